@@ -1,0 +1,62 @@
+// Package mesh turns the claims of a namespace's live pods into the ServiceEntry and DestinationRule
+// objects of Istio, and judges a new claim against what is already there.
+//
+// In go claims and the mesh objects that surround them; out come desired objects, pins and problems.
+// The package is pure: clocks and caches are the caller's. It imports origination alone of ours, and
+// must never import patches, cluster, webhook or controller.
+package mesh
+
+import (
+	"time"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// Workload is who a pod belongs to, as people know it: the Deployment rather than its ReplicaSet.
+type Workload struct {
+	Kind string // "Deployment", "StatefulSet", …; "Pod" for a pod of its own
+	Name string
+}
+
+// String returns "Kind/name".
+func (w Workload) String() string { return w.Kind + "/" + w.Name }
+
+// Claim is the origination that equal live pods of one revision of a workload were admitted with.
+type Claim struct {
+	Workload Workload
+	// Revision tells the generations of a workload's pods apart (the pod-template-hash and the like).
+	Revision string
+	// First and Last are the creation times of the oldest and the newest of these pods: between
+	// workloads the first stands, within one the revision of the newest pod.
+	First, Last time.Time
+	// Pod is the name of one of these pods, for messages.
+	Pod string
+	origination.Origination
+}
+
+// Surroundings are the mesh objects that concern a namespace, ours and others', as the caches say.
+type Surroundings struct {
+	Namespace     string
+	RootNamespace string
+	// Entries of the namespace itself, and those of others that are exported to it.
+	Entries []*networkingv1.ServiceEntry
+	// Rules of the namespace.
+	Rules []*networkingv1.DestinationRule
+	// Sidecars of the namespace and of the root namespace.
+	Sidecars []*networkingv1.Sidecar
+}
+
+// Refusal is a claim that cannot be served as it is, and why.
+type Refusal struct {
+	Claim   Claim
+	Problem origination.Problem
+}
+
+// Desired is what the controller makes true. Rules are applied before entries, and deleted after them.
+type Desired struct {
+	Entries []*networkingv1.ServiceEntry
+	Rules   []*networkingv1.DestinationRule
+	Refused []Refusal
+}

@@ -1,0 +1,93 @@
+package origination
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"strings"
+)
+
+// Labels, annotations and other names that we write. The user's keys are in the table (keys.go).
+const (
+	// Prefix is the prefix of all our keys; "<instance>.redis-tls/" is that of a further instance.
+	Prefix = "redis-tls/"
+	// LabelInjected marks a pod that we admitted with at least one origination.
+	LabelInjected = "redis-tls/injected"
+	// LabelRulePrefix begins the labels that select a pod for its DestinationRules; see RuleLabel.
+	LabelRulePrefix = "redis-tls/to-"
+	// LabelNamespace is the namespace label: "enabled" opts in, "disabled" switches all off.
+	LabelNamespace = "redis-tls/injection"
+	// KeyInject is the pod label or annotation of which "false" opts a pod out.
+	KeyInject = "redis-tls/inject"
+	// AnnotationStatus is the pod annotation in which we record what was resolved; see Status.
+	AnnotationStatus = "redis-tls/status"
+	// GateFirstUse is the scheduling gate of an unpinned pod whose objects do not exist yet.
+	GateFirstUse = "redis-tls/first-use"
+	// HostSuffix ends the private host names under which the mesh knows an origination.
+	HostSuffix = ".redis-tls.internal"
+	// MountRoot is the directory in istio-proxy below which CA bundles are mounted.
+	MountRoot = "/etc/redis-tls/"
+	// MountedCA is the file name of the CA bundle in an origination's mount.
+	MountedCA = "ca.crt"
+	// ManagedByLabel and ManagedBy mark the mesh objects that are ours.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	ManagedBy      = "redis-tls"
+	// FieldManager is our field manager in server-side apply.
+	FieldManager = "redis-tls"
+)
+
+// hashVersion begins every hash input, so that a later format can never meet an older one by accident.
+const hashVersion = "redis-tls/v1"
+
+// Hash returns 16 characters [a-z2-7], 80 bits of SHA-256 over the parts and the format's version.
+// Parts are length-prefixed: ("ab","c") and ("a","bc") differ.
+func Hash(parts ...string) string {
+	h := sha256.New()
+	for _, p := range append([]string{hashVersion}, parts...) {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
+}
+
+// PrivateHost is the host under which the mesh knows the origination: nobody else's rules, routes or
+// DNS are touched by it.
+func (o *Origination) PrivateHost() string { return o.Host + HostSuffix }
+
+// EntryName is the name of the host's ServiceEntry: redis-tls-<slug>-<hash>, at most 63 characters.
+func (o *Origination) EntryName() string { return objectName(o.Host, Hash("entry", o.Host)) }
+
+// RuleName is the name of the DestinationRule for the host and these TLS settings.
+func (o *Origination) RuleName() string { return objectName(o.Host, o.ruleHash()) }
+
+// RuleLabel is the pod label key that selects a pod for that rule. It names the settings too, so that
+// pods with different settings for one host each get their own rule.
+func (o *Origination) RuleLabel() string { return LabelRulePrefix + o.ruleHash() }
+
+// ruleHash covers all that differs between two rules of one host: the TLS settings as the rule spells
+// them (where the bundle comes from is the mount's business) and the ports left to the app's own TLS.
+// The ports with TLS are not in it: a rule covers every port of its host's entry save the
+// passed-through ones, so a port that only another pod asked for cannot be dialled in plaintext.
+func (o *Origination) ruleHash() string {
+	roots := "mount"
+	if o.TLS.CASecret == "" {
+		roots = "system"
+	}
+	parts := []string{"rule", o.Host, string(o.TLS.Mode), roots, o.TLS.SNI, fmt.Sprint(o.Passthrough)}
+	return Hash(append(parts, o.TLS.SubjectAltNames...)...)
+}
+
+// VolumeName is the name of the pod volume with the CA bundle, a DNS label.
+func (o *Origination) VolumeName() string { return "redis-tls-" + Hash("volume", o.Host) }
+
+// MountPath is the directory in istio-proxy where the CA bundle is mounted, with a trailing slash.
+func (o *Origination) MountPath() string { return MountRoot + o.Host + "/" }
+
+// objectName returns redis-tls-<slug>-<hash>. The hash alone makes it unique; the slug is for people.
+func objectName(host, hash string) string {
+	const longest = 63 - len("redis-tls-") - 1 - 16
+	slug := strings.ReplaceAll(host, ".", "-")
+	if len(slug) > longest {
+		slug = slug[:longest]
+	}
+	return "redis-tls-" + strings.TrimRight(slug, "-") + "-" + hash
+}

@@ -1,0 +1,113 @@
+// Package origination is the domain: which Redis a pod wants to reach over TLS, and how.
+//
+// In go the annotations of a pod, those of its namespace and the defaults of the Helm values; out
+// come Originations, warnings and every problem found. The package is pure: no clock, no client, no
+// Kubernetes cache. It must never import patches, mesh, cluster, webhook or controller, which all
+// stand on it.
+package origination
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// StatusVersion is the version of what the status annotation holds; see Status.
+const StatusVersion = "v1"
+
+// Mode is how TLS is originated, by the names of the redis-tls/mode annotation.
+type Mode string
+
+// The modes. Only ModeSimple is supported so far; the others have their row in the table of keys.
+const (
+	ModeSimple      Mode = "simple"
+	ModeMutual      Mode = "mutual"
+	ModeIstioMutual Mode = "istio-mutual"
+)
+
+// Resolution is how the sidecar finds the server; the names are those of Istio's ServiceEntry.
+type Resolution string
+
+// The resolutions: by DNS name, one given address, or the address that the app dialled.
+const (
+	ResolutionDNS    Resolution = "DNS"
+	ResolutionStatic Resolution = "STATIC"
+	ResolutionNone   Resolution = "NONE"
+)
+
+// Port is one port that the app dials, and the server's TLS port behind it.
+type Port struct {
+	// Number is the port the app dials, 1-65535.
+	Number int32 `json:"number"`
+	// Target is the TLS port of the server, 1-65535; equal to Number where the two do not differ.
+	Target int32 `json:"target"`
+}
+
+// TLS holds what decides whether the server is believed.
+type TLS struct {
+	Mode Mode `json:"mode"`
+	// CASecret is the name of the Secret, in the pod's namespace, that holds the CA bundle.
+	// Empty: the proxy's system roots.
+	CASecret string `json:"caSecret,omitempty"`
+	// CAKey is the key of the bundle in CASecret; empty with system roots.
+	CAKey string `json:"caKey,omitempty"`
+	// SNI is the server name sent in the handshake; empty sends none.
+	SNI string `json:"sni,omitempty"`
+	// SubjectAltNames are the names of which the server's certificate must carry one, sorted;
+	// empty checks no name (allowed only with a CA of one's own).
+	SubjectAltNames []string `json:"subjectAltNames,omitempty"`
+}
+
+// Origination is one Redis that a pod reaches over TLS. Resolve returns exactly one for each host:
+// instances of a pod that name the same host are merged (their TLS must be equal, else refused).
+type Origination struct {
+	// Instances are the names of the annotation instances behind it, sorted; "default" is the one
+	// without a name.
+	Instances []string `json:"instances"`
+	// Host is the DNS name that the app dials: ASCII, lower case, without a trailing dot. Where only
+	// addresses were given it is synthesised from them (see HostSynthesised).
+	Host string `json:"host"`
+	// HostSynthesised says that no host was given, so there is no name that a pod could be pinned by.
+	HostSynthesised bool `json:"hostSynthesised,omitempty"`
+	// Addresses are the server's addresses, masked and sorted; empty when the host is resolved by DNS.
+	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	// Ports are the ports with TLS, sorted by number, at least one.
+	Ports []Port `json:"ports"`
+	// Passthrough are further ports of a pinned host that the app dials with TLS of its own, sorted.
+	Passthrough []int32 `json:"passthrough,omitempty"`
+	// Protocol is the Istio port protocol, lower case; "tcp" unless given.
+	Protocol string `json:"protocol"`
+	TLS      TLS    `json:"tls"`
+	// Pin are the addresses that the pod's /etc/hosts gives for Host: one IPv4 VIP and, where
+	// configured, one IPv6 VIP beside it. Resolve leaves it empty; mesh.Pin draws it.
+	Pin []netip.Addr `json:"pin,omitempty"`
+}
+
+// Resolution returns how the sidecar finds the server: DNS without addresses, STATIC for exactly one
+// address, NONE (original destination) for several or a CIDR.
+func (o *Origination) Resolution() Resolution {
+	switch {
+	case len(o.Addresses) == 0:
+		return ResolutionDNS
+	case len(o.Addresses) == 1 && o.Addresses[0].IsSingleIP():
+		return ResolutionStatic
+	default:
+		return ResolutionNone
+	}
+}
+
+// Pinnable reports whether the app dials a name that can be pinned to a VIP. What cannot be pinned
+// is held by the first-use gate instead.
+func (o *Origination) Pinnable() bool {
+	return !o.HostSynthesised && o.Resolution() != ResolutionNone
+}
+
+// PortNumbers returns every port of the host that the app may dial: those with TLS and those passed
+// through, sorted.
+func (o *Origination) PortNumbers() []int32 {
+	numbers := slices.Clone(o.Passthrough)
+	for _, p := range o.Ports {
+		numbers = append(numbers, p.Number)
+	}
+	slices.Sort(numbers)
+	return numbers
+}
