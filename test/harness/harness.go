@@ -1,0 +1,239 @@
+// Package harness runs the real control plane for tests and the demo: etcd, kube-apiserver and
+// kube-controller-manager, the chart as Helm renders it, the webhook as the chart's Deployment
+// describes it, and a stand-in for Istio's sidecar injector.
+//
+// In go the binaries of `make control-plane`; out comes a ControlPlane with clients, handles to pause,
+// kill and restart each part, and a Stop that leaves nothing behind. There is no kubelet and no
+// scheduler: pods stay pending, and the harness itself does for the webhook what a kubelet would
+// (volumes, environment, readiness, endpoints). It must never import a package of the product: what it
+// says about the product comes from the chart and from its binaries.
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"sync"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// Options configure Start. The zero value is a control plane as most tests want it.
+type Options struct {
+	// APIServerArgs are added to kube-apiserver's, and win over them.
+	APIServerArgs []string
+	// Progress, if set, is told what is being started.
+	Progress func(format string, args ...any)
+}
+
+// ControlPlane is a running control plane. Its fields are set by Start and not changed afterwards.
+type ControlPlane struct {
+	// Etcd, APIServer and ControllerManager can be paused, killed and started again one by one.
+	Etcd, APIServer, ControllerManager *Process
+	// Client and Clientset are the administrator's, without client-side rate limits. Client knows
+	// Kubernetes' types, CustomResourceDefinitions and Istio's networking/v1.
+	Client    client.Client
+	Clientset kubernetes.Interface
+	// Kubeconfig is the path of the administrator's kubeconfig.
+	Kubeconfig string
+
+	root       string // of the repository
+	dir        string // temporary, everything below is removed by Stop
+	logs       string
+	binaries   map[string]string
+	net        *network
+	loopback   netip.Addr // the components listen here
+	address    netip.Addr // of the veth pair, what kube-apiserver advertises
+	etcdURL    string
+	adminToken string
+	ca         []byte // PEM that kube-apiserver's certificate is verified with
+	admin      *rest.Config
+
+	mu       sync.Mutex
+	closers  []func() error // run last to first by Stop
+	stopping bool
+
+	stop    sync.Once
+	stopped chan struct{}
+	stopErr error
+}
+
+// logsVariable names the environment variable of a directory that logs are kept in after Stop.
+const logsVariable = "HARNESS_LOGS"
+
+// tempName matches the temporary directories of all harnesses; the number is the process that made it.
+var tempName = regexp.MustCompile(`^redis-tls-(\d+)-`)
+
+// Start starts a control plane and waits until it serves. When it fails, and when the process is
+// interrupted, all that was started is stopped and removed again; what a killed process left behind,
+// the next Start removes.
+func Start(ctx context.Context, o Options) (*ControlPlane, error) {
+	if o.Progress == nil {
+		o.Progress = func(string, ...any) {}
+	}
+	c := &ControlPlane{stopped: make(chan struct{})}
+	c.stopOnSignal()
+	if err := c.start(ctx, o); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+func (c *ControlPlane) start(ctx context.Context, o Options) (err error) {
+	if c.root, err = ModuleRoot(); err != nil {
+		return err
+	}
+	if c.binaries, err = binaries(c.root); err != nil {
+		return err
+	}
+	if err := c.makeDirectories(); err != nil {
+		return err
+	}
+	if c.net, err = newNetwork(); err != nil {
+		return err
+	}
+	c.onStop(c.net.close)
+	if c.address, err = c.net.address(); err != nil {
+		return err
+	}
+	if c.loopback, err = freeLoopback(); err != nil {
+		return err
+	}
+	if err := c.makeCredentials(); err != nil {
+		return err
+	}
+	for _, start := range []func(context.Context, Options) error{c.startEtcd, c.startAPIServer, c.startControllerManager} {
+		if err := start(ctx, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stop stops what was started, in reverse order, and removes what was made. It may be called more than
+// once, and returns the same.
+func (c *ControlPlane) Stop() error {
+	c.stop.Do(func() {
+		c.mu.Lock()
+		closers := c.closers
+		c.stopping = true
+		c.mu.Unlock()
+		for i := len(closers) - 1; i >= 0; i-- {
+			c.stopErr = errors.Join(c.stopErr, closers[i]())
+		}
+		close(c.stopped)
+	})
+	<-c.stopped
+	return c.stopErr
+}
+
+// Stopped is closed when Stop has finished.
+func (c *ControlPlane) Stopped() <-chan struct{} { return c.stopped }
+
+// onStop registers what Stop must undo. When Stop has begun already, it is undone at once.
+func (c *ControlPlane) onStop(undo func() error) {
+	c.mu.Lock()
+	late := c.stopping
+	if !late {
+		c.closers = append(c.closers, undo)
+	}
+	c.mu.Unlock()
+	if late {
+		_ = undo()
+	}
+}
+
+// stopOnSignal makes the process stop the control plane before it dies of a signal.
+func (c *ControlPlane) stopOnSignal() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(signals)
+		select {
+		case <-c.stopped:
+		case s := <-signals:
+			fmt.Fprintf(os.Stderr, "\n%s: stopping the control plane\n", s)
+			if err := c.Stop(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+			signal.Reset(s)
+			_ = syscall.Kill(os.Getpid(), s.(syscall.Signal))
+		}
+	}()
+}
+
+func (c *ControlPlane) makeDirectories() error {
+	if err := removeStaleDirectories(); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", fmt.Sprintf("redis-tls-%d-", os.Getpid()))
+	if err != nil {
+		return err
+	}
+	c.dir, c.logs = dir, filepath.Join(dir, "logs")
+	c.onStop(func() error { return os.RemoveAll(dir) })
+	if kept := os.Getenv(logsVariable); kept != "" {
+		c.logs = filepath.Join(kept, filepath.Base(dir))
+	}
+	return os.MkdirAll(c.logs, 0o755)
+}
+
+// removeStaleDirectories removes the temporary directories of harnesses whose process is gone.
+func removeStaleDirectories() error {
+	entries, err := os.ReadDir(os.TempDir())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if m := tempName.FindStringSubmatch(e.Name()); m != nil && e.IsDir() && processGone(m[1]) {
+			// Another user's is not ours to remove, and no reason to fail.
+			_ = os.RemoveAll(filepath.Join(os.TempDir(), e.Name()))
+		}
+	}
+	return nil
+}
+
+// The ports of the components. All of 127.0.0.0/8 is this machine's, so every control plane has an
+// address of its own there and needs no search for free ports, which others could take in between.
+const (
+	etcdClientPort = 2379
+	etcdPeerPort   = 2380
+	apiServerPort  = 6443
+)
+
+// freeLoopback returns a loopback address on which all our ports are free, derived from the process id.
+func freeLoopback() (netip.Addr, error) {
+	var last error
+	for i := range 100 {
+		n := os.Getpid()*addressesPerProcess + i
+		a := netip.AddrFrom4([4]byte{127, 64 + byte(n>>16)&63, byte(n >> 8), byte(n)})
+		if last = portsFree(a, etcdClientPort, etcdPeerPort, apiServerPort); last == nil {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("finding a loopback address with free ports: %w", last)
+}
+
+func portsFree(a netip.Addr, ports ...uint16) error {
+	for _, port := range ports {
+		l, err := net.Listen("tcp", netip.AddrPortFrom(a, port).String())
+		if err != nil {
+			return err
+		}
+		l.Close()
+	}
+	return nil
+}
+
+// startTimeout is for each component; on two busy cores they take a few seconds.
+const startTimeout = 2 * time.Minute

@@ -1,0 +1,214 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// These tests run the real components; they prove that a test which fails, or a demo that is
+// interrupted, leaves nothing behind on the machine.
+
+func TestControlPlane(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	ctx := t.Context()
+	c, err := Start(ctx, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+		wantNothingLeft(t, os.Getpid())
+	})
+
+	t.Run("takes pods in a new namespace", func(t *testing.T) {
+		if err := c.Namespace(ctx, "smoke", nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "smoke", Name: "app"},
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+		}
+		if err := c.Client.Create(ctx, pod); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("lists keys of etcd", func(t *testing.T) {
+		keys, err := c.EtcdKeys(ctx, "/registry/pods/smoke/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(keys) != 1 || keys[0].Key != "/registry/pods/smoke/app" || keys[0].ModRevision == 0 {
+			t.Errorf("got %+v, want the one pod", keys)
+		}
+	})
+	t.Run("lets a service account and a user do what RBAC allows, which is nothing", func(t *testing.T) {
+		config, err := c.ServiceAccountConfig(ctx, "smoke", "default")
+		if err != nil {
+			t.Fatal(err)
+		}
+		path, err := c.WriteKubeconfig("smoke", config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for who, flag := range map[string]string{"system:serviceaccount:smoke:default": "--kubeconfig=" + path, `"anna"`: "--as=anna"} {
+			_, stderr, err := c.Kubectl(ctx, nil, flag, "get", "pods", "--namespace=smoke")
+			if err == nil || !strings.Contains(stderr, who) {
+				t.Errorf("kubectl %s: got %v %q, want a refusal that names %s", flag, err, stderr, who)
+			}
+		}
+	})
+	t.Run("goes on after each component was paused, killed and started again", func(t *testing.T) {
+		if err := c.Etcd.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Etcd.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		for _, restart := range []func(context.Context) error{c.RestartEtcd, c.RestartAPIServer, c.RestartControllerManager} {
+			if err := restart(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.Namespace(ctx, "after", nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestFailedStartLeavesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	_, err := Start(t.Context(), Options{APIServerArgs: []string{"--no-such-flag"}})
+	if err == nil || !strings.Contains(err.Error(), "unknown flag: --no-such-flag") {
+		t.Errorf("got %v, want what kube-apiserver printed", err)
+	}
+	wantNothingLeft(t, os.Getpid())
+}
+
+// killedVariable makes TestKilledHarness, when set, the harness that is killed.
+const killedVariable = "HARNESS_TEST_START_AND_WAIT"
+
+func TestKilledHarness(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes")
+	}
+	if os.Getenv(killedVariable) != "" {
+		if _, err := Start(t.Context(), Options{}); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("serving")
+		select {}
+	}
+	t.Run("an interrupted process cleans up after itself", func(t *testing.T) {
+		pid := startAndEnd(t, os.Interrupt)
+		wantNothingLeft(t, pid)
+	})
+	t.Run("a killed process takes its components along, and the next start removes what it had made", func(t *testing.T) {
+		pid := startAndEnd(t, os.Kill)
+		if len(made(t, pid)) == 0 {
+			t.Error("want something left behind, else this shows nothing")
+		}
+		err := Eventually(t.Context(), startTimeout, "the components to be gone", func(context.Context) error {
+			if left := processes(t, pid); len(left) > 0 {
+				return fmt.Errorf("%v", left)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := Start(t.Context(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantNothingLeft(t, pid)
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// startAndEnd starts a control plane in a further process, ends that with the signal and returns its id.
+func startAndEnd(t *testing.T, signal os.Signal) (pid int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledHarness$")
+	cmd.Env = append(os.Environ(), killedVariable+"=1")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line := make([]byte, len("serving"))
+	if _, err := out.Read(line); err != nil || string(line) != "serving" {
+		t.Fatalf("got %q %v, want it to say that it serves", line, err)
+	}
+	if err := cmd.Process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Errorf("ended well, want it to have died of %s", signal)
+	}
+	return cmd.Process.Pid
+}
+
+// wantNothingLeft fails unless a harness of the process has no process, network device or temporary
+// directory any more.
+func wantNothingLeft(t *testing.T, pid int) {
+	t.Helper()
+	if left := append(processes(t, pid), made(t, pid)...); len(left) > 0 {
+		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
+	}
+}
+
+// processes lists the components that a harness of the process started: they name its directory.
+func processes(t *testing.T, pid int) []string {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, path := range paths {
+		cmdline, err := os.ReadFile(path) // an error: it has ended since
+		if err == nil && strings.Contains(string(cmdline), fmt.Sprintf("/redis-tls-%d-", pid)) {
+			found = append(found, strings.ReplaceAll(string(cmdline), "\x00", " "))
+		}
+	}
+	return found
+}
+
+// made lists the network devices and directories that a harness of the process made.
+func made(t *testing.T, pid int) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(os.TempDir(), fmt.Sprintf("redis-tls-%d-*", pid)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range interfaces {
+		if strings.HasPrefix(i.Name, fmt.Sprintf("rtls%dx", pid)) {
+			found = append(found, i.Name)
+		}
+	}
+	return found
+}

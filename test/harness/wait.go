@@ -1,0 +1,31 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Eventually checks again and again until check returns nil. When the deadline passes first, its error
+// says what was waited for and what was last seen.
+func Eventually(ctx context.Context, within time.Duration, what string, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	last := fmt.Errorf("nothing")
+	for {
+		err := check(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil { // otherwise the error is likely to be the deadline's own
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waited %s for %s; last seen: %w", within, what, last)
+		case <-tick.C:
+		}
+	}
+}
