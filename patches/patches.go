@@ -7,7 +7,15 @@
 // must never import mesh, cluster, webhook or controller.
 package patches
 
-import "time"
+import (
+	"time"
+
+	"gomodules.xyz/jsonpatch/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
 
 // Options are what For needs besides the pod and its originations.
 type Options struct {
@@ -16,4 +24,69 @@ type Options struct {
 	// FirstUse is recorded in the status when an object was still missing at admission; nil otherwise
 	// and in the offline preview.
 	FirstUse *time.Time
+}
+
+// For returns the operations that make the pod's mounts, pins, labels, status and gate those of the
+// originations. Their pins must have been drawn. The pod's JSON must have the objects metadata and
+// spec, as every admitted pod does; absent maps and lists below them are created.
+//
+// With problems there are no operations. Without originations what is left of ours is taken away:
+// labels and a status that a copied pod brought along. Gates and pins are never removed.
+func For(pod *corev1.Pod, os []origination.Origination, opts Options) (
+	ops []jsonpatch.Operation, warnings []string, problems []origination.Problem,
+) {
+	var p patch
+	problems = p.mounts(pod, os)
+	problems = append(problems, p.pins(pod, os)...)
+	for _, o := range os {
+		problems = append(problems, uncaptured(pod, o, singles(o.Pin))...)
+	}
+	if len(problems) > 0 {
+		return nil, nil, distinct(problems)
+	}
+	p.labels(pod, os)
+	p.status(pod, os, opts.FirstUse)
+	if warning := p.gate(pod, opts.Gate); warning != "" {
+		warnings = append(warnings, warning)
+	}
+	return p.operations(), warnings, nil
+}
+
+// The paths of field errors.
+var (
+	metadataPath    = field.NewPath("metadata")
+	labelsPath      = metadataPath.Child("labels")
+	annotationsPath = metadataPath.Child("annotations")
+	specPath        = field.NewPath("spec")
+)
+
+// invalid returns a problem: where, what stands there, and what rule it breaks with what would be right.
+func invalid(reason origination.Reason, at *field.Path, value any, rule string) origination.Problem {
+	if s, ok := value.(string); ok {
+		value = shorten(s)
+	}
+	return origination.Problem{Reason: reason, Err: field.Invalid(at, value, rule)}
+}
+
+// shorten keeps a message readable when the value is a page of JSON.
+func shorten(s string) string {
+	const longest = 200
+	if r := []rune(s); len(r) > longest {
+		return string(r[:longest]) + "…"
+	}
+	return s
+}
+
+// distinct drops problems that say the same: Istio copies an annotation into an argument, and the two
+// are read both.
+func distinct(problems []origination.Problem) []origination.Problem {
+	seen := map[string]bool{}
+	var kept []origination.Problem
+	for _, p := range problems {
+		if text := p.Err.Error(); !seen[text] {
+			seen[text] = true
+			kept = append(kept, p)
+		}
+	}
+	return kept
 }

@@ -1,0 +1,185 @@
+package patches
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// dialled returns the addresses that the app dials for the origination, as far as they are known.
+func dialled(pod *corev1.Pod, o origination.Origination) []netip.Prefix {
+	pins := o.Pin
+	if len(pins) == 0 && o.Pinnable() {
+		pins = Pinned(pod, o.Host)
+	}
+	return append(singles(pins), o.Addresses...)
+}
+
+func singles(addrs []netip.Addr) []netip.Prefix {
+	var prefixes []netip.Prefix
+	for _, a := range addrs {
+		prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return prefixes
+}
+
+// noInterception finds what switches the capture off altogether.
+func noInterception(pod *corev1.Pod) (problems []origination.Problem) {
+	for _, c := range captures(pod) {
+		if c.mode.value == "NONE" {
+			problems = append(problems, invalid(origination.ReasonBypass, c.mode.at, c.mode.text(),
+				"the interception mode NONE captures no traffic, so it would go around the sidecar; use REDIRECT or TPROXY"))
+		}
+		for _, name := range split(c.interfaces.value) {
+			if name == "eth0" {
+				problems = append(problems, invalid(origination.ReasonBypass, c.interfaces.at, c.interfaces.text(),
+					"excludes the pod's own interface from the sidecar, so all traffic would go around it; remove eth0 from the list"))
+			}
+		}
+	}
+	return problems
+}
+
+// excludedNetworks warns about interfaces beside the pod's own that are excluded: only the node's
+// routes tell whether an address is behind one. A pin is nowhere, so it leaves by the pod's own.
+func excludedNetworks(pod *corev1.Pod, os []origination.Origination) (warnings []string) {
+	for _, c := range captures(pod) {
+		names := slices.DeleteFunc(split(c.interfaces.value), func(name string) bool { return name == "eth0" })
+		for _, o := range os {
+			if len(names) > 0 && !o.Pinnable() {
+				warnings = append(warnings, fmt.Sprintf("%s: %q excludes these interfaces from the sidecar: if %s is reached over one of them, it is reached without TLS",
+					c.interfaces.at, c.interfaces.text(), o.Host))
+			}
+		}
+	}
+	slices.Sort(warnings)
+	return slices.Compact(warnings)
+}
+
+// excludedPorts finds ports of the origination that are excluded from the sidecar.
+func excludedPorts(pod *corev1.Pod, o origination.Origination) (problems []origination.Problem) {
+	for _, c := range captures(pod) {
+		var out []string
+		for _, port := range o.PortNumbers() {
+			if listsPort(c.excludePorts.value, port) {
+				out = append(out, strconv.Itoa(int(port)))
+			}
+		}
+		if len(out) > 0 {
+			problems = append(problems, invalid(origination.ReasonBypass, c.excludePorts.at, c.excludePorts.text(), fmt.Sprintf(
+				"excludes port %s of %s from the sidecar, so this traffic would go around it; take it off the list", strings.Join(out, ", "), o.Host)))
+		}
+	}
+	return problems
+}
+
+// uncaptured finds which of the prefixes are excluded from the sidecar, or not included, in the order
+// in which the rules of istio-iptables match: excluded ranges, included ports, included ranges
+// (tools/istio-iptables/pkg/capture/run.go).
+func uncaptured(pod *corev1.Pod, o origination.Origination, prefixes []netip.Prefix) (problems []origination.Problem) {
+	for _, c := range captures(pod) {
+		excluded, included := ranges(c.excludeRanges.value), ranges(c.includeRanges.value)
+		var out, missing []string
+		for _, p := range prefixes {
+			if slices.ContainsFunc(excluded, p.Overlaps) {
+				out = append(out, p.String())
+			}
+			if !covered(p, included) {
+				missing = append(missing, p.String())
+			}
+		}
+		if len(out) > 0 {
+			problems = append(problems, invalid(origination.ReasonBypass, c.excludeRanges.at, c.excludeRanges.text(), fmt.Sprintf(
+				"excludes %s of %s from the sidecar, so this traffic would go around it; leave these addresses out of the ranges", strings.Join(out, ", "), o.Host)))
+		}
+		if ports := portsOutside(c.includePorts.value, o); len(missing) > 0 && len(ports) > 0 {
+			problems = append(problems, invalid(origination.ReasonBypass, c.includeRanges.at, c.includeRanges.text(), fmt.Sprintf(
+				"does not include %s of %s, so this traffic would go around the sidecar; add it to the ranges, or port %s to %s",
+				strings.Join(missing, ", "), o.Host, strings.Join(ports, ", "), includeOutboundPorts)))
+		}
+	}
+	return problems
+}
+
+// portsOutside returns the ports of the origination that the list does not include.
+func portsOutside(list string, o origination.Origination) (ports []string) {
+	for _, port := range o.PortNumbers() {
+		if !listsPort(list, port) {
+			ports = append(ports, strconv.Itoa(int(port)))
+		}
+	}
+	return ports
+}
+
+// split is how Istio reads its lists (tools/common/config Split), with the spaces that its validation
+// of annotations lets pass.
+func split(list string) []string {
+	var values []string
+	for value := range strings.SplitSeq(list, ",") {
+		if value = strings.TrimSpace(value); value != "" {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// listsPort reports whether the list has the port: numbers, ranges as iptables takes them ("6000:6999"),
+// or "*", which istio-cni lets pass. What is no port is skipped: Istio refuses the pod for it.
+func listsPort(list string, port int32) bool {
+	return slices.ContainsFunc(split(list), func(value string) bool {
+		if value == "*" {
+			return true
+		}
+		from, to, isRange := strings.Cut(value, ":")
+		if !isRange {
+			to = from
+		}
+		low, err1 := strconv.ParseUint(from, 10, 16)
+		high, err2 := strconv.ParseUint(to, 10, 16)
+		return err1 == nil && err2 == nil && low <= uint64(port) && uint64(port) <= high
+	})
+}
+
+// ranges reads a list of CIDRs; "*" is every address. What is no CIDR is skipped: Istio refuses the pod
+// for it.
+func ranges(list string) (prefixes []netip.Prefix) {
+	for _, value := range split(list) {
+		if value == "*" {
+			return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+		}
+		if prefix, err := netip.ParsePrefix(value); err == nil {
+			prefixes = append(prefixes, prefix.Masked())
+		}
+	}
+	return prefixes
+}
+
+// covered reports whether every address of the prefix is in one of the set.
+func covered(p netip.Prefix, set []netip.Prefix) bool {
+	touched := false
+	for _, s := range set {
+		if s.Bits() <= p.Bits() && s.Contains(p.Addr()) {
+			return true
+		}
+		touched = touched || s.Overlaps(p)
+	}
+	if !touched {
+		return false
+	}
+	low, high := halves(p) // some member is narrower than p: the halves may be covered each by its own
+	return covered(low, set) && covered(high, set)
+}
+
+// halves splits a prefix of more than one address.
+func halves(p netip.Prefix) (low, high netip.Prefix) {
+	bytes := p.Addr().AsSlice()
+	bytes[p.Bits()/8] |= 0x80 >> (p.Bits() % 8)
+	upper, _ := netip.AddrFromSlice(bytes)
+	return netip.PrefixFrom(p.Addr(), p.Bits()+1), netip.PrefixFrom(upper, p.Bits()+1)
+}

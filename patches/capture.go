@@ -1,0 +1,198 @@
+package patches
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/yaml"
+)
+
+// Istio's annotations about the capture.
+const (
+	includeOutboundPorts  = "traffic.sidecar.istio.io/includeOutboundPorts"
+	excludeOutboundPorts  = "traffic.sidecar.istio.io/excludeOutboundPorts"
+	includeOutboundRanges = "traffic.sidecar.istio.io/includeOutboundIPRanges"
+	excludeOutboundRanges = "traffic.sidecar.istio.io/excludeOutboundIPRanges"
+	excludeInterfaces     = "traffic.sidecar.istio.io/excludeInterfaces"
+	interceptionMode      = "sidecar.istio.io/interceptionMode"
+	proxyConfig           = "proxy.istio.io/config"
+	interceptionModeEnv   = "ISTIO_META_INTERCEPTION_MODE"
+)
+
+// setting is one value that steers the capture, and where it stands.
+type setting struct {
+	at    *field.Path
+	key   string // the flag or variable inside at; empty where at says it all
+	value string
+}
+
+// text is the value as messages show it.
+func (s setting) text() string { return strings.TrimPrefix(s.key+" "+s.value, " ") }
+
+// capture is everything that says which traffic the sidecar gets. A pod may have several, and traffic
+// must be captured by each: the annotations (istio-cni reads them, and the template makes arguments of
+// them) and, once Istio's injector has run, the arguments and variables of istio-init or istio-validation.
+type capture struct {
+	excludePorts, includePorts   setting
+	excludeRanges, includeRanges setting
+	interfaces, mode             setting
+	uids, gids                   setting // who is not captured
+	onlyGroups, exceptGroups     setting // whose traffic alone is captured, or is not
+}
+
+// captures returns the captures that the pod shows.
+func captures(pod *corev1.Pod) []capture {
+	annotated := annotatedCapture(pod)
+	cs := []capture{annotated}
+	if !hasSidecar(pod) {
+		return cs
+	}
+	for _, c := range containers(pod) {
+		if c.init && (c.Name == istioInit || c.Name == istioValidation) {
+			cs = append(cs, injectedCapture(c).explainedBy(annotated))
+		}
+	}
+	for _, c := range proxies(pod) {
+		for i, env := range c.Env {
+			if env.Name == interceptionModeEnv {
+				cs = append(cs, capture{
+					mode:          setting{c.at.Child("env").Index(i), env.Name, env.Value},
+					includeRanges: setting{value: "*"},
+				})
+			}
+		}
+	}
+	return cs
+}
+
+// annotatedCapture reads the annotations. Without one the mesh-wide value holds, which is not visible
+// before the injector has run; Istio's own default is taken.
+func annotatedCapture(pod *corev1.Pod) capture {
+	environment := proxyMetadata(pod.Annotations[proxyConfig])
+	read := func(key, variable, otherwise string) setting {
+		if value, found := pod.Annotations[key]; found {
+			return setting{at: annotationsPath.Key(key), value: value}
+		}
+		if value, found := environment[variable]; found {
+			return setting{annotationsPath.Key(proxyConfig), variable, value}
+		}
+		return setting{at: annotationsPath.Key(key), value: otherwise}
+	}
+	return capture{
+		excludePorts:  read(excludeOutboundPorts, flagExcludePorts.variable(), ""),
+		includePorts:  read(includeOutboundPorts, flagIncludePorts.variable(), ""),
+		excludeRanges: read(excludeOutboundRanges, "", ""),
+		includeRanges: read(includeOutboundRanges, "", "*"),
+		interfaces:    read(excludeInterfaces, flagInterfaces.variable(), ""),
+		mode:          read(interceptionMode, "", ""),
+		gids:          read("", flagGID.variable(), ""),
+		onlyGroups:    read("", ownerGroups, "*"),
+		exceptGroups:  read("", ownerGroupsExclude, ""),
+	}
+}
+
+// proxyMetadata returns the environment that the annotation proxy.istio.io/config gives to Istio's
+// containers. What cannot be read is Istio's to refuse (validateProxyConfig).
+func proxyMetadata(config string) map[string]string {
+	var parsed struct {
+		ProxyMetadata map[string]string `json:"proxyMetadata"`
+	}
+	if yaml.Unmarshal([]byte(config), &parsed) != nil {
+		return nil
+	}
+	return parsed.ProxyMetadata
+}
+
+// flag is an option of istio-iptables (tools/istio-iptables/pkg/cmd/root.go). Its variable holds where
+// the argument is absent (pkg/flag BindEnv).
+type flag struct{ short, long string }
+
+var (
+	flagExcludePorts  = flag{"-o", "istio-local-outbound-ports-exclude"}
+	flagIncludePorts  = flag{"-q", "istio-outbound-ports"}
+	flagExcludeRanges = flag{"-x", "istio-service-exclude-cidr"}
+	flagIncludeRanges = flag{"-i", "istio-service-cidr"}
+	flagInterfaces    = flag{"-c", "istio-exclude-interfaces"}
+	flagMode          = flag{"-m", "istio-inbound-interception-mode"}
+	flagUID           = flag{"-u", "proxy-uid"}
+	flagGID           = flag{"-g", "proxy-gid"}
+)
+
+// Variables of istio-iptables that have no flag (tools/istio-iptables/pkg/constants).
+const (
+	ownerGroups        = "ISTIO_OUTBOUND_OWNER_GROUPS"
+	ownerGroupsExclude = "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE"
+)
+
+func (f flag) variable() string { return strings.ToUpper(strings.ReplaceAll(f.long, "-", "_")) }
+
+// injectedCapture reads istio-init or istio-validation. Without -i nothing is captured
+// ("an empty list will disable all outbound").
+func injectedCapture(c container) capture {
+	return capture{
+		excludePorts:  c.flag(flagExcludePorts),
+		includePorts:  c.flag(flagIncludePorts),
+		excludeRanges: c.flag(flagExcludeRanges),
+		includeRanges: c.flag(flagIncludeRanges),
+		interfaces:    c.flag(flagInterfaces),
+		mode:          c.flag(flagMode),
+		uids:          c.flag(flagUID),
+		gids:          c.flag(flagGID),
+		onlyGroups:    c.variable(ownerGroups, "*"),
+		exceptGroups:  c.variable(ownerGroupsExclude, ""),
+	}
+}
+
+// flag returns the last value of an argument, in any spelling that pflag takes, else of its variable.
+func (c container) flag(f flag) setting {
+	s := setting{c.at.Child("args"), f.short, ""}
+	found := false
+	for i, arg := range c.Args {
+		name, value, inline := strings.Cut(arg, "=")
+		switch {
+		case name != f.short && name != "--"+f.long:
+			if len(arg) > 2 && strings.HasPrefix(arg, f.short) {
+				s.value, found = strings.TrimPrefix(arg[2:], "="), true
+			}
+		case inline:
+			s.key, s.value, found = name, value, true
+		case i+1 < len(c.Args):
+			s.key, s.value, found = name, c.Args[i+1], true
+		}
+	}
+	if found {
+		return s
+	}
+	if v := c.variable(f.variable(), ""); v.value != "" {
+		return v
+	}
+	return s
+}
+
+// explainedBy gives settings that an annotation was the source of the place of that annotation, where
+// the user can change them.
+func (c capture) explainedBy(annotated capture) capture {
+	for _, pair := range []struct{ to, from *setting }{
+		{&c.excludePorts, &annotated.excludePorts}, {&c.includePorts, &annotated.includePorts},
+		{&c.excludeRanges, &annotated.excludeRanges}, {&c.includeRanges, &annotated.includeRanges},
+		{&c.interfaces, &annotated.interfaces}, {&c.mode, &annotated.mode},
+		{&c.onlyGroups, &annotated.onlyGroups}, {&c.exceptGroups, &annotated.exceptGroups},
+	} {
+		if pair.to.value == pair.from.value {
+			*pair.to = *pair.from
+		}
+	}
+	return c
+}
+
+// variable returns the value of an environment variable of the container.
+func (c container) variable(name, otherwise string) setting {
+	s := setting{c.at.Child("env"), name, otherwise}
+	for i, env := range c.Env {
+		if env.Name == name {
+			s.at, s.value = c.at.Child("env").Index(i), env.Value
+		}
+	}
+	return s
+}

@@ -1,0 +1,168 @@
+package patches
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// Obstacles says what of the pod, or of the place it is created in, keeps its originations from
+// working: there will be no sidecar, or the traffic would go around it. The pod and the namespace's
+// labels are those at admission; once Istio's injector has run, what it brought is read too, for
+// mesh-wide values become visible there. The range of a pin is judged as soon as the pin is known, by
+// For at the latest.
+//
+// That no sidecar is expected without anything forbidding one is a warning here; see SidecarExpected.
+func Obstacles(pod *corev1.Pod, namespaceLabels map[string]string, os []origination.Origination) (
+	problems []origination.Problem, warnings []string,
+) {
+	if p, found := noSidecar(pod, namespaceLabels); found {
+		problems = append(problems, p)
+	} else if _, likely := SidecarExpected(pod, namespaceLabels); !likely {
+		warnings = append(warnings, `no sidecar may come: neither the namespace asks Istio for one (label istio-injection: enabled or istio.io/rev) `+
+			`nor the pod (label sidecar.istio.io/inject: "true" or istio.io/rev); without istio-proxy the pod is refused`)
+	}
+	problems = append(problems, noInterception(pod)...)
+	for _, o := range os {
+		problems = append(problems, excludedPorts(pod, o)...)
+		problems = append(problems, uncaptured(pod, o, dialled(pod, o))...)
+	}
+	problems = append(problems, proxyUsers(pod)...)
+	warnings = append(warnings, excludedNetworks(pod, os)...)
+	warnings = append(warnings, earlyContainers(pod, os)...)
+	return distinct(problems), warnings
+}
+
+// noSidecar says why the pod will certainly have no sidecar.
+func noSidecar(pod *corev1.Pod, namespaceLabels map[string]string) (origination.Problem, bool) {
+	if pod.Spec.HostNetwork {
+		return invalid(origination.ReasonHostNetwork, specPath.Child("hostNetwork"), true,
+			"Istio injects no sidecar into a pod on the node's network, so nothing would originate TLS; remove hostNetwork"), true
+	}
+	if p, found := gateway(pod); found {
+		return p, true
+	}
+	if hasSidecar(pod) {
+		return origination.Problem{}, false
+	}
+	if at, value, found := injectFalse(pod); found {
+		return invalid(origination.ReasonNoSidecar, at, value,
+			`"false" keeps Istio's sidecar away (the label wins over the annotation), so nothing would originate TLS; remove it or set "true"`), true
+	}
+	if value, found := namespaceLabels[istioInjection]; found && value != "enabled" {
+		return invalid(origination.ReasonNoSidecar, namespaceLabel(istioInjection), value,
+			"Istio injects no sidecar into this namespace, so nothing would originate TLS; set it to enabled, or remove it and label the pod sidecar.istio.io/inject: \"true\""), true
+	}
+	for _, name := range []string{pod.Namespace, namespaceLabels[corev1.LabelMetadataName]} {
+		if slices.Contains(neverInjected, name) {
+			return invalid(origination.ReasonNoSidecar, metadataPath.Child("namespace"), name,
+				"Istio never injects a sidecar into this namespace; use one of your own"), true
+		}
+	}
+	return ambient(pod, namespaceLabels)
+}
+
+func namespaceLabel(key string) *field.Path {
+	return field.NewPath("namespace").Child("metadata", "labels").Key(key)
+}
+
+// injectFalse reads sidecar.istio.io/inject as Istio does: a label, even an empty one, wins over the
+// annotation (injectRequired, pkg/kube/inject/inject.go).
+func injectFalse(pod *corev1.Pod) (at *field.Path, value string, found bool) {
+	at, value = annotationsPath, pod.Annotations[istioInject]
+	if label, exists := pod.Labels[istioInject]; exists {
+		at, value = labelsPath, label
+	}
+	return at.Key(istioInject), value, value == "false"
+}
+
+// noCapture are the templates of Istio's chart (files/*.yaml, templates/istiod-injector-configmap.yaml)
+// that make something else of istio-proxy than a sidecar which captures the app's traffic.
+var noCapture = map[string]origination.Reason{
+	"gateway":      origination.ReasonGateway,
+	"kube-gateway": origination.ReasonGateway,
+	"waypoint":     origination.ReasonGateway,
+	"grpc-agent":   origination.ReasonNoSidecar,
+	"grpc-simple":  origination.ReasonNoSidecar,
+}
+
+// gateway finds pods that are gateways, or speak gRPC to the mesh without a proxy.
+func gateway(pod *corev1.Pod) (origination.Problem, bool) {
+	value := pod.Annotations[istioTemplates]
+	for name := range strings.SplitSeq(value, ",") {
+		name = strings.TrimSpace(name)
+		if reason, found := noCapture[name]; found {
+			return invalid(reason, annotationsPath.Key(istioTemplates), value, fmt.Sprintf(
+				"the template %q captures no traffic of the pod's containers, so nothing would originate TLS; use the template sidecar", name)), true
+		}
+	}
+	for _, c := range proxies(pod) {
+		if len(c.Args) > 1 && c.Args[0] == "proxy" && c.Args[1] != "sidecar" {
+			return invalid(origination.ReasonGateway, c.at.Child("args").Index(1), c.Args[1],
+				"istio-proxy runs as a gateway, which captures no traffic of the pod's containers; only a sidecar can originate TLS for them"), true
+		}
+	}
+	return origination.Problem{}, false
+}
+
+// ambient finds pods that ztunnel captures: label istio.io/dataplane-mode ambient on the pod, or on the
+// namespace unless the pod says none (istio-cni chart, values.yaml ambient.enablementSelectors). A pod
+// with a sidecar is left alone by it (cni/pkg/util/enablement_selector.go), so one that will likely
+// have one is no obstacle.
+func ambient(pod *corev1.Pod, namespaceLabels map[string]string) (origination.Problem, bool) {
+	const rule = "ztunnel captures this pod and cannot originate TLS to Redis; label the pod istio.io/dataplane-mode: none and sidecar.istio.io/inject: \"true\""
+	if namespaceLabels[istioInjection] == "enabled" || pod.Labels[istioInject] == "true" ||
+		hasKey(namespaceLabels, istioRevision) || hasKey(pod.Labels, istioRevision) {
+		return origination.Problem{}, false
+	}
+	switch mode, asked := pod.Labels[istioDataplaneMode]; {
+	case mode == "ambient":
+		return invalid(origination.ReasonAmbient, labelsPath.Key(istioDataplaneMode), mode, rule), true
+	case asked && mode == "none":
+		return origination.Problem{}, false
+	case namespaceLabels[istioDataplaneMode] == "ambient":
+		return invalid(origination.ReasonAmbient, namespaceLabel(istioDataplaneMode), "ambient", rule), true
+	}
+	return origination.Problem{}, false
+}
+
+func hasKey(m map[string]string, key string) bool {
+	_, found := m[key]
+	return found
+}
+
+// earlyContainers warns about app init containers that run before istio-proxy: all of them beside a
+// classic sidecar, those listed before it beside a native one (reorderPod, pkg/kube/inject/webhook.go).
+func earlyContainers(pod *corev1.Pod, os []origination.Origination) (warnings []string) {
+	proxyAt, known := -1, pod.Annotations[istioNativeSidecar] == "false"
+	if hasSidecar(pod) {
+		known = true
+		for _, c := range proxies(pod) {
+			if c.init {
+				proxyAt = c.index
+			}
+		}
+	}
+	if !known || len(os) == 0 {
+		return nil
+	}
+	for _, c := range containers(pod) {
+		if !c.init || c.istios() || proxyAt >= 0 && c.index > proxyAt {
+			continue
+		}
+		for _, o := range os {
+			effect := "cannot reach it"
+			if !o.Pinnable() {
+				effect = "would reach it without TLS"
+			}
+			warnings = append(warnings, fmt.Sprintf("%s: init container %q runs before istio-proxy: if it dials %s, it %s; use native sidecars (annotation %s: \"true\")",
+				c.at, c.Name, o.Host, effect, istioNativeSidecar))
+		}
+	}
+	return warnings
+}

@@ -1,0 +1,86 @@
+package patches
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"gomodules.xyz/jsonpatch/v2"
+)
+
+// patch gathers operations. A map or list that is absent is added whole in one operation, so that no
+// operation depends on another and the order of paths is one that applies.
+type patch struct {
+	ops         []jsonpatch.Operation
+	annotations map[string]string // to set; gathered, because several features write annotations
+	stale       []string          // annotations to remove
+	have        map[string]string // the pod's annotations
+}
+
+// escape makes a key a JSON pointer's reference token (RFC 6901).
+func escape(key string) string {
+	return strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
+}
+
+// annotate sets an annotation.
+func (p *patch) annotate(have map[string]string, key, value string) {
+	if p.annotations == nil {
+		p.annotations = map[string]string{}
+	}
+	p.have, p.annotations[key] = have, value
+}
+
+// unannotate removes an annotation.
+func (p *patch) unannotate(have map[string]string, key string) {
+	p.have, p.stale = have, append(p.stale, key)
+}
+
+// entries sets and removes keys of the map at path.
+func (p *patch) entries(path string, have, set map[string]string, remove []string) {
+	if len(have) == 0 {
+		if len(set) > 0 {
+			p.add(path, set)
+		}
+		return
+	}
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		switch old, exists := have[key]; {
+		case !exists:
+			p.add(path+"/"+escape(key), set[key])
+		case old != set[key]:
+			p.ops = append(p.ops, jsonpatch.NewOperation("replace", path+"/"+escape(key), set[key]))
+		}
+	}
+	for _, key := range remove {
+		if _, exists := have[key]; exists {
+			p.ops = append(p.ops, jsonpatch.NewOperation("remove", path+"/"+escape(key), nil))
+		}
+	}
+}
+
+// appendTo appends values to the list at path, which has n elements.
+func appendTo[T any](p *patch, path string, n int, values []T) {
+	if len(values) == 0 {
+		return
+	}
+	if n == 0 {
+		p.add(path, values)
+		return
+	}
+	for _, v := range values {
+		p.add(path+"/-", v)
+	}
+}
+
+func (p *patch) add(path string, value any) {
+	p.ops = append(p.ops, jsonpatch.NewOperation("add", path, value))
+}
+
+// operations returns all that was gathered, sorted by path. Appends to one list keep their order.
+func (p *patch) operations() []jsonpatch.Operation {
+	p.entries("/metadata/annotations", p.have, p.annotations, p.stale)
+	p.annotations, p.stale = nil, nil
+	slices.SortStableFunc(p.ops, func(a, b jsonpatch.Operation) int { return cmp.Compare(a.Path, b.Path) })
+	return p.ops
+}
