@@ -1,0 +1,171 @@
+package cluster
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
+
+	"github.com/redis-tls/redis-tls/mesh"
+)
+
+// The indexes of the mesh caches.
+const (
+	// indexExported gives the entries that a namespace sees of others: those under its name, and
+	// those under everywhere.
+	indexExported = "exported"
+	everywhere    = "*"
+	// indexOwned gives our own objects of a namespace.
+	indexOwned = "owned"
+)
+
+// meshCaches are the filled stores of Istio's kinds.
+type meshCaches struct {
+	entries, rules, sidecars toolscache.Indexer
+	informers                []toolscache.SharedIndexInformer
+
+	// public are the entries exported everywhere, sorted: one slice for all namespaces instead of an
+	// index lookup of possibly thousands for each admission.
+	mu     sync.Mutex
+	public []*networkingv1.ServiceEntry
+	stale  bool
+}
+
+func newMeshCaches(informers map[string]toolscache.SharedIndexInformer) *meshCaches {
+	c := &meshCaches{
+		entries:  informers["serviceentries"].GetIndexer(),
+		rules:    informers["destinationrules"].GetIndexer(),
+		sidecars: informers["sidecars"].GetIndexer(),
+		stale:    true,
+	}
+	for _, informer := range informers {
+		c.informers = append(c.informers, informer)
+	}
+	return c
+}
+
+func (c *meshCaches) synced() bool {
+	for _, informer := range c.informers {
+		if !informer.HasSynced() {
+			return false
+		}
+	}
+	return true
+}
+
+// forget drops the public entries when an event touches one of them.
+func (c *meshCaches) forget(resource string, objects ...metav1.Object) {
+	if resource != "serviceentries" {
+		return
+	}
+	for _, object := range objects {
+		if entry, ok := object.(*networkingv1.ServiceEntry); ok && slices.Contains(exportedTo(entry), everywhere) {
+			c.mu.Lock()
+			c.stale = true
+			c.mu.Unlock()
+			return
+		}
+	}
+}
+
+func (c *meshCaches) publicEntries() []*networkingv1.ServiceEntry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stale {
+		c.stale = false
+		c.public = sorted(indexed[*networkingv1.ServiceEntry](c.entries, indexExported, everywhere))
+	}
+	return c.public
+}
+
+// surroundings gathers what concerns a namespace. Objects are shared and must not be changed.
+func (c *meshCaches) surroundings(namespace, root string) mesh.Surroundings {
+	entries := sorted(indexed[*networkingv1.ServiceEntry](c.entries, toolscache.NamespaceIndex, namespace))
+	named := sorted(indexed[*networkingv1.ServiceEntry](c.entries, indexExported, namespace))
+	for _, exported := range [][]*networkingv1.ServiceEntry{named, c.publicEntries()} {
+		entries = slices.Grow(entries, len(exported))
+		for _, entry := range exported {
+			if entry.Namespace != namespace {
+				entries = append(entries, entry)
+			}
+		}
+	}
+	sidecars := sorted(indexed[*networkingv1.Sidecar](c.sidecars, toolscache.NamespaceIndex, namespace))
+	if root != namespace {
+		sidecars = append(sidecars, sorted(indexed[*networkingv1.Sidecar](c.sidecars, toolscache.NamespaceIndex, root))...)
+	}
+	return mesh.Surroundings{
+		Namespace:     namespace,
+		RootNamespace: root,
+		Entries:       entries,
+		Rules:         sorted(indexed[*networkingv1.DestinationRule](c.rules, toolscache.NamespaceIndex, namespace)),
+		Sidecars:      sidecars,
+	}
+}
+
+// owners returns the namespaces that hold objects of ours.
+func (c *meshCaches) owners() []string {
+	return append(c.entries.ListIndexFuncValues(indexOwned), c.rules.ListIndexFuncValues(indexOwned)...)
+}
+
+// meshIndexers are the indexers of a resource's informer.
+func meshIndexers(resource string) toolscache.Indexers {
+	indexers := toolscache.Indexers{
+		toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc,
+		indexOwned: func(in any) ([]string, error) {
+			if object, ok := in.(metav1.Object); ok && mesh.Owned(object) {
+				return []string{object.GetNamespace()}, nil
+			}
+			return nil, nil
+		},
+	}
+	if resource == "serviceentries" {
+		indexers[indexExported] = func(in any) ([]string, error) {
+			if entry, ok := in.(*networkingv1.ServiceEntry); ok {
+				return exportedTo(entry), nil
+			}
+			return nil, nil
+		}
+	}
+	return indexers
+}
+
+// exportedTo returns where an entry is seen outside its own namespace: everywhere, or the namespaces it
+// names. Without exportTo Istio shows it everywhere (meshConfig.defaultServiceExportTo, "*" by default);
+// "." is the own namespace and "~" none.
+func exportedTo(entry *networkingv1.ServiceEntry) []string {
+	if len(entry.Spec.ExportTo) == 0 || slices.Contains(entry.Spec.ExportTo, everywhere) {
+		return []string{everywhere}
+	}
+	var names []string
+	for _, name := range entry.Spec.ExportTo {
+		if name != "." && name != "~" && name != entry.Namespace {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func indexed[T metav1.Object](indexer toolscache.Indexer, index, value string) []T {
+	found, err := indexer.ByIndex(index, value)
+	if err != nil { // only when the index does not exist
+		panic(err)
+	}
+	objects := make([]T, 0, len(found))
+	for _, object := range found {
+		if typed, ok := object.(T); ok {
+			objects = append(objects, typed)
+		}
+	}
+	return objects
+}
+
+func sorted[T metav1.Object](objects []T) []T {
+	slices.SortFunc(objects, func(a, b T) int {
+		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
+	})
+	return objects
+}

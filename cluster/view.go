@@ -1,0 +1,280 @@
+// Package cluster is what we know of the cluster: views over informer caches, which the webhook and
+// the controller share.
+//
+// In go watch events of injected pods, namespaces, Services and Istio's objects; out come the claims of
+// a namespace's live pods, the mesh objects around it, and answers about namespaces and Services. No
+// method of View calls the API server, so admission does no I/O (DESIGN §3). The package must never
+// import patches, webhook or controller, and writes nothing.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/discovery"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// spread is how long a change that concerns all namespaces may wait, so that a burst of them (somebody
+// applies 1,000 entries that are exported everywhere) is looked at once.
+const spread = time.Second
+
+// View answers from memory. Its methods are safe for concurrent use; what they return is shared and
+// must not be changed.
+type View struct {
+	cfg        origination.Config
+	pods       toolscache.Indexer
+	namespaces toolscache.Indexer
+	services   toolscache.Indexer
+	ips        clusterIPs
+	ledger     *ledger
+	istio      *istioWatch
+
+	handlers []func() bool // HasSynced of each event handler
+	synced   atomic.Bool
+
+	mu          sync.RWMutex
+	subscribers []func(namespace string)
+	// sweeping says that all namespaces will be notified soon.
+	sweeping atomic.Bool
+}
+
+// Setup makes the view over the manager's cache, which must be made with CacheOptions, and adds what
+// watches Istio's kinds to the manager. The view fills when the manager starts.
+func Setup(ctx context.Context, mgr manager.Manager, cfg origination.Config) (*View, error) {
+	kinds, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return nil, fmt.Errorf("making the discovery client: %w", err)
+	}
+	listWatch, err := restListWatch(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return nil, err
+	}
+	var informers [3]toolscache.SharedIndexInformer
+	for i, object := range []client.Object{&corev1.Pod{}, &corev1.Namespace{}, &corev1.Service{}} {
+		informer, err := mgr.GetCache().GetInformer(ctx, object, cache.BlockUntilSynced(false))
+		if err != nil {
+			return nil, fmt.Errorf("watching %T: %w", object, err)
+		}
+		shared, ok := informer.(toolscache.SharedIndexInformer)
+		if !ok {
+			return nil, fmt.Errorf("watching %T: the cache of the manager must watch all namespaces", object)
+		}
+		informers[i] = shared
+	}
+	v, err := newView(cfg, informers[0], informers[1], informers[2], &istioWatch{
+		served: askDiscovery(kinds), listWatch: listWatch, clock: clock.RealClock{},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := mgr.Add(v.istio); err != nil {
+		return nil, fmt.Errorf("adding the watch of Istio's kinds: %w", err)
+	}
+	return v, nil
+}
+
+func newView(cfg origination.Config, pods, namespaces, services toolscache.SharedIndexInformer, istio *istioWatch) (*View, error) {
+	v := &View{
+		cfg:        cfg,
+		pods:       pods.GetIndexer(),
+		namespaces: namespaces.GetIndexer(),
+		services:   services.GetIndexer(),
+		ips:        clusterIPs{names: map[netip.Addr]string{}},
+		ledger:     newLedger(cfg),
+		istio:      istio,
+	}
+	istio.poke = make(chan struct{}, 1)
+	istio.changed, istio.resynced = v.meshChanged, v.allChanged
+	return v, errors.Join(
+		watch(v, pods, v.podChanged),
+		watch(v, namespaces, func(_, _ *corev1.Namespace) {}),
+		watch(v, services, func(old, service *corev1.Service) {
+			if old == nil || service == nil || !slices.Equal(old.Spec.ClusterIPs, service.Spec.ClusterIPs) {
+				v.ips.set(old, service)
+			}
+		}))
+}
+
+// watch calls changed with the states before and after each event; nil is "absent".
+func watch[T any](v *View, informer toolscache.SharedIndexInformer, changed func(old, object *T)) error {
+	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(object any) { changed(nil, object.(*T)) },
+		UpdateFunc: func(old, object any) { changed(old.(*T), object.(*T)) },
+		DeleteFunc: func(object any) {
+			if unknown, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+				object = unknown.Obj
+			}
+			if gone, ok := object.(*T); ok {
+				changed(gone, nil)
+			}
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("watching %T: %w", new(T), err)
+	}
+	v.handlers = append(v.handlers, registration.HasSynced)
+	return nil
+}
+
+// Synced reports whether the view has been complete once: pods, namespaces, Services, and Istio's
+// objects where the API server serves them. It never turns false again, for Istio may come and go.
+func (v *View) Synced() bool {
+	if v.synced.Load() {
+		return true
+	}
+	for _, synced := range v.handlers {
+		if !synced() {
+			return false
+		}
+	}
+	if !v.istio.settled() {
+		return false
+	}
+	v.synced.Store(true)
+	return true
+}
+
+// IstioReady reports whether Istio's objects are known. Until then Surroundings are empty.
+func (v *View) IstioReady() bool { return v.istio.ready() != nil }
+
+// Namespace returns the labels of a namespace, and those of its annotations that are ours.
+func (v *View) Namespace(name string) (labels, annotations map[string]string, ok bool) {
+	namespace, ok := get[*corev1.Namespace](v.namespaces, name)
+	if !ok {
+		return nil, nil, false
+	}
+	return namespace.Labels, namespace.Annotations, true
+}
+
+// Active reports whether a namespace exists and is not being deleted.
+func (v *View) Active(name string) bool {
+	namespace, ok := get[*corev1.Namespace](v.namespaces, name)
+	return ok && namespace.DeletionTimestamp == nil && namespace.Status.Phase != corev1.NamespaceTerminating
+}
+
+// HasService reports whether the Service exists.
+func (v *View) HasService(namespace, name string) bool {
+	_, ok := get[*corev1.Service](v.services, namespace+"/"+name)
+	return ok
+}
+
+// ServiceWithin returns "namespace/name" of a Service with a cluster IP inside the prefix.
+func (v *View) ServiceWithin(prefix netip.Prefix) (string, bool) { return v.ips.within(prefix) }
+
+// Surroundings returns the mesh objects that concern a namespace.
+func (v *View) Surroundings(namespace string) mesh.Surroundings {
+	if caches := v.istio.ready(); caches != nil {
+		return caches.surroundings(namespace, v.cfg.Istio.RootNamespace)
+	}
+	return mesh.Surroundings{Namespace: namespace, RootNamespace: v.cfg.Istio.RootNamespace}
+}
+
+// Claims returns the claims of a namespace's live pods, the oldest first.
+func (v *View) Claims(namespace string) []mesh.Claim { return v.ledger.claimsOf(namespace) }
+
+// Rejected returns the live pods of a namespace with a status that cannot be believed.
+func (v *View) Rejected(namespace string) []Rejected { return v.ledger.rejected(namespace) }
+
+// FirstUses returns the live pods of a namespace that were admitted before their objects existed.
+func (v *View) FirstUses(namespace string) []FirstUse { return v.ledger.firstUses(namespace) }
+
+// Pod returns an injected pod, trimmed as CacheOptions says.
+func (v *View) Pod(namespace, name string) (*corev1.Pod, bool) {
+	return get[*corev1.Pod](v.pods, namespace+"/"+name)
+}
+
+// Namespaces returns those that have live pods or objects of ours, sorted.
+func (v *View) Namespaces() []string {
+	names := v.ledger.names()
+	if caches := v.istio.ready(); caches != nil {
+		names = append(names, caches.owners()...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Subscribe has a function called after the view has taken in a change that concerns a namespace. It
+// must not block.
+func (v *View) Subscribe(notify func(namespace string)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.subscribers = append(v.subscribers, notify)
+}
+
+func (v *View) notify(namespace string) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	for _, notify := range v.subscribers {
+		notify(namespace)
+	}
+}
+
+func (v *View) podChanged(old, pod *corev1.Pod) {
+	if pod == nil {
+		v.ledger.remove(old)
+		v.notify(old.Namespace)
+		return
+	}
+	v.ledger.set(pod)
+	v.notify(pod.Namespace)
+}
+
+// meshChanged passes on who is concerned: the own namespace, and soon all that we know when others see
+// the object.
+func (v *View) meshChanged(resource string, old, object metav1.Object) {
+	elsewhere := false
+	for _, o := range []metav1.Object{object, old} {
+		if o != nil {
+			v.notify(o.GetNamespace())
+			elsewhere = elsewhere || v.public(resource, o)
+		}
+	}
+	if elsewhere && v.sweeping.CompareAndSwap(false, true) {
+		v.istio.clock.AfterFunc(spread, func() {
+			v.sweeping.Store(false)
+			v.allChanged()
+		})
+	}
+}
+
+// public reports whether an object concerns namespaces besides its own.
+func (v *View) public(resource string, object metav1.Object) bool {
+	if entry, ok := object.(*networkingv1.ServiceEntry); ok {
+		return len(exportedTo(entry)) > 0
+	}
+	return resource == "sidecars" && object.GetNamespace() == v.cfg.Istio.RootNamespace
+}
+
+// allChanged is called when Istio's caches have filled or were taken away.
+func (v *View) allChanged() {
+	for _, name := range v.Namespaces() {
+		v.notify(name)
+	}
+}
+
+func get[T any](indexer toolscache.Indexer, key string) (T, bool) {
+	object, _, err := indexer.GetByKey(key)
+	if err != nil {
+		var none T
+		return none, false
+	}
+	typed, ok := object.(T)
+	return typed, ok
+}
