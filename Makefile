@@ -1,0 +1,116 @@
+# Everything that builds and tests this repository. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The test control plane is compiled from the module proxy once, into a directory named by its version.
+# With KUBEBUILDER_ASSETS set (setup-envtest) the binaries there are used, and only what is missing
+# among them is built.
+KUBERNETES_VERSION := $(shell sed -n 's|^[[:space:]]*k8s.io/kubernetes ||p' test/controlplane/go.mod)
+CONTROL_PLANE := bin/controlplane-$(KUBERNETES_VERSION)
+COMPONENTS := etcd kube-apiserver kube-controller-manager kubectl
+ifneq ($(and $(KUBEBUILDER_ASSETS),$(shell cd "$(KUBEBUILDER_ASSETS)" && ls $(COMPONENTS) >/dev/null 2>&1 && echo all)),)
+CONTROL_PLANE_BINARY :=
+else
+CONTROL_PLANE_BINARY := $(CONTROL_PLANE)/controlplane
+endif
+
+# Tests with processes, and those without.
+PROCESS_TESTS := ./test/harness/... ./test/integration/...
+UNIT_PACKAGES = $$(go list ./... | grep -v -e /test/harness -e /test/integration -e /test/demo -e /test/bench)
+# Runs a test or the demo where it may make network devices.
+OWN_NETWORK := $(CURDIR)/test/harness/own-network.sh
+# What `go generate` writes.
+GENERATED := docs/annotations.md
+FUZZ_TIME ?= 10s
+
+##@ Build
+
+.PHONY: build
+build: ## Build the server and the command line into bin/
+	@mkdir -p bin
+	go build -o bin/ ./cmd/...
+
+.PHONY: control-plane
+control-plane: $(CONTROL_PLANE_BINARY) ## Build etcd, kube-apiserver, kube-controller-manager and kubectl for the tests, once
+
+$(CONTROL_PLANE)/controlplane: test/controlplane/main.go test/controlplane/go.mod test/controlplane/go.sum test/controlplane/build.sh
+	@test/controlplane/build.sh "$(CURDIR)/$(CONTROL_PLANE)"
+	@touch $@
+
+.PHONY: generate
+generate: ## Regenerate what is generated from code
+	go generate ./...
+
+.PHONY: verify-generate
+verify-generate: ## Check that generating changes nothing
+	@before=$$(cksum $(GENERATED)); go generate ./...; after=$$(cksum $(GENERATED)); \
+	if [ "$$before" != "$$after" ]; then \
+		echo "generated files were stale, and are fresh now: commit them: $(GENERATED)" >&2; exit 1; \
+	fi
+
+##@ Check
+
+.PHONY: lint
+lint: ## gofmt, go vet and staticcheck
+	@unformatted=$$(git ls-files --cached --others --exclude-standard '*.go' | xargs gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted >&2; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+.PHONY: test
+test: lint verify-generate unit mutants integration ## Everything that must hold: all of this section but fuzz
+
+.PHONY: unit
+unit: ## Unit tests with fuzz seeds and goldens (-race)
+	go test -race $(UNIT_PACKAGES)
+
+.PHONY: integration
+integration: control-plane network-tools ## Tests against a real control plane; RUN=regexp picks some, HARNESS_LOGS=dir keeps the logs
+	go test -race -count=1 -timeout=30m -exec "$(OWN_NETWORK)" $(if $(RUN),-run '$(RUN)') $(PROCESS_TESTS)
+
+.PHONY: mutants
+mutants: ## Take each safeguard out and show that its unit test fails; TIER=all for every tier
+	go run ./test/mutants -tier $(or $(TIER),unit)
+
+.PHONY: fuzz
+fuzz: ## Fuzz every target for FUZZ_TIME (10s)
+	@grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do \
+		sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file" | while read -r name; do \
+			go test -run='^$$' -fuzz="^$$name\$$" -fuzztime=$(FUZZ_TIME) "./$$(dirname "$$file")" || exit 1; \
+		done || exit 1; \
+	done
+
+##@ See
+
+.PHONY: demo
+demo: control-plane network-tools ## Show the whole on a real control plane; KEEP=1 leaves it running
+	@mkdir -p bin
+	@go build -o bin/demo ./test/demo
+	@$(OWN_NETWORK) bin/demo
+
+.PHONY: bench
+bench: control-plane network-tools ## Benchmarks beside a no-op and an idiomatic handler, by benchstat
+	@mkdir -p bin
+	go test -run='^$$' -bench=. -benchmem -count=$(or $(COUNT),6) -timeout=60m -exec "$(OWN_NETWORK)" ./test/bench/... | tee bin/bench.txt
+	go tool benchstat -row .fullname bin/bench.txt
+
+##@ Other
+
+.PHONY: network-tools
+network-tools:
+	@command -v ip >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo "install iproute2 (the command ip)" >&2; exit 1; }; \
+		echo "installing iproute2"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends iproute2; } >/dev/null; \
+	}
+
+.PHONY: clean
+clean: ## Remove what builds and tests made
+	rm -rf bin .cache
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
