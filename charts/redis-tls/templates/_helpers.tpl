@@ -1,0 +1,53 @@
+{{/* The name of everything namespaced: one release a cluster, because the webhook's configuration is one. */}}
+{{- define "redis-tls.name" -}}redis-tls-webhook{{- end -}}
+{{- define "redis-tls.secret" -}}redis-tls-webhook-cert{{- end -}}
+{{/* Sorts before istio-*: the API server calls mutating webhooks in the order of their configurations' names. */}}
+{{- define "redis-tls.webhookConfiguration" -}}00-redis-tls{{- end -}}
+
+{{- define "redis-tls.selector" -}}
+app.kubernetes.io/name: redis-tls
+app.kubernetes.io/component: webhook
+{{- end -}}
+
+{{/* managed-by is Helm here: the value redis-tls marks the mesh objects that the controller owns. */}}
+{{- define "redis-tls.labels" -}}
+{{ include "redis-tls.selector" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "redis-tls.image" -}}
+{{- with .Values.image -}}
+{{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The user name that the API server knows our service account by. */}}
+{{- define "redis-tls.user" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "redis-tls.name" . }}
+{{- end -}}
+
+{{- define "redis-tls.excludedNamespaces" -}}
+{{ append .Values.excludedNamespaces .Release.Namespace | uniq | toYaml }}
+{{- end -}}
+
+{{/* The server's configuration file: the values of the same names. */}}
+{{- define "redis-tls.config" -}}
+{{- $config := pick .Values "defaults" "policy" "vip" "firstUse" "cleanup" "istio" "clusterDomain" -}}
+{{ set $config "excludedNamespaces" (include "redis-tls.excludedNamespaces" . | fromYamlArray) | toYaml }}
+{{- end -}}
+
+{{/* CEL: the pod's annotation keys that are a wish. Whether one is valid is the webhook's to say. */}}
+{{- define "redis-tls.cel.askingKeys" -}}
+object.metadata.?annotations.orValue({}).filter(key,
+  (key.startsWith('redis-tls/') || key.contains('.redis-tls/')) &&
+  key != 'redis-tls/inject' && key != 'redis-tls/status')
+{{- end -}}
+
+{{/* CEL: the pod opts out. */}}
+{{- define "redis-tls.cel.optedOut" -}}
+object.metadata.?labels[?'redis-tls/inject'].orValue('') == 'false' ||
+object.metadata.?annotations[?'redis-tls/inject'].orValue('') == 'false'
+{{- end -}}
