@@ -1,0 +1,260 @@
+// Package manifest reads files of Kubernetes manifests and rewrites single documents of them in place.
+//
+// In go bytes of YAML or JSON; out come documents with their value, their place in the file, and after
+// a rewrite the same text with only what changed changed: comments, blank lines and the order of keys
+// stay. The package knows of no kind, no annotation and no cluster, and must not import a package that
+// does.
+package manifest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	kyaml "sigs.k8s.io/yaml"
+)
+
+// Stdin is the file name that stands for the standard input.
+const Stdin = "-"
+
+// File is one input, in documents that make up its text without gaps.
+type File struct {
+	Name      string
+	Documents []*Document
+}
+
+// Document is one document of a file. A document of comments alone has a nil Value.
+type Document struct {
+	// Index counts the documents of the file that have a value, from 1.
+	Index int
+	// Value is what the Kubernetes API would read: YAML 1.1, numbers as json.Number.
+	Value any
+
+	head string     // the separator line, where the document has one
+	body string     // the text
+	line int        // the lines of the file before body
+	node *yaml.Node // the root node of body; its lines count from body
+}
+
+// Error is something wrong with the text of a file.
+type Error struct {
+	File string
+	Line int // from 1; 0 when unknown
+	Err  error
+}
+
+// Error returns "file:line: what is wrong".
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return fmt.Sprintf("%s: %s", e.File, e.Err)
+	}
+	return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Read reads a file, the *.yaml, *.yml and *.json files of a directory (not of those below it, as
+// kubectl does), or the standard input. Beside the joined errors it returns what could be read.
+func Read(name string, stdin io.Reader) ([]*File, error) {
+	names := []string{name}
+	if info, err := os.Stat(name); name != Stdin && err == nil && info.IsDir() {
+		if names, err = manifestsIn(name); err != nil {
+			return nil, err
+		}
+	}
+	var files []*File
+	var errs []error
+	for _, name := range names {
+		var text []byte
+		var err error
+		if name == Stdin {
+			name = "stdin"
+			text, err = io.ReadAll(stdin)
+		} else {
+			text, err = os.ReadFile(name)
+		}
+		if err != nil {
+			errs = append(errs, &Error{File: name, Err: reason(err)})
+			continue
+		}
+		file, err := Parse(name, text)
+		files = append(files, file)
+		errs = append(errs, err)
+	}
+	return files, errors.Join(errs...)
+}
+
+// reason drops the file's name from an error of the file system: ours says it already.
+func reason(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+func manifestsIn(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir) // sorted by name
+	if err != nil {
+		return nil, &Error{File: dir, Err: reason(err)}
+	}
+	var names []string
+	for _, e := range entries {
+		if !e.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(e.Name())) {
+			names = append(names, filepath.Join(dir, e.Name()))
+		}
+	}
+	if len(names) == 0 {
+		return nil, &Error{File: dir, Err: errors.New("no *.yaml, *.yml or *.json file in this directory")}
+	}
+	return names, nil
+}
+
+// Parse splits a file's text into documents and decodes each. Its error joins an *Error for each document
+// that cannot be decoded; the file has the others.
+func Parse(name string, text []byte) (*File, error) {
+	file := &File{Name: name}
+	documents, err := split(string(text))
+	if err != nil {
+		err.File = name
+		return file, err
+	}
+	var errs []error
+	index := 0
+	for _, d := range documents {
+		if err := d.decode(); err != nil {
+			errs = append(errs, locate(name, d.line, err))
+			index++
+			continue
+		}
+		if d.Value != nil {
+			index++
+			d.Index = index
+		}
+		file.Documents = append(file.Documents, d)
+	}
+	return file, errors.Join(errs...)
+}
+
+// split cuts the text at its document separators, as the Kubernetes decoders do: a line that begins
+// with "---" and goes on with nothing or a comment. JSON is a stream of values instead.
+func split(text string) ([]*Document, *Error) {
+	if strings.HasPrefix(strings.TrimSpace(text), "{") {
+		if documents, ok := splitJSON(text); ok {
+			return documents, nil
+		}
+	}
+	documents := []*Document{{}}
+	var body strings.Builder
+	line := 0
+	for l := range strings.Lines(text) {
+		line++
+		rest, separator := strings.CutPrefix(l, "---")
+		if !separator {
+			body.WriteString(l)
+			continue
+		}
+		if rest = strings.TrimSpace(rest); rest != "" && rest[0] != '#' {
+			return nil, &Error{Line: line, Err: fmt.Errorf("only a comment may follow the document separator, not %q", rest)}
+		}
+		documents[len(documents)-1].body = body.String()
+		body.Reset()
+		documents = append(documents, &Document{head: l, line: line})
+	}
+	documents[len(documents)-1].body = body.String()
+	if documents[0].body == "" && len(documents) > 1 {
+		documents = documents[1:]
+	}
+	return documents, nil
+}
+
+// splitJSON cuts a stream of JSON values. It reports false when the text is something else, such as
+// YAML in flow style.
+func splitJSON(text string) ([]*Document, bool) {
+	var documents []*Document
+	decoder := json.NewDecoder(strings.NewReader(text))
+	for from := 0; ; {
+		var value json.RawMessage
+		err := decoder.Decode(&value)
+		if err == io.EOF {
+			return documents, true
+		}
+		if err != nil {
+			return nil, false
+		}
+		to := int(decoder.InputOffset())
+		if strings.TrimSpace(text[to:]) == "" {
+			to = len(text)
+		}
+		d := &Document{body: text[from:to]}
+		if len(documents) > 0 { // the one before it ended without a line end of its own
+			from = to - len(strings.TrimLeft(d.body, " \t\r\n"))
+			d.head = "\n---"
+			d.body = "\n" + text[from:to]
+			d.line = strings.Count(text[:from], "\n") - 1
+		}
+		documents = append(documents, d)
+		from = to
+	}
+}
+
+// decode fills Value and node from the body.
+func (d *Document) decode() error {
+	value, err := decode(d.body)
+	if err != nil {
+		return err
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal([]byte(d.body), &root); err != nil {
+		return err
+	}
+	if d.Value = value; value != nil {
+		d.node = root.Content[0]
+	}
+	return nil
+}
+
+// decode reads YAML as kubectl does, but refuses a key that stands twice in a mapping.
+func decode(text string) (any, error) {
+	asJSON, err := kyaml.YAMLToJSONStrict([]byte(text))
+	if err != nil {
+		return nil, err
+	}
+	return DecodeJSON(asJSON)
+}
+
+// DecodeJSON decodes one JSON value, with numbers as json.Number.
+func DecodeJSON(text []byte) (any, error) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	var value any
+	err := decoder.Decode(&value)
+	return value, err
+}
+
+var errorLine = regexp.MustCompile(`line (\d+): `)
+
+// locate turns an error of the YAML library, which counts lines from the document's start, into ours.
+func locate(file string, before int, err error) error {
+	text := strings.TrimPrefix(err.Error(), "error converting YAML to JSON: ")
+	text = strings.TrimPrefix(text, "yaml: ")
+	text = strings.TrimPrefix(text, "unmarshal errors:\n  ")
+	line := 0
+	if m := errorLine.FindStringSubmatch(text); m != nil {
+		line, _ = strconv.Atoi(m[1])
+		line += before
+		text = strings.Replace(text, m[0], "", 1)
+	}
+	return &Error{File: file, Line: line, Err: errors.New(text)}
+}

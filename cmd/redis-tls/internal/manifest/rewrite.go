@@ -1,0 +1,242 @@
+package manifest
+
+import (
+	"errors"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Rewrite gives the document another value. Only the lines of what differs are written anew; the whole
+// document is, with its comments and the order of its keys, where that cannot be done: JSON, flow style,
+// some anchors. Either way the new text is read again and must have the value, else Rewrite fails and the
+// document stays as it was.
+func (d *Document) Rewrite(value any) error {
+	if reflect.DeepEqual(d.Value, value) {
+		return nil
+	}
+	body, ok := d.splice(value)
+	if !ok || !d.reads(body, value) {
+		var err error
+		if body, err = d.render(value); err != nil {
+			return err
+		}
+		if !d.reads(body, value) {
+			return errors.New("this document cannot be rewritten: try without anchors and flow style")
+		}
+	}
+	rewritten := Document{Index: d.Index, head: d.head, body: body, line: d.line}
+	if err := rewritten.decode(); err != nil {
+		return err
+	}
+	*d = rewritten
+	return nil
+}
+
+func (d *Document) reads(body string, value any) bool {
+	got, err := decode(body)
+	return err == nil && reflect.DeepEqual(got, value)
+}
+
+// render writes the whole document anew, in block style.
+func (d *Document) render(value any) (string, error) {
+	node := merged(d.node, d.Value, value)
+	if strings.HasPrefix(strings.TrimSpace(d.body), "{") {
+		unquote(node)
+	}
+	body, err := encode(node, d.compact())
+	if strings.HasPrefix(d.body, "\n") { // the end of the separator line
+		body = "\n" + body
+	}
+	return body, err
+}
+
+// splice replaces and inserts lines of the body.
+func (d *Document) splice(value any) (string, bool) {
+	s := splicer{lines: slices.Collect(strings.Lines(d.body)), compact: d.compact()}
+	if last := len(s.lines) - 1; !strings.HasSuffix(s.lines[last], "\n") {
+		s.lines[last] += "\n"
+	}
+	if !s.value(d.node, d.Value, value) {
+		return "", false
+	}
+	return s.text(), true
+}
+
+// splicer collects what becomes of the lines of a document.
+type splicer struct {
+	lines   []string
+	compact bool
+	edits   []edit
+}
+
+// edit replaces the lines from, up to but without to, by the text; the edits of a document never overlap.
+type edit struct {
+	from, to int
+	text     string
+}
+
+func (s *splicer) text() string {
+	slices.SortStableFunc(s.edits, func(a, b edit) int { return a.from - b.from })
+	var text strings.Builder
+	next := 0
+	for _, e := range s.edits {
+		for _, l := range s.lines[next:e.from] {
+			text.WriteString(l)
+		}
+		text.WriteString(e.text)
+		next = e.to
+	}
+	for _, l := range s.lines[next:] {
+		text.WriteString(l)
+	}
+	return text.String()
+}
+
+// value edits the lines below a node. It reports false, with nothing edited, when it cannot; the caller
+// then writes the node anew.
+func (s *splicer) value(node *yaml.Node, old, want any) bool {
+	if node.Style&yaml.FlowStyle != 0 || len(node.Content) == 0 {
+		return false
+	}
+	before := len(s.edits)
+	ok := false
+	switch old := old.(type) {
+	case map[string]any:
+		if want, same := want.(map[string]any); same && node.Kind == yaml.MappingNode {
+			ok = s.mapping(node, old, want)
+		}
+	case []any:
+		if want, same := want.([]any); same && node.Kind == yaml.SequenceNode {
+			ok = s.sequence(node, old, want)
+		}
+	}
+	if !ok {
+		s.edits = s.edits[:before]
+	}
+	return ok
+}
+
+func (s *splicer) mapping(node *yaml.Node, old, want map[string]any) bool {
+	indent := node.Content[0].Column - 1
+	known := map[string]bool{}
+	end := 0
+	for i := 0; i < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		if _, plain := old[key.Value]; !plain { // a merge key, or one that YAML and JSON spell differently
+			return false
+		}
+		known[key.Value] = true
+		from := key.Line - 1
+		to := s.blockEnd(from, indent, value.Kind == yaml.SequenceNode)
+		if i+2 < len(node.Content) {
+			to = node.Content[i+2].Line - 1
+		}
+		end = s.trim(from, to, indent)
+		wanted, keep := want[key.Value]
+		switch {
+		case !keep && i == 0:
+			return false // its line may hold the dash of a sequence
+		case !keep:
+			s.edits = append(s.edits, edit{from: from, to: s.trim(from, to, indent+1)})
+		case reflect.DeepEqual(old[key.Value], wanted), s.value(value, old[key.Value], wanted):
+		default:
+			if !s.pair(from, s.trim(from, to, indent+1), key, merged(value, old[key.Value], wanted)) {
+				return false
+			}
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(want)) {
+		if !known[key] && !s.insert(end, strings.Repeat(" ", indent), pairNode(scalar(key), merged(nil, nil, want[key]))) {
+			return false
+		}
+	}
+	return true
+}
+
+// pair writes a key and its value anew. What stands before the key in its line, the dash of a sequence,
+// stays, and so do the comments above it.
+func (s *splicer) pair(from, to int, key, value *yaml.Node) bool {
+	named := *key
+	named.HeadComment, named.FootComment = "", ""
+	if value.Kind != yaml.ScalarNode && value.LineComment != "" {
+		named.LineComment, value.LineComment = value.LineComment, ""
+	}
+	before := s.lines[from][:key.Column-1]
+	text, err := encode(pairNode(&named, value), s.compact)
+	if err != nil {
+		return false
+	}
+	text = before + strings.TrimLeft(indented(text, strings.Repeat(" ", len(before))), " ")
+	s.edits = append(s.edits, edit{from: from, to: to, text: s.ended(text)})
+	return true
+}
+
+// sequence edits the items that changed, and appends. Items that go, it leaves to its caller.
+func (s *splicer) sequence(node *yaml.Node, old, want []any) bool {
+	if len(want) < len(old) || len(node.Content) != len(old) {
+		return false
+	}
+	for i, item := range node.Content {
+		if !reflect.DeepEqual(old[i], want[i]) && !s.value(item, old[i], want[i]) {
+			return false
+		}
+	}
+	indent := node.Column - 1
+	last := node.Content[len(node.Content)-1].Line - 1
+	end := s.trim(last, s.blockEnd(last, indent, false), indent+1)
+	for _, item := range want[len(old):] {
+		items := &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{merged(nil, nil, item)}}
+		if !s.insert(end, strings.Repeat(" ", indent), items) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *splicer) insert(at int, prefix string, node *yaml.Node) bool {
+	text, err := encode(node, s.compact || node.Kind == yaml.SequenceNode)
+	s.edits = append(s.edits, edit{from: at, to: at, text: s.ended(indented(text, prefix))})
+	return err == nil
+}
+
+// blockEnd returns the line after the block that begins in line from and whose keys or dashes are
+// indented so. With dashes, those of the same indentation belong to it: the value of a key may be an
+// unindented sequence.
+func (s *splicer) blockEnd(from, indent int, dashes bool) int {
+	for i := from + 1; i < len(s.lines); i++ {
+		content := strings.TrimLeft(s.lines[i], " ")
+		at := len(s.lines[i]) - len(content)
+		switch {
+		case blank(content), content[0] == '#', at > indent:
+		case dashes && at == indent && strings.HasPrefix(content, "-"):
+		default:
+			return i
+		}
+	}
+	return len(s.lines)
+}
+
+// trim moves the end of a block up over blank lines, and comments that are indented less.
+func (s *splicer) trim(from, to, indent int) int {
+	for ; to > from+1; to-- {
+		content := strings.TrimLeft(s.lines[to-1], " ")
+		if !blank(content) && (content[0] != '#' || len(s.lines[to-1])-len(content) >= indent) {
+			break
+		}
+	}
+	return to
+}
+
+// ended gives the text the line ends of the document.
+func (s *splicer) ended(text string) string {
+	if strings.HasSuffix(s.lines[0], "\r\n") {
+		return strings.ReplaceAll(text, "\n", "\r\n")
+	}
+	return text
+}
+
+func blank(content string) bool { return strings.TrimSpace(content) == "" }

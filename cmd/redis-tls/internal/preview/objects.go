@@ -1,0 +1,166 @@
+package preview
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+)
+
+// object is a Kubernetes object of the input: a document, or an item of one that is a List.
+type object struct {
+	file     *manifest.File
+	document *manifest.Document
+	path     []any // where in the document's value it stands
+	value    map[string]any
+	metav1.TypeMeta
+	namespace, name string
+}
+
+// objectsOf returns the objects of a document. What is no object, a values file or a kustomization, has
+// none and stays untouched.
+func objectsOf(file *manifest.File, document *manifest.Document, namespace string) []object {
+	return appendObjects(nil, object{file: file, document: document}, document.Value, namespace)
+}
+
+func appendObjects(objects []object, o object, value any, namespace string) []object {
+	o.value, _ = value.(map[string]any)
+	o.APIVersion, _ = o.value["apiVersion"].(string)
+	o.Kind, _ = o.value["kind"].(string)
+	if o.APIVersion == "" || o.Kind == "" {
+		return objects
+	}
+	if items, list := o.value["items"].([]any); list && strings.HasSuffix(o.Kind, "List") {
+		for i, item := range items {
+			below := o
+			below.path = append(slices.Clone(o.path), "items", i)
+			objects = appendObjects(objects, below, item, namespace)
+		}
+		return objects
+	}
+	metadata, _ := o.value["metadata"].(map[string]any)
+	o.name, _ = metadata["name"].(string)
+	if o.namespace, _ = metadata["namespace"].(string); o.namespace == "" {
+		o.namespace = namespace
+	}
+	return append(objects, o)
+}
+
+// String returns "Kind/name".
+func (o object) String() string {
+	metadata, _ := o.value["metadata"].(map[string]any)
+	if prefix, _ := metadata["generateName"].(string); o.name == "" && prefix != "" {
+		return o.Kind + "/" + prefix + "*"
+	}
+	return o.Kind + "/" + o.name
+}
+
+// group returns the API group, empty for the core's.
+func (o object) group() string {
+	group, _, grouped := strings.Cut(o.APIVersion, "/")
+	if !grouped {
+		return ""
+	}
+	return group
+}
+
+// workload says where a kind keeps the template of its pods, and whom such a pod belongs to.
+type workload struct {
+	group, kind string
+	template    []any
+	// owner returns the pod's owner and the labels that the controllers between the two add, as
+	// kube-controller-manager does; what is made up in them never shows in the output.
+	owner func(name string) (metav1.OwnerReference, map[string]string)
+}
+
+// madeUp stands for the hash of a Deployment's pod template.
+const madeUp = "6d4f8b7c9d"
+
+var workloads = []workload{
+	{group: "", kind: "Pod"},
+	{group: "apps", kind: "Deployment", template: []any{"spec", "template"}, owner: ofDeployment},
+	{group: "apps", kind: "StatefulSet", template: []any{"spec", "template"}, owner: ownedBy("apps/v1", "StatefulSet")},
+	{group: "apps", kind: "DaemonSet", template: []any{"spec", "template"}, owner: ownedBy("apps/v1", "DaemonSet")},
+	{group: "apps", kind: "ReplicaSet", template: []any{"spec", "template"}, owner: ownedBy("apps/v1", "ReplicaSet")},
+	{group: "batch", kind: "Job", template: []any{"spec", "template"}, owner: ownedBy("batch/v1", "Job")},
+	{group: "batch", kind: "CronJob", template: []any{"spec", "jobTemplate", "spec", "template"}, owner: ofCronJob},
+}
+
+func ownedBy(apiVersion, kind string) func(string) (metav1.OwnerReference, map[string]string) {
+	return func(name string) (metav1.OwnerReference, map[string]string) {
+		controller := true
+		return metav1.OwnerReference{APIVersion: apiVersion, Kind: kind, Name: name, Controller: &controller}, nil
+	}
+}
+
+// ofDeployment: the ReplicaSet between is named after the hash, which its pods carry as a label.
+func ofDeployment(name string) (metav1.OwnerReference, map[string]string) {
+	owner, _ := ownedBy("apps/v1", "ReplicaSet")(name + "-" + madeUp)
+	return owner, map[string]string{"pod-template-hash": madeUp}
+}
+
+// ofCronJob: the Job between is named after its time, in minutes since 1970.
+func ofCronJob(name string) (metav1.OwnerReference, map[string]string) {
+	return ownedBy("batch/v1", "Job")(name + "-29000000")
+}
+
+// workloadOf returns the row of an object's kind.
+func workloadOf(o object) (workload, bool) {
+	i := slices.IndexFunc(workloads, func(w workload) bool { return w.group == o.group() && w.kind == o.Kind })
+	if i < 0 {
+		return workload{}, false
+	}
+	return workloads[i], true
+}
+
+// lookup returns the value at a path, nil where there is none.
+func lookup(value any, path []any) any {
+	for _, step := range path {
+		switch step := step.(type) {
+		case string:
+			mapping, _ := value.(map[string]any)
+			value = mapping[step]
+		case int:
+			value = value.([]any)[step]
+		}
+	}
+	return value
+}
+
+// with returns the value with another one at a path that leads somewhere, sharing what is the same.
+func with(value any, path []any, other any) any {
+	if len(path) == 0 {
+		return other
+	}
+	switch step := path[0].(type) {
+	case string:
+		copied := map[string]any{}
+		for k, v := range value.(map[string]any) {
+			copied[k] = v
+		}
+		copied[step] = with(copied[step], path[1:], other)
+		return copied
+	case int:
+		copied := slices.Clone(value.([]any))
+		copied[step] = with(copied[step], path[1:], other)
+		return copied
+	}
+	panic(fmt.Sprintf("path step of type %T", path[0]))
+}
+
+// convert turns a value into another type by its JSON; into any, numbers are json.Number.
+func convert[T any](from any) (to T, err error) {
+	text, err := json.Marshal(from)
+	if err != nil {
+		return to, err
+	}
+	if p, ok := any(&to).(*any); ok {
+		*p, err = manifest.DecodeJSON(text)
+		return to, err
+	}
+	return to, json.Unmarshal(text, &to)
+}

@@ -1,0 +1,141 @@
+package preview
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/fatih/color"
+	"github.com/pmezard/go-difflib/difflib"
+	kyaml "sigs.k8s.io/yaml"
+
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+)
+
+// Texts returns the text of each file, in order.
+func Texts(files []*manifest.File) []string {
+	var texts []string
+	for _, f := range files {
+		texts = append(texts, f.Text())
+	}
+	return texts
+}
+
+// YAML returns the files' texts and the created objects as one stream of documents.
+func YAML(texts []string, created []any) (string, error) {
+	var out strings.Builder
+	join := func(text string) {
+		if strings.TrimSpace(text) == "" {
+			return
+		}
+		if before := out.String(); before != "" {
+			if !strings.HasSuffix(before, "\n") {
+				out.WriteString("\n")
+			}
+			if !strings.HasPrefix(text, "---") {
+				out.WriteString("---\n")
+			}
+		}
+		out.WriteString(text)
+	}
+	for _, text := range texts {
+		join(text)
+	}
+	for _, object := range created {
+		text, err := kyaml.Marshal(object)
+		if err != nil {
+			return "", err
+		}
+		join(string(text))
+	}
+	return out.String(), nil
+}
+
+// JSON returns one List of every object of the files, and the created ones.
+func JSON(files []*manifest.File, created []any) (string, error) {
+	items := []any{}
+	for _, file := range files {
+		for _, document := range file.Documents {
+			for _, o := range objectsOf(file, document, "") {
+				items = append(items, lookup(document.Value, o.path))
+			}
+		}
+	}
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	err := encoder.Encode(map[string]any{"apiVersion": "v1", "kind": "List", "items": append(items, created...)})
+	return text.String(), err
+}
+
+// createdFile is the name in a diff under which the created objects appear.
+const createdFile = "redis-tls.yaml"
+
+// Diff writes a unified diff of the files' texts before and after, and of the created objects as a new
+// file: nothing when nothing changes.
+func Diff(out io.Writer, files []*manifest.File, before []string, created []any, colour bool) error {
+	for i, file := range files {
+		if err := diff(out, file.Name, file.Name, before[i], file.Text(), colour); err != nil {
+			return err
+		}
+	}
+	text, err := YAML(nil, created)
+	if err != nil {
+		return err
+	}
+	return diff(out, "/dev/null", createdFile, "", text, colour)
+}
+
+func diff(out io.Writer, from, to, before, after string, colour bool) error {
+	text, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{
+		A: lines(before), B: lines(after), FromFile: from, ToFile: to, Context: 3,
+	})
+	if err != nil {
+		return err
+	}
+	if colour {
+		text = colourful(text)
+	}
+	_, err = io.WriteString(out, text)
+	return err
+}
+
+// lines returns the lines of a text, the last one marked as patch(1) expects it when it has no end.
+func lines(text string) []string {
+	lines := slices.Collect(strings.Lines(text))
+	if last := len(lines) - 1; last >= 0 && !strings.HasSuffix(lines[last], "\n") {
+		lines[last] += "\n\\ No newline at end of file\n"
+	}
+	return lines
+}
+
+// colourful paints a diff as git does.
+func colourful(text string) string {
+	paint := func(attributes ...color.Attribute) *color.Color {
+		c := color.New(attributes...)
+		c.EnableColor() // the caller has decided
+		return c
+	}
+	bold, cyan, green, red := paint(color.Bold), paint(color.FgCyan), paint(color.FgGreen), paint(color.FgRed)
+	var out strings.Builder
+	header := 0
+	for l := range strings.Lines(text) {
+		l = strings.TrimSuffix(l, "\n")
+		switch {
+		case header < 2:
+			header++
+			l = bold.Sprint(l)
+		case strings.HasPrefix(l, "@@"):
+			l = cyan.Sprint(l)
+		case strings.HasPrefix(l, "+"):
+			l = green.Sprint(l)
+		case strings.HasPrefix(l, "-"):
+			l = red.Sprint(l)
+		}
+		out.WriteString(l + "\n")
+	}
+	return out.String()
+}

@@ -1,0 +1,45 @@
+package preview
+
+import (
+	"net/netip"
+
+	"github.com/redis-tls/redis-tls/mesh"
+)
+
+// offline is a cluster with nothing in it but the namespaces and the claims of the input.
+type offline struct {
+	rootNamespace string
+	namespaces    map[string]namespace
+	claims        map[string][]mesh.Claim
+	claimed       []string // the namespaces with claims, in the order of the first
+}
+
+type namespace struct{ labels, annotations map[string]string }
+
+// HasService implements inject.View.
+func (*offline) HasService(string, string) bool { return false }
+
+// ServiceWithin implements inject.View.
+func (*offline) ServiceWithin(netip.Prefix) (string, bool) { return "", false }
+
+// Namespace implements inject.View: one that the input does not describe has no labels and annotations.
+func (v *offline) Namespace(name string) (labels, annotations map[string]string, ok bool) {
+	n := v.namespaces[name]
+	return n.labels, n.annotations, true
+}
+
+// Surroundings implements inject.View: none.
+func (v *offline) Surroundings(namespace string) mesh.Surroundings {
+	return mesh.Surroundings{Namespace: namespace, RootNamespace: v.rootNamespace}
+}
+
+// Claims implements inject.View.
+func (v *offline) Claims(namespace string) []mesh.Claim { return v.claims[namespace] }
+
+// add makes a claim known to the pods that come after.
+func (v *offline) add(namespace string, claim mesh.Claim) {
+	if _, known := v.claims[namespace]; !known {
+		v.claimed = append(v.claimed, namespace)
+	}
+	v.claims[namespace] = append(v.claims[namespace], claim)
+}
