@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+
+	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/servingcert"
+)
+
+// namespaceVariable is the environment variable with the replica's own namespace (the downward API).
+const namespaceVariable = "POD_NAMESPACE"
+
+// flags are the command line. The names of the objects are the chart's.
+type flags struct {
+	config         string
+	webhookHost    string
+	webhookPort    int
+	metricsAddress string
+	healthAddress  string
+	leaderElect    bool
+	certificate    servingcert.Options
+	log            zap.Options
+}
+
+func (f *flags) register(set *pflag.FlagSet) {
+	set.StringVar(&f.config, "config", "/etc/redis-tls-webhook/config.yaml", "file with the configuration: the keys of the chart's values.yaml")
+	set.StringVar(&f.webhookHost, "webhook-host", "", "address to serve the webhook on; empty: all")
+	set.IntVar(&f.webhookPort, "webhook-port", 9443, "port to serve the webhook on")
+	set.StringVar(&f.metricsAddress, "metrics-bind-address", ":8080", `address to serve /metrics on; "0": none`)
+	set.StringVar(&f.healthAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
+	set.BoolVar(&f.leaderElect, "leader-elect", false, "run the controller only on the replica that leads; needed with several replicas")
+	set.StringVar(&f.certificate.Secret, "cert-secret", "redis-tls-webhook-cert", "Secret, in the own namespace, that holds the serving certificate")
+	set.StringVar(&f.certificate.Configuration, "webhook-configuration", "00-redis-tls", "MutatingWebhookConfiguration to give the certificate's CA to")
+	set.StringVar(&f.certificate.Service, "service", "redis-tls-webhook", "Service, in the own namespace, that leads to the webhook")
+	f.log.BindFlags(flag.CommandLine)
+	set.AddGoFlagSet(flag.CommandLine) // --kubeconfig of controller-runtime, and --zap-*
+}
+
+// complete reads what the flags only name.
+func (f *flags) complete() (origination.Config, error) {
+	f.certificate.Namespace = os.Getenv(namespaceVariable)
+	if f.certificate.Namespace == "" {
+		return origination.Config{}, errors.New("the environment variable " + namespaceVariable + " must hold the own namespace")
+	}
+	content, err := os.ReadFile(f.config)
+	if err != nil {
+		return origination.Config{}, fmt.Errorf("reading the configuration: %w", err)
+	}
+	cfg, err := origination.ParseConfig(content)
+	if err != nil {
+		return origination.Config{}, fmt.Errorf("reading the configuration %s: %w", f.config, err)
+	}
+	return cfg, nil
+}

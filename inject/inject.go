@@ -1,0 +1,154 @@
+// Package inject is the one core that decides about a pod. The webhook's handler and the offline
+// preview `redis-tls inject` both call it, so what the preview prints is what the cluster does.
+//
+// In go a pod, the name of its namespace and a View of the cluster; out comes a Decision: whether the
+// pod is admitted, with which patch operations, and what the user is told. The package is pure: the
+// View is an interface over caches and the clock is passed in. It must never import a client, cluster,
+// webhook or controller.
+package inject
+
+import (
+	"slices"
+	"time"
+
+	"gomodules.xyz/jsonpatch/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/patches"
+)
+
+// View is what a decision may know of the cluster: informer caches in the webhook, files in the preview.
+type View interface {
+	origination.Services
+	// Namespace returns the labels and annotations of a namespace, and whether it is known.
+	Namespace(name string) (labels, annotations map[string]string, ok bool)
+	// Surroundings returns the mesh objects that concern the namespace.
+	Surroundings(namespace string) mesh.Surroundings
+	// Claims returns what the namespace's live pods were admitted with.
+	Claims(namespace string) []mesh.Claim
+}
+
+// Injector decides about pods. It is safe for concurrent use when its View is.
+type Injector struct {
+	Config origination.Config
+	View   View
+	// Now is the clock; nil in the offline preview, which then records no time of first use.
+	Now func() time.Time
+}
+
+// Decision is what becomes of a pod.
+type Decision struct {
+	// Reason is the one reason of the decision; of several problems the weightiest (see weight).
+	Reason  origination.Reason
+	Allowed bool
+	// Operations turn the pod into what it should be; none when it is that already, or stays untouched.
+	Operations []jsonpatch.Operation
+	// Warnings are for the user, one sentence each. For a pod that is admitted in spite of its
+	// problems they tell each of them.
+	Warnings []string
+	// Problems are all that is wrong, in the order of the pipeline.
+	Problems []origination.Problem
+	// Originations are what the pod was injected with, pins included.
+	Originations []origination.Origination
+}
+
+// Inject decides about a pod that is to be created in the namespace. The pod is only read.
+func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
+	labels, annotations, ok := i.View.Namespace(namespace)
+	if !ok {
+		return i.verdict(true, []origination.Problem{unknownNamespace(namespace)}, nil)
+	}
+	resolved := origination.Resolve(origination.Input{
+		Namespace:            namespace,
+		NamespaceLabels:      labels,
+		NamespaceAnnotations: annotations,
+		Labels:               pod.Labels,
+		Annotations:          pod.Annotations,
+	}, i.Config, i.View)
+	warnings := resolved.Warnings
+	switch {
+	case resolved.Skip != "":
+		return Decision{Reason: resolved.Skip, Allowed: true, Warnings: warnings}
+	case len(resolved.Errors)+len(resolved.Place)+len(resolved.Originations) == 0:
+		return Decision{Reason: origination.ReasonNotAsked, Allowed: true, Warnings: warnings}
+	}
+
+	problems := append(written(resolved.Errors), resolved.Place...)
+	os := resolved.Originations
+	inPod, more := patches.Obstacles(pod, labels, os)
+	problems, warnings = append(problems, inPod...), append(warnings, more...)
+	if len(problems) > 0 && (len(os) == 0 || !resolved.Asked) {
+		return i.verdict(resolved.Asked, problems, warnings)
+	}
+
+	os, absent, inMesh, more := i.meet(namespace, pod, os)
+	problems, warnings = append(problems, inMesh...), append(warnings, more...)
+	operations, more, inPod := patches.For(pod, os, i.options(absent))
+	problems, warnings = append(problems, inPod...), append(warnings, more...)
+	if len(problems) > 0 {
+		return i.verdict(resolved.Asked, problems, warnings)
+	}
+	return Decision{
+		Reason: origination.ReasonInjected, Allowed: true,
+		Operations: operations, Warnings: warnings, Originations: os,
+	}
+}
+
+// missing says of which originations an object is not there yet.
+type missing struct{ any, unpinned bool }
+
+// meet holds the originations against the namespace's other claims and its mesh objects, and draws
+// the pins. It returns copies, save of those that no pin could be drawn for.
+func (i *Injector) meet(namespace string, pod *corev1.Pod, wished []origination.Origination) (
+	os []origination.Origination, absent missing, problems []origination.Problem, warnings []string,
+) {
+	claims, around := i.View.Claims(namespace), i.View.Surroundings(namespace)
+	workload, revision := mesh.WorkloadOf(pod)
+	taken := claims // grows by this pod's own pins: its hosts must not share an address
+	for _, o := range wished {
+		more, told := mesh.Check(o, workload, pod.Labels, claims, around)
+		problems, warnings = append(problems, more...), append(warnings, told...)
+		if o.Pinnable() {
+			pin, problem := mesh.Pin(o, patches.Pinned(pod, o.Host), taken, around, i.Config.VIP)
+			if problem != nil {
+				problems = append(problems, *problem)
+				continue
+			}
+			o.Pin = pin
+			taken = append(slices.Clip(taken), mesh.Claim{Workload: workload, Revision: revision, Pod: pod.Name, Origination: o})
+		}
+		if mesh.Missing(o, around, i.now(), i.Config.FirstUse.Settle.Duration) {
+			absent.any = true
+			absent.unpinned = absent.unpinned || !o.Pinnable()
+		}
+		os = append(os, o)
+	}
+	return os, absent, problems, warnings
+}
+
+// now returns the zero time in the offline preview: no object counts as accepted long enough ago then.
+func (i *Injector) now() time.Time {
+	if i.Now == nil {
+		return time.Time{}
+	}
+	return i.Now()
+}
+
+// options are those of the patch. That an earlier invocation's time of first use stays is seen to there.
+func (i *Injector) options(absent missing) patches.Options {
+	o := patches.Options{Gate: i.Config.FirstUse.Gate && absent.unpinned}
+	if absent.any && i.Now != nil {
+		now := i.Now().UTC().Round(0)
+		o.FirstUse = &now
+	}
+	return o
+}
+
+func unknownNamespace(namespace string) origination.Problem {
+	return origination.Problem{Reason: origination.ReasonNamespaceUnknown, Err: field.Invalid(
+		field.NewPath("metadata", "namespace"), namespace,
+		"the webhook's cache does not know the namespace yet, so neither its defaults; try again")}
+}

@@ -1,0 +1,131 @@
+// Package webhook answers the API server's admission requests.
+//
+// In goes an AdmissionReview over HTTP, out comes one with the decision of package inject. The handler
+// is thin: it limits and decodes, asks the injector, and encodes. It does no I/O of its own (the
+// injector reads informer caches), so a dry run and a forged review leave nothing behind.
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/inject"
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// Path is where the handler is served, as the chart's MutatingWebhookConfiguration names it.
+const Path = "/mutate"
+
+// A namespace and its first pod are often created at once, and the pod's review can arrive before the
+// namespace's watch event. It is worth a wait well below the webhook's timeout of 5 s.
+const (
+	namespaceWait = 2 * time.Second
+	namespacePoll = 20 * time.Millisecond
+)
+
+// Handler is the http.Handler of Path. It decodes by itself, rather than through controller-runtime's
+// admission.Webhook, because that one parses the pod twice more (test/bench has the difference).
+type Handler struct {
+	injector *inject.Injector
+	log      logr.Logger
+	metrics  metrics
+	// wait and poll are the bounds of waiting for an unknown namespace.
+	wait, poll time.Duration
+}
+
+// NewHandler returns the handler and registers its metrics.
+func NewHandler(injector *inject.Injector, registry prometheus.Registerer, log logr.Logger) (*Handler, error) {
+	m, err := newMetrics(registry)
+	if err != nil {
+		return nil, fmt.Errorf("registering the admission metrics: %w", err)
+	}
+	return &Handler{injector: injector, log: log, metrics: m, wait: namespaceWait, poll: namespacePoll}, nil
+}
+
+// ServeHTTP answers one review. What is not a review at all gets a 4xx; everything that carries a UID gets
+// an AdmissionReview, also when we fail.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	req, unreadable := read(w, r)
+	if unreadable != nil {
+		h.metrics.observe(inject.OutcomeRefused, unreadable.reason, time.Since(start))
+		h.log.Info("unreadable request", "reason", unreadable.reason, "status", unreadable.status, "error", unreadable.Error())
+		http.Error(w, unreadable.Error(), unreadable.status)
+		return
+	}
+	decision, message := h.decide(r.Context(), req)
+	h.metrics.observe(decision.Outcome(), decision.Reason, time.Since(start))
+	if err := respond(w, req.UID, decision, message); err != nil {
+		h.log.Error(err, "writing the response", "namespace", req.Namespace, "pod", req.name())
+	}
+}
+
+// decide returns the decision and the message for the user. It never panics.
+func (h *Handler) decide(ctx context.Context, req *request) (decision inject.Decision, message string) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			h.log.Error(fmt.Errorf("%v", cause), "panic in the decision", "namespace", req.Namespace, "pod", req.name(), "stack", string(debug.Stack()))
+			decision, message = h.internal()
+		}
+	}()
+	if message := req.foreign(); message != "" {
+		return inject.Decision{Reason: origination.ReasonMalformed}, message
+	}
+	pod, err := req.Object.pod(req.Namespace)
+	if err != nil {
+		return inject.Decision{Reason: origination.ReasonMalformed}, "redis-tls: " + err.Error()
+	}
+	h.awaitNamespace(ctx, req.Namespace)
+	decision = h.injector.Inject(req.Namespace, pod)
+	message = decision.Message(req.Namespace, pod)
+
+	log := h.log.V(1)
+	if len(decision.Problems) > 0 {
+		log = h.log
+	}
+	if log.Enabled() {
+		log.Info("decided", "outcome", decision.Outcome(), "reason", decision.Reason,
+			"namespace", req.Namespace, "pod", req.name(), "operations", len(decision.Operations), "message", message)
+	}
+	return decision, message
+}
+
+// internal is the decision after a panic: no TLS is a refusal, unless the policy is to refuse nothing.
+func (h *Handler) internal() (inject.Decision, string) {
+	const message = "redis-tls failed to decide, which is a bug of its own; its log has the details"
+	return inject.Decision{
+		Reason:   origination.ReasonInternal,
+		Allowed:  h.injector.Config.Policy.Mode == origination.PolicyWarn,
+		Warnings: []string{message},
+		Problems: []origination.Problem{{Reason: origination.ReasonInternal, Err: field.InternalError(nil, fmt.Errorf("%s", message))}},
+	}, message
+}
+
+// awaitNamespace returns when the cache knows the namespace, or the wait or the request is over.
+func (h *Handler) awaitNamespace(ctx context.Context, namespace string) {
+	known := func() bool {
+		_, _, ok := h.injector.View.Namespace(namespace)
+		return ok
+	}
+	if known() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.wait)
+	defer cancel()
+	tick := time.NewTicker(h.poll)
+	defer tick.Stop()
+	for !known() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package webhook
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"unicode/utf8"
+
+	"gomodules.xyz/jsonpatch/v2"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/redis-tls/redis-tls/inject"
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// respond writes the decision.
+func respond(w http.ResponseWriter, uid types.UID, decision inject.Decision, message string) error {
+	response := &admissionv1.AdmissionResponse{
+		UID:      uid,
+		Allowed:  decision.Allowed,
+		Warnings: bounded(decision.Warnings),
+	}
+	switch {
+	case !decision.Allowed:
+		response.Result = refusal(decision.Reason, message)
+	case len(decision.Operations) > 0:
+		patch, err := encode(decision.Operations)
+		if err != nil {
+			response.Allowed = false
+			response.Result = refusal(origination.ReasonInternal, fmt.Sprintf("redis-tls: encoding the patch: %v", err))
+			break
+		}
+		patchType := admissionv1.PatchTypeJSONPatch
+		response.Patch, response.PatchType = patch, &patchType
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
+		Response: response,
+	})
+}
+
+// refusal is the status that kubectl prints. Clients that create pods retry on 5xx and give up on 4xx, so
+// what will be well in a moment must not be a 4xx.
+func refusal(reason origination.Reason, message string) *metav1.Status {
+	status := &metav1.Status{Status: metav1.StatusFailure, Message: message}
+	switch reason {
+	case origination.ReasonNamespaceUnknown:
+		status.Code, status.Reason = http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable
+	case origination.ReasonInternal:
+		status.Code, status.Reason = http.StatusInternalServerError, metav1.StatusReasonInternalError
+	case origination.ReasonMalformed:
+		status.Code, status.Reason = http.StatusBadRequest, metav1.StatusReasonBadRequest
+	default:
+		status.Code, status.Reason = http.StatusForbidden, metav1.StatusReasonForbidden
+	}
+	return status
+}
+
+// operation is jsonpatch.Operation without its MarshalJSON, which encodes every operation twice.
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value,omitempty"`
+}
+
+// encode returns the JSON patch (RFC 6902: add and replace have a value, be it null).
+func encode(operations []jsonpatch.Operation) ([]byte, error) {
+	wire := make([]operation, len(operations))
+	for i, o := range operations {
+		wire[i] = operation{Op: o.Operation, Path: o.Path, Value: o.Value}
+		if o.Value == nil && o.Operation != "remove" {
+			wire[i].Value = json.RawMessage("null")
+		}
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(wire); err != nil {
+		return nil, err
+	}
+	return bytes.TrimRight(b.Bytes(), "\n"), nil
+}
+
+// The API server cuts every warning at 256 runes once they have 4096 together
+// (truncateItemRunes and truncateAtTotalRunes in k8s.io/apiserver/pkg/endpoints/filters/warning.go), in
+// the middle of a word and without a sign; other webhooks' warnings count too. So ours stay below half.
+const (
+	longestWarning = 256 // runes
+	mostWarnings   = 8
+)
+
+// bounded returns the warnings as the API server will not cut them.
+func bounded(warnings []string) []string {
+	kept := make([]string, 0, min(len(warnings), mostWarnings))
+	for i, w := range warnings {
+		if i == mostWarnings-1 && len(warnings) > mostWarnings {
+			return append(kept, fmt.Sprintf("redis-tls: and %d more warnings; `redis-tls inject` prints them all", len(warnings)-i))
+		}
+		kept = append(kept, cut("redis-tls: "+w, longestWarning))
+	}
+	return kept
+}
+
+// cut shortens s to at most n runes, with a sign.
+func cut(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n-1]) + "…"
+}

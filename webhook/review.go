@@ -1,0 +1,121 @@
+package webhook
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/json"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// maxBody is the largest review that is read: 3 MiB, the API server's own limit of a request
+// (MaxRequestBodyBytes in k8s.io/apiserver/pkg/server/config.go), for the one object that a CREATE has, and
+// 1 MiB for what the review puts around it.
+const maxBody = 4 << 20
+
+// review is the part of an AdmissionReview that we read. The pod is decoded in the same pass.
+type review struct {
+	metav1.TypeMeta `json:",inline"`
+	Request         *request `json:"request"`
+}
+
+type request struct {
+	UID         types.UID                   `json:"uid"`
+	Kind        metav1.GroupVersionKind     `json:"kind"`
+	Resource    metav1.GroupVersionResource `json:"resource"`
+	SubResource string                      `json:"subResource"`
+	Name        string                      `json:"name"`
+	Namespace   string                      `json:"namespace"`
+	Operation   admissionv1.Operation       `json:"operation"`
+	Object      *leanPod                    `json:"object"`
+}
+
+// unreadableError is a request that is no review: there is no UID to answer to.
+type unreadableError struct {
+	error
+	status int
+	reason origination.Reason
+}
+
+// read returns the request of the review in the body.
+func read(w http.ResponseWriter, r *http.Request) (*request, *unreadableError) {
+	malformed := func(status int, format string, args ...any) (*request, *unreadableError) {
+		return nil, &unreadableError{fmt.Errorf(format, args...), status, origination.ReasonMalformed}
+	}
+	if r.Method != http.MethodPost {
+		return malformed(http.StatusMethodNotAllowed, "method %s: an AdmissionReview comes by POST", r.Method)
+	}
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		return malformed(http.StatusUnsupportedMediaType, "content type %q: an AdmissionReview comes as application/json", r.Header.Get("Content-Type"))
+	}
+	body, err := readBody(w, r)
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, &unreadableError{fmt.Errorf("the AdmissionReview has more than %d bytes", maxBody), http.StatusRequestEntityTooLarge, origination.ReasonTooLarge}
+	}
+	if err != nil {
+		return malformed(http.StatusBadRequest, "reading the AdmissionReview: %w", err)
+	}
+	var v review
+	if err := json.UnmarshalCaseSensitivePreserveInts(body, &v); err != nil {
+		return malformed(http.StatusBadRequest, "decoding the AdmissionReview: %w", err)
+	}
+	switch {
+	case v.APIVersion != admissionv1.SchemeGroupVersion.String() || v.Kind != "AdmissionReview":
+		return malformed(http.StatusBadRequest, "apiVersion %q, kind %q: want an AdmissionReview of %s", v.APIVersion, v.Kind, admissionv1.SchemeGroupVersion)
+	case v.Request == nil:
+		return malformed(http.StatusBadRequest, "the AdmissionReview has no request")
+	case v.Request.UID == "":
+		return malformed(http.StatusBadRequest, "the AdmissionReview's request has no uid")
+	}
+	return v.Request, nil
+}
+
+// readBody reads at most maxBody bytes, into a buffer of the announced size.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > maxBody {
+		return nil, &http.MaxBytesError{Limit: maxBody}
+	}
+	var b bytes.Buffer
+	if r.ContentLength > 0 {
+		b.Grow(int(r.ContentLength) + bytes.MinRead) // ReadFrom wants MinRead bytes of room to see the end
+	}
+	_, err := b.ReadFrom(io.Reader(http.MaxBytesReader(w, r.Body, maxBody)))
+	return b.Bytes(), err
+}
+
+// foreign says why the request is none of ours: the chart's configuration sends CREATE of pods alone.
+// Empty when it is ours.
+func (r *request) foreign() string {
+	const rule = "this webhook takes CREATE of v1 Pods alone; check the rules of the MutatingWebhookConfiguration"
+	switch {
+	case r.Kind != metav1.GroupVersionKind{Version: "v1", Kind: "Pod"} || r.SubResource != "":
+		return fmt.Sprintf("redis-tls got kind %q, version %q, group %q, subresource %q: %s", r.Kind.Kind, r.Kind.Version, r.Kind.Group, r.SubResource, rule)
+	case r.Operation != admissionv1.Create:
+		return fmt.Sprintf("redis-tls got operation %q: %s", r.Operation, rule)
+	case r.Object == nil:
+		return "redis-tls got a review without an object: " + rule
+	case r.Namespace == "":
+		return "redis-tls got a review of a pod without a namespace: " + rule
+	}
+	return ""
+}
+
+// name returns the pod's name for logs, or what it begins with.
+func (r *request) name() string {
+	switch {
+	case r.Name != "" || r.Object == nil:
+		return r.Name
+	case r.Object.Metadata.Name != "":
+		return r.Object.Metadata.Name
+	default:
+		return r.Object.Metadata.GenerateName
+	}
+}
