@@ -63,7 +63,7 @@ func (c *ControlPlane) startAPIServer(ctx context.Context, o Options) error {
 // evicts or collects pods for want of a kubelet.
 const controllers = "namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller," +
 	"garbage-collector-controller,deployment-controller,replicaset-controller,statefulset-controller," +
-	"job-controller,cronjob-controller,disruption-controller," +
+	"job-controller,cronjob-controller," +
 	"validatingadmissionpolicy-status-controller,clusterrole-aggregation-controller"
 
 func (c *ControlPlane) startControllerManager(ctx context.Context, o Options) error {
@@ -97,7 +97,10 @@ func (c *ControlPlane) startComponent(ctx context.Context, p *Process, ready fun
 	if err := p.Start(); err != nil {
 		return err
 	}
-	c.onStop(func() error { p.Kill(); return nil }) // its data goes with it, so there is nothing to end in order
+	c.onStop(func() error { // its data goes with it, so there is nothing to end in order
+		defer p.Kill()
+		return p.Crashed()
+	})
 	return waitReady(ctx, p, ready)
 }
 

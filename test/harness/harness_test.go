@@ -7,9 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -70,6 +72,34 @@ func TestControlPlane(t *testing.T) {
 			}
 		}
 	})
+	t.Run("serves Istio's kinds, and takes them away again", func(t *testing.T) {
+		if err := c.InstallIstioCRDs(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Client.List(ctx, &networkingv1.ServiceEntryList{}); err != nil {
+			t.Error(err)
+		}
+		if err := c.RemoveIstioCRDs(ctx); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for _, native := range []bool{false, true} {
+		t.Run(fmt.Sprintf("injects a sidecar (native: %t) where Istio's selectors match, and not elsewhere", native), func(t *testing.T) {
+			testInjector(t, c, native)
+		})
+	}
+	t.Run("applies the chart as rendered", func(t *testing.T) {
+		release, err := c.RenderChart(map[string]any{"replicaCount": 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Apply(ctx, release); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Delete(ctx, release); err != nil {
+			t.Fatal(err)
+		}
+	})
 	t.Run("goes on after each component was paused, killed and started again", func(t *testing.T) {
 		if err := c.Etcd.Pause(); err != nil {
 			t.Fatal(err)
@@ -86,6 +116,43 @@ func TestControlPlane(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+func testInjector(t *testing.T, c *ControlPlane, native bool) {
+	ctx := t.Context()
+	injector, err := c.RunSidecarInjector(ctx, InjectorOptions{Native: native})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for label, want := range map[string]bool{"true": true, "false": false, "": false} {
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "smoke", GenerateName: "app-", Labels: map[string]string{}, Annotations: map[string]string{
+				userVolumeAnnotation: `{"mine": {"emptyDir": {}}}`,
+				userMountAnnotation:  `[{"name": "mine", "mountPath": "/mine"}]`,
+			}},
+			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+		}
+		if label != "" {
+			pod.Labels[injectKey] = label
+		}
+		if err := c.Client.Create(ctx, pod); err != nil {
+			t.Fatal(err)
+		}
+		containers := pod.Spec.Containers
+		if native {
+			containers = pod.Spec.InitContainers
+		}
+		i := slices.IndexFunc(containers, func(c corev1.Container) bool { return c.Name == proxyContainer })
+		if got := i >= 0; got != want {
+			t.Errorf("label %q: sidecar %t, want %t", label, got, want)
+		}
+		if want && !slices.ContainsFunc(containers[i].VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "mine" && m.MountPath == "/mine" }) {
+			t.Errorf("the user's mount is missing: %v", containers[i].VolumeMounts)
+		}
+	}
+	if err := injector.Stop(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestFailedStartLeavesNothing(t *testing.T) {

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -34,6 +36,7 @@ type run struct {
 	process *os.Process
 	exited  chan struct{} // closed once it is reaped
 	err     error         // of Wait, valid after exited
+	ended   atomic.Bool   // by us
 }
 
 // Start starts the command. It is an error when it already runs.
@@ -105,18 +108,20 @@ func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }
 // Kill ends the command as a crash would, and waits until it is gone.
 func (p *Process) Kill() {
 	if r := p.current(); r.alive() {
+		r.ended.Store(true)
 		_ = r.process.Kill() // an error means that it has just ended
 		<-r.exited
 	}
 }
 
 // Stop asks the command to end (SIGTERM) and kills it after the grace period. The error says how it
-// ended, when not well.
+// ended, when not well or before it was asked to.
 func (p *Process) Stop(grace time.Duration) error {
 	r := p.current()
 	if !r.alive() {
-		return nil
+		return p.Crashed()
 	}
+	r.ended.Store(true)
 	_ = r.process.Signal(syscall.SIGCONT)
 	_ = r.process.Signal(syscall.SIGTERM)
 	select {
@@ -133,6 +138,15 @@ func (p *Process) Stop(grace time.Duration) error {
 		return fmt.Errorf("%s ended after SIGTERM with: %w%s", p.Name, r.err, p.Tail())
 	}
 	return nil
+}
+
+// Crashed returns how the command ended when it did so of its own, nil otherwise.
+func (p *Process) Crashed() error {
+	r := p.current()
+	if r == nil || r.alive() || r.ended.Load() {
+		return nil
+	}
+	return fmt.Errorf("%s ended of its own: %w%s", p.Name, cmp.Or(r.err, errors.New("without an error")), p.Tail())
 }
 
 // Tail returns the last lines of the log, set off for the end of an error message.

@@ -1,0 +1,147 @@
+package harness
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"helm.sh/helm/v4/pkg/chart/common"
+	"helm.sh/helm/v4/pkg/chart/common/util"
+	"helm.sh/helm/v4/pkg/chart/loader"
+	"helm.sh/helm/v4/pkg/engine"
+	releaseutil "helm.sh/helm/v4/pkg/release/v1/util"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+)
+
+// What `helm install redis-tls charts/redis-tls --namespace redis-tls-system --create-namespace` names.
+const (
+	ReleaseName      = "redis-tls"
+	ReleaseNamespace = "redis-tls-system"
+)
+
+// Release is a chart as Helm rendered it.
+type Release struct {
+	Name, Namespace string
+	// Files are the rendered templates by path, NOTES.txt among them.
+	Files map[string]string
+	// Objects are their documents in Helm's order of installation, each as it stands there.
+	Objects []*unstructured.Unstructured
+}
+
+// RenderChart renders the chart of a directory with Helm's own engine for a cluster with these
+// capabilities (nil: Helm's defaults). Values are checked against values.schema.json, as Helm does.
+func RenderChart(dir string, values map[string]any, capabilities *common.Capabilities) (*Release, error) {
+	r := &Release{Name: ReleaseName, Namespace: ReleaseNamespace}
+	chart, err := loader.LoadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("loading the chart: %w", err)
+	}
+	options := common.ReleaseOptions{Name: r.Name, Namespace: r.Namespace, Revision: 1, IsInstall: true}
+	all, err := util.ToRenderValues(chart, values, options, capabilities)
+	if err != nil {
+		return nil, fmt.Errorf("values of the chart: %w", err)
+	}
+	if r.Files, err = engine.Render(chart, all); err != nil {
+		return nil, fmt.Errorf("rendering the chart: %w", err)
+	}
+	r.Objects, err = objects(r.Files)
+	return r, err
+}
+
+// RenderChart renders charts/redis-tls for this control plane.
+func (c *ControlPlane) RenderChart(values map[string]any) (*Release, error) {
+	capabilities, err := c.capabilities()
+	if err != nil {
+		return nil, err
+	}
+	return RenderChart(filepath.Join(c.root, "charts", "redis-tls"), values, capabilities)
+}
+
+// capabilities are the version and the API versions of this control plane, as Helm asks for them.
+func (c *ControlPlane) capabilities() (*common.Capabilities, error) {
+	version, err := c.Clientset.Discovery().ServerVersion()
+	if err != nil {
+		return nil, fmt.Errorf("asking for the version: %w", err)
+	}
+	groups, err := c.Clientset.Discovery().ServerGroups()
+	if err != nil {
+		return nil, fmt.Errorf("asking for the API groups: %w", err)
+	}
+	capabilities := common.DefaultCapabilities.Copy()
+	capabilities.KubeVersion = common.KubeVersion{Version: version.GitVersion, Major: version.Major, Minor: version.Minor}
+	capabilities.APIVersions = nil
+	for _, group := range groups.Groups {
+		for _, v := range group.Versions {
+			capabilities.APIVersions = append(capabilities.APIVersions, v.GroupVersion)
+		}
+	}
+	return capabilities, nil
+}
+
+// objects parses the documents of rendered templates, in Helm's order of installation. Hooks are left
+// out: the chart has none but tests.
+func objects(files map[string]string) ([]*unstructured.Unstructured, error) {
+	manifests := map[string]string{}
+	for path, content := range files {
+		if strings.HasSuffix(path, ".yaml") {
+			manifests[path] = content
+		}
+	}
+	_, sorted, err := releaseutil.SortManifests(manifests, nil, releaseutil.InstallOrder)
+	if err != nil {
+		return nil, fmt.Errorf("parsing the rendered chart: %w", err)
+	}
+	var parsed []*unstructured.Unstructured
+	for _, m := range sorted {
+		u := &unstructured.Unstructured{}
+		if err := yaml.UnmarshalStrict([]byte(m.Content), &u.Object); err != nil {
+			return nil, fmt.Errorf("parsing a document of %s: %w", m.Name, err)
+		}
+		if len(u.Object) > 0 { // a document of comments alone
+			parsed = append(parsed, u)
+		}
+	}
+	return parsed, nil
+}
+
+// Install renders the chart, applies it, runs its webhook from this tree and waits until the API server
+// asks it. It is what a test needs that does not care for the steps.
+func (c *ControlPlane) Install(ctx context.Context, values map[string]any, o WebhookOptions) (*Release, *Webhook, error) {
+	release, err := c.RenderChart(values)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := c.Apply(ctx, release); err != nil {
+		return nil, nil, err
+	}
+	w, err := c.RunWebhook(ctx, release, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return release, w, c.WaitForAdmission(ctx, release)
+}
+
+// Find returns the only object of the kind, or the one of the name where a name is given.
+func (r *Release) Find(kind, name string) (*unstructured.Unstructured, error) {
+	var found []*unstructured.Unstructured
+	for _, u := range r.Objects {
+		if u.GetKind() == kind && (name == "" || u.GetName() == name) {
+			found = append(found, u)
+		}
+	}
+	if len(found) != 1 {
+		return nil, fmt.Errorf("the rendered chart has %d objects of kind %s and name %q, want one", len(found), kind, cmp.Or(name, "any"))
+	}
+	return found[0], nil
+}
+
+// reversed returns the objects in the order of their removal.
+func (r *Release) reversed() []*unstructured.Unstructured {
+	objects := slices.Clone(r.Objects)
+	slices.Reverse(objects)
+	return objects
+}

@@ -1,0 +1,88 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// InstallIstioCRDs applies the CustomResourceDefinitions of the Istio release that go.mod requires, and
+// waits until they are served. There is no Istio behind them.
+func (c *ControlPlane) InstallIstioCRDs(ctx context.Context) error {
+	crds, err := c.istioCRDs(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.ApplyObjects(ctx, "", crds...); err != nil {
+		return err
+	}
+	for _, u := range crds {
+		what := "the CustomResourceDefinition " + u.GetName() + " to be served"
+		if err := Eventually(ctx, startTimeout, what, func(ctx context.Context) error { return c.served(ctx, u.GetName()) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RemoveIstioCRDs deletes them, and with them every object of theirs, and waits until they are gone.
+func (c *ControlPlane) RemoveIstioCRDs(ctx context.Context) error {
+	crds, err := c.istioCRDs(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.DeleteObjects(ctx, "", crds...); err != nil {
+		return err
+	}
+	for _, u := range crds {
+		err := Eventually(ctx, time.Minute, u.GetName()+" to be gone", func(ctx context.Context) error {
+			err := c.Client.Get(ctx, client.ObjectKey{Name: u.GetName()}, &apiextensionsv1.CustomResourceDefinition{})
+			if err == nil {
+				return fmt.Errorf("it is still there")
+			}
+			return client.IgnoreNotFound(err)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *ControlPlane) served(ctx context.Context, name string) error {
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	if err := c.Client.Get(ctx, client.ObjectKey{Name: name}, crd); err != nil {
+		return err
+	}
+	for _, condition := range crd.Status.Conditions {
+		if condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue {
+			return nil
+		}
+	}
+	return fmt.Errorf("conditions are %v", crd.Status.Conditions)
+}
+
+// istioCRDs reads them from the module istio.io/api, where go.mod's version of it was downloaded to.
+func (c *ControlPlane) istioCRDs(ctx context.Context) ([]*unstructured.Unstructured, error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "istio.io/api")
+	cmd.Dir = c.root
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("finding module istio.io/api: %w: %s", err, errs.String())
+	}
+	content, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "kubernetes", "customresourcedefinitions.gen.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("reading Istio's CustomResourceDefinitions: %w", err)
+	}
+	return ParseObjects(content)
+}

@@ -1,0 +1,229 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// WebhookOptions configure RunWebhook.
+type WebhookOptions struct {
+	// Binary is the path of a built cmd/webhook; empty: it is built from this tree.
+	Binary string
+	// Race builds it with the race detector. It has no effect on a given Binary.
+	Race bool
+	// Args are added to the Deployment's, and win over them.
+	Args []string
+}
+
+// Webhook is one replica of the chart's Deployment, run as a process with the arguments, environment and
+// volumes that stand there, as the chart's service account.
+type Webhook struct {
+	*Process
+	// Address is the replica's own, as a pod's is.
+	Address netip.Addr
+
+	plane     *ControlPlane
+	container *container
+	service   *corev1.Service
+	slice     *discoveryv1.EndpointSlice
+	ready     string // URL of the readiness probe
+	metrics   string // its port
+}
+
+// RunWebhook runs a replica, waits until it is ready and adds it to the endpoints of its Service. More
+// than one may run.
+func (c *ControlPlane) RunWebhook(ctx context.Context, r *Release, o WebhookOptions) (*Webhook, error) {
+	deployment, err := deploymentOf(r)
+	if err != nil {
+		return nil, err
+	}
+	if o.Binary == "" {
+		if o.Binary, err = c.Build(ctx, "./cmd/webhook", o.Race); err != nil {
+			return nil, err
+		}
+	}
+	address, err := c.net.address()
+	if err != nil {
+		return nil, err
+	}
+	name := fmt.Sprintf("%s-%s", deployment.Name, strings.ReplaceAll(address.String(), ".", "-"))
+	w := &Webhook{plane: c, Address: address, container: &container{
+		namespace: r.Namespace, pod: name, address: address, dir: c.file(name),
+		spec: deployment.Spec.Template.Spec, labels: deployment.Spec.Template.Labels,
+	}}
+	if err := w.prepare(ctx, name, o); err != nil {
+		return nil, fmt.Errorf("running the webhook: %w", err)
+	}
+	c.onStop(func() error {
+		defer w.Kill()
+		return w.Crashed()
+	})
+	return w, w.Start(ctx)
+}
+
+// prepare finds out all that a start needs.
+func (w *Webhook) prepare(ctx context.Context, name string, o WebhookOptions) error {
+	kubeconfig, err := w.kubeconfig(ctx, name)
+	if err != nil {
+		return err
+	}
+	env, err := w.container.environment(ctx, w.plane.Client)
+	if err != nil {
+		return err
+	}
+	args := append(w.container.arguments(), "--kubeconfig="+kubeconfig, "--webhook-host="+w.Address.String())
+	// Every replica has an address of its own, so the ports can stay what the Deployment says.
+	for _, flag := range []string{"--metrics-bind-address", "--health-probe-bind-address"} {
+		if port := boundPort(args, flag); port != "" {
+			args = append(args, flag+"="+w.Address.String()+":"+port)
+		}
+	}
+	w.metrics = boundPort(args, "--metrics-bind-address")
+	w.Process = &Process{
+		Name: "webhook", Path: o.Binary, Args: append(args, o.Args...), Log: filepath.Join(w.plane.logs, name+".log"),
+		Env: append(env, "HOME="+w.plane.dir, "TMPDIR="+w.plane.dir, "PATH=/usr/bin:/bin", "GORACE=halt_on_error=1"),
+	}
+	if w.ready, err = w.readiness(); err != nil {
+		return err
+	}
+	return w.findService(ctx, name)
+}
+
+// kubeconfig writes one with a token of the chart's service account, so that the chart's RBAC is what
+// the webhook works with.
+func (w *Webhook) kubeconfig(ctx context.Context, name string) (string, error) {
+	config, err := w.plane.ServiceAccountConfig(ctx, w.container.namespace, w.container.spec.ServiceAccountName)
+	if err != nil {
+		return "", err
+	}
+	return w.plane.WriteKubeconfig(name, config)
+}
+
+// boundPort returns the port that a flag binds ("--flag=:8080" or "--flag=0.0.0.0:8080"), the last one
+// given; empty where there is none, or it is switched off by 0.
+func boundPort(args []string, flag string) string {
+	var port string
+	for i, a := range args {
+		value, ok := strings.CutPrefix(a, flag+"=")
+		if a == flag && i+1 < len(args) {
+			value, ok = args[i+1], true
+		}
+		if ok {
+			port = value[strings.LastIndex(value, ":")+1:]
+		}
+	}
+	if port == "0" {
+		return ""
+	}
+	return port
+}
+
+// readiness returns the URL that a kubelet would probe.
+func (w *Webhook) readiness() (string, error) {
+	probe := w.container.only().ReadinessProbe
+	if probe == nil || probe.HTTPGet == nil {
+		return "", errors.New("the chart's container has no httpGet readinessProbe")
+	}
+	port, err := w.container.port(probe.HTTPGet.Port.IntVal, probe.HTTPGet.Port.StrVal)
+	return fmt.Sprintf("http://%s:%d%s", w.Address, port, probe.HTTPGet.Path), err
+}
+
+// Start starts the replica, again if it was killed or stopped, with the volumes and the RBAC of now, and
+// adds it to its Service once it is ready.
+func (w *Webhook) Start(ctx context.Context) error {
+	if err := w.container.writeVolumes(ctx, w.plane.Client); err != nil {
+		return err
+	}
+	if err := w.Process.Start(); err != nil {
+		return err
+	}
+	err := waitReady(ctx, w.Process, func(ctx context.Context) error {
+		_, err := w.fetch(ctx, w.ready)
+		return err
+	})
+	if err != nil {
+		w.Kill()
+		return err
+	}
+	return w.publish(ctx)
+}
+
+// Stop takes the replica out of its Service and ends it as a kubelet would. It is an error when it does
+// not end well, or has had a data race.
+func (w *Webhook) Stop(ctx context.Context) error {
+	if err := w.withdraw(ctx); err != nil {
+		return err
+	}
+	return w.Process.Stop(30 * time.Second)
+}
+
+// Restart stops the replica and starts it again.
+func (w *Webhook) Restart(ctx context.Context) error {
+	if err := w.Stop(ctx); err != nil {
+		return err
+	}
+	return w.Start(ctx)
+}
+
+// Kill ends the replica as a crash would: the Service still leads to it.
+func (w *Webhook) Kill() { w.Process.Kill() }
+
+// Metrics returns what the replica's /metrics says, in Prometheus' text format.
+func (w *Webhook) Metrics(ctx context.Context) (string, error) {
+	return w.fetch(ctx, fmt.Sprintf("http://%s:%s/metrics", w.Address, w.metrics))
+}
+
+func (w *Webhook) fetch(ctx context.Context, url string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	// No proxy of the environment: the address is this machine's.
+	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", url, response.Status, body)
+	}
+	return string(body), err
+}
+
+// findService finds the Service that selects the Deployment's pods.
+func (w *Webhook) findService(ctx context.Context, name string) error {
+	services := &corev1.ServiceList{}
+	if err := w.plane.Client.List(ctx, services, client.InNamespace(w.container.namespace)); err != nil {
+		return err
+	}
+	for i := range services.Items {
+		if s := &services.Items[i]; selects(s.Spec.Selector, w.container.labels) {
+			w.service = s
+			return w.describeEndpoint(name)
+		}
+	}
+	return fmt.Errorf("no Service in %s selects the Deployment's pods (labels %v)", w.container.namespace, w.container.labels)
+}
+
+func selects(selector, labels map[string]string) bool {
+	for key, value := range selector {
+		if labels[key] != value {
+			return false
+		}
+	}
+	return len(selector) > 0
+}
