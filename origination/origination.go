@@ -111,3 +111,13 @@ func (o *Origination) PortNumbers() []int32 {
 	slices.Sort(numbers)
 	return numbers
 }
+
+// DialledAddresses are the server's own addresses by which the mesh knows the origination, beside a
+// pin. None where a port is led to another target: neighbours who dial the address on that port must
+// reach what they always did.
+func (o *Origination) DialledAddresses() []netip.Prefix {
+	if slices.ContainsFunc(o.Ports, func(p Port) bool { return p.Target != p.Number }) {
+		return nil
+	}
+	return o.Addresses
+}

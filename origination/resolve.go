@@ -1,7 +1,10 @@
 package origination
 
 import (
+	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -25,7 +28,7 @@ type Services interface {
 	ServiceWithin(prefix netip.Prefix) (string, bool)
 }
 
-// Result is the decision. When Errors is not empty, Originations must not be used.
+// Result is the decision. Originations are to be used only when Skip, Place and Errors are all empty.
 type Result struct {
 	// Originations are sorted by host, one for each.
 	Originations []Origination
@@ -34,5 +37,143 @@ type Result struct {
 	// Skip is set when nothing is to be done and why: ReasonNotAsked or ReasonOptedOut.
 	Skip     Reason
 	Warnings []string
-	Errors   field.ErrorList
+	// Place holds what keeps the wish from being met in this place (a disabled or excluded namespace):
+	// it refuses pods that asked, and is a warning to those that inherit.
+	Place []Problem
+	// Errors are wrong values, and of type Forbidden what the cluster's policy denies.
+	Errors field.ErrorList
+}
+
+// The values of LabelNamespace.
+const (
+	namespaceEnabled  = "enabled"
+	namespaceDisabled = "disabled"
+)
+
+// Resolve decides what a pod gets. services may be nil: then nothing is looked up.
+//
+//	inject (label, annotation) | the place              | keys                       | result
+//	"false" on either          | any                    | any                        | Skip: OptedOut
+//	neither "true" nor "false" | any                    | any                        | Errors
+//	"true" or absent           | any                    | none, or no host by them   | Skip: NotAsked
+//	"true" or absent           | excluded               | inherited, right or wrong  | Place
+//	"true" or absent           | excluded or disabled   | the pod's own              | Place, and Errors if wrong
+//	"true" or absent           | label of another value | the pod's own              | Errors
+//	"true" or absent           | else                   | wrong                      | Errors
+//	"true" or absent           | else                   | right                      | Originations
+//
+// Errors of type Forbidden are denials by the cluster's policy, the others are wrong values. A disabled
+// namespace bequeaths nothing, so nothing is inherited there.
+func Resolve(in Input, cfg Config, services Services) Result {
+	res := Result{Asked: Asks(in.Annotations)}
+	optedOut, errs := optOut(in)
+	if optedOut {
+		res.Skip = ReasonOptedOut
+		return res
+	}
+	found := rules{cfg, services, in.Namespace}.resolve(layer(sources(in, cfg)))
+	res.Warnings = append(found.Warnings, namespaceWarnings(in)...)
+	res.Place = placeProblems(in, cfg)
+	switch {
+	case len(errs)+len(found.Errors)+len(found.Originations) == 0:
+		res.Skip, res.Place = ReasonNotAsked, nil
+		return res
+	case len(res.Place) > 0 && !res.Asked:
+		return res // whatever is inherited, nothing becomes of it here
+	case res.Asked:
+		errs = append(errs, namespaceLabelError(in)...)
+	}
+	res.Errors = append(errs, found.Errors...)
+	if len(res.Errors) == 0 {
+		res.Originations = found.Originations
+	}
+	return res
+}
+
+// optOut reads redis-tls/inject off the pod.
+func optOut(in Input) (bool, field.ErrorList) {
+	var errs field.ErrorList
+	optedOut := false
+	for _, at := range []struct {
+		values map[string]string
+		path   string
+	}{{in.Labels, "labels"}, {in.Annotations, "annotations"}} {
+		value, ok := at.values[KeyInject]
+		switch {
+		case ok && value == "false":
+			optedOut = true
+		case ok && value != "true":
+			errs = append(errs, field.NotSupported(field.NewPath("metadata", at.path).Key(KeyInject), shorten(value), []string{"true", "false"}))
+		}
+	}
+	return optedOut && len(errs) == 0, errs
+}
+
+// resolve makes originations of what the layers say.
+func (r rules) resolve(l layers) Result {
+	res := Result{Warnings: l.warnings, Errors: l.errs}
+	for _, name := range slices.Sorted(maps.Keys(l.pod)) {
+		set := l.pod[name]
+		res.Errors = append(res.Errors, parseValue(keyIndex[name], nil, set.path, set.value)...)
+	}
+	var wishes []*wish
+	for _, name := range slices.Sorted(maps.Keys(l.instances)) {
+		w, warnings, errs := r.read(l.instances[name])
+		res.Warnings = append(res.Warnings, warnings...)
+		res.Errors = append(res.Errors, errs...)
+		if w != nil {
+			wishes = append(wishes, w)
+		}
+	}
+	merged, errs := merge(wishes)
+	res.Errors = append(res.Errors, errs...)
+	if len(errs) == 0 {
+		res.Errors = append(res.Errors, overlaps(merged)...)
+	}
+	for _, w := range merged {
+		res.Originations = append(res.Originations, w.Origination)
+	}
+	return res
+}
+
+// placeProblems says why nothing is done in this namespace.
+func placeProblems(in Input, cfg Config) []Problem {
+	label := in.NamespaceLabels[LabelNamespace]
+	switch {
+	case slices.Contains(cfg.ExcludedNamespaces, in.Namespace):
+		return []Problem{{ReasonNamespaceDisabled, field.Invalid(field.NewPath("metadata", "namespace"), in.Namespace,
+			"is excluded from redis-tls (excludedNamespaces in the Helm values); run the pod in another namespace, or ask the cluster's administrator")}}
+	case label == namespaceDisabled:
+		return []Problem{{ReasonNamespaceDisabled, field.Invalid(namespaceLabelPath, label,
+			fmt.Sprintf("switches redis-tls off in namespace %s; set the label to %q or remove it, or take the annotations off the pod", in.Namespace, namespaceEnabled))}}
+	}
+	return nil
+}
+
+var namespaceLabelPath = field.NewPath("namespace", "metadata", "labels").Key(LabelNamespace)
+
+// namespaceLabelError is for a label that says neither: an asking pod must not rest on a guess.
+func namespaceLabelError(in Input) field.ErrorList {
+	switch label, ok := in.NamespaceLabels[LabelNamespace]; {
+	case !ok, label == namespaceEnabled, label == namespaceDisabled:
+		return nil
+	default:
+		return field.ErrorList{field.NotSupported(namespaceLabelPath, shorten(label), []string{namespaceEnabled, namespaceDisabled})}
+	}
+}
+
+// namespaceWarnings tells of defaults that a namespace carries in vain.
+func namespaceWarnings(in Input) []string {
+	label, labelled := in.NamespaceLabels[LabelNamespace]
+	switch {
+	case label == namespaceEnabled, label == namespaceDisabled:
+		return nil
+	case labelled && !Asks(in.Annotations):
+		return []string{fmt.Sprintf("namespace %s: label %s has the value %q, which is neither %q nor %q, so it is not opted in",
+			in.Namespace, LabelNamespace, shorten(label), namespaceEnabled, namespaceDisabled)}
+	case Asks(in.NamespaceAnnotations) && Asks(in.Annotations):
+		return []string{fmt.Sprintf("namespace %s: its %s annotations do not count, because it does not carry the label %s=%s",
+			in.Namespace, Prefix, LabelNamespace, namespaceEnabled)}
+	}
+	return nil
 }

@@ -1,0 +1,146 @@
+package origination
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// defaultPort and defaultCAKey are what the table of keys documents.
+const (
+	defaultPort  int32 = 6379
+	defaultCAKey       = "ca.crt"
+)
+
+// wish is an origination on the way: of one instance, or of several on one host.
+type wish struct {
+	Origination
+	instance *instance
+	// given are the passthrough ports that the user named, implied the one that follows from a target
+	// port: it yields to TLS on the same port, where a given one is an error.
+	given, implied []int32
+}
+
+// settlePassthrough makes the origination's passthrough ports of the given and the implied ones.
+func (w *wish) settlePassthrough() {
+	w.Passthrough = slices.Clone(w.given)
+	for _, n := range w.implied {
+		if !slices.ContainsFunc(w.Ports, func(p Port) bool { return p.Number == n }) && !slices.Contains(sidecarPorts, n) {
+			w.Passthrough = append(w.Passthrough, n)
+		}
+	}
+	slices.Sort(w.Passthrough)
+	w.Passthrough = slices.Compact(w.Passthrough)
+}
+
+// read parses the keys of an instance and checks what they say together. The wish is nil when the
+// instance asks for nothing or is wrong.
+func (r rules) read(i *instance) (*wish, []string, field.ErrorList) {
+	if !i.wished() && len(i.carried) == 0 {
+		return nil, nil, nil // inherited without a host, or switched off by an empty one
+	}
+	d := &draft{rules: r}
+	var errs field.ErrorList
+	for k := range keys {
+		if set, ok := i.settings[keys[k].Name]; ok {
+			errs = append(errs, parseValue(&keys[k], d, set.path, set.value)...)
+		}
+	}
+	if !i.wished() {
+		errs = append(errs, nothingToReach(i))
+	}
+	if len(errs) > 0 {
+		return nil, d.warnings, errs
+	}
+	w := d.wish(i)
+	errs = w.check(d)
+	for _, denied := range r.cfg.Policy.denials(&w.Origination) {
+		errs = append(errs, field.Forbidden(i.at(denied.key), denied.detail))
+	}
+	if w.Resolution() == ResolutionNone && !w.HostSynthesised {
+		d.warnings = append(d.warnings, fmt.Sprintf("%s: %s stands beside several addresses, so it is not pinned: the app must dial the addresses themselves, as Redis Cluster and Sentinel clients do",
+			i.at("host"), w.Host))
+	}
+	return w, d.warnings, errs
+}
+
+// nothingToReach is the error for a pod that carries keys of an instance without host and addresses.
+func nothingToReach(i *instance) *field.Error {
+	return field.Required(i.at("host"), fmt.Sprintf("the pod carries %s, so give the name of the Redis here, or its addresses in %s",
+		shorten(strings.Join(i.carried, ", ")), KeyOf(i.name, "addresses")))
+}
+
+// wish fills in the defaults. Every value has been parsed without an error.
+func (d *draft) wish(i *instance) *wish {
+	w := &wish{instance: i, given: d.passthrough}
+	w.Instances = []string{i.name}
+	w.Host, w.Addresses = d.host, d.addresses
+	if w.Host == "" {
+		w.Host, w.HostSynthesised = synthesisedHost(w.Addresses), true
+	}
+	w.Protocol = "tcp"
+	w.TLS = TLS{Mode: ModeSimple, CASecret: d.caSecret, CAKey: d.caKey, SNI: d.sni, SubjectAltNames: d.names}
+	if w.TLS.CASecret != "" && w.TLS.CAKey == "" {
+		w.TLS.CAKey = defaultCAKey
+	}
+	if w.Resolution() == ResolutionDNS {
+		if w.TLS.SNI == "" {
+			w.TLS.SNI = w.Host
+		}
+		if len(w.TLS.SubjectAltNames) == 0 {
+			w.TLS.SubjectAltNames = []string{w.Host}
+		}
+	}
+	if len(d.ports) == 0 {
+		d.ports = []int32{defaultPort}
+	}
+	for _, n := range d.ports {
+		p := Port{Number: n, Target: n}
+		if d.targetPort != 0 {
+			p.Target = d.targetPort
+		}
+		w.Ports = append(w.Ports, p)
+	}
+	if d.targetPort != 0 && len(w.given) == 0 && w.Pinnable() {
+		w.implied = []int32{d.targetPort}
+	}
+	w.settlePassthrough()
+	return w
+}
+
+// check holds the keys of one instance against each other.
+func (w *wish) check(d *draft) field.ErrorList {
+	var errs field.ErrorList
+	refuse := func(name, detail string) {
+		errs = append(errs, field.Invalid(w.instance.at(name), shorten(w.instance.value(name)), detail))
+	}
+	key := func(name string) string { return KeyOf(w.instance.name, name) }
+	if d.targetPort != 0 {
+		switch {
+		case w.HostSynthesised:
+			refuse("target-port", "needs the name that the app dials in "+key("host")+": the address itself cannot lead to another port for this pod alone; or dial the TLS port, by "+key("port"))
+		case w.Resolution() == ResolutionNone:
+			refuse("target-port", "cannot go with several addresses or a CIDR: the app dials the nodes themselves; give their TLS port in "+key("port"))
+		case len(d.ports) > 1:
+			refuse("target-port", "goes with a single port, and "+key("port")+" has several; give each an instance of its own on the same host, as in \"sentinel."+Prefix+"port\"")
+		}
+	}
+	if len(w.given) > 0 && !w.Pinnable() {
+		refuse("passthrough-ports", "goes with a pinned host: one with a name, asked of DNS or beside a single address in "+key("addresses")+"; where the app dials addresses, other ports pass anyway")
+	}
+	for _, p := range w.Ports {
+		if slices.Contains(w.given, p.Number) {
+			refuse("passthrough-ports", fmt.Sprintf("has port %d, which %s gives TLS; name it in one of the two", p.Number, key("port")))
+		}
+	}
+	if d.caKey != "" && w.TLS.CASecret == "" {
+		refuse("ca-key", "is a key of no Secret; name the Secret in "+key("ca-secret")+", or leave this out for the system roots")
+	}
+	if w.TLS.CASecret == "" && len(w.TLS.SubjectAltNames) == 0 {
+		errs = append(errs, field.Required(w.instance.at("subject-alt-names"),
+			"with the system roots and addresses any public certificate of anybody would be believed; give the name in the server's certificate, or its CA in "+key("ca-secret")))
+	}
+	return errs
+}

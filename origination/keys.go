@@ -1,0 +1,203 @@
+package origination
+
+import (
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+//go:generate go run ./internal/annotationsdoc -page ../docs/annotations.md
+
+// Scope says where a key may stand.
+type Scope string
+
+// The scopes.
+const (
+	// ScopeInstance: once for each Redis; on the pod, its namespace and in the Helm defaults.
+	ScopeInstance Scope = "instance"
+	// ScopePod: once for the pod; on the pod, its namespace and in the Helm defaults.
+	ScopePod Scope = "pod"
+	// ScopePodOnly: once, on the pod alone.
+	ScopePodOnly Scope = "pod only"
+)
+
+// Value is one of the values of a key that has a closed set of them.
+type Value struct {
+	Name string
+	// Supported is false for what this release refuses with "not supported yet".
+	Supported bool
+}
+
+// Key is a row of the table of annotation keys.
+type Key struct {
+	// Name is the part after the prefix.
+	Name  string
+	Scope Scope
+	// Default is what holds where the key is absent or empty, in words where it is no constant.
+	Default string
+	// Description is for the user, in Markdown.
+	Description string
+	// Values is the closed set of values, nil where there is none.
+	Values []Value
+	// Supported is false for a key that this release refuses with "not supported yet".
+	Supported bool
+	// parse reads a trimmed, not empty value of bounded length; nil where Values say it all.
+	parse func(d *draft, path *field.Path, value string) field.ErrorList
+}
+
+// keys is the table. Parsing, inheritance, warnings, docs/annotations.md and tests are driven by it.
+var keys = []Key{
+	{
+		Name: "host", Scope: ScopeInstance, Default: "synthesised from `addresses`", Supported: true, parse: parseHost,
+		Description: "DNS name of the Redis, the one the app dials; beside `addresses` it need not exist in DNS (`redis.memorystore-redis`)",
+	},
+	{
+		Name: "port", Scope: ScopeInstance, Default: "`6379`", Supported: true, parse: parsePort,
+		Description: "port(s) the app dials, comma list (`6379,26379`)",
+	},
+	{
+		Name: "target-port", Scope: ScopeInstance, Default: "= `port`", Supported: true, parse: parseTargetPort,
+		Description: "the TLS port of the server, where it differs (Azure: 6379 → 6380); needs a `host` and a single `port`; cannot go with several addresses or a CIDR",
+	},
+	{
+		Name: "passthrough-ports", Scope: ScopeInstance, Default: "`target-port` where it differs", Supported: true, parse: parsePassthrough,
+		Description: "further ports of a pinned host that containers of this pod dial with TLS of their own (an exporter), comma list",
+	},
+	{
+		Name: "addresses", Scope: ScopeInstance, Default: "the `host` is asked of DNS", Supported: true, parse: parseAddresses,
+		Description: "the server's addresses, comma list of IPs and CIDRs. One IP: a static endpoint (Memorystore). Several IPs or a CIDR: the node that the client dialled is the node it gets (primary and replica, Redis Cluster, Sentinel)",
+	},
+	{
+		Name: "ca-secret", Scope: ScopeInstance, Default: "the proxy's system roots", Supported: true, parse: parseCASecret,
+		Description: "Secret in the pod's namespace that holds the CA bundle (several PEM blocks are fine: CA rotation)",
+	},
+	{
+		Name: "ca-configmap", Scope: ScopeInstance,
+		Description: "ConfigMap in the pod's namespace that holds the CA bundle",
+	},
+	{
+		Name: "ca-key", Scope: ScopeInstance, Default: "`ca.crt`", Supported: true, parse: parseCAKey,
+		Description: "key of the bundle in the Secret; needs `ca-secret`",
+	},
+	{
+		Name: "mode", Scope: ScopeInstance, Default: "`simple`", Supported: true,
+		Values:      []Value{{"simple", true}, {"mutual", false}, {"istio-mutual", false}},
+		Description: "how TLS is originated",
+	},
+	{
+		Name: "client-secret", Scope: ScopeInstance,
+		Description: "`kubernetes.io/tls` Secret with the client certificate (`mutual`)",
+	},
+	{
+		Name: "issuer", Scope: ScopeInstance,
+		Description: "cert-manager issuer that signs a client certificate for us (`mutual`, nothing else to do)",
+	},
+	{Name: "issuer-kind", Scope: ScopeInstance, Description: "kind of the `issuer`"},
+	{Name: "issuer-group", Scope: ScopeInstance, Description: "API group of the `issuer`"},
+	{
+		Name: "certificate", Scope: ScopeInstance,
+		Description: "an existing cert-manager Certificate; its Secret gives CA and client certificate",
+	},
+	{
+		Name: "sni", Scope: ScopeInstance, Default: "= `host` when it is resolved by DNS", Supported: true, parse: parseSNI,
+		Description: "server name sent in the TLS handshake",
+	},
+	{
+		Name: "subject-alt-names", Scope: ScopeInstance, Default: "= `host` when it is resolved by DNS", Supported: true, parse: parseSubjectAltNames,
+		Description: "what the server's certificate must carry one of: DNS names, IPs or URIs, comma list. With system roots and `addresses` it must be given: any public certificate of anybody would do",
+	},
+	{
+		Name: "insecure-skip-verify", Scope: ScopeInstance, Default: "`false`", Supported: true,
+		Values:      []Value{{"false", true}, {"true", false}},
+		Description: "believe any certificate; warned about, and refused unless the cluster's policy allows it",
+	},
+	{
+		Name: "delivery", Scope: ScopeInstance, Default: "`mount`", Supported: true,
+		Values:      []Value{{"mount", true}, {"sds", false}},
+		Description: "how the CA bundle reaches the sidecar: a mounted volume, or Istio's secret discovery",
+	},
+	{
+		Name: "protocol", Scope: ScopeInstance, Default: "`tcp`", Supported: true,
+		Values: []Value{{"tcp", true}, {"http", false}, {"http2", false}, {"grpc", false},
+			{"mongo", false}, {"mysql", false}, {"redis", false}},
+		Description: "the Istio port protocol",
+	},
+	{Name: "connect-timeout", Scope: ScopeInstance, Default: "Istio's", Description: "`connectionPool.tcp.connectTimeout` of the rule"},
+	{Name: "idle-timeout", Scope: ScopeInstance, Default: "Istio's", Description: "`connectionPool.tcp.idleTimeout` of the rule (Envoy closes idle TCP after an hour; a cloud's load balancer often sooner)"},
+	{Name: "tcp-keepalive", Scope: ScopeInstance, Default: "Istio's", Description: "`connectionPool.tcp.tcpKeepalive` of the rule"},
+	{
+		Name: "sidecar", Scope: ScopePod,
+		Description: "`restrict`: also own a Sidecar resource that limits the workload's egress to istio-system and its hosts, `REGISTRY_ONLY`",
+	},
+	{
+		Name: "server", Scope: ScopePodOnly,
+		Description: "on a Redis *server* pod in the mesh: `strict` → PeerAuthentication STRICT for that workload",
+	},
+	{
+		Name: "inject", Scope: ScopePodOnly, Default: "`true`", Supported: true,
+		Values:      []Value{{"true", true}, {"false", true}},
+		Description: "`\"false\"`, as label or annotation, opts the pod out",
+	},
+	{
+		Name: "status", Scope: ScopePodOnly, Supported: true,
+		Description: "written by the webhook: the resolved originations, JSON, with the format's version; a user's own value is replaced",
+	},
+}
+
+// Keys returns a copy of the table, in the order of the reference page.
+func Keys() []Key { return slices.Clone(keys) }
+
+// keyIndex finds a row by its name.
+var keyIndex = func() map[string]*Key {
+	index := make(map[string]*Key, len(keys))
+	for i := range keys {
+		index[keys[i].Name] = &keys[i]
+	}
+	return index
+}()
+
+// DefaultInstance is the name of the instance of which the keys have no name before the prefix.
+const DefaultInstance = "default"
+
+// KeyOf returns the full annotation key: redis-tls/<name>, or <instance>.redis-tls/<name>.
+func KeyOf(instance, name string) string {
+	if instance == DefaultInstance {
+		return Prefix + name
+	}
+	return instance + "." + Prefix + name
+}
+
+// splitKey takes an annotation key apart; ours is false for a key of somebody else.
+func splitKey(key string) (instance, name string, ours bool) {
+	prefix, name, found := strings.Cut(key, "/")
+	if !found {
+		return "", "", false
+	}
+	if prefix+"/" == Prefix {
+		return DefaultInstance, name, true
+	}
+	instance, found = strings.CutSuffix(prefix+"/", "."+Prefix)
+	return instance, name, found
+}
+
+// Asks reports whether the annotations carry any key of ours other than inject and status, known or
+// not, whatever its value: such a pod asks for itself instead of inheriting.
+func Asks(annotations map[string]string) bool {
+	for key := range annotations {
+		if _, _, ours := splitKey(key); ours && key != KeyInject && key != AnnotationStatus {
+			return true
+		}
+	}
+	return false
+}
+
+// instanceProblem says why the name cannot be an instance's, or returns "".
+func instanceProblem(instance string) string {
+	if len(validation.IsDNS1123Label(instance)) == 0 {
+		return ""
+	}
+	return "the part before \"." + Prefix + "\" names a Redis of yours and must be a DNS label: " +
+		"lower-case letters, digits and '-', at most 63 characters, as in \"sessions." + Prefix + "host\""
+}

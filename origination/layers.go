@@ -1,0 +1,162 @@
+package origination
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// source is one place that carries keys of ours.
+type source struct {
+	name        string // for warnings; "" for the pod itself
+	path        *field.Path
+	annotations map[string]string
+	own         bool // the pod itself
+}
+
+// sources returns the places that count for the pod, the nearest first.
+//
+//	namespace label redis-tls/injection | places that count
+//	enabled                             | pod > namespace > Helm defaults
+//	anything else, or none              | pod
+func sources(in Input, cfg Config) []source {
+	all := []source{{path: field.NewPath("metadata", "annotations"), annotations: in.Annotations, own: true}}
+	if in.NamespaceLabels[LabelNamespace] == namespaceEnabled {
+		all = append(all,
+			source{name: "namespace " + in.Namespace, path: field.NewPath("namespace", "metadata", "annotations"), annotations: in.NamespaceAnnotations},
+			helmDefaults(cfg))
+	}
+	return all
+}
+
+func helmDefaults(cfg Config) source {
+	return source{name: "Helm defaults", path: field.NewPath("defaults"), annotations: cfg.Defaults}
+}
+
+// setting is the value of a key as it takes effect, and where it stands.
+type setting struct {
+	value string
+	path  *field.Path
+	own   bool // on the pod itself
+}
+
+// instance is what takes effect for one Redis: each key from the nearest source that carries it, also
+// when its value is empty.
+type instance struct {
+	name     string
+	path     *field.Path // of the pod's annotations
+	first    *field.Path // of the first key that was met
+	settings map[string]setting
+	// carried are the pod's own keys of this instance with a value, known or not, sorted.
+	carried []string
+}
+
+// wished says that there is something to reach.
+func (i *instance) wished() bool {
+	return i.value("host") != "" || i.value("addresses") != ""
+}
+
+// value returns the trimmed value of a key, "" where it is absent.
+func (i *instance) value(name string) string { return strings.TrimSpace(i.settings[name].value) }
+
+// at returns the path of a key: where it stands, or on the pod where it is absent.
+func (i *instance) at(name string) *field.Path {
+	if s, ok := i.settings[name]; ok {
+		return s.path
+	}
+	return i.path.Key(KeyOf(i.name, name))
+}
+
+// layers is what all sources say together.
+type layers struct {
+	instances map[string]*instance
+	pod       map[string]setting // the keys of pod scope
+	warnings  []string
+	errs      field.ErrorList
+}
+
+// layer lays the sources over each other.
+func layer(all []source) layers {
+	l := layers{instances: map[string]*instance{}, pod: map[string]setting{}}
+	for _, s := range all {
+		l.add(s, all[0].path)
+	}
+	if n := len(l.instances); n > maxInstances {
+		l.errs = append(l.errs, field.TooMany(all[0].path, n, maxInstances))
+		l.errs[len(l.errs)-1].Detail += ": one for each <name>." + Prefix + "host; split the pod, or ask for fewer"
+		l.instances = nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.instances)) {
+		if problem := instanceProblem(name); problem != "" {
+			l.errs = append(l.errs, field.Invalid(l.instances[name].first, shorten(name+"."+Prefix), problem))
+			delete(l.instances, name)
+		}
+	}
+	return l
+}
+
+// add lays one source under those before it.
+func (l *layers) add(s source, podPath *field.Path) {
+	unknown := 0
+	for _, key := range slices.Sorted(maps.Keys(s.annotations)) {
+		name, keyName, ours := splitKey(key)
+		if !ours || key == KeyInject && s.own || key == AnnotationStatus {
+			continue
+		}
+		warning := unknownKey(key, name, keyName)
+		k := keyIndex[keyName]
+		if warning == "" && k.Scope == ScopePodOnly && !s.own {
+			warning = fmt.Sprintf("annotation %q is ignored: it holds on pods alone", key)
+		}
+		if warning != "" {
+			if unknown++; unknown <= maxKeyWarnings {
+				l.warnings = append(l.warnings, s.prefix()+warning)
+			}
+		}
+		set := setting{value: s.annotations[key], path: s.path.Key(shortenKey(key)), own: s.own}
+		if warning == "" && k.Scope != ScopeInstance {
+			setDefault(l.pod, keyName, set)
+			continue
+		}
+		l.addInstance(name, keyName, key, set, podPath, warning == "")
+	}
+	if more := unknown - maxKeyWarnings; more > 0 {
+		l.warnings = append(l.warnings, fmt.Sprintf("%sand %d further annotations are ignored", s.prefix(), more))
+	}
+}
+
+// addInstance lays one key under what its instance already has. An unknown key of the pod counts as
+// asking for the instance, but sets nothing; one of another source does not count.
+func (l *layers) addInstance(name, keyName, key string, set setting, podPath *field.Path, known bool) {
+	if !known && !set.own {
+		return
+	}
+	i := l.instances[name]
+	if i == nil {
+		i = &instance{name: name, path: podPath, first: set.path, settings: map[string]setting{}}
+		l.instances[name] = i
+	}
+	if known {
+		setDefault(i.settings, keyName, set)
+	}
+	if set.own && strings.TrimSpace(set.value) != "" {
+		i.carried = append(i.carried, key)
+	}
+}
+
+func setDefault(m map[string]setting, name string, set setting) {
+	if _, nearer := m[name]; !nearer {
+		m[name] = set
+	}
+}
+
+// prefix begins a warning about the source.
+func (s source) prefix() string {
+	if s.name == "" {
+		return ""
+	}
+	return s.name + ": "
+}

@@ -1,0 +1,30 @@
+package origination
+
+import "unicode/utf8"
+
+// Limits that hold before anything is parsed, so that nobody's annotations cost the webhook much.
+const (
+	maxValueBytes       = 8192 // of one annotation's value
+	maxInstances        = 16   // of one pod
+	maxPorts            = 16   // of one list
+	maxAddresses        = 64   // of one list
+	maxSubjectAltNames  = 32   // of one list
+	maxKeyWarnings      = 16   // about unknown keys of one source
+	maxKeyBytesToSearch = 63   // longer names get no did-you-mean; Kubernetes allows no longer ones
+)
+
+// shorten cuts what a message repeats of the user's text.
+func shorten(s string) string { return cut(s, 100) }
+
+// shortenKey cuts keys that the API server will not let through: admission comes before validation.
+func shortenKey(key string) string { return cut(key, 253+1+63) }
+
+func cut(s string, longest int) string {
+	if len(s) <= longest {
+		return s
+	}
+	for longest > 0 && !utf8.RuneStart(s[longest]) {
+		longest--
+	}
+	return s[:longest] + "…"
+}

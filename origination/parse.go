@@ -1,0 +1,216 @@
+package origination
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// rules is what values are judged by, besides the syntax.
+type rules struct {
+	cfg       Config
+	services  Services // nil: no lookup (configuration, re-validation, offline)
+	namespace string
+}
+
+// draft is an instance of which the keys are parsed one by one; zero values stand for defaults.
+type draft struct {
+	rules
+	host        string
+	ports       []int32
+	targetPort  int32
+	passthrough []int32
+	addresses   []netip.Prefix
+	caSecret    string
+	caKey       string
+	sni         string
+	names       []string
+	warnings    []string
+}
+
+// parseValue reads the value of one key into the draft. An empty value is the default.
+func parseValue(k *Key, d *draft, path *field.Path, value string) field.ErrorList {
+	if len(value) > maxValueBytes {
+		return field.ErrorList{field.TooLong(path, value, maxValueBytes)}
+	}
+	value = strings.TrimSpace(value)
+	switch {
+	case value == "":
+		return nil
+	case !k.Supported:
+		return field.ErrorList{field.Invalid(path, shorten(value), "is not supported yet; remove the annotation")}
+	case len(k.Values) > 0:
+		return closedValue(k, path, value)
+	case k.parse == nil:
+		return nil
+	}
+	return k.parse(d, path, value)
+}
+
+// closedValue checks a value against the closed set of its key.
+func closedValue(k *Key, path *field.Path, value string) field.ErrorList {
+	var supported []string
+	for _, v := range k.Values {
+		if v.Supported {
+			supported = append(supported, v.Name)
+		}
+	}
+	at := slices.IndexFunc(k.Values, func(v Value) bool { return v.Name == value })
+	switch {
+	case at < 0:
+		return field.ErrorList{field.NotSupported(path, shorten(value), supported)}
+	case !k.Values[at].Supported:
+		return field.ErrorList{field.Invalid(path, value, "is not supported yet; what is: "+strings.Join(supported, ", "))}
+	}
+	return nil
+}
+
+// list splits a comma list and hands every trimmed element to parse, which says what is wrong with it.
+func list(path *field.Path, value string, most int, right string, parse func(element string) string) field.ErrorList {
+	if n := strings.Count(value, ",") + 1; n > most {
+		return field.ErrorList{field.TooMany(path, n, most)}
+	}
+	var errs field.ErrorList
+	for element := range strings.SplitSeq(value, ",") {
+		element = strings.TrimSpace(element)
+		problem := "has an empty element; write " + right
+		bad := value
+		if element != "" {
+			problem, bad = parse(element), element
+		}
+		if problem != "" {
+			errs = append(errs, field.Invalid(path, shorten(bad), problem))
+		}
+	}
+	return errs
+}
+
+// sidecarPorts are the sidecar's own (istio.io/docs/ops/deployment/application-requirements): the
+// capture never leads them anywhere.
+var sidecarPorts = []int32{15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090}
+
+// number reads a port in plain decimal notation.
+func number(text string) (int32, string) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 || strconv.FormatUint(n, 10) != text {
+		return 0, "must be a port number from 1 to 65535, as in \"6379\""
+	}
+	return int32(n), ""
+}
+
+// dialledPort is a port that the app dials.
+func dialledPort(text string) (int32, string) {
+	n, problem := number(text)
+	if problem == "" && slices.Contains(sidecarPorts, n) {
+		problem = "is a port of the sidecar itself, which nothing can be dialled on; choose another one"
+	}
+	return n, problem
+}
+
+// portList reads a comma list of dialled ports: sorted, each once.
+func portList(path *field.Path, value string) ([]int32, field.ErrorList) {
+	var ports []int32
+	errs := list(path, value, maxPorts, "ports as in \"6379,26379\"", func(element string) string {
+		n, problem := dialledPort(element)
+		ports = append(ports, n)
+		return problem
+	})
+	slices.Sort(ports)
+	return slices.Compact(ports), errs
+}
+
+func parseHost(d *draft, path *field.Path, value string) field.ErrorList {
+	host, problem := d.rules.host(value)
+	d.host = host
+	return invalid(path, value, problem)
+}
+
+func parsePort(d *draft, path *field.Path, value string) (errs field.ErrorList) {
+	d.ports, errs = portList(path, value)
+	return errs
+}
+
+func parsePassthrough(d *draft, path *field.Path, value string) (errs field.ErrorList) {
+	d.passthrough, errs = portList(path, value)
+	return errs
+}
+
+func parseTargetPort(d *draft, path *field.Path, value string) field.ErrorList {
+	n, problem := number(value)
+	d.targetPort = n
+	return invalid(path, value, problem)
+}
+
+func parseAddresses(d *draft, path *field.Path, value string) field.ErrorList {
+	var addresses []netip.Prefix
+	errs := list(path, value, maxAddresses, "addresses as in \"10.0.0.3,10.0.0.4\"", func(element string) string {
+		p, loose, problem := parseAddress(element)
+		if problem == "" {
+			problem = d.addressProblem(p)
+		}
+		if problem == "" && loose {
+			d.warnings = append(d.warnings, fmt.Sprintf("%s: %s stands for the whole range %s", path, element, p))
+		}
+		addresses = append(addresses, p)
+		return problem
+	})
+	if len(errs) == 0 {
+		d.addresses = tidyAddresses(addresses)
+	}
+	return errs
+}
+
+func parseCASecret(d *draft, path *field.Path, value string) field.ErrorList {
+	d.caSecret = value
+	return invalid(path, value, secretNameProblem(value))
+}
+
+func parseCAKey(d *draft, path *field.Path, value string) field.ErrorList {
+	d.caKey = value
+	return invalid(path, value, secretKeyProblem(value))
+}
+
+func parseSNI(d *draft, path *field.Path, value string) field.ErrorList {
+	name, problem := normalName(value, "TLS sends no address as server name (RFC 6066); give a DNS name, as in \"redis.example.com\"")
+	d.sni = name
+	return invalid(path, value, problem)
+}
+
+func parseSubjectAltNames(d *draft, path *field.Path, value string) field.ErrorList {
+	var names []string
+	errs := list(path, value, maxSubjectAltNames, "names as in \"redis.example.com,10.0.0.3\"", func(element string) string {
+		name, problem := subjectAltName(element)
+		names = append(names, name)
+		return problem
+	})
+	slices.Sort(names)
+	d.names = slices.Compact(names)
+	return errs
+}
+
+func secretNameProblem(name string) string {
+	if len(validation.IsDNS1123Subdomain(name)) == 0 {
+		return ""
+	}
+	return "is not the name of a Secret: lower-case letters, digits, '-' and '.', at most 253 characters, as in \"redis-ca\""
+}
+
+func secretKeyProblem(key string) string {
+	if len(validation.IsConfigMapKey(key)) == 0 {
+		return ""
+	}
+	return "is not a key of a Secret: letters, digits, '-', '_' and '.', at most 253 characters, as in \"ca.crt\""
+}
+
+// invalid returns the error for a value with a problem, none without.
+func invalid(path *field.Path, value, problem string) field.ErrorList {
+	if problem == "" {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(path, shorten(value), problem)}
+}

@@ -1,0 +1,44 @@
+package origination
+
+import (
+	"fmt"
+
+	"github.com/agnivade/levenshtein"
+)
+
+// unknownKey returns the warning for a key of ours that is not in the table, or that is not one of an
+// instance; "" for a key that is right where it stands.
+func unknownKey(key, instance, name string) string {
+	known, ok := keyIndex[name]
+	switch {
+	case ok && (known.Scope == ScopeInstance || instance == DefaultInstance):
+		return ""
+	case ok:
+		return fmt.Sprintf("annotation %q is ignored: %s belongs to the pod, not to one Redis; write %q",
+			shorten(key), name, Prefix+name)
+	}
+	text := fmt.Sprintf("annotation %q is ignored: there is no such key", shorten(key))
+	if nearest := nearestKey(name); nearest != nil {
+		if nearest.Scope != ScopeInstance {
+			instance = DefaultInstance
+		}
+		text += fmt.Sprintf("; did you mean %q?", shorten(KeyOf(instance, nearest.Name)))
+	}
+	return text
+}
+
+// nearestKey returns the row whose name is nearest to a mistyped one, nil where none is near: a third
+// of the letters may differ.
+func nearestKey(name string) *Key {
+	if len(name) > maxKeyBytesToSearch {
+		return nil
+	}
+	var nearest *Key
+	best := max(2, len(name)/3) + 1
+	for i := range keys {
+		if d := levenshtein.ComputeDistance(name, keys[i].Name); d < best && d < len(keys[i].Name) {
+			nearest, best = &keys[i], d
+		}
+	}
+	return nearest
+}

@@ -1,0 +1,195 @@
+package origination
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Validate checks an origination that was read from a pod's status, which the pod's owner can edit:
+// every field must be as Resolve, and mesh.Pin for the pin, could have made it under this
+// configuration. Services are not looked up. All that is wrong is in the error.
+//
+// A pin may be absent, as it is in what Resolve returns: who builds objects from a status must refuse
+// a pinnable origination without one.
+func (o *Origination) Validate(cfg Config) error {
+	c := recheck{Origination: o, rules: rules{cfg: cfg}}
+	c.instances()
+	c.endpoint()
+	c.ports()
+	c.tls()
+	c.pin()
+	for _, denied := range cfg.Policy.denials(o) {
+		c.fail(denied.key, "%s", denied.detail)
+	}
+	if len(c.errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("origination to %q: %w", shorten(o.Host), errors.Join(c.errs...))
+}
+
+// recheck collects what is wrong with one origination.
+type recheck struct {
+	*Origination
+	rules rules
+	errs  []error
+}
+
+func (c *recheck) fail(what, format string, args ...any) {
+	c.errs = append(c.errs, fmt.Errorf(what+": "+format, args...))
+}
+
+func (c *recheck) instances() {
+	if n := len(c.Instances); n < 1 || n > maxInstances {
+		c.fail("instances", "%d of them, must be 1 to %d", n, maxInstances)
+		return
+	}
+	if !ascending(c.Instances) {
+		c.fail("instances", "must be sorted and distinct")
+	}
+	for _, name := range c.Instances {
+		if problem := instanceProblem(name); problem != "" {
+			c.fail("instances", "%q: %s", shorten(name), problem)
+		}
+	}
+}
+
+// endpoint checks host and addresses.
+func (c *recheck) endpoint() {
+	if n := len(c.Addresses); n > maxAddresses {
+		c.fail("addresses", "%d of them, must be at most %d", n, maxAddresses)
+		return
+	}
+	for _, p := range c.Addresses {
+		switch {
+		case !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() || p.Addr().Zone() != "":
+			c.fail("addresses", "%q is not a plain, masked range", p)
+			return
+		case c.rules.addressProblem(p) != "":
+			c.fail("addresses", "%q %s", p, c.rules.addressProblem(p))
+		}
+	}
+	if !slices.Equal(tidyAddresses(c.Addresses), c.Addresses) {
+		c.fail("addresses", "must be sorted, and none within another")
+	}
+	if !c.HostSynthesised {
+		if host, problem := c.rules.host(c.Host); problem != "" {
+			c.fail("host", "%q %s", shorten(c.Host), problem)
+		} else if host != c.Host {
+			c.fail("host", "%q is not in normal form, which is %q", shorten(c.Host), host)
+		}
+		return
+	}
+	if len(c.Addresses) == 0 || synthesisedHost(c.Addresses) != c.Host {
+		c.fail("host", "%q does not follow from the addresses", shorten(c.Host))
+	}
+}
+
+func (c *recheck) ports() {
+	if n := len(c.Ports); n < 1 || n > maxPorts*maxInstances || len(c.Passthrough) > (maxPorts+1)*maxInstances {
+		c.fail("ports", "%d with TLS and %d passed through are none or too many", n, len(c.Passthrough))
+		return
+	}
+	dialled := slices.Clone(c.Passthrough)
+	if !ascending(dialled) {
+		c.fail("passthrough", "must be sorted and distinct")
+	}
+	for i, p := range c.Ports {
+		if i > 0 && c.Ports[i-1].Number >= p.Number {
+			c.fail("ports", "must be sorted and distinct")
+		}
+		if p.Target < 1 || p.Target > 65535 {
+			c.fail("ports", "target %d must be 1 to 65535", p.Target)
+		}
+		if p.Target != p.Number && !c.Pinnable() {
+			c.fail("ports", "port %d leads to %d, which needs a pinned host", p.Number, p.Target)
+		}
+		if slices.Contains(c.Passthrough, p.Number) {
+			c.fail("passthrough", "port %d has TLS", p.Number)
+		}
+		dialled = append(dialled, p.Number)
+	}
+	for _, n := range dialled {
+		if _, problem := dialledPort(fmt.Sprint(n)); problem != "" {
+			c.fail("ports", "%d %s", n, problem)
+		}
+	}
+	if len(c.Passthrough) > 0 && !c.Pinnable() {
+		c.fail("passthrough", "needs a pinned host")
+	}
+	if c.Protocol != "tcp" {
+		c.fail("protocol", "%q is not supported yet", shorten(c.Protocol))
+	}
+}
+
+func (c *recheck) tls() {
+	t := c.TLS
+	if t.Mode != ModeSimple {
+		c.fail("mode", "%q is not supported yet", shorten(string(t.Mode)))
+	}
+	switch {
+	case t.CASecret == "" && t.CAKey != "":
+		c.fail("caKey", "is a key of no Secret")
+	case t.CASecret != "" && secretNameProblem(t.CASecret) != "":
+		c.fail("caSecret", "%q %s", shorten(t.CASecret), secretNameProblem(t.CASecret))
+	case t.CASecret != "" && secretKeyProblem(t.CAKey) != "":
+		c.fail("caKey", "%q %s", shorten(t.CAKey), secretKeyProblem(t.CAKey))
+	}
+	if name, problem := normalName(t.SNI, "TLS sends none"); t.SNI != "" && (problem != "" || name != t.SNI) {
+		c.fail("sni", "%q %s", shorten(t.SNI), orNotNormal(problem))
+	}
+	if len(t.SubjectAltNames) > maxSubjectAltNames || !ascending(t.SubjectAltNames) {
+		c.fail("subjectAltNames", "must be sorted, distinct and at most %d", maxSubjectAltNames)
+	}
+	for _, text := range t.SubjectAltNames {
+		if name, problem := subjectAltName(text); problem != "" || name != text {
+			c.fail("subjectAltNames", "%q %s", shorten(text), orNotNormal(problem))
+		}
+	}
+	if len(t.SubjectAltNames) == 0 && (t.CASecret == "" || c.Resolution() == ResolutionDNS) {
+		c.fail("subjectAltNames", "must be given: any certificate would be believed")
+	}
+	if t.SNI == "" && c.Resolution() == ResolutionDNS {
+		c.fail("sni", "must be given for a host that is asked of DNS")
+	}
+}
+
+// pin checks that the pin names our own ranges alone: an entry listing any other address would take
+// the namespace's traffic to it.
+func (c *recheck) pin() {
+	if len(c.Pin) > 0 && !c.Pinnable() {
+		c.fail("pin", "has nothing to be pinned")
+		return
+	}
+	v4, v6 := 0, 0
+	for _, a := range c.Pin {
+		switch vip := c.rules.cfg.VIP; {
+		case a.Is4() && vip.CIDR.Contains(a):
+			v4++
+		case a.Is6() && vip.IPv6CIDR != nil && vip.IPv6CIDR.Contains(a):
+			v6++
+		default:
+			c.fail("pin", "%s is outside the range of pins", a)
+		}
+	}
+	if v4 > 1 || v6 > 1 || v4 == 0 && v6 > 0 {
+		c.fail("pin", "must be one IPv4 address, and at most one IPv6 address beside it")
+	}
+}
+
+// ascending reports whether the list is sorted without repetition.
+func ascending[T interface{ ~string | ~int32 }](list []T) bool {
+	for i := 1; i < len(list); i++ {
+		if list[i-1] >= list[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func orNotNormal(problem string) string {
+	if problem == "" {
+		return "is not in normal form"
+	}
+	return problem
+}
