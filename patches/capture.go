@@ -1,6 +1,7 @@
 package patches
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -32,7 +33,8 @@ func (s setting) text() string { return strings.TrimPrefix(s.key+" "+s.value, " 
 
 // capture is everything that says which traffic the sidecar gets. A pod may have several, and traffic
 // must be captured by each: the annotations (istio-cni reads them, and the template makes arguments of
-// them) and, once Istio's injector has run, the arguments and variables of istio-init or istio-validation.
+// them) and, once Istio's injector has run, the arguments and variables of istio-init or istio-validation,
+// where these run istio-iptables, as Istio's do.
 type capture struct {
 	excludePorts, includePorts   setting
 	excludeRanges, includeRanges setting
@@ -49,7 +51,7 @@ func captures(pod *corev1.Pod) []capture {
 		return cs
 	}
 	for _, c := range containers(pod) {
-		if c.init && (c.Name == istioInit || c.Name == istioValidation) {
+		if c.init && (c.Name == istioInit || c.Name == istioValidation) && slices.Contains(slices.Concat(c.Command, c.Args), "istio-iptables") {
 			cs = append(cs, injectedCapture(c).explainedBy(annotated))
 		}
 	}
@@ -148,7 +150,8 @@ func injectedCapture(c container) capture {
 func (c container) flag(f flag) setting {
 	s := setting{c.at.Child("args"), f.short, ""}
 	found := false
-	for i, arg := range c.Args {
+	args := slices.Concat(c.Command, c.Args)
+	for i, arg := range args {
 		name, value, inline := strings.Cut(arg, "=")
 		switch {
 		case name != f.short && name != "--"+f.long:
@@ -157,8 +160,8 @@ func (c container) flag(f flag) setting {
 			}
 		case inline:
 			s.key, s.value, found = name, value, true
-		case i+1 < len(c.Args):
-			s.key, s.value, found = name, c.Args[i+1], true
+		case i+1 < len(args):
+			s.key, s.value, found = name, args[i+1], true
 		}
 	}
 	if found {

@@ -75,9 +75,13 @@ func asProxy(what, name string, c container, id setting, exempt []string) []orig
 		"container %q runs as the %s of istio-proxy, whose traffic is not captured, so its own would go around the sidecar; give it another %s", c.Name, what, name))}
 }
 
-// leftOut judges the groups to which the capture is limited.
+// leftOut judges the groups to which the capture is limited; exceptions count only where all groups are
+// captured (ParseInterceptFilter, tools/common/config/types.go).
 func leftOut(of capture, c container, group setting) []origination.Problem {
-	if only := of.onlyGroups; only.at != nil && only.value != "*" && !slices.Contains(split(only.value), group.value) {
+	if only := of.onlyGroups; only.at != nil && only.value != "*" {
+		if slices.Contains(split(only.value), group.value) {
+			return nil
+		}
 		return []origination.Problem{invalid(origination.ReasonBypass, only.at, only.text(), fmt.Sprintf(
 			"only traffic of these groups is captured, and container %q is not known to run as one of them; remove the setting or set runAsGroup", c.Name))}
 	}

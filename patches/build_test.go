@@ -1,0 +1,199 @@
+package patches
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	patchops "gomodules.xyz/jsonpatch/v2"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+const host = "redis.example.com"
+
+var (
+	pin      = netip.MustParseAddr("240.241.7.31")
+	otherPin = netip.MustParseAddr("240.241.9.9")
+)
+
+// change is one step in the making of a test pod.
+type change func(*corev1.Pod)
+
+func newPod(changes ...change) *corev1.Pod {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "cart", Namespace: "shop"},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "cart:1"}}},
+	}
+	for _, c := range changes {
+		c(pod)
+	}
+	return pod
+}
+
+func annotation(key, value string) change {
+	return func(pod *corev1.Pod) { metav1.SetMetaDataAnnotation(&pod.ObjectMeta, key, value) }
+}
+
+func label(key, value string) change {
+	return func(pod *corev1.Pod) { metav1.SetMetaDataLabel(&pod.ObjectMeta, key, value) }
+}
+
+func initContainer(c corev1.Container) change {
+	return func(pod *corev1.Pod) { pod.Spec.InitContainers = append(pod.Spec.InitContainers, c) }
+}
+
+func appContainer(c corev1.Container) change {
+	return func(pod *corev1.Pod) { pod.Spec.Containers = append(pod.Spec.Containers, c) }
+}
+
+func alias(ip string, names ...string) change {
+	return func(pod *corev1.Pod) {
+		pod.Spec.HostAliases = append(pod.Spec.HostAliases, corev1.HostAlias{IP: ip, Hostnames: names})
+	}
+}
+
+func runsAs(uid, gid *int64) *corev1.SecurityContext {
+	return &corev1.SecurityContext{RunAsUser: uid, RunAsGroup: gid}
+}
+
+// classic and native are what Istio's injector leaves behind, reduced to what matters here.
+func classic(pod *corev1.Pod) {
+	annotation(istioStatus, `{"initContainers":["istio-init"],"containers":["istio-proxy"]}`)(pod)
+	initContainer(corev1.Container{Name: istioInit, Args: initArgs()})(pod)
+	appContainer(corev1.Container{Name: istioProxy, Args: []string{"proxy", "sidecar"}})(pod)
+}
+
+func native(pod *corev1.Pod) {
+	annotation(istioStatus, `{"initContainers":["istio-init","istio-proxy"],"containers":null}`)(pod)
+	always := corev1.ContainerRestartPolicyAlways
+	pod.Spec.InitContainers = append([]corev1.Container{
+		{Name: istioInit, Args: initArgs()},
+		{Name: istioProxy, Args: []string{"proxy", "sidecar"}, RestartPolicy: &always},
+	}, pod.Spec.InitContainers...)
+}
+
+// initArgs are the arguments of istio-init as injection-template.yaml writes them, with more appended.
+func initArgs(more ...string) []string {
+	return append([]string{
+		"istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*",
+		"-d", "15090,15021,15020", "--log_output_level=default:info",
+	}, more...)
+}
+
+// origin is one step in the making of a test origination.
+type origin func(*origination.Origination)
+
+func newOrigination(steps ...origin) origination.Origination {
+	o := origination.Origination{
+		Instances: []string{"default"},
+		Host:      host,
+		Ports:     []origination.Port{{Number: 6379, Target: 6380}},
+		Protocol:  "tcp",
+		TLS:       origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt", SNI: host, SubjectAltNames: []string{host}},
+		Pin:       []netip.Addr{pin},
+	}
+	for _, s := range steps {
+		s(&o)
+	}
+	return o
+}
+
+func systemRoots(o *origination.Origination) { o.TLS.CASecret, o.TLS.CAKey = "", "" }
+
+func otherHost(name string, at netip.Addr) origin {
+	return func(o *origination.Origination) { o.Host, o.TLS.SNI, o.Pin = name, name, []netip.Addr{at} }
+}
+
+// addressed makes an origination without a host, for these addresses.
+func addressed(prefixes ...string) origin {
+	return func(o *origination.Origination) {
+		o.Host, o.HostSynthesised, o.Pin, o.Addresses = "ip-10-0-0-3", true, nil, nil
+		for _, p := range prefixes {
+			o.Addresses = append(o.Addresses, netip.MustParsePrefix(p))
+		}
+	}
+}
+
+func one(steps ...origin) []origination.Origination {
+	return []origination.Origination{newOrigination(steps...)}
+}
+
+// patched applies what For says to the pod's JSON, then demands that doing so again changes nothing.
+func patched(t *testing.T, pod *corev1.Pod, os []origination.Origination, opts Options) *corev1.Pod {
+	t.Helper()
+	raw, err := json.Marshal(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decoded(t, applied(t, raw, os, opts))
+}
+
+func applied(t *testing.T, raw []byte, os []origination.Origination, opts Options) []byte {
+	t.Helper()
+	before := decoded(t, raw)
+	ops, _, problems := For(before, os, opts)
+	if len(problems) > 0 {
+		t.Fatalf("unexpected problems: %v", texts(problems))
+	}
+	if diff := cmp.Diff(decoded(t, raw), before); diff != "" {
+		t.Errorf("For changed the pod that it was given (-before +after):\n%s", diff)
+	}
+	encoded, err := json.Marshal(ops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operations, err := jsonpatch.DecodePatch(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := operations.Apply(raw)
+	if err != nil {
+		t.Fatalf("applying %s: %v", encoded, err)
+	}
+	if again, _, problems := For(decoded(t, result), os, opts); len(again) > 0 || len(problems) > 0 {
+		t.Errorf("a second run is not without effect: operations %v, problems %v", again, texts(problems))
+	}
+	return result
+}
+
+func decoded(t *testing.T, raw []byte) *corev1.Pod {
+	t.Helper()
+	var pod corev1.Pod
+	if err := json.Unmarshal(raw, &pod); err != nil {
+		t.Fatal(err)
+	}
+	return &pod
+}
+
+// texts returns the problems as the user reads them, each with its reason.
+func texts(problems []origination.Problem) []string {
+	var lines []string
+	for _, p := range problems {
+		lines = append(lines, string(p.Reason)+": "+p.Err.Error())
+	}
+	return lines
+}
+
+// want compares; nil and empty are the same.
+func want[T any](t *testing.T, what string, want, got T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// paths returns the operations' paths, one a line.
+func paths(ops []patchops.Operation) string {
+	var b strings.Builder
+	for _, op := range ops {
+		b.WriteString(op.Operation + " " + op.Path + "\n")
+	}
+	return b.String()
+}

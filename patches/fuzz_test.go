@@ -1,0 +1,141 @@
+package patches
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// Whatever a user's annotations hold: no panic; what Istio can read keeps every entry and gets ours,
+// what it cannot read is refused; a second run changes nothing.
+func FuzzUserAnnotations(f *testing.F) {
+	o := newOrigination()
+	for _, seed := range []struct{ volume, mount string }{
+		{"", ""}, {"null", "{}"}, {"[]", " [ ] "}, {`{"a":{"emptyDir":{}}}`, `[{"name":"a","mountPath":"/a","readonly":true}]`},
+		{`{"a":1,"a":2,"":{"":[]}}`, `[[],{},"",1e3,null,{"name":7}]`}, {"{", "]"}, {`{"a":1e999}`, `"x"`}, {`7`, `true`},
+		{`{"` + o.VolumeName() + `":{}}`, `[{"mountPath":"/etc"}]`}, {"\ufeff{}", "{}\x00"}, {strings.Repeat("[", 20000), `{"a":` + strings.Repeat("[", 9990)},
+		{`{"` + o.VolumeName() + `":{"secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}]}}}`, `{"a":{"MOUNTPATH":"/etc/redis-tls"}}`},
+		{"{\"\xff\":{}}", `{"\ud800":{"name":"\ud800"}}`}, {`{"a":12345678901234567890.5}`, "[1,\n2 ]\n"},
+	} {
+		f.Add(seed.volume, seed.mount)
+	}
+	f.Fuzz(func(t *testing.T, volume, mount string) {
+		pod := newPod(annotation(istioUserVolume, volume), annotation(istioUserMount, mount))
+		ops, _, problems := For(pod, one(), Options{})
+		unreadable := !readable(volume) || !readable(mount)
+		if len(problems) > 0 {
+			if len(ops) > 0 {
+				t.Fatalf("operations %v beside problems %q", ops, texts(problems))
+			}
+			for _, p := range problems {
+				if p.Reason == origination.ReasonInvalidAnnotation && !unreadable {
+					t.Fatalf("Istio reads %q and %q, yet: %s", volume, mount, p.Err)
+				}
+			}
+			return
+		}
+		if unreadable {
+			t.Fatalf("Istio cannot read %q or %q, yet it is not refused", volume, mount)
+		}
+		// The operations are applied by hand: an annotation that is no UTF-8 does not survive JSON.
+		for _, op := range ops {
+			if key, found := strings.CutPrefix(op.Path, "/metadata/annotations/"); found {
+				pod.Annotations[strings.ReplaceAll(key, "~1", "/")] = op.Value.(string)
+			}
+		}
+		for key, before := range map[string]string{istioUserVolume: volume, istioUserMount: mount} {
+			kept, added := entriesOf(t, before), entriesOf(t, pod.Annotations[key])
+			if len(added) < len(kept) || len(added) > len(kept)+2 { // a key and a value
+				t.Fatalf("%s: %d entries became %d: %s", key, len(kept), len(added), pod.Annotations[key])
+			}
+			if diff := cmp.Diff(strings.Join(kept, "\n"), strings.Join(added[:len(kept)], "\n")); diff != "" {
+				t.Fatalf("%s: a foreign entry changed:\n%s", key, diff)
+			}
+			if !strings.Contains(pod.Annotations[key], `"`+o.VolumeName()+`"`) && !strings.Contains(before, `\u`) {
+				t.Fatalf("%s: ours is missing: %s", key, pod.Annotations[key])
+			}
+		}
+		again, _, problems := For(pod, one(), Options{})
+		for _, op := range again {
+			if strings.Contains(op.Path, "userVolume") {
+				t.Fatalf("a second run writes %s again: %v", op.Path, op.Value)
+			}
+		}
+		if len(problems) > 0 {
+			t.Fatalf("a second run has problems: %q", texts(problems))
+		}
+	})
+}
+
+// readable is Istio's fromJSON followed by the template's range, an empty value and null aside.
+func readable(value string) bool {
+	if strings.Trim(value, " \t\r\n") == "" {
+		return true
+	}
+	var parsed any
+	if json.Unmarshal([]byte(value), &parsed) != nil {
+		return false
+	}
+	switch parsed.(type) {
+	case nil, []any, map[string]any:
+		return true
+	}
+	return false
+}
+
+// entriesOf lists keys and values, duplicates too, numbers digit by digit. It shares no code with the
+// merge: it walks the tokens.
+func entriesOf(t *testing.T, value string) (entries []string) {
+	t.Helper()
+	d := json.NewDecoder(strings.NewReader(value))
+	d.UseNumber()
+	var entry strings.Builder
+	for depth := 0; ; {
+		token, err := d.Token()
+		if err != nil {
+			return entries
+		}
+		fmt.Fprintf(&entry, "%T %v;", token, token)
+		delim, isDelim := token.(json.Delim)
+		switch {
+		case isDelim && (delim == '[' || delim == '{'):
+			if depth++; depth == 1 {
+				entry.Reset()
+			}
+			continue
+		case isDelim:
+			depth--
+		}
+		if depth == 1 { // an element of a list, or a key or a value of the map
+			entries = append(entries, entry.String())
+			entry.Reset()
+		}
+	}
+}
+
+// Whatever stands in a pod's status, aliases and Istio's settings: no panic, and a second run does nothing.
+func FuzzPod(f *testing.F) {
+	f.Add("", "", "", "", "")
+	f.Add(origination.Status{Version: "v1", Originations: one()}.String(), "240.241.7.31", "*", "6379", "REDIRECT")
+	f.Add(`{"version":"v1","originations":null,"firstUse":"9999-12-31T23:59:59+23:59"}`, "::ffff:1.2.3.4", "0.0.0.0/0,::/0", "1:2:3,-1", "NONE")
+	f.Add(`{"version":"v1","originations":[{"addresses":["0.0.0.0/0",""],"pin":["::1%eth0",""]}]}`, "1.2.3.4%x", "1.2.3.4/33,/,::1/129", "65536,99999999999999999999", "\xff")
+	f.Fuzz(func(t *testing.T, status, ip, ranges, ports, text string) {
+		pod := newPod(native, annotation(origination.AnnotationStatus, status), alias(ip, text), label(origination.LabelRulePrefix+"x", text),
+			annotation(excludeOutboundRanges, ranges), annotation(includeOutboundRanges, ranges), annotation(excludeOutboundPorts, ports),
+			annotation(interceptionMode, text), annotation(proxyConfig, text), annotation(istioTemplates, text),
+			func(p *corev1.Pod) { p.Spec.InitContainers[0].Args = initArgs("-x", ranges, "-o", ports, text) })
+		os := append(one(), newOrigination(addressed("10.0.0.0/8")))
+		Obstacles(pod, map[string]string{istioInjection: text}, os)
+		SidecarExpected(pod, nil)
+		pod = newPod(native, annotation(origination.AnnotationStatus, status), alias(ip, text))
+		if _, _, problems := For(pod, os, Options{Gate: true}); len(problems) == 0 && json.Valid([]byte(`"`+text+`"`)) {
+			patched(t, pod, os, Options{Gate: true})
+		}
+	})
+}

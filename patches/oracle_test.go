@@ -1,0 +1,88 @@
+package patches
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// Random settings of the capture, by annotations and by istio-init: Obstacles must find a bypass
+// exactly where one of the packets that the app may send is not redirected by istio-iptables' rules.
+func TestBypassAgreesWithIptables(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 11))
+	pick := func(values ...string) string { return values[random.IntN(len(values))] }
+	list := func(values ...string) string {
+		var picked []string
+		for _, v := range values {
+			if random.IntN(4) == 0 {
+				picked = append(picked, v)
+			}
+		}
+		return strings.Join(picked, ",")
+	}
+	found := map[bool]int{}
+	for range 4000 {
+		rules := iptables{
+			excludePorts: list("6379", "6380", "443"), includePorts: list("6379", "6380", "443"),
+			excludeRanges: list("10.0.0.4/32", "10.0.0.0/29", "240.241.0.0/16", "fd00::/8", "192.168.0.0/16"),
+			includeRanges: pick("*", "*", "", list("10.0.0.0/30", "10.0.0.4/31", "10.0.0.6/31", "10.0.0.0/8", "240.0.0.0/4", "fd00::/64")),
+			interfaces:    list("net1"), uid: "1337", gid: "1337", onlyGroups: pick("*", "*", "*", "1000,2000"), exceptGroups: list("2000", "3000"),
+		}
+		user, group := pick("1000", "1000", "1000", "1337"), pick("1000", "1000", "1000", "1337", "2000", "3000")
+		o := newOrigination([]origin{
+			func(o *origination.Origination) { o.Pin = append(o.Pin, netip.MustParseAddr("fd00::1f")) },
+			func(o *origination.Origination) { o.Passthrough = []int32{6380} },
+			addressed("10.0.0.4/32"), addressed("10.0.0.0/29"), addressed("10.0.0.4/32", "240.241.1.1/32"),
+		}[random.IntN(5)])
+
+		bypassed := false
+		for _, prefix := range append(singles(o.Pin), o.Addresses...) {
+			for addr := prefix.Addr(); prefix.Contains(addr); addr = addr.Next() {
+				for _, port := range o.PortNumbers() {
+					bypassed = bypassed || !rules.redirects(packet{addr, port, user, group})
+				}
+			}
+		}
+		found[bypassed]++
+		for name, pod := range map[string]*corev1.Pod{"annotated": annotated(rules), "injected": injected(rules)} {
+			pod.Spec.Containers[0].SecurityContext = runsAs(number(user), number(group))
+			problems, _ := Obstacles(pod, meshed, []origination.Origination{o})
+			if (len(problems) > 0) != bypassed {
+				t.Fatalf("%s, %+v, user %s, group %s, %+v:\nbypassed %v, problems %q", name, rules, user, group, o, bypassed, texts(problems))
+			}
+		}
+	}
+	if found[true] < 500 || found[false] < 500 {
+		t.Errorf("the cases are lopsided: %v", found)
+	}
+}
+
+func number(s string) *int64 {
+	var n int64
+	fmt.Sscan(s, &n)
+	return &n
+}
+
+// annotated says the rules by annotations.
+func annotated(r iptables) *corev1.Pod {
+	return newPod(
+		annotation(excludeOutboundPorts, r.excludePorts), annotation(includeOutboundPorts, r.includePorts),
+		annotation(excludeOutboundRanges, r.excludeRanges), annotation(includeOutboundRanges, r.includeRanges),
+		annotation(excludeInterfaces, r.interfaces),
+		annotation(proxyConfig, fmt.Sprintf(`{"proxyMetadata":{"ISTIO_OUTBOUND_OWNER_GROUPS":%q,"ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE":%q}}`, r.onlyGroups, r.exceptGroups)))
+}
+
+// injected says them by istio-init.
+func injected(r iptables) *corev1.Pod {
+	return newPod(native, func(pod *corev1.Pod) {
+		pod.Spec.InitContainers[0].Args = initArgs("-o", r.excludePorts, "-q", r.includePorts, "-x", r.excludeRanges,
+			"-i", r.includeRanges, "-c", r.interfaces, "-u", r.uid, "-g", r.gid)
+		pod.Spec.InitContainers[0].Env = []corev1.EnvVar{{Name: ownerGroups, Value: r.onlyGroups}, {Name: ownerGroupsExclude, Value: r.exceptGroups}}
+	})
+}
