@@ -1,0 +1,147 @@
+package mesh
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	networkingapi "istio.io/api/networking/v1alpha3"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// Check holds an origination that is about to be admitted against what is there: the claims of other
+// workloads' live pods, by the rules of Objects; users' ServiceEntries, DestinationRules and Sidecars.
+// The pod labels are those it will have, for the selectors of Sidecars. All problems are returned.
+func Check(o origination.Origination, w Workload, podLabels map[string]string, claims []Claim, around Surroundings) (problems []origination.Problem, warnings []string) {
+	if p := refusedBy(o, w, claims, &around); p != nil {
+		problems = append(problems, *p)
+	}
+	problems = append(problems, foreignEntryProblems(&o, &around)...)
+	problems = append(problems, foreignHostProblems(&o, &around)...)
+	problems = append(problems, sidecarProblems(&o, podLabels, &around)...)
+	return problems, namesTaken(&o, &around)
+}
+
+// refusedBy returns the problem that Objects would have with the claim, were it a live pod's.
+func refusedBy(o origination.Origination, w Workload, claims []Claim, around *Surroundings) *origination.Problem {
+	lists := listsServer(&o)
+	relevant := func(c *Claim) bool { return c.Host == o.Host || lists && listsServer(&c.Origination) }
+	if !slices.ContainsFunc(claims, func(c Claim) bool { return c.Workload != w && relevant(&c) }) {
+		return nil
+	}
+	return settle(claims, &Claim{Workload: w, Origination: o}, around).tried
+}
+
+// foreignEntryProblems returns a problem for every user's entry that takes traffic of ours, or of which
+// ours would take traffic: one that covers the same address and port.
+func foreignEntryProblems(o *origination.Origination, around *Surroundings) []origination.Problem {
+	var problems []origination.Problem
+	server := serverAddresses(o)
+	for _, e := range around.foreignEntries() {
+		name := fmt.Sprintf("ServiceEntry %s/%s", e.Namespace, e.Name)
+		port, shared := portOf(e.Spec.Ports, o)
+		if !shared {
+			continue
+		}
+		if len(e.Spec.Addresses) == 0 {
+			if cidr, ok := firstCIDR(server); ok && opensWildcard(e.Spec.Ports, port) {
+				problems = append(problems, foreign(o, "addresses", formatAddress(cidr),
+					fmt.Sprintf("a CIDR is served at 0.0.0.0:%d, and so is %s, which has this TCP port and no addresses; give it addresses", port, name)))
+			}
+			continue
+		}
+		listed := addressesOf(e)
+		if address, ok := overlap(server, listed); ok {
+			problems = append(problems, foreign(o, "addresses", formatAddress(address),
+				fmt.Sprintf("%s has the same address and port %d; a connection can be led by one of the two only, so delete it or leave the annotation out", name, port)))
+			continue
+		}
+		// A CIDR does no harm to a VIP: Envoy prefers the listener of the one address.
+		for _, pin := range o.Pin {
+			if slices.Contains(listed, single(pin)) {
+				problems = append(problems, foreign(o, "host", o.Host,
+					fmt.Sprintf("%s has the address %s and port %d, to which the pod is pinned for this host; give it another address", name, pin, port)))
+				break
+			}
+		}
+	}
+	return problems
+}
+
+// portOf returns a port that both have. UDP ports open no listener.
+func portOf(ports []*networkingapi.ServicePort, o *origination.Origination) (int32, bool) {
+	numbers := o.PortNumbers()
+	for _, p := range ports {
+		n := int32(p.GetNumber())
+		if !strings.EqualFold(p.GetProtocol(), "UDP") && slices.Contains(numbers, n) {
+			return n, true
+		}
+	}
+	return 0, false
+}
+
+// opensWildcard reports whether an entry without addresses takes every TCP connection to the port: all
+// but the HTTP protocols do, of which the listener is shared and matches by Host header.
+func opensWildcard(ports []*networkingapi.ServicePort, number int32) bool {
+	return slices.ContainsFunc(ports, func(p *networkingapi.ServicePort) bool {
+		if int32(p.GetNumber()) != number {
+			return false
+		}
+		switch strings.ToUpper(p.GetProtocol()) {
+		case "HTTP", "HTTP2", "GRPC", "GRPC-WEB", "UDP":
+			return false
+		}
+		return true
+	})
+}
+
+func firstCIDR(prefixes []netip.Prefix) (netip.Prefix, bool) {
+	for _, p := range prefixes {
+		if !p.IsSingleIP() {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// foreignHostProblems returns a problem for every object of others that has our private host.
+func foreignHostProblems(o *origination.Origination, around *Surroundings) []origination.Problem {
+	var problems []origination.Problem
+	private := o.PrivateHost()
+	for _, e := range around.foreignEntries() {
+		if slices.ContainsFunc(e.Spec.Hosts, func(h string) bool { return strings.EqualFold(h, private) }) {
+			problems = append(problems, foreign(o, "host", o.Host,
+				fmt.Sprintf("ServiceEntry %s/%s has the host %s, which is ours; delete it", e.Namespace, e.Name, private)))
+		}
+	}
+	for _, r := range around.Rules {
+		if !Owned(r) && strings.EqualFold(r.Spec.Host, private) {
+			problems = append(problems, foreign(o, "host", o.Host,
+				fmt.Sprintf("DestinationRule %s/%s is for the host %s, which is ours; delete it, or put its settings into annotations", r.Namespace, r.Name, private)))
+		}
+	}
+	return problems
+}
+
+// namesTaken warns about objects that have our name but not our label: they are never touched, so what
+// they stand in the way of is missing.
+func namesTaken(o *origination.Origination, around *Surroundings) []string {
+	var warnings []string
+	warn := func(kind, name string) {
+		warnings = append(warnings, fmt.Sprintf("%s: %s %s/%s has the name of ours but not the label %s: %s, so it is left as it is and %s cannot be reached; delete it",
+			keyPath(o, "host"), kind, around.Namespace, name, origination.ManagedByLabel, origination.ManagedBy, o.Host))
+	}
+	for _, e := range around.Entries {
+		if e.Namespace == around.Namespace && e.Name == o.EntryName() && !Owned(e) {
+			warn("ServiceEntry", e.Name)
+		}
+	}
+	for _, r := range around.Rules {
+		if r.Namespace == around.Namespace && r.Name == o.RuleName() && !Owned(r) {
+			warn("DestinationRule", r.Name)
+		}
+	}
+	return warnings
+}

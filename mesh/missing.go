@@ -1,0 +1,119 @@
+package mesh
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	networkingapi "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// granularity is that of times in object metadata: an object may be that much younger than it says.
+const granularity = time.Second
+
+// Missing reports whether something that the origination needs is not in force yet: its entry or a rule is
+// missing, marked for deletion, does not cover it, or was accepted by the API server less than settle
+// ago (istiod's debounce). Every entry that may carry its traffic needs a rule for it; see Objects.
+//
+// The time of acceptance is that of our field manager's entry in managedFields, so caches must keep
+// them; without one it is the creation.
+func Missing(o origination.Origination, around Surroundings, now time.Time, settle time.Duration) bool {
+	inForce := func(obj metav1.Object) bool {
+		return !marked(obj) && !now.Before(acceptedAt(obj).Add(settle+granularity))
+	}
+	entry := around.entryOf(o.PrivateHost())
+	if entry == nil || !inForce(entry) || !entryCovers(entry, &o) {
+		return true
+	}
+	for _, c := range carriersOf(nil, around.ownedEntries()) {
+		if c.host != o.PrivateHost() && !c.meets(&o) {
+			continue
+		}
+		if !slices.ContainsFunc(around.Rules, func(r *networkingv1.DestinationRule) bool {
+			return r.Namespace == around.Namespace && Owned(r) && inForce(r) && ruleCovers(r, c, &o)
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// acceptedAt returns when the API server last accepted a change of ours.
+func acceptedAt(obj metav1.Object) time.Time {
+	var at time.Time
+	for _, f := range obj.GetManagedFields() {
+		if f.Manager == origination.FieldManager && f.Subresource == "" && f.Time != nil && f.Time.After(at) {
+			at = f.Time.Time
+		}
+	}
+	if at.IsZero() {
+		return obj.GetCreationTimestamp().Time
+	}
+	return at
+}
+
+// entryCovers reports whether the entry leads everything that the origination dials to where it wants.
+func entryCovers(e *networkingv1.ServiceEntry, o *origination.Origination) bool {
+	needed := make([]netip.Prefix, 0, len(o.Pin)+len(o.Addresses))
+	resolution, endpoint := networkingapi.ServiceEntry_NONE, ""
+	switch o.Resolution() {
+	case origination.ResolutionDNS:
+		resolution, endpoint = networkingapi.ServiceEntry_DNS, o.Host+"."
+	case origination.ResolutionStatic:
+		resolution, endpoint = networkingapi.ServiceEntry_STATIC, o.Addresses[0].Addr().String()
+	}
+	if o.Pinnable() {
+		if len(o.Pin) == 0 {
+			return false
+		}
+		for _, pin := range o.Pin {
+			needed = append(needed, single(pin))
+		}
+	} else {
+		needed = append(needed, o.Addresses...)
+	}
+	if e.Spec.Resolution != resolution || endpoint != "" && (len(e.Spec.Endpoints) != 1 || e.Spec.Endpoints[0].GetAddress() != endpoint) {
+		return false
+	}
+	listed := addressesOf(e)
+	for _, p := range needed {
+		if !slices.Contains(listed, p) {
+			return false
+		}
+	}
+	for _, want := range allPorts(o) {
+		if !slices.ContainsFunc(e.Spec.Ports, func(p *networkingapi.ServicePort) bool {
+			return p.GetNumber() == uint32(want.Number) && targetOf(p) == uint32(want.Target)
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// ruleCovers reports whether the rule gives the origination's pods its TLS settings on the entry, at every
+// port that both have.
+func ruleCovers(r *networkingv1.DestinationRule, c *carrier, o *origination.Origination) bool {
+	selector := r.Spec.GetWorkloadSelector().GetMatchLabels()
+	if r.Spec.Host != c.host || len(selector) != 1 || selector[o.RuleLabel()] != "true" {
+		return false
+	}
+	for _, want := range o.Ports {
+		if c.targets[uint32(want.Number)] == nil {
+			continue
+		}
+		if !slices.ContainsFunc(r.Spec.GetTrafficPolicy().GetPortLevelSettings(), func(p *networkingapi.TrafficPolicy_PortTrafficPolicy) bool {
+			tls := p.GetTls()
+			return p.GetPort().GetNumber() == uint32(want.Number) &&
+				tls.GetMode() == networkingapi.ClientTLSSettings_SIMPLE && tls.GetCaCertificates() != "" &&
+				tls.GetSni() == o.TLS.SNI && slices.Equal(tls.GetSubjectAltNames(), o.TLS.SubjectAltNames)
+		}) {
+			return false
+		}
+	}
+	return true
+}
