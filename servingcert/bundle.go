@@ -7,10 +7,14 @@ import (
 	"fmt"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// publish makes every entry of the configuration trust the bundle.
+// publish makes every entry of the configuration trust the bundle. Before it writes it asks the API server
+// whether the bundle is still the Secret's: a replica whose cache is behind must not take back what
+// another one has just written.
 func (r *Rotator) publish(ctx context.Context, bundle []byte) error {
 	var configuration admissionregistrationv1.MutatingWebhookConfiguration
 	if err := r.reader.Get(ctx, client.ObjectKey{Name: r.options.Configuration}, &configuration); err != nil {
@@ -20,7 +24,14 @@ func (r *Rotator) publish(ctx context.Context, bundle []byte) error {
 	if err != nil || patch == nil {
 		return err
 	}
-	if err := r.writer.Patch(ctx, &configuration, client.RawPatch("application/strategic-merge-patch+json", patch)); err != nil {
+	var secret corev1.Secret
+	if err := r.live.Get(ctx, r.options.secretKey(), &secret); err != nil {
+		return fmt.Errorf("reading Secret %s: %w", r.options.secretKey(), err)
+	}
+	if !bytes.Equal(secret.Data[keyCA], bundle) {
+		return errBehind
+	}
+	if err := r.live.Patch(ctx, &configuration, client.RawPatch(types.StrategicMergePatchType, patch)); err != nil {
 		return fmt.Errorf("patching the caBundle of MutatingWebhookConfiguration %s: %w", r.options.Configuration, err)
 	}
 	r.log.Info("patched the caBundle", "configuration", r.options.Configuration)

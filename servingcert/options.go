@@ -10,6 +10,8 @@ package servingcert
 import (
 	"errors"
 	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 const (
@@ -63,3 +65,7 @@ func (o *Options) complete() error {
 // dnsName is the name by which the API server checks the certificate of a webhook with a Service
 // (k8s.io/apiserver/pkg/util/webhook/client.go: serverName = service + "." + namespace + ".svc").
 func (o *Options) dnsName() string { return o.Service + "." + o.Namespace + ".svc" }
+
+func (o *Options) secretKey() client.ObjectKey {
+	return client.ObjectKey{Namespace: o.Namespace, Name: o.Secret}
+}

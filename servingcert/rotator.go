@@ -31,8 +31,8 @@ const (
 // Rotator keeps the certificate. It is a manager.Runnable for every replica.
 type Rotator struct {
 	options Options
-	reader  client.Reader // the informers' cache
-	writer  client.Writer
+	reader  client.Reader               // the informers' cache
+	live    client.Client               // the API server
 	start   func(context.Context) error // starts the informers; returns when the context ends
 	synced  func(context.Context) bool
 	changed chan struct{}
@@ -64,11 +64,11 @@ func New(config *rest.Config, options Options, log logr.Logger) (*Rotator, error
 	if err != nil {
 		return nil, fmt.Errorf("serving certificate: making the informers: %w", err)
 	}
-	writer, err := client.New(config, client.Options{Scheme: scheme})
+	live, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, fmt.Errorf("serving certificate: making the client: %w", err)
 	}
-	r := newRotator(options, informers, writer, log)
+	r := newRotator(options, informers, live, log)
 	r.start, r.synced = informers.Start, informers.WaitForCacheSync
 	for _, object := range []client.Object{&corev1.Secret{}, &admissionregistrationv1.MutatingWebhookConfiguration{}} {
 		informer, err := informers.GetInformer(context.Background(), object, cache.BlockUntilSynced(false))
@@ -86,8 +86,8 @@ func New(config *rest.Config, options Options, log logr.Logger) (*Rotator, error
 	return r, nil
 }
 
-func newRotator(options Options, reader client.Reader, writer client.Writer, log logr.Logger) *Rotator {
-	return &Rotator{options: options, reader: reader, writer: writer, log: log, changed: make(chan struct{}, 1)}
+func newRotator(options Options, reader client.Reader, live client.Client, log logr.Logger) *Rotator {
+	return &Rotator{options: options, reader: reader, live: live, log: log, changed: make(chan struct{}, 1)}
 }
 
 // NeedLeaderElection says that every replica serves, so every replica rotates.
@@ -98,14 +98,19 @@ func (r *Rotator) Start(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stopped := make(chan error, 1)
-	go func() { stopped <- r.start(ctx) }()
-	if !r.synced(ctx) {
+	go func() {
+		stopped <- r.start(ctx)
 		cancel()
-		return errors.Join(<-stopped, ctx.Err())
+	}()
+	if !r.synced(ctx) {
+		return <-stopped
 	}
 	for {
 		wait := checkEvery
-		if err := r.reconcile(ctx); err != nil && ctx.Err() == nil {
+		switch err := r.reconcile(ctx); {
+		case errors.Is(err, errBehind):
+			wait = retryAfter
+		case err != nil && ctx.Err() == nil:
 			r.log.Error(err, "keeping the serving certificate")
 			wait = retryAfter
 		}
@@ -120,6 +125,9 @@ func (r *Rotator) Start(ctx context.Context) error {
 		timer.Stop()
 	}
 }
+
+// errBehind says that the cache has not yet what another replica wrote. Its event will bring us back.
+var errBehind = errors.New("the cache is behind the API server")
 
 // poke asks for a look, at most one at a time.
 func (r *Rotator) poke() {
@@ -154,10 +162,13 @@ func (r *Rotator) Ready(*http.Request) error {
 // not hold any more is the new one served at once.
 func (r *Rotator) reconcile(ctx context.Context) error {
 	current, err := r.certificate(ctx)
-	if err != nil || current == nil {
+	if err != nil {
 		return err
 	}
 	err = r.publish(ctx, current.bundle)
+	if errors.Is(err, errBehind) {
+		return err
+	}
 	if err == nil || !r.serving.Load().validAt(r.options.Now()) {
 		r.serving.Store(current)
 	}
@@ -165,39 +176,48 @@ func (r *Rotator) reconcile(ctx context.Context) error {
 	return err
 }
 
-// certificate returns what the Secret holds, renewed where due. Nil without an error: another replica has
-// written it meanwhile, and its event will bring us back.
+// certificate returns what the Secret holds, renewed where due.
 func (r *Rotator) certificate(ctx context.Context) (*certificate, error) {
 	now := r.options.Now()
 	var secret corev1.Secret
-	key := client.ObjectKey{Namespace: r.options.Namespace, Name: r.options.Secret}
-	if err := r.reader.Get(ctx, key, &secret); err != nil {
-		return nil, fmt.Errorf("reading Secret %s, which the chart creates: %w", key, err)
+	if err := r.reader.Get(ctx, r.options.secretKey(), &secret); err != nil {
+		return nil, fmt.Errorf("reading Secret %s, which the chart creates: %w", r.options.secretKey(), err)
 	}
-	current, err := parse(secret.Data, r.options.dnsName(), now)
-	if err == nil && now.Add(r.options.Lookahead).Before(current.until) {
+	current, wrong := parse(secret.Data, r.options.dnsName(), now)
+	if wrong == nil && now.Add(r.options.Lookahead).Before(current.until) {
 		return current, nil
 	}
-	data, issueErr := r.options.issue(secret.Data, now)
-	if issueErr != nil {
-		return current, issueErr
+	renewed, err := r.renew(ctx, &secret, now)
+	switch {
+	case err == nil:
+		return renewed, nil
+	case wrong == nil: // it still holds for most of the lookahead
+		if !errors.Is(err, errBehind) {
+			r.log.Error(err, "renewing the serving certificate", "until", current.until)
+		}
+		return current, nil
+	case errors.Is(err, errBehind):
+		return nil, err
+	default:
+		return nil, errors.Join(wrong, err)
 	}
-	why := "it is due"
+}
+
+// renew writes the Secret anew. It carries the resourceVersion that was read, so of several replicas one wins.
+func (r *Rotator) renew(ctx context.Context, secret *corev1.Secret, now time.Time) (*certificate, error) {
+	data, err := r.options.issue(secret.Data, now)
 	if err != nil {
-		why = err.Error()
+		return nil, err
 	}
-	renewed := secret.DeepCopy() // carries the resourceVersion: of two replicas one wins
+	renewed := secret.DeepCopy()
 	renewed.Data = data
-	switch err := r.writer.Update(ctx, renewed); {
-	case apierrors.IsConflict(err):
-		r.log.V(1).Info("another replica renewed the serving certificate")
-		return current, nil
-	case err != nil && current != nil:
-		r.log.Error(err, "renewing the serving certificate, which still holds", "until", current.until)
-		return current, nil
-	case err != nil:
-		return nil, fmt.Errorf("writing Secret %s: %w", key, err)
+	err = r.live.Update(ctx, renewed)
+	if apierrors.IsConflict(err) {
+		return nil, errBehind
 	}
-	r.log.Info("renewed the serving certificate", "secret", key, "why", why)
+	if err != nil {
+		return nil, fmt.Errorf("writing Secret %s: %w", r.options.secretKey(), err)
+	}
+	r.log.Info("renewed the serving certificate", "secret", r.options.secretKey())
 	return parse(data, r.options.dnsName(), now)
 }

@@ -1,0 +1,386 @@
+package servingcert
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr/testr"
+	"github.com/google/go-cmp/cmp"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+)
+
+// Unit: replicas against a fake API server. The real one, with RBAC, is the integration tests'.
+
+func secret() *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "redis-tls", Name: "cert", Labels: map[string]string{"chart": "ours"}}}
+}
+
+func configuration() *admissionregistrationv1.MutatingWebhookConfiguration {
+	entry := func(name string) admissionregistrationv1.MutatingWebhook {
+		policy := admissionregistrationv1.Fail
+		return admissionregistrationv1.MutatingWebhook{Name: name, FailurePolicy: &policy,
+			ClientConfig: admissionregistrationv1.WebhookClientConfig{Service: &admissionregistrationv1.ServiceReference{Namespace: "redis-tls", Name: "webhook"}}}
+	}
+	return &admissionregistrationv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "00-redis-tls"},
+		Webhooks:   []admissionregistrationv1.MutatingWebhook{entry("asking"), entry("inheriting")},
+	}
+}
+
+// world is an API server, with failures on demand, and a clock.
+type world struct {
+	client.WithWatch
+	now                 time.Time
+	failPatch, failPuts error
+}
+
+func newWorld(objects ...client.Object) *world {
+	w := &world{now: start}
+	w.WithWatch = fake.NewClientBuilder().WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+			if w.failPatch != nil {
+				return w.failPatch
+			}
+			return c.Patch(ctx, o, p, opts...)
+		},
+		Update: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.UpdateOption) error {
+			if w.failPuts != nil {
+				return w.failPuts
+			}
+			return c.Update(ctx, o, opts...)
+		},
+	}).Build()
+	return w
+}
+
+// replica returns a Rotator that reads through the reader: the API server itself, or a cache that is behind.
+func (w *world) replica(t *testing.T, reader client.Reader) *Rotator {
+	return newRotator(testOptions(t, func() time.Time { return w.now }), reader, w, testr.New(t))
+}
+
+func (w *world) secret(t *testing.T) *corev1.Secret {
+	t.Helper()
+	s := secret()
+	if err := w.Get(t.Context(), client.ObjectKeyFromObject(s), s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (w *world) bundles(t *testing.T) (bundles [][]byte) {
+	t.Helper()
+	c := configuration()
+	if err := w.Get(t.Context(), client.ObjectKeyFromObject(c), c); err != nil {
+		t.Fatal(err)
+	}
+	for _, webhook := range c.Webhooks {
+		bundles = append(bundles, webhook.ClientConfig.CABundle)
+	}
+	return bundles
+}
+
+func mustReconcile(t *testing.T, r *Rotator) {
+	t.Helper()
+	if err := r.reconcile(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// handshake dials the replica as the API server does, trusting the bundle at the time.
+func handshake(t *testing.T, r *Rotator, bundle []byte, now time.Time) error {
+	t.Helper()
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(bundle)
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	server := tls.Server(far, &tls.Config{GetCertificate: r.GetCertificate})
+	go server.HandshakeContext(t.Context()) //nolint:errcheck // the client's side tells
+	client := tls.Client(near, &tls.Config{RootCAs: pool, ServerName: dnsName, Time: at(now)})
+	return client.HandshakeContext(t.Context())
+}
+
+func TestFirstReplicaFillsTheSecretAndIsTrusted(t *testing.T) {
+	w := newWorld(secret(), configuration())
+	r := w.replica(t, w)
+	if r.Ready(nil) == nil {
+		t.Error("ready before there is a certificate")
+	}
+	if _, err := r.GetCertificate(nil); err == nil {
+		t.Error("serves before there is a certificate")
+	}
+	mustReconcile(t, r)
+	if err := r.Ready(nil); err != nil {
+		t.Errorf("not ready: %v", err)
+	}
+	filled := w.secret(t)
+	if diff := cmp.Diff(secret().Labels, filled.Labels); diff != "" {
+		t.Errorf("the Secret's labels changed: %s", diff)
+	}
+	want := [][]byte{filled.Data[keyCA], filled.Data[keyCA]}
+	if diff := cmp.Diff(want, w.bundles(t)); diff != "" {
+		t.Errorf("the entries' caBundle: %s", diff)
+	}
+	if err := handshake(t, r, w.bundles(t)[0], start); err != nil {
+		t.Errorf("the API server would not accept it: %v", err)
+	}
+	before := filled.ResourceVersion
+	mustReconcile(t, r)
+	if after := w.secret(t).ResourceVersion; after != before {
+		t.Error("a second look has written the Secret again")
+	}
+}
+
+func TestPatchOfTheBundleLeavesTheRestOfTheConfiguration(t *testing.T) {
+	w := newWorld(secret(), configuration())
+	mustReconcile(t, w.replica(t, w))
+	got := configuration()
+	if err := w.Get(t.Context(), client.ObjectKeyFromObject(got), got); err != nil {
+		t.Fatal(err)
+	}
+	want := configuration().Webhooks
+	for i := range want {
+		want[i].ClientConfig.CABundle = w.secret(t).Data[keyCA]
+	}
+	if diff := cmp.Diff(want, got.Webhooks); diff != "" {
+		t.Errorf("entries: %s", diff)
+	}
+}
+
+func TestPatchOfTheBundleIsHeldToTheVersionThatWasRead(t *testing.T) {
+	c := configuration()
+	c.ResourceVersion = "7"
+	patch, err := bundlePatch(c, []byte("ca"))
+	if err != nil || !bytes.Contains(patch, []byte(`"resourceVersion":"7"`)) {
+		t.Errorf("patch %s (%v) names no resourceVersion", patch, err)
+	}
+}
+
+// behind reads the Secret as it was, as an informer does whose event is still on its way.
+type behind struct {
+	client.Reader
+	secret *corev1.Secret
+}
+
+func (b behind) Get(ctx context.Context, key client.ObjectKey, o client.Object, opts ...client.GetOption) error {
+	if s, ok := o.(*corev1.Secret); ok {
+		b.secret.DeepCopyInto(s)
+		return nil
+	}
+	return b.Reader.Get(ctx, key, o, opts...)
+}
+
+func TestOfTwoReplicasOneWritesAndBothServeTheSame(t *testing.T) {
+	w := newWorld(secret(), configuration())
+	empty := w.secret(t)
+	one, two := w.replica(t, w), w.replica(t, behind{w, empty})
+	mustReconcile(t, one)
+	written := w.secret(t)
+	if err := two.reconcile(t.Context()); !errors.Is(err, errBehind) {
+		t.Fatalf("got %v, want the conflict to be left to the event", err)
+	}
+	if diff := cmp.Diff(written.Data, w.secret(t).Data); diff != "" {
+		t.Error("the second replica has overwritten the first one's certificate")
+	}
+	two.reader = w // the event has come
+	mustReconcile(t, two)
+	if !bytes.Equal(one.serving.Load().tls.Certificate[0], two.serving.Load().tls.Certificate[0]) {
+		t.Error("the replicas serve different certificates")
+	}
+}
+
+func TestReplicaWithAnOldSecretDoesNotTakeBackTheNewBundle(t *testing.T) {
+	w := newWorld(secret(), configuration())
+	one := w.replica(t, w)
+	mustReconcile(t, one)
+	old := w.secret(t)
+	emptied := old.DeepCopy()
+	emptied.Data = nil
+	if err := w.Update(t.Context(), emptied); err != nil {
+		t.Fatal(err)
+	}
+	mustReconcile(t, one)
+	want := w.bundles(t)
+	if err := w.replica(t, behind{w, old}).reconcile(t.Context()); !errors.Is(err, errBehind) {
+		t.Errorf("got %v, want it to wait for its cache", err)
+	}
+	if diff := cmp.Diff(want, w.bundles(t)); diff != "" {
+		t.Error("the replica that is behind has put its old CA back")
+	}
+}
+
+func TestRenewal(t *testing.T) {
+	day := 24 * time.Hour
+	for _, tc := range []struct {
+		name    string
+		after   time.Duration
+		renewed bool
+	}{
+		{"a young certificate stays", 10 * day, false},
+		{"a certificate stays until the lookahead", 365*day - 91*day, false},
+		{"within the lookahead it is renewed", 365*day - 89*day, true},
+		{"an ended one is renewed", 400 * day, true},
+		{"with the CA within the lookahead both are renewed", 3650*day - 10*day, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(secret(), configuration())
+			r := w.replica(t, w)
+			mustReconcile(t, r)
+			before, bundle := r.serving.Load(), w.bundles(t)[0]
+			w.now = start.Add(tc.after)
+			mustReconcile(t, r)
+			if got := r.serving.Load() != before && !bytes.Equal(r.serving.Load().tls.Certificate[0], before.tls.Certificate[0]); got != tc.renewed {
+				t.Errorf("renewed: %t, want %t", got, tc.renewed)
+			}
+			if err := handshake(t, r, w.bundles(t)[0], w.now); err != nil {
+				t.Errorf("the API server would not accept it: %v", err)
+			}
+			if !bytes.Contains(w.bundles(t)[0], bundle) {
+				t.Error("the bundle lost the CA that other replicas may still serve under")
+			}
+		})
+	}
+}
+
+func TestFailuresKeepWhatWorks(t *testing.T) {
+	refused := errors.New("refused")
+	t.Run("a new certificate is not served before its CA is trusted", func(t *testing.T) {
+		w := newWorld(secret(), configuration())
+		r := w.replica(t, w)
+		mustReconcile(t, r)
+		before, trusted := r.serving.Load(), w.bundles(t)[0]
+		emptied := w.secret(t)
+		emptied.Data = nil
+		if err := w.Update(t.Context(), emptied); err != nil {
+			t.Fatal(err)
+		}
+		w.failPatch = refused
+		if err := r.reconcile(t.Context()); !errors.Is(err, refused) {
+			t.Errorf("got %v", err)
+		}
+		if r.serving.Load() != before {
+			t.Error("serves under a CA that the API server does not know")
+		}
+		if err := handshake(t, r, trusted, start); err != nil {
+			t.Errorf("the API server no longer accepts it: %v", err)
+		}
+		if r.Ready(nil) == nil {
+			t.Error("ready although the configuration cannot be patched")
+		}
+	})
+	t.Run("an ended certificate gives way even so", func(t *testing.T) {
+		w := newWorld(secret(), configuration())
+		r := w.replica(t, w)
+		mustReconcile(t, r)
+		w.now, w.failPatch = start.Add(3660*24*time.Hour), refused
+		if err := r.reconcile(t.Context()); !errors.Is(err, refused) {
+			t.Errorf("got %v", err)
+		}
+		if !r.serving.Load().validAt(w.now) {
+			t.Error("still serves an ended certificate")
+		}
+	})
+	t.Run("a certificate that still holds is served while it cannot be renewed", func(t *testing.T) {
+		w := newWorld(secret(), configuration())
+		mustReconcile(t, w.replica(t, w))
+		w.now, w.failPuts = start.Add(300*24*time.Hour), refused
+		r := w.replica(t, w)
+		mustReconcile(t, r)
+		if err := r.Ready(nil); err != nil {
+			t.Errorf("not ready: %v", err)
+		}
+	})
+	t.Run("a damaged Secret is mended and never served", func(t *testing.T) {
+		w := newWorld(secret(), configuration())
+		r := w.replica(t, w)
+		mustReconcile(t, r)
+		damaged := w.secret(t)
+		damaged.Data[keyPriv] = []byte("half")
+		if err := w.Update(t.Context(), damaged); err != nil {
+			t.Fatal(err)
+		}
+		w.failPuts = refused
+		before := r.serving.Load()
+		if err := r.reconcile(t.Context()); !errors.Is(err, refused) || r.serving.Load() != before {
+			t.Errorf("got %v, or serves the damaged one", err)
+		}
+		w.failPuts = nil
+		mustReconcile(t, r)
+		if err := handshake(t, r, w.bundles(t)[0], start); err != nil {
+			t.Errorf("not mended: %v", err)
+		}
+	})
+	t.Run("without the Secret or the configuration the error names it", func(t *testing.T) {
+		for _, w := range []*world{newWorld(configuration()), newWorld(secret())} {
+			r := w.replica(t, w)
+			if err := r.reconcile(t.Context()); err == nil || r.Ready(nil) == nil {
+				t.Errorf("got %v, ready %v", err, r.Ready(nil))
+			}
+		}
+	})
+}
+
+func TestStartLooksAgainWhenSomethingChanges(t *testing.T) {
+	w := newWorld(secret(), configuration())
+	r := w.replica(t, w)
+	r.start = func(ctx context.Context) error { <-ctx.Done(); return nil }
+	r.synced = func(context.Context) bool { return true }
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- r.Start(ctx) }()
+	await(t, "a certificate", func() bool { return r.Ready(nil) == nil })
+
+	c := configuration()
+	if err := w.Get(ctx, client.ObjectKeyFromObject(c), c); err != nil {
+		t.Fatal(err)
+	}
+	c.Webhooks[1].ClientConfig.CABundle = nil
+	if err := w.Update(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	r.poke()
+	await(t, "the bundle to be put back", func() bool { return len(w.bundles(t)[1]) > 0 })
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Start returned %v at the end", err)
+	}
+}
+
+func await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !is() {
+		select {
+		case <-deadline:
+			t.Fatalf("no %s within 10 s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+func TestOptionsMustNameEverything(t *testing.T) {
+	for _, o := range []Options{
+		{Secret: "s", Service: "w", Configuration: "c"},
+		{Namespace: "n", Service: "w", Configuration: "c"},
+		{Namespace: "n", Secret: "s", Configuration: "c"},
+		{Namespace: "n", Secret: "s", Service: "w"},
+		{Namespace: "n", Secret: "s", Service: "w", Configuration: "c", CertValidity: time.Hour},
+	} {
+		if err := o.complete(); err == nil {
+			t.Errorf("%+v was taken", o)
+		}
+	}
+}
