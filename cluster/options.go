@@ -36,13 +36,9 @@ func CacheOptions(origination.Config) cache.Options {
 
 // revisionLabels are the labels of a pod by which mesh.WorkloadOf tells its workload and revision.
 var revisionLabels = map[string]bool{
-	"pod-template-hash":                  true,
-	"controller-revision-hash":           true,
-	"pod-template-generation":            true,
-	"batch.kubernetes.io/job-name":       true,
-	"batch.kubernetes.io/controller-uid": true,
-	"job-name":                           true,
-	"controller-uid":                     true,
+	"pod-template-hash":          true,
+	"rollouts-pod-template-hash": true,
+	"controller-revision-hash":   true,
 }
 
 // trimPod keeps of a pod what the ledger and the reconciler read. Labels and the status are interned:
@@ -164,4 +160,13 @@ func kept(in map[string]string, wanted func(key string) bool) map[string]string 
 		out[unique.Make(key).Value()] = unique.Make(value).Value()
 	}
 	return out
+}
+
+// Trim returns the pod as the cache would hold it.
+func Trim(pod *corev1.Pod) *corev1.Pod {
+	trimmed, err := trimPod(pod)
+	if err != nil { // trimPod has no way to fail
+		panic(err)
+	}
+	return trimmed.(*corev1.Pod)
 }

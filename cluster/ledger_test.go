@@ -1,0 +1,220 @@
+package cluster
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// The ledger's tests prove, without a process, what a namespace's pods claim.
+
+type pods []*corev1.Pod
+
+// summary is a claim without the origination's details.
+type summary struct {
+	Workload, Revision, Host, Pod string
+	First, Last                   time.Duration // after Epoch
+}
+
+func summarised(claims []mesh.Claim) []summary {
+	var out []summary
+	for _, c := range claims {
+		out = append(out, summary{c.Workload.String(), c.Revision, c.Host, c.Pod,
+			c.First.Sub(clustertest.Epoch), c.Last.Sub(clustertest.Epoch)})
+	}
+	return out
+}
+
+func TestClaims(t *testing.T) {
+	pod := func(revision, name string, change ...func(*corev1.Pod)) *corev1.Pod {
+		return clustertest.Pod(t, "shop", "cart", revision, name, clustertest.ByName, change...)
+	}
+	one := summary{Workload: "Deployment/cart", Revision: "r1", Host: "redis.example.com", Pod: "cart-r1-a"}
+	for name, tc := range map[string]struct {
+		set, gone pods
+		want      []summary
+		rejected  string // part of the one rejection, if any
+	}{
+		"one pod is one claim": {set: pods{pod("r1", "a")}, want: []summary{one}},
+		"equal pods are one claim, between the times of the oldest and the newest": {
+			set:  pods{pod("r1", "b", clustertest.Created(time.Minute)), pod("r1", "a"), pod("r1", "c", clustertest.Created(time.Second))},
+			want: []summary{{one.Workload, "r1", one.Host, "cart-r1-a", 0, time.Minute}},
+		},
+		"pods that differ in the time of their first use alone are one claim": {
+			set: pods{pod("r1", "a", firstUse(t, time.Second)), pod("r1", "b", firstUse(t, 2*time.Second))}, want: []summary{one},
+		},
+		"two revisions are two claims": {
+			set: pods{pod("r1", "a"), pod("r2", "a", clustertest.Created(time.Hour))},
+			want: []summary{one,
+				{one.Workload, "r2", one.Host, "cart-r2-a", time.Hour, time.Hour}},
+		},
+		"when the oldest pod goes, the claim begins with the next": {
+			set: pods{pod("r1", "a"), pod("r1", "b", clustertest.Created(time.Minute))}, gone: pods{pod("r1", "a")},
+			want: []summary{{one.Workload, "r1", one.Host, "cart-r1-b", time.Minute, time.Minute}},
+		},
+		"when the last pod goes, nothing is claimed": {set: pods{pod("r1", "a")}, gone: pods{pod("r1", "a")}},
+		"a pod that succeeded claims nothing":        {set: pods{pod("r1", "a"), pod("r1", "a", clustertest.Phase(corev1.PodSucceeded))}},
+		"a pod that failed claims nothing":           {set: pods{pod("r1", "a", clustertest.Phase(corev1.PodFailed))}},
+		"a pod that is being deleted claims until it is gone": {set: pods{pod("r1", "a", func(pod *corev1.Pod) {
+			pod.DeletionTimestamp = &metav1.Time{Time: clustertest.Epoch}
+		})}, want: []summary{one}},
+		"a pod of the same name with another UID replaces the first": {
+			set:  pods{pod("r1", "a"), pod("r1", "a", func(pod *corev1.Pod) { pod.UID = "other" }, clustertest.Created(time.Hour))},
+			want: []summary{{one.Workload, "r1", one.Host, "cart-r1-a", time.Hour, time.Hour}},
+		},
+		"a status that is no JSON claims nothing and is reported": {
+			set: pods{pod("r1", "a", edited(`"v1"`, `v1`))}, rejected: "parsing redis-tls/status",
+		},
+		"a status edited to a host inside the cluster claims nothing and is reported": {
+			set: pods{pod("r1", "a", edited("redis.example.com", "kubernetes.default.svc"))}, rejected: "kubernetes.default.svc",
+		},
+		"a pod without the label that its status asks for claims nothing and is reported": {
+			set: pods{pod("r1", "a", relabelled(""))}, rejected: "the labels (none) are not those",
+		},
+		"a pod with one more rule label than its status asks for claims nothing and is reported": {
+			set: pods{pod("r1", "a", func(pod *corev1.Pod) { pod.Labels[origination.LabelRulePrefix+"other"] = "true" })}, rejected: "redis-tls/to-other",
+		},
+		"a pod with another value of its rule label claims nothing and is reported": {
+			set: pods{pod("r1", "a", relabelled("yes"))}, rejected: "the labels",
+		},
+		"a status without originations claims nothing and is reported": {
+			set: pods{pod("r1", "a", func(pod *corev1.Pod) {
+				pod.Annotations[origination.AnnotationStatus] = `{"version":"v1","originations":[]}`
+			}, relabelled(""))}, rejected: "no origination",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLedger(origination.DefaultConfig())
+			for _, pod := range tc.set {
+				l.set(Trim(pod))
+			}
+			for _, pod := range tc.gone {
+				l.remove(pod)
+			}
+			if diff := cmp.Diff(tc.want, summarised(l.claimsOf("shop"))); diff != "" {
+				t.Errorf("claims (-want +got):\n%s", diff)
+			}
+			rejected := l.rejected("shop")
+			switch {
+			case tc.rejected == "" && len(rejected) > 0:
+				t.Errorf("rejected: %v", rejected[0].Err)
+			case tc.rejected != "" && (len(rejected) != 1 || !strings.Contains(rejected[0].Err.Error(), tc.rejected)):
+				t.Errorf("rejected %v, want one with %q", rejected, tc.rejected)
+			}
+		})
+	}
+}
+
+func TestAThousandEqualPodsAreOneClaimAndOneStatus(t *testing.T) {
+	l := newLedger(origination.DefaultConfig())
+	for i := range 1000 {
+		l.set(Trim(clustertest.Pod(t, "shop", "cart", "r1", fmt.Sprintf("%04d", i), clustertest.ByName)))
+	}
+	claims := l.claimsOf("shop")
+	if len(claims) != 1 {
+		t.Fatalf("%d claims", len(claims))
+	}
+	if again := l.claimsOf("shop"); &again[0] != &claims[0] {
+		t.Error("claims are gathered anew though nothing has changed")
+	}
+	l.set(Trim(clustertest.Pod(t, "shop", "cart", "r1", "0007", clustertest.ByName, func(pod *corev1.Pod) { pod.ResourceVersion = "2" })))
+	if again := l.claimsOf("shop"); &again[0] != &claims[0] {
+		t.Error("claims are gathered anew for an event that changes none")
+	}
+}
+
+func TestFirstUsesAreThePodsThatWereAdmittedBeforeTheirObjects(t *testing.T) {
+	l := newLedger(origination.DefaultConfig())
+	early := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName, firstUse(t, time.Second))
+	waiting := clustertest.Pod(t, "shop", "cart", "r1", "b", clustertest.ByAddress, clustertest.Gated())
+	for _, pod := range []*corev1.Pod{early, waiting, clustertest.Pod(t, "shop", "cart", "r1", "c", clustertest.ByName)} {
+		l.set(Trim(pod))
+	}
+	type use struct {
+		Pod      string
+		Admitted bool
+		Gated    bool
+	}
+	seen := func() (uses []use) {
+		for _, u := range l.firstUses("shop") {
+			uses = append(uses, use{u.Pod.Name, u.Admitted != nil, u.Gated})
+		}
+		return uses
+	}
+	if diff := cmp.Diff([]use{{"cart-r1-a", true, false}, {"cart-r1-b", false, true}}, seen()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	waiting.Spec.SchedulingGates = nil
+	l.set(Trim(waiting))
+	if diff := cmp.Diff([]use{{"cart-r1-a", true, false}}, seen()); diff != "" {
+		t.Errorf("after the gate is off (-want +got):\n%s", diff)
+	}
+}
+
+func TestHeldIsWiderThanClaimed(t *testing.T) {
+	narrow := origination.DefaultConfig()
+	narrow.Policy.AllowedHosts = []string{"other.example.com"}
+	pod := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName)
+	o := clustertest.Resolve(t, pod)[0]
+	for name, tc := range map[string]struct {
+		change      func(*corev1.Pod)
+		names, rule bool
+	}{
+		"a pod that a narrowed policy no longer allows holds its objects": {func(*corev1.Pod) {}, true, true},
+		"a pod with a status of another version holds its rule by label":  {edited(`"v1"`, `"v9"`), false, true},
+		"a finished pod holds nothing":                                    {clustertest.Phase(corev1.PodSucceeded), false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := pod.DeepCopy()
+			tc.change(pod)
+			claims, rejected := ClaimsOf([]*corev1.Pod{pod}, narrow)
+			if len(claims) > 0 {
+				t.Errorf("claims: %v", summarised(claims))
+			}
+			held := Hold(claims, rejected)
+			if held.Name(o.EntryName()) != tc.names || held.Name(o.RuleName()) != tc.names {
+				t.Errorf("holds entry %t, rule %t by name, want %t", held.Name(o.EntryName()), held.Name(o.RuleName()), tc.names)
+			}
+			if got := held.Selects(map[string]string{o.RuleLabel(): "true"}); got != tc.rule {
+				t.Errorf("holds the rule by label: %t, want %t", got, tc.rule)
+			}
+		})
+	}
+}
+
+func firstUse(t *testing.T, after time.Duration) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		at := clustertest.Epoch.Add(after)
+		delete(pod.Annotations, origination.AnnotationStatus)
+		clustertest.Admit(t, pod, &at)
+	}
+}
+
+func edited(old, replacement string) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		pod.Annotations[origination.AnnotationStatus] = strings.ReplaceAll(pod.Annotations[origination.AnnotationStatus], old, replacement)
+	}
+}
+
+// relabelled gives the pod's rule labels another value; the empty one takes them off.
+func relabelled(value string) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		for key := range pod.Labels {
+			if strings.HasPrefix(key, origination.LabelRulePrefix) {
+				delete(pod.Labels, key)
+				if value != "" {
+					pod.Labels[key] = value
+				}
+			}
+		}
+	}
+}

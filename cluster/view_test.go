@@ -1,0 +1,366 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	networking "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+	toolscache "k8s.io/client-go/tools/cache"
+	fcache "k8s.io/client-go/tools/cache/testing"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/redis-tls/redis-tls/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/inject"
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// The view's tests prove, without an API server, what it answers from its caches, and that it asks
+// nobody while it answers.
+
+var _ inject.View = (*View)(nil)
+
+// source is the API server of one resource. It counts what is asked of it.
+type source struct {
+	*fcache.FakeControllerSource
+	calls *atomic.Int64
+}
+
+func (s source) List(options metav1.ListOptions) (runtime.Object, error) {
+	s.calls.Add(1)
+	return s.FakeControllerSource.List(options)
+}
+
+func (s source) Watch(options metav1.ListOptions) (apiwatch.Interface, error) {
+	s.calls.Add(1)
+	return s.FakeControllerSource.Watch(options)
+}
+
+// world is a cluster for tests.
+type world struct {
+	t          *testing.T
+	view       *View
+	clock      *clocktesting.FakeClock
+	calls      *atomic.Int64
+	pods       source
+	namespaces source
+	services   source
+
+	mu       sync.Mutex
+	served   bool
+	failing  bool
+	mesh     map[string]source
+	notified map[string]int
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, clock: clocktesting.NewFakeClock(clustertest.Epoch), calls: &atomic.Int64{}, notified: map[string]int{}}
+	w.pods, w.namespaces, w.services = w.source(), w.source(), w.source()
+	w.mesh = map[string]source{}
+	for resource := range meshKinds {
+		w.mesh[resource] = w.source()
+	}
+	return w
+}
+
+func (w *world) source() source { return source{fcache.NewFakeControllerSource(), w.calls} }
+
+func (w *world) start() *View {
+	w.t.Helper()
+	informers := []toolscache.SharedIndexInformer{
+		toolscache.NewSharedIndexInformer(w.pods, &corev1.Pod{}, 0, toolscache.Indexers{}),
+		toolscache.NewSharedIndexInformer(w.namespaces, &corev1.Namespace{}, 0, toolscache.Indexers{}),
+		toolscache.NewSharedIndexInformer(w.services, &corev1.Service{}, 0, toolscache.Indexers{}),
+	}
+	for i, transform := range []toolscache.TransformFunc{trimPod, trimNamespace, trimService} {
+		if err := informers[i].SetTransform(transform); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	view, err := newView(origination.DefaultConfig(), informers[0], informers[1], informers[2], &istioWatch{
+		served: w.ask, listWatch: func(resource string) (toolscache.ListerWatcher, error) { return w.mesh[resource], nil }, clock: w.clock,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.view = view
+	view.Subscribe(func(namespace string) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.notified[namespace]++
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, informer := range informers {
+		running.Go(func() { informer.RunWithContext(ctx) })
+	}
+	running.Go(func() {
+		if err := view.istio.Start(ctx); err != nil {
+			w.t.Errorf("watching Istio: %v", err)
+		}
+	})
+	w.t.Cleanup(func() { cancel(); running.Wait() })
+	return view
+}
+
+// ask is the fake discovery.
+func (w *world) ask(context.Context) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failing {
+		return false, errors.New("the API server is away")
+	}
+	return w.served, nil
+}
+
+func (w *world) serve(served bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.served, w.failing = served, false
+}
+
+func (w *world) tolds(namespace string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.notified[namespace]
+}
+
+// eventually waits for a condition with a deadline; ticks moves the fake clock while it waits.
+func (w *world) eventually(what string, tick time.Duration, condition func() bool) {
+	w.t.Helper()
+	deadline := time.After(20 * time.Second)
+	for !condition() {
+		if tick > 0 && w.clock.HasWaiters() {
+			w.clock.Step(tick)
+		}
+		select {
+		case <-deadline:
+			w.t.Fatalf("timed out: %s; notified: %v", what, w.notified)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func entry(namespace, name string, owned bool, exportTo ...string) *networkingv1.ServiceEntry {
+	e := &networkingv1.ServiceEntry{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec:       networking.ServiceEntry{Hosts: []string{name + ".example.com"}, ExportTo: exportTo},
+	}
+	if owned {
+		e.Labels = map[string]string{origination.ManagedByLabel: origination.ManagedBy}
+	}
+	return e
+}
+
+func TestSurroundingsAreWhatConcernsTheNamespace(t *testing.T) {
+	w := newWorld(t)
+	w.serve(true)
+	for _, e := range []*networkingv1.ServiceEntry{
+		entry("shop", "own", true, "."), entry("shop", "own-public", false), entry("shop", "own-hidden", false, "~"),
+		entry("shop", "own-named", false, "shop"),
+		entry("other", "public", false), entry("other", "starred", false, ".", "*"), entry("other", "named", false, "x", "shop"),
+		entry("other", "private", false, "."), entry("other", "hidden", false, "~"), entry("other", "elsewhere", false, "x"),
+	} {
+		w.mesh["serviceentries"].Add(e)
+	}
+	for _, namespace := range []string{"shop", "other", "istio-system"} {
+		meta := metav1.ObjectMeta{Namespace: namespace, Name: "in-" + namespace}
+		w.mesh["destinationrules"].Add(&networkingv1.DestinationRule{ObjectMeta: meta})
+		w.mesh["sidecars"].Add(&networkingv1.Sidecar{ObjectMeta: meta})
+	}
+	view := w.start()
+	w.eventually("the view to fill", 0, view.Synced)
+
+	around := view.Surroundings("shop")
+	got := map[string][]string{}
+	for _, e := range around.Entries {
+		got["entries"] = append(got["entries"], e.Namespace+"/"+e.Name)
+	}
+	for _, r := range around.Rules {
+		got["rules"] = append(got["rules"], r.Name)
+	}
+	for _, s := range around.Sidecars {
+		got["sidecars"] = append(got["sidecars"], s.Name)
+	}
+	want := map[string][]string{
+		"entries": {"shop/own", "shop/own-hidden", "shop/own-named", "shop/own-public", "other/named", "other/public", "other/starred"},
+		"rules":   {"in-shop"}, "sidecars": {"in-shop", "in-istio-system"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if around.Namespace != "shop" || around.RootNamespace != "istio-system" {
+		t.Errorf("surroundings of %q with root %q", around.Namespace, around.RootNamespace)
+	}
+
+	w.mesh["serviceentries"].Modify(entry("other", "public", false, "."))
+	w.eventually("a withdrawn entry to leave the surroundings", 0, func() bool {
+		return !slices.ContainsFunc(view.Surroundings("shop").Entries, func(e *networkingv1.ServiceEntry) bool { return e.Name == "public" })
+	})
+}
+
+func TestIstioMayComeLateAndVanishAndReturn(t *testing.T) {
+	w := newWorld(t)
+	w.failing = true
+	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName))
+	w.mesh["serviceentries"].Add(entry("shop", "own", true, "."))
+	w.mesh["serviceentries"].Add(entry("left", "own", true, "."))
+	view := w.start()
+	w.eventually("the pod to be told", 0, func() bool { return w.tolds("shop") > 0 })
+	if view.Synced() {
+		t.Error("the view is synced though the API server has not said whether it serves Istio's kinds")
+	}
+	w.serve(false)
+	w.eventually("a view without Istio", time.Second, view.Synced)
+	if view.IstioReady() || len(view.Surroundings("shop").Entries) > 0 {
+		t.Error("Istio is ready before its CRDs")
+	}
+
+	told := w.tolds("shop")
+	w.serve(true)
+	w.eventually("Istio's CRDs to be noticed", time.Second, view.IstioReady)
+	w.eventually("the namespaces with pods and with objects of ours to be told", 0, func() bool {
+		return w.tolds("shop") > told && w.tolds("left") > 0
+	})
+	if got := len(view.Surroundings("shop").Entries); got != 1 {
+		t.Errorf("%d entries", got)
+	}
+	if diff := cmp.Diff([]string{"left", "shop"}, view.Namespaces()); diff != "" {
+		t.Errorf("namespaces (-want +got):\n%s", diff)
+	}
+
+	told = w.tolds("shop")
+	w.serve(false)
+	w.eventually("the vanished CRDs to be noticed", 10*time.Second, func() bool { return !view.IstioReady() })
+	w.eventually("the namespace to be told", 0, func() bool { return w.tolds("shop") > told })
+	if len(view.Surroundings("shop").Entries) > 0 {
+		t.Error("objects outlive their CRDs")
+	}
+	if !view.Synced() {
+		t.Error("the view is no longer synced: every asking pod would be refused")
+	}
+	w.serve(true)
+	w.eventually("the returned CRDs to be noticed", time.Second, view.IstioReady)
+	w.eventually("the objects to be back", 0, func() bool { return len(view.Surroundings("shop").Entries) == 1 })
+}
+
+func TestSubscribersAreToldWhoIsConcerned(t *testing.T) {
+	w := newWorld(t)
+	w.serve(true)
+	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName))
+	w.pods.Add(clustertest.Pod(t, "bank", "till", "r1", "a", clustertest.ByName))
+	view := w.start()
+	w.eventually("the view to fill", 0, func() bool { return view.Synced() && w.tolds("shop") > 0 && w.tolds("bank") > 0 })
+	for _, tc := range []struct {
+		name     string
+		happens  func()
+		told     string
+		nobodyIn string
+	}{
+		{"a pod is deleted", func() { w.pods.Delete(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName)) }, "shop", "bank"},
+		{"a private entry is made", func() { w.mesh["serviceentries"].Add(entry("shop", "x", false, ".")) }, "shop", "bank"},
+		{"a rule is deleted", func() {
+			r := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "r"}}
+			w.mesh["destinationrules"].Add(r)
+			w.mesh["destinationrules"].Delete(r)
+		}, "shop", "bank"},
+		{"a public entry is made elsewhere", func() { w.mesh["serviceentries"].Add(entry("other", "x", false)) }, "bank", "nowhere"},
+		{"the root namespace gets a Sidecar", func() {
+			w.mesh["sidecars"].Add(&networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "default"}})
+		}, "bank", "nowhere"},
+	} {
+		told, others := w.tolds(tc.told), w.tolds(tc.nobodyIn)
+		tc.happens()
+		w.eventually(tc.name, spread, func() bool { return w.tolds(tc.told) > told })
+		if got := w.tolds(tc.nobodyIn); got != others {
+			t.Errorf("%s: %s is told as well", tc.name, tc.nobodyIn)
+		}
+	}
+}
+
+func TestAnsweringAsksNobody(t *testing.T) {
+	w := newWorld(t)
+	w.serve(true)
+	for i := range 100 {
+		name := fmt.Sprintf("ns-%03d", i)
+		w.namespaces.Add(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		w.mesh["serviceentries"].Add(entry(name, "own", true, "."))
+		w.pods.Add(clustertest.Pod(t, name, "cart", "r1", "a", clustertest.ByName))
+	}
+	view := w.start()
+	w.eventually("the view to fill", 0, view.Synced)
+	before := w.calls.Load()
+	for i := range 100 {
+		name := fmt.Sprintf("ns-%03d", i)
+		if _, _, ok := view.Namespace(name); !ok || len(view.Claims(name)) != 1 || len(view.Surroundings(name).Entries) != 1 {
+			t.Fatalf("the view of %s is not complete", name)
+		}
+		view.Namespace("unknown-" + name)
+		view.HasService(name, "unknown")
+		view.ServiceWithin(netip.MustParsePrefix("10.0.0.0/8"))
+	}
+	if calls := w.calls.Load() - before; calls != 0 {
+		t.Errorf("%d calls of the API server", calls)
+	}
+}
+
+func TestNamespacesAndServices(t *testing.T) {
+	w := newWorld(t)
+	w.namespaces.Add(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop",
+		Labels: map[string]string{"redis-tls/injection": "enabled", "team": "cart"},
+		Annotations: map[string]string{"redis-tls/host": "redis.example.com", "sessions.redis-tls/port": "6380",
+			"myredis-tls/host": "no", "redis-tls.example.com/host": "no", "note": "long"}}})
+	w.namespaces.Add(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "going"}, Status: corev1.NamespaceStatus{Phase: corev1.NamespaceTerminating}})
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "redis"},
+		Spec: corev1.ServiceSpec{ClusterIPs: []string{"10.96.7.31", "fd00::7"}}}
+	w.services.Add(service)
+	w.services.Add(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "headless"}, Spec: corev1.ServiceSpec{ClusterIPs: []string{"None"}}})
+	view := w.start()
+	w.eventually("the view to fill", 0, view.Synced)
+
+	labels, annotations, ok := view.Namespace("shop")
+	if diff := cmp.Diff(map[string]string{"redis-tls/injection": "enabled", "team": "cart"}, labels); diff != "" || !ok {
+		t.Errorf("labels, found %t (-want +got):\n%s", ok, diff)
+	}
+	if diff := cmp.Diff(map[string]string{"redis-tls/host": "redis.example.com", "sessions.redis-tls/port": "6380"}, annotations); diff != "" {
+		t.Errorf("annotations (-want +got):\n%s", diff)
+	}
+	for name, want := range map[string]bool{"shop": true, "going": false, "unknown": false} {
+		if got := view.Active(name); got != want {
+			t.Errorf("Active(%q) = %t", name, got)
+		}
+	}
+	if !view.HasService("shop", "headless") || view.HasService("shop", "other") || view.HasService("other", "redis") {
+		t.Error("HasService does not tell Services apart")
+	}
+	within := func(prefix string) string {
+		name, _ := view.ServiceWithin(netip.MustParsePrefix(prefix))
+		return name
+	}
+	for prefix, want := range map[string]string{
+		"10.96.7.31/32": "shop/redis", "10.96.0.0/12": "shop/redis", "10.96.7.32/32": "", "10.97.0.0/16": "",
+		"10.0.0.0/16": "", "fd00::/64": "shop/redis", "fd00::7/128": "shop/redis", "fd01::/64": "", "0.0.0.0/0": "shop/redis",
+	} {
+		if got := within(prefix); got != want {
+			t.Errorf("ServiceWithin(%s) = %q, want %q", prefix, got, want)
+		}
+	}
+	moved := service.DeepCopy()
+	moved.Spec.ClusterIPs = []string{"10.97.0.1"}
+	w.services.Modify(moved)
+	w.eventually("the Service to move", 0, func() bool { return within("10.97.0.0/16") == "shop/redis" && within("10.96.0.0/12") == "" })
+	w.services.Delete(moved)
+	w.eventually("the Service to go", 0, func() bool { return within("0.0.0.0/0") == "" })
+}

@@ -1,0 +1,146 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// neverVersion makes server-side apply create or fail. With a resourceVersion the API server refuses to
+// apply to an object that exists in another version, and it ignores it on creation; no object has
+// version 1, for etcd begins to count there. Without it, an object that somebody creates between
+// our look and our apply would be overwritten. (rest.Store.Update in k8s.io/apiserver compares versions
+// only when the object exists; controller-runtime's fake client says the same of it.)
+const neverVersion = "1"
+
+// errNotApplied is what ensure returns after it has said why: a foreign object, or a lost race.
+var errNotApplied = errors.New("not applied")
+
+// apply makes the desired objects true: the rules of a host before its entry, so that the mesh never
+// knows a port without its TLS. mesh.Objects has the rules cover also the ports of existing entries, so
+// when the entries stand, a second round lets the rules lose what the entries have lost.
+func (p *pass) apply(ctx context.Context) error {
+	failed := map[string]bool{} // hosts
+	var errs []error
+	ensure := func(o object) {
+		if failed[o.host] {
+			return
+		}
+		if err := p.ensure(ctx, o); err != nil {
+			failed[o.host] = true
+			if !errors.Is(err, errNotApplied) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	for range 2 {
+		p.desired = mesh.Objects(p.claims, p.around, p.Config)
+		for _, rule := range p.desired.Rules {
+			ensure(ruleObject(rule))
+		}
+		for _, entry := range p.desired.Entries {
+			ensure(entryObject(entry))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ensure makes one object true, if it is not.
+func (p *pass) ensure(ctx context.Context, want object) error {
+	have, exists := p.find(want.kind, want.GetName())
+	switch {
+	case exists && !mesh.Owned(have):
+		p.sayForeign(want)
+		return errNotApplied
+	case !exists:
+		return p.send(ctx, want, object{}, "created")
+	case want.differs(have):
+		return p.send(ctx, want, have, "updated")
+	default:
+		return nil
+	}
+}
+
+// send applies the object over the one that was seen, or creates it when none was.
+func (p *pass) send(ctx context.Context, want, have object, outcome string) error {
+	uid, version := types.UID(""), neverVersion
+	if have.Object != nil {
+		uid, version = have.GetUID(), have.GetResourceVersion()
+	}
+	configuration, err := want.configuration(uid, version)
+	if err != nil {
+		return err
+	}
+	err = p.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(configuration),
+		client.FieldOwner(origination.FieldManager), client.ForceOwnership)
+	if err != nil {
+		return p.refused(want, err)
+	}
+	now, err := decode(configuration)
+	if err != nil {
+		return err
+	}
+	if want.differs(now) { // others have added fields, which an apply of ours leaves in place
+		outcome = "repaired"
+		if now, err = p.replace(ctx, want, now); err != nil {
+			return p.refused(want, err)
+		}
+	}
+	p.learn(now)
+	p.Metrics.applied(want.kind, outcome)
+	p.sayApplied(now, outcome)
+	return nil
+}
+
+// replace puts our spec in the place of one that others have added to, and takes off a mark that others
+// have set.
+func (p *pass) replace(ctx context.Context, want, have object) (object, error) {
+	spec, err := want.specMap()
+	if err != nil {
+		return object{}, err
+	}
+	operations := []map[string]any{
+		{"op": "test", "path": "/metadata/uid", "value": have.GetUID()},
+		{"op": "test", "path": "/metadata/resourceVersion", "value": have.GetResourceVersion()},
+		{"op": "replace", "path": "/spec", "value": spec},
+	}
+	if want.mark() == "" && have.mark() != "" {
+		operations = append(operations, map[string]any{"op": "remove", "path": "/metadata/annotations/redis-tls~1deleting"})
+	}
+	data, err := json.Marshal(operations)
+	if err != nil {
+		return object{}, fmt.Errorf("marshalling the patch of %s %s: %w", want.kind, want.GetName(), err)
+	}
+	result := have.clone()
+	err = p.Client.Patch(ctx, result.Object, client.RawPatch(types.JSONPatchType, data), client.FieldOwner(origination.FieldManager))
+	if apierrors.IsInvalid(err) { // a test failed: the API server had accepted this very spec
+		err = apierrors.NewConflict(networkingv1.Resource(want.kind), want.GetName(), err)
+	}
+	return result, err
+}
+
+// refused sorts the errors of the API server: a lost race is repeated with a newer cache, anything else
+// is said and retried with backoff.
+func (p *pass) refused(want object, err error) error {
+	switch {
+	case apierrors.IsConflict(err):
+		p.Metrics.applied(want.kind, "conflict")
+		p.repeat(untilCaught)
+		return errNotApplied
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return errNotApplied
+	}
+	p.Metrics.applied(want.kind, "failed")
+	p.sayFailed(want, err)
+	return fmt.Errorf("applying %s %s/%s: %w", want.kind, want.GetNamespace(), want.GetName(), err)
+}
