@@ -39,14 +39,15 @@ func refusedBy(o origination.Origination, w Workload, claims []Claim, around *Su
 func foreignEntryProblems(o *origination.Origination, around *Surroundings) []origination.Problem {
 	var problems []origination.Problem
 	server := serverAddresses(o)
-	for _, e := range around.foreignEntries() {
+	for e := range around.foreignEntries() {
 		name := fmt.Sprintf("ServiceEntry %s/%s", e.Namespace, e.Name)
-		port, shared := portOf(e.Spec.Ports, o)
+		port, shared := portOf(e.Spec.Ports, o, opensListener)
 		if !shared {
 			continue
 		}
 		if len(e.Spec.Addresses) == 0 {
-			if cidr, ok := firstCIDR(server); ok && opensWildcard(e.Spec.Ports, port) {
+			port, wildcard := portOf(e.Spec.Ports, o, opensWildcard)
+			if cidr, ok := firstCIDR(server); ok && wildcard {
 				problems = append(problems, foreign(o, "addresses", formatAddress(cidr),
 					fmt.Sprintf("a CIDR is served at 0.0.0.0:%d, and so is %s, which has this TCP port and no addresses; give it addresses", port, name)))
 			}
@@ -70,31 +71,29 @@ func foreignEntryProblems(o *origination.Origination, around *Surroundings) []or
 	return problems
 }
 
-// portOf returns a port that both have. UDP ports open no listener.
-func portOf(ports []*networkingapi.ServicePort, o *origination.Origination) (int32, bool) {
+// portOf returns a port that both have and of which the protocol counts.
+func portOf(ports []*networkingapi.ServicePort, o *origination.Origination, counts func(protocol string) bool) (int32, bool) {
 	numbers := o.PortNumbers()
 	for _, p := range ports {
-		n := int32(p.GetNumber())
-		if !strings.EqualFold(p.GetProtocol(), "UDP") && slices.Contains(numbers, n) {
+		if n := int32(p.GetNumber()); slices.Contains(numbers, n) && counts(strings.ToUpper(p.GetProtocol())) {
 			return n, true
 		}
 	}
 	return 0, false
 }
 
-// opensWildcard reports whether an entry without addresses takes every TCP connection to the port: all
-// but the HTTP protocols do, of which the listener is shared and matches by Host header.
-func opensWildcard(ports []*networkingapi.ServicePort, number int32) bool {
-	return slices.ContainsFunc(ports, func(p *networkingapi.ServicePort) bool {
-		if int32(p.GetNumber()) != number {
-			return false
-		}
-		switch strings.ToUpper(p.GetProtocol()) {
-		case "HTTP", "HTTP2", "GRPC", "GRPC-WEB", "UDP":
-			return false
-		}
-		return true
-	})
+// opensListener reports whether a port of the protocol opens a listener: all but UDP do.
+func opensListener(protocol string) bool { return protocol != "UDP" }
+
+// opensWildcard reports whether a port of the protocol, on an entry without addresses, takes every TCP
+// connection to its number. The HTTP protocols do not: their listener matches what looks like HTTP
+// (Istio's ModelProtocolToListenerProtocol).
+func opensWildcard(protocol string) bool {
+	switch protocol {
+	case "HTTP", "HTTP2", "HTTP_PROXY", "GRPC", "GRPC-WEB", "UDP":
+		return false
+	}
+	return true
 }
 
 func firstCIDR(prefixes []netip.Prefix) (netip.Prefix, bool) {
@@ -110,7 +109,7 @@ func firstCIDR(prefixes []netip.Prefix) (netip.Prefix, bool) {
 func foreignHostProblems(o *origination.Origination, around *Surroundings) []origination.Problem {
 	var problems []origination.Problem
 	private := o.PrivateHost()
-	for _, e := range around.foreignEntries() {
+	for e := range around.foreignEntries() {
 		if slices.ContainsFunc(e.Spec.Hosts, func(h string) bool { return strings.EqualFold(h, private) }) {
 			problems = append(problems, foreign(o, "host", o.Host,
 				fmt.Sprintf("ServiceEntry %s/%s has the host %s, which is ours; delete it", e.Namespace, e.Name, private)))

@@ -29,8 +29,9 @@ func Missing(o origination.Origination, around Surroundings, now time.Time, sett
 	if entry == nil || !inForce(entry) || !entryCovers(entry, &o) {
 		return true
 	}
+	addresses, numbers := dialled(&o), o.PortNumbers()
 	for _, c := range carriersOf(nil, around.ownedEntries()) {
-		if c.host != o.PrivateHost() && !c.meets(&o) {
+		if c.host != o.PrivateHost() && !c.meets(addresses, numbers) {
 			continue
 		}
 		if !slices.ContainsFunc(around.Rules, func(r *networkingv1.DestinationRule) bool {

@@ -1,10 +1,11 @@
 package mesh
 
 import (
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"iter"
 
 	"google.golang.org/protobuf/proto"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/origination"
 )
@@ -71,15 +72,15 @@ func (s *Surroundings) entryOf(privateHost string) *networkingv1.ServiceEntry {
 	return nil
 }
 
-// foreignEntries returns the entries that are not ours and that sidecars of the namespace see.
-func (s *Surroundings) foreignEntries() []*networkingv1.ServiceEntry {
-	var foreign []*networkingv1.ServiceEntry
-	for _, e := range s.Entries {
-		if (e.Namespace != s.Namespace || !Owned(e)) && Visible(e, s.Namespace) {
-			foreign = append(foreign, e)
+// foreignEntries yields the entries that are not ours and that sidecars of the namespace see.
+func (s *Surroundings) foreignEntries() iter.Seq[*networkingv1.ServiceEntry] {
+	return func(yield func(*networkingv1.ServiceEntry) bool) {
+		for _, e := range s.Entries {
+			if (e.Namespace != s.Namespace || !Owned(e)) && Visible(e, s.Namespace) && !yield(e) {
+				return
+			}
 		}
 	}
-	return foreign
 }
 
 // Visible reports whether sidecars of the namespace see the entry (Istio's PushContext.IsServiceVisible,

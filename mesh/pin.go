@@ -34,7 +34,7 @@ func Pin(o origination.Origination, already []netip.Addr, claims []Claim, around
 	if problem != nil {
 		return nil, problem
 	}
-	held := heldByOthers(&o, claims, &around)
+	held := heldByOthers(&o, ranges, claims, &around)
 	pins := make([]netip.Addr, 0, len(ranges))
 	for i, r := range ranges {
 		if given[i].IsValid() {
@@ -79,24 +79,24 @@ func podConflict(o *origination.Origination, detail string) *origination.Problem
 	return &origination.Problem{Reason: origination.ReasonPodConflict, Err: field.Invalid(keyPath(o, "host"), o.Host, detail)}
 }
 
-// heldByOthers returns the addresses that lead to another host in the namespace, and to which.
+// heldByOthers returns the addresses of the ranges that lead to another host in the namespace, and to which.
 // A CIDR holds none: Envoy prefers the listener of the one address.
-func heldByOthers(o *origination.Origination, claims []Claim, around *Surroundings) map[netip.Addr]string {
+func heldByOthers(o *origination.Origination, ranges []netip.Prefix, claims []Claim, around *Surroundings) map[netip.Addr]string {
 	held := map[netip.Addr]string{}
-	hold := func(p netip.Prefix, by string) {
-		if p.IsSingleIP() {
-			held[p.Addr()] = by
+	hold := func(p netip.Prefix, by func() string) {
+		if p.IsSingleIP() && slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Contains(p.Addr()) }) {
+			held[p.Addr()] = by()
 		}
 	}
 	for i := range claims {
 		if c := &claims[i]; c.Host != o.Host {
 			for _, p := range dialled(&c.Origination) {
-				hold(p, c.Host+" ("+c.Workload.String()+")")
+				hold(p, func() string { return c.Host + " (" + c.Workload.String() + ")" })
 			}
 		}
 	}
 	for _, e := range around.Entries {
-		by := fmt.Sprintf("ServiceEntry %s/%s", e.Namespace, e.Name)
+		by := func() string { return "ServiceEntry " + e.Namespace + "/" + e.Name }
 		switch {
 		case e.Namespace == around.Namespace && Owned(e):
 			if hostOf(e) == o.PrivateHost() {

@@ -1,0 +1,135 @@
+package mesh
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	networkingapi "istio.io/api/networking/v1alpha3"
+	typeapi "istio.io/api/type/v1beta1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// carrier is an entry that carries traffic: one desired, one that exists, or both in one.
+type carrier struct {
+	host      string
+	addresses []netip.Prefix
+	// targets are the targets of each port; two where the entry is about to change.
+	targets map[uint32][]uint32
+}
+
+// carriersOf returns the desired and the existing entries of ours, by host and sorted by it.
+func carriersOf(desired, existing []*networkingv1.ServiceEntry) []*carrier {
+	byHost := map[string]*carrier{}
+	for _, e := range slices.Concat(desired, existing) {
+		host := hostOf(e)
+		if host == "" {
+			continue
+		}
+		c := byHost[host]
+		if c == nil {
+			c = &carrier{host: host, targets: map[uint32][]uint32{}}
+			byHost[host] = c
+		}
+		c.addresses = append(c.addresses, addressesOf(e)...)
+		for _, p := range e.Spec.Ports {
+			c.targets[p.GetNumber()] = append(c.targets[p.GetNumber()], targetOf(p))
+		}
+	}
+	return slices.SortedFunc(maps.Values(byHost), func(a, b *carrier) int { return strings.Compare(a.host, b.host) })
+}
+
+func targetOf(p *networkingapi.ServicePort) uint32 { return cmp.Or(p.GetTargetPort(), p.GetNumber()) }
+
+// meets reports whether the entry may carry traffic to one of the addresses and ports.
+func (c *carrier) meets(dialled []netip.Prefix, ports []int32) bool {
+	if _, ok := overlap(dialled, c.addresses); !ok {
+		return false
+	}
+	return slices.ContainsFunc(ports, func(n int32) bool { return c.targets[uint32(n)] != nil })
+}
+
+// rules returns the DestinationRules of all live claims, refused ones too, on every entry that may carry
+// their traffic, sorted by name. A claim that is led to where it did not want to go is so with its own
+// TLS settings or, if those do not fit, not at all; never in plaintext.
+func rules(claims []Claim, carriers []*carrier, namespace string, cfg origination.Config) []*networkingv1.DestinationRule {
+	byName := map[string]*networkingv1.DestinationRule{}
+	for i := range claims {
+		o := &claims[i].Origination
+		addresses, numbers, tls := dialled(o), o.PortNumbers(), tlsSettings(o, cfg)
+		for _, c := range carriers {
+			name, passthrough := "", o.Passthrough
+			switch {
+			case c.host == o.PrivateHost():
+				name = o.RuleName()
+			case c.meets(addresses, numbers):
+				// Nothing is passed through here: it may be a TLS port to another claim of the same pod.
+				name, passthrough = objectName(o.Host, origination.Hash("rule on another host", c.host, o.RuleLabel())), nil
+			default:
+				continue
+			}
+			if byName[name] != nil {
+				continue
+			}
+			if ports := portSettings(c, passthrough, tls); len(ports) > 0 {
+				byName[name] = newRule(namespace, name, c.host, o.RuleLabel(), ports)
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Values(byName), func(a, b *networkingv1.DestinationRule) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// portSettings puts TLS on every port of the entry, those of other pods too, save what the app itself
+// does TLS on and the entry passes through as it is.
+func portSettings(c *carrier, passthrough []int32, tls *networkingapi.ClientTLSSettings) []*networkingapi.TrafficPolicy_PortTrafficPolicy {
+	var ports []*networkingapi.TrafficPolicy_PortTrafficPolicy
+	for _, n := range slices.Sorted(maps.Keys(c.targets)) {
+		asItIs := !slices.ContainsFunc(c.targets[n], func(t uint32) bool { return t != n })
+		if asItIs && slices.Contains(passthrough, int32(n)) {
+			continue
+		}
+		ports = append(ports, &networkingapi.TrafficPolicy_PortTrafficPolicy{
+			Port: &networkingapi.PortSelector{Number: n},
+			Tls:  tls.DeepCopy(),
+		})
+	}
+	return ports
+}
+
+func newRule(namespace, name, host, label string, ports []*networkingapi.TrafficPolicy_PortTrafficPolicy) *networkingv1.DestinationRule {
+	return &networkingv1.DestinationRule{
+		TypeMeta: metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "DestinationRule"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace,
+			Name:      name,
+			Labels:    map[string]string{origination.ManagedByLabel: origination.ManagedBy},
+		},
+		Spec: networkingapi.DestinationRule{
+			Host:     host,
+			ExportTo: []string{onlyHere},
+			// Without it the rule reaches sidecars without the mount, and they never become ready.
+			WorkloadSelector: &typeapi.WorkloadSelector{MatchLabels: map[string]string{label: "true"}},
+			TrafficPolicy:    &networkingapi.TrafficPolicy{PortLevelSettings: ports},
+		},
+	}
+}
+
+// tlsSettings spells the origination's settings. The roots are always named: an empty caCertificates
+// verifies nothing in older Istio.
+func tlsSettings(o *origination.Origination, cfg origination.Config) *networkingapi.ClientTLSSettings {
+	roots := cfg.Istio.SystemRoots
+	if o.TLS.CASecret != "" {
+		roots = o.MountPath() + origination.MountedCA
+	}
+	return &networkingapi.ClientTLSSettings{
+		Mode:            networkingapi.ClientTLSSettings_SIMPLE,
+		CaCertificates:  roots,
+		Sni:             o.TLS.SNI,
+		SubjectAltNames: slices.Clone(o.TLS.SubjectAltNames),
+	}
+}
