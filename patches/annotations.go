@@ -1,13 +1,6 @@
 package patches
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"strings"
-	"unicode/utf8"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -55,102 +48,6 @@ func (p *patch) userAnnotations(pod *corev1.Pod, bs []bundle) (problems []origin
 		}
 	}
 	return problems
-}
-
-// userJSON is an annotation's value.
-type userJSON struct {
-	value   string
-	list    bool
-	entries []entry
-}
-
-// entry is one volume or mount of the user's.
-type entry struct {
-	label string   // "[2]" or its key, for messages
-	names []string // what Istio may take its name from: key or index, and the field
-	raw   json.RawMessage
-}
-
-// errForm says what is right where JSON is wrong.
-const errForm = `it must be a JSON list of objects with a name, or a JSON map from name to object`
-
-// parseUserJSON reads a value as Istio's fromJSON does (encoding/json into any; template.go): what
-// fails there is an error, with its position. The map form is the default of an absent value.
-func parseUserJSON(value string) (userJSON, error) {
-	if trimmed := strings.Trim(value, jsonSpace); trimmed == "" || trimmed == "null" {
-		return userJSON{value: "{}"}, nil // Istio iterates over nothing
-	}
-	var parsed any
-	if err := json.Unmarshal([]byte(value), &parsed); err != nil {
-		return userJSON{}, fmt.Errorf("is not JSON at %s: %w; %s", position(value, err), err, errForm)
-	}
-	doc := userJSON{value: value}
-	switch parsed.(type) {
-	case []any:
-		doc.list = true
-	case map[string]any:
-	default:
-		return userJSON{}, errors.New("is JSON, but neither a list nor a map; " + errForm)
-	}
-	return doc, doc.read()
-}
-
-// read lists the entries, those under duplicate keys too.
-func (doc *userJSON) read() error {
-	d := json.NewDecoder(strings.NewReader(doc.value))
-	if _, err := d.Token(); err != nil {
-		return err
-	}
-	for i := 0; d.More(); i++ {
-		e := entry{label: fmt.Sprintf("[%d]", i), names: []string{fmt.Sprint(i)}}
-		if !doc.list {
-			key, err := d.Token()
-			if err != nil {
-				return err
-			}
-			e.label, e.names = fmt.Sprintf("%q", key), []string{key.(string)}
-		}
-		if err := d.Decode(&e.raw); err != nil {
-			return err
-		}
-		e.names = append(e.names, e.strings("name")...)
-		doc.entries = append(doc.entries, e)
-	}
-	return nil
-}
-
-// strings returns the string values of a field in every spelling of its case: on the way through Istio
-// the entry is decoded by encoding/json, which is not case-sensitive (`readonly` works).
-func (e entry) strings(name string) []string {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(e.raw, &fields) != nil {
-		return nil
-	}
-	var values []string
-	for key, raw := range fields {
-		var s string
-		if strings.EqualFold(key, name) && json.Unmarshal(raw, &s) == nil {
-			values = append(values, s)
-		}
-	}
-	return values
-}
-
-// position says where in the text the JSON error is, counted from one.
-func position(text string, err error) string {
-	offset := int64(len(text))
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &syntax):
-		offset = syntax.Offset
-	case errors.As(err, &kind):
-		offset = kind.Offset
-	}
-	before := text[:max(0, offset-1)] // the offset is that after the offending byte
-	line := strings.Count(before, "\n") + 1
-	column := utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
-	return fmt.Sprintf("line %d, column %d (offset %d)", line, column, offset)
 }
 
 // verdict is what an entry is to a bundle of ours.
@@ -217,23 +114,6 @@ func withName(v corev1.Volume, b bundle) corev1.Volume {
 	return v
 }
 
-// named reports whether Istio may give the entry this name.
-func (e entry) named(name string) bool {
-	for _, n := range e.names {
-		if n == name {
-			return true
-		}
-	}
-	return false
-}
-
-// decode reads the entry; a field that the type does not know makes it something else than ours.
-func (e entry) decode(into any) bool {
-	d := json.NewDecoder(bytes.NewReader(e.raw))
-	d.DisallowUnknownFields()
-	return d.Decode(into) == nil
-}
-
 // The entries that we write, spelled out: marshalled API types would add fields.
 type annotationVolume struct {
 	Name   string                     `json:"name,omitempty"`
@@ -251,34 +131,4 @@ func namedVolume(b bundle) any { return annotationVolume{b.volume.Name, b.volume
 func plainMount(b bundle) any  { return annotationMount{"", b.mount.MountPath, b.mount.ReadOnly} }
 func namedMount(b bundle) any {
 	return annotationMount{b.mount.Name, b.mount.MountPath, b.mount.ReadOnly}
-}
-
-// text returns our entry as it stands in the document.
-func (doc *userJSON) text(b bundle, value any) string {
-	text, err := json.Marshal(value)
-	if err != nil { // only types that cannot fail
-		panic(err)
-	}
-	if doc.list {
-		return string(text)
-	}
-	return fmt.Sprintf("%q:%s", b.volume.Name, text)
-}
-
-// jsonSpace is the white space of JSON (RFC 8259).
-const jsonSpace = " \t\r\n"
-
-// insert returns the document with the texts as its last entries. All else stays, byte for byte.
-func (doc *userJSON) insert(texts []string) string {
-	if len(texts) == 0 {
-		return doc.value
-	}
-	end := strings.TrimRight(doc.value, jsonSpace)
-	last := len(end) - 1 // the closing bracket
-	body := strings.TrimRight(end[:last], jsonSpace)
-	separator := ","
-	if len(doc.entries) == 0 {
-		separator = ""
-	}
-	return body + separator + strings.Join(texts, ",") + doc.value[len(body):]
 }

@@ -30,8 +30,8 @@ func singles(addrs []netip.Addr) []netip.Prefix {
 }
 
 // noInterception finds what switches the capture off altogether.
-func noInterception(pod *corev1.Pod) (problems []origination.Problem) {
-	for _, c := range captures(pod) {
+func noInterception(cs []capture) (problems []origination.Problem) {
+	for _, c := range cs {
 		if c.mode.value == "NONE" {
 			problems = append(problems, invalid(origination.ReasonBypass, c.mode.at, c.mode.text(),
 				"the interception mode NONE captures no traffic, so it would go around the sidecar; use REDIRECT or TPROXY"))
@@ -48,8 +48,8 @@ func noInterception(pod *corev1.Pod) (problems []origination.Problem) {
 
 // excludedNetworks warns about interfaces beside the pod's own that are excluded: only the node's
 // routes tell whether an address is behind one. A pin is nowhere, so it leaves by the pod's own.
-func excludedNetworks(pod *corev1.Pod, os []origination.Origination) (warnings []string) {
-	for _, c := range captures(pod) {
+func excludedNetworks(cs []capture, os []origination.Origination) (warnings []string) {
+	for _, c := range cs {
 		names := slices.DeleteFunc(split(c.interfaces.value), func(name string) bool { return name == "eth0" })
 		for _, o := range os {
 			if len(names) > 0 && !o.Pinnable() {
@@ -63,8 +63,8 @@ func excludedNetworks(pod *corev1.Pod, os []origination.Origination) (warnings [
 }
 
 // excludedPorts finds ports of the origination that are excluded from the sidecar.
-func excludedPorts(pod *corev1.Pod, o origination.Origination) (problems []origination.Problem) {
-	for _, c := range captures(pod) {
+func excludedPorts(cs []capture, o origination.Origination) (problems []origination.Problem) {
+	for _, c := range cs {
 		var out []string
 		for _, port := range o.PortNumbers() {
 			if listsPort(c.excludePorts.value, port) {
@@ -73,7 +73,7 @@ func excludedPorts(pod *corev1.Pod, o origination.Origination) (problems []origi
 		}
 		if len(out) > 0 {
 			problems = append(problems, invalid(origination.ReasonBypass, c.excludePorts.at, c.excludePorts.text(), fmt.Sprintf(
-				"excludes port %s of %s from the sidecar, so this traffic would go around it; take it off the list", strings.Join(out, ", "), o.Host)))
+				"excludes port %s of %s from the sidecar, so this traffic would go around it; give the pod an annotation %s without it", strings.Join(out, ", "), o.Host, excludeOutboundPorts)))
 		}
 	}
 	return problems
@@ -82,8 +82,8 @@ func excludedPorts(pod *corev1.Pod, o origination.Origination) (problems []origi
 // uncaptured finds which of the prefixes are excluded from the sidecar, or not included, in the order
 // in which the rules of istio-iptables match: excluded ranges, included ports, included ranges
 // (tools/istio-iptables/pkg/capture/run.go).
-func uncaptured(pod *corev1.Pod, o origination.Origination, prefixes []netip.Prefix) (problems []origination.Problem) {
-	for _, c := range captures(pod) {
+func uncaptured(cs []capture, o origination.Origination, prefixes []netip.Prefix) (problems []origination.Problem) {
+	for _, c := range cs {
 		excluded, included := ranges(c.excludeRanges.value), ranges(c.includeRanges.value)
 		var out, missing []string
 		for _, p := range prefixes {
@@ -96,12 +96,12 @@ func uncaptured(pod *corev1.Pod, o origination.Origination, prefixes []netip.Pre
 		}
 		if len(out) > 0 {
 			problems = append(problems, invalid(origination.ReasonBypass, c.excludeRanges.at, c.excludeRanges.text(), fmt.Sprintf(
-				"excludes %s of %s from the sidecar, so this traffic would go around it; leave these addresses out of the ranges", strings.Join(out, ", "), o.Host)))
+				"excludes %s of %s from the sidecar, so this traffic would go around it; give the pod an annotation %s without these addresses", strings.Join(out, ", "), o.Host, excludeOutboundRanges)))
 		}
 		if ports := portsOutside(c.includePorts.value, o); len(missing) > 0 && len(ports) > 0 {
 			problems = append(problems, invalid(origination.ReasonBypass, c.includeRanges.at, c.includeRanges.text(), fmt.Sprintf(
-				"does not include %s of %s, so this traffic would go around the sidecar; add it to the ranges, or port %s to %s",
-				strings.Join(missing, ", "), o.Host, strings.Join(ports, ", "), includeOutboundPorts)))
+				"does not include %s of %s, so this traffic would go around the sidecar; give the pod an annotation %s with it, or %s with port %s",
+				strings.Join(missing, ", "), o.Host, includeOutboundRanges, includeOutboundPorts, strings.Join(ports, ", "))))
 		}
 	}
 	return problems
@@ -162,18 +162,20 @@ func ranges(list string) (prefixes []netip.Prefix) {
 
 // covered reports whether every address of the prefix is in one of the set.
 func covered(p netip.Prefix, set []netip.Prefix) bool {
-	touched := false
+	var touching []netip.Prefix
 	for _, s := range set {
 		if s.Bits() <= p.Bits() && s.Contains(p.Addr()) {
 			return true
 		}
-		touched = touched || s.Overlaps(p)
+		if s.Overlaps(p) {
+			touching = append(touching, s)
+		}
 	}
-	if !touched {
+	if len(touching) == 0 {
 		return false
 	}
-	low, high := halves(p) // some member is narrower than p: the halves may be covered each by its own
-	return covered(low, set) && covered(high, set)
+	low, high := halves(p) // the members are narrower than p: the halves may be covered each by its own
+	return covered(low, touching) && covered(high, touching)
 }
 
 // halves splits a prefix of more than one address.

@@ -106,19 +106,19 @@ func proxyMetadata(config string) map[string]string {
 	return parsed.ProxyMetadata
 }
 
-// flag is an option of istio-iptables (tools/istio-iptables/pkg/cmd/root.go). Its variable holds where
+// option is a flag of istio-iptables (tools/istio-iptables/pkg/cmd/root.go). Its variable holds where
 // the argument is absent (pkg/flag BindEnv).
-type flag struct{ short, long string }
+type option struct{ short, long string }
 
 var (
-	flagExcludePorts  = flag{"-o", "istio-local-outbound-ports-exclude"}
-	flagIncludePorts  = flag{"-q", "istio-outbound-ports"}
-	flagExcludeRanges = flag{"-x", "istio-service-exclude-cidr"}
-	flagIncludeRanges = flag{"-i", "istio-service-cidr"}
-	flagInterfaces    = flag{"-c", "istio-exclude-interfaces"}
-	flagMode          = flag{"-m", "istio-inbound-interception-mode"}
-	flagUID           = flag{"-u", "proxy-uid"}
-	flagGID           = flag{"-g", "proxy-gid"}
+	flagExcludePorts  = option{"-o", "istio-local-outbound-ports-exclude"}
+	flagIncludePorts  = option{"-q", "istio-outbound-ports"}
+	flagExcludeRanges = option{"-x", "istio-service-exclude-cidr"}
+	flagIncludeRanges = option{"-i", "istio-service-cidr"}
+	flagInterfaces    = option{"-c", "istio-exclude-interfaces"}
+	flagMode          = option{"-m", "istio-inbound-interception-mode"}
+	flagUID           = option{"-u", "proxy-uid"}
+	flagGID           = option{"-g", "proxy-gid"}
 )
 
 // Variables of istio-iptables that have no flag (tools/istio-iptables/pkg/constants).
@@ -127,27 +127,27 @@ const (
 	ownerGroupsExclude = "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE"
 )
 
-func (f flag) variable() string { return strings.ToUpper(strings.ReplaceAll(f.long, "-", "_")) }
+func (o option) variable() string { return strings.ToUpper(strings.ReplaceAll(o.long, "-", "_")) }
 
 // injectedCapture reads istio-init or istio-validation. Without -i nothing is captured
 // ("an empty list will disable all outbound").
 func injectedCapture(c container) capture {
 	return capture{
-		excludePorts:  c.flag(flagExcludePorts),
-		includePorts:  c.flag(flagIncludePorts),
-		excludeRanges: c.flag(flagExcludeRanges),
-		includeRanges: c.flag(flagIncludeRanges),
-		interfaces:    c.flag(flagInterfaces),
-		mode:          c.flag(flagMode),
-		uids:          c.flag(flagUID),
-		gids:          c.flag(flagGID),
+		excludePorts:  c.option(flagExcludePorts),
+		includePorts:  c.option(flagIncludePorts),
+		excludeRanges: c.option(flagExcludeRanges),
+		includeRanges: c.option(flagIncludeRanges),
+		interfaces:    c.option(flagInterfaces),
+		mode:          c.option(flagMode),
+		uids:          c.option(flagUID),
+		gids:          c.option(flagGID),
 		onlyGroups:    c.variable(ownerGroups, "*"),
 		exceptGroups:  c.variable(ownerGroupsExclude, ""),
 	}
 }
 
-// flag returns the last value of an argument, in any spelling that pflag takes, else of its variable.
-func (c container) flag(f flag) setting {
+// option returns the last value of an argument, in any spelling that pflag takes, else of its variable.
+func (c container) option(f option) setting {
 	s := setting{c.at.Child("args"), f.short, ""}
 	found := false
 	args := slices.Concat(c.Command, c.Args)

@@ -21,50 +21,48 @@ import (
 func Obstacles(pod *corev1.Pod, namespaceLabels map[string]string, os []origination.Origination) (
 	problems []origination.Problem, warnings []string,
 ) {
-	if p, found := noSidecar(pod, namespaceLabels); found {
-		problems = append(problems, p)
-	} else if _, likely := SidecarExpected(pod, namespaceLabels); !likely {
+	problems = noSidecar(pod, namespaceLabels)
+	if certainlyNot, likely := SidecarExpected(pod, namespaceLabels); !certainlyNot && !likely {
 		warnings = append(warnings, `no sidecar may come: neither the namespace asks Istio for one (label istio-injection: enabled or istio.io/rev) `+
 			`nor the pod (label sidecar.istio.io/inject: "true" or istio.io/rev); without istio-proxy the pod is refused`)
 	}
-	problems = append(problems, noInterception(pod)...)
+	cs := captures(pod)
+	problems = append(problems, noInterception(cs)...)
 	for _, o := range os {
-		problems = append(problems, excludedPorts(pod, o)...)
-		problems = append(problems, uncaptured(pod, o, dialled(pod, o))...)
+		problems = append(problems, excludedPorts(cs, o)...)
+		problems = append(problems, uncaptured(cs, o, dialled(pod, o))...)
 	}
-	problems = append(problems, proxyUsers(pod)...)
-	warnings = append(warnings, excludedNetworks(pod, os)...)
+	problems = append(problems, proxyUsers(pod, cs)...)
+	warnings = append(warnings, excludedNetworks(cs, os)...)
 	warnings = append(warnings, earlyContainers(pod, os)...)
 	return distinct(problems), warnings
 }
 
-// noSidecar says why the pod will certainly have no sidecar.
-func noSidecar(pod *corev1.Pod, namespaceLabels map[string]string) (origination.Problem, bool) {
+// noSidecar says why the pod will certainly have no sidecar. One that is there already needs no asking.
+func noSidecar(pod *corev1.Pod, namespaceLabels map[string]string) (problems []origination.Problem) {
 	if pod.Spec.HostNetwork {
-		return invalid(origination.ReasonHostNetwork, specPath.Child("hostNetwork"), true,
-			"Istio injects no sidecar into a pod on the node's network, so nothing would originate TLS; remove hostNetwork"), true
+		problems = append(problems, invalid(origination.ReasonHostNetwork, specPath.Child("hostNetwork"), true,
+			"Istio injects no sidecar into a pod on the node's network, so nothing would originate TLS; remove hostNetwork"))
 	}
-	if p, found := gateway(pod); found {
-		return p, true
-	}
+	problems = append(problems, gateway(pod)...)
 	if hasSidecar(pod) {
-		return origination.Problem{}, false
+		return problems
 	}
 	if at, value, found := injectFalse(pod); found {
-		return invalid(origination.ReasonNoSidecar, at, value,
-			`"false" keeps Istio's sidecar away (the label wins over the annotation), so nothing would originate TLS; remove it or set "true"`), true
+		problems = append(problems, invalid(origination.ReasonNoSidecar, at, value,
+			`"false" keeps Istio's sidecar away (the label wins over the annotation), so nothing would originate TLS; remove it or set "true"`))
 	}
 	if value, found := namespaceLabels[istioInjection]; found && value != "enabled" {
-		return invalid(origination.ReasonNoSidecar, namespaceLabel(istioInjection), value,
-			"Istio injects no sidecar into this namespace, so nothing would originate TLS; set it to enabled, or remove it and label the pod sidecar.istio.io/inject: \"true\""), true
+		problems = append(problems, invalid(origination.ReasonNoSidecar, namespaceLabel(istioInjection), value,
+			`Istio injects no sidecar into this namespace, so nothing would originate TLS; set it to enabled, or remove it and label the pod sidecar.istio.io/inject: "true"`))
 	}
 	for _, name := range []string{pod.Namespace, namespaceLabels[corev1.LabelMetadataName]} {
 		if slices.Contains(neverInjected, name) {
-			return invalid(origination.ReasonNoSidecar, metadataPath.Child("namespace"), name,
-				"Istio never injects a sidecar into this namespace; use one of your own"), true
+			problems = append(problems, invalid(origination.ReasonNoSidecar, metadataPath.Child("namespace"), name,
+				"Istio never injects a sidecar into this namespace; use one of your own"))
 		}
 	}
-	return ambient(pod, namespaceLabels)
+	return distinct(append(problems, ambient(pod, namespaceLabels)...))
 }
 
 func namespaceLabel(key string) *field.Path {
@@ -92,48 +90,38 @@ var noCapture = map[string]origination.Reason{
 }
 
 // gateway finds pods that are gateways, or speak gRPC to the mesh without a proxy.
-func gateway(pod *corev1.Pod) (origination.Problem, bool) {
+func gateway(pod *corev1.Pod) (problems []origination.Problem) {
 	value := pod.Annotations[istioTemplates]
 	for name := range strings.SplitSeq(value, ",") {
 		name = strings.TrimSpace(name)
 		if reason, found := noCapture[name]; found {
-			return invalid(reason, annotationsPath.Key(istioTemplates), value, fmt.Sprintf(
-				"the template %q captures no traffic of the pod's containers, so nothing would originate TLS; use the template sidecar", name)), true
+			problems = append(problems, invalid(reason, annotationsPath.Key(istioTemplates), value, fmt.Sprintf(
+				"the template %q captures no traffic of the pod's containers, so nothing would originate TLS; use the template sidecar", name)))
 		}
 	}
 	for _, c := range proxies(pod) {
 		if len(c.Args) > 1 && c.Args[0] == "proxy" && c.Args[1] != "sidecar" {
-			return invalid(origination.ReasonGateway, c.at.Child("args").Index(1), c.Args[1],
-				"istio-proxy runs as a gateway, which captures no traffic of the pod's containers; only a sidecar can originate TLS for them"), true
+			problems = append(problems, invalid(origination.ReasonGateway, c.at.Child("args").Index(1), c.Args[1],
+				"istio-proxy runs as a gateway, which captures no traffic of the pod's containers; only a sidecar can originate TLS for them"))
 		}
 	}
-	return origination.Problem{}, false
+	return problems
 }
 
 // ambient finds pods that ztunnel captures: label istio.io/dataplane-mode ambient on the pod, or on the
 // namespace unless the pod says none (istio-cni chart, values.yaml ambient.enablementSelectors). A pod
 // with a sidecar is left alone by it (cni/pkg/util/enablement_selector.go), so one that will likely
 // have one is no obstacle.
-func ambient(pod *corev1.Pod, namespaceLabels map[string]string) (origination.Problem, bool) {
-	const rule = "ztunnel captures this pod and cannot originate TLS to Redis; label the pod istio.io/dataplane-mode: none and sidecar.istio.io/inject: \"true\""
-	if namespaceLabels[istioInjection] == "enabled" || pod.Labels[istioInject] == "true" ||
-		hasKey(namespaceLabels, istioRevision) || hasKey(pod.Labels, istioRevision) {
-		return origination.Problem{}, false
+func ambient(pod *corev1.Pod, namespaceLabels map[string]string) []origination.Problem {
+	at, mode := labelsPath.Key(istioDataplaneMode), pod.Labels[istioDataplaneMode]
+	if mode != "ambient" && mode != "none" {
+		at, mode = namespaceLabel(istioDataplaneMode), namespaceLabels[istioDataplaneMode]
 	}
-	switch mode, asked := pod.Labels[istioDataplaneMode]; {
-	case mode == "ambient":
-		return invalid(origination.ReasonAmbient, labelsPath.Key(istioDataplaneMode), mode, rule), true
-	case asked && mode == "none":
-		return origination.Problem{}, false
-	case namespaceLabels[istioDataplaneMode] == "ambient":
-		return invalid(origination.ReasonAmbient, namespaceLabel(istioDataplaneMode), "ambient", rule), true
+	if mode != "ambient" || asksForSidecar(pod, namespaceLabels) {
+		return nil
 	}
-	return origination.Problem{}, false
-}
-
-func hasKey(m map[string]string, key string) bool {
-	_, found := m[key]
-	return found
+	return []origination.Problem{invalid(origination.ReasonAmbient, at, mode, "ztunnel captures this pod and cannot originate TLS to Redis; "+
+		`label the pod istio.io/dataplane-mode: none and sidecar.istio.io/inject: "true"`)}
 }
 
 // earlyContainers warns about app init containers that run before istio-proxy: all of them beside a

@@ -38,8 +38,9 @@ func For(pod *corev1.Pod, os []origination.Origination, opts Options) (
 	var p patch
 	problems = p.mounts(pod, os)
 	problems = append(problems, p.pins(pod, os)...)
+	cs := captures(pod)
 	for _, o := range os {
-		problems = append(problems, uncaptured(pod, o, singles(o.Pin))...)
+		problems = append(problems, uncaptured(cs, o, singles(o.Pin))...)
 	}
 	if len(problems) > 0 {
 		return nil, nil, distinct(problems)

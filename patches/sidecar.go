@@ -87,14 +87,15 @@ func hasSidecar(pod *corev1.Pod) bool {
 //
 // An annotation inject: "false" counts as the label's where the pod has no such label.
 func SidecarExpected(pod *corev1.Pod, namespaceLabels map[string]string) (certainlyNot, likely bool) {
-	if _, no := noSidecar(pod, namespaceLabels); no {
+	if len(noSidecar(pod, namespaceLabels)) > 0 {
 		return true, false
 	}
-	if hasSidecar(pod) {
-		return false, true
-	}
+	return false, hasSidecar(pod) || asksForSidecar(pod, namespaceLabels)
+}
+
+// asksForSidecar reports whether a webhook of Istio's selects the pod, nothing else being in the way.
+func asksForSidecar(pod *corev1.Pod, namespaceLabels map[string]string) bool {
 	_, podRevision := pod.Labels[istioRevision]
 	_, namespaceRevision := namespaceLabels[istioRevision]
-	return false, namespaceLabels[istioInjection] == "enabled" || podRevision || namespaceRevision ||
-		pod.Labels[istioInject] == "true"
+	return namespaceLabels[istioInjection] == "enabled" || podRevision || namespaceRevision || pod.Labels[istioInject] == "true"
 }

@@ -18,10 +18,9 @@ const proxyID = "1337"
 // proxyUsers finds app containers whose traffic is not captured for who they run as: the user and
 // group of istio-proxy, and groups that are left out. The group is the primary one: iptables'
 // --gid-owner does not look at supplementary groups, so fsGroup does not matter.
-func proxyUsers(pod *corev1.Pod) (problems []origination.Problem) {
+func proxyUsers(pod *corev1.Pod, cs []capture) (problems []origination.Problem) {
 	uids, gids := []string{proxyID}, []string{proxyID}
-	all := captures(pod)
-	for _, c := range all {
+	for _, c := range cs {
 		uids = append(uids, split(c.uids.value)...)
 		if gids = append(gids, split(c.gids.value)...); c.gids.value == "" {
 			gids = append(gids, split(c.uids.value)...) // FillConfigFromEnvironment, tools/common/config
@@ -40,7 +39,7 @@ func proxyUsers(pod *corev1.Pod) (problems []origination.Problem) {
 		user, group := effective(pod, c)
 		problems = append(problems, asProxy("user", "runAsUser", c, user, uids)...)
 		problems = append(problems, asProxy("group", "runAsGroup", c, group, gids)...)
-		for _, capture := range all {
+		for _, capture := range cs {
 			problems = append(problems, leftOut(capture, c, group)...)
 		}
 	}

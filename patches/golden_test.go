@@ -1,0 +1,142 @@
+package patches
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+var update = flag.Bool("update", false, "write the want.* files of testdata anew")
+
+// A case is a directory: pod.yaml, namespace.yaml and originations.yaml go in; want.pod.yaml is the pod
+// that the operations of want.patch.json make, want.txt what the user is told.
+type goldenInput struct {
+	Originations []origination.Origination `json:"originations"`
+	Gate         bool                      `json:"gate"`
+	FirstUse     *time.Time                `json:"firstUse"`
+}
+
+func TestGolden(t *testing.T) {
+	dirs, err := filepath.Glob("testdata/*")
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, dir := range dirs {
+		if filepath.Base(dir) == "fuzz" {
+			continue // the fuzzer's own
+		}
+		t.Run(strings.ReplaceAll(filepath.Base(dir), "-", " "), func(t *testing.T) { compare(t, dir, golden(t, dir)) })
+	}
+}
+
+// golden returns the want.* files of the case as they should be.
+func golden(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	var input goldenInput
+	var ns corev1.Namespace
+	read(t, filepath.Join(dir, "originations.yaml"), &input)
+	read(t, filepath.Join(dir, "namespace.yaml"), &ns)
+	raw := read(t, filepath.Join(dir, "pod.yaml"), nil)
+	options := Options{Gate: input.Gate, FirstUse: input.FirstUse}
+
+	problems, warnings := Obstacles(decoded(t, raw), ns.Labels, input.Originations)
+	ops, more, conflicts := For(decoded(t, raw), input.Originations, options)
+	problems, warnings = distinct(append(problems, conflicts...)), append(warnings, more...)
+	var told strings.Builder
+	for _, line := range texts(problems) {
+		told.WriteString("refused: " + line + "\n")
+	}
+	for _, line := range warnings {
+		told.WriteString("warning: " + line + "\n")
+	}
+	files := map[string]string{"want.txt": told.String()}
+	if len(problems) > 0 {
+		return files
+	}
+	patch, err := json.MarshalIndent(ops, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod, err := yaml.JSONToYAML(applied(t, raw, input.Originations, options))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files["want.patch.json"], files["want.pod.yaml"] = string(patch)+"\n", string(pod)
+	return files
+}
+
+// compare holds the files against those of the case, semantically where they are YAML or JSON. A want.*
+// that is not wanted any more is stale, and fails; so does any other file that nobody reads.
+func compare(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	present, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range present {
+		if _, wanted := files[f.Name()]; wanted || strings.Contains(" pod.yaml namespace.yaml originations.yaml ", " "+f.Name()+" ") {
+			continue
+		}
+		if !*update || !strings.HasPrefix(f.Name(), "want.") {
+			t.Errorf("%s is stale: nothing writes or reads it", f.Name())
+		} else if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, content := range files {
+		file := filepath.Join(dir, name)
+		if *update {
+			if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		old, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(meaning(t, name, string(old)), meaning(t, name, content)); diff != "" {
+			t.Errorf("%s (-want +got), -update writes it anew:\n%s", name, diff)
+		}
+	}
+}
+
+func meaning(t *testing.T, name, content string) any {
+	t.Helper()
+	if filepath.Ext(name) == ".txt" {
+		return content
+	}
+	var v any
+	if err := yaml.Unmarshal([]byte(content), &v); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return v
+}
+
+// read returns a file as JSON, and decodes it strictly where into is given.
+func read(t *testing.T, file string, into any) []byte {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if into != nil {
+		if err := yaml.UnmarshalStrict(content, into); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+	}
+	raw, err := yaml.YAMLToJSON(content)
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return raw
+}
