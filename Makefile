@@ -88,11 +88,13 @@ fuzz: ## Fuzz every target for FUZZ_TIME (10s)
 .PHONY: demo
 demo: control-plane network-tools ## Show the whole on a real control plane; KEEP=1 leaves it running
 	@mkdir -p bin
-	@go build -o bin/demo ./test/demo
-	@$(OWN_NETWORK) bin/demo
+	@echo "webhook and demo of this tree (the first time, some minutes)"
+	@test/go-build.sh -o bin/webhook ./cmd/webhook
+	@test/go-build.sh -o bin/demo ./test/demo
+	@$(OWN_NETWORK) bin/demo -webhook bin/webhook
 
 .PHONY: bench
-bench: control-plane network-tools ## Benchmarks beside a no-op and an idiomatic handler, by benchstat
+bench: control-plane network-tools ## Benchmarks beside a no-op and an idiomatic handler, by benchstat; COUNT=6
 	@mkdir -p bin
 	go test -run='^$$' -bench=. -benchmem -count=$(or $(COUNT),6) -timeout=60m -exec "$(OWN_NETWORK)" ./test/bench/... | tee bin/bench.txt
 	go tool benchstat -row .fullname bin/bench.txt

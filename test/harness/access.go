@@ -179,12 +179,20 @@ func (c *ControlPlane) Kubectl(ctx context.Context, stdin io.Reader, args ...str
 	return out.String(), errs.String(), err
 }
 
-// Namespace creates a namespace and waits until it takes pods: until it has its service account.
+// KubectlPath is the kubectl that Kubectl runs.
+func (c *ControlPlane) KubectlPath() string { return c.binaries[kubectlName] }
+
+// Namespace creates a namespace and waits until it takes pods.
 func (c *ControlPlane) Namespace(ctx context.Context, name string, labels, annotations map[string]string) error {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Annotations: annotations}}
 	if err := c.Client.Create(ctx, ns); err != nil {
 		return fmt.Errorf("creating namespace %s: %w", name, err)
 	}
+	return c.WaitForNamespace(ctx, name)
+}
+
+// WaitForNamespace waits until a new namespace takes pods: until it has its service account.
+func (c *ControlPlane) WaitForNamespace(ctx context.Context, name string) error {
 	return Eventually(ctx, startTimeout, "the service account of namespace "+name, func(ctx context.Context) error {
 		return c.Client.Get(ctx, client.ObjectKey{Namespace: name, Name: "default"}, &corev1.ServiceAccount{})
 	})

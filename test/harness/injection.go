@@ -105,7 +105,7 @@ func addContainers(pod *corev1.Pod, native bool) {
 	}
 	spec := &pod.Spec
 	if !slices.ContainsFunc(spec.InitContainers, has(initContainer)) {
-		spec.InitContainers = append([]corev1.Container{{Name: initContainer, Image: proxyImage, Args: []string{"istio-iptables"}}}, spec.InitContainers...)
+		spec.InitContainers = append([]corev1.Container{{Name: initContainer, Image: proxyImage, Args: captureArguments(pod.Annotations)}}, spec.InitContainers...)
 	}
 	if slices.ContainsFunc(spec.InitContainers, has(proxyContainer)) || slices.ContainsFunc(spec.Containers, has(proxyContainer)) {
 		return
@@ -123,6 +123,32 @@ func addContainers(pod *corev1.Pod, native bool) {
 		return
 	}
 	spec.Containers = append([]corev1.Container{proxy}, spec.Containers...)
+}
+
+// captureArguments are those of istio-init: which traffic goes through the sidecar, as the pod's
+// annotations and else Istio's default values say.
+func captureArguments(annotations map[string]string) []string {
+	const traffic = "traffic.sidecar.istio.io/"
+	value := func(key, otherwise string) string {
+		if v, ok := annotations[key]; ok {
+			return v
+		}
+		return otherwise
+	}
+	args := []string{
+		"istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337",
+		"-m", value("sidecar.istio.io/interceptionMode", "REDIRECT"),
+		"-i", value(traffic+"includeOutboundIPRanges", "*"),
+		"-x", value(traffic+"excludeOutboundIPRanges", ""),
+		"-b", value(traffic+"includeInboundPorts", "*"),
+		"-d", "15090,15021,15020",
+	}
+	for _, optional := range []struct{ flag, key string }{{"-q", "includeOutboundPorts"}, {"-o", "excludeOutboundPorts"}} {
+		if v, ok := annotations[traffic+optional.key]; ok {
+			args = append(args, optional.flag, v)
+		}
+	}
+	return append(args, "--log_output_level=default:info")
 }
 
 // proxyOf returns the sidecar, which addContainers has put into the pod.

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// typo shows what somebody gets who mistypes.
+func (d *demo) typo(ctx context.Context) error {
+	d.title("A typo: every problem at once, each with its key and value")
+	manifest := pod("typo", `
+    redis-tls/host: redis..example.com
+    redis-tls/port: "6379O"
+    redis-tls/ca-secert: redis-ca`)
+	return d.refused(ctx, manifest, "redis-tls/host", "redis-tls/port", "redis-tls/ca-secret")
+}
+
+// handEdit shows that the objects cannot be pulled away under the pods.
+func (d *demo) handEdit(ctx context.Context) error {
+	d.title("Somebody deletes the rule by hand: bytes would reach a TLS port in clear, so it is refused")
+	namespace := "--namespace=" + d.examples[0].namespace
+	stdout, stderr, err := d.kubectl(ctx, nil, "delete", "destinationrules", "--all", namespace)
+	if err == nil {
+		return fmt.Errorf("the rule could be deleted: %s%s", stdout, stderr)
+	}
+	return nil
+}
+
+// deadWebhook shows that nobody gets plaintext instead, and that others are not in its way.
+func (d *demo) deadWebhook(ctx context.Context) error {
+	asking := pod("asking", "\n    redis-tls/host: redis.example.com")
+	d.title("The webhook is dead (kill -9): a pod that asks is refused")
+	d.webhook.Kill()
+	if err := d.refused(ctx, asking, "failed calling webhook", "asking.pods.redis-tls.internal"); err != nil {
+		return err
+	}
+	d.text("  A pod that does not ask is none of its business:")
+	if _, stderr, err := d.kubectl(ctx, strings.NewReader(pod("plain", " {}")), "create", "-f", "-"); err != nil {
+		return fmt.Errorf("a pod that does not ask was refused: %s", stderr)
+	}
+
+	d.title("Even its registration is gone: the guard, which the API server runs itself, still holds")
+	if _, stderr, err := d.kubectl(ctx, nil, "delete", "mutatingwebhookconfiguration", "00-redis-tls"); err != nil {
+		return fmt.Errorf("deleting the webhook configuration: %s", stderr)
+	}
+	err := harness.Eventually(ctx, time.Minute, "the API server to ask the webhook no more", func(ctx context.Context) error {
+		_, stderr, err := d.plane.Kubectl(ctx, strings.NewReader(asking), "create", "--dry-run=server", "-f", "-")
+		if err == nil || strings.Contains(stderr, "failed calling webhook") {
+			return errors.New(stderr)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return d.refused(ctx, asking, "redis-tls-guard")
+}
+
+// refused creates the manifest and fails unless it is refused in words that have each of the texts.
+func (d *demo) refused(ctx context.Context, manifest string, texts ...string) error {
+	d.yaml(manifest)
+	stdout, stderr, err := d.kubectl(ctx, strings.NewReader(manifest), "create", "-f", "-")
+	if err == nil {
+		return fmt.Errorf("it was not refused: %s%s", stdout, stderr)
+	}
+	for _, text := range texts {
+		if !strings.Contains(stderr, text) {
+			return fmt.Errorf("the refusal does not name %s", text)
+		}
+	}
+	return nil
+}
+
+// kubectl runs it and shows what it prints.
+func (d *demo) kubectl(ctx context.Context, stdin *strings.Reader, args ...string) (stdout, stderr string, err error) {
+	if stdin == nil {
+		stdin = strings.NewReader("")
+	}
+	stdout, stderr, err = d.plane.Kubectl(ctx, stdin, args...)
+	d.command("kubectl "+strings.Join(args, " "), stdout+stderr)
+	return stdout, stderr, err
+}
+
+// pod is a pod with annotations, in a namespace with sidecars.
+func pod(name, annotations string) string {
+	return fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata:
+  name: %s
+  labels:
+    sidecar.istio.io/inject: "true"
+  annotations:%s
+spec:
+  containers:
+  - name: app
+    image: redis:8
+`, name, annotations)
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// firstUse is what was seen of the first pod of a namespace that asks.
+type firstUse struct {
+	pod   *corev1.Pod
+	entry *networkingv1.ServiceEntry
+	rule  *networkingv1.DestinationRule
+	gated bool // the pod began with the gate
+
+	created, applied, ungated time.Time // the pod; the later of the objects; the gate taken off
+}
+
+// objects is how long they took.
+func (f *firstUse) objects() time.Duration { return f.applied.Sub(f.created) }
+
+// gate is how long the pod waited at it.
+func (f *firstUse) gate() time.Duration { return f.ungated.Sub(f.created) }
+
+// firstUseGate is the scheduling gate of pods that cannot be pinned.
+const firstUseGate = "redis-tls/first-use"
+
+// watchFirstUse applies the Deployment of an example and watches its namespace until the pod, both
+// objects and, where the pod has the gate, its removal were seen.
+func (d *demo) watchFirstUse(ctx context.Context, e *example) (*firstUse, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	watching, err := client.NewWithWatch(d.plane.Config(), client.Options{Scheme: harness.Scheme()})
+	if err != nil {
+		return nil, err
+	}
+	events := make(chan watch.Event)
+	for _, list := range append(meshObjects(), &corev1.PodList{}) {
+		w, err := watching.Watch(ctx, list, client.InNamespace(e.namespace))
+		if err != nil {
+			return nil, err
+		}
+		defer w.Stop()
+		go func() {
+			for event := range w.ResultChan() {
+				select {
+				case events <- event:
+				case <-ctx.Done():
+				}
+			}
+		}()
+	}
+	if err := d.plane.ApplyObjects(ctx, e.namespace, e.deployment); err != nil {
+		return nil, err
+	}
+	seen := &firstUse{}
+	for !seen.complete() {
+		select {
+		case event := <-events:
+			seen.take(event)
+		case <-ctx.Done():
+			return nil, d.missing(seen, e)
+		}
+	}
+	return seen, nil
+}
+
+func (f *firstUse) take(event watch.Event) {
+	now := time.Now()
+	switch o := event.Object.(type) {
+	case *corev1.Pod:
+		f.takePod(o, now)
+	case *networkingv1.ServiceEntry:
+		if isOurs(o) && f.entry == nil {
+			f.entry, f.applied = o, now
+		}
+	case *networkingv1.DestinationRule:
+		if isOurs(o) && f.rule == nil {
+			f.rule, f.applied = o, now
+		}
+	}
+}
+
+// takePod keeps the first pod that was seen, as it is now.
+func (f *firstUse) takePod(pod *corev1.Pod, now time.Time) {
+	gated := slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == firstUseGate })
+	switch {
+	case f.pod == nil:
+		f.created, f.gated = now, gated
+	case f.pod.Name != pod.Name:
+		return
+	case f.gated && !gated && f.ungated.IsZero():
+		f.ungated = now
+	}
+	f.pod = pod
+}
+
+func (f *firstUse) complete() bool {
+	return f.pod != nil && f.entry != nil && f.rule != nil && (!f.gated || !f.ungated.IsZero())
+}
+
+// missing says what was not seen.
+func (d *demo) missing(f *firstUse, e *example) error {
+	events, _, _ := d.plane.Kubectl(context.Background(), nil, "get", "events", "--namespace="+e.namespace, "--output=custom-columns=REASON:.reason,MESSAGE:.message")
+	return fmt.Errorf("waited a minute: pod seen: %t, ServiceEntry: %t, DestinationRule: %t, gate: %t, taken off: %t\nevents:\n%s%s",
+		f.pod != nil, f.entry != nil, f.rule != nil, f.gated, !f.ungated.IsZero(), events, d.webhook.Tail())
+}

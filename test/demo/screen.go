@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/fatih/color"
+)
+
+// screen prints for people. Colours are left out where the output is no terminal or NO_COLOR is set.
+type screen struct {
+	out   io.Writer
+	begun time.Time
+}
+
+var (
+	bold  = color.New(color.Bold)
+	faint = color.New(color.Faint)
+	green = color.New(color.FgGreen)
+	red   = color.New(color.FgRed)
+	cyan  = color.New(color.FgCyan)
+)
+
+// longest is where lines are cut: a status annotation can be long.
+const longest = 116
+
+// title begins a section.
+func (s *screen) title(format string, args ...any) {
+	bold.Fprintf(s.out, "\n━━ %s\n", fmt.Sprintf(format, args...))
+}
+
+// text prints lines as they are.
+func (s *screen) text(format string, args ...any) {
+	fmt.Fprintf(s.out, format+"\n", args...)
+}
+
+// step says what happens next, with the seconds since the first step.
+func (s *screen) step(format string, args ...any) {
+	if s.begun.IsZero() {
+		s.begun = time.Now()
+	}
+	faint.Fprintf(s.out, "%5.1fs  %s\n", time.Since(s.begun).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// fact prints one thing seen.
+func (s *screen) fact(name, format string, args ...any) {
+	fmt.Fprintf(s.out, "  %s %s\n", cyan.Sprintf("%-8s", name), fmt.Sprintf(format, args...))
+}
+
+// command prints a command line and what it printed.
+func (s *screen) command(line, output string) {
+	fmt.Fprintf(s.out, "  %s\n", bold.Sprint("$ "+line))
+	for l := range strings.Lines(strings.TrimSpace(output)) {
+		fmt.Fprint(s.out, "  ", l)
+	}
+	fmt.Fprintln(s.out)
+}
+
+// yaml prints a document, indented.
+func (s *screen) yaml(document string) {
+	for l := range strings.Lines(document) {
+		fmt.Fprint(s.out, "    ", cut(l))
+	}
+}
+
+// diff prints a unified diff, without its header.
+func (s *screen) diff(diff string) {
+	for l := range strings.Lines(diff) {
+		switch l = cut(l); {
+		case strings.HasPrefix(l, "---"), strings.HasPrefix(l, "+++"):
+		case strings.HasPrefix(l, "@@"):
+			faint.Fprintln(s.out, "    ⋮")
+		case strings.HasPrefix(l, "+"):
+			green.Fprint(s.out, "    ", l)
+		case strings.HasPrefix(l, "-"):
+			red.Fprint(s.out, "    ", l)
+		default:
+			fmt.Fprint(s.out, "    ", l)
+		}
+	}
+}
+
+// cut shortens a line that ends with a newline.
+func cut(line string) string {
+	runes := []rune(line)
+	if len(runes) <= longest {
+		return line
+	}
+	return string(runes[:longest]) + "…\n"
+}
