@@ -107,18 +107,19 @@ func (i *Injector) meet(namespace string, pod *corev1.Pod, wished []origination.
 ) {
 	claims, around := i.View.Claims(namespace), i.View.Surroundings(namespace)
 	workload, revision := mesh.WorkloadOf(pod)
+	podLabels := labelsOf(pod, wished, around)
 	taken := claims // grows by this pod's own pins: its hosts must not share an address
 	for _, o := range wished {
-		more, told := mesh.Check(o, workload, pod.Labels, claims, around)
-		problems, warnings = append(problems, more...), append(warnings, told...)
+		var unpinnable *origination.Problem
 		if o.Pinnable() {
-			pin, problem := mesh.Pin(o, patches.Pinned(pod, o.Host), taken, around, i.Config.VIP)
-			if problem != nil {
-				problems = append(problems, *problem)
-				continue
-			}
-			o.Pin = pin
+			o.Pin, unpinnable = mesh.Pin(o, patches.Pinned(pod, o.Host), taken, around, i.Config.VIP)
 			taken = append(slices.Clip(taken), mesh.Claim{Workload: workload, Revision: revision, Pod: pod.Name, Origination: o})
+		}
+		more, told := mesh.Check(o, workload, podLabels, claims, around)
+		problems, warnings = append(problems, more...), append(warnings, told...)
+		if unpinnable != nil {
+			problems = append(problems, *unpinnable)
+			continue
 		}
 		if mesh.Missing(o, around, i.now(), i.Config.FirstUse.Settle.Duration) {
 			absent.any = true
@@ -127,6 +128,24 @@ func (i *Injector) meet(namespace string, pod *corev1.Pod, wished []origination.
 		os = append(os, o)
 	}
 	return os, absent, problems, warnings
+}
+
+// labelsOf returns the labels that the pod will have, which a user's Sidecar may select by. Without one
+// nobody reads ours.
+func labelsOf(pod *corev1.Pod, os []origination.Origination, around mesh.Surroundings) map[string]string {
+	if len(around.Sidecars) == 0 {
+		return pod.Labels
+	}
+	labels := map[string]string{origination.LabelInjected: "true"}
+	for _, o := range os {
+		labels[o.RuleLabel()] = "true"
+	}
+	for key, value := range pod.Labels {
+		if _, ours := labels[key]; !ours {
+			labels[key] = value
+		}
+	}
+	return labels
 }
 
 // now returns the zero time in the offline preview: no object counts as accepted long enough ago then.
