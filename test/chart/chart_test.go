@@ -1,0 +1,208 @@
+// Package chart tests what Helm renders from charts/redis-tls, without a cluster. What an API server
+// makes of it is tested in package apiserver below.
+package chart
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
+	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
+	"helm.sh/helm/v4/pkg/chart/v2/util"
+	"sigs.k8s.io/yaml"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+const chartDir = "../../charts/redis-tls"
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestGolden renders each directory of testdata with its values.yaml and compares with its want.yaml.
+func TestGolden(t *testing.T) {
+	directories, err := os.ReadDir("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, directory := range directories {
+		t.Run(directory.Name(), func(t *testing.T) {
+			dir := filepath.Join("testdata", directory.Name())
+			release, err := harness.RenderChart(chartDir, readValues(t, filepath.Join(dir, "values.yaml")), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := text(release.Files)
+			golden := filepath.Join(dir, "want.yaml")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("rendered otherwise than %s (-want +got); if it should, run go test ./test/chart -update\n%s", golden, diff)
+			}
+			wantNoOtherFiles(t, dir, "values.yaml", "want.yaml")
+		})
+	}
+}
+
+func wantNoOtherFiles(t *testing.T, dir string, known ...string) {
+	t.Helper()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if !slices.Contains(known, file.Name()) {
+			t.Errorf("%s belongs to no case: remove it", filepath.Join(dir, file.Name()))
+		}
+	}
+}
+
+// text joins rendered files as `helm template` does, sorted by name, empty ones left out.
+func text(files map[string]string) string {
+	var names []string
+	for name, content := range files {
+		if strings.TrimSpace(content) != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	var b strings.Builder
+	for _, name := range names {
+		fmt.Fprintf(&b, "---\n# Source: %s\n%s\n", name, strings.TrimSpace(files[name]))
+	}
+	return b.String()
+}
+
+func readValues(t *testing.T, file string) map[string]any {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parseValues(t, string(content))
+}
+
+func parseValues(t *testing.T, content string) map[string]any {
+	t.Helper()
+	values := map[string]any{}
+	if err := yaml.UnmarshalStrict([]byte(content), &values); err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+func TestLint(t *testing.T) {
+	linter := lint.RunAll(chartDir, nil, harness.ReleaseNamespace)
+	for _, message := range linter.Messages {
+		if message.Severity >= support.WarningSev {
+			t.Error(message)
+		}
+	}
+}
+
+func TestKubernetesVersions(t *testing.T) {
+	chart, err := util.LoadChartfile(filepath.Join(chartDir, "Chart.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version, want := range map[string]bool{
+		"v1.29.9": false, // no admissionregistration.k8s.io/v1 ValidatingAdmissionPolicy
+		"v1.30.0": true, "v1.30.4-gke.1129000": true, "v1.36.3": true,
+	} {
+		if got := util.IsCompatibleRange(chart.KubeVersion, version); got != want {
+			t.Errorf("Kubernetes %s: installable %v, want %v", version, got, want)
+		}
+	}
+}
+
+func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
+	for name, test := range map[string]struct{ values, want string }{
+		"a key that does not exist":                {"replicas: 3", "additional properties 'replicas' not allowed"},
+		"a misspelt key of the policy":             {"policy: {allowedHost: [a.example.com]}", "at '/policy': additional properties 'allowedHost' not allowed"},
+		"an unknown policy mode":                   {"policy: {mode: audit}", "at '/policy/mode': value must be one of 'enforce', 'warn'"},
+		"a single host instead of a list":          {"policy: {allowedHosts: a.example.com}", "at '/policy/allowedHosts': got string, want array"},
+		"a port as a number":                       {"policy: {allowedPorts: [6379]}", "at '/policy/allowedPorts/0': got number, want string"},
+		"an address that is no CIDR":               {"policy: {allowedCIDRs: [10.0.0.1]}", "at '/policy/allowedCIDRs/0': '10.0.0.1' does not match pattern"},
+		"a VIP range that is IPv6":                 {"vip: {cidr: 'fdf0::/64'}", "at '/vip/cidr': 'fdf0::/64' does not match pattern"},
+		"a VIP range taken away":                   {"vip: {cidr: null}", "at '/vip': missing property 'cidr'"},
+		"a duration without a unit":                {"firstUse: {settle: '1'}", "at '/firstUse/settle': '1' does not match pattern"},
+		"a gate that is neither on nor off":        {"firstUse: {gate: sometimes}", "at '/firstUse/gate': got string, want boolean"},
+		"a default under somebody else's prefix":   {"defaults: {redis/host: a.example.com}", "at '/defaults': additional properties 'redis/host' not allowed"},
+		"a default that is a list":                 {"defaults: {redis-tls/port: [6379]}", "at '/defaults/redis-tls~1port': got array, want string, integer or boolean"},
+		"an excluded namespace that has no name":   {"excludedNamespaces: ['']", "at '/excludedNamespaces/0': '' does not match pattern"},
+		"roots that are no path":                   {"istio: {systemRoots: ca.crt}", "at '/istio/systemRoots': 'ca.crt' does not match pattern"},
+		"no replica":                               {"replicaCount: 0", "at '/replicaCount': minimum: got 0, want 1"},
+		"a digest without its algorithm":           {"image: {digest: e3b0c442}", "at '/image/digest': 'e3b0c442' does not match pattern"},
+		"the protection of objects as a word":      {"guard: {protectObjects: 'yes'}", "at '/guard/protectObjects': got string, want boolean"},
+		"a registry's Secret without its field":    {"imagePullSecrets: [registry]", "at '/imagePullSecrets/0': got string, want object"},
+		"a cluster domain with a dot at its end":   {"clusterDomain: cluster.local.", "at '/clusterDomain': 'cluster.local.' does not match pattern"},
+		"a grace period that is no duration":       {"cleanup: {gracePeriod: forever}", "at '/cleanup/gracePeriod': 'forever' does not match pattern"},
+		"resources that a container does not know": {"resources: {request: {cpu: 1}}", "at '/resources': additional properties 'request' not allowed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := harness.RenderChart(chartDir, parseValues(t, test.values), nil)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want an error with %q", err, test.want)
+			}
+		})
+	}
+}
+
+// schema is as much of JSON Schema as the test below looks at.
+type schema struct {
+	Description          string            `json:"description"`
+	Properties           map[string]schema `json:"properties"`
+	AdditionalProperties any               `json:"additionalProperties"`
+}
+
+// TestSchemaDescribesEveryValue walks values.yaml and values.schema.json side by side.
+func TestSchemaDescribesEveryValue(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join(chartDir, "values.schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root schema
+	if err := json.Unmarshal(content, &root); err != nil {
+		t.Fatal(err)
+	}
+	delete(root.Properties, "global") // Helm's own
+	walk(t, "", root, readValues(t, filepath.Join(chartDir, "values.yaml")))
+}
+
+func walk(t *testing.T, path string, s schema, value any) {
+	t.Helper()
+	if s.Description == "" {
+		t.Errorf("values.schema.json does not describe %q", path)
+	}
+	if s.Properties == nil {
+		return
+	}
+	if s.AdditionalProperties != false {
+		t.Errorf("values.schema.json lets misspelt keys of %q pass", path)
+	}
+	values, _ := value.(map[string]any)
+	for key, property := range s.Properties {
+		if _, there := values[key]; !there {
+			t.Errorf("values.yaml lacks %s.%s, which values.schema.json has", path, key)
+		}
+		walk(t, path+"."+key, property, values[key])
+	}
+	for key := range values {
+		if _, there := s.Properties[key]; !there {
+			t.Errorf("values.schema.json lacks %s.%s, which values.yaml has", path, key)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package chart
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// sameConfig compares configurations; an empty list is as good as none.
+var sameConfig = cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{})}
+
+func TestDefaultsOfTheValuesAreThoseOfTheServer(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join(chartDir, "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := origination.ParseValues(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(origination.DefaultConfig(), got, sameConfig); diff != "" {
+		t.Errorf("values.yaml (-server +values):\n%s", diff)
+	}
+}
+
+// TestServerAndCommandLineReadTheSame renders each case of testdata: the configuration file that the
+// server gets is what `redis-tls inject --values` reads off the values, save for the namespace of the
+// release, which the values do not know.
+func TestServerAndCommandLineReadTheSame(t *testing.T) {
+	files, err := filepath.Glob("testdata/*/values.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("found no values: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
+			release, err := harness.RenderChart(chartDir, readValues(t, file), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			configMap, err := release.Find("ConfigMap", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			rendered, _, err := unstructured.NestedString(configMap.Object, "data", "config.yaml")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := origination.ParseConfig([]byte(rendered))
+			if err != nil {
+				t.Fatalf("the server would not start with its configuration: %v\n%s", err, rendered)
+			}
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := origination.ParseValues(content)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want.ExcludedNamespaces = append(want.ExcludedNamespaces, harness.ReleaseNamespace)
+			if diff := cmp.Diff(want, got, sameConfig); diff != "" {
+				t.Errorf("configuration (-command line +server):\n%s", diff)
+			}
+		})
+	}
+}
