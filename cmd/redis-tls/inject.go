@@ -111,7 +111,7 @@ func readInput(flags injectFlags, in io.Reader) (*preview.Input, error) {
 			return nil, fmt.Errorf("--namespace-file: %s: no Namespace in it", flags.namespaceFile)
 		}
 		if len(namespaces) == 1 && input.Namespace == "" {
-			input.Namespace = namespaces[0].Name
+			input.Namespace = namespaces[0]
 		}
 		input.NamespaceFiles = files
 	}

@@ -198,9 +198,12 @@ func splitJSON(text string) ([]*Document, bool) {
 			to = len(text)
 		}
 		d := &Document{body: text[from:to]}
-		if len(documents) > 0 { // the one before it ended without a line end of its own
+		if last := len(documents) - 1; last >= 0 {
+			if !strings.HasSuffix(documents[last].body, "\n") {
+				documents[last].body += "\n"
+			}
 			from = to - len(strings.TrimLeft(d.body, " \t\r\n"))
-			d.head = "\n---"
+			d.head = "---"
 			d.body = "\n" + text[from:to]
 			d.line = strings.Count(text[:from], "\n") - 1
 		}

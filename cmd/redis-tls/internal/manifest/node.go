@@ -103,8 +103,12 @@ func unquote(node *yaml.Node) {
 		return
 	}
 	node.Style = 0
-	if read, err := decode(node.Value); err != nil || !reflect.DeepEqual(read, node.Value) {
-		node.Style = yaml.DoubleQuotedStyle
+	if read, err := decode(node.Value); err == nil && reflect.DeepEqual(read, node.Value) {
+		return
+	}
+	node.Style = yaml.DoubleQuotedStyle
+	if strings.Contains(node.Value, `"`) && !strings.Contains(node.Value, "'") { // JSON
+		node.Style = yaml.SingleQuotedStyle
 	}
 }
 

@@ -41,6 +41,12 @@ func TestRewriteChangesOnlyTheLinesThatDiffer(t *testing.T) {
 			"a:\n  # above\n  b: \"true\" # beside\n  c: y\n",
 		},
 		{
+			"JSON in a string is readable",
+			"a:\n  b: x\n",
+			func(v map[string]any) { v["a"].(map[string]any)["k"] = `{"x":1}` },
+			"a:\n  b: x\n  k: '{\"x\":1}'\n",
+		},
+		{
 			"a mapping where there was none",
 			"a:\n  b: {}\n  c: y\n",
 			func(v map[string]any) { v["a"].(map[string]any)["b"] = map[string]any{"k": json.Number("1")} },

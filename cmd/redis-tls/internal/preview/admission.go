@@ -12,49 +12,42 @@ import (
 	"github.com/redis-tls/redis-tls/inject"
 )
 
-// submit returns the pod as it reaches admission: the template, with what its controller adds.
-func submit(o object, w workload, template map[string]any) (map[string]any, error) {
-	if template == nil {
-		return nil, fmt.Errorf("a %s needs a pod template", o.Kind)
-	}
-	pod := maps.Clone(template)
-	if metadata := pod["metadata"]; metadata != nil {
-		if _, ok := metadata.(map[string]any); !ok {
-			return nil, fmt.Errorf("metadata: a mapping is needed, not %v", metadata)
-		}
-	}
-	metadata, _ := pod["metadata"].(map[string]any)
-	metadata = maps.Clone(metadata)
-	if metadata == nil {
-		metadata = map[string]any{}
-	}
-	pod["apiVersion"], pod["kind"], pod["metadata"] = "v1", "Pod", metadata
-	metadata["namespace"] = o.namespace
-	if w.owner == nil {
-		return pod, nil
-	}
-	owner, labels := w.owner(o.name)
-	metadata["generateName"] = owner.Name + "-"
-	references, err := convert[any]([]metav1.OwnerReference{owner})
-	metadata["ownerReferences"] = references
-	if mapping, ok := metadata["labels"].(map[string]any); ok || metadata["labels"] == nil {
-		mapping = maps.Clone(mapping)
-		if mapping == nil && len(labels) > 0 {
-			mapping = map[string]any{}
-		}
-		for key, value := range labels {
-			mapping[key] = value
-		}
-		if mapping != nil {
-			metadata["labels"] = mapping
-		}
-	}
-	return pod, err
+// submission is a pod on its way to admission.
+type submission struct {
+	// pod is the template with what the workload's controllers add to it.
+	pod map[string]any
+	// template is the pod, or the pod template, of the manifest.
+	template map[string]any
+	// labels are those of the pod that the controllers add.
+	labels map[string]string
 }
 
-// apply returns the pod with the decision's operations applied.
-func apply(pod map[string]any, decision inject.Decision) (map[string]any, error) {
-	text, err := json.Marshal(pod)
+// submit makes the pod that is submitted for the object. The template's labels must be a mapping, if any.
+func submit(o object, w workload, template map[string]any) (submission, error) {
+	s := submission{pod: maps.Clone(template), template: template}
+	metadata := cloneOf(template["metadata"])
+	metadata["namespace"] = o.namespace
+	s.pod["apiVersion"], s.pod["kind"], s.pod["metadata"] = "v1", "Pod", metadata
+	if w.owner == nil {
+		return s, nil
+	}
+	var owner metav1.OwnerReference
+	owner, s.labels = w.owner(o.name)
+	references, err := convert[any]([]metav1.OwnerReference{owner})
+	metadata["generateName"], metadata["ownerReferences"] = owner.Name+"-", references
+	if len(s.labels) > 0 {
+		labels := cloneOf(metadata["labels"])
+		for key, value := range s.labels {
+			labels[key] = value
+		}
+		metadata["labels"] = labels
+	}
+	return s, err
+}
+
+// admit returns the template with the decision's operations applied.
+func (s submission) admit(decision inject.Decision) (map[string]any, error) {
+	text, err := json.Marshal(s.pod)
 	if err != nil {
 		return nil, err
 	}
@@ -70,37 +63,43 @@ func apply(pod map[string]any, decision inject.Decision) (map[string]any, error)
 		return nil, fmt.Errorf("applying %s: %w", operations, err)
 	}
 	value, err := manifest.DecodeJSON(text)
-	admitted, _ := value.(map[string]any)
-	return admitted, err
+	if err != nil {
+		return nil, err
+	}
+	return s.withdraw(value.(map[string]any)), nil
 }
 
-// withdraw takes from the admitted pod what submit added to the template.
-func withdraw(admitted, template, submitted map[string]any) map[string]any {
-	restore(admitted, template, submitted, "apiVersion", "kind")
-	metadata := admitted["metadata"].(map[string]any)
-	before, _ := template["metadata"].(map[string]any)
-	between := submitted["metadata"].(map[string]any)
-	restore(metadata, before, between, "namespace", "generateName", "ownerReferences")
+// withdraw takes from the admitted pod what submit added.
+func (s submission) withdraw(pod map[string]any) map[string]any {
+	restore(pod, s.template, "apiVersion", "kind")
+	metadata := pod["metadata"].(map[string]any)
+	given, _ := s.template["metadata"].(map[string]any)
+	restore(metadata, given, "namespace", "generateName", "ownerReferences")
 	if labels, ok := metadata["labels"].(map[string]any); ok {
-		given, _ := before["labels"].(map[string]any)
-		added, _ := between["labels"].(map[string]any)
-		for key := range added {
-			restore(labels, given, added, key)
+		givenLabels, _ := given["labels"].(map[string]any)
+		for key := range s.labels {
+			restore(labels, givenLabels, key)
 		}
 	}
-	return admitted
+	return pod
 }
 
-// restore gives keys that submit set the template's value, or none.
-func restore(admitted, template, submitted map[string]any, keys ...string) {
+// restore gives the keys the value that was given, or takes them out where none was.
+func restore(values, given map[string]any, keys ...string) {
 	for _, key := range keys {
-		if _, set := submitted[key]; !set {
-			continue
-		}
-		if value, ok := template[key]; ok {
-			admitted[key] = value
+		if value, ok := given[key]; ok {
+			values[key] = value
 		} else {
-			delete(admitted, key)
+			delete(values, key)
 		}
 	}
+}
+
+// cloneOf returns a copy of a mapping, empty for anything else.
+func cloneOf(value any) map[string]any {
+	mapping, _ := value.(map[string]any)
+	if mapping == nil {
+		return map[string]any{}
+	}
+	return maps.Clone(mapping)
 }

@@ -1,11 +1,16 @@
 package preview
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // Finding is something to tell about an object of the input.
@@ -51,4 +56,45 @@ func steps(field string) []any {
 		}
 	}
 	return path
+}
+
+// fieldOf returns a path as a field path.
+func fieldOf(path []any) string {
+	var names []string
+	for _, step := range path {
+		names = append(names, fmt.Sprint(step))
+	}
+	return strings.Join(names, ".")
+}
+
+// fieldIn returns the field of which a JSON error says that its type is wrong.
+func fieldIn(err error) string {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return wrong.Field
+	}
+	return ""
+}
+
+// wrongMeta says which labels and annotations of an object's metadata are no strings: a port without
+// quotes. Without it the API server refuses them, and the line would not be told.
+func wrongMeta(metadata any) field.ErrorList {
+	var errs field.ErrorList
+	path := field.NewPath("metadata")
+	mapping, ok := metadata.(map[string]any)
+	if !ok && metadata != nil {
+		return append(errs, field.TypeInvalid(path, metadata, "must be a mapping"))
+	}
+	for _, name := range []string{"labels", "annotations"} {
+		values, ok := mapping[name].(map[string]any)
+		if !ok && mapping[name] != nil {
+			errs = append(errs, field.TypeInvalid(path.Child(name), mapping[name], "must be a mapping"))
+		}
+		for _, key := range slices.Sorted(maps.Keys(values)) {
+			if _, ok := values[key].(string); !ok {
+				errs = append(errs, field.TypeInvalid(path.Child(name).Key(key), values[key], "must be a string: put it in quotes"))
+			}
+		}
+	}
+	return errs
 }

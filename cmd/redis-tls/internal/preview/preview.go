@@ -49,10 +49,11 @@ type preview struct {
 func Run(in Input) (Result, error) {
 	view := &offline{
 		rootNamespace: in.Config.Istio.RootNamespace,
-		namespaces:    namespacesIn(slices.Concat(in.NamespaceFiles, in.Files)),
+		namespaces:    map[string]namespace{},
 		claims:        map[string][]mesh.Claim{},
 	}
 	p := preview{view: view, injector: inject.Injector{Config: in.Config, View: view}}
+	p.describe(slices.Concat(in.NamespaceFiles, in.Files))
 	for _, file := range in.Files {
 		for _, document := range file.Documents {
 			p.objects = append(p.objects, objectsOf(file, document, in.Namespace)...)
@@ -68,54 +69,58 @@ func Run(in Input) (Result, error) {
 	return p.result, p.mesh(in.Config)
 }
 
-// namespacesIn returns the labels and annotations of the files' Namespaces.
-func namespacesIn(files []*manifest.File) map[string]namespace {
-	found := map[string]namespace{}
-	for _, o := range Namespaces(files) {
-		found[o.Name] = namespace{o.Labels, o.Annotations}
-	}
-	return found
-}
-
-// Namespaces returns the Namespaces that the files describe.
-func Namespaces(files []*manifest.File) []metav1.ObjectMeta {
-	var found []metav1.ObjectMeta
-	for _, file := range files {
-		for _, document := range file.Documents {
-			for _, o := range objectsOf(file, document, "") {
-				if o.APIVersion != "v1" || o.Kind != "Namespace" {
-					continue
-				}
-				// Wrong types are the API server's to refuse.
-				if meta, err := convert[metav1.ObjectMeta](o.value["metadata"]); err == nil {
-					found = append(found, meta)
-				}
-			}
+// describe makes the Namespaces of the files known.
+func (p *preview) describe(files []*manifest.File) {
+	for _, o := range namespacesIn(files) {
+		errs := wrongMeta(o.value["metadata"])
+		for _, err := range errs {
+			p.problem(o, nil, err.Field, err.Error())
 		}
+		if len(errs) > 0 {
+			continue
+		}
+		meta, err := convert[metav1.ObjectMeta](o.value["metadata"])
+		if err != nil {
+			p.problem(o, nil, "", err.Error())
+			continue
+		}
+		p.view.namespaces[o.name] = namespace{meta.Labels, meta.Annotations}
 	}
-	return found
 }
 
 // pod decides about the pod, or the pods of the workload, and rewrites it.
 func (p *preview) pod(o object, w workload) error {
-	template, _ := lookup(o.value, w.template).(map[string]any)
-	submitted, err := submit(o, w, template)
-	if err != nil {
-		p.result.Problems = append(p.result.Problems, o.finding(err.Error(), "", w.template))
+	template, ok := lookup(o.value, w.template).(map[string]any)
+	if !ok {
+		p.problem(o, w.template, "", fmt.Sprintf("a %s needs a pod template at %s", o.Kind, fieldOf(w.template)))
 		return nil
 	}
-	pod, err := convert[corev1.Pod](submitted)
+	if errs := wrongMeta(template["metadata"]); len(errs) > 0 {
+		for _, err := range errs {
+			p.problem(o, w.template, err.Field, err.Error())
+		}
+		return nil
+	}
+	submitted, err := submit(o, w, template)
 	if err != nil {
-		p.result.Problems = append(p.result.Problems, o.finding(fmt.Sprintf("not a pod: %s", err), "", w.template))
+		return err
+	}
+	pod, err := convert[corev1.Pod](submitted.pod)
+	if err != nil {
+		p.problem(o, w.template, fieldIn(err), err.Error())
 		return nil
 	}
 	decision := p.injector.Inject(o.namespace, &pod)
 	for _, warning := range decision.Warnings {
 		p.result.Warnings = append(p.result.Warnings, o.finding(warning, "", w.template))
 	}
+	if len(decision.Warnings) > 0 && p.view.undescribed(o.namespace) {
+		p.result.Warnings = append(p.result.Warnings, o.finding(fmt.Sprintf(
+			"nothing describes the namespace %s, so it counts as one without labels and annotations: see --namespace-file", o.namespace), "", nil))
+	}
 	if !decision.Allowed {
 		for _, problem := range decision.Problems {
-			p.result.Problems = append(p.result.Problems, o.finding(problem.Err.Error(), problem.Err.Field, w.template))
+			p.problem(o, w.template, problem.Err.Field, problem.Err.Error())
 		}
 		return nil
 	}
@@ -123,12 +128,16 @@ func (p *preview) pod(o object, w workload) error {
 	if len(decision.Operations) == 0 {
 		return nil
 	}
-	admitted, err := apply(submitted, decision)
+	admitted, err := submitted.admit(decision)
 	if err != nil {
 		return err
 	}
-	path := slices.Concat(o.path, w.template)
-	return o.document.Rewrite(with(o.document.Value, path, withdraw(admitted, template, submitted)))
+	return o.document.Rewrite(with(o.document.Value, slices.Concat(o.path, w.template), admitted))
+}
+
+// problem adds what is wrong with a field of the pod, or of the object where below is empty.
+func (p *preview) problem(o object, below []any, field, message string) {
+	p.result.Problems = append(p.result.Problems, o.finding(message, field, below))
 }
 
 // claim records what the pod was admitted with. Of two claims the one of the earlier document is older.

@@ -14,6 +14,15 @@ type offline struct {
 	claimed       []string // the namespaces with claims, in the order of the first
 }
 
+// undescribed reports, once, that the input does not describe the namespace.
+func (v *offline) undescribed(name string) bool {
+	_, described := v.namespaces[name]
+	if !described {
+		v.namespaces[name] = namespace{}
+	}
+	return !described
+}
+
 type namespace struct{ labels, annotations map[string]string }
 
 // HasService implements inject.View.

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write what the commands print into testdata and the documents")
+
+// run executes the command line as main does and returns what it prints.
+func run(stdin string, args ...string) (stdout, stderr string, err error) {
+	var out, errOut bytes.Buffer
+	command := newCommand()
+	command.SetIn(strings.NewReader(stdin))
+	command.SetOut(&out)
+	command.SetErr(&errOut)
+	command.SetArgs(args)
+	if err = command.Execute(); err != nil {
+		report(command, err)
+	}
+	return out.String(), errOut.String(), err
+}
+
+// TestInjectGolden runs each directory of testdata: input.yaml, with the namespace.yaml and values.yaml
+// beside it. want.yaml, want.json and want.diff are what each output format prints, want.stderr what the
+// first prints there. A case that fails has want.stderr alone, one that does not has want.yaml; the other
+// two formats are checked where they are. With -update the files are written.
+func TestInjectGolden(t *testing.T) {
+	cases, err := filepath.Glob("testdata/*")
+	if err != nil || len(cases) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	for _, dir := range cases {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var present []string
+			for _, e := range entries {
+				present = append(present, e.Name())
+			}
+			args := caseArgs(dir, present)
+			stdout, stderr, err := run("", append(args, "-f", filepath.Join(dir, "input.yaml"))...)
+			want := map[string]string{}
+			if stderr != "" {
+				want["want.stderr"] = stderr
+			}
+			if err == nil {
+				want["want.yaml"] = stdout
+				for _, format := range []string{"json", "diff"} {
+					if slices.Contains(present, "want."+format) {
+						want["want."+format], _, _ = run("", append(args, "-o", format, "-f", filepath.Join(dir, "input.yaml"))...)
+					}
+				}
+				checkIdempotent(t, args, stdout)
+			} else if stdout != "" {
+				t.Errorf("failed, and printed all the same: %s", stdout)
+			}
+			compareGolden(t, dir, present, want)
+		})
+	}
+}
+
+// caseArgs returns the arguments for a case's namespace and values.
+func caseArgs(dir string, present []string) []string {
+	args := []string{"inject"}
+	for name, flag := range map[string]string{"namespace.yaml": "--namespace-file", "values.yaml": "--values"} {
+		if slices.Contains(present, name) {
+			args = append(args, flag, filepath.Join(dir, name))
+		}
+	}
+	return args
+}
+
+// checkIdempotent injects what was printed once more, and wants nothing to change.
+func checkIdempotent(t *testing.T, args []string, printed string) {
+	t.Helper()
+	again, stderr, err := run(printed, append(args, "-f", "-")...)
+	if err != nil {
+		t.Fatalf("injecting the output: %s", stderr)
+	}
+	if diff := cmp.Diff(printed, again); diff != "" {
+		t.Errorf("injecting the output changes it (-once +twice):\n%s", diff)
+	}
+	if diff, _, _ := run(printed, append(args, "-o", "diff", "-f", "-")...); diff != "" {
+		t.Errorf("injecting the output shows a diff:\n%s", diff)
+	}
+}
+
+// compareGolden compares the want.* files of a case, or writes them. One that nothing produces is stale.
+func compareGolden(t *testing.T, dir string, present []string, want map[string]string) {
+	t.Helper()
+	for _, name := range present {
+		known := slices.Contains([]string{"input.yaml", "namespace.yaml", "values.yaml"}, name)
+		if _, produced := want[name]; known || produced {
+			continue
+		}
+		if !*update || !strings.HasPrefix(name, "want.") {
+			t.Errorf("%s: nothing produces this file: remove it", filepath.Join(dir, name))
+		} else if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, text := range want {
+		path := filepath.Join(dir, name)
+		if *update {
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		golden, err := os.ReadFile(path)
+		if err != nil {
+			t.Errorf("%s (-update writes it)", err)
+			continue
+		}
+		if diff := cmp.Diff(string(golden), text); diff != "" {
+			t.Errorf("%s (-want +got; -update accepts it):\n%s", path, diff)
+		}
+	}
+}
+
+func TestInjectArguments(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  annotations:\n    redis-tls/host: redis.example.com\n" +
+		"spec:\n  containers:\n  - name: app\n    image: app:1\n"
+	const namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels:\n    istio-injection: enabled\n"
+	podFile, namespaceFile := write("m/pod.yaml", pod), write("ns.yaml", namespace)
+	write("m/config.json", `{"apiVersion": "v1", "kind": "ConfigMap"}`)
+	write("m/notes.txt", "[")
+
+	tests := []struct {
+		name  string
+		stdin string
+		args  []string
+		// what is to be found in the output, or in the error
+		stdout, stderr []string
+		fails          bool
+	}{
+		{"no files", "", nil, nil, []string{`required flag(s) "filename" not set`}, true},
+		{"an unknown output", "", []string{"-f", podFile, "-o", "toml"}, nil, []string{`"toml" is none of yaml, json and diff`}, true},
+		{"a missing file, and the problems of the others", strings.Replace(pod, "redis.example.com", "localhost", 1),
+			[]string{"-f", dir + "/gone.yaml", "-f", "-"}, nil, []string{dir + "/gone.yaml: no such file", "stdin:6: document 1, Pod/p: "}, true},
+		{"missing values", "", []string{"-f", podFile, "--values", dir + "/gone.yaml"}, nil, []string{"--values: ", "no such file"}, true},
+		{"a missing namespace file", "", []string{"-f", podFile, "--namespace-file", dir + "/gone.yaml"}, nil, []string{"--namespace-file: ", "no such file"}, true},
+		{"a namespace file without a Namespace", "", []string{"-f", podFile, "--namespace-file", podFile}, nil, []string{"no Namespace in it"}, true},
+		{"a directory, in the order of names", "", []string{"-f", dir + "/m", "--namespace-file", namespaceFile},
+			[]string{"ConfigMap\"}\n---\napiVersion: v1\nkind: Pod", "kind: ServiceEntry", "namespace: shop\n"}, nil, false},
+		{"the standard input", pod, []string{"-f", "-", "-n", "shop", "--namespace-file", namespaceFile}, []string{"namespace: shop\n"}, nil, false},
+		{"a namespace of which nothing is known", pod, []string{"-f", "-", "-n", "dark"}, []string{"namespace: dark\n"},
+			[]string{"no sidecar may come", "nothing describes the namespace dark"}, false},
+		{"no namespace", pod, []string{"-f", "-"}, []string{"namespace: default\n"}, nil, false},
+		{"a namespace that is another's", pod, []string{"-f", "-", "-n", "other", "--namespace-file", namespaceFile}, []string{"namespace: other\n"}, nil, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			stdout, stderr, err := run(tt.stdin, append([]string{"inject"}, tt.args...)...)
+			if (err != nil) != tt.fails {
+				t.Errorf("error %v", err)
+			}
+			for _, want := range tt.stdout {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("the output lacks %q:\n%s", want, stdout)
+				}
+			}
+			for _, want := range tt.stderr {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("the standard error lacks %q:\n%s", want, stderr)
+				}
+			}
+			if tt.fails && stdout != "" {
+				t.Errorf("failed, and printed all the same:\n%s", stdout)
+			}
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	version = "v1.2.3"
+	defer func() { version = "" }()
+	if stdout, _, err := run("", "version"); err != nil || !strings.HasPrefix(stdout, "redis-tls v1.2.3 (go") {
+		t.Errorf("%q, %v", stdout, err)
+	}
+}

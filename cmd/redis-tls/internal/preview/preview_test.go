@@ -1,0 +1,170 @@
+package preview
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+const pod = `apiVersion: v1
+kind: Pod
+metadata:
+  name: p
+  labels:
+    sidecar.istio.io/inject: "true"
+  annotations:
+    redis-tls/host: redis.example.com
+spec:
+  containers:
+  - name: app
+    image: app:1
+`
+
+func parse(t *testing.T, name, text string) *manifest.File {
+	t.Helper()
+	file, err := manifest.Parse(name, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestStepsParsesFieldPaths(t *testing.T) {
+	for path, want := range map[string][]any{
+		"spec.hostNetwork":                       {"spec", "hostNetwork"},
+		"spec.containers[12].name":               {"spec", "containers", 12, "name"},
+		"metadata.annotations[a.redis-tls/port]": {"metadata", "annotations", "a.redis-tls/port"},
+	} {
+		if diff := cmp.Diff(want, steps(path)); diff != "" {
+			t.Errorf("%s: %s", path, diff)
+		}
+	}
+}
+
+// What stands for the controllers between a workload and its pods must not show in the template, and
+// what the template has of the same names must stay.
+func TestTemplatesKeepWhatControllersAlsoWrite(t *testing.T) {
+	const deployment = `apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: d
+spec:
+  template:
+    apiVersion: odd
+    metadata:
+      namespace: odd
+      generateName: odd-
+      labels:
+        pod-template-hash: odd
+        sidecar.istio.io/inject: "true"
+      annotations:
+        redis-tls/host: redis.example.com
+    spec:
+      containers: []
+`
+	file := parse(t, "d.yaml", deployment)
+	before, _ := convert[map[string]any](lookup(file.Documents[0].Value, []any{"spec", "template"}))
+	result, err := Run(Input{Files: []*manifest.File{file}, Namespace: "shop", Config: origination.DefaultConfig()})
+	if err != nil || len(result.Problems) > 0 {
+		t.Fatal(err, result.Problems)
+	}
+	after := lookup(file.Documents[0].Value, []any{"spec", "template"}).(map[string]any)
+	for _, path := range [][]any{
+		{"apiVersion"}, {"kind"}, {"metadata", "namespace"}, {"metadata", "generateName"}, {"metadata", "ownerReferences"},
+		{"metadata", "labels", "pod-template-hash"},
+	} {
+		if diff := cmp.Diff(lookup(before, path), lookup(after, path)); diff != "" {
+			t.Errorf("%v: %s", path, diff)
+		}
+	}
+	if lookup(after, []any{"metadata", "annotations", origination.AnnotationStatus}) == nil {
+		t.Error("not injected")
+	}
+}
+
+func TestYAMLJoinsTexts(t *testing.T) {
+	tests := []struct {
+		name  string
+		texts []string
+		want  string
+	}{
+		{"a separator between", []string{"a: 1\n", "b: 1\n"}, "a: 1\n---\nb: 1\n---\nc: 1\n"},
+		{"a separator that is there", []string{"a: 1\n", "---\nb: 1\n"}, "a: 1\n---\nb: 1\n---\nc: 1\n"},
+		{"a line end that is missing", []string{"a: 1", "b: 1"}, "a: 1\n---\nb: 1\n---\nc: 1\n"},
+		{"empty files", []string{"", "\n"}, "c: 1\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := YAML(tt.texts, []any{map[string]any{"c": json.Number("1")}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestDiff(t *testing.T) {
+	file := parse(t, "f.yaml", "- --b\n- c")
+	created := []any{map[string]any{"n": true}}
+	tests := []struct {
+		name   string
+		colour bool
+		want   string
+	}{
+		{"plain", false, "--- f.yaml\n+++ f.yaml\n@@ -1,2 +1,2 @@\n-- --a\n+- --b\n - c\n\\ No newline at end of file\n" +
+			"--- /dev/null\n+++ redis-tls.yaml\n@@ -0,0 +1 @@\n+\"n\": true\n"},
+		{"on a terminal", true, "\x1b[1m--- f.yaml\x1b[22m\n\x1b[1m+++ f.yaml\x1b[22m\n\x1b[36m@@ -1,2 +1,2 @@\x1b[0m\n" +
+			"\x1b[31m-- --a\x1b[0m\n\x1b[32m+- --b\x1b[0m\n - c\n\\ No newline at end of file\n" +
+			"\x1b[1m--- /dev/null\x1b[22m\n\x1b[1m+++ redis-tls.yaml\x1b[22m\n\x1b[36m@@ -0,0 +1 @@\x1b[0m\n\x1b[32m+\"n\": true\x1b[0m\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var out bytes.Buffer
+			if err := Diff(&out, []*manifest.File{file}, []string{"- --a\n- c"}, created, tt.colour); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, out.String()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+	var out bytes.Buffer
+	if err := Diff(&out, []*manifest.File{file}, Texts([]*manifest.File{file}), nil, true); err != nil || out.Len() > 0 {
+		t.Errorf("nothing changed: %q, %v", out.String(), err)
+	}
+}
+
+func TestProblemsOfNamespacesAreTold(t *testing.T) {
+	namespace := parse(t, "ns.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  annotations:\n    redis-tls/port: 6379\n")
+	result, err := Run(Input{
+		Files: []*manifest.File{parse(t, "p.yaml", pod)}, NamespaceFiles: []*manifest.File{namespace},
+		Namespace: "shop", Config: origination.DefaultConfig(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Finding{{"ns.yaml", 6, 1, "Namespace/shop",
+		"metadata.annotations[redis-tls/port]: Invalid value: 6379: must be a string: put it in quotes"}}
+	if diff := cmp.Diff(want, result.Problems); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWithSharesNothingThatChanges(t *testing.T) {
+	value := map[string]any{"a": []any{map[string]any{"b": "x"}, "c"}}
+	changed := with(value, []any{"a", 0, "b"}, "y")
+	if diff := cmp.Diff(map[string]any{"a": []any{map[string]any{"b": "x"}, "c"}}, value); diff != "" {
+		t.Errorf("the value itself changed: %s", diff)
+	}
+	if diff := cmp.Diff(any(map[string]any{"a": []any{map[string]any{"b": "y"}, "c"}}), changed); diff != "" {
+		t.Error(diff)
+	}
+}
