@@ -1,0 +1,263 @@
+package mesh_test
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+	networkingapi "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// FuzzNamespaces drives a namespace through admissions, reconciles, deletions and collections. What the
+// tables cannot show: that no sequence of them leads a live pod's traffic out in plaintext.
+func FuzzNamespaces(f *testing.F) {
+	for seed := range uint64(300) {
+		f.Add(seed, false)
+		f.Add(seed, true)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, racing bool) {
+		s := newSimulation(t, seed)
+		s.racing = racing
+		var claims []mesh.Claim
+		around := s.around()
+		for range 30 {
+			switch n := s.random.IntN(10); {
+			case n < 4:
+				if !racing {
+					claims, around = s.claims(), s.around()
+				}
+				before := len(s.pods)
+				s.admit(claims, around)
+				if !racing && len(s.pods) > before {
+					s.expectAdmittedStands()
+				}
+			case n < 7:
+				s.reconcile()
+				s.expectServed()
+			case n < 8:
+				claims, around = s.claims(), s.around()
+			case len(s.pods) > 0:
+				i := s.random.IntN(len(s.pods))
+				s.note("delete %s", s.pods[i].name)
+				s.pods = slices.Delete(slices.Clone(s.pods), i, i+1)
+			default:
+				s.collect(s.reconcile())
+			}
+		}
+		s.collect(s.reconcile())
+		s.reconcile()
+		s.expectStill()
+	})
+}
+
+// expectAdmittedStands: a pod that Check let through on a true view is not refused by Objects.
+func (s *simulation) expectAdmittedStands() {
+	s.t.Helper()
+	p := s.pods[len(s.pods)-1]
+	if len(p.originations) > 1 { // each is checked without the other
+		return
+	}
+	for _, r := range mesh.Objects(s.claims(), s.around(), config()).Refused {
+		if r.Claim.Pod == p.name {
+			s.fail("%s was admitted, and refused: %v", p.name, r.Problem.Err)
+		}
+	}
+}
+
+// expectServed: after a reconcile every claim that is not refused is led to TLS where it dials.
+func (s *simulation) expectServed() {
+	s.t.Helper()
+	for _, p := range s.pods {
+		for _, o := range p.originations {
+			if s.refused[p.name+" "+o.Host] {
+				continue
+			}
+			for _, a := range dials(o) {
+				for _, port := range o.Ports {
+					carriers := s.carried(a, uint32(port.Number))
+					if len(carriers) == 0 && !(o.Pinnable() && s.follows(p, o)) {
+						s.fail("%s dials %s:%d of %s, which no entry has", p.name, a, port.Number, o.Host)
+					}
+					for _, e := range carriers {
+						s.expectLeadsTo(p, o, a, port, e)
+					}
+				}
+			}
+		}
+	}
+}
+
+// follows reports whether a newer pod of the same workload claims the host.
+func (s *simulation) follows(p simulatedPod, o origination.Origination) bool {
+	return slices.ContainsFunc(s.pods, func(q simulatedPod) bool {
+		return q.workload == p.workload && q.created.After(p.created) &&
+			slices.ContainsFunc(q.originations, func(r origination.Origination) bool { return r.Host == o.Host })
+	})
+}
+
+// expectLeadsTo: an address dialled leads to that address; a pin, unless a newer revision has changed it, to
+// the server of the host.
+func (s *simulation) expectLeadsTo(p simulatedPod, o origination.Origination, a netip.Addr, port origination.Port, e *networkingv1.ServiceEntry) {
+	s.t.Helper()
+	i := slices.IndexFunc(e.Spec.Ports, func(q *networkingapi.ServicePort) bool { return q.Number == uint32(port.Number) })
+	target := int32(e.Spec.Ports[i].TargetPort)
+	if target == 0 {
+		target = port.Number
+	}
+	endpoint := ""
+	if len(e.Spec.Endpoints) == 1 {
+		endpoint = e.Spec.Endpoints[0].Address
+	}
+	switch {
+	case !o.Pinnable():
+		if target != port.Number || e.Spec.Resolution != networkingapi.ServiceEntry_NONE && endpoint != a.String() {
+			s.fail("%s dials %s:%d and is led to %s:%d by %s", p.name, a, port.Number, endpoint, target, e.Name)
+		}
+	case e.Spec.Hosts[0] != o.Host+".redis-tls.internal" && s.racing && !s.desired[e.Name]:
+		// The pin was drawn before the entry was seen, which nobody claims any more: TLS fails until it is deleted.
+	case e.Spec.Hosts[0] != o.Host+".redis-tls.internal":
+		s.fail("%s dials %s for %s and is led to %s", p.name, a, o.Host, e.Spec.Hosts[0])
+	case s.follows(p, o): // wherever the newer revision goes
+	case target != port.Target:
+		s.fail("%s dials port %d of %s and is led to %d instead of %d", p.name, port.Number, o.Host, target, port.Target)
+	case len(o.Addresses) == 0 && endpoint != o.Host+".", len(o.Addresses) > 0 && endpoint != o.Addresses[0].Addr().String():
+		s.fail("%s dials %s and is led to %q", p.name, o.Host, endpoint)
+	}
+}
+
+// expectStill: once applied and collected, nothing changes any more.
+func (s *simulation) expectStill() {
+	s.t.Helper()
+	d := mesh.Objects(s.claims(), s.around(), config())
+	if len(d.Entries) != len(s.entries) || len(d.Rules) != len(s.rules) {
+		s.fail("not still: %d entries desired and %d there, %d rules and %d", len(d.Entries), len(s.entries), len(d.Rules), len(s.rules))
+	}
+	for _, e := range d.Entries {
+		if !slices.ContainsFunc(s.entries, func(is *networkingv1.ServiceEntry) bool { return mesh.SpecEqual(is, e) }) {
+			s.fail("entry %s is not still", e.Name)
+		}
+	}
+	for _, r := range d.Rules {
+		if !slices.ContainsFunc(s.rules, func(is *networkingv1.DestinationRule) bool { return mesh.SpecEqual(is, r) }) {
+			s.fail("rule %s is not still", r.Name)
+		}
+	}
+}
+
+// judgeDesired checks what must hold of any result of Objects.
+func (s *simulation) judgeDesired(claims []mesh.Claim, d mesh.Desired) {
+	s.t.Helper()
+	shuffled := slices.Clone(claims)
+	s.random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+	again := mesh.Objects(shuffled, s.around(), config())
+	if diff := cmp.Diff(d, again, protocmp.Transform(), cmp.Comparer(samePrefix), cmp.Comparer(sameAddr)); diff != "" {
+		s.fail("the order of the claims matters (-one +other):\n%s", diff)
+	}
+	s.judgeNames(d)
+	s.judgePins(claims, d)
+	for _, e := range d.Entries {
+		if len(e.Spec.Addresses) == 0 {
+			s.fail("%s has no addresses", e.Name)
+		}
+	}
+	for _, r := range d.Rules {
+		if len(r.Spec.WorkloadSelector.GetMatchLabels()) != 1 {
+			s.fail("%s selects %v", r.Name, r.Spec.WorkloadSelector)
+		}
+		for _, p := range r.Spec.TrafficPolicy.PortLevelSettings {
+			ofDNS := slices.ContainsFunc(claims, func(c mesh.Claim) bool { return r.Name == c.RuleName() && len(c.Addresses) == 0 })
+			if ofDNS && (p.Tls.Sni == "" || len(p.Tls.SubjectAltNames) == 0) {
+				s.fail("%s checks no name on port %d", r.Name, p.Port.Number)
+			}
+		}
+	}
+}
+
+func samePrefix(a, b netip.Prefix) bool { return a == b }
+func sameAddr(a, b netip.Addr) bool     { return a == b }
+
+func (s *simulation) judgeNames(d mesh.Desired) {
+	s.t.Helper()
+	seen := map[string]bool{}
+	for _, kind := range []string{"ServiceEntry", "DestinationRule"} {
+		names := make([]string, 0, len(d.Entries))
+		for _, e := range d.Entries {
+			names = append(names, e.Name)
+		}
+		if kind == "DestinationRule" {
+			names = names[:0]
+			for _, r := range d.Rules {
+				names = append(names, r.Name)
+			}
+		}
+		if !slices.IsSorted(names) {
+			s.fail("%s are not sorted: %v", kind, names)
+		}
+		for _, name := range names {
+			if len(name) > 63 || len(validation.IsDNS1123Label(name)) > 0 || seen[kind+name] {
+				s.fail("the name %s of a %s is too long, invalid or not unique", name, kind)
+			}
+			seen[kind+name] = true
+		}
+	}
+}
+
+// judgePins: pins and entries agree. A VIP of live pods is listed by its host's entry, if it has one,
+// and by no other; one that live pods of two hosts have, by none.
+func (s *simulation) judgePins(claims []mesh.Claim, d mesh.Desired) {
+	s.t.Helper()
+	hosts := map[netip.Addr]map[string]bool{}
+	for _, c := range claims {
+		for _, pin := range c.Pin {
+			if hosts[pin] == nil {
+				hosts[pin] = map[string]bool{}
+			}
+			hosts[pin][c.Host] = true
+		}
+	}
+	for pin, of := range hosts {
+		if len(of) > 1 && !s.racing {
+			s.fail("%s is the pin of %v, though every admission saw the others", pin, of)
+		}
+	}
+	for _, e := range d.Entries {
+		host := strings.TrimSuffix(e.Spec.Hosts[0], ".redis-tls.internal")
+		for pin, of := range hosts {
+			listed := slices.Contains(e.Spec.Addresses, pin.String())
+			if want := len(of) == 1 && of[host]; listed != want {
+				s.fail("the entry of %s lists %s: %t, which live pods are pinned to for %v", host, pin, listed, of)
+			}
+		}
+	}
+}
+
+// TestNamesAreUniqueAndShort draws hosts that differ little and are long.
+func TestNamesAreUniqueAndShort(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	names := map[string]string{}
+	for range 2000 {
+		labels := make([]string, 1+random.IntN(6))
+		for i := range labels {
+			labels[i] = strings.Repeat(string("ab"[random.IntN(2)]), 1+random.IntN(40))
+		}
+		o := origination.Origination{Host: strings.Join(labels, ".") + ".example.com"}
+		for _, name := range []string{o.EntryName(), o.RuleName()} {
+			if errs := validation.IsDNS1123Label(name); len(errs) > 0 {
+				t.Fatalf("%s for %s: %v", name, o.Host, errs)
+			}
+			if other, taken := names[name]; taken && other != o.Host {
+				t.Fatalf("%s and %s are both %s", other, o.Host, name)
+			}
+			names[name] = o.Host
+		}
+	}
+}
