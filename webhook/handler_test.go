@@ -1,0 +1,389 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/redis-tls/redis-tls/inject"
+	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+// Unit: the handler over HTTP, with the real core below it and no API server.
+
+// view is a cluster with one namespace, which may become known only after some questions.
+type view struct {
+	unknownFor atomic.Int32
+	boom       bool
+}
+
+func (*view) HasService(string, string) bool            { return false }
+func (*view) ServiceWithin(netip.Prefix) (string, bool) { return "", false }
+func (v *view) Claims(string) []mesh.Claim {
+	if v.boom {
+		panic("boom")
+	}
+	return nil
+}
+func (*view) Surroundings(namespace string) mesh.Surroundings {
+	return mesh.Surroundings{Namespace: namespace, RootNamespace: "istio-system"}
+}
+func (v *view) Namespace(string) (map[string]string, map[string]string, bool) {
+	if v.unknownFor.Add(-1) >= 0 {
+		return nil, nil, false
+	}
+	return map[string]string{"istio-injection": "enabled"}, nil, true
+}
+
+func newHandler(t testing.TB, v *view, mode origination.PolicyMode) *Handler {
+	t.Helper()
+	cfg := origination.DefaultConfig()
+	cfg.Policy.Mode = mode
+	h, err := NewHandler(&inject.Injector{Config: cfg, View: v, Now: time.Now}, prometheus.NewRegistry(), logr.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.wait, h.poll = 200*time.Millisecond, time.Millisecond
+	return h
+}
+
+func newPod(annotations map[string]string) *corev1.Pod {
+	return &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "cart-", Annotations: annotations},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "cart:1", Env: []corev1.EnvVar{{Name: "A", Value: "b"}}}}},
+	}
+}
+
+var asking = map[string]string{"redis-tls/host": "redis-a.example.com"}
+
+// newReview returns a review as the API server writes it, changed.
+func newReview(t testing.TB, pod *corev1.Pod, changes ...func(*admissionv1.AdmissionRequest)) []byte {
+	t.Helper()
+	raw, err := json.Marshal(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"},
+		Request: &admissionv1.AdmissionRequest{
+			UID: "u-1", Kind: metav1.GroupVersionKind{Version: "v1", Kind: "Pod"},
+			Resource:  metav1.GroupVersionResource{Version: "v1", Resource: "pods"},
+			Namespace: "shop", Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: raw},
+		},
+	}
+	for _, change := range changes {
+		change(r.Request)
+	}
+	body, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func post(h http.Handler, body []byte) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodPost, Path, bytes.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// answer decodes an AdmissionReview as strictly as the API server does, and more.
+func answer(t testing.TB, w *httptest.ResponseRecorder) *admissionv1.AdmissionResponse {
+	t.Helper()
+	if w.Code != http.StatusOK {
+		t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	var review admissionv1.AdmissionReview
+	d := json.NewDecoder(w.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&review); err != nil {
+		t.Fatal(err)
+	}
+	if review.APIVersion != "admission.k8s.io/v1" || review.Kind != "AdmissionReview" || review.Response == nil || review.Response.UID != "u-1" {
+		t.Fatalf("not a response to the review: %+v", review)
+	}
+	if !review.Response.Allowed && (review.Response.Result == nil || review.Response.Result.Message == "" || review.Response.Patch != nil) {
+		t.Fatalf("a refusal without a message, or with a patch: %+v", review.Response)
+	}
+	return review.Response
+}
+
+func TestAskingPodIsPatched(t *testing.T) {
+	h := newHandler(t, &view{}, origination.PolicyEnforce)
+	response := answer(t, post(h, newReview(t, newPod(asking))))
+	if !response.Allowed || response.PatchType == nil || *response.PatchType != admissionv1.PatchTypeJSONPatch {
+		t.Fatalf("got %+v, want a patch", response)
+	}
+	pod := newPod(asking)
+	pod.Namespace = "shop"
+	var want, got []map[string]any
+	decision := h.injector.Inject("shop", pod)
+	for _, o := range decision.Operations {
+		var m map[string]any
+		if err := json.Unmarshal([]byte(o.Json()), &m); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, m)
+	}
+	if err := json.Unmarshal(response.Patch, &got); err != nil {
+		t.Fatal(err)
+	}
+	ignoreTime := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == `["value"]` }, cmp.Comparer(func(a, b any) bool {
+		x, ok1 := a.(string)
+		y, ok2 := b.(string)
+		if ok1 && ok2 && strings.Contains(x, `"firstUse"`) && strings.Contains(y, `"firstUse"`) {
+			return true
+		}
+		return cmp.Equal(a, b)
+	}))
+	if diff := cmp.Diff(want, got, ignoreTime); diff != "" {
+		t.Errorf("the patch is not what the injector decided: %s", diff)
+	}
+}
+
+func TestPodThatWishesNothingIsAnsweredWithoutAPatch(t *testing.T) {
+	h := newHandler(t, &view{}, origination.PolicyEnforce)
+	response := answer(t, post(h, newReview(t, newPod(nil))))
+	if !response.Allowed || response.Patch != nil || response.PatchType != nil || len(response.Warnings) > 0 {
+		t.Errorf("got %+v", response)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		body   func(t *testing.T) []byte
+		code   int32
+		reason origination.Reason
+	}{
+		{"a wrong value is a 403 that will not be tried again", func(t *testing.T) []byte {
+			return newReview(t, newPod(map[string]string{"redis-tls/host": "redis-a.example.com", "redis-tls/port": "70000"}))
+		}, http.StatusForbidden, origination.ReasonInvalidAnnotation},
+		{"another kind", func(t *testing.T) []byte {
+			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Kind.Kind = "Service" })
+		}, http.StatusBadRequest, origination.ReasonMalformed},
+		{"another group's Pod", func(t *testing.T) []byte {
+			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Kind.Group = "x.example" })
+		}, http.StatusBadRequest, origination.ReasonMalformed},
+		{"a subresource", func(t *testing.T) []byte {
+			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.SubResource = "ephemeralcontainers" })
+		}, http.StatusBadRequest, origination.ReasonMalformed},
+		{"another operation", func(t *testing.T) []byte {
+			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Update })
+		}, http.StatusBadRequest, origination.ReasonMalformed},
+		{"no object", func(t *testing.T) []byte {
+			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Object.Raw = nil })
+		}, http.StatusBadRequest, origination.ReasonMalformed},
+		{"no namespace", func(t *testing.T) []byte {
+			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Namespace = "" })
+		}, http.StatusBadRequest, origination.ReasonMalformed},
+		{"an environment of Istio's that is no list", func(t *testing.T) []byte {
+			return newReview(t, nil, func(r *admissionv1.AdmissionRequest) {
+				r.Object.Raw = []byte(`{"spec":{"initContainers":[{"name":"istio-proxy","env":7}]}}`)
+			})
+		}, http.StatusBadRequest, origination.ReasonMalformed},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHandler(t, &view{}, origination.PolicyEnforce)
+			response := answer(t, post(h, tc.body(t)))
+			if response.Allowed || response.Result.Code != tc.code {
+				t.Errorf("got %+v, want a refusal with code %d", response, tc.code)
+			}
+			if got := testutil.ToFloat64(h.metrics.total.WithLabelValues("refused", string(tc.reason))); got != 1 {
+				t.Errorf("counted %v times as %s", got, tc.reason)
+			}
+		})
+	}
+}
+
+func TestUnreadableRequestsGetA4xx(t *testing.T) {
+	valid := func(t *testing.T) []byte { return newReview(t, newPod(asking)) }
+	for _, tc := range []struct {
+		name   string
+		method string
+		media  string
+		body   func(t *testing.T) []byte
+		want   int
+	}{
+		{"no body", "POST", "application/json", func(*testing.T) []byte { return nil }, 400},
+		{"garbage", "POST", "application/json", func(*testing.T) []byte { return []byte("\x00{") }, 400},
+		{"JSON after the review", "POST", "application/json", func(t *testing.T) []byte { return append(valid(t), "{}"...) }, 400},
+		{"no request", "POST", "application/json", func(*testing.T) []byte {
+			return []byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`)
+		}, 400},
+		{"a null request", "POST", "application/json", func(*testing.T) []byte {
+			return []byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":null}`)
+		}, 400},
+		{"no uid", "POST", "application/json", func(t *testing.T) []byte {
+			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.UID = "" })
+		}, 400},
+		{"an older version", "POST", "application/json", func(t *testing.T) []byte {
+			return bytes.Replace(valid(t), []byte("admission.k8s.io/v1"), []byte("admission.k8s.io/v1beta1"), 1)
+		}, 400},
+		{"a pod where the review should be", "POST", "application/json", func(*testing.T) []byte {
+			return []byte(`{"apiVersion":"v1","kind":"Pod"}`)
+		}, 400},
+		{"a string for an object", "POST", "application/json", func(t *testing.T) []byte {
+			return newReview(t, nil, func(r *admissionv1.AdmissionRequest) { r.Object.Raw = []byte(`"x"`) })
+		}, 400},
+		{"GET", "GET", "application/json", valid, 405},
+		{"another media type", "POST", "application/yaml", valid, 415},
+		{"no media type", "POST", "", valid, 415},
+		{"more than the limit", "POST", "application/json", func(*testing.T) []byte { return bytes.Repeat([]byte(" "), maxBody+1) }, 413},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHandler(t, &view{}, origination.PolicyEnforce)
+			r := httptest.NewRequest(tc.method, Path, bytes.NewReader(tc.body(t)))
+			r.Header.Set("Content-Type", tc.media)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != tc.want {
+				t.Errorf("got %d (%s), want %d", w.Code, w.Body, tc.want)
+			}
+		})
+	}
+}
+
+func TestLimitHoldsWithoutAnAnnouncedLength(t *testing.T) {
+	h := newHandler(t, &view{}, origination.PolicyEnforce)
+	read := &counter{Reader: bytes.NewReader(bytes.Repeat([]byte(" "), 4*maxBody))}
+	r := httptest.NewRequest(http.MethodPost, Path, read)
+	r.ContentLength = -1
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusRequestEntityTooLarge || read.n > 2*maxBody {
+		t.Errorf("status %d after %d bytes, want 413 soon after %d", w.Code, read.n, maxBody)
+	}
+}
+
+type counter struct {
+	io.Reader
+	n int
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += n
+	return n, err
+}
+
+func TestCharsetInTheMediaTypeIsFine(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, Path, bytes.NewReader(newReview(t, newPod(nil))))
+	r.Header.Set("Content-Type", "application/json; charset=utf-8")
+	w := httptest.NewRecorder()
+	newHandler(t, &view{}, origination.PolicyEnforce).ServeHTTP(w, r)
+	answer(t, w)
+}
+
+func TestNamespaceThatIsNotKnownYet(t *testing.T) {
+	t.Run("is waited for", func(t *testing.T) {
+		v := &view{}
+		v.unknownFor.Store(5)
+		if response := answer(t, post(newHandler(t, v, origination.PolicyEnforce), newReview(t, newPod(asking)))); !response.Allowed {
+			t.Errorf("refused: %s", response.Result.Message)
+		}
+	})
+	t.Run("is refused after the wait, as something to try again", func(t *testing.T) {
+		v := &view{}
+		v.unknownFor.Store(1 << 30)
+		response := answer(t, post(newHandler(t, v, origination.PolicyEnforce), newReview(t, newPod(asking))))
+		if response.Allowed || response.Result.Code != http.StatusServiceUnavailable || !strings.Contains(response.Result.Message, "try again") {
+			t.Errorf("got %+v", response)
+		}
+	})
+	t.Run("is not waited for once the caller has gone", func(t *testing.T) {
+		v := &view{}
+		v.unknownFor.Store(1 << 30)
+		h := newHandler(t, v, origination.PolicyEnforce)
+		h.wait = time.Hour
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		h.awaitNamespace(ctx, "shop") // hangs otherwise
+	})
+}
+
+func TestPanicIsARefusal(t *testing.T) {
+	for mode, allowed := range map[origination.PolicyMode]bool{origination.PolicyEnforce: false, origination.PolicyWarn: true} {
+		h := newHandler(t, &view{boom: true}, mode)
+		response := answer(t, post(h, newReview(t, newPod(asking))))
+		if response.Allowed != allowed || response.Patch != nil {
+			t.Errorf("policy.mode %s: got %+v", mode, response)
+		}
+		if !allowed && response.Result.Code != http.StatusInternalServerError {
+			t.Errorf("code %d", response.Result.Code)
+		}
+		if allowed && len(response.Warnings) == 0 {
+			t.Error("admitted without a word")
+		}
+	}
+}
+
+func TestProblemsReachTheUserInOneMessage(t *testing.T) {
+	pod := newPod(map[string]string{"redis-tls/host": "localhost", "redis-tls/port": "0"})
+	message := answer(t, post(newHandler(t, &view{}, origination.PolicyEnforce), newReview(t, pod))).Result.Message
+	for _, want := range []string{"pod cart-* in namespace shop", "redis-tls/host", "redis-tls/port"} {
+		if !strings.Contains(message, want) {
+			t.Errorf("%q lacks %q", message, want)
+		}
+	}
+}
+
+func TestMetricsNameNoValueOfAUser(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	cfg := origination.DefaultConfig()
+	h, err := NewHandler(&inject.Injector{Config: cfg, View: &view{}, Now: time.Now}, registry, logr.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	post(h, newReview(t, newPod(asking)))
+	post(h, newReview(t, newPod(map[string]string{"redis-tls/host": "evil\xff"})))
+	post(h, []byte("garbage"))
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range families {
+		for _, m := range f.Metric {
+			line := f.GetName()
+			for _, l := range m.Label {
+				line += " " + l.GetName() + "=" + l.GetValue()
+			}
+			got = append(got, line)
+		}
+	}
+	want := []string{
+		"redis_tls_admission_duration_seconds",
+		"redis_tls_admission_total outcome=injected reason=Injected",
+		"redis_tls_admission_total outcome=refused reason=InvalidAnnotation",
+		"redis_tls_admission_total outcome=refused reason=Malformed",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := NewHandler(&inject.Injector{Config: cfg, View: &view{}}, registry, logr.Discard()); err == nil {
+		t.Error("the same metrics were registered twice")
+	}
+}
