@@ -17,13 +17,14 @@ else
 CONTROL_PLANE_BINARY := $(CONTROL_PLANE)/controlplane
 endif
 
-# Tests with processes, and those without.
-PROCESS_TESTS := ./test/harness/... ./test/integration/...
-UNIT_PACKAGES = $$(go list ./... | grep -v -e /test/harness -e /test/integration -e /test/demo -e /test/bench)
+# Packages whose tests start a control plane: those that use the harness. All others are unit tests.
+PACKAGE_IMPORTS = go list -f '{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./...
+PROCESS_PACKAGES = $$($(PACKAGE_IMPORTS) | grep /test/harness | cut -d' ' -f1 | grep -v -e /test/demo -e /test/bench)
+UNIT_PACKAGES = $$($(PACKAGE_IMPORTS) | grep -v -e /test/harness -e /test/bench | cut -d' ' -f1)
 # Runs a test or the demo where it may make network devices.
 OWN_NETWORK := $(CURDIR)/test/harness/own-network.sh
-# What `go generate` writes.
-GENERATED := docs/annotations.md
+# All files of the repository but what builds make. Without git, which refuses another user's directory.
+FILES := find . \( -path ./.git -o -path ./bin -o -path ./.cache \) -prune -o -type f -print
 FUZZ_TIME ?= 10s
 
 ##@ Build
@@ -46,16 +47,17 @@ generate: ## Regenerate what is generated from code
 
 .PHONY: verify-generate
 verify-generate: ## Check that generating changes nothing
-	@before=$$(cksum $(GENERATED)); go generate ./...; after=$$(cksum $(GENERATED)); \
-	if [ "$$before" != "$$after" ]; then \
-		echo "generated files were stale, and are fresh now: commit them: $(GENERATED)" >&2; exit 1; \
-	fi
+	@before=$$(mktemp); after=$$(mktemp); trap 'rm -f "$$before" "$$after"' EXIT; \
+	$(FILES) | sort | xargs -d '\n' cksum >"$$before"; \
+	go generate ./...; \
+	$(FILES) | sort | xargs -d '\n' cksum >"$$after"; \
+	diff "$$before" "$$after" || { echo "these files were stale and are fresh now: commit them" >&2; exit 1; }
 
 ##@ Check
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck
-	@unformatted=$$(git ls-files --cached --others --exclude-standard '*.go' | xargs gofmt -l); \
+	@unformatted=$$($(FILES) | grep '\.go$$' | xargs -d '\n' gofmt -l); \
 	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted >&2; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
@@ -64,12 +66,12 @@ lint: ## gofmt, go vet and staticcheck
 test: lint verify-generate unit mutants integration ## Everything that must hold: all of this section but fuzz
 
 .PHONY: unit
-unit: ## Unit tests with fuzz seeds and goldens (-race)
+unit: race-tools ## Unit tests with fuzz seeds and goldens (-race)
 	go test -race $(UNIT_PACKAGES)
 
 .PHONY: integration
-integration: control-plane network-tools ## Tests against a real control plane; RUN=regexp picks some, HARNESS_LOGS=dir keeps the logs
-	go test -race -count=1 -timeout=30m -exec "$(OWN_NETWORK)" $(if $(RUN),-run '$(RUN)') $(PROCESS_TESTS)
+integration: control-plane network-tools race-tools ## Tests against a real control plane; RUN=regexp picks some, HARNESS_LOGS=dir keeps the logs
+	go test -race -count=1 -timeout=30m -exec "$(OWN_NETWORK)" $(if $(RUN),-run '$(RUN)') $(PROCESS_PACKAGES)
 
 .PHONY: mutants
 mutants: ## Take each safeguard out and show that its unit test fails; TIER=all for every tier
@@ -101,13 +103,22 @@ bench: control-plane network-tools ## Benchmarks beside a no-op and an idiomatic
 
 ##@ Other
 
-.PHONY: network-tools
-network-tools:
-	@command -v ip >/dev/null || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo "install iproute2 (the command ip)" >&2; exit 1; }; \
-		echo "installing iproute2"; \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends iproute2; } >/dev/null; \
+# install-missing installs the Debian package $(2) where the command $(1) is missing, quietly.
+define install-missing
+	@command -v $(1) >/dev/null || { \
+		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo "install $(2) (the command $(1))" >&2; exit 1; }; \
+		echo "installing $(2)"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(2); } >/dev/null; \
 	}
+endef
+
+.PHONY: network-tools
+network-tools: # veth pairs
+	$(call install-missing,ip,iproute2)
+
+.PHONY: race-tools
+race-tools: # the race detector is linked by a C compiler
+	$(call install-missing,gcc,gcc libc6-dev)
 
 .PHONY: clean
 clean: ## Remove what builds and tests made
