@@ -71,7 +71,7 @@ unit: race-tools ## Unit tests with fuzz seeds and goldens (-race)
 
 .PHONY: integration
 integration: control-plane network-tools race-tools ## Tests against a real control plane; RUN=regexp picks some, HARNESS_LOGS=dir keeps the logs
-	go test -race -count=1 -timeout=30m -exec "$(OWN_NETWORK)" $(if $(RUN),-run '$(RUN)') $(PROCESS_PACKAGES)
+	$(if $(HARNESS_LOGS),HARNESS_LOGS=$(abspath $(HARNESS_LOGS))) go test -race -count=1 -timeout=30m -exec "$(OWN_NETWORK)" $(if $(RUN),-run '$(RUN)') $(PROCESS_PACKAGES)
 
 .PHONY: mutants
 mutants: ## Take each safeguard out and show that its unit test fails; TIER=all for every tier
