@@ -51,7 +51,7 @@ type noteKey struct {
 // announce says what is new since the last pass, and what has been standing for long.
 func (p *pass) announce() {
 	for _, refusal := range p.desired.Refused {
-		text := fmt.Sprintf("%s is refused host %s: %v", refusal.Claim.Workload, refusal.Claim.Host, refusal.Problem.Err)
+		text := fmt.Sprintf("%s cannot be served host %s: %v", refusal.Claim.Workload, refusal.Claim.Host, refusal.Problem.Err)
 		p.say(note{regarding: p.owner(refusal.Claim.Pod), related: p.object(kindEntry, refusal.Claim.EntryName()),
 			kind: corev1.EventTypeWarning, reason: refusal.Problem.Reason, action: actionClaim, text: text})
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -53,6 +54,24 @@ func (p *pass) apply(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// judge adds to the refused claims those that others' objects have come to stand in the way of since the
+// pods were admitted. What is applied for them stays: it is better than nothing.
+func (p *pass) judge() {
+	around := p.around
+	// Which Sidecar holds for a pod with one of several is decided by labels that the cache does not keep.
+	if slices.ContainsFunc(around.Sidecars, func(sidecar *networkingv1.Sidecar) bool {
+		return sidecar.Namespace == p.namespace && sidecar.Spec.WorkloadSelector != nil
+	}) {
+		around.Sidecars = nil
+	}
+	for _, claim := range p.claims {
+		problems, _ := mesh.Check(claim.Origination, claim.Workload, nil, nil, around)
+		for _, problem := range problems {
+			p.desired.Refused = append(p.desired.Refused, mesh.Refusal{Claim: claim, Problem: problem})
+		}
+	}
 }
 
 // ensure makes one object true, if it is not.
@@ -110,7 +129,6 @@ func (p *pass) replace(ctx context.Context, want, have object) (object, error) {
 		return object{}, err
 	}
 	operations := []map[string]any{
-		{"op": "test", "path": "/metadata/uid", "value": have.GetUID()},
 		{"op": "test", "path": "/metadata/resourceVersion", "value": have.GetResourceVersion()},
 		{"op": "replace", "path": "/spec", "value": spec},
 	}

@@ -152,7 +152,7 @@ func (p *pass) missing(use cluster.FirstUse) string {
 	for _, o := range use.Originations {
 		one := use
 		one.Originations = []origination.Origination{o}
-		if !p.accepted(one) {
+		if !p.isRefused(use, o.Host) && !p.accepted(one) { // of a refusal its own Event tells
 			wanted = append(wanted, fmt.Sprintf("ServiceEntry %s and DestinationRule %s of host %s", o.EntryName(), o.RuleName(), o.Host))
 		}
 	}

@@ -97,7 +97,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	p := r.begin(namespace)
 	var err error
 	if r.View.IstioReady() {
-		err = errors.Join(p.apply(ctx), p.release(ctx), p.cleanup(ctx))
+		err = p.apply(ctx)
+		p.judge()
+		err = errors.Join(err, p.release(ctx), p.cleanup(ctx))
 	}
 	p.wait()
 	p.announce()
