@@ -107,13 +107,15 @@ func (r rules) addressProblem(p netip.Prefix) string {
 		}
 		return fmt.Sprintf("is in %s, which is %s; %s", other.prefix, other.what, right)
 	}
-	for _, other := range append(r.vips(), reservedEverywhere...) {
-		if other.prefix.Overlaps(p) {
-			return say(other)
-		}
-	}
 	if _, translated := embeddedIPv4(p); !translated && zeroBlock.Overlaps(p) {
 		return say(reserved{zeroBlock, "reserved: loopback, unspecified and IPv4 in other clothes"})
+	}
+	for _, list := range [][]reserved{reservedEverywhere, r.vips()} {
+		for _, other := range list {
+			if other.prefix.Overlaps(p) {
+				return say(other)
+			}
+		}
 	}
 	return r.serviceProblem(p)
 }
@@ -121,7 +123,7 @@ func (r rules) addressProblem(p netip.Prefix) string {
 // vips are the ranges of the pins in every notation: what is dialled there is ours to lead.
 func (r rules) vips() []reserved {
 	const what = "the range of our own pins (vip in the Helm values)"
-	all := make([]reserved, 0, 4+len(reservedEverywhere))
+	all := make([]reserved, 0, 4)
 	if c := r.cfg.VIP.CIDR; c.IsValid() && c.Addr().Is4() {
 		all = append(all, inAllNotations(reserved{c.Masked(), what})...)
 	}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -33,6 +34,8 @@ var international = idna.New(idna.MapForLookup(), idna.Transitional(false), idna
 // name that it returned it returns unchanged again.
 func normalName(text, instead string) (name, problem string) {
 	switch {
+	case !utf8.ValidString(text): // idna lets it through, as a name that it then refuses itself
+		return "", "is not a valid international name (no UTF-8); check its spelling"
 	case strings.Contains(text, "://"):
 		return "", "is a URL; write the host name alone, and the port into " + Prefix + "port"
 	case strings.Contains(text, "*"):

@@ -110,6 +110,9 @@ func (l *layers) add(s source, podPath *field.Path) {
 		k := keyIndex[keyName]
 		if warning == "" && k.Scope == ScopePodOnly && !s.own {
 			warning = fmt.Sprintf("annotation %q is ignored: it holds on pods alone", key)
+			if key == KeyInject {
+				warning += fmt.Sprintf("; to switch a whole namespace off set its label %s=%s", LabelNamespace, namespaceDisabled)
+			}
 		}
 		if warning != "" {
 			if unknown++; unknown <= maxKeyWarnings {

@@ -13,6 +13,24 @@ const (
 	maxKeyBytesToSearch = 63   // longer names get no did-you-mean; Kubernetes allows no longer ones
 )
 
+// Limit is a bound that the reference page names.
+type Limit struct {
+	What string
+	Most int
+}
+
+// Limits returns the bounds that a user may meet.
+func Limits() []Limit {
+	return []Limit{
+		{"bytes of one value", maxValueBytes},
+		{"Redis instances of one pod", maxInstances},
+		{"ports of one list", maxPorts},
+		{"elements of `addresses`", maxAddresses},
+		{"elements of `subject-alt-names`", maxSubjectAltNames},
+		{"characters of `host`", maxHostBytes},
+	}
+}
+
 // shorten cuts what a message repeats of the user's text.
 func shorten(s string) string { return cut(s, 100) }
 

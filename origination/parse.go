@@ -94,6 +94,9 @@ func list(path *field.Path, value string, most int, right string, parse func(ele
 // capture never leads them anywhere.
 var sidecarPorts = []int32{15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090}
 
+// SidecarPorts returns the ports that nothing can be dialled on.
+func SidecarPorts() []int32 { return slices.Clone(sidecarPorts) }
+
 // number reads a port in plain decimal notation.
 func number(text string) (int32, string) {
 	n, err := strconv.ParseUint(text, 10, 16)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -37,7 +38,7 @@ func ParseStatus(value string) (Status, error) {
 	if err := d.Decode(&s); err != nil {
 		return Status{}, fmt.Errorf("parsing %s: %w", AnnotationStatus, err)
 	}
-	if d.More() {
+	if _, err := d.Token(); err != io.EOF {
 		return Status{}, fmt.Errorf("parsing %s: data after the JSON value", AnnotationStatus)
 	}
 	if s.Version != StatusVersion {
