@@ -11,7 +11,7 @@ import (
 // istio-proxy's volumes and mounts: JSON, a list of objects with a name or a map from name to object
 // (the template ranges over either). The user's text is never parsed and written again: ours is
 // inserted into it, so that every entry stays as it is, unknown fields, numbers and duplicates too.
-func (p *patch) userAnnotations(pod *corev1.Pod, bs []bundle) (problems []origination.Problem) {
+func (p *patch) userAnnotations(bs []bundle) (problems []origination.Problem) {
 	if len(bs) == 0 {
 		return nil
 	}
@@ -25,7 +25,7 @@ func (p *patch) userAnnotations(pod *corev1.Pod, bs []bundle) (problems []origin
 		{istioUserMount, judgeMount, namedMount, plainMount},
 	} {
 		at := annotationsPath.Key(annotation.key)
-		old, exists := pod.Annotations[annotation.key]
+		old, exists := p.pod.Annotations[annotation.key]
 		doc, err := parseUserJSON(old)
 		if err != nil {
 			problems = append(problems, invalid(origination.ReasonInvalidAnnotation, at, old, err.Error()))
@@ -44,7 +44,7 @@ func (p *patch) userAnnotations(pod *corev1.Pod, bs []bundle) (problems []origin
 			}
 		}
 		if merged := doc.insert(texts); !exists || merged != old {
-			p.annotate(pod.Annotations, annotation.key, merged)
+			p.annotate(annotation.key, merged)
 		}
 	}
 	return problems

@@ -7,20 +7,10 @@ import (
 	"strconv"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/redis-tls/redis-tls/origination"
 )
 
-// dialled returns the addresses that the app dials for the origination, as far as they are known.
-func dialled(pod *corev1.Pod, o origination.Origination) []netip.Prefix {
-	pins := o.Pin
-	if len(pins) == 0 && o.Pinnable() {
-		pins = Pinned(pod, o.Host)
-	}
-	return append(singles(pins), o.Addresses...)
-}
-
+// singles returns the addresses as prefixes.
 func singles(addrs []netip.Addr) []netip.Prefix {
 	var prefixes []netip.Prefix
 	for _, a := range addrs {
@@ -154,7 +144,7 @@ func ranges(list string) (prefixes []netip.Prefix) {
 			return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
 		}
 		if prefix, err := netip.ParsePrefix(value); err == nil {
-			prefixes = append(prefixes, prefix.Masked())
+			prefixes = append(prefixes, prefix)
 		}
 	}
 	return prefixes

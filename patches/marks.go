@@ -14,7 +14,7 @@ import (
 
 // labels makes our labels of the pod those of the originations: what a user wrote, or a copied pod
 // brought along, would select the pod for rules whose mount it does not have.
-func (p *patch) labels(pod *corev1.Pod, os []origination.Origination) {
+func (p *patch) labels(os []origination.Origination) {
 	want := map[string]string{}
 	if len(os) > 0 {
 		want[origination.LabelInjected] = "true"
@@ -23,22 +23,22 @@ func (p *patch) labels(pod *corev1.Pod, os []origination.Origination) {
 		want[o.RuleLabel()] = "true"
 	}
 	var stale []string
-	for _, key := range slices.Sorted(maps.Keys(pod.Labels)) {
+	for _, key := range slices.Sorted(maps.Keys(p.pod.Labels)) {
 		_, wanted := want[key]
 		if !wanted && (key == origination.LabelInjected || strings.HasPrefix(key, origination.LabelRulePrefix)) {
 			stale = append(stale, key)
 		}
 	}
-	p.entries("/metadata/labels", pod.Labels, want, stale)
+	p.entries("/metadata/labels", p.pod.Labels, want, stale)
 }
 
 // status writes what was resolved. The time of an equal status is kept: it is that of the first
 // admission, and a reinvocation must change nothing.
-func (p *patch) status(pod *corev1.Pod, os []origination.Origination, firstUse *time.Time) {
-	old, exists := pod.Annotations[origination.AnnotationStatus]
+func (p *patch) status(os []origination.Origination, firstUse *time.Time) {
+	old, exists := p.pod.Annotations[origination.AnnotationStatus]
 	if len(os) == 0 {
 		if exists {
-			p.unannotate(pod.Annotations, origination.AnnotationStatus)
+			p.stale = append(p.stale, origination.AnnotationStatus)
 		}
 		return
 	}
@@ -50,14 +50,14 @@ func (p *patch) status(pod *corev1.Pod, os []origination.Origination, firstUse *
 		}
 	}
 	status.FirstUse = firstUse
-	p.annotate(pod.Annotations, origination.AnnotationStatus, status.String())
+	p.annotate(origination.AnnotationStatus, status.String())
 }
 
 // gate appends the first-use gate. The API server refuses gates on a pod that already has its node
 // (k8s.io/kubernetes pkg/apis/core/validation: "nodeName cannot be set until all schedulingGates have
 // been cleared"), so such a pod gets a warning instead.
-func (p *patch) gate(pod *corev1.Pod, wanted bool) (warning string) {
-	for _, g := range pod.Spec.SchedulingGates {
+func (p *patch) gate(wanted bool) (warning string) {
+	for _, g := range p.pod.Spec.SchedulingGates {
 		if g.Name == origination.GateFirstUse {
 			return ""
 		}
@@ -65,11 +65,11 @@ func (p *patch) gate(pod *corev1.Pod, wanted bool) (warning string) {
 	if !wanted {
 		return ""
 	}
-	if pod.Spec.NodeName != "" {
+	if p.pod.Spec.NodeName != "" {
 		return fmt.Sprintf("spec.nodeName: %q: a pod with a node cannot be held by the gate %s until the mesh objects of its first use exist; "+
-			"what it sends before that may not be encrypted; leave nodeName to the scheduler", pod.Spec.NodeName, origination.GateFirstUse)
+			"what it sends before that may not be encrypted; leave nodeName to the scheduler", p.pod.Spec.NodeName, origination.GateFirstUse)
 	}
-	appendTo(p, "/spec/schedulingGates", len(pod.Spec.SchedulingGates),
+	appendTo(p, "/spec/schedulingGates", len(p.pod.Spec.SchedulingGates),
 		[]corev1.PodSchedulingGate{{Name: origination.GateFirstUse}})
 	return ""
 }

@@ -42,11 +42,11 @@ func bundles(os []origination.Origination) []bundle {
 
 // mounts gives istio-proxy the bundles: by Istio's annotations where its injector has yet to run, else
 // in the container itself.
-func (p *patch) mounts(pod *corev1.Pod, os []origination.Origination) (problems []origination.Problem) {
+func (p *patch) mounts(os []origination.Origination) (problems []origination.Problem) {
 	bs := bundles(os)
-	volumes, problems := missingVolumes(pod.Spec.Volumes, bs)
-	injected := hasSidecar(pod)
-	for _, proxy := range proxies(pod) {
+	volumes, problems := missingVolumes(p.pod.Spec.Volumes, bs)
+	injected := hasSidecar(p.pod)
+	for _, proxy := range proxies(p.pod) {
 		missing, conflicts := missingMounts(proxy.at.Child("volumeMounts"), proxy.VolumeMounts, bs)
 		problems = append(problems, conflicts...)
 		if injected {
@@ -54,10 +54,10 @@ func (p *patch) mounts(pod *corev1.Pod, os []origination.Origination) (problems 
 		}
 	}
 	if injected {
-		appendTo(p, "/spec/volumes", len(pod.Spec.Volumes), volumes)
+		appendTo(p, "/spec/volumes", len(p.pod.Spec.Volumes), volumes)
 		return problems
 	}
-	return append(problems, p.userAnnotations(pod, bs)...)
+	return append(problems, p.userAnnotations(bs)...)
 }
 
 // missingVolumes returns the bundles' volumes that the pod lacks, and a problem for each volume of

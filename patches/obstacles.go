@@ -14,8 +14,7 @@ import (
 // Obstacles says what of the pod, or of the place it is created in, keeps its originations from
 // working: there will be no sidecar, or the traffic would go around it. The pod and the namespace's
 // labels are those at admission; once Istio's injector has run, what it brought is read too, for
-// mesh-wide values become visible there. The range of a pin is judged as soon as the pin is known, by
-// For at the latest.
+// mesh-wide values become visible there. A pin that has yet to be drawn is For's to judge.
 //
 // That no sidecar is expected without anything forbidding one is a warning here; see SidecarExpected.
 func Obstacles(pod *corev1.Pod, namespaceLabels map[string]string, os []origination.Origination) (
@@ -30,7 +29,7 @@ func Obstacles(pod *corev1.Pod, namespaceLabels map[string]string, os []originat
 	problems = append(problems, noInterception(cs)...)
 	for _, o := range os {
 		problems = append(problems, excludedPorts(cs, o)...)
-		problems = append(problems, uncaptured(cs, o, dialled(pod, o))...)
+		problems = append(problems, uncaptured(cs, o, append(singles(o.Pin), o.Addresses...))...)
 	}
 	problems = append(problems, proxyUsers(pod, cs)...)
 	warnings = append(warnings, excludedNetworks(cs, os)...)

@@ -147,15 +147,12 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// Before a pin is drawn Obstacles takes the one that the pod brought along; For judges the one drawn.
+// Obstacles comes before the pin is drawn, so For judges it.
 func TestThePinIsJudgedWhenItIsKnown(t *testing.T) {
 	undrawn := one(func(o *origination.Origination) { o.Pin = nil })
-	exclude := annotation(excludeOutboundRanges, "240.241.0.0/16")
-	problems, _ := Obstacles(newPod(exclude), meshed, undrawn)
+	problems, _ := Obstacles(newPod(annotation(excludeOutboundRanges, "240.241.0.0/16")), meshed, undrawn)
 	wantProblems(t, nil, problems)
-	problems, _ = Obstacles(newPod(exclude, alias(pin.String(), host)), meshed, undrawn)
-	wantProblems(t, []string{"Bypass: metadata.annotations[" + excludeOutboundRanges + "]"}, problems)
-	_, _, problems = For(newPod(exclude), one(), Options{})
+	_, _, problems = For(newPod(annotation(excludeOutboundRanges, "240.241.0.0/16")), one(), Options{})
 	wantProblems(t, []string{"Bypass: metadata.annotations[" + excludeOutboundRanges + "]"}, problems)
 	_, _, problems = For(newPod(annotation(includeOutboundRanges, "10.0.0.0/8")), one(), Options{})
 	wantProblems(t, []string{"Bypass: metadata.annotations[" + includeOutboundRanges + "]"}, problems)

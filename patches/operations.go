@@ -7,15 +7,16 @@ import (
 	"strings"
 
 	"gomodules.xyz/jsonpatch/v2"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // patch gathers operations. A map or list that is absent is added whole in one operation, so that no
 // operation depends on another and the order of paths is one that applies.
 type patch struct {
+	pod         *corev1.Pod
 	ops         []jsonpatch.Operation
 	annotations map[string]string // to set; gathered, because several features write annotations
 	stale       []string          // annotations to remove
-	have        map[string]string // the pod's annotations
 }
 
 // escape makes a key a JSON pointer's reference token (RFC 6901).
@@ -24,19 +25,14 @@ func escape(key string) string {
 }
 
 // annotate sets an annotation.
-func (p *patch) annotate(have map[string]string, key, value string) {
+func (p *patch) annotate(key, value string) {
 	if p.annotations == nil {
 		p.annotations = map[string]string{}
 	}
-	p.have, p.annotations[key] = have, value
+	p.annotations[key] = value
 }
 
-// unannotate removes an annotation.
-func (p *patch) unannotate(have map[string]string, key string) {
-	p.have, p.stale = have, append(p.stale, key)
-}
-
-// entries sets and removes keys of the map at path.
+// entries sets keys of the map at path, and removes others, which it has.
 func (p *patch) entries(path string, have, set map[string]string, remove []string) {
 	if len(have) == 0 {
 		if len(set) > 0 {
@@ -53,9 +49,7 @@ func (p *patch) entries(path string, have, set map[string]string, remove []strin
 		}
 	}
 	for _, key := range remove {
-		if _, exists := have[key]; exists {
-			p.ops = append(p.ops, jsonpatch.NewOperation("remove", path+"/"+escape(key), nil))
-		}
+		p.ops = append(p.ops, jsonpatch.NewOperation("remove", path+"/"+escape(key), nil))
 	}
 }
 
@@ -79,8 +73,7 @@ func (p *patch) add(path string, value any) {
 
 // operations returns all that was gathered, sorted by path. Appends to one list keep their order.
 func (p *patch) operations() []jsonpatch.Operation {
-	p.entries("/metadata/annotations", p.have, p.annotations, p.stale)
-	p.annotations, p.stale = nil, nil
+	p.entries("/metadata/annotations", p.pod.Annotations, p.annotations, p.stale)
 	slices.SortStableFunc(p.ops, func(a, b jsonpatch.Operation) int { return cmp.Compare(a.Path, b.Path) })
 	return p.ops
 }

@@ -35,9 +35,9 @@ type Options struct {
 func For(pod *corev1.Pod, os []origination.Origination, opts Options) (
 	ops []jsonpatch.Operation, warnings []string, problems []origination.Problem,
 ) {
-	var p patch
-	problems = p.mounts(pod, os)
-	problems = append(problems, p.pins(pod, os)...)
+	p := patch{pod: pod}
+	problems = p.mounts(os)
+	problems = append(problems, p.pins(os)...)
 	cs := captures(pod)
 	for _, o := range os {
 		problems = append(problems, uncaptured(cs, o, singles(o.Pin))...)
@@ -45,9 +45,9 @@ func For(pod *corev1.Pod, os []origination.Origination, opts Options) (
 	if len(problems) > 0 {
 		return nil, nil, distinct(problems)
 	}
-	p.labels(pod, os)
-	p.status(pod, os, opts.FirstUse)
-	if warning := p.gate(pod, opts.Gate); warning != "" {
+	p.labels(os)
+	p.status(os, opts.FirstUse)
+	if warning := p.gate(opts.Gate); warning != "" {
 		warnings = append(warnings, warning)
 	}
 	return p.operations(), warnings, nil

@@ -34,7 +34,7 @@ func names(alias corev1.HostAlias, host string) int {
 
 // pins appends a hostAliases entry for every pin that is not there yet. Another address for a pinned
 // host would win or lose at random, past the sidecar, so it is a problem.
-func (p *patch) pins(pod *corev1.Pod, os []origination.Origination) (problems []origination.Problem) {
+func (p *patch) pins(os []origination.Origination) (problems []origination.Problem) {
 	var missing []corev1.HostAlias
 	for i := range os {
 		o := &os[i]
@@ -45,15 +45,15 @@ func (p *patch) pins(pod *corev1.Pod, os []origination.Origination) (problems []
 			problems = append(problems, invalid(origination.ReasonInternal, specPath.Child("hostAliases"), o.Host,
 				"no address was drawn for the pin of this host; this is a bug of redis-tls"))
 		}
-		problems = append(problems, foreignAliases(pod, o)...)
-		have := Pinned(pod, o.Host)
+		problems = append(problems, foreignAliases(p.pod, o)...)
+		have := Pinned(p.pod, o.Host)
 		for _, addr := range o.Pin {
 			if !slices.Contains(have, addr) {
 				missing = append(missing, corev1.HostAlias{IP: addr.String(), Hostnames: []string{o.Host}})
 			}
 		}
 	}
-	appendTo(p, "/spec/hostAliases", len(pod.Spec.HostAliases), missing)
+	appendTo(p, "/spec/hostAliases", len(p.pod.Spec.HostAliases), missing)
 	return problems
 }
 
