@@ -26,20 +26,21 @@ func (s *settlement) contradiction(c *Claim) *origination.Problem {
 			continue
 		}
 		l := s.listings[host]
-		other := slices.IndexFunc(l.standing, func(w Workload) bool { return w != c.Workload })
-		if other < 0 {
-			continue
-		}
 		for _, of := range []struct {
 			addresses []netip.Prefix
 			ports     map[int32]listedPort
-		}{{serverAddresses(&l.lead.Origination), l.ports}, {l.left, l.leftPorts}} {
+			by        []Workload
+		}{
+			{serverAddresses(&l.lead.Origination), l.ports, l.standing},
+			{l.left, l.leftPorts, []Workload{l.lead.Workload}}, // nobody else could follow
+		} {
+			other := slices.IndexFunc(of.by, func(w Workload) bool { return w != c.Workload })
 			address, overlaps := overlap(server, of.addresses)
 			port, shared := sharedPort(&c.Origination, of.ports)
-			if overlaps && shared {
+			if other >= 0 && overlaps && shared {
 				return conflict(&c.Origination, "addresses", formatAddress(address),
 					fmt.Sprintf("%s claims it for %s, and %s has the same address and port %d for %s; give both the same host and settings",
-						c.Workload, c.Host, l.standing[other], port, host))
+						c.Workload, c.Host, of.by[other], port, host))
 			}
 		}
 	}
