@@ -99,9 +99,13 @@ func annotatedCapture(pod *corev1.Pod) capture {
 func proxyMetadata(config string) map[string]string {
 	var parsed struct {
 		ProxyMetadata map[string]string `json:"proxyMetadata"`
+		ProtoName     map[string]string `json:"proxy_metadata"` // protobuf's JSON takes either
 	}
 	if yaml.Unmarshal([]byte(config), &parsed) != nil {
 		return nil
+	}
+	if parsed.ProxyMetadata == nil {
+		return parsed.ProtoName
 	}
 	return parsed.ProxyMetadata
 }
