@@ -1,0 +1,72 @@
+package bench
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/inject"
+	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+const namespace = "shop"
+
+// view is a warm cache: a namespace with a live pod that has claimed the host, and the objects.
+type view struct {
+	claims []mesh.Claim
+	around mesh.Surroundings
+}
+
+func (*view) HasService(string, string) bool            { return false }
+func (*view) ServiceWithin(netip.Prefix) (string, bool) { return "", false }
+func (v *view) Claims(string) []mesh.Claim              { return v.claims }
+func (v *view) Surroundings(string) mesh.Surroundings   { return v.around }
+func (*view) Namespace(string) (map[string]string, map[string]string, bool) {
+	return map[string]string{"istio-injection": "enabled", corev1.LabelMetadataName: namespace}, nil, true
+}
+
+// newInjector returns an injector over a cache in which the pod's first use is long over.
+func newInjector(tb testing.TB, pod *corev1.Pod) *inject.Injector {
+	tb.Helper()
+	v := &view{around: mesh.Surroundings{Namespace: namespace, RootNamespace: "istio-system"}}
+	i := &inject.Injector{Config: origination.DefaultConfig(), View: v, Now: time.Now}
+	first := i.Inject(namespace, pod)
+	if len(first.Operations) == 0 {
+		tb.Fatalf("not injected: %s", first.Message(namespace, pod))
+	}
+	workload, revision := mesh.WorkloadOf(pod)
+	long := time.Now().Add(-time.Hour)
+	for _, o := range first.Originations {
+		v.claims = append(v.claims, mesh.Claim{Workload: workload, Revision: revision, First: long, Last: long, Pod: "cart-1", Origination: o})
+	}
+	desired := mesh.Objects(v.claims, v.around, i.Config)
+	accepted := []metav1.ManagedFieldsEntry{{Manager: origination.FieldManager, Time: &metav1.Time{Time: long}}}
+	for _, e := range desired.Entries {
+		e.ManagedFields = accepted
+	}
+	for _, r := range desired.Rules {
+		r.ManagedFields = accepted
+	}
+	v.around.Entries, v.around.Rules = desired.Entries, desired.Rules
+	return i
+}
+
+func BenchmarkInject(b *testing.B) {
+	for _, bc := range []struct {
+		name string
+		pod  *corev1.Pod
+	}{{"pod=small", smallPod()}, {"pod=2000env", podWithEnv(2000)}} {
+		b.Run(bc.name, func(b *testing.B) {
+			i := newInjector(b, bc.pod)
+			for b.Loop() {
+				if d := i.Inject(namespace, bc.pod); len(d.Operations) == 0 {
+					b.Fatal(d.Message(namespace, bc.pod))
+				}
+			}
+		})
+	}
+}
