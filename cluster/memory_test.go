@@ -23,7 +23,7 @@ func TestAnInjectedPodNeedsLittleMemory(t *testing.T) {
 			pod.Labels[fmt.Sprintf("app.example.com/label-%d", i)] = "a value of the usual length"
 			pod.Annotations[fmt.Sprintf("app.example.com/annotation-%d", i)] = "a value that is a little longer than usual"
 		}
-		pod.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: &metav1.FieldsV1{Raw: fmt.Appendf(nil, `{"f:%04096d":{}}`, 0)}}}
+		pod.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: metav1.NewFieldsV1(fmt.Sprintf(`{"f:%04096d":{}}`, 0))}}
 		for i := range 50 {
 			pod.Spec.Containers[0].Env = append(pod.Spec.Containers[0].Env, corev1.EnvVar{Name: fmt.Sprintf("VARIABLE_%d", i), Value: "value"})
 		}
@@ -89,8 +89,8 @@ func TestTrimmingAPodKeepsWhoItBelongsTo(t *testing.T) {
 
 func TestTrimmingMeshObjectsKeepsTheTimesOfOurOwn(t *testing.T) {
 	fields := []metav1.ManagedFieldsEntry{
-		{Manager: origination.FieldManager, Operation: metav1.ManagedFieldsOperationApply, Time: &metav1.Time{Time: clustertest.Epoch}, FieldsV1: &metav1.FieldsV1{Raw: []byte("{}")}},
-		{Manager: "kubectl", FieldsV1: &metav1.FieldsV1{Raw: []byte("{}")}},
+		{Manager: origination.FieldManager, Operation: metav1.ManagedFieldsOperationApply, Time: &metav1.Time{Time: clustertest.Epoch}, FieldsV1: metav1.NewFieldsV1("{}")},
+		{Manager: "kubectl", FieldsV1: metav1.NewFieldsV1("{}")},
 	}
 	for _, owned := range []bool{true, false} {
 		e := entry("shop", "x", owned)
