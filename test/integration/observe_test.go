@@ -1,0 +1,92 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// installOptions are those of every webhook here: built with the race detector.
+func installOptions() harness.WebhookOptions { return harness.WebhookOptions{Race: true} }
+
+// originations reads the pod's status as "host:port,port/CA Secret", one for each, sorted by host.
+func originations(t *testing.T, p *corev1.Pod) string {
+	t.Helper()
+	value, ok := p.Annotations[statusKey]
+	if !ok {
+		return ""
+	}
+	var status struct {
+		Originations []struct {
+			Host  string
+			Ports []struct{ Number int }
+			TLS   struct{ CASecret string }
+		}
+	}
+	if err := json.Unmarshal([]byte(value), &status); err != nil {
+		t.Fatalf("%s: %v", value, err)
+	}
+	var texts []string
+	for _, o := range status.Originations {
+		var ports []string
+		for _, port := range o.Ports {
+			ports = append(ports, strconv.Itoa(port.Number))
+		}
+		texts = append(texts, fmt.Sprintf("%s:%s/%s", o.Host, strings.Join(ports, ","), o.TLS.CASecret))
+	}
+	return strings.Join(texts, " ")
+}
+
+// asked is how often the webhook was asked, by its own count.
+func (c *cluster) asked() float64 { return c.metric("redis_tls_admission_total") }
+
+// metric is the sum of the metric's samples that have all of the given label pairs (`reason="Injected"`).
+func (c *cluster) metric(name string, pairs ...string) (sum float64) {
+	c.t.Helper()
+	text, err := c.webhook.Metrics(c.t.Context())
+	c.must(err)
+	for line := range strings.Lines(text) {
+		sample, value, found := strings.Cut(strings.TrimSpace(line), " ")
+		series, labels, _ := strings.Cut(sample, "{")
+		if !found || series != name {
+			continue
+		}
+		matches := true
+		for _, pair := range pairs {
+			matches = matches && strings.Contains(labels, pair)
+		}
+		number, err := strconv.ParseFloat(value, 64)
+		if matches && err == nil {
+			sum += number
+		}
+	}
+	return sum
+}
+
+func metav1Name(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
+
+// eventuallyRefused creates such pods as a dry run until one is refused with the text: the API server
+// takes a while to notice that a webhook or a policy has changed.
+func (c *cluster) eventuallyRefused(next func() *corev1.Pod, text string) {
+	c.t.Helper()
+	c.eventually("a refusal that says "+text, func(context.Context) error {
+		_, _, err := c.create(next(), client.DryRunAll)
+		if err == nil {
+			return errors.New("admitted")
+		}
+		if !strings.Contains(err.Error(), text) {
+			return err
+		}
+		return nil
+	})
+}

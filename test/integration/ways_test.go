@@ -1,0 +1,221 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// TestWaysOfUse: a pod's own annotations, those of its opted-in namespace, and the Helm defaults; key by
+// key the nearer one wins. Whether the API server sends such pods at all is the chart's match conditions'
+// business, which only it can show.
+func TestWaysOfUse(t *testing.T) {
+	c := start(t, setup{values: map[string]any{"defaults": map[string]any{
+		"redis-tls/host": "helm.example.com", "redis-tls/port": "6001", "redis-tls/ca-secret": "helm-ca",
+	}}})
+	c.namespace("plain", nil, map[string]string{"redis-tls/port": "6009"})
+	c.namespace("opted-in", map[string]string{"redis-tls/injection": "enabled"}, map[string]string{"redis-tls/port": "6002"})
+	c.namespace("off", map[string]string{"redis-tls/injection": "disabled"}, nil)
+
+	for _, test := range []struct {
+		name      string
+		namespace string
+		own       map[string]string
+		want      string // host:port/CA Secret of the one origination; empty: none
+	}{
+		{"a pod's own annotations work in a namespace without a label", "plain",
+			map[string]string{"redis-tls/host": "pod.example.com", "redis-tls/ca-secret": "pod-ca"}, "pod.example.com:6379/pod-ca"},
+		{"nothing is inherited in a namespace without a label", "plain", nil, ""},
+		{"an opted-in namespace gives its keys, Helm the rest", "opted-in", nil, "helm.example.com:6002/helm-ca"},
+		{"a pod's key goes before the namespace's and Helm's", "opted-in",
+			map[string]string{"redis-tls/port": "6003"}, "helm.example.com:6003/helm-ca"},
+		{"an empty value of the pod takes an inherited one away", "opted-in",
+			map[string]string{"redis-tls/ca-secret": "", "redis-tls/host": "pod.example.com"}, "pod.example.com:6002/"},
+		{"a further instance stands beside the inherited one", "opted-in",
+			map[string]string{"sessions.redis-tls/host": "sessions.example.com"},
+			"helm.example.com:6002/helm-ca sessions.example.com:6379/"},
+		{"the annotation opts a pod out", "opted-in", map[string]string{"redis-tls/inject": "false"}, ""},
+		{"the annotation opts a pod out that carries keys", "plain",
+			map[string]string{"redis-tls/inject": "false", "redis-tls/host": "pod.example.com"}, ""},
+		{"a disabled namespace leaves pods without keys alone", "off", nil, ""},
+		{"a pod opted out is left alone in a disabled namespace too", "off",
+			map[string]string{"redis-tls/inject": "false", "redis-tls/host": "pod.example.com"}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := c.on(t)
+			p := c.admitted(&corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: test.namespace, GenerateName: "p-", Annotations: test.own},
+				Spec:       pod("", "", nil).Spec,
+			})
+			if got := originations(t, p); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+			if (p.Labels[injected] == "true") != (test.want != "") {
+				t.Errorf("label %s: %q", injected, p.Labels[injected])
+			}
+		})
+	}
+	t.Run("the label opts a pod out", func(t *testing.T) {
+		p := pod("opted-in", "out-by-label", nil)
+		p.Labels = map[string]string{"redis-tls/inject": "false"}
+		if got := originations(t, c.on(t).admitted(p)); got != "" {
+			t.Errorf("got %q", got)
+		}
+	})
+	t.Run("a pod that asks in a disabled namespace is refused", func(t *testing.T) {
+		c.on(t).refused(pod("off", "asks", asking()), "redis-tls/injection", "disabled")
+	})
+	t.Run("a Deployment's pods get their TLS, and its ServiceEntry says so", func(t *testing.T) {
+		testDeployment(c.on(t))
+	})
+	t.Run("every problem of a pod is said at once, with key, value and rule", func(t *testing.T) {
+		c.on(t).refused(pod("plain", "typo", map[string]string{
+			"redis-tls/host": "redis.example.com", "redis-tls/port": "sixthousand", "redis-tls/ca-secret": "Not_A_Name",
+		}), "metadata.annotations[redis-tls/port]", "sixthousand", "metadata.annotations[redis-tls/ca-secret]", "Not_A_Name", "pod typo", "namespace plain")
+	})
+	t.Run("an unknown key is warned about with the key that was meant", func(t *testing.T) {
+		annotations := asking()
+		annotations["redis-tls/ca-secert"] = "x"
+		_, warnings, err := c.on(t).create(pod("plain", "unknown-key", annotations))
+		if err != nil || !strings.Contains(strings.Join(warnings, "\n"), "ca-secret") {
+			t.Errorf("error %v, warnings %q", err, warnings)
+		}
+	})
+}
+
+// testDeployment takes the path of most users: annotations on a Deployment's pod template.
+func testDeployment(c *cluster) {
+	ns := c.namespace("deployed", nil, nil)
+	labels := map[string]string{"app": "cart"}
+	template := pod(ns, "", asking())
+	template.Labels = labels
+	c.must(c.Client.Create(c.t.Context(), &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "cart"},
+		Spec: appsv1.DeploymentSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{ObjectMeta: template.ObjectMeta, Spec: template.Spec},
+		},
+	}))
+	var pods corev1.PodList
+	c.eventually("the Deployment's pod", func(ctx context.Context) error {
+		if err := c.Client.List(ctx, &pods, client.InNamespace(ns)); err != nil {
+			return err
+		}
+		if len(pods.Items) != 1 {
+			return fmt.Errorf("%d pods", len(pods.Items))
+		}
+		return nil
+	})
+	p := &pods.Items[0]
+	entries, rules := c.waitForObjects(ns, 1, 1)
+	entry, rule := entries.Items[0], rules.Items[0]
+	if got, want := entry.Spec.Addresses, pins(p, "redis.example.com"); len(want) != 1 || !slices.Equal(got, want) {
+		c.t.Errorf("the entry lists %v, the pod is pinned to %v", got, want)
+	}
+	if got := entry.Annotations["redis-tls/claimed-by"]; got != deployment+"/cart" {
+		c.t.Errorf("claimed by %q", got)
+	}
+	for key, value := range rule.Spec.WorkloadSelector.GetMatchLabels() {
+		if p.Labels[key] != value {
+			c.t.Errorf("the rule selects %s=%s, the pod's labels are %v", key, value, p.Labels)
+		}
+	}
+	if got := entry.Spec.ExportTo; !slices.Equal(got, []string{"."}) {
+		c.t.Errorf("exportTo %v", got)
+	}
+	tls := rule.Spec.TrafficPolicy.PortLevelSettings[0].Tls
+	if tls.Sni != "redis.example.com" || !slices.Equal(tls.SubjectAltNames, []string{"redis.example.com"}) ||
+		tls.CaCertificates != "/etc/redis-tls/redis.example.com/ca.crt" {
+		c.t.Errorf("the rule's TLS: %v", tls)
+	}
+}
+
+// TestPolicyWarn: in a trial run what would be refused is admitted as it was, with the reason as a
+// warning, and the guard does not stand in the way.
+func TestPolicyWarn(t *testing.T) {
+	c := start(t, setup{values: map[string]any{"policy": map[string]any{"mode": "warn"}}})
+	ns := c.namespace("trial", nil, nil)
+	wrong := asking()
+	wrong["redis-tls/port"] = "sixthousand"
+	p, warnings, err := c.create(pod(ns, "wrong", wrong))
+	c.must(err)
+	if len(p.Spec.HostAliases) > 0 || p.Labels[injected] != "" || p.Annotations[statusKey] != "" {
+		t.Errorf("the pod was changed: %v %v", p.Spec.HostAliases, p.Labels)
+	}
+	if !strings.Contains(strings.Join(warnings, "\n"), "sixthousand") {
+		t.Errorf("warnings: %q", warnings)
+	}
+	if right := c.admitted(pod(ns, "right", asking())); len(pins(right, "redis.example.com")) != 1 {
+		t.Errorf("a pod with right annotations is not pinned: %v", right.Spec.HostAliases)
+	}
+}
+
+// TestNeverAsked: pods that do not ask are never sent to the webhook, and are what they would be without
+// it.
+func TestNeverAsked(t *testing.T) {
+	c := start(t, setup{noWebhook: true, noInjector: true})
+	c.namespace("plain", nil, nil)
+	names := []string{"plain", "kube-system", "default"}
+	foreign := map[string]string{"example.com/redis-tls": "x", "redis-tls-other/host": "redis.example.com"}
+	create := func(prefix string) (created []*corev1.Pod) {
+		for _, ns := range names {
+			for i, annotations := range []map[string]string{nil, foreign} {
+				c.eventually("service account of "+ns, func(ctx context.Context) error {
+					return c.Client.Get(ctx, client.ObjectKey{Namespace: ns, Name: "default"}, &corev1.ServiceAccount{})
+				})
+				p, _, err := c.create(pod(ns, fmt.Sprintf("%s-%d", prefix, i), maps.Clone(annotations)))
+				c.must(err)
+				created = append(created, p)
+			}
+		}
+		return created
+	}
+	without := create("pod-a")
+	var err error
+	c.release, c.webhook, err = c.Install(t.Context(), nil, installOptions())
+	c.must(err)
+	before := c.asked()
+	with := create("pod-b")
+	if after := c.asked(); after != before {
+		t.Errorf("the webhook was asked: its count went from %v to %v", before, after)
+	}
+	for i := range with {
+		if got, want := comparable(t, with[i]), comparable(t, without[i]); got != want {
+			t.Errorf("with the webhook:\n%s\nwithout:\n%s", got, want)
+		}
+	}
+	c.refused(pod("plain", "asks", asking()), "istio-proxy") // by the guard: no injector runs here
+	if after := c.asked(); after == before {
+		t.Error("the count does not rise for a pod that asks either, so it shows nothing")
+	}
+}
+
+// comparable is the pod's JSON without what differs between any two pods.
+func comparable(t *testing.T, p *corev1.Pod) string {
+	t.Helper()
+	p = p.DeepCopy()
+	p.UID, p.ResourceVersion, p.Name, p.ManagedFields = "", "", "", nil
+	p.CreationTimestamp = metav1.Time{}
+	for i := range p.Spec.Volumes {
+		p.Spec.Volumes[i].Name = ""
+	}
+	for i := range p.Spec.Containers {
+		for j := range p.Spec.Containers[i].VolumeMounts {
+			p.Spec.Containers[i].VolumeMounts[j].Name = ""
+		}
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
