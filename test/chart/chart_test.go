@@ -141,7 +141,7 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		"a duration without a unit":                {"firstUse: {settle: '1'}", "at '/firstUse/settle': '1' does not match pattern"},
 		"a gate that is neither on nor off":        {"firstUse: {gate: sometimes}", "at '/firstUse/gate': got string, want boolean"},
 		"a default under somebody else's prefix":   {"defaults: {redis/host: a.example.com}", "at '/defaults': additional properties 'redis/host' not allowed"},
-		"a default that is a list":                 {"defaults: {redis-tls/port: [6379]}", "at '/defaults/redis-tls~1port': got array, want string, integer or boolean"},
+		"a default that is a list":                 {"defaults: {redis-tls/port: [6379]}", "at '/defaults/redis-tls~1port': got array, want boolean or integer or string"},
 		"an excluded namespace that has no name":   {"excludedNamespaces: ['']", "at '/excludedNamespaces/0': '' does not match pattern"},
 		"roots that are no path":                   {"istio: {systemRoots: ca.crt}", "at '/istio/systemRoots': 'ca.crt' does not match pattern"},
 		"no replica":                               {"replicaCount: 0", "at '/replicaCount': minimum: got 0, want 1"},

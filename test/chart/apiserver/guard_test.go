@@ -64,15 +64,16 @@ func testGuardOnCreate(t *testing.T, c *cluster) {
 		"a pod of which the IPv6 pin was taken out":          {newPod(asking(), injected(), recorded(originated("a.example.com", "240.241.0.1", "fdf0:f1::1")), alias("240.241.0.1", "a.example.com")), []string{lostPin, "(a.example.com → fdf0:f1::1)"}},
 		"a pod of which the second host's pin was taken out": {newPod(admitted(), noAliases, recorded(originated("a.example.com", "240.241.0.1"), originated("b.example.com", "240.241.0.2")), alias("240.241.0.1", "a.example.com", "b.example.com")), []string{lostPin, "(b.example.com → 240.241.0.2)"}},
 
-		"our label on a pod that does not ask":         {newPod(label("redis-tls/injected", "true")), []string{notForUs, "redis-tls/injected"}},
-		"a rule's label on a pod that does not ask":    {newPod(label("redis-tls/to-abc", "true")), []string{notForUs, "redis-tls/to-abc"}},
-		"our label on a pod that opts out":             {newPod(in(optedIn), asking(), label("redis-tls/inject", "false"), label("redis-tls/to-abc", "true")), []string{notForUs}},
-		"our label in an excluded namespace":           {newPod(in("kube-system"), label("redis-tls/injected", "true")), []string{notForUs}},
-		"our label in a disabled namespace":            {newPod(in(disabled), label("redis-tls/injected", "true")), []string{notForUs}},
-		"a label of the user's own under our prefix":   {newPod(label("redis-tls/team", "a")), nil},
-		"our label on a pod of an opted-in namespace":  {newPod(in(optedIn), label("redis-tls/to-abc", "true")), nil},
-		"a pod that asks in an opted-in namespace":     {newPod(admitted(), in(optedIn)), nil},
-		"a pod that inherits and got its pin replaced": {newPod(in(optedIn), recorded(originated("a.example.com", "240.241.0.1")), alias("10.0.0.1", "a.example.com")), nil},
+		"our label on a pod that does not ask":          {newPod(label("redis-tls/injected", "true")), []string{notForUs, "redis-tls/injected"}},
+		"a rule's label on a pod that does not ask":     {newPod(label("redis-tls/to-abc", "true")), []string{notForUs, "redis-tls/to-abc"}},
+		"our label on a pod that opts out":              {newPod(in(optedIn), asking(), label("redis-tls/inject", "false"), label("redis-tls/to-abc", "true")), []string{notForUs}},
+		"our label in an excluded namespace":            {newPod(in("kube-system"), label("redis-tls/injected", "true")), []string{notForUs}},
+		"our label in an excluded namespace, asked for": {newPod(in("kube-system"), annotation("redis-tls/host", ""), label("redis-tls/to-abc", "true")), []string{notForUs}},
+		"our label in a disabled namespace":             {newPod(in(disabled), label("redis-tls/injected", "true")), []string{notForUs}},
+		"a label of the user's own under our prefix":    {newPod(label("redis-tls/team", "a")), nil},
+		"our label on a pod of an opted-in namespace":   {newPod(in(optedIn), label("redis-tls/to-abc", "true")), nil},
+		"a pod that asks in an opted-in namespace":      {newPod(admitted(), in(optedIn)), nil},
+		"a pod that inherits and got its pin replaced":  {newPod(in(optedIn), recorded(originated("a.example.com", "240.241.0.1")), alias("10.0.0.1", "a.example.com")), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := test.want

@@ -135,7 +135,7 @@ func testUpgrade(t *testing.T, c *cluster) {
 	next.SetLabels(map[string]string{"helm.sh/chart": "redis-tls-0.2.0"})
 	for name, upgrade := range map[string]func() error{
 		"by server-side apply":               func() error { return c.ApplyObjects(ctx, "", next, secret) },
-		"by a three-way merge ":              func() error { return c.mergeThreeWays(ctx, configuration, next) },
+		"by a three-way merge":               func() error { return c.mergeThreeWays(ctx, configuration, next) },
 		"of the Secret by a three-way merge": func() error { return c.mergeThreeWays(ctx, secret, secret) },
 	} {
 		t.Run(name, func(t *testing.T) {
