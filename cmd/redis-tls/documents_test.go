@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/redis-tls/redis-tls/origination"
+)
+
+//go:generate go test . -count=1 -run ^TestDocuments$ -args -update
+
+// block is a generated part of a document:
+//
+//	<!-- content of FILE -->            a file, fenced
+//	<!-- output of redis-tls ARGS -->   what a command prints, fenced
+//	<!-- lines of EXAMPLE -->           how many lines an example needs, annotated and by hand
+//	<!-- table of keys -->              the annotations that this release supports
+//	…
+//	<!-- end -->
+var block = regexp.MustCompile(`(?s)<!-- (content of|output of|lines of|table of) ([^\n]*?) -->\n.*?<!-- end -->`)
+
+// TestDocuments proves that what the documents show is what files hold and commands print today. It
+// changes into the root of the repository, as their readers do.
+func TestDocuments(t *testing.T) {
+	t.Chdir("../..")
+	var documents []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "examples/*/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents = append(documents, found...)
+	}
+	blocks := 0
+	for _, document := range documents {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh := block.ReplaceAllStringFunc(string(text), func(old string) string {
+			blocks++
+			m := block.FindStringSubmatch(old)
+			generated, err := generate(m[1], m[2])
+			if err != nil {
+				t.Errorf("%s: %s %s: %s", document, m[1], m[2], err)
+			}
+			return fmt.Sprintf("<!-- %s %s -->\n%s<!-- end -->", m[1], m[2], generated)
+		})
+		switch diff := cmp.Diff(string(text), fresh); {
+		case diff == "":
+		case *update && !t.Failed():
+			if err := os.WriteFile(document, []byte(fresh), 0o644); err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Errorf("%s is stale (-document +generated; make generate mends it):\n%s", document, diff)
+		}
+	}
+	if blocks < 6 {
+		t.Errorf("%d generated blocks found in %v: are the markers still spelled right?", blocks, documents)
+	}
+}
+
+func generate(what, of string) (string, error) {
+	switch what {
+	case "content of":
+		text, err := os.ReadFile(of)
+		return fenced("yaml", string(text)), err
+	case "output of":
+		args := strings.Fields(of)
+		stdout, stderr, err := run("", args[1:]...)
+		if err != nil || stderr != "" {
+			return "", fmt.Errorf("%w: %s", err, stderr)
+		}
+		language := "yaml"
+		if strings.HasSuffix(of, "-o diff") {
+			language = "diff"
+		}
+		return fenced(language, stdout), nil
+	case "lines of":
+		return countedLines(of)
+	default:
+		return tableOfKeys(), nil
+	}
+}
+
+func fenced(language, text string) string { return "```" + language + "\n" + text + "```\n" }
+
+// countedLines returns how many lines of an example are there for TLS: those of its annotations, and by
+// hand all that is in by-hand/ beyond the same workload without them.
+func countedLines(example string) (string, error) {
+	annotated, rest := 0, 0
+	manifests, err := filepath.Glob(filepath.Join(example, "*-deployment.yaml"))
+	if err != nil || len(manifests) != 1 {
+		return "", fmt.Errorf("one *-deployment.yaml is needed, not %v: %w", manifests, err)
+	}
+	for _, line := range significant(manifests[0]) {
+		if strings.Contains(line, " "+origination.Prefix) {
+			annotated++
+		} else {
+			rest++
+		}
+	}
+	byHand := -rest
+	manifests, err = filepath.Glob(filepath.Join(example, "by-hand", "*.yaml"))
+	for _, manifest := range manifests {
+		byHand += len(significant(manifest))
+	}
+	return fmt.Sprintf("| lines for TLS | annotated | by hand |\n| --- | --- | --- |\n| | %d | %d |\n", annotated, byHand), err
+}
+
+// significant returns the lines of a file that are neither blank nor comments; none of a file that
+// cannot be read, which the count then shows.
+func significant(path string) []string {
+	text, _ := os.ReadFile(path)
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimRight(line, "\n"); strings.TrimSpace(line) != "" && !strings.HasPrefix(strings.TrimSpace(line), "#") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func tableOfKeys() string {
+	var table strings.Builder
+	table.WriteString("| annotation | default | meaning |\n| --- | --- | --- |\n")
+	for _, key := range origination.Keys() {
+		if !key.Supported || "redis-tls/"+key.Name == origination.AnnotationStatus {
+			continue
+		}
+		fmt.Fprintf(&table, "| `redis-tls/%s` | %s | %s |\n", key.Name, key.Default, key.Description)
+	}
+	return table.String()
+}
