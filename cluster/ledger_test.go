@@ -71,6 +71,10 @@ func TestClaims(t *testing.T) {
 			set:  pods{pod("r1", "a"), pod("r1", "a", func(pod *corev1.Pod) { pod.UID = "other" }, clustertest.Created(time.Hour))},
 			want: []summary{{one.Workload, "r1", one.Host, "cart-r1-a", time.Hour, time.Hour}},
 		},
+		"a pod of which the claim changes claims only what it says now": {
+			set:  pods{pod("r1", "a"), clustertest.Pod(t, "shop", "cart", "r1", "a", map[string]string{"redis-tls/host": "other.example.com"})},
+			want: []summary{{one.Workload, "r1", "other.example.com", "cart-r1-a", 0, 0}},
+		},
 		"a status that is no JSON claims nothing and is reported": {
 			set: pods{pod("r1", "a", edited(`"v1"`, `v1`))}, rejected: "parsing redis-tls/status",
 		},
@@ -85,6 +89,16 @@ func TestClaims(t *testing.T) {
 		},
 		"a pod with another value of its rule label claims nothing and is reported": {
 			set: pods{pod("r1", "a", relabelled("yes"))}, rejected: "the labels",
+		},
+		"a status that names a host twice claims nothing and is reported": {
+			set: pods{pod("r1", "a", func(pod *corev1.Pod) {
+				status, err := origination.ParseStatus(pod.Annotations[origination.AnnotationStatus])
+				if err != nil {
+					t.Fatal(err)
+				}
+				status.Originations = append(status.Originations, status.Originations...)
+				pod.Annotations[origination.AnnotationStatus] = status.String()
+			})}, rejected: "twice",
 		},
 		"a status without originations claims nothing and is reported": {
 			set: pods{pod("r1", "a", func(pod *corev1.Pod) {

@@ -17,7 +17,7 @@ import (
 // TestAnInjectedPodNeedsLittleMemory decodes each pod anew, as a watch does, so that nothing is shared
 // but what the transform and the ledger share.
 func TestAnInjectedPodNeedsLittleMemory(t *testing.T) {
-	const count, limit = 5000, 3 << 10
+	const count, limit = 2000, 3 << 10
 	template := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName, func(pod *corev1.Pod) {
 		for i := range 20 {
 			pod.Labels[fmt.Sprintf("app.example.com/label-%d", i)] = "a value of the usual length"

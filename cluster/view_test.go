@@ -36,6 +36,7 @@ var _ inject.View = (*View)(nil)
 type source struct {
 	*fcache.FakeControllerSource
 	calls *atomic.Int64
+	down  *atomic.Bool
 }
 
 // Add and Delete leave their argument to the caller.
@@ -44,6 +45,9 @@ func (s source) Delete(object runtime.Object) { s.FakeControllerSource.Delete(ob
 
 func (s source) List(options metav1.ListOptions) (runtime.Object, error) {
 	s.calls.Add(1)
+	if s.down.Load() {
+		return nil, errors.New("the API server is away")
+	}
 	return s.FakeControllerSource.List(options)
 }
 
@@ -87,7 +91,9 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) source() source { return source{fcache.NewFakeControllerSource(), w.calls} }
+func (w *world) source() source {
+	return source{fcache.NewFakeControllerSource(), w.calls, &atomic.Bool{}}
+}
 
 func (w *world) start() *View {
 	w.t.Helper()
@@ -260,12 +266,18 @@ func TestIstioMayComeLateAndVanishAndReturn(t *testing.T) {
 	if len(view.Surroundings("shop").Entries) > 0 {
 		t.Error("objects outlive their CRDs")
 	}
-	if !view.Synced() {
-		t.Error("the view is no longer synced: every asking pod would be refused")
-	}
 	w.serve(true)
 	w.eventually("the returned CRDs to be noticed", time.Second, view.IstioReady)
 	w.eventually("the objects to be back", 0, func() bool { return len(view.Surroundings("shop").Entries) == 1 })
+
+	w.serve(false)
+	w.eventually("the CRDs to vanish again", 10*time.Second, func() bool { return !view.IstioReady() })
+	w.mesh["sidecars"].down.Store(true)
+	w.serve(true)
+	w.eventually("the informers to start", time.Second, func() bool { return view.istio.current.Load() != nil })
+	if view.IstioReady() || !view.Synced() {
+		t.Errorf("while the caches fill again: ready %t, synced %t; unsynced, every asking pod would be refused", view.IstioReady(), view.Synced())
+	}
 }
 
 func TestSubscribersAreToldWhoIsConcerned(t *testing.T) {
