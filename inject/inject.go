@@ -79,7 +79,13 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 	problems := append(written(resolved.Errors), resolved.Place...)
 	os := resolved.Originations
 	inPod, more := patches.Obstacles(pod, labels, os)
-	problems, warnings = append(problems, inPod...), append(warnings, more...)
+	problems = append(problems, inPod...)
+	if !resolved.Asked {
+		if certainlyNot, likely := patches.SidecarExpected(pod, labels); !certainlyNot && !likely {
+			return i.verdict(false, append(problems, noSidecarAsked(namespace)), warnings)
+		}
+	}
+	warnings = append(warnings, more...)
 	if len(problems) > 0 && (len(os) == 0 || !resolved.Asked) {
 		return i.verdict(resolved.Asked, problems, warnings)
 	}
@@ -164,6 +170,16 @@ func (i *Injector) options(absent missing) patches.Options {
 		o.FirstUse = &now
 	}
 	return o
+}
+
+// noSidecarAsked keeps an inherited wish from a pod that nobody wants a sidecar for. One that asks goes
+// on with a warning instead: the mesh may inject by default, and the guard refuses it if it does not. But
+// a pod that only inherits must not end up pinned with nobody behind the pin.
+func noSidecarAsked(namespace string) origination.Problem {
+	return origination.Problem{Reason: origination.ReasonNoSidecar, Err: field.Invalid(
+		field.NewPath("namespace", "metadata", "labels").Key("istio-injection"), "",
+		"nobody asks Istio for a sidecar here, so nothing would originate TLS; label namespace "+namespace+
+			" istio-injection=enabled (or istio.io/rev), or the pod sidecar.istio.io/inject=\"true\"")}
 }
 
 func unknownNamespace(namespace string) origination.Problem {

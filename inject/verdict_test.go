@@ -225,3 +225,25 @@ func TestSidecarThatSelectsTheLabelsOfOursIsSeen(t *testing.T) {
 	w.around.Sidecars = append(w.around.Sidecars, s)
 	check(t, w.injector().Inject(shop, newPod("host", host)), OutcomeRefused, origination.ReasonForeignObject)
 }
+
+func TestNobodyAsksForASidecar(t *testing.T) {
+	t.Run("a pod that asks is admitted with a warning, the guard decides", func(t *testing.T) {
+		w := newWorld()
+		delete(w.labels, "istio-injection")
+		d := w.injector().Inject(shop, newPod("host", host))
+		check(t, d, OutcomeInjected, origination.ReasonInjected)
+		if len(d.Warnings) == 0 || !strings.Contains(d.Warnings[0], "istio-injection") {
+			t.Errorf("warnings %q do not say what is missing", d.Warnings)
+		}
+	})
+	t.Run("a pod that only inherits stays untouched, unpinned", func(t *testing.T) {
+		w, pod := newWorld(), newPod("host", host)
+		delete(w.labels, "istio-injection")
+		w.inherits(pod)
+		d := w.injector().Inject(shop, pod)
+		check(t, d, OutcomeTolerated, origination.ReasonNoSidecar)
+		if len(d.Operations) > 0 {
+			t.Errorf("operations: %v", d.Operations)
+		}
+	})
+}
