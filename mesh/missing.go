@@ -103,18 +103,27 @@ func ruleCovers(r *networkingv1.DestinationRule, c *carrier, o *origination.Orig
 	if r.Spec.Host != c.host || len(selector) != 1 || selector[o.RuleLabel()] != "true" {
 		return false
 	}
+	policy := r.Spec.GetTrafficPolicy()
 	for _, want := range o.Ports {
 		if c.targets[uint32(want.Number)] == nil {
 			continue
 		}
-		if !slices.ContainsFunc(r.Spec.GetTrafficPolicy().GetPortLevelSettings(), func(p *networkingapi.TrafficPolicy_PortTrafficPolicy) bool {
-			tls := p.GetTls()
-			return p.GetPort().GetNumber() == uint32(want.Number) &&
-				tls.GetMode() == networkingapi.ClientTLSSettings_SIMPLE && tls.GetCaCertificates() != "" &&
-				tls.GetSni() == o.TLS.SNI && slices.Equal(tls.GetSubjectAltNames(), o.TLS.SubjectAltNames)
-		}) {
+		tls := policy.GetTls()
+		for _, p := range policy.GetPortLevelSettings() {
+			if p.GetPort().GetNumber() == uint32(want.Number) {
+				tls = p.GetTls()
+			}
+		}
+		if !tlsCovers(tls, o) {
 			return false
 		}
 	}
 	return true
+}
+
+// tlsCovers reports whether the settings are those of the origination. Which CA bundle it is stands in
+// the rule's label.
+func tlsCovers(tls *networkingapi.ClientTLSSettings, o *origination.Origination) bool {
+	return tls.GetMode() == networkingapi.ClientTLSSettings_SIMPLE && tls.GetCaCertificates() != "" &&
+		tls.GetSni() == o.TLS.SNI && slices.Equal(tls.GetSubjectAltNames(), o.TLS.SubjectAltNames)
 }

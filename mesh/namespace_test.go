@@ -267,11 +267,13 @@ func (s *simulation) judgeRules(when string, p simulatedPod, o origination.Origi
 			continue
 		}
 		chosen++
-		safe := false
+		tls := r.Spec.TrafficPolicy.Tls
 		for _, settings := range r.Spec.TrafficPolicy.PortLevelSettings {
-			safe = safe || settings.Port.Number == port && settings.Tls.Mode == networkingapi.ClientTLSSettings_SIMPLE && settings.Tls.CaCertificates != ""
+			if settings.Port.Number == port {
+				tls = settings.Tls
+			}
 		}
-		if !safe {
+		if tls.GetMode() != networkingapi.ClientTLSSettings_SIMPLE || tls.CaCertificates == "" {
 			s.fail("%s: %s dials port %d of %s in plaintext by %s with %s", when, p.name, port, o.Host, e.Name, r.Name)
 		}
 	}

@@ -52,8 +52,9 @@ func FuzzNamespaces(f *testing.F) {
 				s.collect(s.reconcile())
 			}
 		}
-		s.collect(s.reconcile())
-		s.reconcile()
+		for range 4 {
+			s.collect(s.reconcile())
+		}
 		s.expectStill()
 	})
 }

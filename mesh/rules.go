@@ -63,21 +63,17 @@ func rules(claims []Claim, carriers []*carrier, namespace string, cfg originatio
 		o := &claims[i].Origination
 		addresses, numbers, tls := dialled(o), o.PortNumbers(), tlsSettings(o, cfg)
 		for _, c := range carriers {
-			name, passthrough := "", o.Passthrough
 			switch {
 			case c.host == o.PrivateHost():
-				name = o.RuleName()
+				if ports := portSettings(c, o.Passthrough, tls); len(ports) > 0 {
+					byName[o.RuleName()] = newRule(namespace, o.RuleName(), c.host, o.RuleLabel(),
+						&networkingapi.TrafficPolicy{PortLevelSettings: ports})
+				}
 			case c.meets(addresses, numbers):
-				// Nothing is passed through here: it may be a TLS port to another claim of the same pod.
-				name, passthrough = objectName(o.Host, origination.Hash("rule on another host", c.host, o.RuleLabel())), nil
-			default:
-				continue
-			}
-			if byName[name] != nil {
-				continue
-			}
-			if ports := portSettings(c, passthrough, tls); len(ports) > 0 {
-				byName[name] = newRule(namespace, name, c.host, o.RuleLabel(), ports)
+				// TLS on whatever port the entry will ever have: what is passed through there may be a TLS port
+				// to another claim of the same pod, and nobody adds ports here once the claims have parted.
+				name := objectName(o.Host, origination.Hash("rule on another host", c.host, o.RuleLabel()))
+				byName[name] = newRule(namespace, name, c.host, o.RuleLabel(), &networkingapi.TrafficPolicy{Tls: tls.DeepCopy()})
 			}
 		}
 	}
@@ -101,7 +97,7 @@ func portSettings(c *carrier, passthrough []int32, tls *networkingapi.ClientTLSS
 	return ports
 }
 
-func newRule(namespace, name, host, label string, ports []*networkingapi.TrafficPolicy_PortTrafficPolicy) *networkingv1.DestinationRule {
+func newRule(namespace, name, host, label string, policy *networkingapi.TrafficPolicy) *networkingv1.DestinationRule {
 	return &networkingv1.DestinationRule{
 		TypeMeta: metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "DestinationRule"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -114,7 +110,7 @@ func newRule(namespace, name, host, label string, ports []*networkingapi.Traffic
 			ExportTo: []string{onlyHere},
 			// Without it the rule reaches sidecars without the mount, and they never become ready.
 			WorkloadSelector: &typeapi.WorkloadSelector{MatchLabels: map[string]string{label: "true"}},
-			TrafficPolicy:    &networkingapi.TrafficPolicy{PortLevelSettings: ports},
+			TrafficPolicy:    policy,
 		},
 	}
 }
