@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
 
 	"github.com/redis-tls/redis-tls/cluster/clustertest"
 	"github.com/redis-tls/redis-tls/mesh"
@@ -15,7 +17,7 @@ import (
 )
 
 // TestAnInjectedPodNeedsLittleMemory decodes each pod anew, as a watch does, so that nothing is shared
-// but what the transform and the ledger share.
+// but what the transform and the ledger share. The informer's store counts too.
 func TestAnInjectedPodNeedsLittleMemory(t *testing.T) {
 	const count, limit = 2000, 3 << 10
 	template := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName, func(pod *corev1.Pod) {
@@ -29,11 +31,12 @@ func TestAnInjectedPodNeedsLittleMemory(t *testing.T) {
 		}
 	})
 	l := newLedger(origination.DefaultConfig())
-	store := make([]*corev1.Pod, 0, count)
+	trimmer := &podTrimmer{}
+	store := toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
 	before := heap()
 	for i := range count {
 		template.Name = fmt.Sprintf("cart-r1-%06d", i)
-		template.UID = "0b7e4f0e-7c8a-4f7e-9d5b-000000000000"
+		template.UID = types.UID(fmt.Sprintf("0b7e4f0e-7c8a-4f7e-9d5b-%012d", i))
 		data, err := json.Marshal(template)
 		if err != nil {
 			t.Fatal(err)
@@ -42,9 +45,14 @@ func TestAnInjectedPodNeedsLittleMemory(t *testing.T) {
 		if err := json.Unmarshal(data, pod); err != nil {
 			t.Fatal(err)
 		}
-		trimmed := Trim(pod)
-		store = append(store, trimmed)
-		l.set(trimmed)
+		trimmed, err := trimmer.transform(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Add(trimmed); err != nil {
+			t.Fatal(err)
+		}
+		l.set(trimmed.(*corev1.Pod))
 	}
 	each := (heap() - before) / count
 	t.Logf("%d bytes for each pod", each)

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"strings"
-	"unique"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -26,51 +25,12 @@ func CacheOptions(origination.Config) cache.Options {
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}: {
 				Label:     labels.SelectorFromSet(labels.Set{origination.LabelInjected: "true"}),
-				Transform: trimPod,
+				Transform: (&podTrimmer{}).transform,
 			},
 			&corev1.Namespace{}: {Transform: trimNamespace},
 			&corev1.Service{}:   {Transform: trimService},
 		},
 	}
-}
-
-// revisionLabels are the labels of a pod by which mesh.WorkloadOf tells its workload and revision.
-var revisionLabels = map[string]bool{
-	"pod-template-hash":          true,
-	"rollouts-pod-template-hash": true,
-	"controller-revision-hash":   true,
-}
-
-// trimPod keeps of a pod what the ledger and the reconciler read. Labels and the status are interned:
-// 1,000 pods of one Deployment share them.
-func trimPod(in any) (any, error) {
-	pod, ok := in.(*corev1.Pod)
-	if !ok {
-		return in, nil
-	}
-	trimmed := &corev1.Pod{
-		TypeMeta: pod.TypeMeta,
-		ObjectMeta: metav1.ObjectMeta{
-			Name:              pod.Name,
-			Namespace:         unique.Make(pod.Namespace).Value(),
-			UID:               pod.UID,
-			ResourceVersion:   pod.ResourceVersion,
-			GenerateName:      unique.Make(pod.GenerateName).Value(),
-			CreationTimestamp: pod.CreationTimestamp,
-			DeletionTimestamp: pod.DeletionTimestamp,
-			OwnerReferences:   pod.OwnerReferences,
-			Labels: kept(pod.Labels, func(key string) bool {
-				return strings.HasPrefix(key, origination.Prefix) || revisionLabels[key]
-			}),
-			Annotations: kept(pod.Annotations, func(key string) bool { return key == origination.AnnotationStatus }),
-		},
-		Spec: corev1.PodSpec{
-			SchedulingGates: pod.Spec.SchedulingGates,
-			NodeName:        unique.Make(pod.Spec.NodeName).Value(),
-		},
-		Status: corev1.PodStatus{Phase: pod.Status.Phase},
-	}
-	return trimmed, nil
 }
 
 // trimNamespace keeps the labels and those annotations that can be defaults of ours.
@@ -106,7 +66,7 @@ func trimService(in any) (any, error) {
 		TypeMeta: service.TypeMeta,
 		ObjectMeta: metav1.ObjectMeta{
 			Name:            service.Name,
-			Namespace:       unique.Make(service.Namespace).Value(),
+			Namespace:       intern(service.Namespace),
 			UID:             service.UID,
 			ResourceVersion: service.ResourceVersion,
 		},
@@ -145,28 +105,4 @@ func trimMeshMeta(object *metav1.ObjectMeta) {
 		object.Annotations = nil
 	}
 	object.ManagedFields = ours
-}
-
-// kept returns the entries of which the key is wanted, interned; nil when there are none.
-func kept(in map[string]string, wanted func(key string) bool) map[string]string {
-	var out map[string]string
-	for key, value := range in {
-		if !wanted(key) {
-			continue
-		}
-		if out == nil {
-			out = map[string]string{}
-		}
-		out[unique.Make(key).Value()] = unique.Make(value).Value()
-	}
-	return out
-}
-
-// Trim returns the pod as the cache would hold it.
-func Trim(pod *corev1.Pod) *corev1.Pod {
-	trimmed, err := trimPod(pod)
-	if err != nil { // trimPod has no way to fail
-		panic(err)
-	}
-	return trimmed.(*corev1.Pod)
 }

@@ -102,7 +102,7 @@ func (w *world) start() *View {
 		toolscache.NewSharedIndexInformer(w.namespaces, &corev1.Namespace{}, 0, toolscache.Indexers{}),
 		toolscache.NewSharedIndexInformer(w.services, &corev1.Service{}, 0, toolscache.Indexers{}),
 	}
-	for i, transform := range []toolscache.TransformFunc{trimPod, trimNamespace, trimService} {
+	for i, transform := range []toolscache.TransformFunc{(&podTrimmer{}).transform, trimNamespace, trimService} {
 		if err := informers[i].SetTransform(transform); err != nil {
 			w.t.Fatal(err)
 		}
