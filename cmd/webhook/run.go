@@ -46,8 +46,9 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return fmt.Errorf("finding the API server: %w", err)
 	}
-	// One admission makes no call; the controller, after a restart, many. Fairness is the API server's.
-	restConfig.QPS, restConfig.Burst = 100, 200
+	// No limit of our own: an admission makes no call, and when 200 namespaces come at once, or after a
+	// restart, the controller must not queue behind itself. Fairness is the API server's.
+	restConfig.QPS = -1
 
 	rotator, err := servingcert.New(restConfig, f.certificate, ctrl.Log.WithName("servingcert"))
 	if err != nil {
