@@ -9,10 +9,9 @@ import (
 	"sigs.k8s.io/json"
 )
 
-// leanPod decodes a pod save a few bulky fields that no decision reads: the environment variables of
-// the app's containers alone are most of many pods. It names what is left out, not what is read: every
-// other field arrives, also one that a decision will read only tomorrow. That it decides as the whole pod does
-// is tested.
+// leanPod decodes a pod save the bulky fields that no decision reads: environment variables, resources,
+// probes and the like are most of a pod. It names what is left out, not what is read: every other field
+// arrives, also one that a decision will read only tomorrow. That it decides as the whole pod does is tested.
 //
 // A field of the outer struct hides the embedded one of the same JSON name, as in encoding/json.
 type leanPod struct {
@@ -28,14 +27,24 @@ type leanMeta struct {
 }
 
 type leanSpec struct {
-	corev1.PodSpec `json:",inline"`
-	Containers     []leanContainer `json:"containers"`
-	InitContainers []leanContainer `json:"initContainers"`
+	corev1.PodSpec            `json:",inline"`
+	Containers                []leanContainer `json:"containers"`
+	InitContainers            []leanContainer `json:"initContainers"`
+	Affinity                  unparsed        `json:"affinity"`
+	Tolerations               unparsed        `json:"tolerations"`
+	TopologySpreadConstraints unparsed        `json:"topologySpreadConstraints"`
 }
 
 type leanContainer struct {
 	corev1.Container `json:",inline"`
-	Env              unparsed `json:"env"`
+	Env              unparsed `json:"env"` // of Istio's containers it is parsed after all, see containers
+	EnvFrom          unparsed `json:"envFrom"`
+	Ports            unparsed `json:"ports"`
+	Resources        unparsed `json:"resources"`
+	LivenessProbe    unparsed `json:"livenessProbe"`
+	ReadinessProbe   unparsed `json:"readinessProbe"`
+	StartupProbe     unparsed `json:"startupProbe"`
+	Lifecycle        unparsed `json:"lifecycle"`
 }
 
 // istioNames begins the names of the containers that Istio's injector adds; how they capture traffic
