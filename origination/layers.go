@@ -40,7 +40,8 @@ func helmDefaults(cfg Config) source {
 type setting struct {
 	value string
 	path  *field.Path
-	own   bool // on the pod itself
+	from  *field.Path // of the source
+	own   bool        // on the pod itself
 }
 
 // instance is what takes effect for one Redis: each key from the nearest source that carries it, also
@@ -109,19 +110,21 @@ func (l *layers) add(s source, podPath *field.Path) {
 		warning := unknownKey(key, name, keyName)
 		k := keyIndex[keyName]
 		if warning == "" && k.Scope == ScopePodOnly && !s.own {
-			warning = fmt.Sprintf("annotation %q is ignored: it holds on pods alone", key)
+			warning = "it holds on pods alone"
 			if key == KeyInject {
 				warning += fmt.Sprintf("; to switch a whole namespace off set its label %s=%s", LabelNamespace, namespaceDisabled)
 			}
 		}
 		if warning != "" {
 			if unknown++; unknown <= maxKeyWarnings {
-				l.warnings = append(l.warnings, s.prefix()+warning)
+				l.warnings = append(l.warnings, fmt.Sprintf("%sannotation %q is ignored: %s", s.prefix(), shorten(key), warning))
 			}
 		}
-		set := setting{value: s.annotations[key], path: s.path.Key(shortenKey(key)), own: s.own}
+		set := setting{value: s.annotations[key], path: s.path.Key(shortenKey(key)), from: s.path, own: s.own}
 		if warning == "" && k.Scope != ScopeInstance {
-			setDefault(l.pod, keyName, set)
+			if _, nearer := l.pod[keyName]; !nearer {
+				l.pod[keyName] = set
+			}
 			continue
 		}
 		l.addInstance(name, keyName, key, set, podPath, warning == "")
@@ -142,17 +145,13 @@ func (l *layers) addInstance(name, keyName, key string, set setting, podPath *fi
 		i = &instance{name: name, path: podPath, first: set.path, settings: map[string]setting{}}
 		l.instances[name] = i
 	}
-	if known {
-		setDefault(i.settings, keyName, set)
+	if nearer, ok := i.settings[keyName]; known && ok && nearer.from == set.from {
+		l.errs = append(l.errs, field.Invalid(set.path, shorten(set.value), fmt.Sprintf("is the same as %s, which stands beside it; remove one of the two", nearer.path)))
+	} else if known && !ok {
+		i.settings[keyName] = set
 	}
 	if set.own && strings.TrimSpace(set.value) != "" {
 		i.carried = append(i.carried, key)
-	}
-}
-
-func setDefault(m map[string]setting, name string, set setting) {
-	if _, nearer := m[name]; !nearer {
-		m[name] = set
 	}
 }
 

@@ -82,8 +82,12 @@ func (w *wish) differences(other *wish) []denial {
 // of the two sets of TLS settings such a connection got would be chance.
 func overlaps(merged []*wish) field.ErrorList {
 	var errs field.ErrorList
-	for i, w := range merged {
-		for _, other := range merged[:i] {
+	for i := range merged {
+		for j := range i {
+			w, other := merged[i], merged[j]
+			if w.instance.name < other.instance.name { // the later instance has the error
+				w, other = other, w
+			}
 			if address, port, found := overlap(&w.Origination, &other.Origination); found {
 				errs = append(errs, field.Invalid(w.instance.at("addresses"), shorten(w.instance.value("addresses")),
 					fmt.Sprintf("the instances %s and %s have address %s and port %d in common; give each its own addresses or ports, or make it one instance",

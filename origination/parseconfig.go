@@ -118,6 +118,7 @@ func checkText(raw map[string]any, path []string, check func(string) error, righ
 	parent, _ := raw[path[0]].(map[string]any)
 	value := parent[path[1]]
 	if value == nil {
+		delete(parent, path[1]) // metav1.Duration does not read null
 		return nil
 	}
 	elements, isList := value.([]any)

@@ -6,18 +6,17 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// unknownKey returns the warning for a key of ours that is not in the table, or that is not one of an
-// instance; "" for a key that is right where it stands.
+// unknownKey says why a key of ours is not in the table, or not one of an instance; "" for a key that
+// is right where it stands.
 func unknownKey(key, instance, name string) string {
 	known, ok := keyIndex[name]
 	switch {
-	case ok && (known.Scope == ScopeInstance || instance == DefaultInstance):
+	case ok && (known.Scope == ScopeInstance || key == Prefix+name):
 		return ""
 	case ok:
-		return fmt.Sprintf("annotation %q is ignored: %s belongs to the pod, not to one Redis; write %q",
-			shorten(key), name, Prefix+name)
+		return fmt.Sprintf("%s belongs to the pod, not to one Redis; write %q", name, Prefix+name)
 	}
-	text := fmt.Sprintf("annotation %q is ignored: there is no such key", shorten(key))
+	text := "there is no such key"
 	if nearest := nearestKey(name); nearest != nil {
 		if nearest.Scope != ScopeInstance {
 			instance = DefaultInstance

@@ -1,0 +1,121 @@
+package origination
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+)
+
+// pinnedByName and dialledByAddress are valid originations for tests to spoil.
+func pinnedByName() Origination {
+	return with(byDNS("a.example.com"), func(o *Origination) {
+		o.Ports, o.Passthrough = []Port{{6379, 6380}}, []int32{6380}
+		o.Pin = []netip.Addr{netip.MustParseAddr("240.241.7.31"), netip.MustParseAddr("fd00:240:241::31")}
+	})
+}
+
+func dialledByAddress() Origination {
+	return Origination{Instances: []string{"default"}, Host: "ip-10-0-0-3", HostSynthesised: true, Addresses: prefixes("10.0.0.3"), Ports: []Port{{6379, 6379}}, Protocol: "tcp",
+		TLS: TLS{Mode: ModeSimple, CASecret: "ca", CAKey: "ca.crt"}}
+}
+
+func TestAForgedStatusIsRefused(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		spoil func(*Origination)
+		want  string
+	}{
+		{"no instance", func(o *Origination) { o.Instances = nil }, "instances: 0 of them"},
+		{"too many instances", func(o *Origination) { o.Instances = make([]string, 17) }, "instances: 17 of them"},
+		{"an instance twice", func(o *Origination) { o.Instances = []string{"a", "a"} }, "instances: must be sorted and distinct"},
+		{"an instance of no name", func(o *Origination) { o.Instances = []string{"A/b"} }, `instances: "A/b": the part before`},
+		{"a host in the cluster", func(o *Origination) { o.Host = "kubernetes.default.svc" }, "host: \"kubernetes.default.svc\" is a name inside the cluster"},
+		{"a host in another form", func(o *Origination) { o.Host = "A.example.com" }, "host: \"A.example.com\" is not in normal form"},
+		{"no host", func(o *Origination) { o.Host = "" }, "host: \"\" has an empty part"},
+		{"a path for a host", func(o *Origination) { o.Host = "../../etc" }, "host: \"../../etc\" has"},
+		{"a synthesised host without addresses", func(o *Origination) { o.HostSynthesised = true }, "does not follow from the addresses"},
+		{"another host than the addresses give", func(o *Origination) { o.HostSynthesised, o.Addresses = true, prefixes("10.0.0.3") }, "does not follow from the addresses"},
+		{"a metadata address", func(o *Origination) { o.Addresses = prefixes("169.254.169.254") }, "addresses: \"169.254.169.254/32\" is in 169.254.0.0/16"},
+		{"everything", func(o *Origination) { o.Addresses = prefixes("0.0.0.0/0") }, "addresses: \"0.0.0.0/0\" contains"},
+		{"a range with bits beyond its length", func(o *Origination) { o.Addresses = prefixes("10.0.0.3/24") }, "is not a plain, masked range"},
+		{"a mapped address", func(o *Origination) {
+			o.Addresses = []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr("::ffff:10.0.0.3"), 128)}
+		}, "is not a plain, masked range"},
+		{"an address that is none", func(o *Origination) { o.Addresses = make([]netip.Prefix, 1) }, "is not a plain, masked range"},
+		{"addresses out of order", func(o *Origination) { o.Addresses = prefixes("10.0.0.4", "10.0.0.3") }, "addresses: must be sorted"},
+		{"an address within another", func(o *Origination) { o.Addresses = prefixes("10.0.0.0/24", "10.0.0.3") }, "addresses: must be sorted, and none within another"},
+		{"too many addresses", func(o *Origination) { o.Addresses = make([]netip.Prefix, 65) }, "addresses: 65 of them"},
+		{"no port", func(o *Origination) { o.Ports = nil }, "ports: 0 with TLS"},
+		{"too many ports", func(o *Origination) { o.Ports = make([]Port, 257) }, "ports: 257 with TLS"},
+		{"too many ports passed through", func(o *Origination) { o.Passthrough = make([]int32, 273) }, "273 passed through are none or too many"},
+		{"ports out of order", func(o *Origination) { o.Ports = []Port{{2, 2}, {1, 1}} }, "ports: must be sorted"},
+		{"a port beyond all", func(o *Origination) { o.Ports = []Port{{70000, 6380}} }, "ports: 70000 must be a port number"},
+		{"a port below all", func(o *Origination) { o.Ports = []Port{{-1, 6380}} }, "ports: -1 must be a port number"},
+		{"a port of the sidecar", func(o *Origination) { o.Ports = []Port{{15001, 6380}} }, "ports: 15001 is a port of the sidecar"},
+		{"a target beyond all", func(o *Origination) { o.Ports[0].Target = 65536 }, "ports: target 65536 must be"},
+		{"a target without a pin", func(o *Origination) { o.Pin, o.Passthrough, o.Addresses = nil, nil, prefixes("10.0.0.3", "10.0.0.4") }, "leads to 6380, which needs a pinned host"},
+		{"a port with TLS passed through", func(o *Origination) { o.Passthrough = []int32{6379} }, "passthrough: port 6379 has TLS"},
+		{"passthrough out of order", func(o *Origination) { o.Passthrough = []int32{2, 1} }, "passthrough: must be sorted"},
+		{"passthrough on a port of the sidecar", func(o *Origination) { o.Passthrough = []int32{15090} }, "ports: 15090 is a port of the sidecar"},
+		{"passthrough without a pin", func(o *Origination) { o.Pin, o.Addresses = nil, prefixes("10.0.0.0/28") }, "passthrough: needs a pinned host"},
+		{"another protocol", func(o *Origination) { o.Protocol = "http" }, "protocol: \"http\" is not supported yet"},
+		{"another mode", func(o *Origination) { o.TLS.Mode = "disable" }, "mode: \"disable\" is not supported yet"},
+		{"a key of no Secret", func(o *Origination) { o.TLS.CAKey = "ca.crt" }, "caKey: is a key of no Secret"},
+		{"a path for a Secret", func(o *Origination) { o.TLS.CASecret, o.TLS.CAKey = "../x", "ca.crt" }, "caSecret: \"../x\" is not the name"},
+		{"a path for a key", func(o *Origination) { o.TLS.CASecret, o.TLS.CAKey = "ca", "../ca.crt" }, "caKey: \"../ca.crt\" is not a key"},
+		{"a Secret without a key", func(o *Origination) { o.TLS.CASecret = "ca" }, "caKey: \"\" is not a key"},
+		{"no server name for DNS", func(o *Origination) { o.TLS.SNI = "" }, "sni: must be given"},
+		{"a server name in another form", func(o *Origination) { o.TLS.SNI = "A.example.com" }, "sni: \"A.example.com\" is not in normal form"},
+		{"an address as server name", func(o *Origination) { o.TLS.SNI = "10.0.0.3" }, "sni: \"10.0.0.3\" is an address"},
+		{"no name to check for DNS", func(o *Origination) { o.TLS.SubjectAltNames = nil }, "subjectAltNames: must be given"},
+		{"no name to check for DNS with a CA", func(o *Origination) { o.TLS.SubjectAltNames, o.TLS.CASecret, o.TLS.CAKey = nil, "ca", "ca.crt" }, "subjectAltNames: must be given"},
+		{"no name to check with system roots", func(o *Origination) { *o = dialledByAddress(); o.TLS.CASecret, o.TLS.CAKey = "", "" }, "subjectAltNames: must be given"},
+		{"names out of order", func(o *Origination) { o.TLS.SubjectAltNames = []string{"b.example.com", "a.example.com"} }, "subjectAltNames: must be sorted"},
+		{"too many names", func(o *Origination) { o.TLS.SubjectAltNames = make([]string, 33) }, "at most 32"},
+		{"a wildcard as name", func(o *Origination) { o.TLS.SubjectAltNames = []string{"*.example.com"} }, "subjectAltNames: \"*.example.com\" is a wildcard"},
+		{"a name in another form", func(o *Origination) { o.TLS.SubjectAltNames = []string{"A.example.com"} }, "\"A.example.com\" is not in normal form"},
+		{"a pin on somebody's address", func(o *Origination) { o.Pin[0] = netip.MustParseAddr("10.0.0.5") }, "pin: 10.0.0.5 is outside the range of pins"},
+		{"a pin on somebody's IPv6 address", func(o *Origination) { o.Pin[1] = netip.MustParseAddr("2001:db8::5") }, "pin: 2001:db8::5 is outside"},
+		{"a pin in IPv6 clothes", func(o *Origination) { o.Pin[0] = netip.MustParseAddr("::ffff:240.241.7.31") }, "is outside the range of pins"},
+		{"a pin that is none", func(o *Origination) { o.Pin[0] = netip.Addr{} }, "is outside the range of pins"},
+		{"two pins of one family", func(o *Origination) { o.Pin[1] = netip.MustParseAddr("240.241.7.32") }, "pin: must be one IPv4 address"},
+		{"an IPv6 pin alone", func(o *Origination) { o.Pin = o.Pin[1:] }, "pin: must be one IPv4 address"},
+		{"a pin where the app dials an address", func(o *Origination) { *o = dialledByAddress(); o.Pin = pinnedByName().Pin }, "pin: has nothing to be pinned"},
+		{"a host that the policy denies", func(o *Origination) { o.Host = "denied.example.org" }, "host: \"denied.example.org\" is not among the hosts"},
+		{"an address that the policy denies", func(o *Origination) {
+			*o = dialledByAddress()
+			o.Addresses, o.Host = prefixes("192.0.2.1"), "ip-192-0-2-1"
+		}, "addresses: \"192.0.2.1\" is not among the ranges"},
+		{"a target that the policy denies", func(o *Origination) { o.Ports[0].Target, o.Passthrough = 7000, nil }, "target-port: \"7000\" is not among the ports"},
+		{"a passthrough that the policy denies", func(o *Origination) { o.Passthrough = []int32{22} }, "passthrough-ports: \"22\" is not among the ports"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := pinsInBothFamilies()
+			cfg.Policy.AllowedHosts = []string{"*.example.com"}
+			cfg.Policy.AllowedCIDRs = prefixes("10.0.0.0/8")
+			cfg.Policy.AllowedPorts = []string{"6379-6380", "26379"}
+			for _, o := range []Origination{pinnedByName(), dialledByAddress()} {
+				if err := o.Validate(cfg); err != nil {
+					t.Fatalf("refused unspoilt: %v", err)
+				}
+			}
+			o := pinnedByName()
+			test.spoil(&o)
+			err := o.Validate(cfg)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("error %v, want %q", err, test.want)
+			}
+			if !strings.Contains(err.Error(), fmt.Sprintf("origination to %q: ", o.Host)) {
+				t.Errorf("%v does not name the host", err)
+			}
+		})
+	}
+}
+
+func TestAPinNeedsARangeOfItsFamily(t *testing.T) {
+	o := pinnedByName()
+	if err := o.Validate(DefaultConfig()); err == nil || !strings.Contains(err.Error(), "fd00:240:241::31 is outside the range of pins") {
+		t.Errorf("error %v", err)
+	}
+}
