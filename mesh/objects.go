@@ -20,8 +20,9 @@ const onlyHere = "."
 // cannot be served as they are. The result is sorted and does not depend on the order of the claims.
 //
 // Rules cover the existing entries of ours too, as long as they exist: an entry that is about to change
-// or go must not for a moment carry a pod's traffic without its rule. So applying what is desired and
-// calling Objects again may drop ports and rules; a third time nothing changes.
+// or go must not for a moment carry a pod's traffic without its rule. So after what is desired has been
+// applied, and what is not has been deleted, another call may still drop ports and rules; a third
+// changes nothing any more.
 func Objects(claims []Claim, around Surroundings, cfg origination.Config) Desired {
 	s := settle(claims, nil, &around)
 	d := Desired{Entries: s.entries(around.Namespace), Refused: s.refused}

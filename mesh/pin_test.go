@@ -83,7 +83,9 @@ func TestPin(t *testing.T) {
 		"a user's CIDR over the range holds nothing":                      {o: a, vip: wide, around: surroundings(entry("shop/theirs", listing("240.0.0.0/4"))), want: []string{drawn}},
 		"the server address of another claim is probed past":              {o: a, vip: wide, claims: []mesh.Claim{claim("pay", "1", 1, redis("ip-x", at(drawn+"/32")))}, want: []string{next}},
 		"neither network nor broadcast address, but all between are used": {o: a, vip: small, claims: []mesh.Claim{claim("pay", "1", 1, redis("b.example.com", pinned("240.241.0.1")))}, want: []string{"240.241.0.2"}},
-		"probing wraps around at the end":                                 {o: a, vip: small, claims: []mesh.Claim{claim("pay", "1", 1, redis("b.example.com", pinned("240.241.0.2")))}, want: []string{"240.241.0.1"}},
+		"probing wraps around at the end": {o: a, vip: vipRanges("240.241.0.0/29", ""), claims: []mesh.Claim{
+			claim("pay", "1", 1, redis("b.example.com", pinned("240.241.0.5"))), claim("pay", "1", 1, redis("c.example.com", pinned("240.241.0.6")))},
+			want: []string{"240.241.0.1"}},
 		"a full range is said": {o: a, vip: small, claims: []mesh.Claim{
 			claim("pay", "1", 1, redis("b.example.com", pinned("240.241.0.1"))), claim("pay", "1", 1, redis("c.example.com", pinned("240.241.0.2")))},
 			problem: `Conflict metadata.annotations[redis-tls/host]: Invalid value: "a.example.com": no address of the range 240.241.0.0/30 is free in this namespace; the cluster's administrator can widen it (vip)`},

@@ -52,7 +52,7 @@ func FuzzNamespaces(f *testing.F) {
 				s.collect(s.reconcile())
 			}
 		}
-		for range 4 {
+		for range 2 {
 			s.collect(s.reconcile())
 		}
 		s.expectStill()

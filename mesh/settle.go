@@ -58,8 +58,8 @@ type ranked struct {
 	holds bool
 	// since is the creation of the workload's oldest live pod with a claim on the host.
 	since time.Time
-	// candidate is a claim that no live pod has yet; it counts as the workload's newest, and as later
-	// than every other workload's.
+	// candidate is a claim that no live pod has yet. A workload without live pods comes after all others
+	// with it; beside its own workload's claims its place does not matter, as those refuse nothing of it.
 	candidate bool
 }
 
@@ -186,7 +186,6 @@ func compareRanked(a, b ranked) int {
 		strings.Compare(a.Workload.Kind, b.Workload.Kind),
 		strings.Compare(a.Workload.Name, b.Workload.Name),
 		strings.Compare(a.Host, b.Host),
-		-compareBool(a.candidate, b.candidate),
 		-a.Last.Compare(b.Last),
 		-a.First.Compare(b.First),
 		-strings.Compare(a.Revision, b.Revision),
