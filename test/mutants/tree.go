@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+)
+
+// tree is a copy of the repository that mutants are applied to.
+type tree struct {
+	dir  string
+	root string // of the repository itself
+}
+
+// newTree copies what is built from; bin/, with the control plane, is linked.
+func newTree(root string) (*tree, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "redis-tls-mutants-")
+	if err != nil {
+		return nil, err
+	}
+	t := &tree{dir, root}
+	if err := t.copy(); err != nil {
+		t.remove()
+		return nil, err
+	}
+	return t, os.Symlink(filepath.Join(root, "bin"), filepath.Join(dir, "bin"))
+}
+
+// copy asks git nothing: it refuses a directory of another user.
+func (t *tree) copy() error {
+	return filepath.WalkDir(t.root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(t.root, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(t.dir, name)
+		switch {
+		case slices.Contains([]string{".git", ".cache", "bin"}, name):
+			return fs.SkipDir
+		case entry.IsDir():
+			return os.MkdirAll(target, 0o755)
+		case !entry.Type().IsRegular():
+			return nil
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, content, info.Mode().Perm())
+	})
+}
+
+func (t *tree) remove() { os.RemoveAll(t.dir) }
+
+// apply applies a patch. Without the ceiling git would, in a temporary directory that lies in a
+// repository, take the patch for one of other files and skip it.
+func (t *tree) apply(ctx context.Context, patch string, options ...string) ([]byte, error) {
+	c := exec.CommandContext(ctx, "git", append([]string{"apply", "-p1", patch}, options...)...)
+	c.Dir = t.dir
+	c.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(t.dir))
+	return c.CombinedOutput()
+}
+
+// test runs tests of the mutant's package and tier. What vet has to say of a mutant does not count.
+func (t *tree) test(ctx context.Context, m mutant, pattern string) ([]byte, error) {
+	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-run", pattern}
+	if m.tier == "unit" {
+		args = append(args, "-timeout=2m")
+	} else {
+		args = append(args, "-timeout=15m", "-exec", filepath.Join(t.dir, "test", "harness", "own-network.sh"))
+	}
+	c := exec.CommandContext(ctx, "go", append(args, m.pkg)...)
+	c.Dir = t.dir
+	return c.CombinedOutput()
+}
