@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -198,95 +197,4 @@ func put[T metav1.Object](objects []T, object T) []T {
 
 func named[T metav1.Object](objects []T, name string) bool {
 	return slices.ContainsFunc(objects, func(o T) bool { return o.GetName() == name })
-}
-
-// judgeTraffic follows every address and TLS port of every live pod: wherever an entry carries it, each
-// rule that Istio may choose for the pod must give it TLS with a CA.
-func (s *simulation) judgeTraffic(when string) {
-	s.t.Helper()
-	for _, p := range s.pods {
-		for _, o := range p.originations {
-			for _, a := range dials(o) {
-				for _, port := range o.Ports {
-					for _, e := range s.carried(a, uint32(port.Number)) {
-						s.judgeRules(when, p, o, e, uint32(port.Number))
-					}
-				}
-			}
-		}
-	}
-}
-
-// dials are addresses that the app may dial: the pins of a pinned host, else a few of the server's.
-func dials(o origination.Origination) []netip.Addr {
-	if o.Pinnable() {
-		return o.Pin
-	}
-	var addrs []netip.Addr
-	for _, p := range o.Addresses {
-		addrs = append(addrs, p.Addr(), p.Addr().Next())
-		if p.IsSingleIP() {
-			addrs = addrs[:len(addrs)-1]
-		}
-	}
-	return addrs
-}
-
-// carried returns the entries that may carry a connection: Envoy prefers a listener of the very address
-// to 0.0.0.0, and there the longest prefix; which of several entries of one listener stays depends on
-// their age, so all of them count.
-func (s *simulation) carried(a netip.Addr, port uint32) []*networkingv1.ServiceEntry {
-	var found []*networkingv1.ServiceEntry
-	longest := -1
-	for _, e := range s.entries {
-		if !slices.ContainsFunc(e.Spec.Ports, func(p *networkingapi.ServicePort) bool { return p.Number == port }) {
-			continue
-		}
-		for _, text := range e.Spec.Addresses {
-			if !strings.Contains(text, "/") {
-				text += map[bool]string{true: "/128", false: "/32"}[strings.Contains(text, ":")]
-			}
-			p := netip.MustParsePrefix(text)
-			if !p.Contains(a) || p.Bits() < longest {
-				continue
-			}
-			if p.Bits() > longest {
-				found, longest = nil, p.Bits()
-			}
-			found = append(found, e)
-		}
-	}
-	return found
-}
-
-func (s *simulation) judgeRules(when string, p simulatedPod, o origination.Origination, e *networkingv1.ServiceEntry, port uint32) {
-	s.t.Helper()
-	chosen := 0
-	for _, r := range s.rules {
-		if r.Spec.Host != e.Spec.Hosts[0] || !selects(r, p) {
-			continue
-		}
-		chosen++
-		tls := r.Spec.TrafficPolicy.Tls
-		for _, settings := range r.Spec.TrafficPolicy.PortLevelSettings {
-			if settings.Port.Number == port {
-				tls = settings.Tls
-			}
-		}
-		if tls.GetMode() != networkingapi.ClientTLSSettings_SIMPLE || tls.CaCertificates == "" {
-			s.fail("%s: %s dials port %d of %s in plaintext by %s with %s", when, p.name, port, o.Host, e.Name, r.Name)
-		}
-	}
-	if chosen == 0 {
-		s.fail("%s: %s dials port %d of %s in plaintext by %s, which has no rule for it", when, p.name, port, o.Host, e.Name)
-	}
-}
-
-func selects(r *networkingv1.DestinationRule, p simulatedPod) bool {
-	for label, value := range r.Spec.WorkloadSelector.MatchLabels {
-		if value != "true" || !slices.ContainsFunc(p.originations, func(o origination.Origination) bool { return o.RuleLabel() == label }) {
-			return false
-		}
-	}
-	return true
 }

@@ -21,8 +21,8 @@ const onlyHere = "."
 //
 // Rules cover the existing entries of ours too, as long as they exist: an entry that is about to change
 // or go must not for a moment carry a pod's traffic without its rule. So after what is desired has been
-// applied, and what is not has been deleted, another call may still drop ports and rules; a third
-// changes nothing any more.
+// applied, and what is not has been deleted, further calls may still drop ports and rules, until after
+// a few nothing changes any more.
 func Objects(claims []Claim, around Surroundings, cfg origination.Config) Desired {
 	s := settle(claims, nil, &around)
 	d := Desired{Entries: s.entries(around.Namespace), Refused: s.refused}
