@@ -198,11 +198,6 @@ func TestRefusals(t *testing.T) {
 		{"no namespace", func(t *testing.T) []byte {
 			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Namespace = "" })
 		}, http.StatusBadRequest, origination.ReasonMalformed},
-		{"an environment of Istio's that is no list", func(t *testing.T) []byte {
-			return newReview(t, nil, func(r *admissionv1.AdmissionRequest) {
-				r.Object.Raw = []byte(`{"spec":{"initContainers":[{"name":"istio-proxy","env":7}]}}`)
-			})
-		}, http.StatusBadRequest, origination.ReasonMalformed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHandler(t, &view{}, origination.PolicyEnforce)

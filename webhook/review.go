@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/json"
@@ -21,7 +22,8 @@ import (
 // 1 MiB for what the review puts around it.
 const maxBody = 4 << 20
 
-// review is the part of an AdmissionReview that we read. The pod is decoded in the same pass.
+// review is the part of an AdmissionReview that we read. The pod is decoded in the same pass, save what
+// prune cuts out.
 type review struct {
 	metav1.TypeMeta `json:",inline"`
 	Request         *request `json:"request"`
@@ -35,7 +37,7 @@ type request struct {
 	Name        string                      `json:"name"`
 	Namespace   string                      `json:"namespace"`
 	Operation   admissionv1.Operation       `json:"operation"`
-	Object      *leanPod                    `json:"object"`
+	Object      *corev1.Pod                 `json:"object"`
 }
 
 // unreadableError is a request that is no review: there is no UID to answer to.
@@ -64,7 +66,7 @@ func read(w http.ResponseWriter, r *http.Request) (*request, *unreadableError) {
 		return malformed(http.StatusBadRequest, "reading the AdmissionReview: %w", err)
 	}
 	var v review
-	if err := json.UnmarshalCaseSensitivePreserveInts(body, &v); err != nil {
+	if err := json.UnmarshalCaseSensitivePreserveInts(prune(body), &v); err != nil {
 		return malformed(http.StatusBadRequest, "decoding the AdmissionReview: %w", err)
 	}
 	switch {
@@ -113,9 +115,9 @@ func (r *request) name() string {
 	switch {
 	case r.Name != "" || r.Object == nil:
 		return r.Name
-	case r.Object.Metadata.Name != "":
-		return r.Object.Metadata.Name
+	case r.Object.Name != "":
+		return r.Object.Name
 	default:
-		return r.Object.Metadata.GenerateName
+		return r.Object.GenerateName
 	}
 }
