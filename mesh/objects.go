@@ -80,7 +80,7 @@ func (l *listing) leftEntry(namespace string) *networkingv1.ServiceEntry {
 		return nil
 	}
 	hash := origination.Hash("left", l.lead.Host)
-	e := newEntry(namespace, objectName(l.lead.Host, hash), "left-"+hash+origination.HostSuffix, l.lead.Workload)
+	e := newEntry(namespace, origination.ObjectName(l.lead.Host, hash), "left-"+hash+origination.HostSuffix, l.lead.Workload)
 	e.Spec.Addresses = sortedPrefixes(l.left)
 	e.Spec.Ports = servicePorts(l.leftPorts, l.lead.Protocol)
 	e.Spec.Resolution = networkingapi.ServiceEntry_NONE
@@ -119,14 +119,4 @@ func servicePorts(ports map[int32]listedPort, protocol string) []*networkingapi.
 		out = append(out, p)
 	}
 	return out
-}
-
-// objectName returns redis-tls-<slug>-<hash>, at most 63 characters, as Origination.EntryName does.
-func objectName(host, hash string) string {
-	const longest = 63 - len("redis-tls-") - 1 - 16
-	slug := strings.ReplaceAll(host, ".", "-")
-	if len(slug) > longest {
-		slug = slug[:longest]
-	}
-	return "redis-tls-" + strings.TrimRight(slug, "-") + "-" + hash
 }

@@ -72,7 +72,7 @@ func rules(claims []Claim, carriers []*carrier, namespace string, cfg originatio
 			case c.meets(addresses, numbers):
 				// TLS on whatever port the entry will ever have: what is passed through there may be a TLS port
 				// to another claim of the same pod, and nobody adds ports here once the claims have parted.
-				name := objectName(o.Host, origination.Hash("rule on another host", c.host, o.RuleLabel()))
+				name := origination.ObjectName(o.Host, origination.Hash("rule on another host", c.host, o.RuleLabel()))
 				byName[name] = newRule(namespace, name, c.host, o.RuleLabel(), &networkingapi.TrafficPolicy{Tls: tls.DeepCopy()})
 			}
 		}

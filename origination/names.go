@@ -54,10 +54,10 @@ func Hash(parts ...string) string {
 func (o *Origination) PrivateHost() string { return o.Host + HostSuffix }
 
 // EntryName is the name of the host's ServiceEntry: redis-tls-<slug>-<hash>, at most 63 characters.
-func (o *Origination) EntryName() string { return objectName(o.Host, Hash("entry", o.Host)) }
+func (o *Origination) EntryName() string { return ObjectName(o.Host, Hash("entry", o.Host)) }
 
 // RuleName is the name of the DestinationRule for the host and these TLS settings.
-func (o *Origination) RuleName() string { return objectName(o.Host, o.ruleHash()) }
+func (o *Origination) RuleName() string { return ObjectName(o.Host, o.ruleHash()) }
 
 // RuleLabel is the pod label key that selects a pod for that rule. It names the settings too, so that
 // pods with different settings for one host each get their own rule.
@@ -82,8 +82,8 @@ func (o *Origination) VolumeName() string { return "redis-tls-" + Hash("volume",
 // MountPath is the directory in istio-proxy where the CA bundle is mounted, with a trailing slash.
 func (o *Origination) MountPath() string { return MountRoot + o.Host + "/" }
 
-// objectName returns redis-tls-<slug>-<hash>. The hash alone makes it unique; the slug is for people.
-func objectName(host, hash string) string {
+// ObjectName returns redis-tls-<slug>-<hash>, at most 63 characters. The hash alone makes it unique; the slug is for people.
+func ObjectName(host, hash string) string {
 	const longest = 63 - len("redis-tls-") - 1 - 16
 	slug := strings.ReplaceAll(host, ".", "-")
 	if len(slug) > longest {
