@@ -103,7 +103,7 @@ func (d *draft) wish(i *instance) *wish {
 		}
 		w.Ports = append(w.Ports, p)
 	}
-	if d.targetPort != 0 && len(w.given) == 0 && w.Pinnable() {
+	if d.targetPort != 0 && len(w.given) == 0 {
 		w.implied = []int32{d.targetPort}
 	}
 	w.settlePassthrough()
