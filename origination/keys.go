@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-//go:generate go run ./internal/annotationsdoc -page ../docs/annotations.md
+//go:generate go run ./internal/annotationsdoc ../docs/annotations.md
 
 // Scope says where a key may stand.
 type Scope string

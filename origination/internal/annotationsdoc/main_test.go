@@ -61,61 +61,40 @@ func TestATableFitsItsCells(t *testing.T) {
 	}
 }
 
-func TestBothFilesAreWrittenAndLeftAloneWhenFresh(t *testing.T) {
-	dir := t.TempDir()
-	page, readme := filepath.Join(dir, "page.md"), filepath.Join(dir, "README.md")
-	if err := os.WriteFile(readme, []byte("before\n"+begin+"\nstale\n"+end+"\nafter\n"), 0o644); err != nil {
+func TestTheFileIsWrittenAndLeftAloneWhenFresh(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "page.md")
+	if err := os.WriteFile(file, []byte("stale"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := run([]string{"-page", page, "-into", readme}); err != nil {
+	if err := run([]string{file}); err != nil {
 		t.Fatal(err)
 	}
-	for file, want := range map[string]string{page: referencePage(), readme: "before\n" + begin + "\n" + table() + end + "\nafter\n"} {
-		got, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, string(got)); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", file, diff)
-		}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(referencePage(), string(got)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 	old := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
-	for _, file := range []string{page, readme} {
-		if err := os.Chtimes(file, old, old); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := run([]string{"-page", page, "-into", readme}); err != nil {
+	if err := os.Chtimes(file, old, old); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range []string{page, readme} {
-		if info, err := os.Stat(file); err != nil || !info.ModTime().Equal(old) {
-			t.Errorf("%s was written again: %v, %v", file, info.ModTime(), err)
-		}
+	if err := run([]string{file}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(file); err != nil || !info.ModTime().Equal(old) {
+		t.Errorf("the fresh file was written again: %v, %v", info.ModTime(), err)
 	}
 }
 
 func TestWhatCannotBeWrittenIsSaid(t *testing.T) {
-	dir := t.TempDir()
-	bare := filepath.Join(dir, "bare.md")
-	if err := os.WriteFile(bare, []byte("no markers\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for name, test := range map[string]struct {
-		args []string
-		want string
-	}{
-		"nothing to do":     {nil, "usage: "},
-		"a stray argument":  {[]string{"-page", "x", "y"}, "usage: "},
-		"an unknown flag":   {[]string{"-pages", "x"}, "flag provided but not defined"},
-		"a missing page":    {[]string{"-into", filepath.Join(dir, "missing.md")}, "reading the page that takes the table"},
-		"no markers":        {[]string{"-into", bare}, "has no lines <!-- annotations:begin -->"},
-		"no such directory": {[]string{"-page", filepath.Join(dir, "missing", "page.md")}, "writing the generated page"},
+	for want, args := range map[string][]string{
+		"usage: annotationsdoc FILE": {"one", "two"},
+		"writing the reference page": {filepath.Join(t.TempDir(), "missing", "page.md")},
 	} {
-		t.Run(name, func(t *testing.T) {
-			if err := run(test.args); err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("error %v, want %q", err, test.want)
-			}
-		})
+		if err := run(args); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
 	}
 }

@@ -7,12 +7,6 @@ import (
 	"github.com/redis-tls/redis-tls/origination"
 )
 
-// begin and end are the lines between which another page takes the table.
-const (
-	begin = "<!-- annotations:begin -->"
-	end   = "<!-- annotations:end -->"
-)
-
 const head = `<!-- Generated from origination/keys.go by "make generate"; do not edit. -->
 # Annotations
 
@@ -112,13 +106,3 @@ func values(all []origination.Value) string {
 
 // cell keeps text within its cell of the table.
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }
-
-// replaceTable puts the table between the markers of a page.
-func replaceTable(page string) (string, error) {
-	before, rest, foundBegin := strings.Cut(page, begin+"\n")
-	_, after, foundEnd := strings.Cut(rest, end)
-	if !foundBegin || !foundEnd {
-		return "", fmt.Errorf("has no lines %s and %s to put the table between", begin, end)
-	}
-	return before + begin + "\n" + table() + end + after, nil
-}
