@@ -21,7 +21,7 @@ func reviewPrunes(env bool) prunes {
 		container["env"] = nil
 	}
 	return prunes{"request": {
-		"requestKind": nil, "requestResource": nil, "userInfo": nil, "oldObject": nil, "options": nil,
+		"resource": nil, "requestKind": nil, "requestResource": nil, "userInfo": nil, "oldObject": nil, "options": nil,
 		"object": {
 			"metadata": {"managedFields": nil},
 			"spec": {
@@ -37,19 +37,22 @@ func reviewPrunes(env bool) prunes {
 // in their environment, so where one may be, environments stay.
 var istioNames = []byte(`"istio-`)
 
-// prune returns the review without its bulk. It is for valid JSON; of what is not, it returns some
-// prefix as it was, and the decoder after it finds the error, except in what was cut out.
+// null takes a value's place; what is no longer than it stays.
+const null = "null"
+
+// prune returns the review without its bulk, in the same memory. It is for valid JSON; of what is not,
+// the decoder after it finds the error, except in what was cut out.
 func prune(body []byte) []byte {
 	cut := bulky
 	if bytes.Contains(body, istioNames) {
 		cut = bulkyWithoutEnv
 	}
-	p := pruner{in: body, out: make([]byte, 0, len(body))}
+	p := pruner{in: body, out: body[:0]}
 	p.value(cut)
 	return append(p.out, p.in[p.copied:]...)
 }
 
-// pruner walks over a JSON text once.
+// pruner walks over a JSON text once. It writes behind where it reads.
 type pruner struct {
 	in, out []byte
 	at      int // the next byte of in
@@ -84,23 +87,26 @@ func (p *pruner) element(cut prunes) {
 // members passes an object.
 func (p *pruner) members(cut prunes) {
 	for p.at++; p.next() == '"'; {
-		start := p.at
+		key := p.at
 		p.skipString()
-		key := p.in[start:p.at]
+		name := p.in[key:p.at]
 		if p.next() != ':' {
 			return
 		}
 		p.at++
 		p.next()
-		switch inside, known := cut[string(bytes.Trim(key, `"`))]; {
+		switch inside, known := cut[string(bytes.Trim(name, `"`))]; {
 		case !known:
 			p.skip()
 		case inside != nil:
 			p.value(inside)
 		default:
-			p.out = append(p.out, p.in[p.copied:p.at]...)
+			start := p.at
 			p.skip()
-			p.out, p.copied = append(p.out, "null"...), p.at
+			if p.at-start > len(null) {
+				p.out = append(append(p.out, p.in[p.copied:start]...), null...)
+				p.copied = p.at
+			}
 		}
 		if p.next() != ',' {
 			break

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"unicode/utf8"
 
 	"gomodules.xyz/jsonpatch/v2"
@@ -36,11 +37,17 @@ func respond(w http.ResponseWriter, uid types.UID, decision inject.Decision, mes
 		patchType := admissionv1.PatchTypeJSONPatch
 		response.Patch, response.PatchType = patch, &patchType
 	}
-	w.Header().Set("Content-Type", "application/json")
-	return json.NewEncoder(w).Encode(admissionv1.AdmissionReview{
+	body, err := json.Marshal(admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
 		Response: response,
 	})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // else what is over 2 KB goes out in chunks
+	_, err = w.Write(body)
+	return err
 }
 
 // refusal is the status that kubectl prints. Clients that create pods retry on 5xx and give up on 4xx, so
