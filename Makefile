@@ -17,6 +17,9 @@ else
 CONTROL_PLANE_BINARY := $(CONTROL_PLANE)/controlplane
 endif
 
+# Istio, compiled from the module proxy, and Envoy, in a directory named by Istio's version.
+MESH := bin/mesh-$(shell sed -n 's|^[[:space:]]*istio.io/istio ||p' test/mesh/go.mod)
+
 # Packages whose tests start a control plane: those that use the harness. All others are unit tests.
 PACKAGE_IMPORTS = go list -f '{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./...
 PROCESS_PACKAGES = $$($(PACKAGE_IMPORTS) | grep /test/harness | cut -d' ' -f1 | grep -v -e /test/demo -e /test/bench)
@@ -40,6 +43,17 @@ control-plane: $(CONTROL_PLANE_BINARY) ## Build etcd, kube-apiserver, kube-contr
 $(CONTROL_PLANE)/controlplane: test/controlplane/main.go test/controlplane/go.mod test/controlplane/go.sum test/controlplane/build.sh
 	@test/controlplane/build.sh "$(CURDIR)/$(CONTROL_PLANE)"
 	@touch $@
+
+.PHONY: mesh
+mesh: $(MESH)/mesh $(MESH)/envoy ## Build istiod and pilot-agent for the e2e tests and fetch Envoy, once
+
+$(MESH)/mesh: $(wildcard test/mesh/*.go) test/mesh/go.mod test/mesh/go.sum test/mesh/build.sh
+	@test/mesh/build.sh "$(CURDIR)/$(MESH)"
+	@touch $@
+
+$(MESH)/envoy: test/mesh/envoy.sh
+	@test/mesh/envoy.sh "$(CURDIR)/$(MESH)"
+	@touch -h $@
 
 .PHONY: generate
 generate: ## Regenerate what is generated from code
@@ -72,6 +86,10 @@ unit: race-tools ## Unit tests with fuzz seeds and goldens (-race)
 .PHONY: integration
 integration: control-plane network-tools race-tools ## Tests against a real control plane; RUN=regexp picks some, HARNESS_LOGS=dir keeps the logs
 	$(if $(HARNESS_LOGS),HARNESS_LOGS=$(abspath $(HARNESS_LOGS))) go test -race -count=1 -timeout=30m -exec "$(OWN_NETWORK)" $(if $(RUN),-run '$(RUN)') $(PROCESS_PACKAGES)
+
+.PHONY: e2e
+e2e: control-plane mesh wire-tools ## Real istiod, Envoy and Redis, real bytes (as root); RUN=regexp picks some, HARNESS_LOGS=dir keeps the logs
+	E2E=$(or $(E2E),on) $(if $(HARNESS_LOGS),HARNESS_LOGS=$(abspath $(HARNESS_LOGS))) go test -v -count=1 -timeout=30m $(if $(RUN),-run '$(RUN)') ./test/e2e/...
 
 .PHONY: mutants
 mutants: ## Take each safeguard out and show that its unit test fails; TIER=all for every tier
@@ -115,6 +133,13 @@ endef
 .PHONY: network-tools
 network-tools: # veth pairs
 	$(call install-missing,ip,iproute2)
+
+.PHONY: wire-tools
+wire-tools: network-tools # what a pod's network and its servers are made of
+	$(call install-missing,iptables,iptables)
+	$(call install-missing,tcpdump,tcpdump)
+	$(call install-missing,redis-server,redis-server)
+	$(call install-missing,nginx,nginx-light)
 
 .PHONY: race-tools
 race-tools: # the race detector is linked by a C compiler

@@ -35,7 +35,20 @@ type Release struct {
 // RenderChart renders the chart of a directory with Helm's own engine for a cluster with these
 // capabilities (nil: Helm's defaults). Values are checked against values.schema.json, as Helm does.
 func RenderChart(dir string, values map[string]any, capabilities *common.Capabilities) (*Release, error) {
-	r := &Release{Name: ReleaseName, Namespace: ReleaseNamespace}
+	return renderAs(&Release{Name: ReleaseName, Namespace: ReleaseNamespace}, dir, values, capabilities)
+}
+
+// RenderForeignChart renders another chart than ours for this control plane, as a release of that name
+// and namespace.
+func (c *ControlPlane) RenderForeignChart(name, namespace, dir string, values map[string]any) (*Release, error) {
+	capabilities, err := c.capabilities()
+	if err != nil {
+		return nil, err
+	}
+	return renderAs(&Release{Name: name, Namespace: namespace}, dir, values, capabilities)
+}
+
+func renderAs(r *Release, dir string, values map[string]any, capabilities *common.Capabilities) (*Release, error) {
 	chart, err := loader.LoadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("loading the chart: %w", err)

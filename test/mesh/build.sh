@@ -1,0 +1,21 @@
+#!/bin/sh
+# Builds istiod, pilot-agent and the tools on Istio's packages into the directory given: one binary, a
+# link to it for each of them, and beside it Istio's charts and Envoy bootstrap as the module has them.
+set -eu
+out=$1
+cd "$(dirname "$0")"
+# Istio's releases have no module version of their own; that of its API is the release's.
+version=$(sed -n 's|^[[:space:]]*istio.io/api => istio.io/api v||p' go.mod)
+
+echo "test mesh: Istio $version (once; some minutes)"
+mkdir -p "$out"
+../go-build.sh -trimpath -ldflags "-s -w -X istio.io/istio/pkg/version.buildVersion=$version" -o "$out/mesh" .
+for name in istiod pilot-agent adsdump istio-analyze; do
+	ln -sf mesh "$out/$name"
+done
+module=$(go list -m -f '{{.Dir}}' istio.io/istio)
+rm -rf "$out/charts"
+cp -r "$module/manifests/charts" "$out/charts"
+cp -f "$module/tools/packaging/common/envoy_bootstrap.json" "$out/"
+chmod -R u+w "$out"
+echo "  done: $out"
