@@ -49,6 +49,8 @@ func TestMain(m *testing.M) {
 type setup struct {
 	values   map[string]any          // of the chart
 	injector harness.InjectorOptions // of the stand-in for Istio's injector
+	// apiServer are further arguments of kube-apiserver.
+	apiServer []string
 	// lateCRDs leaves Istio's CRDs out; noWebhook the webhook, noInjector the stand-in.
 	lateCRDs, noWebhook, noInjector bool
 }
@@ -64,7 +66,7 @@ type cluster struct {
 // start starts a cluster of the test's own, which ends with the test.
 func start(t *testing.T, s setup) *cluster {
 	t.Helper()
-	plane, err := harness.Start(t.Context(), harness.Options{})
+	plane, err := harness.Start(t.Context(), harness.Options{APIServerArgs: s.apiServer})
 	if err != nil {
 		t.Fatal(err)
 	}
