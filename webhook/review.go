@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
+	"sync"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -57,7 +57,9 @@ func read(w http.ResponseWriter, r *http.Request) (*request, *unreadableError) {
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
 		return malformed(http.StatusUnsupportedMediaType, "content type %q: an AdmissionReview comes as application/json", r.Header.Get("Content-Type"))
 	}
-	body, err := readBody(w, r)
+	body := bodies.Get().(*bytes.Buffer)
+	defer putBody(body)
+	err := readBody(body, w, r)
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, &unreadableError{fmt.Errorf("the AdmissionReview has more than %d bytes", maxBody), http.StatusRequestEntityTooLarge, origination.ReasonTooLarge}
 	}
@@ -65,7 +67,7 @@ func read(w http.ResponseWriter, r *http.Request) (*request, *unreadableError) {
 		return malformed(http.StatusBadRequest, "reading the AdmissionReview: %w", err)
 	}
 	var v review
-	if err := json.UnmarshalCaseSensitivePreserveInts(prune(body), &v); err != nil {
+	if err := json.UnmarshalCaseSensitivePreserveInts(prune(body.Bytes()), &v); err != nil {
 		return malformed(http.StatusBadRequest, "decoding the AdmissionReview: %w", err)
 	}
 	switch {
@@ -79,17 +81,29 @@ func read(w http.ResponseWriter, r *http.Request) (*request, *unreadableError) {
 	return v.Request, nil
 }
 
-// readBody reads at most maxBody bytes, into a buffer of the announced size.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxBody {
-		return nil, &http.MaxBytesError{Limit: maxBody}
+// bodies are kept for the next review: what is decoded of one is copied out of it.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// largestKept bounds the memory that kept bodies hold, bytes each.
+const largestKept = 64 << 10
+
+func putBody(b *bytes.Buffer) {
+	if b.Cap() <= largestKept {
+		b.Reset()
+		bodies.Put(b)
 	}
-	var b bytes.Buffer
+}
+
+// readBody reads at most maxBody bytes, into room of the announced size.
+func readBody(b *bytes.Buffer, w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength > maxBody {
+		return &http.MaxBytesError{Limit: maxBody}
+	}
 	if r.ContentLength > 0 {
 		b.Grow(int(r.ContentLength) + bytes.MinRead) // ReadFrom wants MinRead bytes of room to see the end
 	}
-	_, err := b.ReadFrom(io.Reader(http.MaxBytesReader(w, r.Body, maxBody)))
-	return b.Bytes(), err
+	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
+	return err
 }
 
 // foreign says why the request is none of ours: the chart's configuration sends CREATE of pods alone.

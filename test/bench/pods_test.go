@@ -19,8 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// smallPod is a pod of a Deployment as a ReplicaSet makes it, about 2 KB of JSON.
-func smallPod() *corev1.Pod { return podWithEnv(12) }
+// smallPod is a pod of a Deployment as a ReplicaSet makes it, 2 KB of JSON.
+func smallPod() *corev1.Pod { return podWithEnv(17) }
 
 // podWithEnv returns that pod with so many environment variables.
 func podWithEnv(n int) *corev1.Pod {
