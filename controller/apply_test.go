@@ -183,6 +183,7 @@ func TestNothingIsAppliedWhereNothingCanBe(t *testing.T) {
 	for name, change := range map[string]func(*world){
 		"in a namespace that is being deleted": func(w *world) { w.gone = true },
 		"while Istio's CRDs are missing":       func(w *world) { w.notReady = true },
+		"while the caches are still filling":   func(w *world) { w.filling = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
@@ -120,6 +122,16 @@ func TestNothingInUseIsDeleted(t *testing.T) {
 				t.Errorf("kept %t; writes %q", kept, w.writes)
 			}
 		})
+	}
+}
+
+func TestObjectsWithoutOurLabelAreNeitherMarkedNorDeleted(t *testing.T) {
+	theirs := metav1.ObjectMeta{Namespace: namespace, Name: "redis-tls-theirs", Labels: map[string]string{origination.ManagedByLabel: "Helm"}}
+	w := newWorld(t, &networkingv1.ServiceEntry{ObjectMeta: theirs}, &networkingv1.DestinationRule{ObjectMeta: theirs})
+	for _, pause := range []time.Duration{0, grace, delay} {
+		if writes := w.after(pause).pass(); len(writes) > 0 {
+			t.Errorf("writes %q %s later", writes, pause)
+		}
 	}
 }
 

@@ -121,21 +121,32 @@ func TestTheGateStaysOn(t *testing.T) {
 }
 
 func TestAGateThatHasMovedIsLeftForTheNextPass(t *testing.T) {
-	pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated("example.com/other"))
-	w := applied(t, pod).after(settled)
-	w.before = func(write) {
-		var live corev1.Pod
-		if err := w.client.Get(context.Background(), client.ObjectKeyFromObject(pod), &live); err != nil {
-			t.Fatal(err)
-		}
-		live.Spec.SchedulingGates = live.Spec.SchedulingGates[1:]
-		if err := w.client.Update(context.Background(), &live); err != nil {
-			t.Fatal(err)
-		}
-	}
-	_, _ = w.tryPass() // the fake client has no 422 for a failed test of a JSON patch
-	if diff := cmp.Diff([]string{origination.GateFirstUse}, w.gates(pod)); diff != "" {
-		t.Errorf("gates (-want +got):\n%s", diff)
+	const ours, other = origination.GateFirstUse, "example.com/other"
+	for name, moved := range map[string][]string{
+		"because the one before it is off": {ours},
+		"to where another one was":         {ours, other},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated(other))
+			w := applied(t, pod).after(settled)
+			w.before = func(write) {
+				var live corev1.Pod
+				if err := w.client.Get(context.Background(), client.ObjectKeyFromObject(pod), &live); err != nil {
+					t.Fatal(err)
+				}
+				live.Spec.SchedulingGates = nil
+				for _, gate := range moved {
+					live.Spec.SchedulingGates = append(live.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: gate})
+				}
+				if err := w.client.Update(context.Background(), &live); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, _ = w.tryPass() // the fake client has no 422 for a failed test of a JSON patch
+			if diff := cmp.Diff(moved, w.gates(pod)); diff != "" {
+				t.Errorf("gates (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

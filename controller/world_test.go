@@ -44,6 +44,7 @@ type world struct {
 	cached   []*corev1.Pod // the pods that the caches know
 	// stale, when set, is what the caches say of mesh objects; otherwise they are up to date.
 	stale    *mesh.Surroundings
+	filling  bool
 	notReady bool
 	gone     bool
 
@@ -198,7 +199,7 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, text string
 
 // The view: what the caches say.
 
-func (w *world) Synced() bool           { return true }
+func (w *world) Synced() bool           { return !w.filling }
 func (w *world) IstioReady() bool       { return !w.notReady }
 func (w *world) Active(string) bool     { return !w.gone }
 func (w *world) Namespaces() []string   { return []string{namespace} }
