@@ -97,14 +97,20 @@ func TestFirstUse(t *testing.T) {
 }
 
 func TestOneUnpinnedOriginationAmongPinnedHoldsThePod(t *testing.T) {
-	w := newWorld()
-	pinned := newPod("host", host)
-	w.serve(t, pinned, w.injector().Inject(shop, pinned))
-	both := newPod("host", host)
-	both.Annotations["cache.redis-tls/addresses"] = "10.0.0.3"
-	both.Annotations["cache.redis-tls/ca-secret"] = "ca"
-	if !gated(admit(t, both, w.injector().Inject(shop, both))) {
-		t.Error("not held")
+	for name, served := range map[string]bool{"which has its objects": true, "which lacks its objects too": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			pinned := newPod("host", host)
+			if served {
+				w.serve(t, pinned, w.injector().Inject(shop, pinned))
+			}
+			both := newPod("host", host)
+			both.Annotations["cache.redis-tls/addresses"] = "10.0.0.3"
+			both.Annotations["cache.redis-tls/ca-secret"] = "ca"
+			if !gated(admit(t, both, w.injector().Inject(shop, both))) {
+				t.Error("not held")
+			}
+		})
 	}
 }
 
