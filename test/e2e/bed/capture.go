@@ -1,0 +1,147 @@
+package bed
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// Capture records all TCP packets of a host.
+type Capture struct {
+	host    *Host
+	path    string
+	process *harness.Process
+}
+
+// Stream is what a client sent over one TCP connection.
+type Stream struct {
+	Client netip.AddrPort
+	Server netip.AddrPort
+	Sent   []byte
+}
+
+// TLS reports whether the stream begins as TLS does, with a handshake record.
+func (s Stream) TLS() bool { return bytes.HasPrefix(s.Sent, []byte{0x16, 0x03}) }
+
+func (s Stream) String() string {
+	return fmt.Sprintf("%s → %s: %q", s.Client, s.Server, s.Sent[:min(len(s.Sent), 64)])
+}
+
+// Record begins a capture, until it is stopped.
+func (h *Host) Record(ctx context.Context) (*Capture, error) {
+	n := h.bed.captures.Add(1)
+	c := &Capture{host: h, path: filepath.Join(h.bed.dir, fmt.Sprintf("%s-%d.pcap", h.Namespace, n))}
+	c.process = h.process(fmt.Sprintf("tcpdump-%d", n), nil,
+		h.bed.components.tcpdump, "-i", "eth0", "-Z", "root", "-U", "--immediate-mode", "-s", "0", "-w", c.path, "tcp")
+	if err := c.process.Start(); err != nil {
+		return nil, err
+	}
+	return c, harness.Eventually(ctx, startTimeout, "tcpdump to listen", func(context.Context) error {
+		if err := c.process.Crashed(); err != nil {
+			return err
+		}
+		if log := c.process.Tail(); !strings.Contains(log, "listening on eth0") {
+			return fmt.Errorf("log %q", log)
+		}
+		return nil
+	})
+}
+
+// sentinel is what Stop sends in clear, to see that the capture sees it.
+const sentinel = "this-is-seen-by-the-capture"
+
+// Stop ends the capture and returns what clients sent, in the order of their connections. Its own
+// plaintext to an open port of the host proves that the capture is alive and complete; it is left out.
+func (c *Capture) Stop(ctx context.Context, port uint16) ([]Stream, error) {
+	conn, err := c.host.Dial(port)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte(sentinel)); err != nil {
+		return nil, err
+	}
+	own := conn.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort()
+	var streams []Stream
+	err = harness.Eventually(ctx, startTimeout, "the capture to have seen all", func(context.Context) error {
+		content, err := os.ReadFile(c.path)
+		if err != nil {
+			return err
+		}
+		all, err := parse(content, c.host.Address)
+		if err != nil {
+			return err
+		}
+		streams = nil
+		err = fmt.Errorf("%d streams without the one that comes last", len(all))
+		for _, s := range all {
+			if s.Client == own && string(s.Sent) == sentinel {
+				err = nil
+			} else {
+				streams = append(streams, s)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return streams, c.process.Stop(10 * time.Second)
+}
+
+// parse reads the file format of libpcap (pcap-savefile(5)) with Ethernet frames, IPv4 and TCP, and joins
+// what was sent to the host. A cut-off record at the end is one still being written. The veth pairs lose
+// and reorder nothing.
+func parse(content []byte, host netip.Addr) ([]Stream, error) {
+	const fileHeader, recordHeader, ethernetHeader = 24, 16, 14
+	if len(content) < fileHeader {
+		return nil, fmt.Errorf("%d bytes are no capture", len(content))
+	}
+	if magic := binary.LittleEndian.Uint32(content); magic != 0xa1b2c3d4 {
+		return nil, fmt.Errorf("magic number %#x is not a capture's", magic)
+	}
+	var streams []Stream
+	at := map[[2]netip.AddrPort]int{}
+	for rest := content[fileHeader:]; len(rest) >= recordHeader; {
+		size := int(binary.LittleEndian.Uint32(rest[8:]))
+		if len(rest) < recordHeader+size {
+			break
+		}
+		frame := rest[recordHeader : recordHeader+size]
+		rest = rest[recordHeader+size:]
+		if len(frame) < ethernetHeader+20 || binary.BigEndian.Uint16(frame[12:]) != 0x0800 {
+			continue
+		}
+		client, server, payload, syn := segment(frame[ethernetHeader:])
+		if server.Addr() != host {
+			continue
+		}
+		key := [2]netip.AddrPort{client, server}
+		i, known := at[key]
+		if !known || syn {
+			i = len(streams)
+			at[key] = i
+			streams = append(streams, Stream{Client: client, Server: server})
+		}
+		streams[i].Sent = append(streams[i].Sent, payload...)
+	}
+	return streams, nil
+}
+
+// segment takes an IPv4 packet with TCP apart.
+func segment(packet []byte) (from, to netip.AddrPort, payload []byte, syn bool) {
+	packet = packet[:min(len(packet), int(binary.BigEndian.Uint16(packet[2:])))] // without Ethernet's padding
+	tcp := packet[int(packet[0]&0x0f)*4:]
+	address := func(b []byte, port []byte) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b)), binary.BigEndian.Uint16(port))
+	}
+	return address(packet[12:16], tcp[0:2]), address(packet[16:20], tcp[2:4]), tcp[int(tcp[12]>>4)*4:], tcp[13]&0x02 != 0
+}

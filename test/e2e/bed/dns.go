@@ -1,0 +1,80 @@
+package bed
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// DNS answers for the names it was told of, IPv4 over UDP; all others do not exist.
+type DNS struct {
+	mu    sync.Mutex
+	names map[string][]netip.Addr
+}
+
+// Set gives a name its addresses; none: the name exists no more.
+func (d *DNS) Set(name string, addresses ...netip.Addr) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.names[strings.ToLower(name)+"."] = addresses
+}
+
+// startDNS serves on the fabric until the bed is stopped.
+func (b *Bed) startDNS() (*DNS, error) {
+	d := &DNS{names: map[string][]netip.Addr{}}
+	d.Set("istiod.istio-system.svc", b.fabric.gateway)
+	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(b.fabric.gateway, 53)))
+	if err != nil {
+		return nil, err
+	}
+	b.OnStop(conn.Close)
+	go d.serve(conn)
+	return d, nil
+}
+
+func (d *DNS) serve(conn *net.UDPConn) {
+	buffer := make([]byte, 4096)
+	for {
+		n, from, err := conn.ReadFromUDPAddrPort(buffer)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue // of an earlier answer: its asker is gone
+		}
+		if answer, err := d.answer(buffer[:n]); err == nil {
+			_, _ = conn.WriteToUDPAddrPort(answer, from)
+		}
+	}
+}
+
+func (d *DNS) answer(query []byte) ([]byte, error) {
+	var m dnsmessage.Message
+	if err := m.Unpack(query); err != nil {
+		return nil, err
+	}
+	m.Header.Response, m.Header.RecursionAvailable, m.Header.Authoritative = true, true, true
+	m.Answers, m.Authorities, m.Additionals = nil, nil, nil
+	for _, q := range m.Questions {
+		d.mu.Lock()
+		addresses := d.names[strings.ToLower(q.Name.String())]
+		d.mu.Unlock()
+		if len(addresses) == 0 {
+			m.Header.RCode = dnsmessage.RCodeNameError
+		}
+		if q.Type != dnsmessage.TypeA {
+			continue
+		}
+		for _, a := range addresses {
+			m.Answers = append(m.Answers, dnsmessage.Resource{
+				Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 5},
+				Body:   &dnsmessage.AResource{A: a.As4()},
+			})
+		}
+	}
+	return m.Pack()
+}

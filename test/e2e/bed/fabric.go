@@ -1,0 +1,213 @@
+package bed
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// fabric is a network of its own: a bridge in a network namespace, and a namespace for every host. This
+// process has one end in it, where istiod and the DNS server listen. Nothing leads out: the default
+// route of a host is an address that nobody has, so that a connection to a VIP has a route to be
+// captured on, and one that is not captured dies.
+type fabric struct {
+	bed     *Bed
+	prefix  netip.Prefix
+	gateway netip.Addr // this process's
+	nobody  netip.Addr
+	// loopback is for what nobody in the fabric may reach.
+	loopback netip.Addr
+
+	mu   sync.Mutex
+	next netip.Addr
+	n    int
+}
+
+// namespaceName matches the network namespaces of all beds; the number is the process that made them.
+var namespaceName = regexp.MustCompile(`^rtls(\d+)-`)
+
+// Namespaces are listed here by iproute2; the other directory has what `ip netns exec` binds over /etc.
+const (
+	namespacesDir = "/run/netns"
+	hostFilesDir  = "/etc/netns"
+)
+
+func newFabric(b *Bed) (*fabric, error) {
+	if err := removeStaleNamespaces(); err != nil {
+		return nil, err
+	}
+	f := &fabric{bed: b}
+	if err := f.choosePrefix(); err != nil {
+		return nil, err
+	}
+	name, link := f.name("fabric"), fmt.Sprintf("rtls%df", os.Getpid())
+	b.OnStop(func() error { return removeNamespace(name) })
+	for _, args := range []string{
+		"netns add " + name,
+		"-n " + name + " link set lo up",
+		"-n " + name + " link add br0 type bridge",
+		"-n " + name + " link set br0 up",
+		"link add " + link + " type veth peer name uplink netns " + name,
+		"-n " + name + " link set uplink master br0 up",
+		"link set " + link + " up",
+		"addr add " + f.gateway.String() + "/24 dev " + link,
+	} {
+		if err := f.ip(strings.Fields(args)...); err != nil {
+			return nil, err
+		}
+	}
+	out, err := exec.Command(b.components.ip, "route", "get", f.nobody.String()).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "dev "+link) {
+		return nil, fmt.Errorf("packets to %s would not stay in the fabric: ip route get says %q", f.nobody, out)
+	}
+	return f, nil
+}
+
+// choosePrefix takes a /24 of 100.64.0.0/10 (RFC 6598) by the process id, which no route but the
+// default one leads to.
+func (f *fabric) choosePrefix() error {
+	for i := range 100 {
+		n := os.Getpid() + i*257
+		base := netip.AddrFrom4([4]byte{100, 64 + byte(n>>8)&63, byte(n), 0})
+		prefix := netip.PrefixFrom(base, 24)
+		out, err := exec.Command(f.bed.components.ip, "route", "show", "to", "match", prefix.String()).Output()
+		if err != nil {
+			return fmt.Errorf("looking for a free range of addresses: %w", err)
+		}
+		taken := false
+		for line := range strings.Lines(string(out)) {
+			taken = taken || !strings.HasPrefix(line, "default")
+		}
+		if !taken {
+			b := base.As4()
+			at := func(last byte) netip.Addr { return netip.AddrFrom4([4]byte{b[0], b[1], b[2], last}) }
+			f.loopback = netip.AddrFrom4([4]byte{127, b[1], b[2], 1})
+			f.prefix, f.gateway, f.nobody, f.next = prefix, at(1), at(254), at(10)
+			return nil
+		}
+	}
+	return errors.New("no free range of addresses in 100.64.0.0/10")
+}
+
+func (f *fabric) name(of string) string { return fmt.Sprintf("rtls%d-%s", os.Getpid(), of) }
+
+func (f *fabric) ip(args ...string) error {
+	out, err := exec.Command(f.bed.components.ip, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// Host is a network namespace with an address in the fabric.
+type Host struct {
+	// Namespace is the name of the network namespace.
+	Namespace string
+	Address   netip.Addr
+
+	bed *Bed
+}
+
+// Host adds a host to the network, until the bed is stopped.
+func (b *Bed) Host(name string) (*Host, error) {
+	f := b.fabric
+	f.mu.Lock()
+	f.n++
+	n, address := f.n, f.next
+	f.next = f.next.Next()
+	f.mu.Unlock()
+	if address == f.nobody {
+		return nil, fmt.Errorf("all addresses of %s are in use", f.prefix)
+	}
+	h := &Host{Namespace: f.name(fmt.Sprintf("%d-%s", n, name)), Address: address, bed: b}
+	bridge := f.name("fabric")
+	b.OnStop(h.remove)
+	if err := h.writeFile("resolv.conf", fmt.Sprintf("nameserver %s\n", f.gateway)); err != nil {
+		return nil, err
+	}
+	for _, args := range []string{
+		"netns add " + h.Namespace,
+		fmt.Sprintf("-n %s link add h%d type veth peer name eth0 netns %s", bridge, n, h.Namespace),
+		fmt.Sprintf("-n %s link set h%d master br0 up", bridge, n),
+		fmt.Sprintf("-n %s addr add %s/24 dev eth0", h.Namespace, address),
+		"-n " + h.Namespace + " link set lo up",
+		"-n " + h.Namespace + " link set eth0 up",
+		fmt.Sprintf("-n %s route add default via %s", h.Namespace, f.nobody),
+	} {
+		if err := f.ip(strings.Fields(args)...); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// writeFile writes a file that commands in the namespace find in /etc.
+func (h *Host) writeFile(name, content string) error {
+	dir := filepath.Join(hostFilesDir, h.Namespace)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644)
+}
+
+// command is a command line run in the namespace.
+func (h *Host) command(args ...string) []string {
+	return append([]string{h.bed.components.ip, "netns", "exec", h.Namespace}, args...)
+}
+
+// process is a command that runs in the namespace until the bed is stopped.
+func (h *Host) process(name string, env []string, args ...string) *harness.Process {
+	command := h.command(args...)
+	p := &harness.Process{
+		Name: name, Path: command[0], Args: command[1:], Log: h.bed.LogPath(h.Namespace + "-" + name),
+		Env: append([]string{"HOME=" + h.bed.dir, "TMPDIR=" + h.bed.dir, "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, env...),
+	}
+	h.bed.OnStop(func() error { p.Kill(); return nil })
+	return p
+}
+
+func (h *Host) remove() error { return removeNamespace(h.Namespace) }
+
+func removeNamespace(name string) error {
+	err := os.RemoveAll(filepath.Join(hostFilesDir, name))
+	if _, missing := os.Stat(filepath.Join(namespacesDir, name)); missing == nil {
+		if out, failed := exec.Command("ip", "netns", "delete", name).CombinedOutput(); failed != nil {
+			err = errors.Join(err, fmt.Errorf("ip netns delete %s: %w: %s", name, failed, out))
+		}
+	}
+	_ = os.Remove(hostFilesDir) // fails while another bed, or the machine's owner, has something in it
+	return err
+}
+
+// removeStaleNamespaces removes what beds left whose process is gone.
+func removeStaleNamespaces() error {
+	for _, dir := range []string{namespacesDir, hostFilesDir} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !os.IsNotExist(err) {
+			return err
+		}
+		for _, e := range entries {
+			m := namespaceName.FindStringSubmatch(e.Name())
+			if m == nil {
+				continue
+			}
+			pid, err := strconv.Atoi(m[1])
+			if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+				if err := removeNamespace(e.Name()); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}

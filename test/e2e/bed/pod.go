@@ -1,0 +1,231 @@
+package bed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+const (
+	startTimeout = 2 * time.Minute
+	readyTimeout = 30 * time.Second
+	nodeName     = "node-a"
+)
+
+// Pod is a pod that runs: its network namespace, its sidecar as the admitted Pod says, and whatever
+// command a test runs as one of its containers.
+type Pod struct {
+	*corev1.Pod
+	Host *Host
+	// Sidecar is pilot-agent with its Envoy; nil where the pod has none.
+	Sidecar *harness.Process
+
+	bed *Bed
+	dir string
+}
+
+func isProxy(c corev1.Container) bool { return c.Name == "istio-proxy" }
+func isInit(c corev1.Container) bool  { return c.Name == "istio-init" }
+
+// Run creates the pod, starts what was admitted and waits until its sidecar is ready.
+func (b *Bed) Run(ctx context.Context, pod *corev1.Pod) (*Pod, error) {
+	if err := b.Client.Create(ctx, pod); err != nil {
+		return nil, err
+	}
+	p, err := b.Start(ctx, pod)
+	if err != nil {
+		return nil, fmt.Errorf("running pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	return p, p.WaitForSidecar(ctx)
+}
+
+// Start starts an admitted pod, as a scheduler and a kubelet would: once no scheduling gate holds it.
+func (b *Bed) Start(ctx context.Context, pod *corev1.Pod) (*Pod, error) {
+	host, err := b.Host(pod.Name)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pod{Host: host, bed: b, dir: filepath.Join(b.dir, host.Namespace)}
+	if err := p.schedule(ctx, client.ObjectKeyFromObject(pod)); err != nil {
+		return nil, err
+	}
+	if err := p.writeHosts(); err != nil {
+		return nil, err
+	}
+	if err := p.SyncVolumes(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.Capture(ctx); err != nil {
+		return nil, err
+	}
+	return p, p.StartSidecar()
+}
+
+// schedule binds the pod to a node, which the API server refuses while a gate holds it, and reports it
+// running at its address.
+func (p *Pod) schedule(ctx context.Context, key client.ObjectKey) error {
+	err := harness.Eventually(ctx, startTimeout, "the pod's scheduling gates to open", func(ctx context.Context) error {
+		p.Pod = &corev1.Pod{}
+		if err := p.bed.Client.Get(ctx, key, p.Pod); err != nil {
+			return err
+		}
+		if gates := p.Spec.SchedulingGates; len(gates) > 0 {
+			return fmt.Errorf("gates %v", gates)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	binding := &corev1.Binding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
+		Target:     corev1.ObjectReference{Kind: "Node", Name: nodeName},
+	}
+	if err := p.bed.Clientset.CoreV1().Pods(key.Namespace).Bind(ctx, binding, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	return harness.Eventually(ctx, startTimeout, "the pod to be reported running", func(ctx context.Context) error {
+		if err := p.bed.Client.Get(ctx, key, p.Pod); err != nil {
+			return err
+		}
+		address := p.Host.Address.String()
+		p.Status.Phase, p.Status.HostIP, p.Status.PodIP = corev1.PodRunning, p.bed.fabric.gateway.String(), address
+		p.Status.PodIPs = []corev1.PodIP{{IP: address}}
+		return p.bed.Client.Status().Update(ctx, p.Pod)
+	})
+}
+
+// writeHosts writes the files of /etc that a kubelet gives every container of a pod.
+func (p *Pod) writeHosts() error {
+	hosts := &strings.Builder{}
+	fmt.Fprintf(hosts, "127.0.0.1\tlocalhost\n%s\t%s\n", p.Host.Address, p.Name)
+	for _, a := range p.Spec.HostAliases {
+		fmt.Fprintf(hosts, "%s\t%s\n", a.IP, strings.Join(a.Hostnames, "\t"))
+	}
+	resolv := fmt.Sprintf("search %s.svc.cluster.local svc.cluster.local cluster.local\nnameserver %s\noptions ndots:5\n", p.Namespace, p.bed.fabric.gateway)
+	return errors.Join(p.Host.writeFile("hosts", hosts.String()), p.Host.writeFile("resolv.conf", resolv))
+}
+
+// container returns a container of either list by what it is; nil: the pod has none.
+func (p *Pod) container(is func(corev1.Container) bool) *corev1.Container {
+	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		if i := slices.IndexFunc(list, is); i >= 0 {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+// Capture sets the iptables rules that the pod's istio-init says.
+func (p *Pod) Capture(ctx context.Context) error {
+	init := p.container(isInit)
+	if init == nil {
+		return nil
+	}
+	env, err := p.environment(init)
+	if err != nil {
+		return err
+	}
+	out, err := p.command(ctx, env, append([]string{p.bed.components.agent}, expandAll(init.Args, env)...)...)
+	if err != nil {
+		return fmt.Errorf("istio-init: %w: %s", err, out)
+	}
+	return nil
+}
+
+// Release takes the iptables rules away.
+func (p *Pod) Release(ctx context.Context) error {
+	out, err := p.command(ctx, nil, "sh", "-c", "iptables -t nat -F && iptables -t mangle -F && iptables -t raw -F")
+	if err != nil {
+		return fmt.Errorf("removing the rules: %w: %s", err, out)
+	}
+	return nil
+}
+
+// StartSidecar starts the pod's istio-proxy.
+func (p *Pod) StartSidecar() error {
+	proxy := p.container(isProxy)
+	if proxy == nil {
+		return nil
+	}
+	env, err := p.environment(proxy)
+	if err != nil {
+		return err
+	}
+	args, err := p.sidecarCommand(proxy, env)
+	if err != nil {
+		return err
+	}
+	if p.Sidecar == nil {
+		p.Sidecar = p.Host.process("istio-proxy", env, args...)
+	}
+	return p.Sidecar.Start()
+}
+
+// WaitForSidecar waits until the sidecar says that it is ready, by the probe of the kubelet.
+func (p *Pod) WaitForSidecar(ctx context.Context) error {
+	if p.Sidecar == nil {
+		return nil
+	}
+	err := harness.Eventually(ctx, readyTimeout, "the sidecar of "+p.Name+" to be ready", func(ctx context.Context) error {
+		if err := p.Sidecar.Crashed(); err != nil {
+			return err
+		}
+		return get(ctx, fmt.Sprintf("http://%s:15021/healthz/ready", p.Host.Address))
+	})
+	if err != nil {
+		return fmt.Errorf("%w%s", err, p.Sidecar.Tail())
+	}
+	return nil
+}
+
+// Exec runs a command as an app container of the pod would, and returns what it printed.
+func (p *Pod) Exec(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	return p.command(ctx, nil, append([]string{"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"}, args...)...)
+}
+
+// Redis runs redis-cli as the app with a limit of 3 seconds, and returns what the server answered.
+func (p *Pod) Redis(ctx context.Context, host string, port int, args ...string) (string, error) {
+	return p.Exec(ctx, append([]string{"timeout", "3", p.bed.components.redisCLI, "-h", host, "-p", fmt.Sprint(port)}, args...)...)
+}
+
+// Envoy asks the admin interface of the pod's Envoy, by pilot-agent's own command.
+func (p *Pod) Envoy(ctx context.Context, path string) (string, error) {
+	return p.command(ctx, nil, "setpriv", "--reuid", "1337", "--regid", "1337", "--clear-groups",
+		p.bed.components.agent, "request", "GET", path)
+}
+
+func (p *Pod) command(ctx context.Context, env []string, args ...string) (string, error) {
+	command := p.Host.command(args...)
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = append([]string{"HOME=/", "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, env...)
+	out := &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.WaitDelay = 5 * time.Second
+	err := cmd.Run()
+	return strings.TrimSpace(out.String()), err
+}
+
+// Delete ends the pod and deletes it, at once.
+func (p *Pod) Delete(ctx context.Context) error {
+	if p.Sidecar != nil {
+		p.Sidecar.Kill()
+	}
+	err := p.bed.Client.Delete(ctx, p.Pod, client.GracePeriodSeconds(0))
+	return errors.Join(client.IgnoreNotFound(err), p.Host.remove(), os.RemoveAll(p.dir))
+}

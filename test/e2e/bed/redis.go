@@ -1,0 +1,73 @@
+package bed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// RedisOptions configure a redis-server.
+type RedisOptions struct {
+	// Port is the plaintext port; 0: none.
+	Port uint16
+	// TLSPort is the TLS port, where the server has the certificate Leaf; 0: none.
+	TLSPort uint16
+	Leaf    *Leaf
+	// Args are added.
+	Args []string
+}
+
+// RunRedis runs a redis-server on the host and waits until it listens.
+func (h *Host) RunRedis(ctx context.Context, o RedisOptions) (*harness.Process, error) {
+	dir := filepath.Join(h.bed.dir, h.Namespace)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	args := []string{h.bed.components.redisServer, "--port", fmt.Sprint(o.Port), "--dir", dir, "--save", "", "--protected-mode", "no"}
+	if o.TLSPort != 0 {
+		certificate, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+		if err := errors.Join(os.WriteFile(certificate, o.Leaf.Certificate, 0o644), os.WriteFile(key, o.Leaf.Key, 0o600)); err != nil {
+			return nil, err
+		}
+		args = append(args, "--tls-port", fmt.Sprint(o.TLSPort), "--tls-cert-file", certificate, "--tls-key-file", key,
+			"--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")
+	}
+	p := h.process("redis-server", nil, append(args, o.Args...)...)
+	if err := p.Start(); err != nil {
+		return nil, err
+	}
+	for _, port := range []uint16{o.Port, o.TLSPort} {
+		if port == 0 {
+			continue
+		}
+		if err := h.waitForPort(ctx, p, port); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func (h *Host) waitForPort(ctx context.Context, p *harness.Process, port uint16) error {
+	return harness.Eventually(ctx, startTimeout, fmt.Sprintf("%s to listen on %d", p.Name, port), func(context.Context) error {
+		if err := p.Crashed(); err != nil {
+			return err
+		}
+		conn, err := h.Dial(port)
+		if err == nil {
+			conn.Close()
+		}
+		return err
+	})
+}
+
+// Dial connects to the host from outside of any pod.
+func (h *Host) Dial(port uint16) (net.Conn, error) {
+	return net.DialTimeout("tcp", netip.AddrPortFrom(h.Address, port).String(), 5*time.Second)
+}

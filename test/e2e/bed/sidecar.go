@@ -1,0 +1,67 @@
+package bed
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// sidecarScript lays out the file system of the container and runs it; it says what it needs.
+//
+//go:embed sidecar.sh
+var sidecarScript string
+
+// sidecarCommand is the command line that runs the istio-proxy container: in mount and process
+// namespaces of its own, in a root directory as its image has it with the pod's volumes where the
+// container mounts them, as the user that it says.
+func (p *Pod) sidecarCommand(proxy *corev1.Container, env []string) ([]string, error) {
+	script, root, roots := filepath.Join(p.dir, "sidecar.sh"), filepath.Join(p.dir, "root"), filepath.Join(p.dir, "ca-certificates.crt")
+	if err := errors.Join(
+		os.MkdirAll(root, 0o755),
+		os.WriteFile(script, []byte(sidecarScript), 0o644),
+		os.WriteFile(roots, p.bed.PublicCA.PEM(), 0o644),
+	); err != nil {
+		return nil, err
+	}
+	security := proxy.SecurityContext
+	if security == nil || security.RunAsUser == nil || security.RunAsGroup == nil {
+		return nil, fmt.Errorf("container %s does not say its user and group", proxy.Name)
+	}
+	mounts, err := p.mounts(proxy)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{
+		"unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", script,
+		root, filepath.Join(hostFilesDir, p.Host.Namespace), roots, p.bed.components.agent, p.bed.components.envoy, p.bed.components.bootstrap,
+		mounts, fmt.Sprint(*security.RunAsUser), fmt.Sprint(*security.RunAsGroup),
+	}
+	return append(args, expandAll(proxy.Args, env)...), nil
+}
+
+// mounts are lines "directory path mode", outer paths before inner ones.
+func (p *Pod) mounts(c *corev1.Container) (string, error) {
+	sorted := slices.Clone(c.VolumeMounts)
+	slices.SortFunc(sorted, func(a, b corev1.VolumeMount) int { return strings.Compare(a.MountPath, b.MountPath) })
+	lines := &strings.Builder{}
+	for _, m := range sorted {
+		if m.SubPath != "" || m.SubPathExpr != "" {
+			return "", fmt.Errorf("mount %s: the bed knows no subPath", m.Name)
+		}
+		if _, err := os.Stat(p.volumeDir(m.Name)); err != nil {
+			return "", fmt.Errorf("mount %s has no volume", m.Name)
+		}
+		mode := "rw"
+		if m.ReadOnly {
+			mode = "ro"
+		}
+		fmt.Fprintf(lines, "%s %s %s\n", p.volumeDir(m.Name), m.MountPath, mode)
+	}
+	return lines.String(), nil
+}

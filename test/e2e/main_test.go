@@ -1,0 +1,224 @@
+// These tests send real bytes through a real mesh: istiod, its injector, pilot-agent, Envoy, iptables and
+// redis-server. What they prove that the tiers below cannot: that the objects and patches of this
+// project, as Istio reads them, put TLS on the wire, and nothing else. See package bed.
+package e2e
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/test/e2e/bed"
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// E2E is unset: skip, with the reason. "required": what is missing on this machine is a failure. Any
+// other value: it is a reason to skip.
+const variable = "E2E"
+
+var (
+	start   sync.Once
+	shared  *bed.Bed
+	failure error
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared != nil {
+		if err := shared.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// mesh returns the bed that all tests share, each with namespaces and hosts of its own.
+func mesh(t *testing.T) *bed.Bed {
+	t.Helper()
+	wanted := os.Getenv(variable)
+	if wanted == "" {
+		t.Skipf("a real mesh takes a minute and a cold build: run `make e2e`, or set %s=on", variable)
+	}
+	start.Do(func() {
+		begin := time.Now()
+		shared, failure = bed.Start(context.Background(), bed.Options{Progress: func(format string, args ...any) {
+			fmt.Fprintf(os.Stderr, "%5.1f s  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
+		}})
+	})
+	if errors.Is(failure, bed.ErrMissing) && wanted != "required" {
+		t.Skip(failure)
+	}
+	if failure != nil {
+		t.Fatal(failure)
+	}
+	return shared
+}
+
+// namespace creates one, and removes it, its pods first, when the test ends.
+func namespace(t *testing.T, b *bed.Bed, name string, labels, annotations map[string]string) string {
+	t.Helper()
+	ok(t, b.Namespace(t.Context(), name, labels, annotations))
+	t.Cleanup(func() {
+		err := b.Client.Delete(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		if client.IgnoreNotFound(err) != nil {
+			t.Error(err)
+		}
+	})
+	return name
+}
+
+// app is a pod that asks Istio for a sidecar.
+func app(namespace, name string, annotations map[string]string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: name, Annotations: annotations,
+			Labels: map[string]string{"app": name, "sidecar.istio.io/inject": "true"},
+		},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "redis-cli"}}},
+	}
+}
+
+// run runs the pod until the test ends.
+func run(t *testing.T, b *bed.Bed, pod *corev1.Pod) *bed.Pod {
+	t.Helper()
+	p, err := b.Run(t.Context(), pod)
+	ok(t, err)
+	t.Cleanup(func() {
+		if err := p.Delete(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// server adds a host that the DNS name leads to.
+func server(t *testing.T, b *bed.Bed, name string, o bed.RedisOptions) *bed.Host {
+	t.Helper()
+	h, err := b.Host("redis")
+	ok(t, err)
+	if name != "" {
+		b.DNS.Set(name, h.Address)
+	}
+	_, err = h.RunRedis(t.Context(), o)
+	ok(t, err)
+	return h
+}
+
+func issue(t *testing.T, ca *bed.CA, names []string, change ...func(*x509.Certificate)) *bed.Leaf {
+	t.Helper()
+	leaf, err := ca.Issue(names, change...)
+	ok(t, err)
+	return leaf
+}
+
+func newCA(t *testing.T, name string) *bed.CA {
+	t.Helper()
+	ca, err := bed.NewCA(name)
+	ok(t, err)
+	return ca
+}
+
+// secret creates a Secret with one key.
+func secret(t *testing.T, b *bed.Bed, namespace, name, key string, value []byte) {
+	t.Helper()
+	ok(t, b.Client.Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Data: map[string][]byte{key: value},
+	}))
+}
+
+func record(t *testing.T, h *bed.Host) *bed.Capture {
+	t.Helper()
+	c, err := h.Record(t.Context())
+	ok(t, err)
+	return c
+}
+
+// onlyTLS ends the capture and fails where a client sent anything but TLS. It returns how many
+// connections were made and sent something.
+func onlyTLS(t *testing.T, c *bed.Capture, port uint16) int {
+	t.Helper()
+	streams, err := c.Stop(t.Context(), port)
+	ok(t, err)
+	n := 0
+	for _, s := range streams {
+		if len(s.Sent) == 0 {
+			continue
+		}
+		n++
+		if !s.TLS() {
+			t.Errorf("plaintext on the wire: %s", s)
+		}
+	}
+	return n
+}
+
+// answers waits until redis-cli prints the answer.
+func answers(t *testing.T, p *bed.Pod, host string, port int, want string, args ...string) {
+	t.Helper()
+	err := harness.Eventually(t.Context(), 30*time.Second, fmt.Sprintf("%s:%d to answer %v with %q", host, port, args, want), func(ctx context.Context) error {
+		got, err := p.Redis(ctx, host, port, args...)
+		if err != nil || got != want {
+			return fmt.Errorf("%q (%v)", got, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refused fails where redis-cli is answered, or cannot be run.
+func refused(t *testing.T, p *bed.Pod, host string, port int) {
+	t.Helper()
+	got, err := p.Redis(t.Context(), host, port, "SET", "k", "v")
+	if err == nil && !strings.Contains(got, "rror") {
+		t.Errorf("%s:%d answered %q, want no answer", host, port, got)
+	}
+	t.Logf("%s:%d: %q (%v)", host, port, got, err)
+}
+
+// knows waits until the pod's Envoy has a cluster for the port of the host.
+func knows(t *testing.T, p *bed.Pod, port int, host string) {
+	t.Helper()
+	cluster := fmt.Sprintf("outbound|%d||%s", port, host)
+	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the sidecar to know "+cluster, func(ctx context.Context) error {
+		// Of a host resolved by DNS, only once it is.
+		out, err := p.Envoy(ctx, "clusters")
+		if err == nil && !strings.Contains(out, cluster+"::") {
+			err = errors.New("clusters do not have it")
+		}
+		return err
+	}))
+}
+
+// counts returns the value of a counter of Envoy's for the cluster.
+func counts(t *testing.T, p *bed.Pod, port int, host, counter string) string {
+	t.Helper()
+	out, err := p.Envoy(t.Context(), "stats?filter="+counter)
+	ok(t, err)
+	for line := range strings.Lines(out) {
+		if name, value, found := strings.Cut(strings.TrimSpace(line), ": "); found &&
+			strings.Contains(name, fmt.Sprintf("outbound|%d||%s", port, host)) && strings.HasSuffix(strings.TrimSuffix(name, ";"), counter) {
+			return value
+		}
+	}
+	return ""
+}
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
