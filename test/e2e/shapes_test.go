@@ -27,3 +27,53 @@ func TestAivenShape(t *testing.T) {
 		t.Error("no connection was seen on the wire")
 	}
 }
+
+// An IP, a CA of its own under Memorystore's key, a certificate that names no IP.
+func TestMemorystoreShape(t *testing.T) {
+	b := mesh(t)
+	ns := namespace(t, b, "memorystore", nil, nil)
+	ca := newCA(t, "Memorystore")
+	redis := server(t, b, "", bed.RedisOptions{TLSPort: 6378, Leaf: issue(t, ca, []string{"redis.google.internal"})})
+	secret(t, b, ns, "redis-ca", "redis-cert.pem", ca.PEM())
+	ip := redis.Address.String()
+	annotations := map[string]string{
+		"redis-tls/addresses": ip, "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca", "redis-tls/ca-key": "redis-cert.pem",
+	}
+	capture := record(t, redis)
+	t.Run("the app dials the IP", func(t *testing.T) {
+		answers(t, run(t, b, app(ns, "by-ip", annotations)), ip, 6378, "PONG", "PING")
+	})
+	t.Run("the app dials a host that DNS does not know, and the IP too", func(t *testing.T) {
+		annotations["redis-tls/host"] = "redis.memorystore-redis"
+		p := run(t, b, app(ns, "by-host", annotations))
+		answers(t, p, "redis.memorystore-redis", 6378, "PONG", "PING")
+		answers(t, p, ip, 6378, "PONG", "PING")
+	})
+	if n := onlyTLS(t, capture, 6378); n < 3 {
+		t.Errorf("%d connections were seen on the wire, want 3 at least", n)
+	}
+}
+
+// Two Redises of one namespace on one port by DNS host, each with a CA of its own, and a third that
+// nobody annotated: each gets its own traffic.
+func TestRedisesOnOnePort(t *testing.T) {
+	b := mesh(t)
+	ns := namespace(t, b, "one-port", nil, nil)
+	for _, name := range []string{"cache", "sessions"} {
+		ca := newCA(t, name)
+		host := name + ".example.com"
+		secret(t, b, ns, name+"-ca", "ca.crt", ca.PEM())
+		server(t, b, host, bed.RedisOptions{TLSPort: 6379, Leaf: issue(t, ca, []string{host})})
+	}
+	server(t, b, "plain.example.com", bed.RedisOptions{Port: 6379})
+	p := run(t, b, app(ns, "both", map[string]string{
+		"redis-tls/host": "cache.example.com", "redis-tls/ca-secret": "cache-ca",
+		"sessions.redis-tls/host": "sessions.example.com", "sessions.redis-tls/ca-secret": "sessions-ca",
+	}))
+	for _, host := range []string{"cache.example.com", "sessions.example.com", "plain.example.com"} {
+		answers(t, p, host, 6379, "OK", "SET", "who", host)
+	}
+	for _, host := range []string{"cache.example.com", "sessions.example.com", "plain.example.com"} {
+		answers(t, p, host, 6379, host, "GET", "who")
+	}
+}

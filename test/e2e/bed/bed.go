@@ -97,3 +97,9 @@ func (b *Bed) start(ctx context.Context, o Options) (err error) {
 	b.Release, b.Webhook, err = b.Install(ctx, o.Values, harness.WebhookOptions{})
 	return err
 }
+
+// File writes a file that the apps of all pods may read, and returns its path.
+func (b *Bed) File(name string, content []byte) (string, error) {
+	path := filepath.Join(b.dir, name)
+	return path, os.WriteFile(path, content, 0o644)
+}

@@ -108,6 +108,12 @@ func (p *Pod) schedule(ctx context.Context, key client.ObjectKey) error {
 	})
 }
 
+// Unpin takes the pod's hostAliases out of its /etc/hosts.
+func (p *Pod) Unpin() error {
+	p.Spec.HostAliases = nil
+	return p.writeHosts()
+}
+
 // writeHosts writes the files of /etc that a kubelet gives every container of a pod.
 func (p *Pod) writeHosts() error {
 	hosts := &strings.Builder{}

@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"crypto/x509"
+	"testing"
+	"time"
+
+	"github.com/redis-tls/redis-tls/test/e2e/bed"
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// A server that is not who it should be gets a handshake at most: no command, no password.
+func TestWrongServersAreRefused(t *testing.T) {
+	b := mesh(t)
+	const host = "redis-b.aivencloud.com"
+	ns := namespace(t, b, "refusals", nil, nil)
+	trusted, other := newCA(t, "Trusted"), newCA(t, "Other")
+	secret(t, b, ns, "redis-ca", "ca.crt", trusted.PEM())
+	expired := func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
+	}
+	const tlsPort = 16222
+	serving := func(leaf *bed.Leaf) bed.RedisOptions { return bed.RedisOptions{TLSPort: tlsPort, Leaf: leaf} }
+	for _, c := range []struct {
+		name, pod string
+		server    bed.RedisOptions
+		counter   string // of Envoy's that must have counted; none: it waits for the server's answer for longer than the app
+	}{
+		{"a certificate of another CA", "wrong-ca", serving(issue(t, other, []string{host})), "ssl.fail_verify_error"},
+		{"the CA's certificate for another host", "wrong-name", serving(issue(t, trusted, []string{"redis-c.aivencloud.com"})), "ssl.fail_verify_san"},
+		{"an expired certificate", "expired", serving(issue(t, trusted, []string{host}, expired)), "ssl.fail_verify_error"},
+		{"a server that speaks no TLS", "plaintext", bed.RedisOptions{Port: tlsPort}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			redis := server(t, b, host, c.server)
+			p := run(t, b, app(ns, c.pod, map[string]string{
+				"redis-tls/host": host, "redis-tls/target-port": "16222", "redis-tls/ca-secret": "redis-ca",
+				"sidecar.istio.io/statsInclusionRegexps": `cluster\.outbound.*`,
+			}))
+			knows(t, p, 6379, host+".redis-tls.internal")
+			capture := record(t, redis)
+			refused(t, p, host, 6379)
+			if n := onlyTLS(t, capture, tlsPort); n == 0 {
+				t.Error("no handshake was seen on the wire: the connection failed for another reason")
+			}
+			if c.counter == "" {
+				return
+			}
+			if got := counts(t, p, 6379, host+".redis-tls.internal", c.counter); got == "" || got == "0" {
+				t.Errorf("Envoy's %s is %q, want it to have counted", c.counter, got)
+			}
+		})
+	}
+	t.Run("a wildcard certificate for the host is accepted", func(t *testing.T) {
+		server(t, b, host, serving(issue(t, trusted, []string{"*.aivencloud.com"})))
+		p := run(t, b, app(ns, "wildcard", map[string]string{
+			"redis-tls/host": host, "redis-tls/target-port": "16222", "redis-tls/ca-secret": "redis-ca",
+		}))
+		answers(t, p, host, 6379, "PONG", "PING")
+	})
+}
+
+// The counter-proof, and why this project exists: the manifests of the public recipes name neither sni
+// nor subjectAltNames, and Istio checks no name on a TCP cluster of its own.
+func TestHandWrittenManifestsAcceptAnotherHostsCertificate(t *testing.T) {
+	b := mesh(t)
+	const host = "redis-d.aivencloud.com"
+	ns := namespace(t, b, "recipes", nil, nil)
+	server(t, b, host, bed.RedisOptions{TLSPort: 16222, Leaf: issue(t, b.PublicCA, []string{"attacker.example.com"})})
+	apply(t, b, ns, `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: redis}
+spec:
+  hosts: [redis-d.aivencloud.com]
+  exportTo: ["."]
+  location: MESH_EXTERNAL
+  resolution: DNS
+  ports: [{number: 6379, targetPort: 16222, name: tcp-redis, protocol: TCP}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: redis}
+spec:
+  host: redis-d.aivencloud.com
+  exportTo: ["."]
+  trafficPolicy:
+    tls: {mode: SIMPLE, caCertificates: /etc/ssl/certs/ca-certificates.crt}
+`)
+	answers(t, run(t, b, app(ns, "recipe", nil)), host, 6379, "PONG", "PING")
+}
+
+// apply applies YAML documents.
+func apply(t *testing.T, b *bed.Bed, namespace, documents string) {
+	t.Helper()
+	objects, err := harness.ParseObjects([]byte(documents))
+	ok(t, err)
+	ok(t, b.ApplyObjects(t.Context(), namespace, objects...))
+}

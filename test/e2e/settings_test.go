@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/redis-tls/redis-tls/test/e2e/bed"
+)
+
+// A second container of the pod that speaks TLS of its own, as an exporter does: to the target port of
+// the pinned host, which the sidecar leaves as it is.
+func TestSiblingSpeaksItsOwnTLS(t *testing.T) {
+	b := mesh(t)
+	const host = "redis-g.aivencloud.com"
+	ns := namespace(t, b, "sibling", nil, nil)
+	redis := server(t, b, host, bed.RedisOptions{TLSPort: 16222, Leaf: issue(t, b.PublicCA, []string{host})})
+	ca, err := b.File("sibling.crt", b.PublicCA.PEM())
+	ok(t, err)
+	p := run(t, b, app(ns, "app", map[string]string{"redis-tls/host": host, "redis-tls/target-port": "16222"}))
+	capture := record(t, redis)
+	answers(t, p, host, 6379, "PONG", "PING")
+	answers(t, p, host, 16222, "PONG", "--tls", "--cacert", ca, "--sni", host, "PING")
+	if n := onlyTLS(t, capture, 16222); n < 2 {
+		t.Errorf("%d connections were seen on the wire, want 2 at least", n)
+	}
+}
+
+// Pods of one namespace with different settings for one host, at once: each is held to its own.
+func TestTwoTLSSettingsForOneHost(t *testing.T) {
+	b := mesh(t)
+	const host = "redis-h.aivencloud.com"
+	ns := namespace(t, b, "settings", nil, nil)
+	private := newCA(t, "Private")
+	secret(t, b, ns, "redis-ca", "ca.crt", private.PEM())
+	h, err := b.Host("redis")
+	ok(t, err)
+	b.DNS.Set(host, h.Address)
+
+	ofPublic, err := h.RunRedis(t.Context(), bed.RedisOptions{TLSPort: 6379, Leaf: issue(t, b.PublicCA, []string{host})})
+	ok(t, err)
+	system := run(t, b, app(ns, "system-roots", map[string]string{"redis-tls/host": host}))
+	own := run(t, b, app(ns, "own-ca", map[string]string{"redis-tls/host": host, "redis-tls/ca-secret": "redis-ca"}))
+	answers(t, system, host, 6379, "PONG", "PING")
+	knows(t, own, 6379, host+".redis-tls.internal")
+	refused(t, own, host, 6379)
+
+	ofPublic.Kill()
+	_, err = h.RunRedis(t.Context(), bed.RedisOptions{TLSPort: 6379, Leaf: issue(t, private, []string{host})})
+	ok(t, err)
+	answers(t, own, host, 6379, "PONG", "PING")
+	refused(t, system, host, 6379)
+}
+
+// The app dials an IP, which no pin protects: the pod waits at the gate until its objects exist, and the
+// first bytes that the server gets are TLS.
+func TestFirstUseOfAnIP(t *testing.T) {
+	b := mesh(t)
+	ns := namespace(t, b, "first-use", nil, nil)
+	ca := newCA(t, "First use")
+	redis := server(t, b, "", bed.RedisOptions{TLSPort: 6378, Leaf: issue(t, ca, []string{"redis.google.internal"})})
+	secret(t, b, ns, "redis-ca", "ca.crt", ca.PEM())
+	ip := redis.Address.String()
+	capture := record(t, redis)
+	p := run(t, b, app(ns, "app", map[string]string{"redis-tls/addresses": ip, "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"}))
+	got, err := p.Redis(t.Context(), ip, 6378, "PING") // the very first call, as soon as the sidecar is ready
+	if err != nil || got != "PONG" {
+		t.Errorf("the first call got %q (%v), want PONG", got, err)
+	}
+	if n := onlyTLS(t, capture, 6378); n == 0 {
+		t.Error("no connection was seen on the wire")
+	}
+}
