@@ -33,11 +33,11 @@ func BenchmarkAPIServer(b *testing.B) {
 	must(b, plane.Namespace(b.Context(), namespace, map[string]string{"istio-injection": "enabled"}, nil))
 	must(b, plane.Client.Create(b.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "cart"}}))
 
-	b.Run("webhook=without", func(b *testing.B) { createPods(b, plane.Client, nil) })
+	b.Run("webhook=without", func(b *testing.B) { createPods(b, plane, nil) })
 
 	_, webhook, err := plane.Install(b.Context(), nil, harness.WebhookOptions{})
 	must(b, err)
-	b.Run("webhook=with", func(b *testing.B) { createPods(b, plane.Client, webhook) })
+	b.Run("webhook=with", func(b *testing.B) { createPods(b, plane, webhook) })
 }
 
 func must(b *testing.B, err error) {
@@ -47,13 +47,12 @@ func must(b *testing.B, err error) {
 	}
 }
 
-// createPods creates pods over several connections, and deletes them again.
-func createPods(b *testing.B, c client.Client, webhook *harness.Webhook) {
-	create := func(ctx context.Context) error {
-		pod := smallPod()
-		pod.OwnerReferences = nil // there is no ReplicaSet, and the garbage collector would take the pods
-		return c.Create(ctx, pod)
-	}
+// createPods creates pods of one Deployment over several connections, and deletes them again. Meanwhile
+// the controllers pause, which would look for their ReplicaSet.
+func createPods(b *testing.B, plane *harness.ControlPlane, webhook *harness.Webhook) {
+	must(b, plane.ControllerManager.Pause())
+	defer func() { must(b, plane.ControllerManager.Resume()) }()
+	create := func(ctx context.Context) error { return plane.Client.Create(ctx, smallPod()) }
 	must(b, create(b.Context())) // the first use is not what is measured
 	before := apiCalls(b, webhook)
 	b.SetParallelism(connections)
@@ -71,7 +70,7 @@ func createPods(b *testing.B, c client.Client, webhook *harness.Webhook) {
 	if webhook != nil {
 		b.ReportMetric((apiCalls(b, webhook)-before)/float64(b.N), "webhook-api-calls/op")
 	}
-	must(b, c.DeleteAllOf(b.Context(), &corev1.Pod{}, client.InNamespace(namespace), &client.DeleteAllOfOptions{
+	must(b, plane.Client.DeleteAllOf(b.Context(), &corev1.Pod{}, client.InNamespace(namespace), &client.DeleteAllOfOptions{
 		DeleteOptions: client.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)},
 	}))
 }
