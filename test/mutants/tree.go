@@ -66,16 +66,18 @@ func (t *tree) copy() error {
 
 func (t *tree) remove() { os.RemoveAll(t.dir) }
 
-// apply applies a patch. Without the ceiling git would, in a temporary directory that lies in a
-// repository, take the patch for one of other files and skip it.
+// apply applies a patch, also where only the nearest line of its context is still the same. Without the
+// ceiling git would, in a temporary directory that lies in a repository, take the patch for one of other
+// files and skip it.
 func (t *tree) apply(ctx context.Context, patch string, options ...string) ([]byte, error) {
-	c := exec.CommandContext(ctx, "git", append([]string{"apply", "-p1", patch}, options...)...)
+	c := exec.CommandContext(ctx, "git", append([]string{"apply", "-p1", "-C1", patch}, options...)...)
 	c.Dir = t.dir
 	c.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(t.dir))
 	return c.CombinedOutput()
 }
 
-// test runs tests of the mutant's package and tier. What vet has to say of a mutant does not count.
+// test runs tests of the mutant's package and tier. What vet has to say of a mutant does not count, and
+// most of the time is the compiler's and the linker's, who collect garbage they need not.
 func (t *tree) test(ctx context.Context, m mutant, pattern string) ([]byte, error) {
 	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-run", pattern}
 	if m.tier == "unit" {
@@ -85,5 +87,6 @@ func (t *tree) test(ctx context.Context, m mutant, pattern string) ([]byte, erro
 	}
 	c := exec.CommandContext(ctx, "go", append(args, m.pkg)...)
 	c.Dir = t.dir
+	c.Env = append(os.Environ(), "GOGC=400")
 	return c.CombinedOutput()
 }
