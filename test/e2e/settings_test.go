@@ -1,9 +1,17 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
+	"sync"
 	"testing"
+	"time"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
+	"github.com/redis-tls/redis-tls/test/harness"
 )
 
 // A second container of the pod that speaks TLS of its own, as an exporter does: to the target port of
@@ -50,9 +58,9 @@ func TestTwoTLSSettingsForOneHost(t *testing.T) {
 	refused(t, system, host, 6379)
 }
 
-// The app dials an IP, which no pin protects: the pod waits at the gate until its objects exist, and the
-// first bytes that the server gets are TLS.
-func TestFirstUseOfAnIP(t *testing.T) {
+// The app dials an IP, which no pin protects, and istiod is stalled from the moment that the objects are
+// accepted: until the sidecar knows them nothing reaches the server, and then TLS does.
+func TestFirstUseOfAnIPWhileIstiodIsStalled(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "first-use", nil, nil)
 	ca := newCA(t, "First use")
@@ -60,7 +68,34 @@ func TestFirstUseOfAnIP(t *testing.T) {
 	secret(t, b, ns, "redis-ca", "ca.crt", ca.PEM())
 	ip := redis.Address.String()
 	capture := record(t, redis)
-	p := run(t, b, app(ns, "app", map[string]string{"redis-tls/addresses": ip, "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"}))
+
+	pod := app(ns, "app", map[string]string{"redis-tls/addresses": ip, "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"})
+	ok(t, b.Client.Create(t.Context(), pod))
+	if len(pod.Spec.SchedulingGates) == 0 {
+		t.Error("the pod waits at no gate")
+	}
+	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the objects", func(ctx context.Context) error {
+		entries := &networkingv1.ServiceEntryList{}
+		if err := b.Client.List(ctx, entries, client.InNamespace(ns)); err != nil || len(entries.Items) == 0 {
+			return fmt.Errorf("%d entries (%v)", len(entries.Items), err)
+		}
+		return nil
+	}))
+	ok(t, b.Istiod.Pause())
+	stalled := time.Now()
+	resume := sync.OnceValue(b.Istiod.Resume)
+	t.Cleanup(func() { _ = resume() })
+
+	p, err := b.StartPod(t.Context(), pod)
+	ok(t, err)
+	t.Cleanup(func() { _ = p.Delete(context.Background()) })
+	for time.Since(stalled) < 3*time.Second {
+		if got, err := p.Redis(t.Context(), ip, 6378, "PING"); err == nil {
+			t.Fatalf("without a word from istiod the app got %q", got)
+		}
+	}
+	ok(t, resume())
+	ok(t, p.WaitForSidecar(t.Context()))
 	got, err := p.Redis(t.Context(), ip, 6378, "PING") // the very first call, as soon as the sidecar is ready
 	if err != nil || got != "PONG" {
 		t.Errorf("the first call got %q (%v), want PONG", got, err)

@@ -45,15 +45,15 @@ func (b *Bed) Run(ctx context.Context, pod *corev1.Pod) (*Pod, error) {
 	if err := b.Client.Create(ctx, pod); err != nil {
 		return nil, err
 	}
-	p, err := b.Start(ctx, pod)
+	p, err := b.StartPod(ctx, pod)
 	if err != nil {
 		return nil, fmt.Errorf("running pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	return p, p.WaitForSidecar(ctx)
 }
 
-// Start starts an admitted pod, as a scheduler and a kubelet would: once no scheduling gate holds it.
-func (b *Bed) Start(ctx context.Context, pod *corev1.Pod) (*Pod, error) {
+// StartPod starts an admitted pod, as a scheduler and a kubelet would: once no scheduling gate holds it.
+func (b *Bed) StartPod(ctx context.Context, pod *corev1.Pod) (*Pod, error) {
 	host, err := b.Host(pod.Name)
 	if err != nil {
 		return nil, err
