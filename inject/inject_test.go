@@ -5,10 +5,12 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/redis-tls/redis-tls/origination"
 )
@@ -196,8 +198,18 @@ func TestMessageIsBounded(t *testing.T) {
 	if d.Allowed {
 		t.Fatal("admitted")
 	}
-	if message := d.Message(shop, pod); len(message) > 4*longestLine*(mostLines+2) {
-		t.Errorf("%d problems make a message of %d bytes", len(d.Problems), len(message))
+	for range 3 * mostLines { // whatever limits the packages below have themselves
+		d.Problems = append(d.Problems, origination.Problem{Reason: d.Reason, Err: field.Invalid(
+			field.NewPath(fmt.Sprint(len(d.Problems))), strings.Repeat("x", 3*longestLine), "is wrong")})
+	}
+	lines := strings.Split(d.Message(shop, pod), "\n")
+	if len(lines) != 1+mostLines+1 || !strings.Contains(lines[len(lines)-1], "more problems") {
+		t.Errorf("%d problems make %d lines, the last %q", len(d.Problems), len(lines), lines[len(lines)-1])
+	}
+	for _, line := range lines {
+		if n := utf8.RuneCountInString(line); n > longestLine+2 {
+			t.Errorf("a line of %d runes", n)
+		}
 	}
 }
 

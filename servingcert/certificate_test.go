@@ -138,6 +138,18 @@ func TestIssueKeepsWhatStillHolds(t *testing.T) {
 	}
 }
 
+func TestWhatIsNoCAIsNeverUsedAsOne(t *testing.T) {
+	data := issued(t, nil, start)
+	leaf := map[string][]byte{keyCA: data[keyCert], keyCAKey: data[keyPriv], keyCert: data[keyCert], keyPriv: data[keyPriv]}
+	renewed := issued(t, leaf, start)
+	if _, err := parse(renewed, dnsName, start); err != nil {
+		t.Errorf("the leaf was taken for a CA: %v", err)
+	}
+	if got := count(renewed[keyCA]); got != 1 {
+		t.Errorf("the bundle has %d certificates, want the new CA alone", got)
+	}
+}
+
 func count(bundle []byte) (n int) {
 	for {
 		var block *pem.Block

@@ -180,6 +180,9 @@ func TestRefusals(t *testing.T) {
 		{"a wrong value is a 403 that will not be tried again", func(t *testing.T) []byte {
 			return newReview(t, newPod(map[string]string{"redis-tls/host": "redis-a.example.com", "redis-tls/port": "70000"}))
 		}, http.StatusForbidden, origination.ReasonInvalidAnnotation},
+		{"a namespace that Istio never injects into, which the pod's own metadata do not name", func(t *testing.T) []byte {
+			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Namespace = "kube-public" })
+		}, http.StatusForbidden, origination.ReasonNoSidecar},
 		{"another kind", func(t *testing.T) []byte {
 			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Kind.Kind = "Service" })
 		}, http.StatusBadRequest, origination.ReasonMalformed},
@@ -270,6 +273,17 @@ func TestLimitHoldsWithoutAnAnnouncedLength(t *testing.T) {
 	h.ServeHTTP(w, r)
 	if w.Code != http.StatusRequestEntityTooLarge || read.n > 2*maxBody {
 		t.Errorf("status %d after %d bytes, want 413 soon after %d", w.Code, read.n, maxBody)
+	}
+}
+
+func TestNoRoomIsMadeForAnAnnouncedLengthBeyondTheLimit(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, Path, strings.NewReader("{}"))
+	r.ContentLength = 1 << 50
+	r.Header.Set("Content-Type", "application/json")
+	w := httptest.NewRecorder()
+	newHandler(t, &view{}, origination.PolicyEnforce).ServeHTTP(w, r)
+	if w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("status %d: %s", w.Code, w.Body)
 	}
 }
 

@@ -23,6 +23,8 @@ func newCommand() *cobra.Command {
 		Use:   "webhook",
 		Short: "Serve the Redis TLS admission webhook and run its controller",
 		Args:  cobra.NoArgs,
+		// The image has no shell.
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		// Errors of the run are not about the flags, and main prints them.
 		SilenceUsage:  true,
 		SilenceErrors: true,
