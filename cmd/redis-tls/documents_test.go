@@ -132,10 +132,22 @@ func tableOfKeys() string {
 	var table strings.Builder
 	table.WriteString("| annotation | default | meaning |\n| --- | --- | --- |\n")
 	for _, key := range origination.Keys() {
-		if !key.Supported || "redis-tls/"+key.Name == origination.AnnotationStatus {
+		if !key.Supported || !hasChoice(key) || "redis-tls/"+key.Name == origination.AnnotationStatus {
 			continue
 		}
 		fmt.Fprintf(&table, "| `redis-tls/%s` | %s | %s |\n", key.Name, key.Default, key.Description)
 	}
 	return table.String()
+}
+
+// hasChoice reports whether this release takes more than one value of the key; the others would only
+// mislead in a short table.
+func hasChoice(key origination.Key) bool {
+	supported := 0
+	for _, value := range key.Values {
+		if value.Supported {
+			supported++
+		}
+	}
+	return len(key.Values) == 0 || supported > 1
 }
