@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -39,14 +40,18 @@ const (
 // hashVersion begins every hash input, so that a later format can never meet an older one by accident.
 const hashVersion = "redis-tls/v1"
 
+var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567")
+
 // Hash returns 16 characters [a-z2-7], 80 bits of SHA-256 over the parts and the format's version.
 // Parts are length-prefixed: ("ab","c") and ("a","bc") differ.
 func Hash(parts ...string) string {
-	h := sha256.New()
+	text := make([]byte, 0, 256)
 	for _, p := range append([]string{hashVersion}, parts...) {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
+		text = strconv.AppendInt(text, int64(len(p)), 10)
+		text = append(append(text, ':'), p...)
 	}
-	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
+	sum := sha256.Sum256(text)
+	return lowerBase32.EncodeToString(sum[:10])
 }
 
 // PrivateHost is the host under which the mesh knows the origination: nobody else's rules, routes or

@@ -82,21 +82,32 @@ func annotatedCapture(pod *corev1.Pod) capture {
 		return setting{at: annotationsPath.Key(key), value: otherwise}
 	}
 	return capture{
-		excludePorts:  read(excludeOutboundPorts, flagExcludePorts.variable(), ""),
-		includePorts:  read(includeOutboundPorts, flagIncludePorts.variable(), ""),
+		excludePorts:  read(excludeOutboundPorts, variableExcludePorts, ""),
+		includePorts:  read(includeOutboundPorts, variableIncludePorts, ""),
 		excludeRanges: read(excludeOutboundRanges, "", ""),
 		includeRanges: read(includeOutboundRanges, "", "*"),
-		interfaces:    read(excludeInterfaces, flagInterfaces.variable(), ""),
+		interfaces:    read(excludeInterfaces, variableInterfaces, ""),
 		mode:          read(interceptionMode, "", ""),
-		gids:          read("", flagGID.variable(), ""),
+		gids:          read("", variableGID, ""),
 		onlyGroups:    read("", ownerGroups, "*"),
 		exceptGroups:  read("", ownerGroupsExclude, ""),
 	}
 }
 
+// The variables of the flags that annotations speak of.
+var (
+	variableExcludePorts = flagExcludePorts.variable()
+	variableIncludePorts = flagIncludePorts.variable()
+	variableInterfaces   = flagInterfaces.variable()
+	variableGID          = flagGID.variable()
+)
+
 // proxyMetadata returns the environment that the annotation proxy.istio.io/config gives to Istio's
 // containers. What cannot be read is Istio's to refuse (validateProxyConfig).
 func proxyMetadata(config string) map[string]string {
+	if config == "" {
+		return nil // as of most pods; a YAML parser takes a large part of an admission's time
+	}
 	var parsed struct {
 		ProxyMetadata map[string]string `json:"proxyMetadata"`
 		ProtoName     map[string]string `json:"proxy_metadata"` // protobuf's JSON takes either

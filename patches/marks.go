@@ -43,7 +43,7 @@ func (p *patch) status(os []origination.Origination, firstUse *time.Time) {
 		return
 	}
 	status := origination.Status{Version: origination.StatusVersion, Originations: os}
-	if parsed, err := origination.ParseStatus(old); err == nil {
+	if parsed, ok := statusOf(old); ok {
 		kept := parsed.FirstUse
 		if parsed.FirstUse = nil; parsed.String() == status.String() {
 			firstUse = kept
@@ -51,6 +51,15 @@ func (p *patch) status(os []origination.Origination, firstUse *time.Time) {
 	}
 	status.FirstUse = firstUse
 	p.annotate(origination.AnnotationStatus, status.String())
+}
+
+// statusOf reads a status that is there.
+func statusOf(value string) (origination.Status, bool) {
+	if value == "" {
+		return origination.Status{}, false
+	}
+	status, err := origination.ParseStatus(value)
+	return status, err == nil
 }
 
 // gate appends the first-use gate. The API server refuses gates on a pod that already has its node

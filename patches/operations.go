@@ -19,10 +19,10 @@ type patch struct {
 	stale       []string          // annotations to remove
 }
 
+var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
+
 // escape makes a key a JSON pointer's reference token (RFC 6901).
-func escape(key string) string {
-	return strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
-}
+func escape(key string) string { return pointerEscapes.Replace(key) }
 
 // annotate sets an annotation.
 func (p *patch) annotate(key, value string) {

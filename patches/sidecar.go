@@ -40,23 +40,29 @@ type container struct {
 
 // containers returns the init containers and then the containers of the pod.
 func containers(pod *corev1.Pod) []container {
+	return containersOf(pod, func(*corev1.Container) bool { return true })
+}
+
+// proxies returns the containers named istio-proxy: native sidecars among the init containers,
+// classic ones, and placeholders by which users customise the one to come.
+func proxies(pod *corev1.Pod) []container {
+	return containersOf(pod, func(c *corev1.Container) bool { return c.Name == istioProxy })
+}
+
+func containersOf(pod *corev1.Pod, wanted func(*corev1.Container) bool) []container {
 	var cs []container
 	for _, list := range []struct {
 		name string
 		init bool
 		of   []corev1.Container
 	}{{"initContainers", true, pod.Spec.InitContainers}, {"containers", false, pod.Spec.Containers}} {
-		for i, c := range list.of {
-			cs = append(cs, container{c, list.init, i, specPath.Child(list.name).Index(i), fmt.Sprintf("/spec/%s/%d", list.name, i)})
+		for i := range list.of {
+			if c := &list.of[i]; wanted(c) {
+				cs = append(cs, container{*c, list.init, i, specPath.Child(list.name).Index(i), fmt.Sprintf("/spec/%s/%d", list.name, i)})
+			}
 		}
 	}
 	return cs
-}
-
-// proxies returns the containers named istio-proxy: native sidecars among the init containers,
-// classic ones, and placeholders by which users customise the one to come.
-func proxies(pod *corev1.Pod) []container {
-	return slices.DeleteFunc(containers(pod), func(c container) bool { return c.Name != istioProxy })
 }
 
 // istios reports whether the container is one that Istio's injector brings.
