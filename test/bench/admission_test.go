@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"syscall"
 	"testing"
@@ -21,12 +22,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"github.com/redis-tls/redis-tls/inject"
 	"github.com/redis-tls/redis-tls/origination"
 	"github.com/redis-tls/redis-tls/webhook"
 )
+
+// TestMain keeps controller-runtime's complaint about a missing logger out of the figures.
+func TestMain(m *testing.M) {
+	log.SetLogger(logr.Discard())
+	os.Exit(m.Run())
+}
 
 // review is an AdmissionReview as the API server sends it for a pod that a ReplicaSet creates.
 func review(tb testing.TB, pod *corev1.Pod) []byte {
