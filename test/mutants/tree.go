@@ -46,7 +46,10 @@ func (t *tree) copy() error {
 		target := filepath.Join(t.dir, name)
 		switch {
 		case slices.Contains([]string{".git", ".cache", "bin"}, name):
-			return fs.SkipDir
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
 		case entry.IsDir():
 			return os.MkdirAll(target, 0o755)
 		case !entry.Type().IsRegular():
