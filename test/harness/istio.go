@@ -33,6 +33,10 @@ func (c *ControlPlane) InstallIstioCRDs(ctx context.Context) error {
 	return nil
 }
 
+// removal is how long a CustomResourceDefinition may take to go: kube-apiserver's finalizer waits up to a
+// minute for a list of its objects, and then tries again (apiextensions-apiserver, crd_finalizer.go).
+const removal = 3 * time.Minute
+
 // RemoveIstioCRDs deletes them, and with them every object of theirs, and waits until they are gone.
 func (c *ControlPlane) RemoveIstioCRDs(ctx context.Context) error {
 	crds, err := c.istioCRDs(ctx)
@@ -43,7 +47,7 @@ func (c *ControlPlane) RemoveIstioCRDs(ctx context.Context) error {
 		return err
 	}
 	for _, u := range crds {
-		err := Eventually(ctx, time.Minute, u.GetName()+" to be gone", func(ctx context.Context) error {
+		err := Eventually(ctx, removal, u.GetName()+" to be gone", func(ctx context.Context) error {
 			err := c.Client.Get(ctx, client.ObjectKey{Name: u.GetName()}, &apiextensionsv1.CustomResourceDefinition{})
 			if err == nil {
 				return fmt.Errorf("it is still there")
