@@ -22,6 +22,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -33,7 +34,7 @@ func main() {
 	only := flag.String("only", "", "run only mutants whose file name contains this")
 	parallel := flag.Int("parallel", runtime.NumCPU(), "how many mutants of the unit tier to run at once, each in a copy of its own")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, *tier, *only, *parallel); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
