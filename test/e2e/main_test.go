@@ -8,7 +8,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -145,8 +147,8 @@ func record(t *testing.T, h *bed.Host) *bed.Capture {
 }
 
 // onlyTLS ends the capture and fails where a client sent anything but TLS. It returns how many
-// connections were made and sent something.
-func onlyTLS(t *testing.T, c *bed.Capture, port uint16) int {
+// connections were made and sent something, by these clients where any is named.
+func onlyTLS(t *testing.T, c *bed.Capture, port uint16, by ...netip.Addr) int {
 	t.Helper()
 	streams, err := c.Stop(t.Context(), port)
 	ok(t, err)
@@ -155,7 +157,9 @@ func onlyTLS(t *testing.T, c *bed.Capture, port uint16) int {
 		if len(s.Sent) == 0 {
 			continue
 		}
-		n++
+		if len(by) == 0 || slices.Contains(by, s.Client.Addr()) {
+			n++
+		}
 		if !s.TLS() {
 			t.Errorf("plaintext on the wire: %s", s)
 		}

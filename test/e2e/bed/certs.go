@@ -18,8 +18,8 @@ type CA struct {
 	key         *ecdsa.PrivateKey
 }
 
-// Leaf is a certificate with its key, in PEM.
-type Leaf struct{ Certificate, Key []byte }
+// Leaf is a certificate with its key and the CA that issued it, in PEM.
+type Leaf struct{ Certificate, Key, CA []byte }
 
 // NewCA makes one that is valid for a day.
 func NewCA(name string) (*CA, error) {
@@ -74,7 +74,7 @@ func (c *CA) Issue(names []string, change ...func(*x509.Certificate)) (*Leaf, er
 		return nil, err
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	return &Leaf{Certificate: encode("CERTIFICATE", der), Key: encode("PRIVATE KEY", keyDER)}, err
+	return &Leaf{Certificate: encode("CERTIFICATE", der), Key: encode("PRIVATE KEY", keyDER), CA: c.PEM()}, err
 }
 
 func encode(kind string, der []byte) []byte {

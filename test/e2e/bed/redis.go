@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -20,6 +21,8 @@ type RedisOptions struct {
 	// TLSPort is the TLS port, where the server has the certificate Leaf; 0: none.
 	TLSPort uint16
 	Leaf    *Leaf
+	// Config is the content of its configuration file, without which no Sentinel runs; empty: it has none.
+	Config string
 	// Args are added.
 	Args []string
 }
@@ -30,14 +33,24 @@ func (h *Host) RunRedis(ctx context.Context, o RedisOptions) (*harness.Process, 
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	args := []string{h.bed.components.redisServer, "--port", fmt.Sprint(o.Port), "--dir", dir, "--save", "", "--protected-mode", "no"}
+	args := []string{h.bed.components.redisServer}
+	if o.Config != "" {
+		path := filepath.Join(dir, fmt.Sprintf("redis-%d.conf", max(o.Port, o.TLSPort)))
+		if err := os.WriteFile(path, []byte(o.Config), 0o644); err != nil {
+			return nil, err
+		}
+		args = append(args, path)
+	}
+	args = append(args, "--port", fmt.Sprint(o.Port), "--dir", dir, "--save", "", "--protected-mode", "no")
 	if o.TLSPort != 0 {
-		certificate, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
-		if err := errors.Join(os.WriteFile(certificate, o.Leaf.Certificate, 0o644), os.WriteFile(key, o.Leaf.Key, 0o600)); err != nil {
+		certificate, key, ca := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "ca.crt")
+		if err := errors.Join(
+			os.WriteFile(certificate, o.Leaf.Certificate, 0o644), os.WriteFile(key, o.Leaf.Key, 0o600), os.WriteFile(ca, o.Leaf.CA, 0o644),
+		); err != nil {
 			return nil, err
 		}
 		args = append(args, "--tls-port", fmt.Sprint(o.TLSPort), "--tls-cert-file", certificate, "--tls-key-file", key,
-			"--tls-ca-cert-file", certificate, "--tls-auth-clients", "no")
+			"--tls-ca-cert-file", ca, "--tls-auth-clients", "no")
 	}
 	p := h.process("redis-server", nil, append(args, o.Args...)...)
 	if err := p.Start(); err != nil {
@@ -52,6 +65,31 @@ func (h *Host) RunRedis(ctx context.Context, o RedisOptions) (*harness.Process, 
 		}
 	}
 	return p, nil
+}
+
+// RunRedisCluster runs a Redis Cluster with a node of the options on each host, three at least, which
+// have TLS ports only, for clients and among each other. They divide the slots equally, in the order of
+// the hosts.
+func (b *Bed) RunRedisCluster(ctx context.Context, hosts []*Host, o RedisOptions) error {
+	ca := filepath.Join(b.dir, hosts[0].Namespace+"-ca.crt")
+	if err := os.WriteFile(ca, o.Leaf.CA, 0o644); err != nil {
+		return err
+	}
+	create := []string{"--tls", "--cacert", ca, "--cluster-yes", "--cluster", "create"}
+	for _, h := range hosts {
+		node := o
+		node.Args = append([]string{"--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-announce-ip", h.Address.String()}, o.Args...)
+		if _, err := h.RunRedis(ctx, node); err != nil {
+			return err
+		}
+		create = append(create, netip.AddrPortFrom(h.Address, o.TLSPort).String())
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, b.components.redisCLI, create...).CombinedOutput(); err != nil {
+		return fmt.Errorf("redis-cli --cluster create: %w: %s", err, out)
+	}
+	return nil
 }
 
 func (h *Host) waitForPort(ctx context.Context, p *harness.Process, port uint16) error {
