@@ -115,11 +115,13 @@ func (i *Injector) meet(namespace string, pod *corev1.Pod, wished []origination.
 	workload, revision := mesh.WorkloadOf(pod)
 	podLabels := labelsOf(pod, wished, around)
 	taken := claims // grows by this pod's own pins: its hosts must not share an address
-	for _, o := range wished {
+	for n, o := range wished {
 		var unpinnable *origination.Problem
 		if o.Pinnable() {
 			o.Pin, unpinnable = mesh.Pin(o, patches.Pinned(pod, o.Host), taken, around, i.Config.VIP)
-			taken = append(slices.Clip(taken), mesh.Claim{Workload: workload, Revision: revision, Pod: pod.Name, Origination: o})
+			if n < len(wished)-1 {
+				taken = append(slices.Clip(taken), mesh.Claim{Workload: workload, Revision: revision, Pod: pod.Name, Origination: o})
+			}
 		}
 		more, told := mesh.Check(o, workload, podLabels, claims, around)
 		problems, warnings = append(problems, more...), append(warnings, told...)

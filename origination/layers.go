@@ -23,18 +23,25 @@ type source struct {
 //	enabled                             | pod > namespace > Helm defaults
 //	anything else, or none              | pod
 func sources(in Input, cfg Config) []source {
-	all := []source{{path: field.NewPath("metadata", "annotations"), annotations: in.Annotations, own: true}}
+	all := []source{{path: podPath, annotations: in.Annotations, own: true}}
 	if in.NamespaceLabels[LabelNamespace] == namespaceEnabled {
 		all = append(all,
-			source{name: "namespace " + in.Namespace, path: field.NewPath("namespace", "metadata", "annotations"), annotations: in.NamespaceAnnotations},
+			source{name: "namespace " + in.Namespace, path: namespacePath, annotations: in.NamespaceAnnotations},
 			helmDefaults(cfg))
 	}
 	return all
 }
 
 func helmDefaults(cfg Config) source {
-	return source{name: "Helm defaults", path: field.NewPath("defaults"), annotations: cfg.Defaults}
+	return source{name: "Helm defaults", path: defaultsPath, annotations: cfg.Defaults}
 }
+
+// Where the sources' annotations stand. A source is told by the pointer.
+var (
+	podPath       = field.NewPath("metadata", "annotations")
+	namespacePath = field.NewPath("namespace", "metadata", "annotations")
+	defaultsPath  = field.NewPath("defaults")
+)
 
 // setting is the value of a key as it takes effect, and where it stands.
 type setting struct {
@@ -48,7 +55,6 @@ type setting struct {
 // when its value is empty.
 type instance struct {
 	name     string
-	path     *field.Path // of the pod's annotations
 	first    *field.Path // of the first key that was met
 	settings map[string]setting
 	// carried are the pod's own keys of this instance with a value, known or not, sorted.
@@ -68,7 +74,7 @@ func (i *instance) at(name string) *field.Path {
 	if s, ok := i.settings[name]; ok {
 		return s.path
 	}
-	return i.path.Key(KeyOf(i.name, name))
+	return podPath.Key(KeyOf(i.name, name))
 }
 
 // layers is what all sources say together.
@@ -83,10 +89,10 @@ type layers struct {
 func layer(all []source) layers {
 	l := layers{instances: map[string]*instance{}, pod: map[string]setting{}}
 	for _, s := range all {
-		l.add(s, all[0].path)
+		l.add(s)
 	}
 	if n := len(l.instances); n > maxInstances {
-		l.errs = append(l.errs, field.TooMany(all[0].path, n, maxInstances))
+		l.errs = append(l.errs, field.TooMany(podPath, n, maxInstances))
 		l.errs[len(l.errs)-1].Detail += ": one for each <name>." + Prefix + "host; split the pod, or ask for fewer"
 		l.instances = nil
 	}
@@ -100,13 +106,10 @@ func layer(all []source) layers {
 }
 
 // add lays one source under those before it.
-func (l *layers) add(s source, podPath *field.Path) {
+func (l *layers) add(s source) {
 	unknown := 0
-	for _, key := range slices.Sorted(maps.Keys(s.annotations)) {
-		name, keyName, ours := splitKey(key)
-		if !ours || key == KeyInject && s.own || key == AnnotationStatus {
-			continue
-		}
+	for _, key := range s.keys() {
+		name, keyName, _ := splitKey(key)
 		warning := unknownKey(key, name, keyName)
 		k := keyIndex[keyName]
 		if warning == "" && k.Scope == ScopePodOnly && !s.own {
@@ -127,7 +130,7 @@ func (l *layers) add(s source, podPath *field.Path) {
 			}
 			continue
 		}
-		l.addInstance(name, keyName, key, set, podPath, warning == "")
+		l.addInstance(name, keyName, key, set, warning == "")
 	}
 	if more := unknown - maxKeyWarnings; more > 0 {
 		l.warnings = append(l.warnings, fmt.Sprintf("%sand %d further annotations are ignored", s.prefix(), more))
@@ -136,13 +139,13 @@ func (l *layers) add(s source, podPath *field.Path) {
 
 // addInstance lays one key under what its instance already has. An unknown key of the pod counts as
 // asking for the instance, but sets nothing; one of another source does not count.
-func (l *layers) addInstance(name, keyName, key string, set setting, podPath *field.Path, known bool) {
+func (l *layers) addInstance(name, keyName, key string, set setting, known bool) {
 	if !known && !set.own {
 		return
 	}
 	i := l.instances[name]
 	if i == nil {
-		i = &instance{name: name, path: podPath, first: set.path, settings: map[string]setting{}}
+		i = &instance{name: name, first: set.path, settings: map[string]setting{}}
 		l.instances[name] = i
 	}
 	if nearer, ok := i.settings[keyName]; known && ok && nearer.from == set.from {
@@ -153,6 +156,18 @@ func (l *layers) addInstance(name, keyName, key string, set setting, podPath *fi
 	if set.own && strings.TrimSpace(set.value) != "" {
 		i.carried = append(i.carried, key)
 	}
+}
+
+// keys returns the keys of ours that say something here, sorted.
+func (s source) keys() []string {
+	var keys []string
+	for key := range s.annotations {
+		if _, _, ours := splitKey(key); ours && key != AnnotationStatus && !(key == KeyInject && s.own) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // prefix begins a warning about the source.

@@ -46,9 +46,13 @@ var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567")
 // Parts are length-prefixed: ("ab","c") and ("a","bc") differ.
 func Hash(parts ...string) string {
 	text := make([]byte, 0, 256)
-	for _, p := range append([]string{hashVersion}, parts...) {
+	part := func(p string) {
 		text = strconv.AppendInt(text, int64(len(p)), 10)
 		text = append(append(text, ':'), p...)
+	}
+	part(hashVersion)
+	for _, p := range parts {
+		part(p)
 	}
 	sum := sha256.Sum256(text)
 	return lowerBase32.EncodeToString(sum[:10])
@@ -77,7 +81,8 @@ func (o *Origination) ruleHash() string {
 	if o.TLS.CASecret == "" {
 		roots = "system"
 	}
-	parts := []string{"rule", o.Host, string(o.TLS.Mode), roots, o.TLS.SNI, fmt.Sprint(o.Passthrough)}
+	parts := make([]string, 0, 8)
+	parts = append(parts, "rule", o.Host, string(o.TLS.Mode), roots, o.TLS.SNI, fmt.Sprint(o.Passthrough))
 	return Hash(append(parts, o.TLS.SubjectAltNames...)...)
 }
 

@@ -74,12 +74,12 @@ func annotatedCapture(pod *corev1.Pod) capture {
 	environment := proxyMetadata(pod.Annotations[proxyConfig])
 	read := func(key, variable, otherwise string) setting {
 		if value, found := pod.Annotations[key]; found {
-			return setting{at: annotationsPath.Key(key), value: value}
+			return setting{at: capturePaths[key], value: value}
 		}
 		if value, found := environment[variable]; found {
-			return setting{annotationsPath.Key(proxyConfig), variable, value}
+			return setting{capturePaths[proxyConfig], variable, value}
 		}
-		return setting{at: annotationsPath.Key(key), value: otherwise}
+		return setting{at: capturePaths[key], value: otherwise}
 	}
 	return capture{
 		excludePorts:  read(excludeOutboundPorts, variableExcludePorts, ""),
@@ -93,6 +93,16 @@ func annotatedCapture(pod *corev1.Pod) capture {
 		exceptGroups:  read("", ownerGroupsExclude, ""),
 	}
 }
+
+// capturePaths are where the annotations stand, made once: they are looked at for every pod. The empty
+// key is that of what no annotation says.
+var capturePaths = func() map[string]*field.Path {
+	paths := map[string]*field.Path{}
+	for _, key := range []string{"", excludeOutboundPorts, includeOutboundPorts, excludeOutboundRanges, includeOutboundRanges, excludeInterfaces, interceptionMode, proxyConfig} {
+		paths[key] = annotationsPath.Key(key)
+	}
+	return paths
+}()
 
 // The variables of the flags that annotations speak of.
 var (

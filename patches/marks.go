@@ -2,8 +2,6 @@ package patches
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +21,7 @@ func (p *patch) labels(os []origination.Origination) {
 		want[o.RuleLabel()] = "true"
 	}
 	var stale []string
-	for _, key := range slices.Sorted(maps.Keys(p.pod.Labels)) {
+	for key := range p.pod.Labels {
 		_, wanted := want[key]
 		if !wanted && (key == origination.LabelInjected || strings.HasPrefix(key, origination.LabelRulePrefix)) {
 			stale = append(stale, key)

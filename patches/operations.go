@@ -2,7 +2,6 @@ package patches
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 
@@ -32,7 +31,7 @@ func (p *patch) annotate(key, value string) {
 	p.annotations[key] = value
 }
 
-// entries sets keys of the map at path, and removes others, which it has.
+// entries sets keys of the map at path, and removes others, which it has. The order is that of operations.
 func (p *patch) entries(path string, have, set map[string]string, remove []string) {
 	if len(have) == 0 {
 		if len(set) > 0 {
@@ -40,12 +39,12 @@ func (p *patch) entries(path string, have, set map[string]string, remove []strin
 		}
 		return
 	}
-	for _, key := range slices.Sorted(maps.Keys(set)) {
+	for key, value := range set {
 		switch old, exists := have[key]; {
 		case !exists:
-			p.add(path+"/"+escape(key), set[key])
-		case old != set[key]:
-			p.ops = append(p.ops, jsonpatch.NewOperation("replace", path+"/"+escape(key), set[key]))
+			p.add(path+"/"+escape(key), value)
+		case old != value:
+			p.ops = append(p.ops, jsonpatch.NewOperation("replace", path+"/"+escape(key), value))
 		}
 	}
 	for _, key := range remove {

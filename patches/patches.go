@@ -35,7 +35,7 @@ type Options struct {
 func For(pod *corev1.Pod, os []origination.Origination, opts Options) (
 	ops []jsonpatch.Operation, warnings []string, problems []origination.Problem,
 ) {
-	p := patch{pod: pod}
+	p := patch{pod: pod, ops: make([]jsonpatch.Operation, 0, 8)} // room for what one origination takes
 	problems = p.mounts(os)
 	problems = append(problems, p.pins(os)...)
 	cs := captures(pod)
