@@ -114,15 +114,18 @@ demo: control-plane network-tools ## Show the whole on a real control plane; KEE
 	@$(OWN_NETWORK) bin/demo -webhook bin/webhook
 
 .PHONY: bench
-bench: control-plane network-tools ## Benchmarks beside a no-op and an idiomatic handler, by benchstat, in COUNT (6) rounds so that the handlers alternate
+bench: control-plane mesh wire-tools ## Benchmarks, by benchstat, in COUNT (6) rounds: beside a no-op and an idiomatic handler, and on the wire (as root)
 	@mkdir -p bin
-	@rm -f bin/bench.txt
+	@rm -f bin/bench.txt bin/wire.txt
 	@for round in $$(seq $(or $(COUNT),6)); do \
 		go test -run='^$$' -bench=. -benchmem -count=1 -timeout=20m -exec "$(OWN_NETWORK)" ./test/bench | tee -a bin/bench.txt; \
 	done
+	E2E=on go test -v -run='^$$' -bench=Wire -benchtime=5x -count=$(or $(COUNT),6) -timeout=30m ./test/e2e | tee bin/wire.txt
 	go tool benchstat -filter '.name:Admission' -col /handler bin/bench.txt
 	go tool benchstat -filter '.name:Inject' bin/bench.txt
 	go tool benchstat -filter '.name:APIServer' -col /webhook bin/bench.txt
+	go tool benchstat -filter '.unit:/requests/' -row /command,/pipeline bin/wire.txt
+	go tool benchstat -filter '.unit:/^%/' -row /command,/pipeline bin/wire.txt
 
 ##@ Other
 

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 }
 
 // mesh returns the bed that all tests share, each with namespaces and hosts of its own.
-func mesh(t *testing.T) *bed.Bed {
+func mesh(t testing.TB) *bed.Bed {
 	t.Helper()
 	wanted := os.Getenv(variable)
 	if wanted == "" {
@@ -68,7 +68,7 @@ func mesh(t *testing.T) *bed.Bed {
 }
 
 // namespace creates one, and removes it, its pods first, when the test ends.
-func namespace(t *testing.T, b *bed.Bed, name string, labels, annotations map[string]string) string {
+func namespace(t testing.TB, b *bed.Bed, name string, labels, annotations map[string]string) string {
 	t.Helper()
 	ok(t, b.Namespace(t.Context(), name, labels, annotations))
 	t.Cleanup(func() {
@@ -92,7 +92,7 @@ func app(namespace, name string, annotations map[string]string) *corev1.Pod {
 }
 
 // run runs the pod until the test ends.
-func run(t *testing.T, b *bed.Bed, pod *corev1.Pod) *bed.Pod {
+func run(t testing.TB, b *bed.Bed, pod *corev1.Pod) *bed.Pod {
 	t.Helper()
 	p, err := b.Run(t.Context(), pod)
 	ok(t, err)
@@ -105,7 +105,7 @@ func run(t *testing.T, b *bed.Bed, pod *corev1.Pod) *bed.Pod {
 }
 
 // server adds a host that the DNS name leads to.
-func server(t *testing.T, b *bed.Bed, name string, o bed.RedisOptions) *bed.Host {
+func server(t testing.TB, b *bed.Bed, name string, o bed.RedisOptions) *bed.Host {
 	t.Helper()
 	h, err := b.Host("redis")
 	ok(t, err)
@@ -117,7 +117,7 @@ func server(t *testing.T, b *bed.Bed, name string, o bed.RedisOptions) *bed.Host
 	return h
 }
 
-func issue(t *testing.T, ca *bed.CA, names []string, change ...func(*x509.Certificate)) *bed.Leaf {
+func issue(t testing.TB, ca *bed.CA, names []string, change ...func(*x509.Certificate)) *bed.Leaf {
 	t.Helper()
 	leaf, err := ca.Issue(names, change...)
 	ok(t, err)
@@ -168,7 +168,7 @@ func onlyTLS(t *testing.T, c *bed.Capture, port uint16, by ...netip.Addr) int {
 }
 
 // answers waits until redis-cli prints the answer.
-func answers(t *testing.T, p *bed.Pod, host string, port int, want string, args ...string) {
+func answers(t testing.TB, p *bed.Pod, host string, port int, want string, args ...string) {
 	t.Helper()
 	err := harness.Eventually(t.Context(), 30*time.Second, fmt.Sprintf("%s:%d to answer %v with %q", host, port, args, want), func(ctx context.Context) error {
 		got, err := p.Redis(ctx, host, port, args...)
@@ -220,7 +220,7 @@ func counts(t *testing.T, p *bed.Pod, port int, host, counter string) string {
 	return ""
 }
 
-func ok(t *testing.T, err error) {
+func ok(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
