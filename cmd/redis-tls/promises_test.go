@@ -1,0 +1,77 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// proof is a test as README names it: [TestName](file).
+var proof = regexp.MustCompile(`\[(Test\w+)\]\(([^)]+)\)`)
+
+// TestPromisesAreProved proves that every promise of README's table names a test, and that each of these
+// is in the file that the name leads to.
+func TestPromisesAreProved(t *testing.T) {
+	t.Chdir("../..")
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const head = "| what is promised | proved by |\n| --- | --- |\n"
+	_, table, found := strings.Cut(string(text), head)
+	if !found {
+		t.Fatalf("README.md has no table that begins with\n%s", head)
+	}
+	table, _, _ = strings.Cut(table, "\n\n")
+	tests := map[string]map[string]bool{} // by file
+	for row := range strings.Lines(table) {
+		proofs := proof.FindAllStringSubmatch(row, -1)
+		if len(proofs) == 0 {
+			t.Errorf("no test proves: %s", row)
+		}
+		for _, p := range proofs {
+			name, file := p[1], p[2]
+			if tests[file] == nil {
+				if tests[file], err = testsOf(file); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !tests[file][name] {
+				t.Errorf("%s has no test %s, which should prove: %s", file, name, row)
+			}
+		}
+	}
+}
+
+// testsOf returns the names of the tests that `go test` runs from the file.
+func testsOf(file string) (map[string]bool, error) {
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+	if err != nil {
+		return nil, err
+	}
+	tests := map[string]bool{}
+	for _, declaration := range parsed.Decls {
+		f, isFunc := declaration.(*ast.FuncDecl)
+		if isFunc && strings.HasSuffix(file, "_test.go") && f.Recv == nil && f.Type.Results == nil && takesT(f.Type.Params) {
+			tests[f.Name.Name] = true
+		}
+	}
+	return tests, nil
+}
+
+// takesT reports whether the only parameter is a *testing.T.
+func takesT(params *ast.FieldList) bool {
+	if params.NumFields() != 1 {
+		return false
+	}
+	pointer, isPointer := params.List[0].Type.(*ast.StarExpr)
+	if !isPointer {
+		return false
+	}
+	selector, isSelector := pointer.X.(*ast.SelectorExpr)
+	return isSelector && selector.Sel.Name == "T"
+}
