@@ -4,7 +4,8 @@
 //	Admission  a review over TLS, beside controller-runtime's no-op handler and an idiomatic one
 //	APIServer  pods through a real kube-apiserver, without and with the webhook
 //
-// The keys in the names are benchstat's: `-col /handler` and `-col /webhook` give ratios.
+// The keys in the names are benchstat's: `-col /handler` and `-col /webhook` give ratios. The data path is
+// benchmarked in test/e2e, which has the mesh for it.
 package bench
 
 import (
