@@ -202,7 +202,18 @@ func (p *Pod) WaitForSidecar(ctx context.Context) error {
 func (p *Pod) Exec(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	return p.command(ctx, nil, append([]string{"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"}, args...)...)
+	return p.command(ctx, nil, asApp(args...)...)
+}
+
+// Subscribe starts redis-cli as the app, which stays connected and prints what is published into its log.
+func (p *Pod) Subscribe(host string, port int, channel string) (*harness.Process, error) {
+	s := p.Host.process("subscriber", nil, asApp(p.bed.components.redisCLI, "-h", host, "-p", fmt.Sprint(port), "SUBSCRIBE", channel)...)
+	return s, s.Start()
+}
+
+// asApp is a command line as the user of an app container, whom the capture does not spare.
+func asApp(args ...string) []string {
+	return append([]string{"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"}, args...)
 }
 
 // Redis runs redis-cli as the app with a limit of 3 seconds, and returns what the server answered.

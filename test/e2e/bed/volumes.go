@@ -1,9 +1,11 @@
 package bed
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -21,7 +23,8 @@ import (
 
 // SyncVolumes writes the content of the pod's volumes as it is in the cluster now. What must be there is
 // waited for, as a kubelet does. Files change as a kubelet changes them (AtomicWriter in
-// k8s.io/kubernetes/pkg/volume/util): a new directory, complete, that the link ..data is turned to.
+// k8s.io/kubernetes/pkg/volume/util): a new directory, complete, that the link ..data is turned to, and
+// nothing where nothing changed.
 func (p *Pod) SyncVolumes(ctx context.Context) error {
 	for _, v := range p.Spec.Volumes {
 		dir := p.volumeDir(v.Name)
@@ -169,6 +172,9 @@ func writeAtomically(dir string, files map[string][]byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	if have, err := readVolume(filepath.Join(dir, "..data")); err == nil && maps.EqualFunc(have, files, bytes.Equal) {
+		return nil
+	}
 	old, _ := os.Readlink(filepath.Join(dir, "..data"))
 	fresh, err := os.MkdirTemp(dir, "..data-")
 	if err != nil {
@@ -193,8 +199,40 @@ func writeAtomically(dir string, files map[string][]byte) error {
 			return err
 		}
 	}
-	if old == "" {
-		return nil
+	if err := removeStaleLinks(dir); err != nil || old == "" {
+		return err
 	}
 	return os.RemoveAll(filepath.Join(dir, old))
+}
+
+// readVolume returns the files below a directory by their path in it.
+func readVolume(dir string) (map[string][]byte, error) {
+	root, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string][]byte{}
+	return files, filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		files[name], err = os.ReadFile(path)
+		return err
+	})
+}
+
+// removeStaleLinks removes the links to files that ..data has no more.
+func removeStaleLinks(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if _, missing := os.Stat(path); os.IsNotExist(missing) {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
 }

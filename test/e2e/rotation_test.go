@@ -1,0 +1,115 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/test/e2e/bed"
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+const rotatingHost, rotatingPort = "redis-rotation.aivencloud.com", 16222
+
+// CA rotation in mount delivery, without a restart: the bundle gets the new CA, the server switches, the
+// bundle loses the old CA. Twice, for pilot-agents of older Istios lose the second change of a file.
+func TestRotationOfTheCA(t *testing.T) {
+	b := mesh(t)
+	ns := namespace(t, b, "rotation", nil, nil)
+	cas := []*bed.CA{newCA(t, "First"), newCA(t, "Second"), newCA(t, "Third")}
+	leaf := func(ca *bed.CA) *bed.Leaf { return issue(t, ca, []string{rotatingHost}) }
+	secret(t, b, ns, "redis-ca", "ca.crt", cas[0].PEM())
+	redis := server(t, b, rotatingHost, bed.RedisOptions{TLSPort: rotatingPort, Leaf: leaf(cas[0])})
+	p := run(t, b, app(ns, "app", map[string]string{
+		"redis-tls/host": rotatingHost, "redis-tls/target-port": fmt.Sprint(rotatingPort), "redis-tls/ca-secret": "redis-ca",
+		"sidecar.istio.io/statsInclusionRegexps": `cluster\.outbound.*`,
+	}))
+	capture := record(t, redis)
+	answers(t, p, rotatingHost, 6379, "PONG", "PING")
+	subscriber, err := p.Subscribe(rotatingHost, 6379, "news")
+	ok(t, err)
+	t.Cleanup(subscriber.Kill)
+
+	for i, old := range cas[:2] {
+		fresh := cas[i+1]
+		for _, step := range []struct {
+			name string
+			do   func()
+		}{
+			{"both CAs are in the bundle", func() { changeBundle(t, b, p, old, fresh) }},
+			{"the server switches", func() { ok(t, redis.Renew(t.Context(), rotatingPort, leaf(fresh))) }},
+			{"the old CA is dropped", func() { changeBundle(t, b, p, fresh) }},
+		} {
+			step.do()
+			name := fmt.Sprintf("rotation %d, %s", i+1, step.name)
+			// The very next call, without a retry.
+			if got, err := p.Redis(t.Context(), rotatingHost, 6379, "PING"); err != nil || got != "PONG" {
+				t.Errorf("%s: a new connection got %q (%v), want PONG", name, got, err)
+			}
+			hears(t, p, subscriber, name)
+		}
+		ok(t, redis.Renew(t.Context(), rotatingPort, leaf(old)))
+		before := counts(t, p, 6379, rotatingHost+".redis-tls.internal", "ssl.fail_verify_error")
+		refused(t, p, rotatingHost, 6379)
+		if after := counts(t, p, 6379, rotatingHost+".redis-tls.internal", "ssl.fail_verify_error"); after == before {
+			t.Errorf("rotation %d: a certificate of the old CA was refused for another reason: Envoy's count of failed verifications stays %q", i+1, after)
+		}
+		ok(t, redis.Renew(t.Context(), rotatingPort, leaf(fresh)))
+		hears(t, p, subscriber, fmt.Sprintf("rotation %d, after an impostor", i+1))
+	}
+	if n := onlyTLS(t, capture, rotatingPort, p.Host.Address); n == 0 {
+		t.Error("no connection was seen on the wire")
+	}
+}
+
+// changeBundle writes the CAs into the Secret, plays the kubelet's refresh and waits until Envoy has
+// taken the bundle over.
+func changeBundle(t *testing.T, b *bed.Bed, p *bed.Pod, cas ...*bed.CA) {
+	t.Helper()
+	bundle := &corev1.Secret{}
+	ok(t, b.Client.Get(t.Context(), client.ObjectKey{Namespace: p.Namespace, Name: "redis-ca"}, bundle))
+	var pem []byte
+	for _, ca := range cas {
+		pem = append(pem, ca.PEM()...)
+	}
+	bundle.Data["ca.crt"] = pem
+	ok(t, b.Client.Update(t.Context(), bundle))
+
+	updates := func() string {
+		return cmp.Or(counts(t, p, 6379, rotatingHost+".redis-tls.internal", "ssl_context_update_by_sds"), "none")
+	}
+	before := updates()
+	begin := time.Now()
+	ok(t, p.SyncVolumes(t.Context()))
+	ok(t, harness.Eventually(t.Context(), 30*time.Second, "Envoy to take the new bundle", func(context.Context) error {
+		if now := updates(); now == before {
+			return fmt.Errorf("%s updates, as before", now)
+		}
+		return nil
+	}))
+	t.Logf("a bundle of %d CAs was in use %.2f s after the files had changed", len(cas), time.Since(begin).Seconds())
+}
+
+// hears fails where the subscriber's connection, made before all changes, is no more.
+func hears(t *testing.T, p *bed.Pod, subscriber *harness.Process, message string) {
+	t.Helper()
+	ok(t, harness.Eventually(t.Context(), 10*time.Second, "the subscriber to hear: "+message, func(ctx context.Context) error {
+		if err := subscriber.Crashed(); err != nil {
+			return err
+		}
+		if n, err := p.Redis(ctx, rotatingHost, 6379, "PUBLISH", "news", message); err != nil || n != "1" {
+			return fmt.Errorf("%q have subscribed (%v)", n, err)
+		}
+		if heard, err := os.ReadFile(subscriber.Log); err != nil || !strings.Contains(string(heard), message) {
+			return fmt.Errorf("it heard %q (%v)", heard, err)
+		}
+		return nil
+	}))
+}
