@@ -54,6 +54,35 @@ func TestMemorystoreShape(t *testing.T) {
 	}
 }
 
+// A DNS host, a certificate of a public CA, TLS on 6380 beside a plain port that is open at the very
+// number that the app dials.
+func TestAzureShape(t *testing.T) {
+	b := mesh(t)
+	const host = "cart.redis.cache.windows.net"
+	ns := namespace(t, b, "azure", nil, nil)
+	redis := server(t, b, host, bed.RedisOptions{Port: 6379, TLSPort: 6380, Leaf: issue(t, b.PublicCA, []string{"*.redis.cache.windows.net"})})
+	p := run(t, b, app(ns, "with", map[string]string{"redis-tls/host": host, "redis-tls/target-port": "6380"}))
+
+	t.Run("with annotations the app gets TLS at 6380, and not one connection reaches 6379", func(t *testing.T) {
+		capture := record(t, redis)
+		answers(t, p, host, 6379, "OK", "SET", "cart:1", "not-for-the-wire")
+		answers(t, p, host, 6379, "not-for-the-wire", "GET", "cart:1")
+		if n := onlyAt(t, capture, 6380); n == 0 {
+			t.Error("no connection was seen on the wire")
+		}
+	})
+	t.Run("without them it is answered in plaintext at 6379: the counter-proof", func(t *testing.T) {
+		without := run(t, b, app(ns, "without", nil))
+		capture := record(t, redis)
+		answers(t, without, host, 6379, "not-for-the-wire", "GET", "cart:1")
+		streams, err := capture.Stop(t.Context(), 6380)
+		ok(t, err)
+		if len(streams) == 0 || streams[0].Server.Port() != 6379 || streams[0].TLS() {
+			t.Errorf("seen on the wire: %v, want plaintext at the plain port", streams)
+		}
+	})
+}
+
 // Two Redises of one namespace on one port by DNS host, each with a CA of its own, and a third that
 // nobody annotated: each gets its own traffic.
 func TestRedisesOnOnePort(t *testing.T) {

@@ -1,0 +1,172 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	networking "istio.io/api/networking/v1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/redis-tls/redis-tls/test/e2e/bed"
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// REGISTRY_ONLY closes the gap that no pin can: an app that dials another name of the server than it
+// annotated. What it annotated is in the registry.
+func TestRegistryOnly(t *testing.T) {
+	b := mesh(t)
+	for _, c := range []struct {
+		name, namespace string
+		// restrict returns what puts the policy back.
+		restrict func(t *testing.T, b *bed.Bed, ns string) func(context.Context) error
+	}{
+		{"of a namespace, by a Sidecar", "registry-sidecar", func(t *testing.T, b *bed.Bed, ns string) func(context.Context) error {
+			s := sidecar(t, b, ns, networking.OutboundTrafficPolicy_REGISTRY_ONLY, "./*")
+			return func(ctx context.Context) error { return b.Client.Delete(ctx, s) }
+		}},
+		{"of the mesh", "registry-mesh", restrictMesh},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			host, alias := c.namespace+".aivencloud.com", c.namespace+".alias.example.com"
+			ns := namespace(t, b, c.namespace, nil, nil)
+			redis := server(t, b, host, bed.RedisOptions{Port: 6379, TLSPort: 16222, Leaf: issue(t, b.PublicCA, []string{host})})
+			b.DNS.Set(alias, redis.Address)
+			annotations := map[string]string{"redis-tls/host": host, "redis-tls/target-port": "16222"}
+			p := run(t, b, app(ns, "app", annotations))
+			answers(t, p, alias, 6379, "PONG", "PING") // the counter-proof: in plaintext, there is no other server
+
+			putBack := c.restrict(t, b, ns)
+			t.Cleanup(func() {
+				if err := errors.Join(putBack(context.Background()), eventually(context.Background(), p, alias, true)); err != nil {
+					t.Error(err)
+				}
+			})
+			ok(t, eventually(t.Context(), p, alias, false))
+			capture := record(t, redis)
+			late := run(t, b, app(ns, "late", annotations))
+			for _, p := range []*bed.Pod{p, late} {
+				answers(t, p, host, 6379, "PONG", "PING")
+				refused(t, p, alias, 6379)
+			}
+			if n := onlyAt(t, capture, 16222); n < 2 {
+				t.Errorf("%d connections were seen on the wire, want one of each pod at least", n)
+			}
+		})
+	}
+}
+
+// restrictMesh sets the policy of the mesh's configuration.
+func restrictMesh(t *testing.T, b *bed.Bed, _ string) func(context.Context) error {
+	t.Helper()
+	config := &corev1.ConfigMap{}
+	ok(t, b.Client.Get(t.Context(), client.ObjectKey{Namespace: "istio-system", Name: "istio"}, config))
+	before := config.DeepCopy()
+	before.ResourceVersion = "" // replace whatever is there then
+	mesh := map[string]any{}
+	ok(t, yaml.Unmarshal([]byte(config.Data["mesh"]), &mesh))
+	mesh["outboundTrafficPolicy"] = map[string]string{"mode": "REGISTRY_ONLY"}
+	content, err := yaml.Marshal(mesh)
+	ok(t, err)
+	config.Data["mesh"] = string(content)
+	ok(t, b.Client.Update(t.Context(), config))
+	return func(ctx context.Context) error { return b.Client.Update(ctx, before) }
+}
+
+// A user's Sidecar that leaves our host out: new pods are told what to add to it, running ones reach
+// nothing.
+func TestUsersSidecar(t *testing.T) {
+	b := mesh(t)
+	const ns, host = "users-sidecar", "redis-k.aivencloud.com"
+	namespace(t, b, ns, nil, nil)
+	redis := server(t, b, host, bed.RedisOptions{Port: 6379, TLSPort: 16222, Leaf: issue(t, b.PublicCA, []string{host})})
+	asking := func(name string) *corev1.Pod {
+		return app(ns, name, map[string]string{"redis-tls/host": host, "redis-tls/target-port": "16222"})
+	}
+	running := run(t, b, asking("running"))
+	answers(t, running, host, 6379, "PONG", "PING")
+
+	s := sidecar(t, b, ns, networking.OutboundTrafficPolicy_ALLOW_ANY, "istio-system/*")
+	line := ""
+	t.Run("without our host a pod is refused, with the line to add", func(t *testing.T) {
+		const want = `Sidecar users-sidecar/default leaves port 6379 of redis-k.aivencloud.com.redis-tls.internal out of this pod's proxy: ` +
+			`add this line to spec.egress[0].hosts: - "./redis-k.aivencloud.com.redis-tls.internal"`
+		ok(t, harness.Eventually(t.Context(), 30*time.Second, "the pod to be refused", func(ctx context.Context) error {
+			err := b.Client.Create(ctx, asking("refused"), client.DryRunAll)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				return fmt.Errorf("admission says %v", err)
+			}
+			line = regexp.MustCompile(`add this line.*: - "([^"]+)"`).FindStringSubmatch(err.Error())[1]
+			return nil
+		}))
+	})
+	t.Run("a pod that runs already reaches nothing, least of all the plain port", func(t *testing.T) {
+		ok(t, eventually(t.Context(), running, host, false))
+		capture := record(t, redis)
+		refused(t, running, host, 6379)
+		onlyAt(t, capture, 16222)
+	})
+	t.Run("with that line it is admitted, and has TLS", func(t *testing.T) {
+		if line == "" {
+			t.Fatal("there is no line to add")
+		}
+		s.Spec.Egress[0].Hosts = append(s.Spec.Egress[0].Hosts, line)
+		ok(t, b.Client.Update(t.Context(), s))
+		ok(t, harness.Eventually(t.Context(), 30*time.Second, "the pod to be admitted", func(ctx context.Context) error {
+			return b.Client.Create(ctx, asking("admitted"), client.DryRunAll)
+		}))
+		capture := record(t, redis)
+		answers(t, run(t, b, asking("admitted")), host, 6379, "PONG", "PING")
+		answers(t, running, host, 6379, "PONG", "PING")
+		if n := onlyAt(t, capture, 16222); n < 2 {
+			t.Errorf("%d connections were seen on the wire, want one of each pod at least", n)
+		}
+	})
+}
+
+// sidecar creates the namespace's Sidecar with one egress listener.
+func sidecar(t *testing.T, b *bed.Bed, ns string, mode networking.OutboundTrafficPolicy_Mode, hosts ...string) *networkingv1.Sidecar {
+	t.Helper()
+	s := &networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default"}}
+	s.Spec.OutboundTrafficPolicy = &networking.OutboundTrafficPolicy{Mode: mode}
+	s.Spec.Egress = []*networking.IstioEgressListener{{Hosts: hosts}}
+	ok(t, b.Client.Create(t.Context(), s))
+	return s
+}
+
+// eventually waits until the app is answered at port 6379 of the host, or until it is no more.
+func eventually(ctx context.Context, p *bed.Pod, host string, answered bool) error {
+	return harness.Eventually(ctx, 30*time.Second, fmt.Sprintf("%s to answer (%v)", host, answered), func(ctx context.Context) error {
+		got, err := p.Redis(ctx, host, 6379, "PING")
+		if (err == nil && got == "PONG") != answered {
+			return errors.Join(fmt.Errorf("the answer is %q", got), err)
+		}
+		return nil
+	})
+}
+
+// onlyAt ends the capture and fails where a client connected to another port than this one, or sent
+// anything but TLS. It returns how many connections sent something.
+func onlyAt(t *testing.T, c *bed.Capture, port uint16) int {
+	t.Helper()
+	streams, err := c.Stop(t.Context(), port)
+	ok(t, err)
+	n := 0
+	for _, s := range streams {
+		if s.Server.Port() != port || len(s.Sent) > 0 && !s.TLS() {
+			t.Errorf("on the wire: %s, want TLS at port %d only", s, port)
+		}
+		if len(s.Sent) > 0 {
+			n++
+		}
+	}
+	return n
+}
