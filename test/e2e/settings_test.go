@@ -50,6 +50,9 @@ func TestTwoTLSSettingsForOneHost(t *testing.T) {
 	answers(t, system, host, 6379, "PONG", "PING")
 	knows(t, own, 6379, host+".redis-tls.internal")
 	refused(t, own, host, 6379)
+	// A sidecar that runs keeps settings which it cannot replace; a new one has none to keep.
+	late := run(t, b, app(ns, "system-roots-late", map[string]string{"redis-tls/host": host}))
+	answers(t, late, host, 6379, "PONG", "PING")
 
 	ofPublic.Kill()
 	_, err = h.RunRedis(t.Context(), bed.RedisOptions{TLSPort: 6379, Leaf: issue(t, private, []string{host})})

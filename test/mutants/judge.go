@@ -58,6 +58,10 @@ func judge(ctx context.Context, t *tree, m mutant) (killer string, err error) {
 		return "", fmt.Errorf("the mutant does not compile:\n%s", out)
 	case len(failed) == 0:
 		return "", fmt.Errorf("%s %s broke without naming a failed test:\n%s", m.pkg, m.test, out)
+	case !slices.Contains(failed, strings.ReplaceAll(m.test, " ", "_")):
+		return "", fmt.Errorf("%s %s was not reached, %s failed before:\n%s", m.pkg, m.test, failed[0], out)
+	case !bytes.Contains(out, []byte(m.says)):
+		return "", fmt.Errorf("%s %s failed without saying %q:\n%s", m.pkg, m.test, m.says, out)
 	}
 	return failed[0], nil
 }

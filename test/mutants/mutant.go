@@ -17,6 +17,7 @@ type mutant struct {
 	pkg       string // the package of the test, "./mesh"
 	test      string // the test: "TestObjects", or one case of it, "TestObjects/the name of the case"
 	tier      string // "unit", "integration" or "e2e"
+	says      string // what the failed test must say; empty: anything
 }
 
 // name is the file's, without its ending.
@@ -75,7 +76,12 @@ func head(file string) (mutant, error) {
 			m.pkg, m.test, _ = strings.Cut(value, " ")
 		case "Tier":
 			m.tier = value
+		case "Says":
+			m.says = value
 		}
+	}
+	if m.tier == "e2e" && m.says == "" {
+		return mutant{}, fmt.Errorf("%s: of tier e2e, wants the line Says: with words of the failed test before the diff", file)
 	}
 	if m.safeguard == "" || m.test == "" || !slices.Contains([]string{"unit", "integration", "e2e"}, m.tier) {
 		return mutant{}, fmt.Errorf("%s: wants the lines Safeguard:, Test: <package> <test> and Tier: unit, integration or e2e before the diff", file)

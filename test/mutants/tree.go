@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"syscall"
+	"time"
 )
 
 // tree is a copy of the repository that mutants are applied to.
@@ -83,13 +85,21 @@ func (t *tree) apply(ctx context.Context, patch string, options ...string) ([]by
 // most of the time is the compiler's and the linker's, who collect garbage they need not.
 func (t *tree) test(ctx context.Context, m mutant, pattern string) ([]byte, error) {
 	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-run", pattern}
-	if m.tier == "unit" {
+	env := append(os.Environ(), "GOGC=400")
+	switch m.tier {
+	case "unit":
 		args = append(args, "-timeout=2m")
-	} else {
+	case "integration":
 		args = append(args, "-timeout=15m", "-exec", filepath.Join(t.dir, "test", "harness", "own-network.sh"))
+	case "e2e":
+		args = append(args, "-timeout=30m")
+		env = append(env, "E2E=required")
 	}
 	c := exec.CommandContext(ctx, "go", append(args, m.pkg)...)
-	c.Dir = t.dir
-	c.Env = append(os.Environ(), "GOGC=400")
+	c.Dir, c.Env = t.dir, env
+	// Interrupted, a test stops what it started; killed, it could not.
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGINT) }
+	c.WaitDelay = time.Minute
 	return c.CombinedOutput()
 }
