@@ -20,15 +20,22 @@ endif
 # Istio, compiled from the module proxy, and Envoy, in a directory named by Istio's version.
 MESH := bin/mesh-$(shell sed -n 's|^[[:space:]]*istio.io/istio ||p' test/mesh/go.mod)
 
-# Packages whose tests start a control plane: those that use the harness. All others are unit tests.
+# Packages whose tests start a control plane: those that use the harness. All others, but for those that
+# need the mesh too, are unit tests.
 PACKAGE_IMPORTS = go list -f '{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./...
-PROCESS_PACKAGES = $$($(PACKAGE_IMPORTS) | grep /test/harness | cut -d' ' -f1 | grep -v -e /test/demo -e /test/bench)
+PROCESS_PACKAGES = $$($(PACKAGE_IMPORTS) | grep /test/harness | cut -d' ' -f1 | grep -v -e /test/demo -e /test/bench -e /test/e2e)
 UNIT_PACKAGES = $$($(PACKAGE_IMPORTS) | grep -v -e /test/harness -e /test/bench | cut -d' ' -f1)
 # Runs a test or the demo where it may make network devices.
 OWN_NETWORK := $(CURDIR)/test/harness/own-network.sh
 # All files of the repository but what builds make. Without git, which refuses another user's directory.
 FILES := find . \( -path ./.git -o -path ./bin -o -path ./.cache \) -prune -o -type f -print
 FUZZ_TIME ?= 10s
+
+# Builds and installs what the e2e tests need. A test that needs what cannot be had is skipped and says
+# so, hence the failure is ignored here, unless with E2E=required; all of them are but for root.
+define try-wire
+	+@[ "$$(id -u)" != 0 ] || $(MAKE) --silent --no-print-directory --keep-going control-plane mesh wire-tools || [ "$(E2E)" != required ]
+endef
 
 ##@ Build
 
@@ -51,9 +58,13 @@ $(MESH)/mesh: $(wildcard test/mesh/*.go) test/mesh/go.mod test/mesh/go.sum test/
 	@test/mesh/build.sh "$(CURDIR)/$(MESH)"
 	@touch $@
 
-$(MESH)/envoy: test/mesh/envoy.sh
+# A link, to an Envoy of the machine's, is looked at again: it may have changed.
+$(MESH)/envoy: test/mesh/envoy.sh $(if $(ENVOY)$(shell test -L $(MESH)/envoy && echo link),FORCE)
 	@test/mesh/envoy.sh "$(CURDIR)/$(MESH)"
 	@touch -h $@
+
+.PHONY: FORCE
+FORCE:
 
 .PHONY: generate
 generate: ## Regenerate what is generated from code
@@ -77,7 +88,8 @@ lint: ## gofmt, go vet and staticcheck
 	go tool staticcheck ./...
 
 .PHONY: test
-test: lint verify-generate unit mutants integration ## Everything that must hold: all of this section but fuzz
+test: TIER = unit
+test: lint verify-generate unit mutants integration e2e ## Everything that must hold: all of this section but fuzz, and of the mutants those of TIER=unit
 
 .PHONY: unit
 unit: race-tools ## Unit tests with fuzz seeds and goldens (-race)
@@ -88,12 +100,14 @@ integration: control-plane network-tools race-tools ## Tests against a real cont
 	$(if $(HARNESS_LOGS),HARNESS_LOGS=$(abspath $(HARNESS_LOGS))) go test -race -count=1 -timeout=30m -exec "$(OWN_NETWORK)" $(if $(RUN),-run '$(RUN)') $(PROCESS_PACKAGES)
 
 .PHONY: e2e
-e2e: control-plane mesh wire-tools ## Real istiod, Envoy and Redis, real bytes (as root); RUN=regexp picks some, HARNESS_LOGS=dir keeps the logs
+e2e: ## Real istiod, Envoy and Redis, real bytes (as root); E2E=required: nothing is skipped; RUN=regexp picks some, HARNESS_LOGS=dir keeps the logs
+	$(try-wire)
 	E2E=$(or $(E2E),on) $(if $(HARNESS_LOGS),HARNESS_LOGS=$(abspath $(HARNESS_LOGS))) go test -v -count=1 -timeout=30m $(if $(RUN),-run '$(RUN)') ./test/e2e/...
 
 .PHONY: mutants
-mutants: ## Take each safeguard out and show that its unit test fails; TIER=all for every tier
-	go run ./test/mutants -tier $(or $(TIER),unit)
+mutants: ## Take each safeguard out and show that its test fails; TIER=unit, integration or e2e for those of one tier
+	$(if $(filter unit,$(TIER)),,@$(MAKE) --silent --no-print-directory control-plane network-tools $(if $(filter integration,$(TIER)),,mesh wire-tools))
+	go run ./test/mutants -tier $(or $(TIER),all)
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZ_TIME (10s)
@@ -114,9 +128,10 @@ demo: control-plane network-tools ## Show the whole on a real control plane; KEE
 	@$(OWN_NETWORK) bin/demo -webhook bin/webhook
 
 .PHONY: bench
-bench: control-plane mesh wire-tools ## Benchmarks, by benchstat, in COUNT (6) rounds: beside a no-op and an idiomatic handler, and on the wire (as root)
+bench: control-plane network-tools ## Benchmarks, by benchstat, in COUNT (6) rounds: beside a no-op and an idiomatic handler, and on the wire (as root)
 	@mkdir -p bin
 	@rm -f bin/bench.txt bin/wire.txt
+	$(try-wire)
 	@for round in $$(seq $(or $(COUNT),6)); do \
 		go test -run='^$$' -bench=. -benchmem -count=1 -timeout=20m -exec "$(OWN_NETWORK)" ./test/bench | tee -a bin/bench.txt; \
 	done
@@ -129,29 +144,17 @@ bench: control-plane mesh wire-tools ## Benchmarks, by benchstat, in COUNT (6) r
 
 ##@ Other
 
-# install-missing installs the Debian package $(2) where the command $(1) is missing, quietly.
-define install-missing
-	@command -v $(1) >/dev/null || { \
-		[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo "install $(2) (the command $(1))" >&2; exit 1; }; \
-		echo "installing $(2)"; \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(2); } >/dev/null; \
-	}
-endef
-
 .PHONY: network-tools
 network-tools: # veth pairs
-	$(call install-missing,ip,iproute2)
+	@test/install-missing.sh ip:iproute2
 
 .PHONY: wire-tools
-wire-tools: network-tools # what a pod's network and its servers are made of
-	$(call install-missing,iptables,iptables)
-	$(call install-missing,tcpdump,tcpdump)
-	$(call install-missing,redis-server,redis-server)
-	$(call install-missing,nginx,nginx-light)
+wire-tools: # what a pod's network and its servers are made of
+	@test/install-missing.sh ip:iproute2 iptables:iptables tcpdump:tcpdump redis-server:redis-server nginx:nginx-light
 
 .PHONY: race-tools
 race-tools: # the race detector is linked by a C compiler
-	$(call install-missing,gcc,gcc libc6-dev)
+	@test/install-missing.sh "gcc:gcc libc6-dev"
 
 .PHONY: clean
 clean: ## Remove what builds and tests made

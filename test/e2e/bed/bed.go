@@ -37,7 +37,8 @@ type Bed struct {
 	captures   atomic.Int32
 }
 
-// ErrMissing is returned by Start where a component is not on this machine.
+// ErrMissing is returned where a component is not on this machine: by Start where nothing goes without
+// it, else by what needs it.
 var ErrMissing = errors.New("a component is missing")
 
 // Options configure Start.

@@ -37,6 +37,9 @@ func (s Stream) String() string {
 
 // Record begins a capture, until it is stopped.
 func (h *Host) Record(ctx context.Context) (*Capture, error) {
+	if err := need("tcpdump", h.bed.components.tcpdump); err != nil {
+		return nil, err
+	}
 	n := h.bed.captures.Add(1)
 	c := &Capture{host: h, path: filepath.Join(h.bed.dir, fmt.Sprintf("%s-%d.pcap", h.Namespace, n))}
 	c.process = h.process(fmt.Sprintf("tcpdump-%d", n), nil,

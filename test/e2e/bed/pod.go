@@ -141,6 +141,9 @@ func (p *Pod) Capture(ctx context.Context) error {
 	if init == nil {
 		return nil
 	}
+	if err := need("iptables", p.bed.components.iptables); err != nil {
+		return err
+	}
 	env, err := p.environment(init)
 	if err != nil {
 		return err
@@ -166,6 +169,9 @@ func (p *Pod) StartSidecar() error {
 	proxy := p.container(isProxy)
 	if proxy == nil {
 		return nil
+	}
+	if err := need("envoy", p.bed.components.envoy); err != nil {
+		return err
 	}
 	env, err := p.environment(proxy)
 	if err != nil {
@@ -223,8 +229,7 @@ func (p *Pod) Redis(ctx context.Context, host string, port int, args ...string) 
 
 // Envoy asks the admin interface of the pod's Envoy, by pilot-agent's own command.
 func (p *Pod) Envoy(ctx context.Context, path string) (string, error) {
-	return p.command(ctx, nil, "setpriv", "--reuid", "1337", "--regid", "1337", "--clear-groups",
-		p.bed.components.agent, "request", "GET", path)
+	return p.command(ctx, nil, p.bed.components.agent, "request", "GET", path)
 }
 
 func (p *Pod) command(ctx context.Context, env []string, args ...string) (string, error) {

@@ -29,6 +29,9 @@ type RedisOptions struct {
 
 // RunRedis runs a redis-server on the host and waits until it listens.
 func (h *Host) RunRedis(ctx context.Context, o RedisOptions) (*harness.Process, error) {
+	if err := errors.Join(need("redis-server", h.bed.components.redisServer), need("redis-cli", h.bed.components.redisCLI)); err != nil {
+		return nil, err
+	}
 	dir := filepath.Join(h.bed.dir, h.Namespace)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err

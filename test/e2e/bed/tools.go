@@ -18,11 +18,16 @@ type Given struct {
 	Clusters, Listeners, Routes, NameTable []json.RawMessage
 }
 
-// Given asks istiod as the sidecar of an admitted pod, which need not run. The address is the pod's.
-func (b *Bed) Given(ctx context.Context, pod *corev1.Pod, address netip.Addr, dnsCapture bool) (*Given, error) {
+// Given asks istiod as the sidecar of an admitted pod, which need not run. The addresses are the pod's:
+// a second one of the other family makes it dual-stack.
+func (b *Bed) Given(ctx context.Context, pod *corev1.Pod, address netip.Addr, dnsCapture bool, further ...netip.Addr) (*Given, error) {
+	addresses := address.String()
+	for _, a := range further {
+		addresses += "," + a.String()
+	}
 	metadata := map[string]any{
 		"NAMESPACE": pod.Namespace, "CLUSTER_ID": "Kubernetes", "ISTIO_VERSION": "1.31.1", "LABELS": pod.Labels,
-		"INTERCEPTION_MODE": "REDIRECT", "DNS_CAPTURE": fmt.Sprint(dnsCapture),
+		"INTERCEPTION_MODE": "REDIRECT", "DNS_CAPTURE": fmt.Sprint(dnsCapture), "INSTANCE_IPS": addresses,
 	}
 	content, err := json.Marshal(metadata)
 	if err != nil {
