@@ -103,7 +103,7 @@ func ruleCovers(r *networkingv1.DestinationRule, c *carrier, o *origination.Orig
 	if r.Spec.Host != c.host || len(selector) != 1 || selector[o.RuleLabel()] != "true" {
 		return false
 	}
-	policy := r.Spec.GetTrafficPolicy()
+	policy, wanted := r.Spec.GetTrafficPolicy(), tlsSettings(o, someRoots)
 	for _, want := range o.Ports {
 		if c.targets[uint32(want.Number)] == nil {
 			continue
@@ -114,16 +114,21 @@ func ruleCovers(r *networkingv1.DestinationRule, c *carrier, o *origination.Orig
 				tls = p.GetTls()
 			}
 		}
-		if !tlsCovers(tls, o) {
+		if !tlsCovers(tls, wanted) {
 			return false
 		}
 	}
 	return true
 }
 
-// tlsCovers reports whether the settings are those of the origination. Which CA bundle it is stands in
-// the rule's label.
-func tlsCovers(tls *networkingapi.ClientTLSSettings, o *origination.Origination) bool {
-	return tls.GetMode() == networkingapi.ClientTLSSettings_SIMPLE && tls.GetCaCertificates() != "" &&
-		tls.GetSni() == o.TLS.SNI && slices.Equal(tls.GetSubjectAltNames(), o.TLS.SubjectAltNames)
+// someRoots stands in for the cluster's configuration where only it matters that there are roots.
+var someRoots = origination.Config{Istio: origination.Istio{SystemRoots: "/"}}
+
+// tlsCovers reports whether the settings are the wanted ones. Which path the roots have is the configuration's
+// business, and stands in the rule's label.
+func tlsCovers(tls, wanted *networkingapi.ClientTLSSettings) bool {
+	return tls.GetMode() == wanted.Mode && (tls.GetCaCertificates() != "") == (wanted.CaCertificates != "") &&
+		tls.GetInsecureSkipVerify().GetValue() == wanted.GetInsecureSkipVerify().GetValue() &&
+		tls.GetClientCertificate() == wanted.ClientCertificate && tls.GetPrivateKey() == wanted.PrivateKey &&
+		tls.GetSni() == wanted.Sni && slices.Equal(tls.GetSubjectAltNames(), wanted.SubjectAltNames)
 }

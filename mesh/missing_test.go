@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/types/known/wrapperspb"
 	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,14 +23,31 @@ func TestMissing(t *testing.T) {
 	dns := redis("a.example.com", passthrough(6380), pinned("240.241.0.9"))
 	static := redis("a.example.com", at("10.0.0.3/32"), pinned("240.241.0.9"))
 	none := redis("ip-several", at("10.0.0.3/32", "10.0.0.4/32"))
+	mutual := redis("a.example.com", passthrough(6380), pinned("240.241.0.9"), func(o *origination.Origination) {
+		o.TLS.Mode, o.TLS.ClientSecret, o.TLS.CASecret, o.TLS.CAKey = origination.ModeMutual, "client", "client", "ca.crt"
+	})
+	unchecked := redis("a.example.com", passthrough(6380), pinned("240.241.0.9"), func(o *origination.Origination) {
+		o.TLS.InsecureSkipVerify, o.TLS.SubjectAltNames = true, nil
+	})
 	for name, c := range map[string]struct {
 		o    origination.Origination
 		edit func(*networkingv1.ServiceEntry, *networkingv1.DestinationRule)
 		want bool
 	}{
-		"all is there for a DNS host":          {o: dns},
-		"all is there for an address and host": {o: static},
-		"all is there for several addresses":   {o: none},
+		"all is there for a DNS host":           {o: dns},
+		"all is there for an address and host":  {o: static},
+		"all is there for several addresses":    {o: none},
+		"all is there for mutual TLS":           {o: mutual},
+		"all is there where nothing is checked": {o: unchecked},
+		"the rule shows no client certificate": {o: mutual, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.ClientCertificate = ""
+		}},
+		"the rule has the key elsewhere": {o: mutual, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.PrivateKey = "/etc/certs/tls.key"
+		}},
+		"the rule checks nothing": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.InsecureSkipVerify = wrapperspb.Bool(true)
+		}},
 		"the entry is marked": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
 			e.Annotations[mesh.AnnotationDeleting] = ""
 		}},

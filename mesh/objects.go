@@ -104,13 +104,17 @@ func newEntry(namespace, name, host string, by Workload) *networkingv1.ServiceEn
 	}
 }
 
-// servicePorts returns the ports by number, named as Istio wants them: <protocol>-redis-<number>.
+// servicePorts returns the ports by number, named as Istio wants them, by protocol: tcp-redis-<number>, mongo-<number>.
 func servicePorts(ports map[int32]listedPort, protocol string) []*networkingapi.ServicePort {
 	out := make([]*networkingapi.ServicePort, 0, len(ports))
+	name := protocol
+	if protocol == "tcp" {
+		name = "tcp-redis"
+	}
 	for _, n := range slices.Sorted(maps.Keys(ports)) {
 		p := &networkingapi.ServicePort{
 			Number:   uint32(n),
-			Name:     fmt.Sprintf("%s-redis-%d", protocol, n),
+			Name:     fmt.Sprintf("%s-%d", name, n),
 			Protocol: strings.ToUpper(protocol),
 		}
 		if target := ports[n].target; target != n {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 	networkingapi "istio.io/api/networking/v1alpha3"
 	typeapi "istio.io/api/type/v1beta1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -61,11 +63,11 @@ func rules(claims []Claim, carriers []*carrier, namespace string, cfg originatio
 	byName := map[string]*networkingv1.DestinationRule{}
 	for i := range claims {
 		o := &claims[i].Origination
-		addresses, numbers, tls := dialled(o), o.PortNumbers(), tlsSettings(o, cfg)
+		addresses, numbers, tls, pool := dialled(o), o.PortNumbers(), tlsSettings(o, cfg), connectionPool(&o.Connection)
 		for _, c := range carriers {
 			switch {
 			case c.host == o.PrivateHost():
-				if ports := portSettings(c, o.Passthrough, tls); len(ports) > 0 {
+				if ports := portSettings(c, o.Passthrough, tls, pool); len(ports) > 0 {
 					byName[o.RuleName()] = newRule(namespace, o.RuleName(), c.host, o.RuleLabel(),
 						&networkingapi.TrafficPolicy{PortLevelSettings: ports})
 				}
@@ -73,7 +75,7 @@ func rules(claims []Claim, carriers []*carrier, namespace string, cfg originatio
 				// TLS on whatever port the entry will ever have: what is passed through there may be a TLS port
 				// to another claim of the same pod, and nobody adds ports here once the claims have parted.
 				name := origination.ObjectName(o.Host, origination.Hash("rule on another host", c.host, o.RuleLabel()))
-				byName[name] = newRule(namespace, name, c.host, o.RuleLabel(), &networkingapi.TrafficPolicy{Tls: tls.DeepCopy()})
+				byName[name] = newRule(namespace, name, c.host, o.RuleLabel(), &networkingapi.TrafficPolicy{Tls: tls.DeepCopy(), ConnectionPool: pool.DeepCopy()})
 			}
 		}
 	}
@@ -82,7 +84,7 @@ func rules(claims []Claim, carriers []*carrier, namespace string, cfg originatio
 
 // portSettings puts TLS on every port of the entry, those of other pods too, save what the app itself
 // does TLS on and the entry passes through as it is.
-func portSettings(c *carrier, passthrough []int32, tls *networkingapi.ClientTLSSettings) []*networkingapi.TrafficPolicy_PortTrafficPolicy {
+func portSettings(c *carrier, passthrough []int32, tls *networkingapi.ClientTLSSettings, pool *networkingapi.ConnectionPoolSettings) []*networkingapi.TrafficPolicy_PortTrafficPolicy {
 	var ports []*networkingapi.TrafficPolicy_PortTrafficPolicy
 	for _, n := range slices.Sorted(maps.Keys(c.targets)) {
 		asItIs := !slices.ContainsFunc(c.targets[n], func(t uint32) bool { return t != n })
@@ -90,8 +92,9 @@ func portSettings(c *carrier, passthrough []int32, tls *networkingapi.ClientTLSS
 			continue
 		}
 		ports = append(ports, &networkingapi.TrafficPolicy_PortTrafficPolicy{
-			Port: &networkingapi.PortSelector{Number: n},
-			Tls:  tls.DeepCopy(),
+			Port:           &networkingapi.PortSelector{Number: n},
+			ConnectionPool: pool.DeepCopy(),
+			Tls:            tls.DeepCopy(),
 		})
 	}
 	return ports
@@ -116,16 +119,50 @@ func newRule(namespace, name, host, label string, policy *networkingapi.TrafficP
 }
 
 // tlsSettings spells the origination's settings. The roots are always named: an empty caCertificates
-// verifies nothing in older Istio.
+// verifies nothing in older Istio. Where nothing is to be verified Istio refuses them.
 func tlsSettings(o *origination.Origination, cfg origination.Config) *networkingapi.ClientTLSSettings {
-	roots := cfg.Istio.SystemRoots
-	if o.TLS.CASecret != "" {
-		roots = o.MountPath() + origination.MountedCA
-	}
-	return &networkingapi.ClientTLSSettings{
+	tls := &networkingapi.ClientTLSSettings{
 		Mode:            networkingapi.ClientTLSSettings_SIMPLE,
-		CaCertificates:  roots,
 		Sni:             o.TLS.SNI,
 		SubjectAltNames: slices.Clone(o.TLS.SubjectAltNames),
 	}
+	switch {
+	case o.TLS.InsecureSkipVerify:
+		tls.InsecureSkipVerify = wrapperspb.Bool(true)
+	case o.TLS.OwnCA():
+		tls.CaCertificates = o.MountPath() + origination.MountedCA
+	default:
+		tls.CaCertificates = cfg.Istio.SystemRoots
+	}
+	if o.TLS.Mode == origination.ModeMutual {
+		tls.Mode = networkingapi.ClientTLSSettings_MUTUAL
+		tls.ClientCertificate = o.MountPath() + origination.MountedCertificate
+		tls.PrivateKey = o.MountPath() + origination.MountedKey
+	}
+	return tls
+}
+
+// connectionPool spells the settings of connections; nil leaves Istio's defaults.
+func connectionPool(c *origination.Connection) *networkingapi.ConnectionPoolSettings {
+	if *c == (origination.Connection{}) {
+		return nil
+	}
+	tcp := &networkingapi.ConnectionPoolSettings_TCPSettings{ConnectTimeout: pbDuration(c.ConnectTimeout), IdleTimeout: pbDuration(c.IdleTimeout)}
+	if k := c.Keepalive; k != nil {
+		tcp.TcpKeepalive = &networkingapi.ConnectionPoolSettings_TCPSettings_TcpKeepalive{Probes: k.Probes}
+		if k.Time.Duration != 0 {
+			tcp.TcpKeepalive.Time = pbDuration(&k.Time)
+		}
+		if k.Interval.Duration != 0 {
+			tcp.TcpKeepalive.Interval = pbDuration(&k.Interval)
+		}
+	}
+	return &networkingapi.ConnectionPoolSettings{Tcp: tcp}
+}
+
+func pbDuration(d *metav1.Duration) *durationpb.Duration {
+	if d == nil {
+		return nil
+	}
+	return durationpb.New(d.Duration)
 }

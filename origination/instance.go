@@ -1,6 +1,7 @@
 package origination
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -59,6 +60,10 @@ func (r rules) read(i *instance) (*wish, []string, field.ErrorList) {
 	for _, denied := range r.cfg.Policy.denials(&w.Origination) {
 		errs = append(errs, field.Forbidden(i.at(denied.key), denied.detail))
 	}
+	if w.TLS.InsecureSkipVerify && r.cfg.Policy.AllowInsecure {
+		d.warnings = append(d.warnings, fmt.Sprintf("%s: any certificate of anybody is believed for %s; whoever is on the way reads and changes all; give the server's CA in %s instead",
+			i.at("insecure-skip-verify"), w.Host, KeyOf(i.name, "ca-secret")))
+	}
 	if w.Resolution() == ResolutionNone && !w.HostSynthesised {
 		d.warnings = append(d.warnings, fmt.Sprintf("%s: %s stands beside several addresses, so it is not pinned: the app must dial the addresses themselves, as Redis Cluster and Sentinel clients do",
 			i.at("host"), w.Host))
@@ -80,16 +85,22 @@ func (d *draft) wish(i *instance) *wish {
 	if w.Host == "" {
 		w.Host, w.HostSynthesised = synthesisedHost(w.Addresses), true
 	}
-	w.Protocol = "tcp"
-	w.TLS = TLS{Mode: ModeSimple, CASecret: d.caSecret, CAKey: d.caKey, SNI: d.sni, SubjectAltNames: d.names}
-	if w.TLS.CASecret != "" && w.TLS.CAKey == "" {
+	w.Protocol, w.Connection = cmp.Or(d.protocol, "tcp"), d.connection
+	w.TLS = TLS{
+		Mode: cmp.Or(d.mode, ModeSimple), CASecret: d.caSecret, CAConfigMap: d.caConfigMap, CAKey: d.caKey,
+		ClientSecret: d.client, InsecureSkipVerify: d.insecure, SNI: d.sni, SubjectAltNames: d.names,
+	}
+	if d.client != "" && !w.TLS.OwnCA() && !d.insecure {
+		w.TLS.CASecret = d.client
+	}
+	if w.TLS.OwnCA() && w.TLS.CAKey == "" {
 		w.TLS.CAKey = defaultCAKey
 	}
 	if w.Resolution() == ResolutionDNS {
 		if w.TLS.SNI == "" {
 			w.TLS.SNI = w.Host
 		}
-		if len(w.TLS.SubjectAltNames) == 0 {
+		if len(w.TLS.SubjectAltNames) == 0 && !d.insecure {
 			w.TLS.SubjectAltNames = []string{w.Host}
 		}
 	}
@@ -135,10 +146,36 @@ func (w *wish) check(d *draft) field.ErrorList {
 			refuse("passthrough-ports", fmt.Sprintf("has port %d, which %s gives TLS; name it in one of the two", p.Number, key("port")))
 		}
 	}
-	if d.caKey != "" && w.TLS.CASecret == "" {
-		refuse("ca-key", "is a key of no Secret; name the Secret in "+key("ca-secret")+", or leave this out for the system roots")
+	errs = append(errs, w.checkTLS(d)...)
+	return errs
+}
+
+// checkTLS holds the keys that decide about trust against each other.
+func (w *wish) checkTLS(d *draft) field.ErrorList {
+	var errs field.ErrorList
+	refuse := func(name, detail string) {
+		errs = append(errs, field.Invalid(w.instance.at(name), shorten(w.instance.value(name)), detail))
 	}
-	if w.TLS.CASecret == "" && len(w.TLS.SubjectAltNames) == 0 {
+	key := func(name string) string { return KeyOf(w.instance.name, name) }
+	if d.caSecret != "" && d.caConfigMap != "" {
+		refuse("ca-configmap", "stands beside "+key("ca-secret")+"; the CA bundle is in one of the two, so remove the other")
+	}
+	if d.insecure {
+		for _, name := range []string{"ca-secret", "ca-configmap", "ca-key", "subject-alt-names"} {
+			if w.instance.value(name) != "" {
+				refuse(name, "decides nothing beside "+key("insecure-skip-verify")+", which believes any certificate; remove one of the two")
+			}
+		}
+	} else if d.caKey != "" && !w.TLS.OwnCA() {
+		refuse("ca-key", "is a key of no object; name the Secret in "+key("ca-secret")+" or the ConfigMap in "+key("ca-configmap")+", or leave this out for the system roots")
+	}
+	switch {
+	case w.TLS.Mode == ModeMutual && d.client == "":
+		errs = append(errs, field.Required(w.instance.at("client-secret"), "mode mutual shows the server a client certificate; give the Secret that holds it (tls.crt, tls.key)"))
+	case w.TLS.Mode != ModeMutual && d.client != "":
+		refuse("client-secret", fmt.Sprintf("is shown to the server in mode mutual alone, and %s is %q; set it to \"mutual\"", key("mode"), w.TLS.Mode))
+	}
+	if !w.TLS.OwnCA() && len(w.TLS.SubjectAltNames) == 0 && !d.insecure {
 		errs = append(errs, field.Required(w.instance.at("subject-alt-names"),
 			"with the system roots and addresses any public certificate of anybody would be believed; give the name in the server's certificate, or its CA in "+key("ca-secret")))
 	}

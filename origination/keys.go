@@ -39,11 +39,11 @@ type Key struct {
 	Default string
 	// Description is for the user, in Markdown.
 	Description string
-	// Values is the closed set of values, nil where there is none.
+	// Values is the closed set of values, nil where there is none. A parser sees only these then.
 	Values []Value
 	// Supported is false for a key that this release refuses with "not supported yet".
 	Supported bool
-	// parse reads a trimmed, not empty value of bounded length; nil where Values say it all.
+	// parse reads a trimmed, not empty value of bounded length; nil where nothing follows from a value.
 	parse func(d *draft, path *field.Path, value string) field.ErrorList
 }
 
@@ -74,21 +74,21 @@ var keys = []Key{
 		Description: "Secret in the pod's namespace that holds the CA bundle (several PEM blocks are fine: CA rotation)",
 	},
 	{
-		Name: "ca-configmap", Scope: ScopeInstance,
-		Description: "ConfigMap in the pod's namespace that holds the CA bundle",
+		Name: "ca-configmap", Scope: ScopeInstance, Supported: true, parse: parseCAConfigMap,
+		Description: "ConfigMap in the pod's namespace that holds the CA bundle, as trust-manager writes it; in place of `ca-secret`",
 	},
 	{
 		Name: "ca-key", Scope: ScopeInstance, Default: "`ca.crt`", Supported: true, parse: parseCAKey,
-		Description: "key of the bundle in the Secret; needs `ca-secret`",
+		Description: "key of the bundle; needs `ca-secret`, `ca-configmap` or `client-secret`",
 	},
 	{
-		Name: "mode", Scope: ScopeInstance, Default: "`simple`", Supported: true,
-		Values:      []Value{{"simple", true}, {"mutual", false}, {"istio-mutual", false}},
-		Description: "how TLS is originated",
+		Name: "mode", Scope: ScopeInstance, Default: "`simple`", Supported: true, parse: parseMode,
+		Values:      []Value{{"simple", true}, {"mutual", true}, {"istio-mutual", false}},
+		Description: "how TLS is originated; `mutual` shows the server a client certificate, of `client-secret`",
 	},
 	{
-		Name: "client-secret", Scope: ScopeInstance,
-		Description: "`kubernetes.io/tls` Secret with the client certificate (`mutual`)",
+		Name: "client-secret", Scope: ScopeInstance, Supported: true, parse: parseClientSecret,
+		Description: "`kubernetes.io/tls` Secret in the pod's namespace with the client certificate (`tls.crt`, `tls.key`), for mode `mutual`; the CA bundle is its `ca-key` too, unless `ca-secret` or `ca-configmap` names another place",
 	},
 	{
 		Name: "issuer", Scope: ScopeInstance,
@@ -109,9 +109,9 @@ var keys = []Key{
 		Description: "what the server's certificate must carry one of: DNS names, IPs or URIs, comma list. With system roots and `addresses` it must be given: any public certificate of anybody would do",
 	},
 	{
-		Name: "insecure-skip-verify", Scope: ScopeInstance, Default: "`false`", Supported: true,
-		Values:      []Value{{"false", true}, {"true", false}},
-		Description: "believe any certificate; warned about, and refused unless the cluster's policy allows it",
+		Name: "insecure-skip-verify", Scope: ScopeInstance, Default: "`false`", Supported: true, parse: parseInsecure,
+		Values:      []Value{{"false", true}, {"true", true}},
+		Description: "believe any certificate; warned about each time, and refused unless the cluster's policy allows it (`policy.allowInsecure`)",
 	},
 	{
 		Name: "delivery", Scope: ScopeInstance, Default: "`mount`", Supported: true,
@@ -119,14 +119,23 @@ var keys = []Key{
 		Description: "how the CA bundle reaches the sidecar: a mounted volume, or Istio's secret discovery",
 	},
 	{
-		Name: "protocol", Scope: ScopeInstance, Default: "`tcp`", Supported: true,
+		Name: "protocol", Scope: ScopeInstance, Default: "`tcp`", Supported: true, parse: parseProtocol,
 		Values: []Value{{"tcp", true}, {"http", false}, {"http2", false}, {"grpc", false},
-			{"mongo", false}, {"mysql", false}, {"redis", false}},
+			{"mongo", true}, {"mysql", true}, {"redis", true}},
 		Description: "the Istio port protocol",
 	},
-	{Name: "connect-timeout", Scope: ScopeInstance, Default: "Istio's", Description: "`connectionPool.tcp.connectTimeout` of the rule"},
-	{Name: "idle-timeout", Scope: ScopeInstance, Default: "Istio's", Description: "`connectionPool.tcp.idleTimeout` of the rule (Envoy closes idle TCP after an hour; a cloud's load balancer often sooner)"},
-	{Name: "tcp-keepalive", Scope: ScopeInstance, Default: "Istio's", Description: "`connectionPool.tcp.tcpKeepalive` of the rule"},
+	{
+		Name: "connect-timeout", Scope: ScopeInstance, Default: "Istio's", Supported: true, parse: parseConnectTimeout,
+		Description: "`connectionPool.tcp.connectTimeout` of the rule, as in `3s`",
+	},
+	{
+		Name: "idle-timeout", Scope: ScopeInstance, Default: "Istio's", Supported: true, parse: parseIdleTimeout,
+		Description: "`connectionPool.tcp.idleTimeout` of the rule, as in `24h`; `0s` is never (Envoy closes idle TCP after an hour; a cloud's load balancer often sooner)",
+	},
+	{
+		Name: "tcp-keepalive", Scope: ScopeInstance, Default: "Istio's", Supported: true, parse: parseKeepalive,
+		Description: "`connectionPool.tcp.tcpKeepalive` of the rule: any of `time`, `interval` and `probes`, as in `time=300s,interval=30s,probes=5`",
+	},
 	{
 		Name: "sidecar", Scope: ScopePod,
 		Description: "`restrict`: also own a Sidecar resource that limits the workload's egress to istio-system and its hosts, `REGISTRY_ONLY`",

@@ -21,7 +21,7 @@ func TestTheTableHasTheKeysOfTheDesign(t *testing.T) {
 		if k.Description == "" {
 			t.Errorf("%s has no description", k.Name)
 		}
-		if (k.parse != nil) != (k.Supported && len(k.Values) == 0 && k.Name != "status") {
+		if parsed := k.parse != nil || len(k.Values) > 0; parsed != (k.Supported && k.Name != "status") {
 			t.Errorf("%s: a supported key has a parser or a closed set of values", k.Name)
 		}
 	}
@@ -30,8 +30,8 @@ func TestTheTableHasTheKeysOfTheDesign(t *testing.T) {
 			issuer issuer-kind issuer-group certificate sni subject-alt-names insecure-skip-verify delivery protocol
 			connect-timeout idle-timeout tcp-keepalive sidecar server inject status`), got},
 		"keys of the pod": {strings.Fields("sidecar server inject status"), pod},
-		"supported keys": {strings.Fields(`host port target-port passthrough-ports addresses ca-secret ca-key mode sni subject-alt-names
-			insecure-skip-verify delivery protocol inject status`), supported},
+		"supported keys": {strings.Fields(`host port target-port passthrough-ports addresses ca-secret ca-configmap ca-key mode client-secret sni
+			subject-alt-names insecure-skip-verify delivery protocol connect-timeout idle-timeout tcp-keepalive inject status`), supported},
 	} {
 		if diff := cmp.Diff(lists[0], lists[1]); diff != "" {
 			t.Errorf("%s differ (-want +got):\n%s", what, diff)

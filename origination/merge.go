@@ -71,9 +71,17 @@ func (w *wish) differences(other *wish) []denial {
 		}
 	}
 	compare("addresses", joinAddresses(w.Addresses), joinAddresses(other.Addresses))
+	compare("mode", string(w.TLS.Mode), string(other.TLS.Mode))
+	compare("client-secret", w.TLS.ClientSecret, other.TLS.ClientSecret)
+	compare("insecure-skip-verify", fmt.Sprint(w.TLS.InsecureSkipVerify), fmt.Sprint(other.TLS.InsecureSkipVerify))
 	compare("ca-secret", w.TLS.CASecret, other.TLS.CASecret)
+	compare("ca-configmap", w.TLS.CAConfigMap, other.TLS.CAConfigMap)
 	compare("ca-key", w.TLS.CAKey, other.TLS.CAKey)
 	compare("sni", w.TLS.SNI, other.TLS.SNI)
+	compare("protocol", w.Protocol, other.Protocol)
+	compare("connect-timeout", durationText(w.Connection.ConnectTimeout), durationText(other.Connection.ConnectTimeout))
+	compare("idle-timeout", durationText(w.Connection.IdleTimeout), durationText(other.Connection.IdleTimeout))
+	compare("tcp-keepalive", w.Connection.Keepalive.text(), other.Connection.Keepalive.text())
 	compare("subject-alt-names", strings.Join(w.TLS.SubjectAltNames, ","), strings.Join(other.TLS.SubjectAltNames, ","))
 	return all
 }

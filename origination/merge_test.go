@@ -56,6 +56,14 @@ func TestInstancesOfOneHostMustAgree(t *testing.T) {
 			[]string{other + `sni]: Invalid value: "": ` + both + `differ in sni: "b.example.com" there, "a.example.com" here` + equal}},
 		{"in the names to check", hosts("other.redis-tls/subject-alt-names", "b.example.com,c.example.com"),
 			[]string{other + `subject-alt-names]: Invalid value: "b.example.com,c.example.com": ` + both + `differ in subject-alt-names: "a.example.com" there, "b.example.com,c.example.com" here` + equal}},
+		{"in how they show themselves", hosts("redis-tls/mode", "mutual", "redis-tls/client-secret", "client", "redis-tls/ca-configmap", "trust", "other.redis-tls/ca-configmap", "trust"), []string{
+			other + `mode]: Invalid value: "": ` + both + `differ in mode: "mutual" there, "simple" here` + equal,
+			other + `client-secret]: Invalid value: "": ` + both + `differ in client-secret: "client" there, "" here` + equal}},
+		{"in the protocol and in what holds of connections", hosts("redis-tls/protocol", "redis", "redis-tls/connect-timeout", "3s", "other.redis-tls/idle-timeout", "0s", "redis-tls/tcp-keepalive", "probes=3"), []string{
+			other + `protocol]: Invalid value: "": ` + both + `differ in protocol: "redis" there, "tcp" here` + equal,
+			other + `connect-timeout]: Invalid value: "": ` + both + `differ in connect-timeout: "3s" there, "" here` + equal,
+			other + `idle-timeout]: Invalid value: "0s": ` + both + `differ in idle-timeout: "" there, "0s" here` + equal,
+			other + `tcp-keepalive]: Invalid value: "": ` + both + `differ in tcp-keepalive: "probes=3" there, "" here` + equal}},
 		{"in the addresses", hosts("redis-tls/ca-secret", "ca", "other.redis-tls/ca-secret", "ca", "redis-tls/addresses", "10.0.0.3", "other.redis-tls/addresses", "10.0.0.0/28,10.1.0.1",
 			"redis-tls/sni", "a.example.com", "other.redis-tls/sni", "a.example.com"),
 			[]string{other + `addresses]: Invalid value: "10.0.0.0/28,10.1.0.1": ` + both + `differ in addresses: "10.0.0.3" there, "10.0.0.0/28,10.1.0.1" here` + equal}},

@@ -30,6 +30,9 @@ const (
 	MountRoot = "/etc/redis-tls/"
 	// MountedCA is the file name of the CA bundle in an origination's mount.
 	MountedCA = "ca.crt"
+	// MountedCertificate and MountedKey are those of the client certificate, as in a kubernetes.io/tls Secret.
+	MountedCertificate = "tls.crt"
+	MountedKey         = "tls.key"
 	// ManagedByLabel and ManagedBy mark the mesh objects that are ours.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	ManagedBy      = "redis-tls"
@@ -73,23 +76,27 @@ func (o *Origination) RuleName() string { return ObjectName(o.Host, o.ruleHash()
 func (o *Origination) RuleLabel() string { return LabelRulePrefix + o.ruleHash() }
 
 // ruleHash covers all that differs between two rules of one host: the TLS settings as the rule spells
-// them (where the bundle comes from is the mount's business) and the ports left to the app's own TLS.
+// them (where the files come from is the mount's business), those of connections, and the ports left to
+// the app's own TLS.
 // The ports with TLS are not in it: a rule covers every port of its host's entry save the
 // passed-through ones, so a port that only another pod asked for cannot be dialled in plaintext.
 func (o *Origination) ruleHash() string {
 	roots := "mount"
-	if o.TLS.CASecret == "" {
+	switch {
+	case o.TLS.InsecureSkipVerify:
+		roots = "none"
+	case !o.TLS.OwnCA():
 		roots = "system"
 	}
 	parts := make([]string, 0, 8)
-	parts = append(parts, "rule", o.Host, string(o.TLS.Mode), roots, o.TLS.SNI, fmt.Sprint(o.Passthrough))
+	parts = append(parts, "rule", o.Host, string(o.TLS.Mode), roots, o.TLS.SNI, fmt.Sprint(o.Passthrough)+o.Connection.text())
 	return Hash(append(parts, o.TLS.SubjectAltNames...)...)
 }
 
-// VolumeName is the name of the pod volume with the CA bundle, a DNS label.
+// VolumeName is the name of the pod volume with CA bundle and client certificate, a DNS label.
 func (o *Origination) VolumeName() string { return "redis-tls-" + Hash("volume", o.Host) }
 
-// MountPath is the directory in istio-proxy where the CA bundle is mounted, with a trailing slash.
+// MountPath is the directory in istio-proxy where CA bundle and client certificate are mounted, with a trailing slash.
 func (o *Origination) MountPath() string { return MountRoot + o.Host + "/" }
 
 // ObjectName returns redis-tls-<slug>-<hash>, at most 63 characters. The hash alone makes it unique; the slug is for people.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -59,6 +60,8 @@ func TestARuleIsOfItsSettingsAndNotOfItsPortsAndMount(t *testing.T) {
 		{"another server name", func(o *Origination) { o.TLS.SNI = "b.example.com" }, false},
 		{"another name to check", func(o *Origination) { o.TLS.SubjectAltNames = []string{"b.example.com"} }, false},
 		{"another mode", func(o *Origination) { o.TLS.Mode = ModeMutual }, false},
+		{"a timeout", func(o *Origination) { o.Connection.IdleTimeout = &metav1.Duration{} }, false},
+		{"no check at all", func(o *Origination) { o.TLS.InsecureSkipVerify = true }, false},
 		{"another port passed through", func(o *Origination) { o.Passthrough = []int32{9121} }, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {

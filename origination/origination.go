@@ -17,7 +17,7 @@ const StatusVersion = "v1"
 // Mode is how TLS is originated, by the names of the redis-tls/mode annotation.
 type Mode string
 
-// The modes. Only ModeSimple is supported so far; the others have their row in the table of keys.
+// The modes. ModeIstioMutual is not supported yet; it has its value in the table of keys.
 const (
 	ModeSimple      Mode = "simple"
 	ModeMutual      Mode = "mutual"
@@ -45,17 +45,26 @@ type Port struct {
 // TLS holds what decides whether the server is believed.
 type TLS struct {
 	Mode Mode `json:"mode"`
-	// CASecret is the name of the Secret, in the pod's namespace, that holds the CA bundle.
-	// Empty: the proxy's system roots.
-	CASecret string `json:"caSecret,omitempty"`
-	// CAKey is the key of the bundle in CASecret; empty with system roots.
+	// CASecret or CAConfigMap, never both, is the name of the object in the pod's namespace that holds
+	// the CA bundle. Both empty: the proxy's system roots.
+	CASecret    string `json:"caSecret,omitempty"`
+	CAConfigMap string `json:"caConfigMap,omitempty"`
+	// CAKey is the key of the bundle in that object; empty with system roots.
 	CAKey string `json:"caKey,omitempty"`
+	// ClientSecret is the Secret in the pod's namespace with the client certificate, in the keys tls.crt
+	// and tls.key; given in ModeMutual alone.
+	ClientSecret string `json:"clientSecret,omitempty"`
+	// InsecureSkipVerify believes any certificate; neither CA nor names are given then.
+	InsecureSkipVerify bool `json:"insecureSkipVerify,omitempty"`
 	// SNI is the server name sent in the handshake; empty sends none.
 	SNI string `json:"sni,omitempty"`
 	// SubjectAltNames are the names of which the server's certificate must carry one, sorted;
 	// empty checks no name (allowed only with a CA of one's own).
 	SubjectAltNames []string `json:"subjectAltNames,omitempty"`
 }
+
+// OwnCA reports whether the CA bundle is one of the user's, not the proxy's system roots.
+func (t *TLS) OwnCA() bool { return t.CASecret != "" || t.CAConfigMap != "" }
 
 // Origination is one Redis that a pod reaches over TLS. Resolve returns exactly one for each host:
 // instances of a pod that name the same host are merged (their TLS must be equal, else refused).
@@ -77,6 +86,8 @@ type Origination struct {
 	// Protocol is the Istio port protocol, lower case; "tcp" unless given.
 	Protocol string `json:"protocol"`
 	TLS      TLS    `json:"tls"`
+	// Connection holds what the rule says of connections; zero where Istio's defaults hold.
+	Connection Connection `json:"connection,omitzero"`
 	// Pin are the addresses that the pod's /etc/hosts gives for Host: one IPv4 VIP and, where
 	// configured, one IPv6 VIP beside it. Resolve leaves it empty; mesh.Pin draws it.
 	Pin []netip.Addr `json:"pin,omitempty"`

@@ -27,9 +27,15 @@ type draft struct {
 	passthrough []int32
 	addresses   []netip.Prefix
 	caSecret    string
+	caConfigMap string
 	caKey       string
+	mode        Mode
+	client      string // the Secret
+	insecure    bool
 	sni         string
 	names       []string
+	protocol    string
+	connection  Connection
 	warnings    []string
 }
 
@@ -44,16 +50,18 @@ func parseValue(k *Key, d *draft, path *field.Path, value string) field.ErrorLis
 		return nil
 	case !k.Supported:
 		return field.ErrorList{field.Invalid(path, shorten(value), "is not supported yet; remove the annotation")}
-	case len(k.Values) > 0:
-		return closedValue(k, path, value)
-	case k.parse == nil:
-		return nil
+	}
+	if errs := closedValue(k, path, value); len(errs) > 0 || k.parse == nil {
+		return errs
 	}
 	return k.parse(d, path, value)
 }
 
-// closedValue checks a value against the closed set of its key.
+// closedValue checks a value against the closed set of its key, if it has one.
 func closedValue(k *Key, path *field.Path, value string) field.ErrorList {
+	if len(k.Values) == 0 {
+		return nil
+	}
 	var supported []string
 	for _, v := range k.Values {
 		if v.Supported {
@@ -170,12 +178,37 @@ func parseAddresses(d *draft, path *field.Path, value string) field.ErrorList {
 
 func parseCASecret(d *draft, path *field.Path, value string) field.ErrorList {
 	d.caSecret = value
-	return invalid(path, value, secretNameProblem(value))
+	return invalid(path, value, objectNameProblem("a Secret", value))
+}
+
+func parseCAConfigMap(d *draft, path *field.Path, value string) field.ErrorList {
+	d.caConfigMap = value
+	return invalid(path, value, objectNameProblem("a ConfigMap", value))
+}
+
+func parseClientSecret(d *draft, path *field.Path, value string) field.ErrorList {
+	d.client = value
+	return invalid(path, value, objectNameProblem("a Secret", value))
+}
+
+func parseMode(d *draft, _ *field.Path, value string) field.ErrorList {
+	d.mode = Mode(value)
+	return nil
+}
+
+func parseInsecure(d *draft, _ *field.Path, value string) field.ErrorList {
+	d.insecure = value == "true"
+	return nil
+}
+
+func parseProtocol(d *draft, _ *field.Path, value string) field.ErrorList {
+	d.protocol = value
+	return nil
 }
 
 func parseCAKey(d *draft, path *field.Path, value string) field.ErrorList {
 	d.caKey = value
-	return invalid(path, value, secretKeyProblem(value))
+	return invalid(path, value, dataKeyProblem(value))
 }
 
 func parseSNI(d *draft, path *field.Path, value string) field.ErrorList {
@@ -196,18 +229,20 @@ func parseSubjectAltNames(d *draft, path *field.Path, value string) field.ErrorL
 	return errs
 }
 
-func secretNameProblem(name string) string {
+// objectNameProblem says why the name cannot be that of an object of the kind ("a Secret"), or returns "".
+func objectNameProblem(kind, name string) string {
 	if len(validation.IsDNS1123Subdomain(name)) == 0 {
 		return ""
 	}
-	return "is not the name of a Secret: lower-case letters, digits, '-' and '.', at most 253 characters, as in \"redis-ca\""
+	return "is not the name of " + kind + ": lower-case letters, digits, '-' and '.', at most 253 characters, as in \"redis-ca\""
 }
 
-func secretKeyProblem(key string) string {
+// dataKeyProblem says why the key cannot be one of a Secret or ConfigMap, or returns "".
+func dataKeyProblem(key string) string {
 	if len(validation.IsConfigMapKey(key)) == 0 {
 		return ""
 	}
-	return "is not a key of a Secret: letters, digits, '-', '_' and '.', at most 253 characters, as in \"ca.crt\""
+	return "is not a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.', at most 253 characters, as in \"ca.crt\""
 }
 
 // invalid returns the error for a value with a problem, none without.

@@ -24,6 +24,10 @@ func (p Policy) denials(o *Origination) []denial {
 	if !o.HostSynthesised && !p.allowsHost(o.Host) {
 		deny("host", o.Host, "hosts", "allowedHosts", strings.Join(p.AllowedHosts, ", "))
 	}
+	if o.TLS.InsecureSkipVerify && !p.AllowInsecure {
+		all = append(all, denial{"insecure-skip-verify", `this cluster does not allow it (policy.allowInsecure): any certificate of anybody would be believed; ` +
+			`remove the annotation and give the server's CA, or ask the cluster's administrator`})
+	}
 	for _, a := range o.Addresses {
 		if !p.allowsRange(a) {
 			deny("addresses", addressText(a), "ranges", "allowedCIDRs", strings.Trim(fmt.Sprint(p.AllowedCIDRs), "[]"))

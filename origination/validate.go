@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Validate checks an origination that was read from a pod's status, which the pod's owner can edit:
@@ -18,6 +21,7 @@ func (o *Origination) Validate(cfg Config) error {
 	c.endpoint()
 	c.ports()
 	c.tls()
+	c.connection()
 	c.pin()
 	for _, denied := range cfg.Policy.denials(o) {
 		c.fail(denied.key, "%s", denied.detail)
@@ -117,23 +121,35 @@ func (c *recheck) ports() {
 	if len(c.Passthrough) > 0 && !c.Pinnable() {
 		c.fail("passthrough", "needs a pinned host")
 	}
-	if c.Protocol != "tcp" {
-		c.fail("protocol", "%q is not supported yet", shorten(c.Protocol))
+	c.known("protocol", "protocol", c.Protocol)
+}
+
+// known checks a value against the closed set of its key.
+func (c *recheck) known(what, key, value string) {
+	if !slices.Contains(keyIndex[key].Values, Value{value, true}) {
+		c.fail(what, "%q is not supported yet", shorten(value))
 	}
 }
 
 func (c *recheck) tls() {
 	t := c.TLS
-	if t.Mode != ModeSimple {
-		c.fail("mode", "%q is not supported yet", shorten(string(t.Mode)))
-	}
+	c.known("mode", "mode", string(t.Mode))
+	c.objectName("caSecret", "a Secret", t.CASecret)
+	c.objectName("caConfigMap", "a ConfigMap", t.CAConfigMap)
+	c.objectName("clientSecret", "a Secret", t.ClientSecret)
 	switch {
-	case t.CASecret == "" && t.CAKey != "":
-		c.fail("caKey", "is a key of no Secret")
-	case t.CASecret != "" && secretNameProblem(t.CASecret) != "":
-		c.fail("caSecret", "%q %s", shorten(t.CASecret), secretNameProblem(t.CASecret))
-	case t.CASecret != "" && secretKeyProblem(t.CAKey) != "":
-		c.fail("caKey", "%q %s", shorten(t.CAKey), secretKeyProblem(t.CAKey))
+	case t.CASecret != "" && t.CAConfigMap != "":
+		c.fail("caConfigMap", "stands beside a Secret")
+	case !t.OwnCA() && t.CAKey != "":
+		c.fail("caKey", "is a key of no object")
+	case t.OwnCA() && dataKeyProblem(t.CAKey) != "":
+		c.fail("caKey", "%q %s", shorten(t.CAKey), dataKeyProblem(t.CAKey))
+	}
+	if (t.ClientSecret != "") != (t.Mode == ModeMutual) {
+		c.fail("clientSecret", "goes with mode mutual, and with no other")
+	}
+	if t.InsecureSkipVerify && (t.OwnCA() || len(t.SubjectAltNames) > 0) {
+		c.fail("insecureSkipVerify", "goes with neither a CA nor names to check")
 	}
 	if name, problem := normalName(t.SNI, "TLS sends none"); t.SNI != "" && (problem != "" || name != t.SNI) {
 		c.fail("sni", "%q %s", shorten(t.SNI), orNotNormal(problem))
@@ -146,11 +162,31 @@ func (c *recheck) tls() {
 			c.fail("subjectAltNames", "%q %s", shorten(text), orNotNormal(problem))
 		}
 	}
-	if len(t.SubjectAltNames) == 0 && (t.CASecret == "" || c.Resolution() == ResolutionDNS) {
+	if len(t.SubjectAltNames) == 0 && !t.InsecureSkipVerify && (!t.OwnCA() || c.Resolution() == ResolutionDNS) {
 		c.fail("subjectAltNames", "must be given: any certificate would be believed")
 	}
 	if t.SNI == "" && c.Resolution() == ResolutionDNS {
 		c.fail("sni", "must be given for a host that is asked of DNS")
+	}
+}
+
+// objectName checks the name of an object of the kind ("a Secret"), if there is one.
+func (c *recheck) objectName(what, kind, name string) {
+	if problem := objectNameProblem(kind, name); name != "" && problem != "" {
+		c.fail(what, "%q %s", shorten(name), problem)
+	}
+}
+
+func (c *recheck) connection() {
+	check := func(what string, d *metav1.Duration, problem func(time.Duration) string) {
+		if d != nil && problem(d.Duration) != "" {
+			c.fail(what, "%s %s", d.Duration, problem(d.Duration))
+		}
+	}
+	check("connectTimeout", c.Connection.ConnectTimeout, timeoutProblem)
+	check("idleTimeout", c.Connection.IdleTimeout, idleTimeoutProblem)
+	if k := c.Connection.Keepalive; k != nil && k.problem() != "" {
+		c.fail("keepalive", "%q %s", k.text(), k.problem())
 	}
 }
 

@@ -5,6 +5,9 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // pinnedByName and dialledByAddress are valid originations for tests to spoil.
@@ -61,7 +64,17 @@ func TestAForgedStatusIsRefused(t *testing.T) {
 		{"passthrough without a pin", func(o *Origination) { o.Pin, o.Addresses = nil, prefixes("10.0.0.0/28") }, "passthrough: needs a pinned host"},
 		{"another protocol", func(o *Origination) { o.Protocol = "http" }, "protocol: \"http\" is not supported yet"},
 		{"another mode", func(o *Origination) { o.TLS.Mode = "disable" }, "mode: \"disable\" is not supported yet"},
-		{"a key of no Secret", func(o *Origination) { o.TLS.CAKey = "ca.crt" }, "caKey: is a key of no Secret"},
+		{"a key of no object", func(o *Origination) { o.TLS.CAKey = "ca.crt" }, "caKey: is a key of no object"},
+		{"a CA in two places", func(o *Origination) { o.TLS.CASecret, o.TLS.CAConfigMap, o.TLS.CAKey = "ca", "ca", "ca.crt" }, "caConfigMap: stands beside a Secret"},
+		{"a path for a ConfigMap", func(o *Origination) { o.TLS.CAConfigMap, o.TLS.CAKey = "../x", "ca.crt" }, "caConfigMap: \"../x\" is not the name of a ConfigMap"},
+		{"a path for a client's Secret", func(o *Origination) { o.TLS.Mode, o.TLS.ClientSecret = ModeMutual, "../x" }, "clientSecret: \"../x\" is not the name of a Secret"},
+		{"mutual without a client certificate", func(o *Origination) { o.TLS.Mode = ModeMutual }, "clientSecret: goes with mode mutual"},
+		{"a client certificate that nobody is shown", func(o *Origination) { o.TLS.ClientSecret = "client" }, "clientSecret: goes with mode mutual"},
+		{"any certificate, against the policy", func(o *Origination) { o.TLS.InsecureSkipVerify, o.TLS.SubjectAltNames = true, nil }, "insecure-skip-verify: this cluster does not allow it"},
+		{"any certificate beside names", func(o *Origination) { o.TLS.InsecureSkipVerify = true }, "insecureSkipVerify: goes with neither"},
+		{"a timeout of no length", func(o *Origination) { o.Connection.ConnectTimeout = &metav1.Duration{} }, "connectTimeout: 0s must be a duration"},
+		{"an idle timeout below all", func(o *Origination) { o.Connection.IdleTimeout = &metav1.Duration{Duration: -time.Second} }, "idleTimeout: -1s must be a duration"},
+		{"a keepalive that says nothing", func(o *Origination) { o.Connection.Keepalive = &Keepalive{} }, "keepalive: \"\" says nothing"},
 		{"a path for a Secret", func(o *Origination) { o.TLS.CASecret, o.TLS.CAKey = "../x", "ca.crt" }, "caSecret: \"../x\" is not the name"},
 		{"a path for a key", func(o *Origination) { o.TLS.CASecret, o.TLS.CAKey = "ca", "../ca.crt" }, "caKey: \"../ca.crt\" is not a key"},
 		{"a Secret without a key", func(o *Origination) { o.TLS.CASecret = "ca" }, "caKey: \"\" is not a key"},

@@ -116,8 +116,10 @@ func withName(v corev1.Volume, b bundle) corev1.Volume {
 
 // The entries that we write, spelled out: marshalled API types would add fields.
 type annotationVolume struct {
-	Name   string                     `json:"name,omitempty"`
-	Secret *corev1.SecretVolumeSource `json:"secret"`
+	Name      string                        `json:"name,omitempty"`
+	Secret    *corev1.SecretVolumeSource    `json:"secret,omitempty"`
+	ConfigMap *corev1.ConfigMapVolumeSource `json:"configMap,omitempty"`
+	Projected *corev1.ProjectedVolumeSource `json:"projected,omitempty"`
 }
 
 type annotationMount struct {
@@ -126,9 +128,13 @@ type annotationMount struct {
 	ReadOnly  bool   `json:"readOnly"`
 }
 
-func plainVolume(b bundle) any { return annotationVolume{Secret: b.volume.Secret} }
-func namedVolume(b bundle) any { return annotationVolume{b.volume.Name, b.volume.Secret} }
-func plainMount(b bundle) any  { return annotationMount{"", b.mount.MountPath, b.mount.ReadOnly} }
+func plainVolume(b bundle) any {
+	return annotationVolume{"", b.volume.Secret, b.volume.ConfigMap, b.volume.Projected}
+}
+func namedVolume(b bundle) any {
+	return annotationVolume{b.volume.Name, b.volume.Secret, b.volume.ConfigMap, b.volume.Projected}
+}
+func plainMount(b bundle) any { return annotationMount{"", b.mount.MountPath, b.mount.ReadOnly} }
 func namedMount(b bundle) any {
 	return annotationMount{b.mount.Name, b.mount.MountPath, b.mount.ReadOnly}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/redis-tls/redis-tls/origination"
 )
 
-// bundle is the CA bundle of an origination as a pod has it: a volume, and its mount in istio-proxy.
+// bundle is what of an origination is mounted, as a pod has it: a volume, and its mount in istio-proxy.
 type bundle struct {
 	host   string
 	volume corev1.Volume
@@ -24,20 +24,52 @@ func bundles(os []origination.Origination) []bundle {
 	var bs []bundle
 	for i := range os {
 		o := &os[i]
-		if o.TLS.CASecret == "" {
+		source, needed := volumeSource(&o.TLS)
+		if !needed {
 			continue
-		}
-		source := &corev1.SecretVolumeSource{
-			SecretName: o.TLS.CASecret,
-			Items:      []corev1.KeyToPath{{Key: o.TLS.CAKey, Path: origination.MountedCA}},
 		}
 		bs = append(bs, bundle{
 			host:   o.Host,
-			volume: corev1.Volume{Name: o.VolumeName(), VolumeSource: corev1.VolumeSource{Secret: source}},
+			volume: corev1.Volume{Name: o.VolumeName(), VolumeSource: source},
 			mount:  corev1.VolumeMount{Name: o.VolumeName(), MountPath: o.MountPath(), ReadOnly: true},
 		})
 	}
 	return bs
+}
+
+// volumeSource returns what to mount: one directory of all files, so that a kubelet replaces them at
+// once. Only what the mode needs is in it, never the key of a certificate that is not shown.
+func volumeSource(tls *origination.TLS) (source corev1.VolumeSource, needed bool) {
+	var ca, client []corev1.KeyToPath
+	if tls.OwnCA() {
+		ca = []corev1.KeyToPath{{Key: tls.CAKey, Path: origination.MountedCA}}
+	}
+	if tls.ClientSecret != "" {
+		client = []corev1.KeyToPath{
+			{Key: corev1.TLSCertKey, Path: origination.MountedCertificate},
+			{Key: corev1.TLSPrivateKeyKey, Path: origination.MountedKey},
+		}
+	}
+	switch {
+	case ca == nil && client == nil:
+		return source, false
+	case client == nil && tls.CAConfigMap != "":
+		source.ConfigMap = &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: tls.CAConfigMap}, Items: ca}
+	case client == nil:
+		source.Secret = &corev1.SecretVolumeSource{SecretName: tls.CASecret, Items: ca}
+	case ca == nil || tls.CASecret == tls.ClientSecret:
+		source.Secret = &corev1.SecretVolumeSource{SecretName: tls.ClientSecret, Items: append(ca, client...)}
+	default:
+		source.Projected = &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+			{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: tls.ClientSecret}, Items: client}},
+		}}
+		authority := corev1.VolumeProjection{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: tls.CASecret}, Items: ca}}
+		if tls.CAConfigMap != "" {
+			authority = corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: tls.CAConfigMap}, Items: ca}}
+		}
+		source.Projected.Sources = append(source.Projected.Sources, authority)
+	}
+	return source, true
 }
 
 // mounts gives istio-proxy the bundles: by Istio's annotations where its injector has yet to run, else
@@ -104,12 +136,12 @@ func missingMounts(at *field.Path, have []corev1.VolumeMount, bs []bundle) (miss
 
 func otherContent(at *field.Path, name string, b bundle) origination.Problem {
 	return invalid(origination.ReasonPodConflict, at, name,
-		"is the name that redis-tls gives to the CA bundle of "+b.host+", but this entry is something else; remove or rename it")
+		"is the name that redis-tls gives to the TLS files of "+b.host+", but this entry is something else; remove or rename it")
 }
 
 func overlapping(at *field.Path, mountPath string, b bundle) origination.Problem {
 	return invalid(origination.ReasonPodConflict, at, mountPath,
-		"overlaps "+b.mount.MountPath+", where redis-tls mounts the CA bundle of "+b.host+"; mount it elsewhere, outside "+origination.MountRoot)
+		"overlaps "+b.mount.MountPath+", where redis-tls mounts the TLS files of "+b.host+"; mount it elsewhere, outside "+origination.MountRoot)
 }
 
 // overlap reports whether one path is the other, or is inside it.
@@ -130,14 +162,34 @@ func directory(p string) string {
 func sameVolume(v, ours corev1.Volume) bool {
 	v = *v.DeepCopy()
 	if s := v.Secret; s != nil {
-		if s.DefaultMode != nil && *s.DefaultMode == corev1.SecretVolumeSourceDefaultMode {
-			s.DefaultMode = nil
-		}
-		if s.Optional != nil && !*s.Optional {
-			s.Optional = nil
+		unsetDefaults(&s.DefaultMode, &s.Optional)
+	}
+	if c := v.ConfigMap; c != nil {
+		unsetDefaults(&c.DefaultMode, &c.Optional)
+	}
+	if p := v.Projected; p != nil {
+		unsetDefaults(&p.DefaultMode, nil)
+		for i := range p.Sources {
+			if s := p.Sources[i].Secret; s != nil {
+				unsetDefaults(nil, &s.Optional)
+			}
+			if c := p.Sources[i].ConfigMap; c != nil {
+				unsetDefaults(nil, &c.Optional)
+			}
 		}
 	}
 	return equality.Semantic.DeepEqual(v, ours)
+}
+
+// unsetDefaults takes out the mode of files and the optional that the API server fills in, the same for every
+// kind of source.
+func unsetDefaults(mode **int32, optional **bool) {
+	if mode != nil && *mode != nil && **mode == corev1.SecretVolumeSourceDefaultMode {
+		*mode = nil
+	}
+	if optional != nil && *optional != nil && !**optional {
+		*optional = nil
+	}
 }
 
 // sameMount compares with defaults written out set aside.

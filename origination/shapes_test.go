@@ -1,0 +1,139 @@
+package origination
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const anyHost = "a.example.com"
+
+// asking is a pod that asks for a host by these keys, without the prefix, and values.
+func asking(pairs ...string) Input {
+	annotations := []string{"redis-tls/host", anyHost}
+	for i, text := range pairs {
+		if i%2 == 0 {
+			text = Prefix + text
+		}
+		annotations = append(annotations, text)
+	}
+	return pod(annotations...)
+}
+
+func duringTrial() Config {
+	cfg := DefaultConfig()
+	cfg.Policy.AllowInsecure = true
+	return cfg
+}
+
+func TestEachShapeOfTLSIsResolved(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		in       Input
+		change   func(*Origination)
+		warnings []string
+	}{
+		{"a CA in a ConfigMap", asking("ca-configmap", "trust"), func(o *Origination) { o.TLS.CAConfigMap, o.TLS.CAKey = "trust", "ca.crt" }, nil},
+		{"a CA under another key of a ConfigMap", asking("ca-configmap", "trust", "ca-key", "bundle.pem"), func(o *Origination) { o.TLS.CAConfigMap, o.TLS.CAKey = "trust", "bundle.pem" }, nil},
+		{"mutual, with the CA of the client's Secret", asking("mode", "mutual", "client-secret", "client"),
+			func(o *Origination) {
+				o.TLS.Mode, o.TLS.ClientSecret, o.TLS.CASecret, o.TLS.CAKey = ModeMutual, "client", "client", "ca.crt"
+			}, nil},
+		{"mutual, with the CA under another key of it", asking("mode", "mutual", "client-secret", "client", "ca-key", "server-ca.pem"),
+			func(o *Origination) {
+				o.TLS.Mode, o.TLS.ClientSecret, o.TLS.CASecret, o.TLS.CAKey = ModeMutual, "client", "client", "server-ca.pem"
+			}, nil},
+		{"mutual, with a CA elsewhere", asking("mode", "mutual", "client-secret", "client", "ca-configmap", "trust"),
+			func(o *Origination) {
+				o.TLS.Mode, o.TLS.ClientSecret, o.TLS.CAConfigMap, o.TLS.CAKey = ModeMutual, "client", "trust", "ca.crt"
+			}, nil},
+		{"any certificate", asking("insecure-skip-verify", "true"),
+			func(o *Origination) { o.TLS.InsecureSkipVerify, o.TLS.SubjectAltNames = true, nil },
+			[]string{"metadata.annotations[redis-tls/insecure-skip-verify]: any certificate of anybody is believed for a.example.com; whoever is on the way reads and changes all; give the server's CA in redis-tls/ca-secret instead"}},
+		{"any certificate, and one of our own", asking("insecure-skip-verify", "true", "mode", "mutual", "client-secret", "client", "sni", "b.example.com"),
+			func(o *Origination) {
+				o.TLS = TLS{Mode: ModeMutual, ClientSecret: "client", InsecureSkipVerify: true, SNI: "b.example.com"}
+			},
+			[]string{"metadata.annotations[redis-tls/insecure-skip-verify]: any certificate of anybody is believed for a.example.com; whoever is on the way reads and changes all; give the server's CA in redis-tls/ca-secret instead"}},
+		{"another protocol of Istio's", asking("protocol", "mongo", "port", "27017"), func(o *Origination) { o.Protocol, o.Ports = "mongo", []Port{{27017, 27017}} }, nil},
+		{"timeouts", asking("connect-timeout", "1500ms", "idle-timeout", "24h"),
+			func(o *Origination) {
+				o.Connection = Connection{ConnectTimeout: &metav1.Duration{Duration: 1500 * time.Millisecond}, IdleTimeout: &metav1.Duration{Duration: 24 * time.Hour}}
+			}, nil},
+		{"idle for ever", asking("idle-timeout", "0s"), func(o *Origination) { o.Connection.IdleTimeout = &metav1.Duration{} }, nil},
+		{"keepalive, in any order", asking("tcp-keepalive", "probes=5, time=5m ,interval=30s"),
+			func(o *Origination) {
+				o.Connection.Keepalive = &Keepalive{Time: metav1.Duration{Duration: 5 * time.Minute}, Interval: metav1.Duration{Duration: 30 * time.Second}, Probes: 5}
+			}, nil},
+		{"a part of keepalive", asking("tcp-keepalive", "time=60s"), func(o *Origination) {
+			o.Connection.Keepalive = &Keepalive{Time: metav1.Duration{Duration: time.Minute}}
+		}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			res := mustResolve(t, test.in, duringTrial())
+			if diff := cmp.Diff([]Origination{with(byDNS(anyHost), test.change)}, res.Originations, compareResults); diff != "" {
+				t.Errorf("originations differ (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.warnings, res.Warnings, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("warnings differ (-want +got):\n%s", diff)
+			}
+			status := Status{Version: StatusVersion, Originations: res.Originations}
+			read, err := ParseStatus(status.String())
+			if err != nil || read.String() != status.String() {
+				t.Errorf("the status is read as %s (%v), written as %s", read, err, status)
+			}
+		})
+	}
+}
+
+// TestWrongCombinationsHaveAMessageEach: keys that are right by themselves and wrong together.
+func TestWrongCombinationsHaveAMessageEach(t *testing.T) {
+	const at = podKey
+	const timeout = `must be a duration from 1ms to 720h in whole milliseconds, as in "3s"`
+	for _, test := range []struct {
+		name string
+		in   Input
+		want []string
+	}{
+		{"two places for one CA", asking("ca-secret", "ca", "ca-configmap", "trust"),
+			[]string{at + `ca-configmap]: Invalid value: "trust": stands beside redis-tls/ca-secret; the CA bundle is in one of the two, so remove the other`}},
+		{"mutual without a client certificate", asking("mode", "mutual"),
+			[]string{at + `client-secret]: Required value: mode mutual shows the server a client certificate; give the Secret that holds it (tls.crt, tls.key)`}},
+		{"a client certificate that nobody is shown", asking("client-secret", "client"),
+			[]string{at + `client-secret]: Invalid value: "client": is shown to the server in mode mutual alone, and redis-tls/mode is "simple"; set it to "mutual"`}},
+		{"any certificate, and what to check", asking("insecure-skip-verify", "true", "ca-secret", "ca", "subject-alt-names", "b.example.com"), []string{
+			at + `ca-secret]: Invalid value: "ca": decides nothing beside redis-tls/insecure-skip-verify, which believes any certificate; remove one of the two`,
+			at + `subject-alt-names]: Invalid value: "b.example.com": decides nothing beside redis-tls/insecure-skip-verify, which believes any certificate; remove one of the two`}},
+		{"any certificate, and a key of none", asking("insecure-skip-verify", "true", "ca-key", "ca.pem"),
+			[]string{at + `ca-key]: Invalid value: "ca.pem": decides nothing beside redis-tls/insecure-skip-verify, which believes any certificate; remove one of the two`}},
+		{"timeouts that are none", asking("connect-timeout", "3", "idle-timeout", "-1h"), []string{
+			at + `connect-timeout]: Invalid value: "3": ` + timeout,
+			at + `idle-timeout]: Invalid value: "-1h": ` + timeout + `; "0s" is never`}},
+		{"timeouts out of bounds", asking("connect-timeout", "0s", "idle-timeout", "721h"), []string{
+			at + `connect-timeout]: Invalid value: "0s": ` + timeout,
+			at + `idle-timeout]: Invalid value: "721h": ` + timeout + `; "0s" is never`}},
+		{"a keepalive of other words", asking("tcp-keepalive", "idle=5s"),
+			[]string{at + `tcp-keepalive]: Invalid value: "idle=5s": is none of time, interval and probes, as in "time=300s,interval=30s,probes=5"`}},
+		{"a keepalive that says a thing twice, and one wrong", asking("tcp-keepalive", "time=5s,time=6s,probes=many"), []string{
+			at + `tcp-keepalive]: Invalid value: "time=6s": names time twice; write each once`,
+			at + `tcp-keepalive]: Invalid value: "probes=many": must be a number from 1 to 127, as in "probes=5"`}},
+		{"a keepalive finer than the kernel's", asking("tcp-keepalive", "time=1500ms"),
+			[]string{at + `tcp-keepalive]: Invalid value: "time=1500ms": time and interval must be whole seconds from 1s to 32767s, as in "time=300s,interval=30s,probes=5"`}},
+		{"more probes than the kernel sends", asking("tcp-keepalive", "probes=128"),
+			[]string{at + `tcp-keepalive]: Invalid value: "probes=128": probes must be a number from 1 to 127, as in "time=300s,interval=30s,probes=5"`}},
+		{"a keepalive without a length", asking("tcp-keepalive", "interval"),
+			[]string{at + `tcp-keepalive]: Invalid value: "interval": must be a duration, as in "interval=300s"`}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			wantErrors(t, Resolve(test.in, duringTrial(), cluster), test.want...)
+		})
+	}
+}
+
+func TestAnyCertificateNeedsThePolicysLeave(t *testing.T) {
+	wantErrors(t, Resolve(asking("insecure-skip-verify", "true"), DefaultConfig(), cluster),
+		podKey+`insecure-skip-verify]: Forbidden: this cluster does not allow it (policy.allowInsecure): any certificate of anybody would be believed; remove the annotation and give the server's CA, or ask the cluster's administrator`)
+}
