@@ -105,13 +105,13 @@ func (p *pass) sayForeign(want object) {
 	p.say(note{regarding: p.claimant(want), related: want.reference(), kind: corev1.EventTypeWarning,
 		reason: origination.ReasonForeignObject, action: actionClaim,
 		text: fmt.Sprintf("%s %s exists without the label %s=%s, so it is left alone and host %s is not served; delete or rename it",
-			want.kind, want.GetName(), origination.ManagedByLabel, origination.ManagedBy, want.host)})
+			want.Kind, want.GetName(), origination.ManagedByLabel, origination.ManagedBy, want.host)})
 }
 
 func (p *pass) sayFailed(want object, err error) {
 	p.say(note{regarding: p.claimant(want), related: want.reference(), kind: corev1.EventTypeWarning,
 		reason: origination.ReasonApplyFailed, action: actionApply,
-		text: fmt.Sprintf("the API server refused %s %s: %v", want.kind, want.GetName(), err)})
+		text: fmt.Sprintf("the API server refused %s %s: %v", want.Kind, want.GetName(), err)})
 }
 
 func (p *pass) sayApplied(o object, outcome string) {
@@ -120,13 +120,13 @@ func (p *pass) sayApplied(o object, outcome string) {
 	}
 	p.say(note{regarding: p.claimant(o), related: o.reference(), kind: corev1.EventTypeNormal, happened: true,
 		reason: origination.ReasonApplied, action: actionApply,
-		text: fmt.Sprintf("%s %s %s", outcome, o.kind, o.GetName())})
+		text: fmt.Sprintf("%s %s %s", outcome, o.Kind, o.GetName())})
 }
 
 func (p *pass) sayDeleted(o object) {
 	p.say(note{regarding: o.reference(), kind: corev1.EventTypeNormal, happened: true,
 		reason: origination.ReasonDeleted, action: actionDelete,
-		text: fmt.Sprintf("deleted %s %s, which no live pod has used for %s", o.kind, o.GetName(), p.Config.Cleanup.GracePeriod.Duration)})
+		text: fmt.Sprintf("deleted %s %s, which no live pod has used for %s", o.Kind, o.GetName(), p.Config.Cleanup.GracePeriod.Duration)})
 }
 
 func (p *pass) sayWaiting(pod *corev1.Pod, what string) {
@@ -161,8 +161,8 @@ func (p *pass) owner(name string) *corev1.ObjectReference {
 	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: p.namespace, Name: name}
 }
 
-func (p *pass) object(kind, name string) *corev1.ObjectReference {
-	o := object{kind: kind, Object: &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: p.namespace, Name: name}}}
+func (p *pass) object(k *kind, name string) *corev1.ObjectReference {
+	o := object{kind: k, Object: &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: p.namespace, Name: name}}}
 	return o.reference()
 }
 

@@ -10,6 +10,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -27,8 +28,8 @@ const neverVersion = "1"
 // errNotApplied is what ensure returns after it has said why: a foreign object, or a lost race.
 var errNotApplied = errors.New("not applied")
 
-// apply makes the desired objects true: the rules of a host before its entry, so that the mesh never
-// knows a port without its TLS. mesh.Objects has the rules cover also the ports of existing entries, so
+// apply makes the desired objects true: the rules of a host before its entry (see kinds), so that the mesh
+// never knows a port without its TLS. mesh.Objects has the rules cover also the ports of existing entries, so
 // when the entries stand, a second round lets the rules lose what the entries have lost.
 func (p *pass) apply(ctx context.Context) error {
 	failed := map[string]bool{} // hosts
@@ -46,11 +47,10 @@ func (p *pass) apply(ctx context.Context) error {
 	}
 	for range 2 {
 		p.desired = mesh.Objects(p.claims, p.around, p.Config)
-		for _, rule := range p.desired.Rules {
-			ensure(ruleObject(rule))
-		}
-		for _, entry := range p.desired.Entries {
-			ensure(entryObject(entry))
+		for _, k := range kinds {
+			for _, o := range k.desired(&p.desired) {
+				ensure(o)
+			}
 		}
 	}
 	return errors.Join(errs...)
@@ -105,7 +105,7 @@ func (p *pass) send(ctx context.Context, want, have object, outcome string) erro
 	if err != nil {
 		return p.refused(want, err)
 	}
-	now, err := decode(configuration)
+	now, err := want.decode(configuration)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (p *pass) send(ctx context.Context, want, have object, outcome string) erro
 		}
 	}
 	p.learn(now)
-	p.Metrics.applied(want.kind, outcome)
+	p.Metrics.applied(want.Kind, outcome)
 	p.sayApplied(now, outcome)
 	return nil
 }
@@ -137,12 +137,12 @@ func (p *pass) replace(ctx context.Context, want, have object) (object, error) {
 	}
 	data, err := json.Marshal(operations)
 	if err != nil {
-		return object{}, fmt.Errorf("marshalling the patch of %s %s: %w", want.kind, want.GetName(), err)
+		return object{}, fmt.Errorf("marshalling the patch of %s %s: %w", want.Kind, want.GetName(), err)
 	}
 	result := have.clone()
 	err = p.Client.Patch(ctx, result.Object, client.RawPatch(types.JSONPatchType, data), client.FieldOwner(origination.FieldManager))
 	if apierrors.IsInvalid(err) { // a test failed: the API server had accepted this very spec
-		err = apierrors.NewConflict(networkingv1.Resource(want.kind), want.GetName(), err)
+		err = apierrors.NewConflict(schema.GroupResource{Group: want.Group, Resource: want.Kind}, want.GetName(), err)
 	}
 	return result, err
 }
@@ -152,13 +152,13 @@ func (p *pass) replace(ctx context.Context, want, have object) (object, error) {
 func (p *pass) refused(want object, err error) error {
 	switch {
 	case apierrors.IsConflict(err):
-		p.Metrics.applied(want.kind, "conflict")
+		p.Metrics.applied(want.Kind, "conflict")
 		p.repeat(untilCaught)
 		return errNotApplied
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return errNotApplied
 	}
-	p.Metrics.applied(want.kind, "failed")
+	p.Metrics.applied(want.Kind, "failed")
 	p.sayFailed(want, err)
-	return fmt.Errorf("applying %s %s/%s: %w", want.kind, want.GetNamespace(), want.GetName(), err)
+	return fmt.Errorf("applying %s %s/%s: %w", want.Kind, want.GetNamespace(), want.GetName(), err)
 }

@@ -37,7 +37,7 @@ func TestTheFirstPodGetsItsRuleAndThenItsEntry(t *testing.T) {
 			t.Errorf("%s would overwrite what somebody else has created: version %q", call, call.ResourceVersion)
 		}
 	}
-	for _, kind := range []string{kindRule, kindEntry} {
+	for _, kind := range []string{kindRule.Kind, kindEntry.Kind} {
 		if !w.said("Normal Applied on ReplicaSet cart-r1", "created "+kind) {
 			t.Errorf("no Event on the pod's owner about the %s: %q", kind, w.events)
 		}
@@ -90,7 +90,7 @@ func TestDriftIsRepaired(t *testing.T) {
 				t.Errorf("writes (-want +got):\n%s", diff)
 			}
 			got := w.now()
-			if entryObject(want.Entries[0]).differs(entryObject(got.Entries[0])) || ruleObject(want.Rules[0]).differs(ruleObject(got.Rules[0])) {
+			if kindEntry.wrap(want.Entries[0]).differs(kindEntry.wrap(got.Entries[0])) || kindRule.wrap(want.Rules[0]).differs(kindRule.wrap(got.Rules[0])) {
 				t.Errorf("not repaired: %v %v", &got.Entries[0].Spec, &got.Rules[0].Spec)
 			}
 			if writes := w.pass(); len(writes) > 0 {
@@ -138,7 +138,7 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 				}
 			}
 			for _, r := range around.Rules {
-				if kindOf(tc.foreign) == kindRule && (r.Spec.Host != foreignRule.Spec.Host || len(r.Labels) > 0) {
+				if kindOf(tc.foreign) == kindRule.Kind && (r.Spec.Host != foreignRule.Spec.Host || len(r.Labels) > 0) {
 					t.Errorf("the foreign rule was touched: %v", r)
 				}
 			}
@@ -153,7 +153,7 @@ func TestWithoutItsRuleThereIsNoEntry(t *testing.T) {
 	pod, _ := cart(t, "a", clustertest.ByName)
 	w := newWorld(t).admit(pod)
 	w.fail = func(call write) error {
-		if call.Kind == kindRule {
+		if call.Kind == kindRule.Kind {
 			return errors.New("no such luck")
 		}
 		return nil

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -28,8 +27,8 @@ func (p *pass) cleanup(ctx context.Context) error {
 	unclaimed := map[types.UID]time.Time{}
 	var errs []error
 	var due []object
-	for _, kind := range []string{kindEntry, kindRule} {
-		for _, o := range p.objects(kind) {
+	for _, k := range slices.Backward(kinds) {
+		for _, o := range p.objects(k) {
 			if !mesh.Owned(o) {
 				continue
 			}
@@ -75,10 +74,7 @@ func (p *pass) holds(use inUse, o object) bool {
 
 // wants reports whether the object is desired.
 func (use inUse) wants(o object) bool {
-	if o.kind == kindRule {
-		return slices.ContainsFunc(use.desired.Rules, func(rule *networkingv1.DestinationRule) bool { return rule.Name == o.GetName() })
-	}
-	return slices.ContainsFunc(use.desired.Entries, func(entry *networkingv1.ServiceEntry) bool { return entry.Name == o.GetName() })
+	return slices.ContainsFunc(o.desired(&use.desired), func(d object) bool { return d.GetName() == o.GetName() })
 }
 
 // unmark takes the mark off an object that is in use again. What apply has just applied has none.
@@ -114,7 +110,7 @@ func (p *pass) ripen(ctx context.Context, o object, unclaimed map[types.UID]time
 	return false, quiet(p.send(ctx, o.marked(p.now.UTC().Format(time.RFC3339)), o, "marked"))
 }
 
-// remove deletes the objects that also a live list finds unused, entries before rules: a rule without
+// remove deletes the objects that also a live list finds unused, an entry before its rules: a rule without
 // its entry does nothing, an entry without its rule would lead plaintext to a TLS port.
 func (p *pass) remove(ctx context.Context, due []object) error {
 	use, err := p.liveUse(ctx)
@@ -129,7 +125,7 @@ func (p *pass) remove(ctx context.Context, due []object) error {
 			kept[o.host] = true
 			continue
 		}
-		if o.kind == kindRule && kept[o.host] {
+		if o.kind != kindEntry && kept[o.host] {
 			continue
 		}
 		if err := p.delete(ctx, o); err != nil {
@@ -168,14 +164,14 @@ func (p *pass) delete(ctx context.Context, o object) error {
 	switch {
 	case apierrors.IsNotFound(err):
 	case apierrors.IsConflict(err):
-		p.Metrics.applied(o.kind, "conflict")
+		p.Metrics.applied(o.Kind, "conflict")
 		p.repeat(untilCaught)
 		return errNotApplied
 	case err != nil:
-		p.Metrics.applied(o.kind, "failed")
-		return fmt.Errorf("deleting %s %s/%s: %w", o.kind, p.namespace, o.GetName(), err)
+		p.Metrics.applied(o.Kind, "failed")
+		return fmt.Errorf("deleting %s %s/%s: %w", o.Kind, p.namespace, o.GetName(), err)
 	default:
-		p.Metrics.applied(o.kind, "deleted")
+		p.Metrics.applied(o.Kind, "deleted")
 		p.sayDeleted(o)
 	}
 	p.unlearn(o)

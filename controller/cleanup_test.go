@@ -63,8 +63,8 @@ func TestUnclaimedObjectsAreMarkedAndThenDeleted(t *testing.T) {
 	around := w.now()
 	w.after(time.Second).pass()
 	deletions := []write{
-		{Verb: "delete", Kind: kindEntry, Name: o.EntryName(), UID: string(around.Entries[0].UID), ResourceVersion: around.Entries[0].ResourceVersion},
-		{Verb: "delete", Kind: kindRule, Name: o.RuleName(), UID: string(around.Rules[0].UID), ResourceVersion: around.Rules[0].ResourceVersion},
+		{Verb: "delete", Kind: kindEntry.Kind, Name: o.EntryName(), UID: string(around.Entries[0].UID), ResourceVersion: around.Entries[0].ResourceVersion},
+		{Verb: "delete", Kind: kindRule.Kind, Name: o.RuleName(), UID: string(around.Rules[0].UID), ResourceVersion: around.Rules[0].ResourceVersion},
 	}
 	if diff := cmp.Diff(deletions, w.writes); diff != "" {
 		t.Errorf("writes after the delay (-want +got):\n%s", diff)
@@ -181,12 +181,12 @@ func TestAnObjectThatChangesUnderUsIsNotDeleted(t *testing.T) {
 		return nil
 	}
 	w.after(delay).pass()
-	if diff := cmp.Diff([]string{"delete ServiceEntry"}, kinds(w.writes)); diff != "" {
+	if diff := cmp.Diff([]string{"delete ServiceEntry"}, verbsAndKinds(w.writes)); diff != "" {
 		t.Errorf("after the entry could not be deleted, its rule must stay; writes (-want +got):\n%s", diff)
 	}
 }
 
-func kinds(writes []write) (out []string) {
+func verbsAndKinds(writes []write) (out []string) {
 	for _, call := range writes {
 		out = append(out, fmt.Sprintf("%s %s", call.Verb, call.Kind))
 	}

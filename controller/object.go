@@ -7,8 +7,8 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/proto"
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,35 +16,17 @@ import (
 	"github.com/redis-tls/redis-tls/mesh"
 )
 
-// The kinds of object, as Events and the metric name them.
-const (
-	kindEntry = "ServiceEntry"
-	kindRule  = "DestinationRule"
-)
-
-// object is a mesh object of either kind.
+// object is a mesh object of one of the kinds.
 type object struct {
 	client.Object
-	kind string
-	host string // the private host, which ties rules to their entry
-	spec proto.Message
-}
-
-func entryObject(entry *networkingv1.ServiceEntry) object {
-	o := object{Object: entry, kind: kindEntry, spec: &entry.Spec}
-	if len(entry.Spec.Hosts) > 0 {
-		o.host = entry.Spec.Hosts[0]
-	}
-	return o
-}
-
-func ruleObject(rule *networkingv1.DestinationRule) object {
-	return object{Object: rule, kind: kindRule, host: rule.Spec.Host, spec: &rule.Spec}
+	*kind
+	host string // the private host, which ties what belongs to an entry to it
+	spec any    // a pointer to it
 }
 
 func (o object) reference() *corev1.ObjectReference {
 	return &corev1.ObjectReference{
-		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: o.kind,
+		APIVersion: o.GroupVersion().String(), Kind: o.Kind,
 		Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(),
 	}
 }
@@ -52,7 +34,7 @@ func (o object) reference() *corev1.ObjectReference {
 // differs reports whether the object in the cluster is not as it should be. Labels and annotations that
 // others have added are theirs to keep; the mark is ours.
 func (o object) differs(have object) bool {
-	return !proto.Equal(o.spec, have.spec) || !o.covered(have) || o.mark() != have.mark()
+	return !sameSpec(o.spec, have.spec) || !o.covered(have) || o.mark() != have.mark()
 }
 
 func (o object) covered(have object) bool {
@@ -78,15 +60,15 @@ func (o object) marked(mark string) object {
 	return marked
 }
 
-func (o object) clone() object {
-	switch typed := o.DeepCopyObject().(type) {
-	case *networkingv1.ServiceEntry:
-		return entryObject(typed)
-	case *networkingv1.DestinationRule:
-		return ruleObject(typed)
-	default:
-		panic(fmt.Sprintf("a mesh object of type %T", typed)) // object is made by entryObject and ruleObject alone
+func (o object) clone() object { return o.wrap(o.DeepCopyObject().(client.Object)) }
+
+// sameSpec compares what two pointers to specs of one kind point to.
+func sameSpec(a, b any) bool {
+	if message, ok := a.(proto.Message); ok {
+		other, ok := b.(proto.Message)
+		return ok && proto.Equal(message, other)
 	}
+	return equality.Semantic.DeepEqual(a, b)
 }
 
 // configuration is what is sent in server-side apply. The UID and the resourceVersion make the API
@@ -97,7 +79,7 @@ func (o object) configuration(uid types.UID, resourceVersion string) (*unstructu
 		return nil, err
 	}
 	u := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
-	u.SetGroupVersionKind(networkingv1.SchemeGroupVersion.WithKind(o.kind))
+	u.SetGroupVersionKind(o.GroupVersionKind)
 	u.SetNamespace(o.GetNamespace())
 	u.SetName(o.GetName())
 	u.SetLabels(o.GetLabels())
@@ -113,34 +95,31 @@ func (o object) configuration(uid types.UID, resourceVersion string) (*unstructu
 func (o object) specMap() (map[string]any, error) {
 	data, err := json.Marshal(o.spec)
 	if err != nil {
-		return nil, fmt.Errorf("marshalling %s %s: %w", o.kind, o.GetName(), err)
+		return nil, fmt.Errorf("marshalling %s %s: %w", o.Kind, o.GetName(), err)
 	}
 	spec := map[string]any{}
 	if err := json.Unmarshal(data, &spec); err != nil {
-		return nil, fmt.Errorf("unmarshalling %s %s: %w", o.kind, o.GetName(), err)
+		return nil, fmt.Errorf("unmarshalling %s %s: %w", o.Kind, o.GetName(), err)
 	}
 	return spec, nil
 }
 
 // decode returns the typed object of an answer of the API server.
-func decode(u *unstructured.Unstructured) (object, error) {
+func (k *kind) decode(u *unstructured.Unstructured) (object, error) {
 	data, err := u.MarshalJSON()
 	if err != nil {
 		return object{}, fmt.Errorf("marshalling %s %s: %w", u.GetKind(), u.GetName(), err)
 	}
-	if u.GetKind() == kindEntry {
-		entry := &networkingv1.ServiceEntry{}
-		err = json.Unmarshal(data, entry)
-		return entryObject(entry), err
+	typed := k.new()
+	if err := json.Unmarshal(data, typed); err != nil {
+		return object{}, fmt.Errorf("unmarshalling %s %s: %w", u.GetKind(), u.GetName(), err)
 	}
-	rule := &networkingv1.DestinationRule{}
-	err = json.Unmarshal(data, rule)
-	return ruleObject(rule), err
+	return k.wrap(typed), nil
 }
 
 // find returns the object of that kind and name in the namespace, as the pass knows it.
-func (p *pass) find(kind, name string) (object, bool) {
-	for _, o := range p.objects(kind) {
+func (p *pass) find(k *kind, name string) (object, bool) {
+	for _, o := range p.objects(k) {
 		if o.GetName() == name {
 			return o, true
 		}
@@ -149,47 +128,17 @@ func (p *pass) find(kind, name string) (object, bool) {
 }
 
 // objects are those of the kind in the namespace, others' included.
-func (p *pass) objects(kind string) []object {
-	var found []object
-	if kind == kindRule {
-		for _, rule := range p.around.Rules {
-			if rule.Namespace == p.namespace {
-				found = append(found, ruleObject(rule))
-			}
-		}
-		return found
-	}
-	for _, entry := range p.around.Entries {
-		if entry.Namespace == p.namespace {
-			found = append(found, entryObject(entry))
-		}
-	}
-	return found
+func (p *pass) objects(k *kind) []object {
+	return slices.DeleteFunc(k.known(&p.around), func(o object) bool { return o.GetNamespace() != p.namespace })
 }
 
 // learn brings the surroundings up to date with an answer of the API server.
 func (p *pass) learn(o object) {
 	p.unlearn(o)
-	switch typed := o.Object.(type) {
-	case *networkingv1.ServiceEntry:
-		p.around.Entries = append(p.around.Entries, typed)
-	case *networkingv1.DestinationRule:
-		p.around.Rules = append(p.around.Rules, typed)
-	}
+	o.add(&p.around, o.Object)
 }
 
-func (p *pass) unlearn(o object) {
-	same := func(namespace, name string) bool { return namespace == o.GetNamespace() && name == o.GetName() }
-	if o.kind == kindRule {
-		p.around.Rules = slices.DeleteFunc(p.around.Rules, func(rule *networkingv1.DestinationRule) bool {
-			return same(rule.Namespace, rule.Name)
-		})
-		return
-	}
-	p.around.Entries = slices.DeleteFunc(p.around.Entries, func(entry *networkingv1.ServiceEntry) bool {
-		return same(entry.Namespace, entry.Name)
-	})
-}
+func (p *pass) unlearn(o object) { o.remove(&p.around, o.GetNamespace(), o.GetName()) }
 
 // contains reports whether all entries of some are in all.
 func contains(all, some map[string]string) bool {

@@ -12,7 +12,6 @@ package controller
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -121,8 +120,9 @@ func (r *Reconciler) begin(namespace string) *pass {
 		around:     r.View.Surroundings(namespace),
 		memory:     r.recall(namespace),
 	}
-	p.around.Entries = slices.Clone(p.around.Entries)
-	p.around.Rules = slices.Clone(p.around.Rules)
+	for _, k := range kinds {
+		k.own(&p.around)
+	}
 	return p
 }
 

@@ -1,0 +1,94 @@
+package controller
+
+import (
+	"slices"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/mesh"
+)
+
+// kinds are those of our objects, in the order in which they are applied: all that an entry's traffic
+// needs stands before the mesh knows the entry. They are deleted in the opposite order.
+var kinds = []*kind{kindRule, kindEntry}
+
+var (
+	kindEntry = newKind(networkingv1.SchemeGroupVersion.WithKind("ServiceEntry"), shape[*networkingv1.ServiceEntry]{
+		new:     func() *networkingv1.ServiceEntry { return &networkingv1.ServiceEntry{} },
+		spec:    func(e *networkingv1.ServiceEntry) any { return &e.Spec },
+		known:   func(s *mesh.Surroundings) *[]*networkingv1.ServiceEntry { return &s.Entries },
+		desired: func(d *mesh.Desired) []*networkingv1.ServiceEntry { return d.Entries },
+		host: func(e *networkingv1.ServiceEntry) string {
+			if len(e.Spec.Hosts) == 0 {
+				return ""
+			}
+			return e.Spec.Hosts[0]
+		},
+	})
+	kindRule = newKind(networkingv1.SchemeGroupVersion.WithKind("DestinationRule"), shape[*networkingv1.DestinationRule]{
+		new:     func() *networkingv1.DestinationRule { return &networkingv1.DestinationRule{} },
+		spec:    func(r *networkingv1.DestinationRule) any { return &r.Spec },
+		known:   func(s *mesh.Surroundings) *[]*networkingv1.DestinationRule { return &s.Rules },
+		desired: func(d *mesh.Desired) []*networkingv1.DestinationRule { return d.Rules },
+		host:    func(r *networkingv1.DestinationRule) string { return r.Spec.Host },
+	})
+)
+
+// shape is what differs between the kinds.
+type shape[T client.Object] struct {
+	new func() T
+	// spec returns a pointer to it.
+	spec func(T) any
+	// host is the private host that the object is about.
+	host func(T) string
+	// known are those of the caches, desired those that should be.
+	known   func(*mesh.Surroundings) *[]T
+	desired func(*mesh.Desired) []T
+}
+
+// kind is a shape of some type.
+type kind struct {
+	schema.GroupVersionKind
+	new     func() client.Object
+	wrap    func(client.Object) object
+	known   func(*mesh.Surroundings) []object
+	desired func(*mesh.Desired) []object
+	// add and remove change what is known.
+	add    func(*mesh.Surroundings, client.Object)
+	remove func(s *mesh.Surroundings, namespace, name string)
+	// own gives the surroundings a list of their own in place of the caches'.
+	own func(*mesh.Surroundings)
+}
+
+func newKind[T client.Object](gvk schema.GroupVersionKind, of shape[T]) *kind {
+	k := &kind{GroupVersionKind: gvk}
+	k.new = func() client.Object { return of.new() }
+	k.wrap = func(o client.Object) object {
+		typed := o.(T) // a kind wraps its own type alone
+		return object{Object: o, kind: k, host: of.host(typed), spec: of.spec(typed)}
+	}
+	wrapped := func(typed []T) []object {
+		objects := make([]object, len(typed))
+		for i := range typed {
+			objects[i] = k.wrap(typed[i])
+		}
+		return objects
+	}
+	k.known = func(s *mesh.Surroundings) []object { return wrapped(*of.known(s)) }
+	k.desired = func(d *mesh.Desired) []object { return wrapped(of.desired(d)) }
+	k.add = func(s *mesh.Surroundings, o client.Object) {
+		list := of.known(s)
+		*list = append(*list, o.(T))
+	}
+	k.remove = func(s *mesh.Surroundings, namespace, name string) {
+		list := of.known(s)
+		*list = slices.DeleteFunc(*list, func(o T) bool { return o.GetNamespace() == namespace && o.GetName() == name })
+	}
+	k.own = func(s *mesh.Surroundings) {
+		list := of.known(s)
+		*list = slices.Clone(*list)
+	}
+	return k
+}
