@@ -3,7 +3,9 @@ package cluster
 import (
 	"strings"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -18,7 +20,7 @@ import (
 // only what is read here, so that a cluster of 10,000 namespaces fits into a small container.
 //
 // Istio's kinds are not among them: the cache wants to know when it is made whether a kind listed here
-// is namespaced, and their CRDs may arrive later (see istioWatch).
+// is namespaced, and their CRDs may arrive later (see crdWatch).
 func CacheOptions(origination.Config) cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
@@ -74,8 +76,8 @@ func trimService(in any) (any, error) {
 	}, nil
 }
 
-// trimMesh drops from an Istio object what is never read: the status and, unless it is ours, the
-// annotations. Of managedFields the times stay at which we applied our own (mesh.Missing reads them).
+// trimMesh drops from an object of Istio's or cert-manager's what is never read: Istio's status and, unless
+// it is ours, the annotations. Of managedFields the times stay at which we applied our own (mesh.Missing reads them).
 func trimMesh(in any) (any, error) {
 	switch object := in.(type) {
 	case *networkingv1.ServiceEntry:
@@ -84,8 +86,19 @@ func trimMesh(in any) (any, error) {
 	case *networkingv1.DestinationRule:
 		object.Status.Reset()
 		trimMeshMeta(&object.ObjectMeta)
+	case *networkingv1.VirtualService:
+		object.Status.Reset()
+		trimMeshMeta(&object.ObjectMeta)
+		if !mesh.Owned(object) { // routes can be long, and only what they are for is read
+			object.Spec.Http, object.Spec.Tls, object.Spec.Tcp = nil, nil, nil
+		}
 	case *networkingv1.Sidecar:
 		object.Status.Reset()
+		trimMeshMeta(&object.ObjectMeta)
+	case *securityv1.PeerAuthentication:
+		object.Status.Reset()
+		trimMeshMeta(&object.ObjectMeta)
+	case *certmanagerv1.Certificate:
 		trimMeshMeta(&object.ObjectMeta)
 	}
 	return in, nil

@@ -5,7 +5,9 @@ import (
 	"slices"
 	"sync"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 
@@ -22,10 +24,10 @@ const (
 	indexOwned = "owned"
 )
 
-// meshCaches are the filled stores of Istio's kinds.
+// meshCaches are the filled stores of the kinds of a crdWatch.
 type meshCaches struct {
-	entries, rules, sidecars toolscache.Indexer
-	informers                []toolscache.SharedIndexInformer
+	stores    map[string]toolscache.Indexer // by resource
+	informers []toolscache.SharedIndexInformer
 
 	// public are the entries exported everywhere, sorted: one slice for all namespaces instead of an
 	// index lookup of possibly thousands for each admission.
@@ -35,13 +37,9 @@ type meshCaches struct {
 }
 
 func newMeshCaches(informers map[string]toolscache.SharedIndexInformer) *meshCaches {
-	c := &meshCaches{
-		entries:  informers["serviceentries"].GetIndexer(),
-		rules:    informers["destinationrules"].GetIndexer(),
-		sidecars: informers["sidecars"].GetIndexer(),
-		stale:    true,
-	}
-	for _, informer := range informers {
+	c := &meshCaches{stores: map[string]toolscache.Indexer{}, stale: true}
+	for resource, informer := range informers {
+		c.stores[resource] = informer.GetIndexer()
 		c.informers = append(c.informers, informer)
 	}
 	return c
@@ -76,39 +74,49 @@ func (c *meshCaches) publicEntries() []*networkingv1.ServiceEntry {
 	defer c.mu.Unlock()
 	if c.stale {
 		c.stale = false
-		c.public = sorted(indexed[*networkingv1.ServiceEntry](c.entries, indexExported, everywhere))
+		c.public = sorted(indexed[*networkingv1.ServiceEntry](c.stores["serviceentries"], indexExported, everywhere))
 	}
 	return c.public
 }
 
-// surroundings gathers what concerns a namespace. Objects are shared and must not be changed.
-func (c *meshCaches) surroundings(namespace, root string) mesh.Surroundings {
-	entries := sorted(indexed[*networkingv1.ServiceEntry](c.entries, toolscache.NamespaceIndex, namespace))
-	named := sorted(indexed[*networkingv1.ServiceEntry](c.entries, indexExported, namespace))
+// addMesh adds Istio's objects that concern the namespace. They are shared and must not be changed.
+func (c *meshCaches) addMesh(s *mesh.Surroundings) {
+	entries := inNamespace[*networkingv1.ServiceEntry](c, "serviceentries", s.Namespace)
+	named := sorted(indexed[*networkingv1.ServiceEntry](c.stores["serviceentries"], indexExported, s.Namespace))
 	for _, exported := range [][]*networkingv1.ServiceEntry{named, c.publicEntries()} {
 		entries = slices.Grow(entries, len(exported))
 		for _, entry := range exported {
-			if entry.Namespace != namespace {
+			if entry.Namespace != s.Namespace {
 				entries = append(entries, entry)
 			}
 		}
 	}
-	sidecars := sorted(indexed[*networkingv1.Sidecar](c.sidecars, toolscache.NamespaceIndex, namespace))
-	if root != namespace {
-		sidecars = append(sidecars, sorted(indexed[*networkingv1.Sidecar](c.sidecars, toolscache.NamespaceIndex, root))...)
+	s.Entries = entries
+	s.Rules = inNamespace[*networkingv1.DestinationRule](c, "destinationrules", s.Namespace)
+	s.Routes = inNamespace[*networkingv1.VirtualService](c, "virtualservices", s.Namespace)
+	s.Sidecars = inNamespace[*networkingv1.Sidecar](c, "sidecars", s.Namespace)
+	s.Peers = inNamespace[*securityv1.PeerAuthentication](c, "peerauthentications", s.Namespace)
+	if s.RootNamespace != s.Namespace {
+		s.Sidecars = append(s.Sidecars, inNamespace[*networkingv1.Sidecar](c, "sidecars", s.RootNamespace)...)
 	}
-	return mesh.Surroundings{
-		Namespace:     namespace,
-		RootNamespace: root,
-		Entries:       entries,
-		Rules:         sorted(indexed[*networkingv1.DestinationRule](c.rules, toolscache.NamespaceIndex, namespace)),
-		Sidecars:      sidecars,
-	}
+}
+
+// certificates are those of cert-manager in the namespace, shared.
+func (c *meshCaches) certificates(namespace string) []*certmanagerv1.Certificate {
+	return inNamespace[*certmanagerv1.Certificate](c, "certificates", namespace)
+}
+
+func inNamespace[T metav1.Object](c *meshCaches, resource, namespace string) []T {
+	return sorted(indexed[T](c.stores[resource], toolscache.NamespaceIndex, namespace))
 }
 
 // owners returns the namespaces that hold objects of ours.
 func (c *meshCaches) owners() []string {
-	return append(c.entries.ListIndexFuncValues(indexOwned), c.rules.ListIndexFuncValues(indexOwned)...)
+	var namespaces []string
+	for _, store := range c.stores {
+		namespaces = append(namespaces, store.ListIndexFuncValues(indexOwned)...)
+	}
+	return namespaces
 }
 
 // meshIndexers are the indexers of a resource's informer.

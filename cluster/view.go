@@ -37,7 +37,8 @@ type View struct {
 	services   toolscache.Indexer
 	ips        clusterIPs
 	ledger     *ledger
-	istio      *istioWatch
+	istio      *crdWatch
+	certs      *crdWatch // cert-manager's
 
 	handlers []func() bool // HasSynced of each event handler
 	synced   atomic.Bool
@@ -49,15 +50,19 @@ type View struct {
 }
 
 // Setup makes the view over the manager's cache, which must be made with CacheOptions, and adds what
-// watches Istio's kinds to the manager. The view fills when the manager starts.
+// watches Istio's and cert-manager's kinds to the manager. The view fills when the manager starts.
 func Setup(ctx context.Context, mgr manager.Manager, cfg origination.Config) (*View, error) {
 	kinds, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return nil, fmt.Errorf("making the discovery client: %w", err)
 	}
-	listWatch, err := restListWatch(mgr.GetConfig(), mgr.GetHTTPClient())
-	if err != nil {
-		return nil, err
+	watches := map[string]*crdWatch{}
+	for name, of := range map[string]watchedKinds{"istio": istioKinds, "cert-manager": certManagerKinds} {
+		listWatch, err := restListWatch(mgr.GetConfig(), mgr.GetHTTPClient(), of)
+		if err != nil {
+			return nil, err
+		}
+		watches[name] = &crdWatch{name: name, kinds: of, served: askDiscovery(kinds, of), listWatch: listWatch, clock: clock.RealClock{}}
 	}
 	var informers [3]toolscache.SharedIndexInformer
 	for i, object := range []client.Object{&corev1.Pod{}, &corev1.Namespace{}, &corev1.Service{}} {
@@ -71,19 +76,19 @@ func Setup(ctx context.Context, mgr manager.Manager, cfg origination.Config) (*V
 		}
 		informers[i] = shared
 	}
-	v, err := newView(cfg, informers[0], informers[1], informers[2], &istioWatch{
-		served: askDiscovery(kinds), listWatch: listWatch, clock: clock.RealClock{},
-	})
+	v, err := newView(cfg, informers[0], informers[1], informers[2], watches["istio"], watches["cert-manager"])
 	if err != nil {
 		return nil, err
 	}
-	if err := mgr.Add(v.istio); err != nil {
-		return nil, fmt.Errorf("adding the watch of Istio's kinds: %w", err)
+	for name, watch := range watches {
+		if err := mgr.Add(watch); err != nil {
+			return nil, fmt.Errorf("adding the watch of the kinds of %s: %w", name, err)
+		}
 	}
 	return v, nil
 }
 
-func newView(cfg origination.Config, pods, namespaces, services toolscache.SharedIndexInformer, istio *istioWatch) (*View, error) {
+func newView(cfg origination.Config, pods, namespaces, services toolscache.SharedIndexInformer, istio, certs *crdWatch) (*View, error) {
 	v := &View{
 		cfg:        cfg,
 		pods:       pods.GetIndexer(),
@@ -92,9 +97,12 @@ func newView(cfg origination.Config, pods, namespaces, services toolscache.Share
 		ips:        clusterIPs{names: map[netip.Addr]string{}},
 		ledger:     newLedger(cfg),
 		istio:      istio,
+		certs:      certs,
 	}
-	istio.poke = make(chan struct{}, 1)
-	istio.changed, istio.resynced = v.meshChanged, v.allChanged
+	for _, watch := range []*crdWatch{istio, certs} {
+		watch.poke = make(chan struct{}, 1)
+		watch.changed, watch.resynced = v.meshChanged, v.allChanged
+	}
 	return v, errors.Join(
 		watch(v, pods, v.podChanged),
 		watch(v, namespaces, func(_, _ *corev1.Namespace) {}),
@@ -126,8 +134,9 @@ func watch[T any](v *View, informer toolscache.SharedIndexInformer, changed func
 	return nil
 }
 
-// Synced reports whether the view has been complete once: pods, namespaces, Services, and Istio's
-// objects where the API server serves them. It never turns false again, for Istio may come and go.
+// Synced reports whether the view has been complete once: pods, namespaces, Services, and the objects of
+// Istio and cert-manager where the API server serves them. It never turns false again, for these may
+// come and go.
 func (v *View) Synced() bool {
 	if v.synced.Load() {
 		return true
@@ -137,7 +146,7 @@ func (v *View) Synced() bool {
 			return false
 		}
 	}
-	if !v.istio.settled() {
+	if !v.istio.settled() || !v.certs.settled() {
 		return false
 	}
 	v.synced.Store(true)
@@ -173,10 +182,14 @@ func (v *View) ServiceWithin(prefix netip.Prefix) (string, bool) { return v.ips.
 
 // Surroundings returns the mesh objects that concern a namespace.
 func (v *View) Surroundings(namespace string) mesh.Surroundings {
+	s := mesh.Surroundings{Namespace: namespace, RootNamespace: v.cfg.Istio.RootNamespace}
 	if caches := v.istio.ready(); caches != nil {
-		return caches.surroundings(namespace, v.cfg.Istio.RootNamespace)
+		caches.addMesh(&s)
 	}
-	return mesh.Surroundings{Namespace: namespace, RootNamespace: v.cfg.Istio.RootNamespace}
+	if caches := v.certs.ready(); caches != nil {
+		s.CertManager, s.Certificates = true, caches.certificates(namespace)
+	}
+	return s
 }
 
 // Claims returns the claims of a namespace's live pods, the oldest first.
@@ -196,8 +209,10 @@ func (v *View) Pod(namespace, name string) (*corev1.Pod, bool) {
 // Namespaces returns those that have live pods or objects of ours, sorted.
 func (v *View) Namespaces() []string {
 	names := v.ledger.names()
-	if caches := v.istio.ready(); caches != nil {
-		names = append(names, caches.owners()...)
+	for _, watch := range []*crdWatch{v.istio, v.certs} {
+		if caches := watch.ready(); caches != nil {
+			names = append(names, caches.owners()...)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -85,8 +85,10 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, clock: clocktesting.NewFakeClock(clustertest.Epoch), calls: &atomic.Int64{}, notified: map[string]int{}}
 	w.pods, w.namespaces, w.services = w.source(), w.source(), w.source()
 	w.mesh = map[string]source{}
-	for resource := range meshKinds {
-		w.mesh[resource] = w.source()
+	for _, kinds := range []watchedKinds{istioKinds, certManagerKinds} {
+		for resource := range kinds {
+			w.mesh[resource] = w.source()
+		}
 	}
 	return w
 }
@@ -107,9 +109,10 @@ func (w *world) start() *View {
 			w.t.Fatal(err)
 		}
 	}
-	view, err := newView(origination.DefaultConfig(), informers[0], informers[1], informers[2], &istioWatch{
-		served: w.ask, listWatch: func(resource string) (toolscache.ListerWatcher, error) { return w.mesh[resource], nil }, clock: w.clock,
-	})
+	listWatch := func(resource string) (toolscache.ListerWatcher, error) { return w.mesh[resource], nil }
+	view, err := newView(origination.DefaultConfig(), informers[0], informers[1], informers[2],
+		&crdWatch{kinds: istioKinds, served: w.ask, listWatch: listWatch, clock: w.clock},
+		&crdWatch{kinds: certManagerKinds, served: w.ask, listWatch: listWatch, clock: w.clock})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -124,11 +127,13 @@ func (w *world) start() *View {
 	for _, informer := range informers {
 		running.Go(func() { informer.RunWithContext(ctx) })
 	}
-	running.Go(func() {
-		if err := view.istio.Start(ctx); err != nil {
-			w.t.Errorf("watching Istio: %v", err)
-		}
-	})
+	for _, watch := range []*crdWatch{view.istio, view.certs} {
+		running.Go(func() {
+			if err := watch.Start(ctx); err != nil {
+				w.t.Errorf("watching the kinds of others: %v", err)
+			}
+		})
+	}
 	w.t.Cleanup(func() { cancel(); running.Wait() })
 	return view
 }

@@ -9,7 +9,9 @@ package mesh
 import (
 	"time"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 
 	"github.com/redis-tls/redis-tls/origination"
 )
@@ -36,7 +38,8 @@ type Claim struct {
 	origination.Origination
 }
 
-// Surroundings are the mesh objects that concern a namespace, ours and others', as the caches say.
+// Surroundings are the objects of Istio and cert-manager that concern a namespace, ours and others', as the
+// caches say.
 type Surroundings struct {
 	Namespace     string
 	RootNamespace string
@@ -44,8 +47,15 @@ type Surroundings struct {
 	Entries []*networkingv1.ServiceEntry
 	// Rules of the namespace.
 	Rules []*networkingv1.DestinationRule
+	// Routes of the namespace; of others' only the hosts and gateways they are for are known.
+	Routes []*networkingv1.VirtualService
 	// Sidecars of the namespace and of the root namespace.
 	Sidecars []*networkingv1.Sidecar
+	// Peers are the PeerAuthentications of the namespace.
+	Peers []*securityv1.PeerAuthentication
+	// CertManager says that cert-manager's kinds are served; Certificates are those of the namespace.
+	CertManager  bool
+	Certificates []*certmanagerv1.Certificate
 }
 
 // Refusal is a claim that cannot be served as it is, and why.

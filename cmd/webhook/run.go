@@ -18,8 +18,6 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
-	istionetworkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-
 	"github.com/redis-tls/redis-tls/cluster"
 	"github.com/redis-tls/redis-tls/controller"
 	"github.com/redis-tls/redis-tls/inject"
@@ -90,7 +88,7 @@ func run(ctx context.Context, f flags) error {
 // managerOptions are the manager's, the servers included.
 func (f *flags) managerOptions(cfg origination.Config, rotator *servingcert.Rotator) (ctrl.Options, error) {
 	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), istionetworkingv1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), cluster.AddToScheme(scheme)); err != nil {
 		return ctrl.Options{}, fmt.Errorf("registering types: %w", err)
 	}
 	return ctrl.Options{

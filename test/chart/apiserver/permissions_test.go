@@ -24,7 +24,10 @@ var anywhere = []string{
 	"list,watch services",
 	"create,delete,list,patch,watch serviceentries.networking.istio.io",
 	"create,delete,list,patch,watch destinationrules.networking.istio.io",
+	"list,watch virtualservices.networking.istio.io",
 	"list,watch sidecars.networking.istio.io",
+	"list,watch peerauthentications.security.istio.io",
+	"list,watch certificates.cert-manager.io",
 	"create,patch events.events.k8s.io",
 	"list,patch,watch mutatingwebhookconfigurations.admissionregistration.k8s.io 00-redis-tls",
 	// What Kubernetes gives to everybody who has authenticated.

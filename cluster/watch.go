@@ -2,12 +2,16 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -22,27 +26,46 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// How often the API server is asked whether it serves Istio's kinds: one small GET, more often while
+// How often the API server is asked whether it serves the kinds of others: one small GET, more often while
 // somebody may be waiting for them. That they have vanished is also noticed by a watch that ends in 404.
 const (
 	askWhileAbsent  = 2 * time.Second
 	askWhilePresent = 30 * time.Second
 )
 
-// meshKinds are the kinds that we watch, and their resources.
-var meshKinds = map[string]struct {
-	kind   string
+// watchedKinds are kinds that come and go together, by resource.
+type watchedKinds map[string]watchedKind
+
+type watchedKind struct {
+	schema.GroupVersionKind
 	object runtime.Object
-}{
-	"serviceentries":   {"ServiceEntry", &networkingv1.ServiceEntry{}},
-	"destinationrules": {"DestinationRule", &networkingv1.DestinationRule{}},
-	"sidecars":         {"Sidecar", &networkingv1.Sidecar{}},
 }
 
-// istioWatch runs informers for Istio's kinds while the API server serves them. The manager's cache is
-// not up to that: it fails, or blocks its callers, over a kind whose CRD is missing.
-type istioWatch struct {
-	// served asks the API server whether it serves all kinds of meshKinds.
+var (
+	istioKinds = watchedKinds{
+		"serviceentries":      {networkingv1.SchemeGroupVersion.WithKind("ServiceEntry"), &networkingv1.ServiceEntry{}},
+		"destinationrules":    {networkingv1.SchemeGroupVersion.WithKind("DestinationRule"), &networkingv1.DestinationRule{}},
+		"virtualservices":     {networkingv1.SchemeGroupVersion.WithKind("VirtualService"), &networkingv1.VirtualService{}},
+		"sidecars":            {networkingv1.SchemeGroupVersion.WithKind("Sidecar"), &networkingv1.Sidecar{}},
+		"peerauthentications": {securityv1.SchemeGroupVersion.WithKind("PeerAuthentication"), &securityv1.PeerAuthentication{}},
+	}
+	certManagerKinds = watchedKinds{
+		"certificates": {certmanagerv1.SchemeGroupVersion.WithKind("Certificate"), &certmanagerv1.Certificate{}},
+	}
+)
+
+// AddToScheme registers all kinds of others that we read or write.
+func AddToScheme(scheme *runtime.Scheme) error {
+	return errors.Join(networkingv1.AddToScheme(scheme), securityv1.AddToScheme(scheme), certmanagerv1.AddToScheme(scheme))
+}
+
+// crdWatch runs informers for kinds of others, Istio's or cert-manager's, while the API server serves
+// them. The manager's cache is not up to that: it fails, or blocks its callers, over a kind whose CRD
+// is missing.
+type crdWatch struct {
+	name  string // of the project whose kinds they are, for logs
+	kinds watchedKinds
+	// served asks the API server whether it serves all of the kinds.
 	served    func(context.Context) (bool, error)
 	listWatch func(resource string) (toolscache.ListerWatcher, error)
 	clock     clock.WithDelayedExecution
@@ -57,24 +80,24 @@ type istioWatch struct {
 }
 
 // ready returns the caches when they are filled, else nil.
-func (w *istioWatch) ready() *meshCaches {
+func (w *crdWatch) ready() *meshCaches {
 	if c := w.current.Load(); c != nil && c.synced() {
 		return c
 	}
 	return nil
 }
 
-// settled reports whether nothing is left to wait for: Istio is absent, or its caches are filled.
-func (w *istioWatch) settled() bool {
+// settled reports whether nothing is left to wait for: the kinds are absent, or their caches are filled.
+func (w *crdWatch) settled() bool {
 	return w.asked.Load() && (w.current.Load() == nil || w.ready() != nil)
 }
 
 // NeedLeaderElection says that every replica watches: all of them answer admissions.
-func (w *istioWatch) NeedLeaderElection() bool { return false }
+func (w *crdWatch) NeedLeaderElection() bool { return false }
 
 // Start starts and stops the informers until the context ends.
-func (w *istioWatch) Start(ctx context.Context) error {
-	log := logf.FromContext(ctx).WithName("istio")
+func (w *crdWatch) Start(ctx context.Context) error {
+	log := logf.FromContext(ctx).WithName(w.name)
 	stop := func() {}
 	defer func() { stop() }()
 	for {
@@ -84,14 +107,14 @@ func (w *istioWatch) Start(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			log.Error(err, "asking the API server for Istio's kinds")
+			log.Error(err, "asking the API server for the kinds of "+w.name)
 		case served && !running:
-			log.Info("Istio's kinds are served, watching them")
+			log.Info("the kinds are served, watching them")
 			if stop, err = w.run(ctx); err != nil {
 				return err
 			}
 		case !served && running:
-			log.Info("Istio's kinds are no longer served")
+			log.Info("the kinds are no longer served")
 			w.current.Store(nil)
 			stop()
 			w.resynced()
@@ -113,10 +136,10 @@ func (w *istioWatch) Start(ctx context.Context) error {
 }
 
 // run starts the informers and returns without waiting for them.
-func (w *istioWatch) run(ctx context.Context) (stop func(), err error) {
+func (w *crdWatch) run(ctx context.Context) (stop func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	informers := map[string]toolscache.SharedIndexInformer{}
-	for resource, kind := range meshKinds {
+	for resource, kind := range w.kinds {
 		if informers[resource], err = w.informer(resource, kind.object); err != nil {
 			cancel()
 			return nil, err
@@ -141,7 +164,7 @@ func (w *istioWatch) run(ctx context.Context) (stop func(), err error) {
 	return cancel, nil
 }
 
-func (w *istioWatch) informer(resource string, object runtime.Object) (toolscache.SharedIndexInformer, error) {
+func (w *crdWatch) informer(resource string, object runtime.Object) (toolscache.SharedIndexInformer, error) {
 	listWatch, err := w.listWatch(resource)
 	if err != nil {
 		return nil, fmt.Errorf("watching %s: %w", resource, err)
@@ -162,7 +185,7 @@ func (w *istioWatch) informer(resource string, object runtime.Object) (toolscach
 		})
 }
 
-func (w *istioWatch) handler(caches *meshCaches, resource string) toolscache.ResourceEventHandler {
+func (w *crdWatch) handler(caches *meshCaches, resource string) toolscache.ResourceEventHandler {
 	changed := func(old, object metav1.Object) {
 		caches.forget(resource, old, object)
 		// Until they are filled, resynced will speak for all.
@@ -184,22 +207,27 @@ func (w *istioWatch) handler(caches *meshCaches, resource string) toolscache.Res
 	}
 }
 
-// askDiscovery returns istioWatch.served for a real API server: one GET of the group's version.
-func askDiscovery(client discovery.ServerResourcesInterface) func(context.Context) (bool, error) {
+// askDiscovery returns crdWatch.served for a real API server: one GET for each version of a group.
+func askDiscovery(client discovery.ServerResourcesInterface, kinds watchedKinds) func(context.Context) (bool, error) {
+	wanted := map[string][]string{}
+	for resource, kind := range kinds {
+		version := kind.GroupVersion().String()
+		wanted[version] = append(wanted[version], resource)
+	}
 	return func(context.Context) (bool, error) {
-		list, err := client.ServerResourcesForGroupVersion(networkingv1.SchemeGroupVersion.String())
-		if apierrors.IsNotFound(err) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		found := map[string]bool{}
-		for _, resource := range list.APIResources {
-			found[resource.Name] = true
-		}
-		for resource := range meshKinds {
-			if !found[resource] {
+		for version, resources := range wanted {
+			list, err := client.ServerResourcesForGroupVersion(version)
+			if apierrors.IsNotFound(err) {
+				return false, nil
+			}
+			if err != nil {
+				return false, err
+			}
+			found := map[string]bool{}
+			for _, resource := range list.APIResources {
+				found[resource.Name] = true
+			}
+			if slices.ContainsFunc(resources, func(resource string) bool { return !found[resource] }) {
 				return false, nil
 			}
 		}
@@ -207,17 +235,16 @@ func askDiscovery(client discovery.ServerResourcesInterface) func(context.Contex
 	}
 }
 
-// restListWatch returns istioWatch.listWatch for a real API server.
-func restListWatch(config *rest.Config, http *http.Client) (func(string) (toolscache.ListerWatcher, error), error) {
+// restListWatch returns crdWatch.listWatch for a real API server.
+func restListWatch(config *rest.Config, http *http.Client, kinds watchedKinds) (func(string) (toolscache.ListerWatcher, error), error) {
 	scheme := runtime.NewScheme()
-	if err := networkingv1.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("registering Istio's kinds: %w", err)
+	if err := AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("registering the kinds of others: %w", err)
 	}
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	codecs := serializer.NewCodecFactory(scheme)
 	return func(resource string) (toolscache.ListerWatcher, error) {
-		gvk := networkingv1.SchemeGroupVersion.WithKind(meshKinds[resource].kind)
-		client, err := apiutil.RESTClientForGVK(gvk, false, false, config, codecs, http)
+		client, err := apiutil.RESTClientForGVK(kinds[resource].GroupVersionKind, false, false, config, codecs, http)
 		if err != nil {
 			return nil, err
 		}
