@@ -180,6 +180,10 @@ func (c *cluster) resources(t *testing.T) []schema.GroupResource {
 	for _, resource := range []string{"users", "groups", "nodes/proxy", "pods/exec"} {
 		seen[schema.GroupResource{Resource: resource}] = true
 	}
+	// cert-manager is not installed here.
+	for _, resource := range []string{"certificates", "certificaterequests", "issuers", "clusterissuers"} {
+		seen[schema.GroupResource{Group: "cert-manager.io", Resource: resource}] = true
+	}
 	var all []schema.GroupResource
 	for resource := range seen {
 		all = append(all, resource)
