@@ -115,11 +115,8 @@ func render(t *testing.T, d mesh.Desired) []byte {
 		}
 		docs = append(docs, string(out))
 	}
-	for _, e := range d.Entries {
-		add(e)
-	}
-	for _, r := range d.Rules {
-		add(r)
+	for _, o := range d.All() {
+		add(o)
 	}
 	for _, r := range d.Refused {
 		docs = append(docs, fmt.Sprintf("# refused: %s revision %q, %s: %s\n", r.Claim.Workload, r.Claim.Revision, r.Problem.Reason, r.Problem.Err))

@@ -7,11 +7,14 @@
 package mesh
 
 import (
+	"slices"
 	"time"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/redis-tls/redis-tls/origination"
 )
@@ -69,4 +72,23 @@ type Desired struct {
 	Entries []*networkingv1.ServiceEntry
 	Rules   []*networkingv1.DestinationRule
 	Refused []Refusal
+}
+
+// Object is one of Desired; it carries its kind and API version.
+type Object interface {
+	metav1.Object
+	runtime.Object
+}
+
+// All returns the objects of every kind, in the order in which people read them.
+func (d *Desired) All() []Object {
+	return slices.Concat(objects(d.Entries), objects(d.Rules))
+}
+
+func objects[T Object](typed []T) []Object {
+	all := make([]Object, len(typed))
+	for i, o := range typed {
+		all[i] = o
+	}
+	return all
 }

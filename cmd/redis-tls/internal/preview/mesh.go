@@ -5,20 +5,10 @@ import (
 	"reflect"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/redis-tls/redis-tls/mesh"
 	"github.com/redis-tls/redis-tls/origination"
 )
-
-// istioVersion is the API version in which the controller writes its objects.
-const istioVersion = "networking.istio.io/v1"
-
-// meshObject is an object that the controller would apply.
-type meshObject interface {
-	runtime.Object
-	metav1.Object
-}
 
 // mesh adds the objects that the controller would create for the claims of every namespace.
 func (p *preview) mesh(cfg origination.Config) error {
@@ -27,13 +17,8 @@ func (p *preview) mesh(cfg origination.Config) error {
 		for _, refused := range desired.Refused {
 			p.refuse(namespace, refused)
 		}
-		for _, entry := range desired.Entries {
-			if err := p.create("ServiceEntry", entry); err != nil {
-				return err
-			}
-		}
-		for _, rule := range desired.Rules {
-			if err := p.create("DestinationRule", rule); err != nil {
+		for _, created := range desired.All() {
+			if err := p.create(created); err != nil {
 				return err
 			}
 		}
@@ -54,20 +39,20 @@ func (p *preview) refuse(namespace string, refused mesh.Refusal) {
 
 // create adds the object, unless the input has one of that name: ours is brought up to date, as the
 // controller repairs drift, and another's is left alone, with a warning.
-func (p *preview) create(kind string, created meshObject) error {
+func (p *preview) create(created mesh.Object) error {
+	kind := created.GetObjectKind().GroupVersionKind()
 	value, err := convert[any](created)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", kind, created.GetName(), err)
+		return fmt.Errorf("%s %s: %w", kind.Kind, created.GetName(), err)
 	}
 	object := value.(map[string]any)
-	object["apiVersion"], object["kind"] = istioVersion, kind
 	if status, _ := object["status"].(map[string]any); len(status) == 0 {
 		delete(object, "status")
 	}
 	delete(object["metadata"].(map[string]any), "creationTimestamp")
 
 	for _, o := range p.objects {
-		if o.group() != "networking.istio.io" || o.Kind != kind || o.namespace != created.GetNamespace() || o.name != created.GetName() {
+		if o.group() != kind.Group || o.Kind != kind.Kind || o.namespace != created.GetNamespace() || o.name != created.GetName() {
 			continue
 		}
 		meta, err := convert[metav1.ObjectMeta](o.value["metadata"])
