@@ -69,7 +69,7 @@ func rules(claims []Claim, carriers []*carrier, namespace string, cfg originatio
 			case c.host == o.PrivateHost():
 				if ports := portSettings(c, o.Passthrough, tls, pool); len(ports) > 0 {
 					byName[o.RuleName()] = newRule(namespace, o.RuleName(), c.host, o.RuleLabel(),
-						&networkingapi.TrafficPolicy{PortLevelSettings: ports})
+						&networkingapi.TrafficPolicy{ConnectionPool: pool.DeepCopy(), PortLevelSettings: ports})
 				}
 			case c.meets(addresses, numbers):
 				// TLS on whatever port the entry will ever have: what is passed through there may be a TLS port
@@ -142,7 +142,9 @@ func tlsSettings(o *origination.Origination, cfg origination.Config) *networking
 	return tls
 }
 
-// connectionPool spells the settings of connections; nil leaves Istio's defaults.
+// connectionPool spells the settings of connections; nil leaves Istio's defaults. A rule has them twice: of TCP's
+// idle timeout Istio reads the destination's alone (buildOutboundNetworkFiltersWithSingleDestination of its
+// networkfilter.go), of the rest a port's own, beside which the destination's do not count.
 func connectionPool(c *origination.Connection) *networkingapi.ConnectionPoolSettings {
 	if *c == (origination.Connection{}) {
 		return nil

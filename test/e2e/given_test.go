@@ -31,6 +31,7 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 		cluster         string            // its name
 		has             map[string]string // what the cluster must contain, by what it proves
 		listeners       string            // what the names of all listeners of the port begin with
+		listening       string            // what these contain
 		nowhere         []string          // in nothing that is given
 	}{
 		{
@@ -60,6 +61,38 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 			cluster:     "outbound|6378||ip-10-11-12-13.redis-tls.internal",
 			has:         map[string]string{"the mounted CA": "file-root:/etc/redis-tls/ip-10-11-12-13/ca.crt", "TLS 1.2 at least": `"tlsMinimumProtocolVersion":"TLSv1_2"`},
 			listeners:   "10.11.12.13_6378",
+		},
+		{
+			name: "a CA in a ConfigMap", namespace: "given-configmap",
+			annotations: map[string]string{"redis-tls/host": "redis-q.aivencloud.com", "redis-tls/ca-configmap": "trust", "redis-tls/ca-key": "bundle.pem"},
+			cluster:     "outbound|6379||redis-q.aivencloud.com.redis-tls.internal",
+			has:         map[string]string{"the mounted CA": "file-root:/etc/redis-tls/redis-q.aivencloud.com/ca.crt"},
+			listeners:   "240.241.",
+			nowhere:     []string{"/etc/ssl/certs/ca-certificates.crt"},
+		},
+		{
+			name: "a client certificate", namespace: "given-mutual",
+			annotations: map[string]string{"redis-tls/host": "redis-r.aivencloud.com", "redis-tls/mode": "mutual", "redis-tls/client-secret": "client"},
+			cluster:     "outbound|6379||redis-r.aivencloud.com.redis-tls.internal",
+			has: map[string]string{
+				"the mounted pair": "file-cert:/etc/redis-tls/redis-r.aivencloud.com/tls.crt~/etc/redis-tls/redis-r.aivencloud.com/tls.key",
+				"the mounted CA":   "file-root:/etc/redis-tls/redis-r.aivencloud.com/ca.crt", "an exact SAN": `"exact":"redis-r.aivencloud.com"`,
+			},
+			listeners: "240.241.",
+		},
+		{
+			name: "settings of connections", namespace: "given-connection",
+			annotations: map[string]string{
+				"redis-tls/host": "redis-s.aivencloud.com", "redis-tls/connect-timeout": "3s", "redis-tls/idle-timeout": "2h",
+				"redis-tls/tcp-keepalive": "time=300s,interval=30s,probes=5",
+			},
+			cluster: "outbound|6379||redis-s.aivencloud.com.redis-tls.internal",
+			has: map[string]string{
+				"time limit to connect": `"connectTimeout":"3s"`, "an exact SAN": `"exact":"redis-s.aivencloud.com"`,
+				"keepalive": `"tcpKeepalive":{"keepaliveProbes":5,"keepaliveTime":300,"keepaliveInterval":30}`,
+			},
+			listeners: "240.241.",
+			listening: `"idleTimeout":"7200s"`,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -93,6 +126,9 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 				}
 				if n++; !strings.HasPrefix(name, c.listeners) {
 					t.Errorf("listener %s, want only those of %s", name, c.listeners)
+				}
+				if !strings.Contains(compact(l), c.listening) {
+					t.Errorf("listener %s has no %s:\n%s", name, c.listening, l)
 				}
 			}
 			if n == 0 {

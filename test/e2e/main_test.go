@@ -134,6 +134,25 @@ func secret(t *testing.T, b *bed.Bed, namespace, name, key string, value []byte)
 	}))
 }
 
+// clientSecret creates a Secret with a client's certificate, and beside it the CA bundle as cert-manager writes it.
+func clientSecret(t *testing.T, b *bed.Bed, namespace, name string, leaf *bed.Leaf, ca []byte) *corev1.Secret {
+	t.Helper()
+	s := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Type: corev1.SecretTypeTLS,
+		Data: map[string][]byte{"tls.crt": leaf.Certificate, "tls.key": leaf.Key, "ca.crt": ca},
+	}
+	ok(t, b.Client.Create(t.Context(), s))
+	return s
+}
+
+// configMap creates a ConfigMap with one key.
+func configMap(t *testing.T, b *bed.Bed, namespace, name, key string, value []byte) *corev1.ConfigMap {
+	t.Helper()
+	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Data: map[string]string{key: string(value)}}
+	ok(t, b.Client.Create(t.Context(), m))
+	return m
+}
+
 func record(t *testing.T, h *bed.Host) *bed.Capture {
 	t.Helper()
 	c, err := h.Record(t.Context())

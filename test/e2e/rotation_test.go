@@ -33,9 +33,7 @@ func TestRotationOfTheCA(t *testing.T) {
 	}))
 	capture := record(t, redis)
 	answers(t, p, rotatingHost, 6379, "PONG", "PING")
-	subscriber, err := p.Subscribe(rotatingHost, 6379, "news")
-	ok(t, err)
-	t.Cleanup(subscriber.Kill)
+	subscriber := subscribe(t, p, rotatingHost)
 
 	for i, old := range cas[:2] {
 		fresh := cas[i+1]
@@ -53,7 +51,7 @@ func TestRotationOfTheCA(t *testing.T) {
 			if got, err := p.Redis(t.Context(), rotatingHost, 6379, "PING"); err != nil || got != "PONG" {
 				t.Errorf("%s: a new connection got %q (%v), want PONG", name, got, err)
 			}
-			hears(t, p, subscriber, name)
+			hears(t, p, rotatingHost, subscriber, name)
 		}
 		ok(t, redis.Renew(t.Context(), rotatingPort, leaf(old)))
 		before := counts(t, p, 6379, rotatingHost+".redis-tls.internal", "ssl.fail_verify_error")
@@ -62,7 +60,7 @@ func TestRotationOfTheCA(t *testing.T) {
 			t.Errorf("rotation %d: a certificate of the old CA was refused for another reason: Envoy's count of failed verifications stays %q", i+1, after)
 		}
 		ok(t, redis.Renew(t.Context(), rotatingPort, leaf(fresh)))
-		hears(t, p, subscriber, fmt.Sprintf("rotation %d, after an impostor", i+1))
+		hears(t, p, rotatingHost, subscriber, fmt.Sprintf("rotation %d, after an impostor", i+1))
 	}
 	if n := onlyTLS(t, capture, rotatingPort, p.Host.Address); n == 0 {
 		t.Error("no connection was seen on the wire")
@@ -97,14 +95,23 @@ func changeBundle(t *testing.T, b *bed.Bed, p *bed.Pod, cas ...*bed.CA) {
 	t.Logf("a bundle of %d CAs was in use %.2f s after the files had changed", len(cas), time.Since(begin).Seconds())
 }
 
+// subscribe has the pod's app subscribe, until the test ends.
+func subscribe(t *testing.T, p *bed.Pod, host string) *harness.Process {
+	t.Helper()
+	subscriber, err := p.Subscribe(host, 6379, p.Name)
+	ok(t, err)
+	t.Cleanup(subscriber.Kill)
+	return subscriber
+}
+
 // hears fails where the subscriber's connection, made before all changes, is no more.
-func hears(t *testing.T, p *bed.Pod, subscriber *harness.Process, message string) {
+func hears(t *testing.T, p *bed.Pod, host string, subscriber *harness.Process, message string) {
 	t.Helper()
 	ok(t, harness.Eventually(t.Context(), 10*time.Second, "the subscriber to hear: "+message, func(ctx context.Context) error {
 		if err := subscriber.Crashed(); err != nil {
 			return err
 		}
-		if n, err := p.Redis(ctx, rotatingHost, 6379, "PUBLISH", "news", message); err != nil || n != "1" {
+		if n, err := p.Redis(ctx, host, 6379, "PUBLISH", p.Name, message); err != nil || n != "1" {
 			return fmt.Errorf("%q have subscribed (%v)", n, err)
 		}
 		if heard, err := os.ReadFile(subscriber.Log); err != nil || !strings.Contains(string(heard), message) {

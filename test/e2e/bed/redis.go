@@ -21,6 +21,8 @@ type RedisOptions struct {
 	// TLSPort is the TLS port, where the server has the certificate Leaf; 0: none.
 	TLSPort uint16
 	Leaf    *Leaf
+	// ClientCA, in PEM, is what a client must show a certificate of; empty: it needs none.
+	ClientCA []byte
 	// Config is the content of its configuration file, without which no Sentinel runs; empty: it has none.
 	Config string
 	// Args are added.
@@ -47,13 +49,17 @@ func (h *Host) RunRedis(ctx context.Context, o RedisOptions) (*harness.Process, 
 	args = append(args, "--port", fmt.Sprint(o.Port), "--dir", dir, "--save", "", "--protected-mode", "no")
 	if o.TLSPort != 0 {
 		certificate, key, ca := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "ca.crt")
+		authorities, clients := o.Leaf.CA, "no"
+		if len(o.ClientCA) > 0 {
+			authorities, clients = o.ClientCA, "yes"
+		}
 		if err := errors.Join(
-			os.WriteFile(certificate, o.Leaf.Certificate, 0o644), os.WriteFile(key, o.Leaf.Key, 0o600), os.WriteFile(ca, o.Leaf.CA, 0o644),
+			os.WriteFile(certificate, o.Leaf.Certificate, 0o644), os.WriteFile(key, o.Leaf.Key, 0o600), os.WriteFile(ca, authorities, 0o644),
 		); err != nil {
 			return nil, err
 		}
 		args = append(args, "--tls-port", fmt.Sprint(o.TLSPort), "--tls-cert-file", certificate, "--tls-key-file", key,
-			"--tls-ca-cert-file", ca, "--tls-auth-clients", "no")
+			"--tls-ca-cert-file", ca, "--tls-auth-clients", clients)
 	}
 	p := h.process("redis-server", nil, append(args, o.Args...)...)
 	if err := p.Start(); err != nil {
