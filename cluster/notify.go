@@ -1,11 +1,14 @@
 package cluster
 
 import (
+	"slices"
+	"sync/atomic"
 	"time"
 
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/mesh"
 )
 
 // spread is how long a change that concerns all namespaces may wait, so that a burst of them (somebody
@@ -38,30 +41,49 @@ func (v *View) podChanged(old, pod *corev1.Pod) {
 	v.notify(pod.Namespace)
 }
 
-// meshChanged passes on who is concerned: the own namespace, and soon all that we know when others see
-// the object.
+// meshChanged passes on who is concerned: the own namespace, and soon, where others see the object, all that we
+// know that read it.
 func (v *View) meshChanged(resource string, old, object metav1.Object) {
-	elsewhere := false
+	all, shared := false, false
 	for _, o := range []metav1.Object{object, old} {
-		if o != nil {
-			v.notify(o.GetNamespace())
-			elsewhere = elsewhere || v.public(resource, o)
+		if o == nil {
+			continue
+		}
+		v.notify(o.GetNamespace())
+		switch {
+		case resource == "sidecars":
+			all = all || o.GetNamespace() == v.cfg.Istio.RootNamespace
+		case len(exportedTo(o)) > 0:
+			all, shared = all || resource == "serviceentries", true
 		}
 	}
-	if elsewhere && v.sweeping.CompareAndSwap(false, true) {
-		v.istio.clock.AfterFunc(spread, func() {
-			v.sweeping.Store(false)
-			v.allChanged()
-		})
+	switch {
+	case all:
+		v.sweep(&v.sweeping, func(string) bool { return true })
+	case shared:
+		v.sweep(&v.sweepingServices, v.reachesServices)
 	}
 }
 
-// public reports whether an object concerns namespaces besides its own.
-func (v *View) public(resource string, object metav1.Object) bool {
-	if entry, ok := object.(*networkingv1.ServiceEntry); ok {
-		return len(exportedTo(entry)) > 0
+// sweep notifies the namespaces that are concerned, soon, unless that is about to happen.
+func (v *View) sweep(pending *atomic.Bool, concerned func(namespace string) bool) {
+	if !pending.CompareAndSwap(false, true) {
+		return
 	}
-	return resource == "sidecars" && object.GetNamespace() == v.cfg.Istio.RootNamespace
+	v.istio.clock.AfterFunc(spread, func() {
+		pending.Store(false)
+		for _, name := range v.Namespaces() {
+			if concerned(name) {
+				v.notify(name)
+			}
+		}
+	})
+}
+
+// reachesServices reports whether pods of the namespace lead to Services of the mesh: others' rules and routes
+// may be in their way.
+func (v *View) reachesServices(namespace string) bool {
+	return slices.ContainsFunc(v.Claims(namespace), func(c mesh.Claim) bool { return c.InMesh() })
 }
 
 // allChanged is called when Istio's caches have filled or were taken away.

@@ -58,7 +58,7 @@ func trimNamespace(in any) (any, error) {
 	}, nil
 }
 
-// trimService keeps the name and the cluster IPs.
+// trimService keeps the name, the cluster IPs and what an alias leads to.
 func trimService(in any) (any, error) {
 	service, ok := in.(*corev1.Service)
 	if !ok {
@@ -72,7 +72,7 @@ func trimService(in any) (any, error) {
 			UID:             service.UID,
 			ResourceVersion: service.ResourceVersion,
 		},
-		Spec: corev1.ServiceSpec{ClusterIPs: service.Spec.ClusterIPs},
+		Spec: corev1.ServiceSpec{ClusterIPs: service.Spec.ClusterIPs, ExternalName: service.Spec.ExternalName},
 	}, nil
 }
 

@@ -48,7 +48,7 @@ func believable(pod *corev1.Pod, originations []origination.Origination, cfg ori
 	wanted := map[string]bool{}
 	for i := range originations {
 		o := &originations[i]
-		if err := o.Validate(cfg); err != nil {
+		if err := o.Validate(pod.Namespace, cfg); err != nil {
 			return fmt.Errorf("%s: host %q: %w", origination.AnnotationStatus, o.Host, err)
 		}
 		if hosts[o.Host] {

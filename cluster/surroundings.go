@@ -16,8 +16,7 @@ import (
 
 // The indexes of the mesh caches.
 const (
-	// indexExported gives the entries that a namespace sees of others: those under its name, and
-	// those under everywhere.
+	// indexExported gives what a namespace sees of others: what is under its name, and under everywhere.
 	indexExported = "exported"
 	everywhere    = "*"
 	// indexOwned gives our own objects of a namespace.
@@ -29,15 +28,14 @@ type meshCaches struct {
 	stores    map[string]toolscache.Indexer // by resource
 	informers []toolscache.SharedIndexInformer
 
-	// public are the entries exported everywhere, sorted: one slice for all namespaces instead of an
-	// index lookup of possibly thousands for each admission.
+	// public are the objects exported everywhere, sorted, by resource until one of them changes: one slice
+	// for all namespaces instead of an index lookup of possibly thousands for each admission.
 	mu     sync.Mutex
-	public []*networkingv1.ServiceEntry
-	stale  bool
+	public map[string]any
 }
 
 func newMeshCaches(informers map[string]toolscache.SharedIndexInformer) *meshCaches {
-	c := &meshCaches{stores: map[string]toolscache.Indexer{}, stale: true}
+	c := &meshCaches{stores: map[string]toolscache.Indexer{}, public: map[string]any{}}
 	for resource, informer := range informers {
 		c.stores[resource] = informer.GetIndexer()
 		c.informers = append(c.informers, informer)
@@ -54,46 +52,53 @@ func (c *meshCaches) synced() bool {
 	return true
 }
 
-// forget drops the public entries when an event touches one of them.
+// forget drops the public objects of the resource when an event touches one of them.
 func (c *meshCaches) forget(resource string, objects ...metav1.Object) {
-	if resource != "serviceentries" {
-		return
-	}
 	for _, object := range objects {
-		if entry, ok := object.(*networkingv1.ServiceEntry); ok && slices.Contains(exportedTo(entry), everywhere) {
+		if slices.Contains(exportedTo(object), everywhere) {
 			c.mu.Lock()
-			c.stale = true
+			delete(c.public, resource)
 			c.mu.Unlock()
 			return
 		}
 	}
 }
 
-func (c *meshCaches) publicEntries() []*networkingv1.ServiceEntry {
+func publicIn[T metav1.Object](c *meshCaches, resource string) []T {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stale {
-		c.stale = false
-		c.public = sorted(indexed[*networkingv1.ServiceEntry](c.stores["serviceentries"], indexExported, everywhere))
+	public, known := c.public[resource].([]T)
+	if !known {
+		public = sorted(indexed[T](c.stores[resource], indexExported, everywhere))
+		c.public[resource] = public
 	}
-	return c.public
+	return public
+}
+
+// sharedWith returns what namespaces export to this one by its name, and to all, its own among the latter.
+func sharedWith[T metav1.Object](c *meshCaches, resource, namespace string) []T {
+	named, public := indexed[T](c.stores[resource], indexExported, namespace), publicIn[T](c, resource)
+	if len(named) == 0 {
+		return public
+	}
+	return slices.Concat(sorted(named), public)
 }
 
 // addMesh adds Istio's objects that concern the namespace. They are shared and must not be changed.
 func (c *meshCaches) addMesh(s *mesh.Surroundings) {
 	entries := inNamespace[*networkingv1.ServiceEntry](c, "serviceentries", s.Namespace)
-	named := sorted(indexed[*networkingv1.ServiceEntry](c.stores["serviceentries"], indexExported, s.Namespace))
-	for _, exported := range [][]*networkingv1.ServiceEntry{named, c.publicEntries()} {
-		entries = slices.Grow(entries, len(exported))
-		for _, entry := range exported {
-			if entry.Namespace != s.Namespace {
-				entries = append(entries, entry)
-			}
+	shared := sharedWith[*networkingv1.ServiceEntry](c, "serviceentries", s.Namespace)
+	entries = slices.Grow(entries, len(shared))
+	for _, entry := range shared {
+		if entry.Namespace != s.Namespace {
+			entries = append(entries, entry)
 		}
 	}
 	s.Entries = entries
 	s.Rules = inNamespace[*networkingv1.DestinationRule](c, "destinationrules", s.Namespace)
 	s.Routes = inNamespace[*networkingv1.VirtualService](c, "virtualservices", s.Namespace)
+	s.SharedRules = sharedWith[*networkingv1.DestinationRule](c, "destinationrules", s.Namespace)
+	s.SharedRoutes = sharedWith[*networkingv1.VirtualService](c, "virtualservices", s.Namespace)
 	s.Sidecars = inNamespace[*networkingv1.Sidecar](c, "sidecars", s.Namespace)
 	s.Peers = inNamespace[*securityv1.PeerAuthentication](c, "peerauthentications", s.Namespace)
 	if s.RootNamespace != s.Namespace {
@@ -119,8 +124,8 @@ func (c *meshCaches) owners() []string {
 	return namespaces
 }
 
-// meshIndexers are the indexers of a resource's informer.
-func meshIndexers(resource string) toolscache.Indexers {
+// meshIndexers are the indexers of each informer.
+func meshIndexers() toolscache.Indexers {
 	indexers := toolscache.Indexers{
 		toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc,
 		indexOwned: func(in any) ([]string, error) {
@@ -130,27 +135,38 @@ func meshIndexers(resource string) toolscache.Indexers {
 			return nil, nil
 		},
 	}
-	if resource == "serviceentries" {
-		indexers[indexExported] = func(in any) ([]string, error) {
-			if entry, ok := in.(*networkingv1.ServiceEntry); ok {
-				return exportedTo(entry), nil
-			}
-			return nil, nil
-		}
+	indexers[indexExported] = func(in any) ([]string, error) {
+		object, _ := in.(metav1.Object)
+		return exportedTo(object), nil
 	}
 	return indexers
 }
 
-// exportedTo returns where an entry is seen outside its own namespace: everywhere, or the namespaces it
-// names. Without exportTo Istio shows it everywhere (meshConfig.defaultServiceExportTo, "*" by default);
-// "." is the own namespace and "~" none.
-func exportedTo(entry *networkingv1.ServiceEntry) []string {
-	if len(entry.Spec.ExportTo) == 0 || slices.Contains(entry.Spec.ExportTo, everywhere) {
+// exportedTo returns where an entry, a rule or a route is seen outside its own namespace: everywhere, or the
+// namespaces it names. Without exportTo Istio shows it everywhere (meshConfig.defaultServiceExportTo and the
+// like, "*" by default); "." is the own namespace and "~" none. Other kinds are not exported, nor are rules
+// with a selector (PushContext.setDestinationRules).
+func exportedTo(object metav1.Object) []string {
+	var exportTo []string
+	switch object := object.(type) {
+	case *networkingv1.ServiceEntry:
+		exportTo = object.Spec.ExportTo
+	case *networkingv1.VirtualService:
+		exportTo = object.Spec.ExportTo
+	case *networkingv1.DestinationRule:
+		if object.Spec.WorkloadSelector != nil {
+			return nil
+		}
+		exportTo = object.Spec.ExportTo
+	default:
+		return nil
+	}
+	if len(exportTo) == 0 || slices.Contains(exportTo, everywhere) {
 		return []string{everywhere}
 	}
 	var names []string
-	for _, name := range entry.Spec.ExportTo {
-		if name != "." && name != "~" && name != entry.Namespace {
+	for _, name := range exportTo {
+		if name != "." && name != "~" && name != object.GetNamespace() {
 			names = append(names, name)
 		}
 	}

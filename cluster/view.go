@@ -45,8 +45,9 @@ type View struct {
 
 	mu          sync.RWMutex
 	subscribers []func(namespace string)
-	// sweeping says that all namespaces will be notified soon.
-	sweeping atomic.Bool
+	// sweeping says that all namespaces will be notified soon, sweepingServices that those with claims on
+	// Services of the mesh will be.
+	sweeping, sweepingServices atomic.Bool
 }
 
 // Setup makes the view over the manager's cache, which must be made with CacheOptions, and adds what
@@ -171,10 +172,13 @@ func (v *View) Active(name string) bool {
 	return ok && namespace.DeletionTimestamp == nil && namespace.Status.Phase != corev1.NamespaceTerminating
 }
 
-// HasService reports whether the Service exists.
-func (v *View) HasService(namespace, name string) bool {
-	_, ok := get[*corev1.Service](v.services, namespace+"/"+name)
-	return ok
+// Service returns what is to know of a Service, and whether it exists.
+func (v *View) Service(namespace, name string) (origination.Service, bool) {
+	service, ok := get[*corev1.Service](v.services, namespace+"/"+name)
+	if !ok {
+		return origination.Service{}, false
+	}
+	return origination.Service{ClusterIPs: addresses(service), ExternalName: service.Spec.ExternalName}, true
 }
 
 // ServiceWithin returns "namespace/name" of a Service with a cluster IP inside the prefix.

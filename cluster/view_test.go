@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	networking "istio.io/api/networking/v1alpha3"
+	typeapi "istio.io/api/type/v1beta1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -203,6 +205,17 @@ func TestSurroundingsAreWhatConcernsTheNamespace(t *testing.T) {
 		w.mesh["destinationrules"].Add(&networkingv1.DestinationRule{ObjectMeta: meta})
 		w.mesh["sidecars"].Add(&networkingv1.Sidecar{ObjectMeta: meta})
 	}
+	for name, exportTo := range map[string][]string{"public": nil, "named": {"x", "shop"}, "private": {"."}, "elsewhere": {"x"}} {
+		for _, namespace := range []string{"shop", "other"} {
+			meta := metav1.ObjectMeta{Namespace: namespace, Name: name}
+			r := &networkingv1.DestinationRule{ObjectMeta: meta, Spec: networking.DestinationRule{ExportTo: exportTo}}
+			w.mesh["destinationrules"].Add(r)
+			r = r.DeepCopy()
+			r.Name, r.Spec.WorkloadSelector = "selecting-"+name, &typeapi.WorkloadSelector{}
+			w.mesh["destinationrules"].Add(r)
+			w.mesh["virtualservices"].Add(&networkingv1.VirtualService{ObjectMeta: meta, Spec: networking.VirtualService{ExportTo: exportTo}})
+		}
+	}
 	view := w.start()
 	w.eventually("the view to fill", 0, view.Synced)
 
@@ -211,15 +224,27 @@ func TestSurroundingsAreWhatConcernsTheNamespace(t *testing.T) {
 	for _, e := range around.Entries {
 		got["entries"] = append(got["entries"], e.Namespace+"/"+e.Name)
 	}
-	for _, r := range around.Rules {
-		got["rules"] = append(got["rules"], r.Name)
+	for what, rules := range map[string][]*networkingv1.DestinationRule{"rules": around.Rules, "shared rules": around.SharedRules} {
+		for _, r := range rules {
+			got[what] = append(got[what], r.Namespace+"/"+r.Name)
+		}
+	}
+	for what, routes := range map[string][]*networkingv1.VirtualService{"routes": around.Routes, "shared routes": around.SharedRoutes} {
+		for _, r := range routes {
+			got[what] = append(got[what], r.Namespace+"/"+r.Name)
+		}
 	}
 	for _, s := range around.Sidecars {
 		got["sidecars"] = append(got["sidecars"], s.Name)
 	}
 	want := map[string][]string{
 		"entries": {"shop/own", "shop/own-hidden", "shop/own-named", "shop/own-public", "other/named", "other/public", "other/starred"},
-		"rules":   {"in-shop"}, "sidecars": {"in-shop", "in-istio-system"},
+		"rules": {"shop/elsewhere", "shop/in-shop", "shop/named", "shop/private", "shop/public",
+			"shop/selecting-elsewhere", "shop/selecting-named", "shop/selecting-private", "shop/selecting-public"},
+		"shared rules":  {"other/named", "istio-system/in-istio-system", "other/in-other", "other/public", "shop/in-shop", "shop/public"},
+		"routes":        {"shop/elsewhere", "shop/named", "shop/private", "shop/public"},
+		"shared routes": {"other/named", "other/public", "shop/public"},
+		"sidecars":      {"in-shop", "in-istio-system"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -231,6 +256,11 @@ func TestSurroundingsAreWhatConcernsTheNamespace(t *testing.T) {
 	w.mesh["serviceentries"].Modify(entry("other", "public", false, "."))
 	w.eventually("a withdrawn entry to leave the surroundings", 0, func() bool {
 		return !slices.ContainsFunc(view.Surroundings("shop").Entries, func(e *networkingv1.ServiceEntry) bool { return e.Name == "public" })
+	})
+	withdrawn := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "public"}, Spec: networking.DestinationRule{ExportTo: []string{"."}}}
+	w.mesh["destinationrules"].Modify(withdrawn)
+	w.eventually("a withdrawn rule to leave the surroundings", 0, func() bool {
+		return !slices.ContainsFunc(view.Surroundings("shop").SharedRules, func(r *networkingv1.DestinationRule) bool { return r.Namespace+"/"+r.Name == "other/public" })
 	})
 }
 
@@ -290,8 +320,11 @@ func TestSubscribersAreToldWhoIsConcerned(t *testing.T) {
 	w.serve(true)
 	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName))
 	w.pods.Add(clustertest.Pod(t, "bank", "till", "r1", "a", clustertest.ByName))
+	w.pods.Add(clustertest.Pod(t, "meshed", "cart", "r1", "a", clustertest.InMesh))
 	view := w.start()
-	w.eventually("the view to fill", 0, func() bool { return view.Synced() && w.tolds("shop") > 0 && w.tolds("bank") > 0 })
+	w.eventually("the view to fill", 0, func() bool {
+		return view.Synced() && w.tolds("shop") > 0 && w.tolds("bank") > 0 && w.tolds("meshed") > 0
+	})
 	for _, tc := range []struct {
 		name     string
 		happens  func()
@@ -306,6 +339,12 @@ func TestSubscribersAreToldWhoIsConcerned(t *testing.T) {
 			w.mesh["destinationrules"].Delete(r)
 		}, "shop", "bank"},
 		{"a public entry is made elsewhere", func() { w.mesh["serviceentries"].Add(entry("other", "x", false)) }, "bank", "nowhere"},
+		{"a public rule is made elsewhere", func() {
+			w.mesh["destinationrules"].Add(&networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "x"}})
+		}, "meshed", "bank"},
+		{"a public route is made elsewhere", func() {
+			w.mesh["virtualservices"].Add(&networkingv1.VirtualService{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "x"}})
+		}, "meshed", "bank"},
 		{"the root namespace gets a Sidecar", func() {
 			w.mesh["sidecars"].Add(&networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "default"}})
 		}, "bank", "nowhere"},
@@ -337,7 +376,7 @@ func TestAnsweringAsksNobody(t *testing.T) {
 			t.Fatalf("the view of %s is not complete", name)
 		}
 		view.Namespace("unknown-" + name)
-		view.HasService(name, "unknown")
+		view.Service(name, "unknown")
 		view.ServiceWithin(netip.MustParsePrefix("10.0.0.0/8"))
 	}
 	if calls := w.calls.Load() - before; calls != 0 {
@@ -356,6 +395,7 @@ func TestNamespacesAndServices(t *testing.T) {
 		Spec: corev1.ServiceSpec{ClusterIPs: []string{"10.96.7.31", "fd00::7"}}}
 	w.services.Add(service)
 	w.services.Add(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "headless"}, Spec: corev1.ServiceSpec{ClusterIPs: []string{"None"}}})
+	w.services.Add(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "alias"}, Spec: corev1.ServiceSpec{ExternalName: "redis.example.com"}})
 	view := w.start()
 	w.eventually("the view to fill", 0, view.Synced)
 
@@ -371,8 +411,18 @@ func TestNamespacesAndServices(t *testing.T) {
 			t.Errorf("Active(%q) = %t", name, got)
 		}
 	}
-	if !view.HasService("shop", "headless") || view.HasService("shop", "other") || view.HasService("other", "redis") {
-		t.Error("HasService does not tell Services apart")
+	for name, want := range map[string]string{
+		"shop/redis": "[10.96.7.31 fd00::7]", "shop/headless": "[]", "shop/alias": "[] redis.example.com", "shop/other": "absent", "other/redis": "absent",
+	} {
+		namespace, service, _ := strings.Cut(name, "/")
+		found, exists := view.Service(namespace, service)
+		got := strings.TrimSpace(fmt.Sprint(found.ClusterIPs, " ", found.ExternalName))
+		if !exists {
+			got = "absent"
+		}
+		if got != want {
+			t.Errorf("Service(%s) is %s, want %s", name, got, want)
+		}
 	}
 	within := func(prefix string) string {
 		name, _ := view.ServiceWithin(netip.MustParsePrefix(prefix))

@@ -169,7 +169,7 @@ func (w *crdWatch) informer(resource string, object runtime.Object) (toolscache.
 	if err != nil {
 		return nil, fmt.Errorf("watching %s: %w", resource, err)
 	}
-	informer := toolscache.NewSharedIndexInformer(listWatch, object, 0, meshIndexers(resource))
+	informer := toolscache.NewSharedIndexInformer(listWatch, object, 0, meshIndexers())
 	if err := informer.SetTransform(trimMesh); err != nil {
 		return nil, err
 	}

@@ -52,7 +52,11 @@ type noteKey struct {
 func (p *pass) announce() {
 	for _, refusal := range p.desired.Refused {
 		text := fmt.Sprintf("%s cannot be served host %s: %v", refusal.Claim.Workload, refusal.Claim.Host, refusal.Problem.Err)
-		p.say(note{regarding: p.owner(refusal.Claim.Pod), related: p.object(kindEntry, refusal.Claim.EntryName()),
+		about := p.object(kindEntry, refusal.Claim.EntryName())
+		if refusal.Claim.InMesh() {
+			about = p.object(kindRule, refusal.Claim.RuleName())
+		}
+		p.say(note{regarding: p.owner(refusal.Claim.Pod), related: about,
 			kind: corev1.EventTypeWarning, reason: refusal.Problem.Reason, action: actionClaim, text: text})
 	}
 	for _, rejected := range p.rejected {

@@ -146,6 +146,15 @@ func (p *pass) wait() {
 	}
 }
 
+// needs names the objects of an origination.
+func needs(o *origination.Origination) string {
+	rule := fmt.Sprintf("DestinationRule %s of host %s", o.RuleName(), o.Host)
+	if o.InMesh() {
+		return rule
+	}
+	return "ServiceEntry " + o.EntryName() + " and " + rule
+}
+
 // missing names the objects that the API server has not accepted yet; empty when it has all.
 func (p *pass) missing(use cluster.FirstUse) string {
 	var wanted []string
@@ -153,7 +162,7 @@ func (p *pass) missing(use cluster.FirstUse) string {
 		one := use
 		one.Originations = []origination.Origination{o}
 		if !p.isRefused(use, o.Host) && !p.accepted(one) { // of a refusal its own Event tells
-			wanted = append(wanted, fmt.Sprintf("ServiceEntry %s and DestinationRule %s of host %s", o.EntryName(), o.RuleName(), o.Host))
+			wanted = append(wanted, needs(&o))
 		}
 	}
 	return strings.Join(wanted, ", ")

@@ -73,6 +73,26 @@ func TestTheGateComesOffWhenTheObjectsHaveSettled(t *testing.T) {
 	}
 }
 
+func TestTheGateOfAServiceComesOffWithItsRule(t *testing.T) {
+	pod, o := cart(t, "a", clustertest.InMesh, clustertest.Gated())
+	w := newWorld(t)
+	w.clock.SetTime(time.Now())
+	w.fail = func(write) error { return errors.New("away") }
+	if _, err := w.admit(pod).tryPass(); err == nil || !w.said("WaitingForFirstUse", "for DestinationRule "+o.RuleName()+" of host redis.shop.svc.cluster.local") || w.said("ServiceEntry") {
+		t.Errorf("error %v, Events %q", err, w.events)
+	}
+	w.fail = nil
+	if diff := cmp.Diff([]string{"apply DestinationRule " + o.RuleName()}, w.pass()); diff != "" {
+		t.Errorf("writes (-want +got):\n%s", diff)
+	}
+	if w.pass(); len(w.gates(pod)) != 1 {
+		t.Error("the gate came off before the rule had settled")
+	}
+	if w.after(settled).pass(); len(w.gates(pod)) != 0 {
+		t.Errorf("gates %q", w.gates(pod))
+	}
+}
+
 func TestTheGateStaysOn(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change  func(*testing.T, *world)

@@ -35,7 +35,8 @@ type View interface {
 type Injector struct {
 	Config origination.Config
 	View   View
-	// Now is the clock; nil in the offline preview, which then records no time of first use.
+	// Now is the clock; nil in the offline preview, which then records no time of first use and looks no
+	// Service up: what its input does not describe may exist all the same.
 	Now func() time.Time
 }
 
@@ -67,7 +68,7 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 		NamespaceAnnotations: annotations,
 		Labels:               pod.Labels,
 		Annotations:          pod.Annotations,
-	}, i.Config, i.View)
+	}, i.Config, i.services())
 	warnings := resolved.Warnings
 	switch {
 	case resolved.Skip != "":
@@ -154,6 +155,14 @@ func labelsOf(pod *corev1.Pod, os []origination.Origination, around mesh.Surroun
 		}
 	}
 	return labels
+}
+
+// services are those that the decision may ask about; nil in the offline preview.
+func (i *Injector) services() origination.Services {
+	if i.Now == nil {
+		return nil
+	}
+	return i.View
 }
 
 // now returns the zero time in the offline preview: no object counts as accepted long enough ago then.

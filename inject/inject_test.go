@@ -21,6 +21,7 @@ var wishes = map[string]*corev1.Pod{
 	"a DNS host with a CA":       newPod("host", host, "ca-secret", "ca"),
 	"a host at an address":       newPod("host", "redis.memorystore-redis", "addresses", "10.0.0.3", "ca-secret", "ca"),
 	"an address alone":           newPod("addresses", "10.0.0.3", "port", "6378", "ca-secret", "ca"),
+	"a Service of the mesh":      newPod("host", "redis.shop", "mode", "istio-mutual"),
 	"a CIDR":                     newPod("addresses", "10.0.0.0/28", "ca-secret", "ca"),
 	"another target port":        newPod("host", host, "target-port", "6380"),
 	"a pod without labels":       func() *corev1.Pod { p := newPod("host", host); p.Labels = nil; return p }(),
@@ -77,6 +78,8 @@ func TestFirstUse(t *testing.T) {
 		{"a pinned pod before its objects is not held, the pin does that", newPod("host", host), false, false, false, true},
 		{"an unpinned pod before its objects is held", newPod("addresses", "10.0.0.3", "ca-secret", "ca"), false, false, true, true},
 		{"an unpinned pod is not held where the gate is switched off", newPod("addresses", "10.0.0.3", "ca-secret", "ca"), false, true, false, true},
+		{"a pod that dials a Service of the mesh is held before its rule", newPod("host", "redis", "mode", "istio-mutual"), false, false, true, true},
+		{"it is not with its rule", newPod("host", "redis", "mode", "istio-mutual"), true, false, false, false},
 		{"an unpinned pod with its objects is not held", newPod("addresses", "10.0.0.3", "ca-secret", "ca"), true, false, false, false},
 		{"a pinned pod with its objects", newPod("host", host), true, false, false, false},
 	} {

@@ -29,17 +29,22 @@ type world struct {
 	labels, annotations map[string]string
 	claims              []mesh.Claim
 	around              mesh.Surroundings
+	services            map[string]origination.Service // "namespace/name"
 }
 
 // newWorld returns a namespace in which Istio injects sidecars.
 func newWorld() *world {
 	return &world{
-		labels: map[string]string{"istio-injection": "enabled", corev1.LabelMetadataName: shop},
-		around: mesh.Surroundings{Namespace: shop, RootNamespace: "istio-system"},
+		labels:   map[string]string{"istio-injection": "enabled", corev1.LabelMetadataName: shop},
+		around:   mesh.Surroundings{Namespace: shop, RootNamespace: "istio-system"},
+		services: map[string]origination.Service{"shop/redis": {ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}},
 	}
 }
 
-func (w *world) HasService(string, string) bool                  { return false }
+func (w *world) Service(namespace, name string) (origination.Service, bool) {
+	s, found := w.services[namespace+"/"+name]
+	return s, found
+}
 func (w *world) ServiceWithin(netip.Prefix) (string, bool)       { return "", false }
 func (w *world) Surroundings(namespace string) mesh.Surroundings { return w.around }
 func (w *world) Claims(namespace string) []mesh.Claim            { return w.claims }

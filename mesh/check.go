@@ -12,14 +12,19 @@ import (
 )
 
 // Check holds an origination that is about to be admitted against what is there: the claims of other
-// workloads' live pods, by the rules of Objects; users' ServiceEntries, DestinationRules and Sidecars.
+// workloads' live pods, by the rules of Objects; users' ServiceEntries, DestinationRules and Sidecars, and
+// for a Service of the mesh users' VirtualServices.
 // The pod labels are those it will have, for the selectors of Sidecars. All problems are returned.
 func Check(o origination.Origination, w Workload, podLabels map[string]string, claims []Claim, around Surroundings) (problems []origination.Problem, warnings []string) {
 	if p := refusedBy(o, w, claims, &around); p != nil {
 		problems = append(problems, *p)
 	}
-	problems = append(problems, foreignEntryProblems(&o, &around)...)
-	problems = append(problems, foreignHostProblems(&o, &around)...)
+	if o.InMesh() {
+		problems = append(problems, serviceProblems(&o, &around)...)
+	} else {
+		problems = append(problems, foreignEntryProblems(&o, &around)...)
+		problems = append(problems, foreignHostProblems(&o, &around)...)
+	}
 	problems = append(problems, sidecarProblems(&o, podLabels, &around)...)
 	return problems, namesTaken(&o, &around)
 }
@@ -133,7 +138,7 @@ func namesTaken(o *origination.Origination, around *Surroundings) []string {
 			keyPath(o, "host"), kind, around.Namespace, name, origination.ManagedByLabel, origination.ManagedBy, o.Host))
 	}
 	for _, e := range around.Entries {
-		if e.Namespace == around.Namespace && e.Name == o.EntryName() && !Owned(e) {
+		if e.Namespace == around.Namespace && e.Name == o.EntryName() && !Owned(e) && !o.InMesh() {
 			warn("ServiceEntry", e.Name)
 		}
 	}

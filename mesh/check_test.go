@@ -4,9 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/mesh"
 	"github.com/redis-tls/redis-tls/origination"
@@ -94,11 +92,8 @@ func TestCheckAgainstForeignObjects(t *testing.T) {
 	named := func(name string) func(*networkingv1.ServiceEntry) {
 		return func(e *networkingv1.ServiceEntry) { e.Name = name }
 	}
-	theirRule := func(host string, labels map[string]string) *networkingv1.DestinationRule {
-		return &networkingv1.DestinationRule{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "theirs", Labels: labels},
-			Spec:       networkingapi.DestinationRule{Host: host},
-		}
+	theirs := func(host string, labels map[string]string) *networkingv1.DestinationRule {
+		return theirRule("shop/theirs", host, func(r *networkingv1.DestinationRule) { r.Labels = labels })
 	}
 	hosts := func(hosts ...string) func(*networkingv1.ServiceEntry) {
 		return func(e *networkingv1.ServiceEntry) { e.Spec.Hosts = hosts }
@@ -106,7 +101,7 @@ func TestCheckAgainstForeignObjects(t *testing.T) {
 	dns, ip := redis(a, pinned("240.241.0.9")), redis("ip-10-0-0-3", at("10.0.0.3/32"))
 	cidr := redis("ip-cidr", at("10.0.0.0/24"))
 	sameName := redis(a)
-	takenRule := theirRule("other.example.com", nil)
+	takenRule := theirs("other.example.com", nil)
 	takenRule.Name = sameName.RuleName()
 	for name, c := range map[string]struct {
 		o        origination.Origination
@@ -147,11 +142,11 @@ func TestCheckAgainstForeignObjects(t *testing.T) {
 			e.Labels = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
 		})), want: []string{
 			`ForeignObject: metadata.annotations[redis-tls/addresses]: Invalid value: "10.0.0.3": ServiceEntry other/theirs has the same address and port 6379; a connection can be led by one of the two only, so delete it or leave the annotation out`}},
-		"a rule for our private host": {o: dns, around: surroundings(theirRule(a+".redis-tls.internal", nil)), want: []string{
+		"a rule for our private host": {o: dns, around: surroundings(theirs(a+".redis-tls.internal", nil)), want: []string{
 			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "a.example.com": DestinationRule shop/theirs is for the host a.example.com.redis-tls.internal, which is ours; delete it, or put its settings into annotations`}},
-		"our own rule for it":     {o: dns, around: surroundings(theirRule(a+".redis-tls.internal", map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}))},
-		"a rule for a wildcard":   {o: dns, around: surroundings(theirRule("*.redis-tls.internal", nil))},
-		"a rule for the real one": {o: dns, around: surroundings(theirRule(a, nil))},
+		"our own rule for it":     {o: dns, around: surroundings(theirs(a+".redis-tls.internal", map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}))},
+		"a rule for a wildcard":   {o: dns, around: surroundings(theirs("*.redis-tls.internal", nil))},
+		"a rule for the real one": {o: dns, around: surroundings(theirs(a, nil))},
 		"our own entry":           {o: ip, around: surroundings(applied(1, claim("cart", "1", 1, ip)))},
 		"objects of our names without our label": {o: dns, around: surroundings(entry("shop/theirs", named(sameName.EntryName()), withPort(1, "TCP")), takenRule), warnings: []string{
 			"metadata.annotations[redis-tls/host]: ServiceEntry shop/" + sameName.EntryName() + " has the name of ours but not the label app.kubernetes.io/managed-by: redis-tls, so it is left as it is and a.example.com cannot be reached; delete it",

@@ -52,6 +52,10 @@ type Surroundings struct {
 	Rules []*networkingv1.DestinationRule
 	// Routes of the namespace; of others' only the hosts and gateways they are for are known.
 	Routes []*networkingv1.VirtualService
+	// SharedRules and SharedRoutes are what namespaces export to this one, and to all: so its own may be
+	// among them.
+	SharedRules  []*networkingv1.DestinationRule
+	SharedRoutes []*networkingv1.VirtualService
 	// Sidecars of the namespace and of the root namespace.
 	Sidecars []*networkingv1.Sidecar
 	// Peers are the PeerAuthentications of the namespace.

@@ -17,7 +17,8 @@ const granularity = time.Second
 
 // Missing reports whether something that the origination needs is not in force yet: its entry or a rule is
 // missing, marked for deletion, does not cover it, or was accepted by the API server less than settle
-// ago (istiod's debounce). Every entry that may carry its traffic needs a rule for it; see Objects.
+// ago (istiod's debounce). Every entry that may carry its traffic needs a rule for it; see Objects. A
+// Service of the mesh needs no entry.
 //
 // The time of acceptance is that of our field manager's entry in managedFields, so caches must keep
 // them; without one it is the creation.
@@ -25,13 +26,17 @@ func Missing(o origination.Origination, around Surroundings, now time.Time, sett
 	inForce := func(obj metav1.Object) bool {
 		return !marked(obj) && !now.Before(acceptedAt(obj).Add(settle+granularity))
 	}
-	entry := around.entryOf(o.PrivateHost())
-	if entry == nil || !inForce(entry) || !entryCovers(entry, &o) {
-		return true
+	carriers := []*carrier{serviceCarrier(&o)}
+	if !o.InMesh() {
+		entry := around.entryOf(o.PrivateHost())
+		if entry == nil || !inForce(entry) || !entryCovers(entry, &o) {
+			return true
+		}
+		carriers = carriersOf(nil, around.ownedEntries())
 	}
 	addresses, numbers := dialled(&o), o.PortNumbers()
-	for _, c := range carriersOf(nil, around.ownedEntries()) {
-		if c.host != o.PrivateHost() && !c.meets(addresses, numbers) {
+	for _, c := range carriers {
+		if c.host != o.MeshHost() && !c.meets(addresses, numbers) {
 			continue
 		}
 		if !slices.ContainsFunc(around.Rules, func(r *networkingv1.DestinationRule) bool {

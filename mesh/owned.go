@@ -86,15 +86,7 @@ func (s *Surroundings) foreignEntries() iter.Seq[*networkingv1.ServiceEntry] {
 // Visible reports whether sidecars of the namespace see the entry (Istio's PushContext.IsServiceVisible,
 // with the mesh's default of exporting everywhere).
 func Visible(e *networkingv1.ServiceEntry, namespace string) bool {
-	if len(e.Spec.ExportTo) == 0 {
-		return true
-	}
-	for _, to := range e.Spec.ExportTo {
-		if to == "*" || to == namespace || to == "." && e.Namespace == namespace {
-			return true
-		}
-	}
-	return false
+	return exported(e.Spec.ExportTo, e.Namespace, namespace)
 }
 
 // hostOf returns the one host of an entry of ours.

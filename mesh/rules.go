@@ -64,9 +64,13 @@ func rules(claims []Claim, carriers []*carrier, namespace string, cfg originatio
 	for i := range claims {
 		o := &claims[i].Origination
 		addresses, numbers, tls, pool := dialled(o), o.PortNumbers(), tlsSettings(o, cfg), connectionPool(&o.Connection)
-		for _, c := range carriers {
+		reached := carriers
+		if o.InMesh() {
+			reached = []*carrier{serviceCarrier(o)}
+		}
+		for _, c := range reached {
 			switch {
-			case c.host == o.PrivateHost():
+			case c.host == o.MeshHost():
 				if ports := portSettings(c, o.Passthrough, tls, pool); len(ports) > 0 {
 					byName[o.RuleName()] = newRule(namespace, o.RuleName(), c.host, o.RuleLabel(),
 						&networkingapi.TrafficPolicy{ConnectionPool: pool.DeepCopy(), PortLevelSettings: ports})
@@ -121,6 +125,9 @@ func newRule(namespace, name, host, label string, policy *networkingapi.TrafficP
 // tlsSettings spells the origination's settings. The roots are always named: an empty caCertificates
 // verifies nothing in older Istio. Where nothing is to be verified Istio refuses them.
 func tlsSettings(o *origination.Origination, cfg origination.Config) *networkingapi.ClientTLSSettings {
+	if o.InMesh() {
+		return serviceTLS()
+	}
 	tls := &networkingapi.ClientTLSSettings{
 		Mode:            networkingapi.ClientTLSSettings_SIMPLE,
 		Sni:             o.TLS.SNI,

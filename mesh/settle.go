@@ -68,6 +68,9 @@ func settle(claims []Claim, candidate *Claim, around *Surroundings) *settlement 
 	s := &settlement{listings: map[string]*listing{}}
 	contested := contestedPins(claims)
 	for _, c := range order(claims, candidate, around) {
+		if c.InMesh() { // its Service has no entry of ours to disagree about
+			continue
+		}
 		p := contestedProblem(&c.Claim, contested)
 		if p == nil && !c.candidate && c.Pinnable() && len(c.Pin) == 0 {
 			p = conflict(&c.Origination, "host", c.Host, fmt.Sprintf("the status of pod %s names no address that it is pinned to; recreate it", c.Pod))

@@ -12,8 +12,8 @@ import (
 	"github.com/redis-tls/redis-tls/origination"
 )
 
-// sidecarProblems returns the problem of a user's Sidecar that leaves our entry out of the pod's proxy:
-// a pinned host would lead nowhere, an address be dialled in plaintext.
+// sidecarProblems returns the problem of a user's Sidecar that leaves our entry, or a Service of the mesh, out of
+// the pod's proxy: a pinned host would lead nowhere, anything else be dialled in plaintext.
 func sidecarProblems(o *origination.Origination, podLabels map[string]string, around *Surroundings) []origination.Problem {
 	s := sidecarOf(podLabels, around)
 	if s == nil || len(s.Spec.Egress) == 0 { // without egress Istio imports everything
@@ -22,7 +22,7 @@ func sidecarProblems(o *origination.Origination, podLabels map[string]string, ar
 	for _, port := range o.PortNumbers() {
 		if why := leftOut(s, o, uint32(port), around.Namespace); why != "" {
 			return []origination.Problem{foreign(o, "host", o.Host,
-				fmt.Sprintf("Sidecar %s/%s leaves port %d of %s out of this pod's proxy: %s", s.Namespace, s.Name, port, o.PrivateHost(), why))}
+				fmt.Sprintf("Sidecar %s/%s leaves port %d of %s out of this pod's proxy: %s", s.Namespace, s.Name, port, o.MeshHost(), why))}
 		}
 	}
 	return nil
@@ -64,7 +64,7 @@ func matches(selector, labels map[string]string) bool {
 	return true
 }
 
-// leftOut returns why the proxy would not serve the port of our entry, and what to do; "" when it does.
+// leftOut returns why the proxy would not serve the port of our entry, or of the Service, and what to do; "" when it does.
 // Any listener that serves it suffices (ListenerBuilder.buildSidecarOutboundListeners):
 //
 //	port        bind, captureMode   serves, of the services it imports
@@ -73,7 +73,7 @@ func matches(selector, labels map[string]string) bool {
 //	another     any                 nothing of ours
 //	any         given, or NONE      its own address only, where nobody dials us
 func leftOut(s *networkingv1.Sidecar, o *origination.Origination, port uint32, namespace string) string {
-	private := o.PrivateHost()
+	line := egressLine(o, namespace)
 	why := ""
 	note := func(text string) {
 		if why == "" {
@@ -86,14 +86,14 @@ func leftOut(s *networkingv1.Sidecar, o *origination.Origination, port uint32, n
 		if e.Port != nil && e.Port.GetNumber() != port {
 			continue
 		}
-		included, excluded := imports(e.GetHosts(), private, namespace)
+		included, excluded := imports(e.GetHosts(), o, namespace)
 		switch {
 		case excluded != "":
 			note(fmt.Sprintf("remove %q from %s.hosts", excluded, list))
 		case !included:
-			note(fmt.Sprintf("add this line to %s.hosts: - \"./%s\"", list, private))
+			note(fmt.Sprintf("add this line to %s.hosts: - %q", list, line))
 		case e.GetBind() != "" || e.GetCaptureMode() == networkingapi.CaptureMode_NONE:
-			note(fmt.Sprintf("%s is bound to an address of its own (bind, captureMode: NONE); add a listener without port, bind and captureMode at the end of spec.egress, with this line in its hosts: - \"./%s\"", list, private))
+			note(fmt.Sprintf("%s is bound to an address of its own (bind, captureMode: NONE); add a listener without port, bind and captureMode at the end of spec.egress, with this line in its hosts: - %q", list, line))
 		case e.Port != nil && !isTCP(e.Port.GetProtocol()):
 			note(fmt.Sprintf("make the protocol of %s.port TCP; it is %s", list, e.Port.GetProtocol()))
 		default:
@@ -103,7 +103,7 @@ func leftOut(s *networkingv1.Sidecar, o *origination.Origination, port uint32, n
 			return why // what opens 0.0.0.0 is locked: later listeners do not add our CIDR to it
 		}
 	}
-	note(fmt.Sprintf("add a listener without port at the end of spec.egress, with this line in its hosts: - \"./%s\"", private))
+	note(fmt.Sprintf("add a listener without port at the end of spec.egress, with this line in its hosts: - %q", line))
 	return why
 }
 
@@ -116,20 +116,40 @@ func isTCP(protocol string) bool {
 	return false
 }
 
-// imports reports whether the hosts of an egress listener include our private host, and which of them
+// hostNamespace is where the mesh finds the origination's host: the pod's namespace, or the Service's.
+func hostNamespace(o *origination.Origination, namespace string) string {
+	if o.InMesh() {
+		namespace, _ = o.Service()
+	}
+	return namespace
+}
+
+// egressLine is what the hosts of an egress listener must have for the origination of a pod of the namespace.
+func egressLine(o *origination.Origination, namespace string) string {
+	if of := hostNamespace(o, namespace); of != namespace {
+		return of + "/" + o.MeshHost()
+	}
+	return "./" + o.MeshHost()
+}
+
+// imports reports whether the hosts of an egress listener include the origination's, and which of them
 // excludes it. Hosts are namespace/name: the namespace may be "." or "*", "~" before it excludes, the
 // name may begin with "*" (convertIstioListenerToWrapper, hostClassification).
-func imports(hosts []string, private, namespace string) (included bool, excluded string) {
+func imports(hosts []string, o *origination.Origination, namespace string) (included bool, excluded string) {
+	of := hostNamespace(o, namespace)
 	for _, h := range hosts {
 		ns, name, ok := strings.Cut(h, "/")
 		if !ok || strings.Contains(name, "/") {
 			continue
 		}
 		ns, exclude := strings.CutPrefix(ns, "~")
-		if ns == "." || ns == "*" || exclude && ns == "" {
+		switch {
+		case ns == ".":
 			ns = namespace
+		case ns == "*", exclude && ns == "":
+			ns = of
 		}
-		if ns != namespace || !covers(name, private) {
+		if ns != of || !covers(name, o.MeshHost()) {
 			continue
 		}
 		if exclude {

@@ -34,7 +34,8 @@ const (
 // Policy narrows what users may ask for. An empty list allows everything of its kind.
 type Policy struct {
 	Mode PolicyMode `json:"mode"`
-	// AllowedHosts are exact names, or "*.example.com" for all names below one.
+	// AllowedHosts are exact names, or "*.example.com" for all names below one. Services of the mesh are free
+	// in the pod's own namespace; those of another must be named, so that an empty list allows none.
 	AllowedHosts []string `json:"allowedHosts,omitempty"`
 	// AllowedCIDRs must contain every address asked for.
 	AllowedCIDRs []netip.Prefix `json:"allowedCIDRs,omitempty"`

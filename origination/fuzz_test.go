@@ -29,7 +29,7 @@ func FuzzHost(f *testing.F) {
 	for _, host := range []string{"redis-a.aivencloud.com", "Redis.Example.COM.", "bücher.example", "xn--bcher-kva.example", "a.b.c.d", "cluster.local.example.com", "1a.2b", "a.shop", "six.data"} {
 		f.Add(host)
 	}
-	r := rules{fuzzConfig(), cluster, "shop"}
+	r := rules{cfg: fuzzConfig(), services: cluster, namespace: "shop"}
 	f.Fuzz(func(t *testing.T, text string) {
 		host, problem := r.host(text)
 		if problem == "" {
@@ -63,7 +63,7 @@ func FuzzAddress(f *testing.F) {
 	for _, address := range []string{"10.0.0.3", "10.0.0.0/28", "10.0.0.5/24", "2001:db8::5/64", "64:ff9b::10.0.0.3", "64:ff9b::10.0.0.0/120", "2002:808:808::/48", "11.0.0.0/8", "2002::/16", "2000::/3", "64:ff9b::/96", "fd12::/16"} {
 		f.Add(address)
 	}
-	r := rules{fuzzConfig(), cluster, "shop"}
+	r := rules{cfg: fuzzConfig(), services: cluster, namespace: "shop"}
 	f.Fuzz(func(t *testing.T, text string) {
 		p, _, problem := parseAddress(text)
 		if problem == "" {
@@ -88,10 +88,11 @@ func FuzzAddress(f *testing.F) {
 // FuzzResolve: nothing panics, the result is whole, always the same, valid when there is no error,
 // and what it says asked for again gives it again.
 func FuzzResolve(f *testing.F) {
-	seeds := []string{ // host, port, target, passthrough, addresses, secret, key, sni, names
+	seeds := []string{ // host, port, target, passthrough, addresses, secret, key, sni, names, mode
 		"a.example.com|||||||||", "A.example.com.|6379,26379|||||||", "a.example.com|6379|6380||||||", "a.example.com|6379|6380|9121,9000|||||",
 		"|6378|||10.0.0.3|ca|redis-cert.pem||", "redis.memorystore-redis||6378||10.0.0.3|ca|||", "a.example.com||||10.0.0.0/28,10.0.0.3|ca|||", "||||2001:db8::3|||sni.example.com|a.example.com,spiffe://a/b,10.0.0.3",
 		"localhost|x|y|z|127.0.0.1|../|..|*|*", "|1|||||||", "a.example.com|15001|70000|,|,|,|,|,|,", "a.example.com||||10.0.0.3,,|||::1|",
+		"redis.data|||||||||istio-mutual", "cache|6379,26379||||||||istio-mutual", "redis||6380||10.0.0.3|ca||x|y|istio-mutual",
 	}
 	for i, seed := range seeds {
 		for place := range uint8(16) {
@@ -114,7 +115,7 @@ func FuzzResolve(f *testing.F) {
 	})
 }
 
-var fuzzKeys = []string{"host", "port", "target-port", "passthrough-ports", "addresses", "ca-secret", "ca-key", "sni", "subject-alt-names"}
+var fuzzKeys = []string{"host", "port", "target-port", "passthrough-ports", "addresses", "ca-secret", "ca-key", "sni", "subject-alt-names", "mode"}
 
 // fuzzInput makes a pod of two instances, of which place puts the first on pod or namespace.
 func fuzzInput(place uint8, first, second, key, value string) Input {
@@ -158,7 +159,7 @@ func checkResolved(t *testing.T, in Input, cfg Config) {
 		return
 	}
 	for _, o := range res.Originations {
-		if err := o.Validate(cfg); err != nil {
+		if err := o.Validate("shop", cfg); err != nil {
 			t.Fatalf("Validate refuses what Resolve made of %+v: %v", in, err)
 		}
 	}
@@ -195,7 +196,7 @@ func respelled(os []Origination) map[string]string {
 		for ports, target := range targets {
 			instance := fmt.Sprintf("i%d-%s.redis-tls/", i, strings.ReplaceAll(ports, ",", "-"))
 			values := []string{o.Host, ports, target, strings.Trim(strings.ReplaceAll(fmt.Sprint(o.Passthrough), " ", ","), "[]"),
-				joinAddresses(o.Addresses), o.TLS.CASecret, o.TLS.CAKey, o.TLS.SNI, strings.Join(o.TLS.SubjectAltNames, ",")}
+				joinAddresses(o.Addresses), o.TLS.CASecret, o.TLS.CAKey, o.TLS.SNI, strings.Join(o.TLS.SubjectAltNames, ","), string(o.TLS.Mode)}
 			if o.HostSynthesised {
 				values[0] = ""
 			}
@@ -219,7 +220,7 @@ func connections(os []Origination) []Origination {
 
 // FuzzStatus: a claim that passes Validate is one that the oracles would let through.
 func FuzzStatus(f *testing.F) {
-	for _, o := range []Origination{pinnedByName(), dialledByAddress(), byDNS("kubernetes.default.svc")} {
+	for _, o := range []Origination{pinnedByName(), dialledByAddress(), byDNS("kubernetes.default.svc"), inMesh("redis.shop.svc.corp.example")} {
 		f.Add(Status{Version: StatusVersion, Originations: []Origination{o}}.String(), uint8(0), "")
 		for field := range uint8(8) {
 			f.Add(Status{Version: StatusVersion, Originations: []Origination{o}}.String(), field, "127.0.0.1/32")
@@ -240,7 +241,13 @@ func FuzzStatus(f *testing.F) {
 			return
 		}
 		for _, o := range s.Originations {
-			if o.Validate(cfg) != nil {
+			if o.Validate("shop", cfg) != nil {
+				continue
+			}
+			if o.InMesh() {
+				if !strings.HasSuffix(o.Host, ".shop.svc.corp.example") || len(o.Addresses)+len(o.Pin)+len(o.Passthrough) > 0 {
+					t.Errorf("%+v is a valid claim", o)
+				}
 				continue
 			}
 			if why := oracleHost(o.Host); why != "" && !o.HostSynthesised && why != "is a Service" {

@@ -106,6 +106,9 @@ func endsInNumber(last string) bool {
 
 // host normalises and judges the name that the app dials. problem says what is wrong, "" when nothing is.
 func (r rules) host(text string) (host, problem string) {
+	if r.inMesh {
+		return r.serviceHost(text)
+	}
 	host, problem = normalName(text, "write it in plain notation into "+Prefix+"addresses")
 	if problem != "" {
 		return "", problem
@@ -118,7 +121,7 @@ func (r rules) host(text string) (host, problem string) {
 
 // hostProblem says why a normal name cannot be the host of a Redis outside the cluster, or returns "".
 func (r rules) hostProblem(host string) string {
-	const right = "give the name of a Redis outside the cluster; traffic inside it is the mesh's own (mTLS)"
+	const right = "give the name of a Redis outside the cluster, as in \"redis.example.com\"; for a Service of the mesh set " + Prefix + "mode to \"istio-mutual\""
 	below := func(domain string) bool { return host == domain || strings.HasSuffix(host, "."+domain) }
 	switch {
 	case slices.ContainsFunc([]string{"localhost", "localdomain", "localhost6", "ip6-localhost", "ip6-loopback"}, below):
@@ -128,7 +131,7 @@ func (r rules) hostProblem(host string) string {
 	case below(strings.TrimPrefix(HostSuffix, ".")):
 		return "is a name that redis-tls itself gives; give the real name of the Redis"
 	case !strings.Contains(host, "."):
-		return "is a single word, which resolves inside the cluster; " + right + ", with its domain, as in \"redis.example.com\""
+		return "is a single word, which resolves inside the cluster; " + right
 	case slices.ContainsFunc([]string{r.cfg.ClusterDomain, "cluster.local", "clusterset.local", "svc", "pod"},
 		func(domain string) bool { return domain != "" && below(domain) }):
 		return "is a name inside the cluster; " + right
@@ -156,7 +159,7 @@ func (r rules) serviceNamed(host string) string {
 		candidates = []service{{labels[2], labels[1]}}
 	}
 	for _, s := range candidates {
-		if r.services.HasService(s.namespace, s.name) {
+		if _, found := r.services.Service(s.namespace, s.name); found {
 			return s.namespace + "/" + s.name
 		}
 	}

@@ -42,6 +42,7 @@ func (r rules) read(i *instance) (*wish, []string, field.ErrorList) {
 	if !i.wished() && len(i.carried) == 0 {
 		return nil, nil, nil // inherited without a host, or switched off by an empty one
 	}
+	r.inMesh = i.inMesh()
 	d := &draft{rules: r}
 	var errs field.ErrorList
 	for k := range keys {
@@ -57,7 +58,7 @@ func (r rules) read(i *instance) (*wish, []string, field.ErrorList) {
 	}
 	w := d.wish(i)
 	errs = w.check(d)
-	for _, denied := range r.cfg.Policy.denials(&w.Origination) {
+	for _, denied := range r.cfg.Policy.denials(&w.Origination, r.namespace) {
 		errs = append(errs, field.Forbidden(i.at(denied.key), denied.detail))
 	}
 	if w.TLS.InsecureSkipVerify && r.cfg.Policy.AllowInsecure {
@@ -96,7 +97,8 @@ func (d *draft) wish(i *instance) *wish {
 	if w.TLS.OwnCA() && w.TLS.CAKey == "" {
 		w.TLS.CAKey = defaultCAKey
 	}
-	if w.Resolution() == ResolutionDNS {
+	w.ClusterIPs = d.clusterIPs(&w.Origination)
+	if w.Resolution() == ResolutionDNS && !w.InMesh() {
 		if w.TLS.SNI == "" {
 			w.TLS.SNI = w.Host
 		}
@@ -123,6 +125,9 @@ func (d *draft) wish(i *instance) *wish {
 
 // check holds the keys of one instance against each other.
 func (w *wish) check(d *draft) field.ErrorList {
+	if w.InMesh() {
+		return w.checkInMesh()
+	}
 	var errs field.ErrorList
 	refuse := func(name, detail string) {
 		errs = append(errs, field.Invalid(w.instance.at(name), shorten(w.instance.value(name)), detail))

@@ -83,8 +83,8 @@ var keys = []Key{
 	},
 	{
 		Name: "mode", Scope: ScopeInstance, Default: "`simple`", Supported: true, parse: parseMode,
-		Values:      []Value{{"simple", true}, {"mutual", true}, {"istio-mutual", false}},
-		Description: "how TLS is originated; `mutual` shows the server a client certificate, of `client-secret`",
+		Values:      []Value{{"simple", true}, {"mutual", true}, {"istio-mutual", true}},
+		Description: "how TLS is originated; `mutual` shows the server a client certificate, of `client-secret`; `istio-mutual` is the mesh's own, to a Service of the mesh by any of its names in `host`",
 	},
 	{
 		Name: "client-secret", Scope: ScopeInstance, Supported: true, parse: parseClientSecret,

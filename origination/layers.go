@@ -66,6 +66,9 @@ func (i *instance) wished() bool {
 	return i.value("host") != "" || i.value("addresses") != ""
 }
 
+// inMesh says that the host is a Service of the mesh. It decides how other keys are read.
+func (i *instance) inMesh() bool { return i != nil && i.value("mode") == string(ModeIstioMutual) }
+
 // value returns the trimmed value of a key, "" where it is absent.
 func (i *instance) value(name string) string { return strings.TrimSpace(i.settings[name].value) }
 

@@ -79,7 +79,8 @@ func (o *Origination) RuleLabel() string { return LabelRulePrefix + o.ruleHash()
 // them (where the files come from is the mount's business), those of connections, and the ports left to
 // the app's own TLS.
 // The ports with TLS are not in it: a rule covers every port of its host's entry save the
-// passed-through ones, so a port that only another pod asked for cannot be dialled in plaintext.
+// passed-through ones, so a port that only another pod asked for cannot be dialled in plaintext. A
+// Service of the mesh has no entry of ours, so there the rule is for its own pods' ports.
 func (o *Origination) ruleHash() string {
 	roots := "mount"
 	switch {
@@ -88,8 +89,12 @@ func (o *Origination) ruleHash() string {
 	case !o.TLS.OwnCA():
 		roots = "system"
 	}
+	ports := o.Passthrough
+	if o.InMesh() {
+		ports = o.PortNumbers()
+	}
 	parts := make([]string, 0, 8)
-	parts = append(parts, "rule", o.Host, string(o.TLS.Mode), roots, o.TLS.SNI, fmt.Sprint(o.Passthrough)+o.Connection.text())
+	parts = append(parts, "rule", o.Host, string(o.TLS.Mode), roots, o.TLS.SNI, fmt.Sprint(ports)+o.Connection.text())
 	return Hash(append(parts, o.TLS.SubjectAltNames...)...)
 }
 

@@ -17,7 +17,7 @@ const StatusVersion = "v1"
 // Mode is how TLS is originated, by the names of the redis-tls/mode annotation.
 type Mode string
 
-// The modes. ModeIstioMutual is not supported yet; it has its value in the table of keys.
+// The modes.
 const (
 	ModeSimple      Mode = "simple"
 	ModeMutual      Mode = "mutual"
@@ -73,7 +73,8 @@ type Origination struct {
 	// without a name.
 	Instances []string `json:"instances"`
 	// Host is the DNS name that the app dials: ASCII, lower case, without a trailing dot. Where only
-	// addresses were given it is synthesised from them (see HostSynthesised).
+	// addresses were given it is synthesised from them (see HostSynthesised); in ModeIstioMutual it is the
+	// full name of the Service.
 	Host string `json:"host"`
 	// HostSynthesised says that no host was given, so there is no name that a pod could be pinned by.
 	HostSynthesised bool `json:"hostSynthesised,omitempty"`
@@ -91,6 +92,9 @@ type Origination struct {
 	// Pin are the addresses that the pod's /etc/hosts gives for Host: one IPv4 VIP and, where
 	// configured, one IPv6 VIP beside it. Resolve leaves it empty; mesh.Pin draws it.
 	Pin []netip.Addr `json:"pin,omitempty"`
+	// ClusterIPs are the addresses of the Service in ModeIstioMutual, as known at admission; none of a
+	// headless one. They are not recorded: the Service may change them.
+	ClusterIPs []netip.Addr `json:"-"`
 }
 
 // Resolution returns how the sidecar finds the server: DNS without addresses, STATIC for exactly one
@@ -109,7 +113,7 @@ func (o *Origination) Resolution() Resolution {
 // Pinnable reports whether the app dials a name that can be pinned to a VIP. What cannot be pinned
 // is held by the first-use gate instead.
 func (o *Origination) Pinnable() bool {
-	return !o.HostSynthesised && o.Resolution() != ResolutionNone
+	return !o.HostSynthesised && !o.InMesh() && o.Resolution() != ResolutionNone
 }
 
 // PortNumbers returns every port of the host that the app may dial: those with TLS and those passed

@@ -19,9 +19,15 @@ var compareResults = cmp.Options{
 // knownServices is a cluster with the named Services ("namespace/name") and cluster IPs.
 type knownServices map[string]string
 
-func (k knownServices) HasService(namespace, name string) bool {
-	_, ok := k[namespace+"/"+name]
-	return ok
+func (k knownServices) Service(namespace, name string) (Service, bool) {
+	ip, found := k[namespace+"/"+name]
+	service := Service{}
+	if addr, err := netip.ParseAddr(ip); err == nil {
+		service.ClusterIPs = []netip.Addr{addr}
+	} else {
+		service.ExternalName = ip
+	}
+	return service, found
 }
 
 func (k knownServices) ServiceWithin(p netip.Prefix) (string, bool) {
@@ -66,7 +72,7 @@ func mustResolve(t *testing.T, in Input, cfg Config) Result {
 		t.Fatalf("refused: %v %v", res.Errors, res.Place)
 	}
 	for _, o := range res.Originations {
-		if err := o.Validate(cfg); err != nil {
+		if err := o.Validate("shop", cfg); err != nil {
 			t.Errorf("what Resolve returned does not pass Validate: %v", err)
 		}
 	}

@@ -16,6 +16,7 @@ type rules struct {
 	cfg       Config
 	services  Services // nil: no lookup (configuration, re-validation, offline)
 	namespace string
+	inMesh    bool // the host is a Service of the mesh: mode istio-mutual
 }
 
 // draft is an instance of which the keys are parsed one by one; zero values stand for defaults.

@@ -1,6 +1,7 @@
 package origination
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -14,14 +15,22 @@ type denial struct {
 	detail string
 }
 
-// denials holds an origination against the policy.
-func (p Policy) denials(o *Origination) []denial {
+// denials holds an origination of a pod of the namespace against the policy. Services of the mesh are
+// free in the own namespace; those of another must be named, also where nothing else needs to be.
+func (p Policy) denials(o *Origination, namespace string) []denial {
 	var all []denial
 	deny := func(key, value, what, list, allowed string) {
 		all = append(all, denial{key, fmt.Sprintf("%q is not among the %s that this cluster allows (policy.%s): %s; choose one of these, or ask the cluster's administrator",
 			value, what, list, shorten(allowed))})
 	}
-	if !o.HostSynthesised && !p.allowsHost(o.Host) {
+	switch of, _ := o.Service(); {
+	case o.HostSynthesised:
+	case o.InMesh():
+		if of != namespace && (len(p.AllowedHosts) == 0 || !p.allowsHost(o.Host)) {
+			all = append(all, denial{"host", fmt.Sprintf("%q is a Service of namespace %s, and of another namespace than the pod's own this cluster allows only those that it names (policy.allowedHosts): %s; ask the cluster's administrator",
+				o.Host, of, shorten(cmp.Or(strings.Join(p.AllowedHosts, ", "), "none")))})
+		}
+	case !p.allowsHost(o.Host):
 		deny("host", o.Host, "hosts", "allowedHosts", strings.Join(p.AllowedHosts, ", "))
 	}
 	if o.TLS.InsecureSkipVerify && !p.AllowInsecure {

@@ -20,12 +20,21 @@ type Input struct {
 	Annotations map[string]string
 }
 
-// Services is what Resolve may ask about the cluster, so that a host or an address inside it is refused.
+// Services is what Resolve may ask about the cluster: a host or an address inside it is refused, save in
+// mode istio-mutual, where the host must be one.
 type Services interface {
-	// HasService reports whether the Service exists.
-	HasService(namespace, name string) bool
+	// Service returns what is to know of a Service, and whether it exists.
+	Service(namespace, name string) (Service, bool)
 	// ServiceWithin returns "namespace/name" of a Service with a cluster IP inside the prefix.
 	ServiceWithin(prefix netip.Prefix) (string, bool)
+}
+
+// Service is what is to know of a Service.
+type Service struct {
+	// ClusterIPs are its addresses; none of a headless one.
+	ClusterIPs []netip.Addr
+	// ExternalName is the name that the Service is an alias of; empty for one of pods.
+	ExternalName string
 }
 
 // Result is the decision. Originations are to be used only when Skip, Place and Errors are all empty.
@@ -71,7 +80,7 @@ func Resolve(in Input, cfg Config, services Services) Result {
 		res.Skip = ReasonOptedOut
 		return res
 	}
-	found := rules{cfg, services, in.Namespace}.resolve(layer(sources(in, cfg)))
+	found := rules{cfg: cfg, services: services, namespace: in.Namespace}.resolve(layer(sources(in, cfg)))
 	res.Warnings = append(found.Warnings, namespaceWarnings(in)...)
 	res.Place = placeProblems(in, cfg)
 	switch {

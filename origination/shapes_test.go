@@ -93,6 +93,11 @@ func TestEachShapeOfTLSIsResolved(t *testing.T) {
 func TestWrongCombinationsHaveAMessageEach(t *testing.T) {
 	const at = podKey
 	const timeout = `must be a duration from 1ms to 720h in whole milliseconds, as in "3s"`
+	const (
+		theService      = `means nothing in mode istio-mutual: the Service says where it leads to, and its port which protocol it has; remove it`
+		theCertificates = `means nothing in mode istio-mutual: the sidecars of both sides show and check the mesh's own certificates; remove it`
+		theName         = `means nothing in mode istio-mutual: the mesh knows the name in the certificate of the server's sidecar; remove it`
+	)
 	for _, test := range []struct {
 		name string
 		in   Input
@@ -124,6 +129,19 @@ func TestWrongCombinationsHaveAMessageEach(t *testing.T) {
 			[]string{at + `tcp-keepalive]: Invalid value: "time=1500ms": time and interval must be whole seconds from 1s to 32767s, as in "time=300s,interval=30s,probes=5"`}},
 		{"more probes than the kernel sends", asking("tcp-keepalive", "probes=128"),
 			[]string{at + `tcp-keepalive]: Invalid value: "probes=128": probes must be a number from 1 to 127, as in "time=300s,interval=30s,probes=5"`}},
+		{"mode istio-mutual with settings of other modes", pod("redis-tls/host", "cache", "redis-tls/mode", "istio-mutual",
+			"redis-tls/target-port", "6380", "redis-tls/passthrough-ports", "6380", "redis-tls/addresses", "10.0.0.3", "redis-tls/protocol", "mongo",
+			"redis-tls/ca-secret", "ca", "redis-tls/ca-configmap", "ca", "redis-tls/ca-key", "ca.crt", "redis-tls/client-secret", "client",
+			"redis-tls/delivery", "mount", "redis-tls/insecure-skip-verify", "true", "redis-tls/sni", "a.example.com", "redis-tls/subject-alt-names", "a.example.com"), []string{
+			at + `target-port]: Invalid value: "6380": ` + theService, at + `passthrough-ports]: Invalid value: "6380": ` + theService,
+			at + `addresses]: Invalid value: "10.0.0.3": ` + theService, at + `protocol]: Invalid value: "mongo": ` + theService,
+			at + `ca-secret]: Invalid value: "ca": ` + theCertificates, at + `ca-configmap]: Invalid value: "ca": ` + theCertificates,
+			at + `ca-key]: Invalid value: "ca.crt": ` + theCertificates, at + `client-secret]: Invalid value: "client": ` + theCertificates,
+			at + `delivery]: Invalid value: "mount": ` + theCertificates, at + `insecure-skip-verify]: Invalid value: "true": ` + theCertificates,
+			at + `sni]: Invalid value: "a.example.com": ` + theName, at + `subject-alt-names]: Invalid value: "a.example.com": ` + theName}},
+		{"mode istio-mutual without a Service", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/mode", "istio-mutual"), []string{
+			at + `host]: Required value: mode istio-mutual leads to a Service of the mesh; give its name, as in "redis.data"`,
+			at + `addresses]: Invalid value: "10.0.0.3": ` + theService}},
 		{"a keepalive without a length", asking("tcp-keepalive", "interval"),
 			[]string{at + `tcp-keepalive]: Invalid value: "interval": must be a duration, as in "interval=300s"`}},
 	} {

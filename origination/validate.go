@@ -3,6 +3,7 @@ package origination
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -10,20 +11,20 @@ import (
 )
 
 // Validate checks an origination that was read from a pod's status, which the pod's owner can edit:
-// every field must be as Resolve, and mesh.Pin for the pin, could have made it under this
-// configuration. Services are not looked up. All that is wrong is in the error.
+// every field must be as Resolve, and mesh.Pin for the pin, could have made it in that namespace under
+// this configuration. Services are not looked up. All that is wrong is in the error.
 //
 // A pin may be absent, as it is in what Resolve returns: who builds objects from a status must refuse
 // a pinnable origination without one.
-func (o *Origination) Validate(cfg Config) error {
-	c := recheck{Origination: o, rules: rules{cfg: cfg}}
+func (o *Origination) Validate(namespace string, cfg Config) error {
+	c := recheck{Origination: o, rules: rules{cfg: cfg, namespace: namespace}}
 	c.instances()
 	c.endpoint()
 	c.ports()
 	c.tls()
 	c.connection()
 	c.pin()
-	for _, denied := range cfg.Policy.denials(o) {
+	for _, denied := range cfg.Policy.denials(o, namespace) {
 		c.fail(denied.key, "%s", denied.detail)
 	}
 	if len(c.errs) == 0 {
@@ -60,6 +61,11 @@ func (c *recheck) instances() {
 
 // endpoint checks host and addresses.
 func (c *recheck) endpoint() {
+	c.rules.inMesh = c.InMesh()
+	if c.InMesh() && (c.HostSynthesised || len(c.Addresses) > 0) {
+		c.fail("addresses", "mean nothing in mode istio-mutual")
+		return
+	}
 	if n := len(c.Addresses); n > maxAddresses {
 		c.fail("addresses", "%d of them, must be at most %d", n, maxAddresses)
 		return
@@ -122,6 +128,9 @@ func (c *recheck) ports() {
 		c.fail("passthrough", "needs a pinned host")
 	}
 	c.known("protocol", "protocol", c.Protocol)
+	if c.InMesh() && c.Protocol != "tcp" {
+		c.fail("protocol", "%q means nothing in mode istio-mutual", c.Protocol)
+	}
 }
 
 // known checks a value against the closed set of its key.
@@ -134,6 +143,12 @@ func (c *recheck) known(what, key, value string) {
 func (c *recheck) tls() {
 	t := c.TLS
 	c.known("mode", "mode", string(t.Mode))
+	if c.InMesh() {
+		if !reflect.DeepEqual(t, TLS{Mode: ModeIstioMutual}) {
+			c.fail("tls", "mode istio-mutual has no settings of its own")
+		}
+		return
+	}
 	c.objectName("caSecret", "a Secret", t.CASecret)
 	c.objectName("caConfigMap", "a ConfigMap", t.CAConfigMap)
 	c.objectName("clientSecret", "a Secret", t.ClientSecret)

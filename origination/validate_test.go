@@ -23,6 +23,47 @@ func dialledByAddress() Origination {
 		TLS: TLS{Mode: ModeSimple, CASecret: "ca", CAKey: "ca.crt"}}
 }
 
+func TestAForgedStatusOfAServiceIsRefused(t *testing.T) {
+	const own, of = "redis.shop.svc.cluster.local", "redis.data.svc.cluster.local"
+	for _, test := range []struct {
+		name  string
+		spoil func(*Origination)
+		want  string
+	}{
+		{"a host outside", func(o *Origination) { o.Host = "a.example.com" }, `host: "a.example.com" is not the name of a Service`},
+		{"a short name", func(o *Origination) { o.Host = "redis" }, `host: "redis" is not in normal form, which is "redis.shop.svc.cluster.local"`},
+		{"another namespace's", func(o *Origination) { o.Host = of }, `host: "redis.data.svc.cluster.local" is a Service of namespace data, and`},
+		{"a pod's name", func(o *Origination) { o.Host = "redis-0." + own }, "is not the name of a Service"},
+		{"addresses", func(o *Origination) { o.Addresses = prefixes("10.0.0.3") }, "addresses: mean nothing in mode istio-mutual"},
+		{"a synthesised host", func(o *Origination) { o.HostSynthesised = true }, "addresses: mean nothing in mode istio-mutual"},
+		{"a target", func(o *Origination) { o.Ports[0].Target = 6380 }, "leads to 6380, which needs a pinned host"},
+		{"a passthrough", func(o *Origination) { o.Passthrough = []int32{9121} }, "passthrough: needs a pinned host"},
+		{"a protocol", func(o *Origination) { o.Protocol = "mongo" }, `protocol: "mongo" means nothing`},
+		{"a CA", func(o *Origination) { o.TLS.CASecret, o.TLS.CAKey = "ca", "ca.crt" }, "tls: mode istio-mutual has no settings of its own"},
+		{"a server name", func(o *Origination) { o.TLS.SNI = own }, "tls: mode istio-mutual has no settings of its own"},
+		{"names", func(o *Origination) { o.TLS.SubjectAltNames = []string{own} }, "tls: mode istio-mutual has no settings of its own"},
+		{"no check", func(o *Origination) { o.TLS.InsecureSkipVerify = true }, "tls: mode istio-mutual has no settings of its own"},
+		{"a pin", func(o *Origination) { o.Pin = pinnedByName().Pin }, "pin: has nothing to be pinned"},
+		{"the Service by another mode", func(o *Origination) { o.TLS = byDNS(own).TLS }, "is a name inside the cluster"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := inMesh(own)
+			if err := o.Validate("shop", pinsInBothFamilies()); err != nil {
+				t.Fatalf("refused unspoilt: %v", err)
+			}
+			test.spoil(&o)
+			if err := o.Validate("shop", pinsInBothFamilies()); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error %v, want %q", err, test.want)
+			}
+		})
+	}
+	o, cfg := inMesh(of), DefaultConfig()
+	cfg.Policy.AllowedHosts = []string{of}
+	if err := o.Validate("shop", cfg); err != nil {
+		t.Errorf("another namespace's, which the policy names: %v", err)
+	}
+}
+
 func TestAForgedStatusIsRefused(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -109,13 +150,13 @@ func TestAForgedStatusIsRefused(t *testing.T) {
 			cfg.Policy.AllowedCIDRs = prefixes("10.0.0.0/8")
 			cfg.Policy.AllowedPorts = []string{"6379-6380", "26379"}
 			for _, o := range []Origination{pinnedByName(), dialledByAddress()} {
-				if err := o.Validate(cfg); err != nil {
+				if err := o.Validate("shop", cfg); err != nil {
 					t.Fatalf("refused unspoilt: %v", err)
 				}
 			}
 			o := pinnedByName()
 			test.spoil(&o)
-			err := o.Validate(cfg)
+			err := o.Validate("shop", cfg)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("error %v, want %q", err, test.want)
 			}
@@ -128,7 +169,7 @@ func TestAForgedStatusIsRefused(t *testing.T) {
 
 func TestAPinNeedsARangeOfItsFamily(t *testing.T) {
 	o := pinnedByName()
-	if err := o.Validate(DefaultConfig()); err == nil || !strings.Contains(err.Error(), "fd00:240:241::31 is outside the range of pins") {
+	if err := o.Validate("shop", DefaultConfig()); err == nil || !strings.Contains(err.Error(), "fd00:240:241::31 is outside the range of pins") {
 		t.Errorf("error %v", err)
 	}
 }

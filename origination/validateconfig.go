@@ -134,9 +134,9 @@ func (c Config) validateDefaults() field.ErrorList {
 	}
 	l := layer([]source{helm})
 	errs = l.errs
-	d := &draft{rules: rules{cfg: c}}
 	for _, key := range slices.Sorted(maps.Keys(c.Defaults)) {
-		_, name, _ := splitKey(key)
+		instance, name, _ := splitKey(key)
+		d := &draft{rules: rules{cfg: c, inMesh: l.instances[instance].inMesh()}}
 		errs = append(errs, parseValue(keyIndex[name], d, helm.path.Key(key), c.Defaults[key])...)
 	}
 	return errs

@@ -52,6 +52,34 @@ func excludedNetworks(cs []capture, os []origination.Origination) (warnings []st
 	return slices.Compact(warnings)
 }
 
+// unknownAddresses warns where the capture is limited to some addresses, and those of a Service of the mesh
+// are its pods', which come and go.
+func unknownAddresses(cs []capture, os []origination.Origination) (warnings []string) {
+	all := []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+	for _, c := range cs {
+		for _, o := range os {
+			if !o.InMesh() || len(o.ClusterIPs) > 0 || len(portsOutside(c.includePorts.value, o)) == 0 {
+				continue
+			}
+			included := ranges(c.includeRanges.value)
+			for _, limit := range []struct {
+				setting
+				holds bool
+				text  string
+			}{
+				{c.excludeRanges, len(ranges(c.excludeRanges.value)) > 0, "excludes these addresses from the sidecar: where pods of %s are among them, they are reached without TLS"},
+				{c.includeRanges, !covered(all[0], included) || !covered(all[1], included), "includes these addresses alone in the sidecar: pods of %s that are not among them are reached without TLS"},
+			} {
+				if limit.holds {
+					warnings = append(warnings, fmt.Sprintf("%s: %q "+limit.text, limit.at, limit.setting.text(), o.Host))
+				}
+			}
+		}
+	}
+	slices.Sort(warnings)
+	return slices.Compact(warnings)
+}
+
 // excludedPorts finds ports of the origination that are excluded from the sidecar.
 func excludedPorts(cs []capture, o origination.Origination) (problems []origination.Problem) {
 	for _, c := range cs {

@@ -1,6 +1,8 @@
 package patches
 
 import (
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +36,10 @@ func TestBypassByAnnotation(t *testing.T) {
 		"the pin's range is excluded, host bits set":                {[]change{annotation(excludeOutboundRanges, "240.241.7.1/24")}, pinned, `Bypass: ` + exRanges},
 		"another range is excluded":                                 {[]change{annotation(excludeOutboundRanges, "10.0.0.0/8,240.240.0.0/16")}, pinned, ""},
 		"our address is excluded":                                   {[]change{annotation(excludeOutboundRanges, "192.168.0.0/16, 10.0.0.3/32")}, single, `Bypass: ` + exRanges + `: Invalid value: "192.168.0.0/16, 10.0.0.3/32": excludes 10.0.0.3/32 of ip-10-0-0-3`},
+		"the Service's address is excluded":                         {[]change{annotation(excludeOutboundRanges, "10.96.0.0/12")}, service("10.96.0.10"), `Bypass: ` + exRanges + `: Invalid value: "10.96.0.0/12": excludes 10.96.0.10/32 of redis.data.svc.cluster.local`},
+		"the included ranges leave the Service's address out":       {[]change{annotation(includeOutboundRanges, "10.0.0.0/16")}, service("10.96.0.10"), `Bypass: ` + inRanges},
+		"another address than the Service's is excluded":            {[]change{annotation(excludeOutboundRanges, "10.96.0.1/32")}, service("10.96.0.10"), ""},
+		"a Service's port is excluded":                              {[]change{annotation(excludeOutboundPorts, "6379")}, service("10.96.0.10"), `Bypass: ` + exPorts},
 		"a part of our network is excluded":                         {[]change{annotation(excludeOutboundRanges, "10.0.0.2/32")}, network, `Bypass: ` + exRanges},
 		"a neighbour of our network is excluded":                    {[]change{annotation(excludeOutboundRanges, "10.0.0.4/30")}, network, ""},
 		"an exclusion wins over an included port":                   {[]change{annotation(excludeOutboundRanges, "10.0.0.0/8"), annotation(includeOutboundPorts, "6379")}, single, `Bypass: ` + exRanges},
@@ -62,6 +68,43 @@ func TestBypassByAnnotation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			problems, _ := Obstacles(newPod(test.changes...), meshed, test.os)
 			wantProblems(t, strings.FieldsFunc(test.problem, func(r rune) bool { return r == '\n' }), problems)
+		})
+	}
+}
+
+// service is an origination to a Service of the mesh.
+func service(ips ...string) []origination.Origination {
+	return one(func(o *origination.Origination) {
+		o.Host, o.TLS, o.Pin = "redis.data.svc.cluster.local", origination.TLS{Mode: origination.ModeIstioMutual}, nil
+		for _, ip := range ips {
+			o.ClusterIPs = append(o.ClusterIPs, netip.MustParseAddr(ip))
+		}
+	})
+}
+
+// The pods behind a headless Service may get any address.
+func TestLimitsOfTheCaptureAreWarnedAboutForAHeadlessService(t *testing.T) {
+	const excludes = `metadata.annotations[traffic.sidecar.istio.io/excludeOutboundIPRanges]: "10.0.0.0/8" excludes these addresses from the sidecar: where pods of redis.data.svc.cluster.local are among them, they are reached without TLS`
+	const includes = `metadata.annotations[traffic.sidecar.istio.io/includeOutboundIPRanges]: "10.0.0.0/8" includes these addresses alone in the sidecar: pods of redis.data.svc.cluster.local that are not among them are reached without TLS`
+	for name, test := range map[string]struct {
+		changes []change
+		os      []origination.Origination
+		want    []string
+	}{
+		"no limit":                        {nil, service(), nil},
+		"ranges are excluded":             {[]change{annotation(excludeOutboundRanges, "10.0.0.0/8")}, service(), []string{excludes}},
+		"ranges alone are included":       {[]change{annotation(includeOutboundRanges, "10.0.0.0/8")}, service(), []string{includes}},
+		"our port is included":            {[]change{annotation(includeOutboundRanges, "10.0.0.0/8"), annotation(includeOutboundPorts, "6379")}, service(), nil},
+		"the Service has an address":      {[]change{annotation(excludeOutboundRanges, "10.0.0.0/9")}, service("10.200.0.1"), nil},
+		"the host is none of a Service":   {[]change{annotation(excludeOutboundRanges, "10.0.0.0/8")}, one(), nil},
+		"everything is included, spelled": {[]change{annotation(includeOutboundRanges, "0.0.0.0/0,::/0")}, service(), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			problems, warnings := Obstacles(newPod(test.changes...), meshed, test.os)
+			wantProblems(t, nil, problems)
+			if !slices.Equal(test.want, warnings) {
+				t.Errorf("warnings %q, want %q", warnings, test.want)
+			}
 		})
 	}
 }

@@ -29,10 +29,11 @@ func Obstacles(pod *corev1.Pod, namespaceLabels map[string]string, os []originat
 	problems = append(problems, noInterception(cs)...)
 	for _, o := range os {
 		problems = append(problems, excludedPorts(cs, o)...)
-		problems = append(problems, uncaptured(cs, o, append(singles(o.Pin), o.Addresses...))...)
+		problems = append(problems, uncaptured(cs, o, slices.Concat(singles(o.Pin), singles(o.ClusterIPs), o.Addresses))...)
 	}
 	problems = append(problems, proxyUsers(pod, cs)...)
 	warnings = append(warnings, excludedNetworks(cs, os)...)
+	warnings = append(warnings, unknownAddresses(cs, os)...)
 	warnings = append(warnings, earlyContainers(pod, os)...)
 	return distinct(problems), warnings
 }

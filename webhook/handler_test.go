@@ -34,8 +34,8 @@ type view struct {
 	boom       bool
 }
 
-func (*view) HasService(string, string) bool            { return false }
-func (*view) ServiceWithin(netip.Prefix) (string, bool) { return "", false }
+func (*view) Service(string, string) (origination.Service, bool) { return origination.Service{}, false }
+func (*view) ServiceWithin(netip.Prefix) (string, bool)          { return "", false }
 func (v *view) Claims(string) []mesh.Claim {
 	if v.boom {
 		panic("boom")

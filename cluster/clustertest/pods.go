@@ -7,7 +7,6 @@ package clustertest
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -23,17 +22,12 @@ import (
 // Epoch is when the pods of tests are created, unless they say otherwise.
 var Epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// Annotations of pods for tests: a Redis by name, and one by address, which cannot be pinned.
+// Annotations of pods for tests: a Redis by name, one by address, which cannot be pinned, and a Service of the mesh.
 var (
 	ByName    = map[string]string{"redis-tls/host": "redis.example.com"}
 	ByAddress = map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca"}
+	InMesh    = map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}
 )
-
-// noServices is a cluster without Services.
-type noServices struct{}
-
-func (noServices) HasService(string, string) bool            { return false }
-func (noServices) ServiceWithin(netip.Prefix) (string, bool) { return "", false }
 
 // Pod returns a running pod "<workload>-<revision>-<name>" of a Deployment, admitted with the annotations.
 func Pod(t testing.TB, namespace, workload, revision, name string, annotations map[string]string, change ...func(*corev1.Pod)) *corev1.Pod {
@@ -85,7 +79,7 @@ func Admit(t testing.TB, pod *corev1.Pod, firstUse *time.Time) {
 func Resolve(t testing.TB, pod *corev1.Pod) []origination.Origination {
 	t.Helper()
 	cfg := origination.DefaultConfig()
-	result := origination.Resolve(origination.Input{Namespace: pod.Namespace, Annotations: pod.Annotations}, cfg, noServices{})
+	result := origination.Resolve(origination.Input{Namespace: pod.Namespace, Annotations: pod.Annotations}, cfg, nil)
 	if len(result.Errors) > 0 {
 		t.Fatalf("resolving %v: %v", pod.Annotations, result.Errors)
 	}

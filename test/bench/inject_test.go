@@ -21,10 +21,10 @@ type view struct {
 	around mesh.Surroundings
 }
 
-func (*view) HasService(string, string) bool            { return false }
-func (*view) ServiceWithin(netip.Prefix) (string, bool) { return "", false }
-func (v *view) Claims(string) []mesh.Claim              { return v.claims }
-func (v *view) Surroundings(string) mesh.Surroundings   { return v.around }
+func (*view) Service(string, string) (origination.Service, bool) { return origination.Service{}, false }
+func (*view) ServiceWithin(netip.Prefix) (string, bool)          { return "", false }
+func (v *view) Claims(string) []mesh.Claim                       { return v.claims }
+func (v *view) Surroundings(string) mesh.Surroundings            { return v.around }
 func (*view) Namespace(string) (map[string]string, map[string]string, bool) {
 	return map[string]string{"istio-injection": "enabled", corev1.LabelMetadataName: namespace}, nil, true
 }

@@ -55,7 +55,7 @@ list of values it refuses those marked so. Unknown keys under our prefixes are w
 ## Values that are refused
 
 - **Hosts**: names inside the cluster (single words, ` + "`*.svc`, `*.pod`" + `, the cluster domain, names that lead to
-  an existing Service), ` + "`localhost`" + `, metadata services, wildcards, names below ` + "`redis-tls.internal`" + `, names
+  an existing Service) save in mode ` + "`istio-mutual`" + `, which takes no others, ` + "`localhost`" + `, metadata services, wildcards, names below ` + "`redis-tls.internal`" + `, names
   that end in a number (resolvers take them for IPv4 addresses) and IP addresses, which belong into
   ` + "`addresses`" + `. Case, a trailing dot and international names are normalised first.
 - **Addresses**: unspecified, loopback, link-local, multicast, broadcast and metadata addresses in every

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/origination"
 )
 
 // offline is a cluster with nothing in it but the namespaces and the claims of the input.
@@ -25,8 +26,10 @@ func (v *offline) undescribed(name string) bool {
 
 type namespace struct{ labels, annotations map[string]string }
 
-// HasService implements inject.View.
-func (*offline) HasService(string, string) bool { return false }
+// Service implements inject.View.
+func (*offline) Service(string, string) (origination.Service, bool) {
+	return origination.Service{}, false
+}
 
 // ServiceWithin implements inject.View.
 func (*offline) ServiceWithin(netip.Prefix) (string, bool) { return "", false }

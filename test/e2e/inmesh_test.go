@@ -1,0 +1,107 @@
+package e2e
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/redis-tls/redis-tls/test/e2e/bed"
+)
+
+// A Redis in the mesh: its Service leads to a pod with a sidecar or to one without.
+func TestServiceOfTheMesh(t *testing.T) {
+	b := mesh(t)
+	ns := namespace(t, b, "in-mesh", nil, nil)
+	redis := redisPod(t, b, app(ns, "redis", nil))
+	service(t, b, ns, "redis", redis)
+	bare := redisPod(t, b, withoutSidecar(app(ns, "bare", nil)))
+	service(t, b, ns, "bare", bare)
+	neighbour := run(t, b, app(ns, "neighbour", nil))
+
+	t.Run("asked by its short name, a sidecar speaks mutual TLS to a sidecar", func(t *testing.T) {
+		pod := run(t, b, app(ns, "asking", map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}))
+		if len(pod.Spec.HostAliases) > 0 {
+			t.Errorf("pinned: %v", pod.Spec.HostAliases)
+		}
+		capture := record(t, redis.Host)
+		answers(t, pod, "redis", 6379, "PONG", "PING")
+		answers(t, pod, "redis.in-mesh", 6379, "PONG", "PING")
+		if n := onlyTLS(t, capture, 6379, pod.Host.Address); n < 2 {
+			t.Errorf("%d connections of the pod were seen on the wire, want both", n)
+		}
+	})
+	t.Run("where the server has no sidecar, not a byte is sent to it in plaintext", func(t *testing.T) {
+		pod := run(t, b, app(ns, "asking-bare", map[string]string{"redis-tls/host": "bare", "redis-tls/mode": "istio-mutual"}))
+		knows(t, pod, 6379, "bare.in-mesh.svc.cluster.local")
+		capture := record(t, bare.Host)
+		refused(t, pod, "bare", 6379)
+		onlyTLS(t, capture, 6379, pod.Host.Address)
+
+		// The counter-proof: Istio by itself does, for a neighbour whom our rule does not select.
+		capture = record(t, bare.Host)
+		answers(t, neighbour, "bare", 6379, "PONG", "PING")
+		streams, err := capture.Stop(t.Context(), 6379)
+		ok(t, err)
+		if !strings.Contains(sentBy(streams, neighbour.Host.Address), "PING") {
+			t.Errorf("seen on the wire: %v, want the neighbour's command in plaintext", streams)
+		}
+	})
+	t.Run("a Service of another namespace is refused until the policy names it", func(t *testing.T) {
+		other := namespace(t, b, "in-mesh-other", nil, nil)
+		err := b.Client.Create(t.Context(), app(other, "asking", map[string]string{"redis-tls/host": "redis.in-mesh", "redis-tls/mode": "istio-mutual"}))
+		if err == nil || !strings.Contains(err.Error(), "redis.in-mesh.svc.cluster.local") || !strings.Contains(err.Error(), "policy.allowedHosts") {
+			t.Errorf("admission says %v", err)
+		}
+	})
+}
+
+// redisPod runs the pod with a redis-server in it, in plaintext.
+func redisPod(t *testing.T, b *bed.Bed, pod *corev1.Pod) *bed.Pod {
+	t.Helper()
+	p := run(t, b, pod)
+	_, err := p.Host.RunRedis(t.Context(), bed.RedisOptions{Port: 6379})
+	ok(t, err)
+	return p
+}
+
+func withoutSidecar(pod *corev1.Pod) *corev1.Pod {
+	pod.Labels["sidecar.istio.io/inject"] = "false"
+	return pod
+}
+
+// service creates a Service of port 6379 whose one endpoint is the pod, and gives its names to the DNS.
+func service(t *testing.T, b *bed.Bed, ns, name string, pod *bed.Pod) {
+	t.Helper()
+	tcp, port := corev1.ProtocolTCP, corev1.ServicePort{Name: "tcp-redis", Port: 6379, Protocol: corev1.ProtocolTCP}
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name},
+		Spec: corev1.ServiceSpec{Selector: map[string]string{"app": name}, Ports: []corev1.ServicePort{port}}}
+	ok(t, b.Client.Create(t.Context(), s))
+	ok(t, b.Client.Create(t.Context(), &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: ns, Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: name}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints: []discoveryv1.Endpoint{{
+			Addresses: []string{pod.Host.Address.String()}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(true)},
+			TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: ns, Name: pod.Name},
+		}},
+		Ports: []discoveryv1.EndpointPort{{Name: &port.Name, Port: &port.Port, Protocol: &tcp}},
+	}))
+	ip, err := netip.ParseAddr(s.Spec.ClusterIP)
+	ok(t, err)
+	b.DNS.Set(name+"."+ns+".svc.cluster.local", ip)
+}
+
+// sentBy is all that the client sent.
+func sentBy(streams []bed.Stream, client netip.Addr) string {
+	all := ""
+	for _, s := range streams {
+		if s.Client.Addr() == client {
+			all += string(s.Sent)
+		}
+	}
+	return all
+}
