@@ -83,6 +83,8 @@ func Trim(pod *corev1.Pod) *corev1.Pod {
 		Spec: corev1.PodSpec{
 			SchedulingGates: pod.Spec.SchedulingGates,
 			NodeName:        intern(pod.Spec.NodeName),
+
+			ServiceAccountName: intern(pod.Spec.ServiceAccountName),
 		},
 		Status: corev1.PodStatus{Phase: pod.Status.Phase},
 	}

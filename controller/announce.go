@@ -27,6 +27,7 @@ const (
 	actionApply   = "Apply"
 	actionDelete  = "Delete"
 	actionRelease = "Release"
+	actionDeliver = "Deliver"
 )
 
 // note is something to say in an Event.

@@ -13,6 +13,8 @@ type memory struct {
 	unclaimed map[types.UID]time.Time
 	// said is when each standing note was last said.
 	said map[noteKey]time.Time
+	// access is what was answered of service accounts, by name.
+	access map[string]access
 	// pods are those that were admitted before their objects.
 	pods map[types.UID]podMemory
 }
@@ -34,6 +36,7 @@ func (r *Reconciler) recall(namespace string) *memory {
 	return &memory{
 		unclaimed: map[types.UID]time.Time{},
 		said:      map[noteKey]time.Time{},
+		access:    map[string]access{},
 		pods:      map[types.UID]podMemory{},
 	}
 }
@@ -42,7 +45,7 @@ func (r *Reconciler) recall(namespace string) *memory {
 func (r *Reconciler) remember(p *pass) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(p.memory.unclaimed)+len(p.memory.said)+len(p.memory.pods) == 0 {
+	if len(p.memory.unclaimed)+len(p.memory.said)+len(p.memory.access)+len(p.memory.pods) == 0 {
 		delete(r.memories, p.namespace)
 		return
 	}

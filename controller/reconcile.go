@@ -6,7 +6,7 @@
 // all that should be, so a lost event or a restart costs nothing. What is desired is computed by package
 // mesh; the package must never import inject or webhook.
 //
-// The steps of a pass, each in its file: apply, gate (and the first-use metric), cleanup, announce.
+// The steps of a pass, each in its file: apply, gate (and the first-use metric), cleanup, access, announce.
 package controller
 
 import (
@@ -98,7 +98,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if r.View.IstioReady() {
 		err = p.apply(ctx)
 		p.judge()
-		err = errors.Join(err, p.release(ctx), p.cleanup(ctx))
+		err = errors.Join(err, p.release(ctx), p.cleanup(ctx), p.authorize(ctx))
 	}
 	p.wait()
 	p.announce()

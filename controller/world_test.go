@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -50,6 +51,9 @@ type world struct {
 
 	writes []write
 	events []string
+	// reviews are the users of whom a SubjectAccessReview asked; allowed are those who may what it asks.
+	reviews []string
+	allowed map[string]bool
 	// fail, when set, is asked for the error of each write.
 	fail func(write) error
 	// before, when set, is called before each write reaches the API server.
@@ -84,7 +88,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	cfg.Cleanup.GracePeriod.Duration, cfg.Cleanup.Delay.Duration = 10*time.Minute, time.Minute
 	cfg.FirstUse.Gate, cfg.FirstUse.Settle.Duration = true, time.Second
 	w.r = &Reconciler{
-		Client:  interceptor.NewClient(w.client, interceptor.Funcs{Apply: w.apply, Patch: w.patch, Delete: w.delete, Get: w.get, List: w.list}),
+		Client:  interceptor.NewClient(w.client, interceptor.Funcs{Apply: w.apply, Create: w.create, Patch: w.patch, Delete: w.delete, Get: w.get, List: w.list}),
 		Live:    w.client,
 		View:    w,
 		Events:  w,
@@ -121,7 +125,7 @@ func (w *world) pass() []string {
 }
 
 func (w *world) tryPass() ([]string, error) {
-	w.writes, w.events = nil, nil
+	w.writes, w.events, w.reviews = nil, nil, nil
 	_, err := w.r.Reconcile(context.Background(), reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}})
 	var writes []string
 	for _, call := range w.writes {
@@ -154,6 +158,24 @@ func (w *world) apply(ctx context.Context, c client.WithWatch, configuration run
 		return err
 	}
 	return c.Apply(ctx, configuration, opts...)
+}
+
+// create answers access reviews; nothing else is to be created but by apply.
+func (w *world) create(_ context.Context, _ client.WithWatch, object client.Object, _ ...client.CreateOption) error {
+	review, ok := object.(*authorizationv1.SubjectAccessReview)
+	if !ok {
+		return fmt.Errorf("the reconciler creates %T", object)
+	}
+	asked := review.Spec.ResourceAttributes
+	if len(review.Spec.Groups) > 0 || *asked != (authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "list", Resource: "secrets"}) {
+		return fmt.Errorf("istiod asks something else than %+v", review.Spec)
+	}
+	w.reviews = append(w.reviews, review.Spec.User)
+	review.Status.Allowed = w.allowed[review.Spec.User]
+	if w.fail != nil {
+		return w.fail(write{Verb: "create", Kind: kindOf(object)})
+	}
+	return nil
 }
 
 func (w *world) patch(ctx context.Context, c client.WithWatch, object client.Object, patch client.Patch, opts ...client.PatchOption) error {

@@ -108,7 +108,7 @@ func ruleCovers(r *networkingv1.DestinationRule, c *carrier, o *origination.Orig
 	if r.Spec.Host != c.host || len(selector) != 1 || selector[o.RuleLabel()] != "true" {
 		return false
 	}
-	policy, wanted := r.Spec.GetTrafficPolicy(), tlsSettings(o, someRoots)
+	policy, wanted := r.Spec.GetTrafficPolicy(), tlsSettings(o, r.Namespace, someRoots)
 	for _, want := range o.Ports {
 		if c.targets[uint32(want.Number)] == nil {
 			continue
@@ -134,6 +134,6 @@ var someRoots = origination.Config{Istio: origination.Istio{SystemRoots: "/"}}
 func tlsCovers(tls, wanted *networkingapi.ClientTLSSettings) bool {
 	return tls.GetMode() == wanted.Mode && (tls.GetCaCertificates() != "") == (wanted.CaCertificates != "") &&
 		tls.GetInsecureSkipVerify().GetValue() == wanted.GetInsecureSkipVerify().GetValue() &&
-		tls.GetClientCertificate() == wanted.ClientCertificate && tls.GetPrivateKey() == wanted.PrivateKey &&
+		tls.GetCredentialName() == wanted.CredentialName && tls.GetClientCertificate() == wanted.ClientCertificate && tls.GetPrivateKey() == wanted.PrivateKey &&
 		tls.GetSni() == wanted.Sni && slices.Equal(tls.GetSubjectAltNames(), wanted.SubjectAltNames)
 }

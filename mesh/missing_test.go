@@ -26,6 +26,9 @@ func TestMissing(t *testing.T) {
 	mutual := redis("a.example.com", passthrough(6380), pinned("240.241.0.9"), func(o *origination.Origination) {
 		o.TLS.Mode, o.TLS.ClientSecret, o.TLS.CASecret, o.TLS.CAKey = origination.ModeMutual, "client", "client", "ca.crt"
 	})
+	discovered := redis("a.example.com", passthrough(6380), pinned("240.241.0.9"), func(o *origination.Origination) {
+		o.TLS.SDS, o.TLS.CAConfigMap, o.TLS.CAKey = true, "trust", "ca.crt"
+	})
 	unchecked := redis("a.example.com", passthrough(6380), pinned("240.241.0.9"), func(o *origination.Origination) {
 		o.TLS.InsecureSkipVerify, o.TLS.SubjectAltNames = true, nil
 	})
@@ -41,6 +44,10 @@ func TestMissing(t *testing.T) {
 		"all is there where nothing is checked": {o: unchecked},
 		"the rule shows no client certificate": {o: mutual, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
 			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.ClientCertificate = ""
+		}},
+		"all is there for secret discovery": {o: discovered},
+		"the rule names another credential": {o: discovered, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.CredentialName = "configmap://shop/other"
 		}},
 		"the rule has the key elsewhere": {o: mutual, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
 			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.PrivateKey = "/etc/certs/tls.key"

@@ -63,7 +63,7 @@ func rules(claims []Claim, carriers []*carrier, namespace string, cfg originatio
 	byName := map[string]*networkingv1.DestinationRule{}
 	for i := range claims {
 		o := &claims[i].Origination
-		addresses, numbers, tls, pool := dialled(o), o.PortNumbers(), tlsSettings(o, cfg), connectionPool(&o.Connection)
+		addresses, numbers, tls, pool := dialled(o), o.PortNumbers(), tlsSettings(o, namespace, cfg), connectionPool(&o.Connection)
 		reached := carriers
 		if o.InMesh() {
 			reached = []*carrier{serviceCarrier(o)}
@@ -122,20 +122,23 @@ func newRule(namespace, name, host, label string, policy *networkingapi.TrafficP
 	}
 }
 
-// tlsSettings spells the origination's settings. The roots are always named: an empty caCertificates
-// verifies nothing in older Istio. Where nothing is to be verified Istio refuses them.
-func tlsSettings(o *origination.Origination, cfg origination.Config) *networkingapi.ClientTLSSettings {
+// tlsSettings spells the origination's settings for pods of the namespace. The roots are always named: an empty
+// caCertificates verifies nothing in older Istio. Where nothing is to be verified Istio refuses them, and beside
+// a credentialName every file.
+func tlsSettings(o *origination.Origination, namespace string, cfg origination.Config) *networkingapi.ClientTLSSettings {
 	if o.InMesh() {
 		return serviceTLS()
 	}
 	tls := &networkingapi.ClientTLSSettings{
 		Mode:            networkingapi.ClientTLSSettings_SIMPLE,
+		CredentialName:  o.TLS.Credential(namespace),
 		Sni:             o.TLS.SNI,
 		SubjectAltNames: slices.Clone(o.TLS.SubjectAltNames),
 	}
 	switch {
 	case o.TLS.InsecureSkipVerify:
 		tls.InsecureSkipVerify = wrapperspb.Bool(true)
+	case o.TLS.SDS:
 	case o.TLS.OwnCA():
 		tls.CaCertificates = o.MountPath() + origination.MountedCA
 	default:
@@ -143,6 +146,8 @@ func tlsSettings(o *origination.Origination, cfg origination.Config) *networking
 	}
 	if o.TLS.Mode == origination.ModeMutual {
 		tls.Mode = networkingapi.ClientTLSSettings_MUTUAL
+	}
+	if o.TLS.ClientSecret != "" && !o.TLS.SDS {
 		tls.ClientCertificate = o.MountPath() + origination.MountedCertificate
 		tls.PrivateKey = o.MountPath() + origination.MountedKey
 	}

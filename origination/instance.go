@@ -89,7 +89,7 @@ func (d *draft) wish(i *instance) *wish {
 	w.Protocol, w.Connection = cmp.Or(d.protocol, "tcp"), d.connection
 	w.TLS = TLS{
 		Mode: cmp.Or(d.mode, ModeSimple), CASecret: d.caSecret, CAConfigMap: d.caConfigMap, CAKey: d.caKey,
-		ClientSecret: d.client, InsecureSkipVerify: d.insecure, SNI: d.sni, SubjectAltNames: d.names,
+		ClientSecret: d.client, SDS: d.sds, InsecureSkipVerify: d.insecure, SNI: d.sni, SubjectAltNames: d.names,
 	}
 	if d.client != "" && !w.TLS.OwnCA() && !d.insecure {
 		w.TLS.CASecret = d.client
@@ -179,6 +179,9 @@ func (w *wish) checkTLS(d *draft) field.ErrorList {
 		errs = append(errs, field.Required(w.instance.at("client-secret"), "mode mutual shows the server a client certificate; give the Secret that holds it (tls.crt, tls.key)"))
 	case w.TLS.Mode != ModeMutual && d.client != "":
 		refuse("client-secret", fmt.Sprintf("is shown to the server in mode mutual alone, and %s is %q; set it to \"mutual\"", key("mode"), w.TLS.Mode))
+	}
+	for _, u := range w.TLS.undeliverable() {
+		refuse(u.key, u.detail)
 	}
 	if !w.TLS.OwnCA() && len(w.TLS.SubjectAltNames) == 0 && !d.insecure {
 		errs = append(errs, field.Required(w.instance.at("subject-alt-names"),

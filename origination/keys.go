@@ -114,9 +114,9 @@ var keys = []Key{
 		Description: "believe any certificate; warned about each time, and refused unless the cluster's policy allows it (`policy.allowInsecure`)",
 	},
 	{
-		Name: "delivery", Scope: ScopeInstance, Default: "`mount`", Supported: true,
-		Values:      []Value{{"mount", true}, {"sds", false}},
-		Description: "how the CA bundle reaches the sidecar: a mounted volume, or Istio's secret discovery",
+		Name: "delivery", Scope: ScopeInstance, Default: "`mount`", Supported: true, parse: parseDelivery,
+		Values:      []Value{{"mount", true}, {"sds", true}},
+		Description: "how CA bundle and client certificate reach the sidecar: a mounted volume, or `sds`, Istio's secret discovery (`credentialName` of the rule), which mounts nothing. It reads the bundle under `cacert` or `ca.crt`; for a client certificate Istio demands that the pod's service account may list all Secrets of the namespace, which redis-tls grants nobody",
 	},
 	{
 		Name: "protocol", Scope: ScopeInstance, Default: "`tcp`", Supported: true, parse: parseProtocol,

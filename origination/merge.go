@@ -77,6 +77,7 @@ func (w *wish) differences(other *wish) []denial {
 	compare("ca-secret", w.TLS.CASecret, other.TLS.CASecret)
 	compare("ca-configmap", w.TLS.CAConfigMap, other.TLS.CAConfigMap)
 	compare("ca-key", w.TLS.CAKey, other.TLS.CAKey)
+	compare("delivery", w.TLS.delivery(), other.TLS.delivery())
 	compare("sni", w.TLS.SNI, other.TLS.SNI)
 	compare("protocol", w.Protocol, other.Protocol)
 	compare("connect-timeout", durationText(w.Connection.ConnectTimeout), durationText(other.Connection.ConnectTimeout))

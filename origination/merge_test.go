@@ -59,6 +59,8 @@ func TestInstancesOfOneHostMustAgree(t *testing.T) {
 		{"in how they show themselves", hosts("redis-tls/mode", "mutual", "redis-tls/client-secret", "client", "redis-tls/ca-configmap", "trust", "other.redis-tls/ca-configmap", "trust"), []string{
 			other + `mode]: Invalid value: "": ` + both + `differ in mode: "mutual" there, "simple" here` + equal,
 			other + `client-secret]: Invalid value: "": ` + both + `differ in client-secret: "client" there, "" here` + equal}},
+		{"in how the CA reaches the sidecar", hosts("redis-tls/ca-secret", "ca", "redis-tls/delivery", "sds", "other.redis-tls/ca-secret", "ca"),
+			[]string{other + `delivery]: Invalid value: "": ` + both + `differ in delivery: "sds" there, "mount" here` + equal}},
 		{"in the protocol and in what holds of connections", hosts("redis-tls/protocol", "redis", "redis-tls/connect-timeout", "3s", "other.redis-tls/idle-timeout", "0s", "redis-tls/tcp-keepalive", "probes=3"), []string{
 			other + `protocol]: Invalid value: "": ` + both + `differ in protocol: "redis" there, "tcp" here` + equal,
 			other + `connect-timeout]: Invalid value: "": ` + both + `differ in connect-timeout: "3s" there, "" here` + equal,

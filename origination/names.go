@@ -76,7 +76,7 @@ func (o *Origination) RuleName() string { return ObjectName(o.Host, o.ruleHash()
 func (o *Origination) RuleLabel() string { return LabelRulePrefix + o.ruleHash() }
 
 // ruleHash covers all that differs between two rules of one host: the TLS settings as the rule spells
-// them (where the files come from is the mount's business), those of connections, and the ports left to
+// them (where mounted files come from is the mount's business), those of connections, and the ports left to
 // the app's own TLS.
 // The ports with TLS are not in it: a rule covers every port of its host's entry save the
 // passed-through ones, so a port that only another pod asked for cannot be dialled in plaintext. A
@@ -89,6 +89,7 @@ func (o *Origination) ruleHash() string {
 	case !o.TLS.OwnCA():
 		roots = "system"
 	}
+	roots += o.TLS.Credential("")
 	ports := o.Passthrough
 	if o.InMesh() {
 		ports = o.PortNumbers()

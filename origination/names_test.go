@@ -76,4 +76,13 @@ func TestARuleIsOfItsSettingsAndNotOfItsPortsAndMount(t *testing.T) {
 	if one.RuleName() != other.RuleName() {
 		t.Error("which Secret is mounted is the pod's business, not the rule's")
 	}
+	labels := map[string]bool{one.RuleLabel(): true}
+	for _, tls := range []TLS{{CASecret: "one"}, {CASecret: "other"}, {CAConfigMap: "one"}, {CASecret: "one", ClientSecret: "client"}, {ClientSecret: "client", InsecureSkipVerify: true}} {
+		tls.SDS = true
+		o := with(base, func(o *Origination) { o.TLS = tls })
+		labels[o.RuleLabel()] = true
+	}
+	if len(labels) != 6 {
+		t.Errorf("%d rules for a mount and 5 credentials, each of which its rule names", len(labels))
+	}
 }

@@ -54,6 +54,8 @@ type TLS struct {
 	// ClientSecret is the Secret in the pod's namespace with the client certificate, in the keys tls.crt
 	// and tls.key; given in ModeMutual alone.
 	ClientSecret string `json:"clientSecret,omitempty"`
+	// SDS has Istio's secret discovery deliver the CA bundle and the client certificate; nothing is mounted.
+	SDS bool `json:"sds,omitempty"`
 	// InsecureSkipVerify believes any certificate; neither CA nor names are given then.
 	InsecureSkipVerify bool `json:"insecureSkipVerify,omitempty"`
 	// SNI is the server name sent in the handshake; empty sends none.

@@ -33,6 +33,7 @@ type draft struct {
 	mode        Mode
 	client      string // the Secret
 	insecure    bool
+	sds         bool
 	sni         string
 	names       []string
 	protocol    string

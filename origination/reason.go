@@ -29,6 +29,7 @@ const (
 	ReasonDeleted            Reason = "Deleted"            // the controller deleted unclaimed objects
 	ReasonWaitingForFirstUse Reason = "WaitingForFirstUse" // a gated pod waits, and for what
 	ReasonApplyFailed        Reason = "ApplyFailed"        // the API server refused an object
+	ReasonNotAuthorized      Reason = "NotAuthorized"      // Istio would not deliver a client certificate to the pod
 	ReasonInternal           Reason = "Internal"           // a bug of ours
 )
 

@@ -50,6 +50,19 @@ func TestEachShapeOfTLSIsResolved(t *testing.T) {
 			func(o *Origination) {
 				o.TLS.Mode, o.TLS.ClientSecret, o.TLS.CAConfigMap, o.TLS.CAKey = ModeMutual, "client", "trust", "ca.crt"
 			}, nil},
+		{"a ConfigMap's CA by secret discovery", asking("delivery", "sds", "ca-configmap", "trust"),
+			func(o *Origination) { o.TLS.SDS, o.TLS.CAConfigMap, o.TLS.CAKey = true, "trust", "ca.crt" }, nil},
+		{"a Secret's CA by secret discovery, under Istio's other key", asking("delivery", "sds", "ca-secret", "ca", "ca-key", "cacert"),
+			func(o *Origination) { o.TLS.SDS, o.TLS.CASecret, o.TLS.CAKey = true, "ca", "cacert" }, nil},
+		{"mutual by secret discovery", asking("delivery", "sds", "mode", "mutual", "client-secret", "client"),
+			func(o *Origination) {
+				o.TLS.SDS, o.TLS.Mode, o.TLS.ClientSecret, o.TLS.CASecret, o.TLS.CAKey = true, ModeMutual, "client", "client", "ca.crt"
+			}, nil},
+		{"mutual by secret discovery, with the CA where Istio looks first", asking("delivery", "sds", "mode", "mutual", "client-secret", "client", "ca-secret", "client-cacert"),
+			func(o *Origination) {
+				o.TLS.SDS, o.TLS.Mode, o.TLS.ClientSecret, o.TLS.CASecret, o.TLS.CAKey = true, ModeMutual, "client", "client-cacert", "ca.crt"
+			}, nil},
+		{"mount, written out", asking("delivery", "mount", "ca-secret", "ca"), func(o *Origination) { o.TLS.CASecret, o.TLS.CAKey = "ca", "ca.crt" }, nil},
 		{"any certificate", asking("insecure-skip-verify", "true"),
 			func(o *Origination) { o.TLS.InsecureSkipVerify, o.TLS.SubjectAltNames = true, nil },
 			[]string{"metadata.annotations[redis-tls/insecure-skip-verify]: any certificate of anybody is believed for a.example.com; whoever is on the way reads and changes all; give the server's CA in redis-tls/ca-secret instead"}},
@@ -114,6 +127,16 @@ func TestWrongCombinationsHaveAMessageEach(t *testing.T) {
 			at + `subject-alt-names]: Invalid value: "b.example.com": decides nothing beside redis-tls/insecure-skip-verify, which believes any certificate; remove one of the two`}},
 		{"any certificate, and a key of none", asking("insecure-skip-verify", "true", "ca-key", "ca.pem"),
 			[]string{at + `ca-key]: Invalid value: "ca.pem": decides nothing beside redis-tls/insecure-skip-verify, which believes any certificate; remove one of the two`}},
+		{"secret discovery of the system roots", asking("delivery", "sds"),
+			[]string{at + `delivery]: Invalid value: "sds": has nothing to deliver: neither a CA nor a client certificate is given, and the system roots are in the proxy's image; name the CA, or leave delivery at "mount"`}},
+		{"secret discovery of a key that Istio does not read", asking("delivery", "sds", "ca-configmap", "trust", "ca-key", "bundle.pem"),
+			[]string{at + `ca-key]: Invalid value: "bundle.pem": is no key that Istio's secret discovery reads, which are cacert and ca.crt; rename it in the object, or leave delivery at "mount"`}},
+		{"secret discovery of a client certificate, and of a CA in a ConfigMap", asking("delivery", "sds", "mode", "mutual", "client-secret", "client", "ca-configmap", "trust"),
+			[]string{at + `ca-configmap]: Invalid value: "trust": is not where Istio's secret discovery looks for the CA beside a client certificate; put the bundle into the Secret client itself, or into one named client-cacert, or leave delivery at "mount"`}},
+		{"secret discovery of a client certificate, and of a CA in another Secret", asking("delivery", "sds", "mode", "mutual", "client-secret", "client", "ca-secret", "ca"),
+			[]string{at + `ca-secret]: Invalid value: "ca": is not where Istio's secret discovery looks for the CA beside a client certificate; put the bundle into the Secret client itself, or into one named client-cacert, or leave delivery at "mount"`}},
+		{"secret discovery of a client certificate by a name of CAs", asking("delivery", "sds", "mode", "mutual", "client-secret", "redis-cacert"),
+			[]string{at + `client-secret]: Invalid value: "redis-cacert": has a name in -cacert, under which Istio's secret discovery delivers a CA alone; rename it, or leave delivery at "mount"`}},
 		{"timeouts that are none", asking("connect-timeout", "3", "idle-timeout", "-1h"), []string{
 			at + `connect-timeout]: Invalid value: "3": ` + timeout,
 			at + `idle-timeout]: Invalid value: "-1h": ` + timeout + `; "0s" is never`}},

@@ -163,6 +163,9 @@ func (c *recheck) tls() {
 	if (t.ClientSecret != "") != (t.Mode == ModeMutual) {
 		c.fail("clientSecret", "goes with mode mutual, and with no other")
 	}
+	for _, u := range t.undeliverable() {
+		c.fail(u.key, "%s", u.detail)
+	}
 	if t.InsecureSkipVerify && (t.OwnCA() || len(t.SubjectAltNames) > 0) {
 		c.fail("insecureSkipVerify", "goes with neither a CA nor names to check")
 	}

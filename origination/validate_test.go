@@ -111,6 +111,11 @@ func TestAForgedStatusIsRefused(t *testing.T) {
 		{"a path for a client's Secret", func(o *Origination) { o.TLS.Mode, o.TLS.ClientSecret = ModeMutual, "../x" }, "clientSecret: \"../x\" is not the name of a Secret"},
 		{"mutual without a client certificate", func(o *Origination) { o.TLS.Mode = ModeMutual }, "clientSecret: goes with mode mutual"},
 		{"a client certificate that nobody is shown", func(o *Origination) { o.TLS.ClientSecret = "client" }, "clientSecret: goes with mode mutual"},
+		{"secret discovery of nothing", func(o *Origination) { o.TLS.SDS = true }, "delivery: has nothing to deliver"},
+		{"secret discovery of another key", func(o *Origination) { o.TLS.SDS, o.TLS.CASecret, o.TLS.CAKey = true, "ca", "ca.pem" }, "ca-key: is no key that Istio's"},
+		{"secret discovery of a CA elsewhere", func(o *Origination) {
+			o.TLS = TLS{Mode: ModeMutual, SDS: true, ClientSecret: "client", CAConfigMap: "trust", CAKey: "ca.crt", SNI: "a.example.com", SubjectAltNames: []string{"a.example.com"}}
+		}, "ca-configmap: is not where Istio's"},
 		{"any certificate, against the policy", func(o *Origination) { o.TLS.InsecureSkipVerify, o.TLS.SubjectAltNames = true, nil }, "insecure-skip-verify: this cluster does not allow it"},
 		{"any certificate beside names", func(o *Origination) { o.TLS.InsecureSkipVerify = true }, "insecureSkipVerify: goes with neither"},
 		{"a timeout of no length", func(o *Origination) { o.Connection.ConnectTimeout = &metav1.Duration{} }, "connectTimeout: 0s must be a duration"},

@@ -51,7 +51,7 @@ func volumeSource(tls *origination.TLS) (source corev1.VolumeSource, needed bool
 		}
 	}
 	switch {
-	case ca == nil && client == nil:
+	case tls.SDS || ca == nil && client == nil:
 		return source, false
 	case client == nil && tls.CAConfigMap != "":
 		source.ConfigMap = &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: tls.CAConfigMap}, Items: ca}

@@ -18,8 +18,9 @@ func TestTheFilesAreThoseOfTheMode(t *testing.T) {
 		tls  origination.TLS
 		want corev1.VolumeSource
 	}{
-		"system roots": {origination.TLS{Mode: origination.ModeSimple}, corev1.VolumeSource{}},
-		"no check":     {origination.TLS{Mode: origination.ModeSimple, InsecureSkipVerify: true}, corev1.VolumeSource{}},
+		"system roots":     {origination.TLS{Mode: origination.ModeSimple}, corev1.VolumeSource{}},
+		"no check":         {origination.TLS{Mode: origination.ModeSimple, InsecureSkipVerify: true}, corev1.VolumeSource{}},
+		"secret discovery": {origination.TLS{Mode: origination.ModeMutual, SDS: true, CASecret: "client", CAKey: "ca.crt", ClientSecret: "client"}, corev1.VolumeSource{}},
 		"a Secret": {origination.TLS{Mode: origination.ModeSimple, CASecret: "ca", CAKey: "server-ca.pem"},
 			corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "ca", Items: ca}}},
 		"a ConfigMap": {origination.TLS{Mode: origination.ModeSimple, CAConfigMap: "ca", CAKey: "server-ca.pem"},

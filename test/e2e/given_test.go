@@ -81,6 +81,32 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 			listeners: "240.241.",
 		},
 		{
+			name: "a ConfigMap by secret discovery", namespace: "given-sds-configmap",
+			annotations: map[string]string{"redis-tls/host": "redis-t.aivencloud.com", "redis-tls/ca-configmap": "trust", "redis-tls/delivery": "sds"},
+			cluster:     "outbound|6379||redis-t.aivencloud.com.redis-tls.internal",
+			has:         map[string]string{"the ConfigMap": `"name":"configmap://given-sds-configmap/trust-cacert"`, "an exact SAN": `"exact":"redis-t.aivencloud.com"`},
+			listeners:   "240.241.",
+			nowhere:     []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/"},
+		},
+		{
+			name: "a Secret's CA by secret discovery", namespace: "given-sds-secret",
+			annotations: map[string]string{"redis-tls/host": "redis-u.aivencloud.com", "redis-tls/ca-secret": "redis-ca", "redis-tls/delivery": "sds"},
+			cluster:     "outbound|6379||redis-u.aivencloud.com.redis-tls.internal",
+			has:         map[string]string{"the Secret, as what anybody may read": `"name":"kubernetes://redis-ca-cacert"`, "an exact SAN": `"exact":"redis-u.aivencloud.com"`},
+			listeners:   "240.241.",
+			nowhere:     []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/", `"kubernetes://redis-ca"`},
+		},
+		{
+			name: "a client certificate by secret discovery", namespace: "given-sds-mutual",
+			annotations: map[string]string{"redis-tls/host": "redis-v.aivencloud.com", "redis-tls/mode": "mutual", "redis-tls/client-secret": "client", "redis-tls/delivery": "sds"},
+			cluster:     "outbound|6379||redis-v.aivencloud.com.redis-tls.internal",
+			has: map[string]string{
+				"the pair": `"name":"kubernetes://client"`, "the CA beside it": `"name":"kubernetes://client-cacert"`, "an exact SAN": `"exact":"redis-v.aivencloud.com"`,
+			},
+			listeners: "240.241.",
+			nowhere:   []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/"},
+		},
+		{
 			name: "settings of connections", namespace: "given-connection",
 			annotations: map[string]string{
 				"redis-tls/host": "redis-s.aivencloud.com", "redis-tls/connect-timeout": "3s", "redis-tls/idle-timeout": "2h",
@@ -156,7 +182,7 @@ func neighbours(t *testing.T, b *bed.Bed, ns, cluster string, host *bed.Host) {
 	t.Helper()
 	given, err := b.Given(t.Context(), app(ns, "neighbour", nil), host.Address, true)
 	ok(t, err)
-	if text := compact(find(given.Clusters, cluster)); strings.Contains(text, "/etc/redis-tls/") || strings.Contains(text, "ca-certificates") {
+	if text := compact(find(given.Clusters, cluster)); strings.Contains(text, "UpstreamTlsContext") {
 		t.Errorf("a neighbour gets the TLS settings: %s", text)
 	}
 	given, err = b.Given(t.Context(), app("default", "stranger", nil), host.Address, true)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
 	"github.com/redis-tls/redis-tls/test/harness"
@@ -18,19 +18,30 @@ import (
 
 const rotatingHost, rotatingPort = "redis-rotation.aivencloud.com", 16222
 
-// CA rotation in mount delivery, without a restart: the bundle gets the new CA, the server switches, the
-// bundle loses the old CA. Twice, for pilot-agents of older Istios lose the second change of a file.
+// CA rotation without a restart, of a mounted bundle and of one that Istio's secret discovery delivers: the
+// bundle gets the new CA, the server switches, the bundle loses the old CA. Twice, for pilot-agents of older
+// Istios lose the second change of a file.
 func TestRotationOfTheCA(t *testing.T) {
 	b := mesh(t)
-	ns := namespace(t, b, "rotation", nil, nil)
+	for _, c := range []struct {
+		name, namespace string
+		annotations     map[string]string
+	}{
+		{"mounted", "rotation", map[string]string{"redis-tls/ca-secret": "redis-ca"}},
+		{"a ConfigMap's, by secret discovery", "rotation-configmap", map[string]string{"redis-tls/ca-configmap": "redis-ca", "redis-tls/delivery": "sds"}},
+		{"a Secret's, by secret discovery", "rotation-secret", map[string]string{"redis-tls/ca-secret": "redis-ca", "redis-tls/delivery": "sds"}},
+	} {
+		t.Run(c.name, func(t *testing.T) { rotate(t, b, namespace(t, b, c.namespace, nil, nil), c.annotations) })
+	}
+}
+
+func rotate(t *testing.T, b *bed.Bed, ns string, annotations map[string]string) {
 	cas := []*bed.CA{newCA(t, "First"), newCA(t, "Second"), newCA(t, "Third")}
 	leaf := func(ca *bed.CA) *bed.Leaf { return issue(t, ca, []string{rotatingHost}) }
 	secret(t, b, ns, "redis-ca", "ca.crt", cas[0].PEM())
+	configMap(t, b, ns, "redis-ca", "ca.crt", cas[0].PEM())
 	redis := server(t, b, rotatingHost, bed.RedisOptions{TLSPort: rotatingPort, Leaf: leaf(cas[0])})
-	p := run(t, b, app(ns, "app", map[string]string{
-		"redis-tls/host": rotatingHost, "redis-tls/target-port": fmt.Sprint(rotatingPort), "redis-tls/ca-secret": "redis-ca",
-		"sidecar.istio.io/statsInclusionRegexps": `cluster\.outbound.*`,
-	}))
+	p := run(t, b, app(ns, "app", with(rotatingHost, rotatingPort, countTLS, annotations)))
 	capture := record(t, redis)
 	answers(t, p, rotatingHost, 6379, "PONG", "PING")
 	subscriber := subscribe(t, p, rotatingHost)
@@ -67,23 +78,21 @@ func TestRotationOfTheCA(t *testing.T) {
 	}
 }
 
-// changeBundle writes the CAs into the Secret, plays the kubelet's refresh and waits until Envoy has
-// taken the bundle over.
+// changeBundle writes the CAs into the Secret and the ConfigMap, plays the kubelet's refresh and waits until
+// Envoy has taken the bundle over.
 func changeBundle(t *testing.T, b *bed.Bed, p *bed.Pod, cas ...*bed.CA) {
 	t.Helper()
-	bundle := &corev1.Secret{}
-	ok(t, b.Client.Get(t.Context(), client.ObjectKey{Namespace: p.Namespace, Name: "redis-ca"}, bundle))
 	var pem []byte
 	for _, ca := range cas {
 		pem = append(pem, ca.PEM()...)
 	}
-	bundle.Data["ca.crt"] = pem
-	ok(t, b.Client.Update(t.Context(), bundle))
-
 	updates := func() string {
 		return cmp.Or(counts(t, p, 6379, rotatingHost+".redis-tls.internal", "ssl_context_update_by_sds"), "none")
 	}
 	before := updates()
+	meta := metav1.ObjectMeta{Namespace: p.Namespace, Name: "redis-ca"}
+	ok(t, b.Client.Update(t.Context(), &corev1.Secret{ObjectMeta: meta, Data: map[string][]byte{"ca.crt": pem}}))
+	ok(t, b.Client.Update(t.Context(), &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{"ca.crt": string(pem)}}))
 	begin := time.Now()
 	ok(t, p.SyncVolumes(t.Context()))
 	ok(t, harness.Eventually(t.Context(), 30*time.Second, "Envoy to take the new bundle", func(context.Context) error {
@@ -92,7 +101,7 @@ func changeBundle(t *testing.T, b *bed.Bed, p *bed.Pod, cas ...*bed.CA) {
 		}
 		return nil
 	}))
-	t.Logf("a bundle of %d CAs was in use %.2f s after the files had changed", len(cas), time.Since(begin).Seconds())
+	t.Logf("a bundle of %d CAs was in use %.2f s after it had changed", len(cas), time.Since(begin).Seconds())
 }
 
 // subscribe has the pod's app subscribe, until the test ends.

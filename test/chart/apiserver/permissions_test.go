@@ -29,6 +29,7 @@ var anywhere = []string{
 	"list,watch peerauthentications.security.istio.io",
 	"list,watch certificates.cert-manager.io",
 	"create,patch events.events.k8s.io",
+	"create subjectaccessreviews.authorization.k8s.io",
 	"list,patch,watch mutatingwebhookconfigurations.admissionregistration.k8s.io 00-redis-tls",
 	// What Kubernetes gives to everybody who has authenticated.
 	"create selfsubjectreviews.authentication.k8s.io",

@@ -1,0 +1,57 @@
+package e2e
+
+import (
+	"path/filepath"
+	"slices"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/test/e2e/bed"
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// The examples that have credentials of one's own, annotated and as written by hand: what they apply reaches
+// the server, by TLS. The credentials are the test's, of the names that they have there.
+func TestExamples(t *testing.T) {
+	b := mesh(t)
+	const host, port = "redis.example.com", 6380
+	for _, c := range []struct {
+		name   string
+		mutual bool
+	}{{"mutual", true}, {"sds", false}} {
+		servers, clients := newCA(t, "Servers"), newCA(t, "Clients")
+		options := bed.RedisOptions{TLSPort: port, Leaf: issue(t, servers, []string{host})}
+		if c.mutual {
+			options.ClientCA = clients.PEM()
+		}
+		redis := server(t, b, host, options)
+		for _, way := range []struct{ name, dir, namespace string }{
+			{"annotated", "", c.name + "-annotated"},
+			{"by hand", "by-hand", c.name}, // its credential names the namespace
+		} {
+			t.Run(c.name+" "+way.name, func(t *testing.T) {
+				ns := namespace(t, b, way.namespace, map[string]string{"istio-injection": "enabled"}, nil)
+				clientSecret(t, b, ns, "redis-client", issue(t, clients, []string{"cart"}), servers.PEM())
+				configMap(t, b, ns, "corporate-cas", "ca.crt", servers.PEM())
+				objects, err := harness.ReadObjects(filepath.Join("..", "..", "examples", c.name, way.dir))
+				ok(t, err)
+				objects = slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool {
+					o.SetNamespace(ns)
+					return o.GetKind() == "Namespace" || o.GetKind() == "ConfigMap"
+				})
+				ok(t, b.ApplyObjects(t.Context(), ns, objects...))
+				cart := &appsv1.Deployment{}
+				ok(t, b.Client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "cart"}, cart))
+				p := launch(t, b, podsOf(t, b, cart, 1)[0])
+				capture := record(t, redis)
+				answers(t, p, host, 6379, "PONG", "PING")
+				if n := onlyTLS(t, capture, port); n == 0 {
+					t.Error("no connection was seen on the wire")
+				}
+			})
+		}
+	}
+}
