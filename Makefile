@@ -102,7 +102,7 @@ integration: control-plane network-tools race-tools ## Tests against a real cont
 .PHONY: e2e
 e2e: ## Real istiod, Envoy and Redis, real bytes (as root); E2E=required: nothing is skipped; RUN=regexp picks some, HARNESS_LOGS=dir keeps the logs
 	$(try-wire)
-	E2E=$(or $(E2E),on) $(if $(HARNESS_LOGS),HARNESS_LOGS=$(abspath $(HARNESS_LOGS))) go test -v -count=1 -timeout=30m $(if $(RUN),-run '$(RUN)') ./test/e2e/...
+	E2E=$(or $(E2E),on) $(if $(HARNESS_LOGS),HARNESS_LOGS=$(abspath $(HARNESS_LOGS))) go test -v -count=1 -timeout=30m $(if $(RUN),-run '$(RUN)') ./test/e2e
 
 .PHONY: mutants
 mutants: ## Take each safeguard out and show that its test fails; TIER=unit, integration or e2e for those of one tier
@@ -162,4 +162,4 @@ clean: ## Remove what builds and tests made
 
 .PHONY: help
 help: ## This list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' Makefile

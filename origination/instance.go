@@ -46,7 +46,7 @@ func (r rules) read(i *instance) (*wish, []string, field.ErrorList) {
 	d := &draft{rules: r}
 	var errs field.ErrorList
 	for k := range keys {
-		if set, ok := i.settings[keys[k].Name]; ok {
+		if set, ok := i.setting(keys[k].Name); ok {
 			errs = append(errs, parseValue(&keys[k], d, set.path, set.value)...)
 		}
 	}

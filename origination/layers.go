@@ -45,6 +45,7 @@ var (
 
 // setting is the value of a key as it takes effect, and where it stands.
 type setting struct {
+	name  string // of the key
 	value string
 	path  *field.Path
 	from  *field.Path // of the source
@@ -56,7 +57,7 @@ type setting struct {
 type instance struct {
 	name     string
 	first    *field.Path // of the first key that was met
-	settings map[string]setting
+	settings []setting   // a handful, each key once
 	// carried are the pod's own keys of this instance with a value, known or not, sorted.
 	carried []string
 }
@@ -70,11 +71,24 @@ func (i *instance) wished() bool {
 func (i *instance) inMesh() bool { return i != nil && i.value("mode") == string(ModeIstioMutual) }
 
 // value returns the trimmed value of a key, "" where it is absent.
-func (i *instance) value(name string) string { return strings.TrimSpace(i.settings[name].value) }
+func (i *instance) value(name string) string {
+	s, _ := i.setting(name)
+	return strings.TrimSpace(s.value)
+}
+
+// setting returns what holds for a key, and whether it is there.
+func (i *instance) setting(name string) (setting, bool) {
+	for _, s := range i.settings {
+		if s.name == name {
+			return s, true
+		}
+	}
+	return setting{}, false
+}
 
 // at returns the path of a key: where it stands, or on the pod where it is absent.
 func (i *instance) at(name string) *field.Path {
-	if s, ok := i.settings[name]; ok {
+	if s, ok := i.setting(name); ok {
 		return s.path
 	}
 	return podPath.Key(KeyOf(i.name, name))
@@ -126,7 +140,7 @@ func (l *layers) add(s source) {
 				l.warnings = append(l.warnings, fmt.Sprintf("%sannotation %q is ignored: %s", s.prefix(), shorten(key), warning))
 			}
 		}
-		set := setting{value: s.annotations[key], path: s.path.Key(shortenKey(key)), from: s.path, own: s.own}
+		set := setting{name: keyName, value: s.annotations[key], path: s.path.Key(shortenKey(key)), from: s.path, own: s.own}
 		if warning == "" && k.Scope != ScopeInstance {
 			if _, nearer := l.pod[keyName]; !nearer {
 				l.pod[keyName] = set
@@ -148,13 +162,13 @@ func (l *layers) addInstance(name, keyName, key string, set setting, known bool)
 	}
 	i := l.instances[name]
 	if i == nil {
-		i = &instance{name: name, first: set.path, settings: map[string]setting{}}
+		i = &instance{name: name, first: set.path, settings: make([]setting, 0, 4)}
 		l.instances[name] = i
 	}
-	if nearer, ok := i.settings[keyName]; known && ok && nearer.from == set.from {
+	if nearer, ok := i.setting(keyName); known && ok && nearer.from == set.from {
 		l.errs = append(l.errs, field.Invalid(set.path, shorten(set.value), fmt.Sprintf("is the same as %s, which stands beside it; remove one of the two", nearer.path)))
 	} else if known && !ok {
-		i.settings[keyName] = set
+		i.settings = append(i.settings, set)
 	}
 	if set.own && strings.TrimSpace(set.value) != "" {
 		i.carried = append(i.carried, key)

@@ -143,7 +143,7 @@ func TestEveryKeyIsInheritedByPresence(t *testing.T) {
 					in.Annotations, want = keysAndValues(key, "pod"), "pod"
 				}
 				l := layer(sources(in, cfg))
-				if i := l.instances["x"]; mask == 0 && i != nil || mask != 0 && (i == nil || i.settings[k.Name].value != want) {
+				if i := l.instances["x"]; mask == 0 && i != nil || mask != 0 && (i == nil || i.value(k.Name) != want) {
 					t.Errorf("instance %+v, want value %q", i, want)
 				}
 			})

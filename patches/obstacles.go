@@ -48,8 +48,8 @@ func noSidecar(pod *corev1.Pod, namespaceLabels map[string]string) (problems []o
 	if hasSidecar(pod) {
 		return problems
 	}
-	if at, value, found := injectFalse(pod); found {
-		problems = append(problems, invalid(origination.ReasonNoSidecar, at, value,
+	if among, value, found := injectFalse(pod); found {
+		problems = append(problems, invalid(origination.ReasonNoSidecar, among.Key(istioInject), value,
 			`"false" keeps Istio's sidecar away (the label wins over the annotation), so nothing would originate TLS; remove it or set "true"`))
 	}
 	if value, found := namespaceLabels[istioInjection]; found && value != "enabled" {
@@ -65,18 +65,16 @@ func noSidecar(pod *corev1.Pod, namespaceLabels map[string]string) (problems []o
 	return distinct(append(problems, ambient(pod, namespaceLabels)...))
 }
 
-func namespaceLabel(key string) *field.Path {
-	return field.NewPath("namespace").Child("metadata", "labels").Key(key)
-}
+func namespaceLabel(key string) *field.Path { return namespaceLabelsPath.Key(key) }
 
 // injectFalse reads sidecar.istio.io/inject as Istio does: a label, even an empty one, wins over the
-// annotation (injectRequired, pkg/kube/inject/inject.go).
-func injectFalse(pod *corev1.Pod) (at *field.Path, value string, found bool) {
-	at, value = annotationsPath, pod.Annotations[istioInject]
+// annotation (injectRequired, pkg/kube/inject/inject.go). It says among which of the two the value stands.
+func injectFalse(pod *corev1.Pod) (among *field.Path, value string, found bool) {
 	if label, exists := pod.Labels[istioInject]; exists {
-		at, value = labelsPath, label
+		return labelsPath, label, label == "false"
 	}
-	return at.Key(istioInject), value, value == "false"
+	value = pod.Annotations[istioInject]
+	return annotationsPath, value, value == "false"
 }
 
 // noCapture are the templates of Istio's chart (files/*.yaml, templates/istiod-injector-configmap.yaml)
@@ -113,14 +111,14 @@ func gateway(pod *corev1.Pod) (problems []origination.Problem) {
 // with a sidecar is left alone by it (cni/pkg/util/enablement_selector.go), so one that will likely
 // have one is no obstacle.
 func ambient(pod *corev1.Pod, namespaceLabels map[string]string) []origination.Problem {
-	at, mode := labelsPath.Key(istioDataplaneMode), pod.Labels[istioDataplaneMode]
+	at, mode := labelsPath, pod.Labels[istioDataplaneMode]
 	if mode != "ambient" && mode != "none" {
-		at, mode = namespaceLabel(istioDataplaneMode), namespaceLabels[istioDataplaneMode]
+		at, mode = namespaceLabelsPath, namespaceLabels[istioDataplaneMode]
 	}
 	if mode != "ambient" || asksForSidecar(pod, namespaceLabels) {
 		return nil
 	}
-	return []origination.Problem{invalid(origination.ReasonAmbient, at, mode, "ztunnel captures this pod and cannot originate TLS to Redis; "+
+	return []origination.Problem{invalid(origination.ReasonAmbient, at.Key(istioDataplaneMode), mode, "ztunnel captures this pod and cannot originate TLS to Redis; "+
 		`label the pod istio.io/dataplane-mode: none and sidecar.istio.io/inject: "true"`)}
 }
 

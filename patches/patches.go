@@ -55,10 +55,11 @@ func For(pod *corev1.Pod, os []origination.Origination, opts Options) (
 
 // The paths of field errors.
 var (
-	metadataPath    = field.NewPath("metadata")
-	labelsPath      = metadataPath.Child("labels")
-	annotationsPath = metadataPath.Child("annotations")
-	specPath        = field.NewPath("spec")
+	metadataPath        = field.NewPath("metadata")
+	labelsPath          = metadataPath.Child("labels")
+	annotationsPath     = metadataPath.Child("annotations")
+	specPath            = field.NewPath("spec")
+	namespaceLabelsPath = field.NewPath("namespace", "metadata", "labels")
 )
 
 // invalid returns a problem: where, what stands there, and what rule it breaks with what would be right.

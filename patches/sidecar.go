@@ -1,8 +1,8 @@
 package patches
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -29,9 +29,9 @@ const (
 // neverInjected are the namespaces that Istio's injector skips (pkg/kube/inject IgnoredNamespaces).
 var neverInjected = []string{"kube-system", "kube-public", "kube-node-lease", "local-path-storage"}
 
-// container is a container with its place in the pod.
+// container is a container of the pod, with its place.
 type container struct {
-	corev1.Container
+	*corev1.Container
 	init    bool
 	index   int
 	at      *field.Path
@@ -58,7 +58,7 @@ func containersOf(pod *corev1.Pod, wanted func(*corev1.Container) bool) []contai
 	}{{"initContainers", true, pod.Spec.InitContainers}, {"containers", false, pod.Spec.Containers}} {
 		for i := range list.of {
 			if c := &list.of[i]; wanted(c) {
-				cs = append(cs, container{*c, list.init, i, specPath.Child(list.name).Index(i), fmt.Sprintf("/spec/%s/%d", list.name, i)})
+				cs = append(cs, container{c, list.init, i, specPath.Child(list.name).Index(i), "/spec/" + list.name + "/" + strconv.Itoa(i)})
 			}
 		}
 	}

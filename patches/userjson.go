@@ -127,7 +127,7 @@ func (doc *userJSON) text(b bundle, value any) string {
 	if doc.list {
 		return string(text)
 	}
-	return fmt.Sprintf("%q:%s", b.volume.Name, text)
+	return `"` + b.volume.Name + `":` + string(text) // a DNS label needs no escapes
 }
 
 // jsonSpace is the white space of JSON (RFC 8259).

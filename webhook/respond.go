@@ -28,7 +28,9 @@ func respond(w http.ResponseWriter, uid types.UID, decision inject.Decision, mes
 	case !decision.Allowed:
 		response.Result = refusal(decision.Reason, message)
 	case len(decision.Operations) > 0:
-		patch, err := encode(decision.Operations)
+		scratch := buffers.Get().(*bytes.Buffer)
+		defer putBuffer(scratch)
+		patch, err := encode(decision.Operations, scratch)
 		if err != nil {
 			response.Allowed = false
 			response.Result = refusal(origination.ReasonInternal, fmt.Sprintf("redis-tls: encoding the patch: %v", err))
@@ -37,16 +39,17 @@ func respond(w http.ResponseWriter, uid types.UID, decision inject.Decision, mes
 		patchType := admissionv1.PatchTypeJSONPatch
 		response.Patch, response.PatchType = patch, &patchType
 	}
-	body, err := json.Marshal(admissionv1.AdmissionReview{
+	body := buffers.Get().(*bytes.Buffer)
+	defer putBuffer(body)
+	if err := json.NewEncoder(body).Encode(admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
 		Response: response,
-	})
-	if err != nil {
+	}); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body))) // else what is over 2 KB goes out in chunks
-	_, err = w.Write(body)
+	w.Header().Set("Content-Length", strconv.Itoa(body.Len())) // else what is over 2 KB goes out in chunks
+	_, err := w.Write(body.Bytes())
 	return err
 }
 
@@ -74,8 +77,8 @@ type operation struct {
 	Value any    `json:"value,omitempty"`
 }
 
-// encode returns the JSON patch (RFC 6902: add and replace have a value, be it null).
-func encode(operations []jsonpatch.Operation) ([]byte, error) {
+// encode returns the JSON patch (RFC 6902: add and replace have a value, be it null), which stands in the buffer.
+func encode(operations []jsonpatch.Operation, into *bytes.Buffer) ([]byte, error) {
 	wire := make([]operation, len(operations))
 	for i, o := range operations {
 		wire[i] = operation{Op: o.Operation, Path: o.Path, Value: o.Value}
@@ -83,13 +86,12 @@ func encode(operations []jsonpatch.Operation) ([]byte, error) {
 			wire[i].Value = json.RawMessage("null")
 		}
 	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
+	e := json.NewEncoder(into)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(wire); err != nil {
 		return nil, err
 	}
-	return bytes.TrimRight(b.Bytes(), "\n"), nil
+	return bytes.TrimRight(into.Bytes(), "\n"), nil
 }
 
 // The API server cuts every warning at 256 runes once they have 4096 together

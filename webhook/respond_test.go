@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -45,7 +46,7 @@ func TestPatchIsEncodedAsTheLibraryDoes(t *testing.T) {
 		jsonpatch.NewOperation("replace", "/spec/y", ""),
 		jsonpatch.NewOperation("remove", "/metadata/labels/z", nil),
 	}
-	got, err := encode(operations)
+	got, err := encode(operations, new(bytes.Buffer))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,8 +57,8 @@ func read(w http.ResponseWriter, r *http.Request) (*request, *unreadableError) {
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
 		return malformed(http.StatusUnsupportedMediaType, "content type %q: an AdmissionReview comes as application/json", r.Header.Get("Content-Type"))
 	}
-	body := bodies.Get().(*bytes.Buffer)
-	defer putBody(body)
+	body := buffers.Get().(*bytes.Buffer)
+	defer putBuffer(body)
 	err := readBody(body, w, r)
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return nil, &unreadableError{fmt.Errorf("the AdmissionReview has more than %d bytes", maxBody), http.StatusRequestEntityTooLarge, origination.ReasonTooLarge}
@@ -81,16 +81,16 @@ func read(w http.ResponseWriter, r *http.Request) (*request, *unreadableError) {
 	return v.Request, nil
 }
 
-// bodies are kept for the next review: what is decoded of one is copied out of it.
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// buffers are kept for the next review: what is decoded of one is copied out of it, and so is what is sent.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// largestKept bounds the memory that kept bodies hold, bytes each.
+// largestKept bounds the memory that each kept buffer holds, bytes.
 const largestKept = 64 << 10
 
-func putBody(b *bytes.Buffer) {
+func putBuffer(b *bytes.Buffer) {
 	if b.Cap() <= largestKept {
 		b.Reset()
-		bodies.Put(b)
+		buffers.Put(b)
 	}
 }
 

@@ -26,8 +26,11 @@ func (*view) ServiceWithin(netip.Prefix) (string, bool)          { return "", fa
 func (v *view) Claims(string) []mesh.Claim                       { return v.claims }
 func (v *view) Surroundings(string) mesh.Surroundings            { return v.around }
 func (*view) Namespace(string) (map[string]string, map[string]string, bool) {
-	return map[string]string{"istio-injection": "enabled", corev1.LabelMetadataName: namespace}, nil, true
+	return namespaceLabels, nil, true
 }
+
+// namespaceLabels are made once, as a cache has them.
+var namespaceLabels = map[string]string{"istio-injection": "enabled", corev1.LabelMetadataName: namespace}
 
 // newInjector returns an injector over a cache in which the pod's first use is long over.
 func newInjector(tb testing.TB, pod *corev1.Pod) *inject.Injector {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,82 +31,147 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 	for _, c := range []struct {
 		name, namespace string
 		annotations     map[string]string
-		cluster         string            // its name
-		has             map[string]string // what the cluster must contain, by what it proves
-		listeners       string            // what the names of all listeners of the port begin with
-		listening       string            // what these contain
+		clusters        []string          // their names
+		has             map[string]string // what each cluster must contain, by what it proves
+		each            map[string]string // what one cluster must contain, by its name
+		listeners       []string          // what the names of the ports' listeners begin with; each leads to one of the clusters
+		match           string            // what each listener must contain
 		nowhere         []string          // in nothing that is given
 	}{
 		{
 			name: "a DNS host with system roots", namespace: "given-dns",
 			annotations: map[string]string{"redis-tls/host": "redis-i.aivencloud.com", "redis-tls/target-port": "16222"},
-			cluster:     "outbound|6379||redis-i.aivencloud.com.redis-tls.internal",
+			clusters:    []string{"outbound|6379||redis-i.aivencloud.com.redis-tls.internal"},
 			has: map[string]string{
 				"SNI": `"sni":"redis-i.aivencloud.com"`, "an exact SAN": `"exact":"redis-i.aivencloud.com"`,
 				"the proxy's roots": "/etc/ssl/certs/ca-certificates.crt", "the trailing dot": `"address":"redis-i.aivencloud.com."`, "the target port": `"portValue":16222`,
 			},
-			listeners: "240.241.",
+			listeners: []string{"240.241."},
 		},
 		{
 			name: "a DNS host with a CA of its own", namespace: "given-ca",
 			annotations: map[string]string{"redis-tls/host": "redis-j.aivencloud.com", "redis-tls/ca-secret": "redis-ca"},
-			cluster:     "outbound|6379||redis-j.aivencloud.com.redis-tls.internal",
+			clusters:    []string{"outbound|6379||redis-j.aivencloud.com.redis-tls.internal"},
 			has: map[string]string{
 				"SNI": `"sni":"redis-j.aivencloud.com"`, "an exact SAN": `"exact":"redis-j.aivencloud.com"`,
 				"the mounted CA": "file-root:/etc/redis-tls/redis-j.aivencloud.com/ca.crt",
 			},
-			listeners: "240.241.",
+			listeners: []string{"240.241."},
 			nowhere:   []string{"/etc/ssl/certs/ca-certificates.crt"},
+		},
+		{
+			name: "several ports", namespace: "given-ports",
+			annotations: map[string]string{"redis-tls/host": "redis-k.aivencloud.com", "redis-tls/port": "6379,26379"},
+			clusters: []string{
+				"outbound|6379||redis-k.aivencloud.com.redis-tls.internal", "outbound|26379||redis-k.aivencloud.com.redis-tls.internal",
+			},
+			has: map[string]string{
+				"SNI": `"sni":"redis-k.aivencloud.com"`, "an exact SAN": `"exact":"redis-k.aivencloud.com"`,
+				"the proxy's roots": "/etc/ssl/certs/ca-certificates.crt", "the trailing dot": `"address":"redis-k.aivencloud.com."`,
+			},
+			listeners: []string{"240.241."},
 		},
 		{
 			name: "an IP", namespace: "given-ip",
 			annotations: map[string]string{"redis-tls/addresses": "10.11.12.13", "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"},
-			cluster:     "outbound|6378||ip-10-11-12-13.redis-tls.internal",
+			clusters:    []string{"outbound|6378||ip-10-11-12-13.redis-tls.internal"},
 			has:         map[string]string{"the mounted CA": "file-root:/etc/redis-tls/ip-10-11-12-13/ca.crt", "TLS 1.2 at least": `"tlsMinimumProtocolVersion":"TLSv1_2"`},
-			listeners:   "10.11.12.13_6378",
+			listeners:   []string{"10.11.12.13_6378"},
+		},
+		{
+			name: "an IPv6 address", namespace: "given-ipv6",
+			annotations: map[string]string{"redis-tls/addresses": "fd12:3456::13", "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"},
+			clusters:    []string{"outbound|6378||ip-fd12-3456-0-0-0-0-0-13.redis-tls.internal"},
+			has:         map[string]string{"the mounted CA": "file-root:/etc/redis-tls/ip-fd12-3456-0-0-0-0-0-13/ca.crt"},
+			listeners:   []string{"fd12:3456::13_6378"},
+		},
+		{
+			name: "a host with an IP, which both lead to TLS", namespace: "given-host-ip",
+			annotations: map[string]string{
+				"redis-tls/host": "redis.memorystore-redis", "redis-tls/addresses": "10.11.12.14", "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca",
+			},
+			clusters:  []string{"outbound|6378||redis.memorystore-redis.redis-tls.internal"},
+			has:       map[string]string{"the mounted CA": "file-root:/etc/redis-tls/redis.memorystore-redis/ca.crt"},
+			listeners: []string{"10.11.12.14_6378", "240.241."},
+		},
+		{
+			name: "several IPs", namespace: "given-ips",
+			annotations: map[string]string{"redis-tls/host": "redis-l.example.com", "redis-tls/addresses": "10.11.13.1,10.11.13.2", "redis-tls/ca-secret": "redis-ca"},
+			clusters:    []string{"outbound|6379||redis-l.example.com.redis-tls.internal"},
+			has: map[string]string{
+				"the mounted CA": "file-root:/etc/redis-tls/redis-l.example.com/ca.crt", "the node that the app dialled": `"type":"ORIGINAL_DST"`,
+			},
+			listeners: []string{"10.11.13.1_6379", "10.11.13.2_6379"},
+		},
+		{
+			name: "a CIDR", namespace: "given-cidr",
+			annotations: map[string]string{"redis-tls/host": "redis-m.example.com", "redis-tls/addresses": "10.11.14.0/28", "redis-tls/ca-secret": "redis-ca"},
+			clusters:    []string{"outbound|6379||redis-m.example.com.redis-tls.internal"},
+			has: map[string]string{
+				"the mounted CA": "file-root:/etc/redis-tls/redis-m.example.com/ca.crt", "the node that the app dialled": `"type":"ORIGINAL_DST"`,
+			},
+			listeners: []string{"0.0.0.0_6379"},
+			match:     `"prefixRanges":[{"addressPrefix":"10.11.14.0","prefixLen":28}]`,
+		},
+		{
+			name: "several instances, on one port", namespace: "given-instances",
+			annotations: map[string]string{
+				"redis-tls/host": "redis-n.aivencloud.com", "sessions.redis-tls/host": "redis-o.aivencloud.com", "locks.redis-tls/addresses": "10.11.12.15",
+				"locks.redis-tls/ca-secret": "redis-ca",
+			},
+			clusters: []string{
+				"outbound|6379||redis-n.aivencloud.com.redis-tls.internal", "outbound|6379||redis-o.aivencloud.com.redis-tls.internal",
+				"outbound|6379||ip-10-11-12-15.redis-tls.internal",
+			},
+			each: map[string]string{
+				"outbound|6379||redis-n.aivencloud.com.redis-tls.internal": `"exact":"redis-n.aivencloud.com"`,
+				"outbound|6379||redis-o.aivencloud.com.redis-tls.internal": `"exact":"redis-o.aivencloud.com"`,
+				"outbound|6379||ip-10-11-12-15.redis-tls.internal":         "file-root:/etc/redis-tls/ip-10-11-12-15/ca.crt",
+			},
+			listeners: []string{"10.11.12.15_6379", "240.241."},
 		},
 		{
 			name: "a CA in a ConfigMap", namespace: "given-configmap",
 			annotations: map[string]string{"redis-tls/host": "redis-q.aivencloud.com", "redis-tls/ca-configmap": "trust", "redis-tls/ca-key": "bundle.pem"},
-			cluster:     "outbound|6379||redis-q.aivencloud.com.redis-tls.internal",
+			clusters:    []string{"outbound|6379||redis-q.aivencloud.com.redis-tls.internal"},
 			has:         map[string]string{"the mounted CA": "file-root:/etc/redis-tls/redis-q.aivencloud.com/ca.crt"},
-			listeners:   "240.241.",
+			listeners:   []string{"240.241."},
 			nowhere:     []string{"/etc/ssl/certs/ca-certificates.crt"},
 		},
 		{
 			name: "a client certificate", namespace: "given-mutual",
 			annotations: map[string]string{"redis-tls/host": "redis-r.aivencloud.com", "redis-tls/mode": "mutual", "redis-tls/client-secret": "client"},
-			cluster:     "outbound|6379||redis-r.aivencloud.com.redis-tls.internal",
+			clusters:    []string{"outbound|6379||redis-r.aivencloud.com.redis-tls.internal"},
 			has: map[string]string{
 				"the mounted pair": "file-cert:/etc/redis-tls/redis-r.aivencloud.com/tls.crt~/etc/redis-tls/redis-r.aivencloud.com/tls.key",
 				"the mounted CA":   "file-root:/etc/redis-tls/redis-r.aivencloud.com/ca.crt", "an exact SAN": `"exact":"redis-r.aivencloud.com"`,
 			},
-			listeners: "240.241.",
+			listeners: []string{"240.241."},
 		},
 		{
 			name: "a ConfigMap by secret discovery", namespace: "given-sds-configmap",
 			annotations: map[string]string{"redis-tls/host": "redis-t.aivencloud.com", "redis-tls/ca-configmap": "trust", "redis-tls/delivery": "sds"},
-			cluster:     "outbound|6379||redis-t.aivencloud.com.redis-tls.internal",
+			clusters:    []string{"outbound|6379||redis-t.aivencloud.com.redis-tls.internal"},
 			has:         map[string]string{"the ConfigMap": `"name":"configmap://given-sds-configmap/trust-cacert"`, "an exact SAN": `"exact":"redis-t.aivencloud.com"`},
-			listeners:   "240.241.",
+			listeners:   []string{"240.241."},
 			nowhere:     []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/"},
 		},
 		{
 			name: "a Secret's CA by secret discovery", namespace: "given-sds-secret",
 			annotations: map[string]string{"redis-tls/host": "redis-u.aivencloud.com", "redis-tls/ca-secret": "redis-ca", "redis-tls/delivery": "sds"},
-			cluster:     "outbound|6379||redis-u.aivencloud.com.redis-tls.internal",
+			clusters:    []string{"outbound|6379||redis-u.aivencloud.com.redis-tls.internal"},
 			has:         map[string]string{"the Secret, as what anybody may read": `"name":"kubernetes://redis-ca-cacert"`, "an exact SAN": `"exact":"redis-u.aivencloud.com"`},
-			listeners:   "240.241.",
+			listeners:   []string{"240.241."},
 			nowhere:     []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/", `"kubernetes://redis-ca"`},
 		},
 		{
 			name: "a client certificate by secret discovery", namespace: "given-sds-mutual",
 			annotations: map[string]string{"redis-tls/host": "redis-v.aivencloud.com", "redis-tls/mode": "mutual", "redis-tls/client-secret": "client", "redis-tls/delivery": "sds"},
-			cluster:     "outbound|6379||redis-v.aivencloud.com.redis-tls.internal",
+			clusters:    []string{"outbound|6379||redis-v.aivencloud.com.redis-tls.internal"},
 			has: map[string]string{
 				"the pair": `"name":"kubernetes://client"`, "the CA beside it": `"name":"kubernetes://client-cacert"`, "an exact SAN": `"exact":"redis-v.aivencloud.com"`,
 			},
-			listeners: "240.241.",
+			listeners: []string{"240.241."},
 			nowhere:   []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/"},
 		},
 		{
@@ -112,13 +180,13 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 				"redis-tls/host": "redis-s.aivencloud.com", "redis-tls/connect-timeout": "3s", "redis-tls/idle-timeout": "2h",
 				"redis-tls/tcp-keepalive": "time=300s,interval=30s,probes=5",
 			},
-			cluster: "outbound|6379||redis-s.aivencloud.com.redis-tls.internal",
+			clusters: []string{"outbound|6379||redis-s.aivencloud.com.redis-tls.internal"},
 			has: map[string]string{
 				"time limit to connect": `"connectTimeout":"3s"`, "an exact SAN": `"exact":"redis-s.aivencloud.com"`,
 				"keepalive": `"tcpKeepalive":{"keepaliveProbes":5,"keepaliveTime":300,"keepaliveInterval":30}`,
 			},
-			listeners: "240.241.",
-			listening: `"idleTimeout":"7200s"`,
+			listeners: []string{"240.241."},
+			match:     `"idleTimeout":"7200s"`,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -127,68 +195,161 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 			ok(t, b.Client.Create(t.Context(), pod))
 			t.Cleanup(func() { _ = b.Client.Delete(context.Background(), pod, client.GracePeriodSeconds(0)) })
 
-			cluster := ""
-			var given *bed.Given
-			ok(t, harness.Eventually(t.Context(), 30*time.Second, "the cluster with TLS", func(ctx context.Context) (err error) {
-				if given, err = b.Given(ctx, pod, host.Address, true); err != nil {
-					return err
+			given := givenTLS(t, b, pod, c.clusters, host.Address)
+			ports := map[string]bool{}
+			for _, name := range c.clusters {
+				cluster := compact(find(given.Clusters, name))
+				for what, text := range c.has {
+					if !strings.Contains(cluster, text) {
+						t.Errorf("%s: the cluster has no %s:\n%s", what, text, cluster)
+					}
 				}
-				if cluster = compact(find(given.Clusters, c.cluster)); !strings.Contains(cluster, "transport_sockets") && !strings.Contains(cluster, "UpstreamTlsContext") {
-					return fmt.Errorf("cluster %q", cluster)
+				if !strings.Contains(cluster, c.each[name]) {
+					t.Errorf("cluster %s has no %s:\n%s", name, c.each[name], cluster)
 				}
-				return nil
-			}))
-			for what, text := range c.has {
-				if !strings.Contains(cluster, text) {
-					t.Errorf("%s: the cluster has no %s:\n%s", what, text, cluster)
+				if !strings.Contains(compactAll(given.Listeners), `"cluster":"`+name+`"`) {
+					t.Errorf("no listener leads to cluster %s", name)
+				}
+				ports[strings.Split(name, "|")[1]] = true
+			}
+			for port := range ports {
+				listeners := listenersOf(given, port)
+				for name, l := range listeners {
+					if !slices.ContainsFunc(c.listeners, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+						t.Errorf("listener %s, want only those of %s", name, c.listeners)
+					}
+					if !slices.ContainsFunc(c.clusters, func(cluster string) bool { return strings.Contains(l, `"cluster":"`+cluster+`"`) }) {
+						t.Errorf("listener %s leads to none of the clusters:\n%s", name, l)
+					}
+					if !strings.Contains(l, c.match) {
+						t.Errorf("listener %s has no %s:\n%s", name, c.match, l)
+					}
+				}
+				for _, prefix := range c.listeners {
+					if !slices.ContainsFunc(slices.Collect(maps.Keys(listeners)), func(name string) bool { return strings.HasPrefix(name, prefix) }) {
+						t.Errorf("no listener %s for port %s", prefix, port)
+					}
 				}
 			}
-			port := strings.Split(c.cluster, "|")[1]
-			n := 0
-			for _, l := range given.Listeners {
-				name := nameOf(l)
-				if !strings.HasSuffix(name, "_"+port) {
-					continue
-				}
-				if n++; !strings.HasPrefix(name, c.listeners) {
-					t.Errorf("listener %s, want only those of %s", name, c.listeners)
-				}
-				if !strings.Contains(compact(l), c.listening) {
-					t.Errorf("listener %s has no %s:\n%s", name, c.listening, l)
-				}
-			}
-			if n == 0 {
-				t.Errorf("no listener for port %s", port)
-			}
-			everything := fmt.Sprintf("%s", given.Clusters) + fmt.Sprintf("%s", given.Listeners)
+			everything := compactAll(given.Clusters) + compactAll(given.Listeners)
 			for _, text := range c.nowhere {
 				if strings.Contains(everything, text) {
 					t.Errorf("%s is among what was given", text)
 				}
 			}
 			// The real name stays DNS's business: only the private one is in the table.
-			if name, asked := c.annotations["redis-tls/host"]; asked && strings.Contains(compactAll(given.NameTable), `"`+name+`"`) {
-				t.Errorf("the name table has %s", name)
+			for key, name := range c.annotations {
+				if strings.HasSuffix(key, "/host") && strings.Contains(compactAll(given.NameTable), `"`+name+`"`) {
+					t.Errorf("the name table has %s", name)
+				}
 			}
-			neighbours(t, b, ns, c.cluster, host)
+			neighbours(t, b, ns, c.clusters, host)
 			silence(t, b, ns)
 		})
 	}
 }
 
+// Where the chart has a range for them, hosts get an IPv6 VIP beside the IPv4 one, for whichever family
+// the pod's network has.
+func TestWhatIstiodGivesASidecarOfAClusterWithIPv6(t *testing.T) {
+	b := mesh(t)
+	configure(t, b, map[string]any{"vip": map[string]any{"ipv6CIDR": "fd00:240:241::/112"}})
+	const name = "outbound|6379||redis-p.aivencloud.com.redis-tls.internal"
+	ns := namespace(t, b, "given-vips", nil, nil)
+	pod := app(ns, "asking", map[string]string{"redis-tls/host": "redis-p.aivencloud.com", "redis-tls/target-port": "16222"})
+	ok(t, b.Client.Create(t.Context(), pod))
+	t.Cleanup(func() { _ = b.Client.Delete(context.Background(), pod, client.GracePeriodSeconds(0)) })
+	var pins []string
+	for _, alias := range pod.Spec.HostAliases {
+		if slices.Contains(alias.Hostnames, "redis-p.aivencloud.com") {
+			pins = append(pins, alias.IP)
+		}
+	}
+	slices.Sort(pins)
+	if len(pins) != 2 || !strings.HasPrefix(pins[0], "240.241.") || !strings.HasPrefix(pins[1], "fd00:240:241::") {
+		t.Fatalf("the pod is pinned to %q, want an IPv4 VIP and an IPv6 one", pins)
+	}
+	v4, v6 := netip.MustParseAddr("10.9.8.7"), netip.MustParseAddr("fd09::7")
+	for _, c := range []struct {
+		name      string
+		addresses []netip.Addr
+		family    string // of the server's addresses that Envoy asks DNS for
+	}{
+		{"an IPv4 pod", []netip.Addr{v4}, "V4_ONLY"},
+		// Istio's default; ALL where istiod runs with ISTIO_DUAL_STACK.
+		{"a dual-stack pod", []netip.Addr{v4, v6}, "V4_ONLY"},
+		{"a dual-stack pod, IPv6 first", []netip.Addr{v6, v4}, "V4_ONLY"},
+		{"an IPv6 pod", []netip.Addr{v6}, "V6_ONLY"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			given := givenTLS(t, b, pod, []string{name}, c.addresses...)
+			cluster := compact(find(given.Clusters, name))
+			for _, text := range []string{`"sni":"redis-p.aivencloud.com"`, `"exact":"redis-p.aivencloud.com"`, `"dnsLookupFamily":"` + c.family + `"`} {
+				if !strings.Contains(cluster, text) {
+					t.Errorf("the cluster has no %s:\n%s", text, cluster)
+				}
+			}
+			listeners := listenersOf(given, "6379")
+			var names []string
+			for _, pin := range pins {
+				names = append(names, pin+"_6379")
+				if l := listeners[pin+"_6379"]; !strings.Contains(l, `"address":"`+pin+`"`) || !strings.Contains(l, `"cluster":"`+name+`"`) {
+					t.Errorf("the listener of %s does not lead to the cluster: %q", pin, l)
+				}
+			}
+			if got := slices.Sorted(maps.Keys(listeners)); !slices.Equal(got, names) {
+				t.Errorf("listeners %q, want %q", got, names)
+			}
+		})
+	}
+	neighbours(t, b, ns, []string{name}, &bed.Host{Address: v6})
+	silence(t, b, ns)
+}
+
+// givenTLS waits until istiod gives the pod's sidecar the clusters, each with TLS. The addresses are the
+// pod's.
+func givenTLS(t *testing.T, b *bed.Bed, pod *corev1.Pod, clusters []string, addresses ...netip.Addr) (given *bed.Given) {
+	t.Helper()
+	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the clusters with TLS", func(ctx context.Context) (err error) {
+		if given, err = b.Given(ctx, pod, addresses[0], true, addresses[1:]...); err != nil {
+			return err
+		}
+		for _, name := range clusters {
+			if cluster := compact(find(given.Clusters, name)); !strings.Contains(cluster, "UpstreamTlsContext") {
+				return fmt.Errorf("cluster %s: %q", name, cluster)
+			}
+		}
+		return nil
+	}))
+	return given
+}
+
+// listenersOf returns the listeners of a port by name, which is ADDRESS_PORT, without spaces.
+func listenersOf(given *bed.Given, port string) map[string]string {
+	listeners := map[string]string{}
+	for _, l := range given.Listeners {
+		if name := nameOf(l); strings.HasSuffix(name, "_"+port) {
+			listeners[name] = compact(l)
+		}
+	}
+	return listeners
+}
+
 // neighbours fails where a pod of the namespace that does not ask gets TLS, or one of another namespace
 // gets anything.
-func neighbours(t *testing.T, b *bed.Bed, ns, cluster string, host *bed.Host) {
+func neighbours(t *testing.T, b *bed.Bed, ns string, clusters []string, host *bed.Host) {
 	t.Helper()
-	given, err := b.Given(t.Context(), app(ns, "neighbour", nil), host.Address, true)
+	neighbour, err := b.Given(t.Context(), app(ns, "neighbour", nil), host.Address, true)
 	ok(t, err)
-	if text := compact(find(given.Clusters, cluster)); strings.Contains(text, "UpstreamTlsContext") {
-		t.Errorf("a neighbour gets the TLS settings: %s", text)
-	}
-	given, err = b.Given(t.Context(), app("default", "stranger", nil), host.Address, true)
+	stranger, err := b.Given(t.Context(), app("default", "stranger", nil), host.Address, true)
 	ok(t, err)
-	if found := find(given.Clusters, cluster); found != nil {
-		t.Errorf("another namespace gets the cluster: %s", found)
+	for _, cluster := range clusters {
+		if text := compact(find(neighbour.Clusters, cluster)); strings.Contains(text, "UpstreamTlsContext") {
+			t.Errorf("a neighbour gets the TLS settings: %s", text)
+		}
+		if found := find(stranger.Clusters, cluster); found != nil {
+			t.Errorf("another namespace gets the cluster: %s", found)
+		}
 	}
 }
 

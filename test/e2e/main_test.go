@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,6 +36,10 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	// When go test alone is ended, which passes no signal on, it is as if this process was too.
+	if _, _, err := syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGTERM), 0); err != 0 {
+		fmt.Fprintln(os.Stderr, "asking to be told of the end of go test:", err)
+	}
 	code := m.Run()
 	if shared != nil {
 		if err := shared.Stop(); err != nil {

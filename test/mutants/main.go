@@ -18,6 +18,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -84,7 +85,7 @@ func run(ctx context.Context, tier, only string, parallel int) error {
 		trees   []*tree
 	}{{unit, trees}, {slow, trees[:1]}} {
 		if err := passBefore(ctx, part.trees, part.mutants); err != nil {
-			return err
+			return cmp.Or(ctx.Err(), err)
 		}
 		failed += judgeAll(ctx, part.trees, part.mutants)
 	}
@@ -125,6 +126,9 @@ func judgeAll(ctx context.Context, trees []*tree, mutants []mutant) (survived in
 		}
 		began := time.Now()
 		killer, err := judge(ctx, t, m)
+		if ctx.Err() != nil {
+			return
+		}
 		verdict := "killed by " + killer
 		mu.Lock()
 		defer mu.Unlock()

@@ -4,7 +4,7 @@
 //
 // In go the binaries of `make control-plane mesh` and the system's redis-server, iptables and tcpdump;
 // out comes a Bed whose hosts, pods and captures belong to it: the control plane's Stop ends and removes
-// them all. Nothing about Redis TLS is configured here: a pod's sidecar runs as its admitted Pod says.
+// them all, and where it cannot, a process that outlives this one. Nothing about Redis TLS is configured here: a pod's sidecar runs as its admitted Pod says.
 package bed
 
 import (
@@ -62,6 +62,9 @@ func Start(ctx context.Context, o Options) (*Bed, error) {
 	}
 	found, err := findComponents(root)
 	if err != nil {
+		return nil, err
+	}
+	if err := startReaper(); err != nil {
 		return nil, err
 	}
 	plane, err := harness.Start(ctx, harness.Options{Progress: o.Progress})

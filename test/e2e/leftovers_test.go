@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis-tls/redis-tls/test/e2e/bed"
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// endVariable says how the bed of a process that runs this test again is to end.
+const endVariable = "E2E_END"
+
+// However the tests end, no process, network namespace, device, rule or file of theirs is left.
+func TestNothingIsLeftBehind(t *testing.T) {
+	if end := os.Getenv(endVariable); end != "" {
+		endABed(t, end)
+		return
+	}
+	if os.Getenv(variable) == "" {
+		mesh(t) // skips
+	}
+	for _, end := range []struct{ name, how string }{
+		{"after a failed test", "failure"},
+		{"after Ctrl-C", syscall.SIGINT.String()},
+		{"after a crash", syscall.SIGKILL.String()},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			cmd := exec.Command(os.Args[0], "-test.run=^TestNothingIsLeftBehind$", "-test.v")
+			cmd.Env = append(os.Environ(), endVariable+"="+end.how)
+			var log bytes.Buffer
+			out, err := cmd.StdoutPipe()
+			ok(t, err)
+			cmd.Stderr = &log
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+			ok(t, cmd.Start())
+			ran := ""
+			for lines := bufio.NewScanner(out); lines.Scan(); {
+				log.WriteString(lines.Text() + "\n")
+				if n, found := strings.CutPrefix(lines.Text(), running); found {
+					ran = n
+				}
+			}
+			err = cmd.Wait()
+			if ran == "" || err == nil {
+				t.Fatalf("the bed did not run, or did not end as it should (%v):\n%s", err, log.String())
+			}
+			t.Logf("%s; left at its end: %q", err, leftovers(t, cmd.Process.Pid))
+			ok(t, harness.Eventually(t.Context(), 15*time.Second, "nothing to be left", func(context.Context) error {
+				if left := leftovers(t, cmd.Process.Pid); len(left) > 0 {
+					return fmt.Errorf("%q", left)
+				}
+				return nil
+			}))
+		})
+	}
+}
+
+// running is printed before how many things of a bed there were.
+const running = "a bed runs: "
+
+// endABed starts a bed with all that one can have, and ends this process.
+func endABed(t *testing.T, how string) {
+	b := mesh(t)
+	const host = "redis-end.aivencloud.com"
+	ns := namespace(t, b, "end", nil, nil)
+	redis := server(t, b, host, bed.RedisOptions{TLSPort: 6379, Leaf: issue(t, b.PublicCA, []string{host})})
+	record(t, redis)
+	p := run(t, b, app(ns, "app", map[string]string{"redis-tls/host": host}))
+	_, err := p.Subscribe(host, 6379, "news")
+	ok(t, err)
+	answers(t, p, host, 6379, "1", "PUBLISH", "news", "all is there")
+	left := leftovers(t, os.Getpid())
+	if len(left) < 10 {
+		t.Fatalf("only %q are seen of a bed that runs", left)
+	}
+	fmt.Printf("%s%d things\n", running, len(left))
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
+		if s.String() == how {
+			ok(t, syscall.Kill(os.Getpid(), s))
+			<-t.Context().Done() // the end of the test, which does not come
+		}
+	}
+	t.Fatal("as it was told")
+}
+
+// leftovers lists what there is of a process: processes below it, namespaces, devices, rules, files.
+func leftovers(t *testing.T, pid int) (left []string) {
+	t.Helper()
+	for pattern, name := range map[string]string{
+		"/run/netns/*": `^rtls%d-`, "/etc/netns/*": `^rtls%d-`, "/sys/class/net/*": `^rtls%d[a-z]`, filepath.Join(os.TempDir(), "*"): `^redis-tls-%d-`,
+	} {
+		paths, err := filepath.Glob(pattern)
+		ok(t, err)
+		ours := regexp.MustCompile(fmt.Sprintf(name, pid))
+		for _, path := range paths {
+			if ours.MatchString(filepath.Base(path)) {
+				left = append(left, path)
+			}
+		}
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*")
+	ok(t, err)
+	for _, p := range processes {
+		// A process that has just ended has neither.
+		command, _ := os.ReadFile(filepath.Join(p, "cmdline"))
+		environment, _ := os.ReadFile(filepath.Join(p, "environ"))
+		if strings.Contains(string(command)+string(environment), fmt.Sprintf("/redis-tls-%d-", pid)) {
+			left = append(left, fmt.Sprintf("%s: %q", p, command))
+		}
+	}
+	rules, err := exec.Command("iptables-save", "-t", "nat").Output()
+	ok(t, err)
+	if strings.Contains(string(rules), "ISTIO_") {
+		left = append(left, string(rules))
+	}
+	return left
+}
