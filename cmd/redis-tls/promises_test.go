@@ -6,29 +6,65 @@ import (
 	"go/token"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/redis-tls/redis-tls/origination"
 )
 
 // proof is a test as README names it: [TestName](file).
 var proof = regexp.MustCompile(`\[(Test\w+)\]\(([^)]+)\)`)
 
+// annotation is a key, and a value where there is one, as README names it.
+var annotation = regexp.MustCompile("`" + regexp.QuoteMeta(origination.Prefix) + "([^`:]+)(?:: ([^`]+))?`")
+
 // TestPromisesAreProved proves that every promise of README's table names a test, and that each of these
 // is in the file that the name leads to.
 func TestPromisesAreProved(t *testing.T) {
 	t.Chdir("../..")
+	proved(t, "| what is promised | proved by |\n| --- | --- |\n")
+}
+
+// TestRecipesAreProved proves the same of the recipes, and that their annotations are taken.
+func TestRecipesAreProved(t *testing.T) {
+	t.Chdir("../..")
+	for _, row := range proved(t, "| recipe | annotations | proved by |\n| --- | --- | --- |\n") {
+		named := annotation.FindAllStringSubmatch(row, -1)
+		if len(named) == 0 {
+			t.Errorf("no annotation takes the place of: %s", row)
+		}
+		for _, n := range named {
+			if !taken(n[1], n[2]) {
+				t.Errorf("%s is not supported: %s", n[0], row)
+			}
+		}
+	}
+}
+
+// taken reports whether this release takes the key, with that value where one is named.
+func taken(name, value string) bool {
+	return slices.ContainsFunc(origination.Keys(), func(key origination.Key) bool {
+		return key.Name == name && key.Supported &&
+			(value == "" || slices.Contains(key.Values, origination.Value{Name: value, Supported: true}))
+	})
+}
+
+// proved returns the rows of README's table with that head, each of which must name tests that exist.
+func proved(t *testing.T, head string) []string {
+	t.Helper()
 	text, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const head = "| what is promised | proved by |\n| --- | --- |\n"
 	_, table, found := strings.Cut(string(text), head)
 	if !found {
 		t.Fatalf("README.md has no table that begins with\n%s", head)
 	}
 	table, _, _ = strings.Cut(table, "\n\n")
 	tests := map[string]map[string]bool{} // by file
-	for row := range strings.Lines(table) {
+	rows := slices.Collect(strings.Lines(table))
+	for _, row := range rows {
 		proofs := proof.FindAllStringSubmatch(row, -1)
 		if len(proofs) == 0 {
 			t.Errorf("no test proves: %s", row)
@@ -45,6 +81,7 @@ func TestPromisesAreProved(t *testing.T) {
 			}
 		}
 	}
+	return rows
 }
 
 // testsOf returns the names of the tests that `go test` runs from the file.
