@@ -150,7 +150,7 @@ network-tools: # veth pairs
 
 .PHONY: wire-tools
 wire-tools: # what a pod's network and its servers are made of
-	@test/install-missing.sh ip:iproute2 iptables:iptables tcpdump:tcpdump redis-server:redis-server nginx:nginx-light
+	@test/install-missing.sh ip:iproute2 iptables:iptables tcpdump:tcpdump redis-server:redis-server nginx:nginx-light curl:curl
 
 .PHONY: race-tools
 race-tools: # the race detector is linked by a C compiler

@@ -61,7 +61,7 @@ func (v *View) meshChanged(resource string, old, object metav1.Object) {
 	case all:
 		v.sweep(&v.sweeping, func(string) bool { return true })
 	case shared:
-		v.sweep(&v.sweepingServices, v.reachesServices)
+		v.sweep(&v.sweepingServices, v.heedsOthers)
 	}
 }
 
@@ -80,10 +80,10 @@ func (v *View) sweep(pending *atomic.Bool, concerned func(namespace string) bool
 	})
 }
 
-// reachesServices reports whether pods of the namespace lead to Services of the mesh: others' rules and routes
-// may be in their way.
-func (v *View) reachesServices(namespace string) bool {
-	return slices.ContainsFunc(v.Claims(namespace), func(c mesh.Claim) bool { return c.InMesh() })
+// heedsOthers reports whether pods of the namespace lead to hosts that the mesh knows by their own names: others'
+// rules and routes may be in their way.
+func (v *View) heedsOthers(namespace string) bool {
+	return slices.ContainsFunc(v.Claims(namespace), func(c mesh.Claim) bool { return c.MeshHost() == c.Host })
 }
 
 // allChanged is called when Istio's caches have filled or were taken away.

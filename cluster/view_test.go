@@ -321,9 +321,10 @@ func TestSubscribersAreToldWhoIsConcerned(t *testing.T) {
 	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName))
 	w.pods.Add(clustertest.Pod(t, "bank", "till", "r1", "a", clustertest.ByName))
 	w.pods.Add(clustertest.Pod(t, "meshed", "cart", "r1", "a", clustertest.InMesh))
+	w.pods.Add(clustertest.Pod(t, "calling", "cart", "r1", "a", clustertest.ByHTTP))
 	view := w.start()
 	w.eventually("the view to fill", 0, func() bool {
-		return view.Synced() && w.tolds("shop") > 0 && w.tolds("bank") > 0 && w.tolds("meshed") > 0
+		return view.Synced() && w.tolds("shop") > 0 && w.tolds("bank") > 0 && w.tolds("meshed") > 0 && w.tolds("calling") > 0
 	})
 	for _, tc := range []struct {
 		name     string
@@ -345,6 +346,12 @@ func TestSubscribersAreToldWhoIsConcerned(t *testing.T) {
 		{"a public route is made elsewhere", func() {
 			w.mesh["virtualservices"].Add(&networkingv1.VirtualService{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "x"}})
 		}, "meshed", "bank"},
+		{"a rule of the root namespace is made", func() {
+			w.mesh["destinationrules"].Add(&networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "x"}})
+		}, "calling", "bank"},
+		{"a further public route is made elsewhere", func() {
+			w.mesh["virtualservices"].Add(&networkingv1.VirtualService{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "y"}})
+		}, "calling", "bank"},
 		{"the root namespace gets a Sidecar", func() {
 			w.mesh["sidecars"].Add(&networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "default"}})
 		}, "bank", "nowhere"},

@@ -58,14 +58,14 @@ type inUse struct {
 }
 
 // holds reports whether an object is in use. A rejected pod's label holds the rule that it selects, and
-// the entry that the rule belongs to.
+// the entry and route that the rule belongs to.
 func (p *pass) holds(use inUse, o object) bool {
 	if use.Name(o.GetName()) || use.wants(o) {
 		return true
 	}
 	for _, rule := range p.around.Rules {
 		if rule.Namespace == p.namespace && rule.Spec.Host == o.host && mesh.Owned(rule) &&
-			(o.kind == kindEntry || rule.Name == o.GetName()) && use.Selects(rule.Spec.GetWorkloadSelector().GetMatchLabels()) {
+			(o.kind != kindRule || rule.Name == o.GetName()) && use.Selects(rule.Spec.GetWorkloadSelector().GetMatchLabels()) {
 			return true
 		}
 	}

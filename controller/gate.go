@@ -137,7 +137,7 @@ func (p *pass) wait() {
 			continue
 		}
 		if !p.View.IstioReady() {
-			p.sayWaiting(use.Pod, "Istio's ServiceEntry, DestinationRule and Sidecar (networking.istio.io/v1), which the API server does not serve yet")
+			p.sayWaiting(use.Pod, "Istio's ServiceEntry, DestinationRule, VirtualService and Sidecar (networking.istio.io/v1), which the API server does not serve yet")
 			continue
 		}
 		if missing := p.missing(use); missing != "" {
@@ -151,6 +151,9 @@ func needs(o *origination.Origination) string {
 	rule := fmt.Sprintf("DestinationRule %s of host %s", o.RuleName(), o.Host)
 	if o.InMesh() {
 		return rule
+	}
+	if o.HTTP() {
+		return "ServiceEntry and VirtualService " + o.EntryName() + " and " + rule
 	}
 	return "ServiceEntry " + o.EntryName() + " and " + rule
 }

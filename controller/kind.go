@@ -12,7 +12,7 @@ import (
 
 // kinds are those of our objects, in the order in which they are applied: all that an entry's traffic
 // needs stands before the mesh knows the entry. They are deleted in the opposite order.
-var kinds = []*kind{kindRule, kindEntry}
+var kinds = []*kind{kindRule, kindRoute, kindEntry}
 
 var (
 	kindEntry = newKind(networkingv1.SchemeGroupVersion.WithKind("ServiceEntry"), shape[*networkingv1.ServiceEntry]{
@@ -20,12 +20,7 @@ var (
 		spec:    func(e *networkingv1.ServiceEntry) any { return &e.Spec },
 		known:   func(s *mesh.Surroundings) *[]*networkingv1.ServiceEntry { return &s.Entries },
 		desired: func(d *mesh.Desired) []*networkingv1.ServiceEntry { return d.Entries },
-		host: func(e *networkingv1.ServiceEntry) string {
-			if len(e.Spec.Hosts) == 0 {
-				return ""
-			}
-			return e.Spec.Hosts[0]
-		},
+		host:    func(e *networkingv1.ServiceEntry) string { return firstOf(e.Spec.Hosts) },
 	})
 	kindRule = newKind(networkingv1.SchemeGroupVersion.WithKind("DestinationRule"), shape[*networkingv1.DestinationRule]{
 		new:     func() *networkingv1.DestinationRule { return &networkingv1.DestinationRule{} },
@@ -34,14 +29,29 @@ var (
 		desired: func(d *mesh.Desired) []*networkingv1.DestinationRule { return d.Rules },
 		host:    func(r *networkingv1.DestinationRule) string { return r.Spec.Host },
 	})
+	kindRoute = newKind(networkingv1.SchemeGroupVersion.WithKind("VirtualService"), shape[*networkingv1.VirtualService]{
+		new:     func() *networkingv1.VirtualService { return &networkingv1.VirtualService{} },
+		spec:    func(r *networkingv1.VirtualService) any { return &r.Spec },
+		known:   func(s *mesh.Surroundings) *[]*networkingv1.VirtualService { return &s.Routes },
+		desired: func(d *mesh.Desired) []*networkingv1.VirtualService { return d.Routes },
+		host:    func(r *networkingv1.VirtualService) string { return firstOf(r.Spec.Hosts) },
+	})
 )
+
+// firstOf returns the one host of an object of ours.
+func firstOf(hosts []string) string {
+	if len(hosts) == 0 {
+		return ""
+	}
+	return hosts[0]
+}
 
 // shape is what differs between the kinds.
 type shape[T client.Object] struct {
 	new func() T
 	// spec returns a pointer to it.
 	spec func(T) any
-	// host is the private host that the object is about.
+	// host is the host of the mesh that the object is about.
 	host func(T) string
 	// known are those of the caches, desired those that should be.
 	known   func(*mesh.Surroundings) *[]T

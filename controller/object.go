@@ -20,7 +20,7 @@ import (
 type object struct {
 	client.Object
 	*kind
-	host string // the private host, which ties what belongs to an entry to it
+	host string // as the mesh knows it, which ties what belongs to an entry to it
 	spec any    // a pointer to it
 }
 

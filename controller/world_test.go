@@ -269,13 +269,14 @@ func (w *world) now() mesh.Surroundings {
 	around := mesh.Surroundings{Namespace: namespace, RootNamespace: "istio-system"}
 	var entries networkingv1.ServiceEntryList
 	var rules networkingv1.DestinationRuleList
+	var routes networkingv1.VirtualServiceList
 	var sidecars networkingv1.SidecarList
-	for _, list := range []client.ObjectList{&entries, &rules, &sidecars} {
+	for _, list := range []client.ObjectList{&entries, &rules, &routes, &sidecars} {
 		if err := w.client.List(context.Background(), list, client.InNamespace(namespace)); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	around.Entries, around.Rules, around.Sidecars = entries.Items, rules.Items, sidecars.Items
+	around.Entries, around.Rules, around.Routes, around.Sidecars = entries.Items, rules.Items, routes.Items, sidecars.Items
 	return around
 }
 

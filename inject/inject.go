@@ -105,7 +105,7 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 }
 
 // missing says of which originations an object is not there yet.
-type missing struct{ any, unpinned bool }
+type missing struct{ any, gated bool }
 
 // meet holds the originations against the namespace's other claims and its mesh objects, and draws
 // the pins. It returns copies, save of those that no pin could be drawn for.
@@ -132,7 +132,7 @@ func (i *Injector) meet(namespace string, pod *corev1.Pod, wished []origination.
 		}
 		if mesh.Missing(o, around, i.now(), i.Config.FirstUse.Settle.Duration) {
 			absent.any = true
-			absent.unpinned = absent.unpinned || !o.Pinnable()
+			absent.gated = absent.gated || o.Gated()
 		}
 		os = append(os, o)
 	}
@@ -175,7 +175,7 @@ func (i *Injector) now() time.Time {
 
 // options are those of the patch. That an earlier invocation's time of first use stays is seen to there.
 func (i *Injector) options(absent missing) patches.Options {
-	o := patches.Options{Gate: i.Config.FirstUse.Gate && absent.unpinned}
+	o := patches.Options{Gate: i.Config.FirstUse.Gate && absent.gated}
 	if absent.any && i.Now != nil {
 		now := i.Now().UTC().Round(0)
 		o.FirstUse = &now

@@ -77,6 +77,8 @@ func TestFirstUse(t *testing.T) {
 	}{
 		{"a pinned pod before its objects is not held, the pin does that", newPod("host", host), false, false, false, true},
 		{"an unpinned pod before its objects is held", newPod("addresses", "10.0.0.3", "ca-secret", "ca"), false, false, true, true},
+		{"a pod that is routed by HTTP is held though it is pinned", newPod("host", host, "protocol", "http"), false, false, true, true},
+		{"a pod that is routed by HTTP, with its objects", newPod("host", host, "protocol", "http"), true, false, false, false},
 		{"an unpinned pod is not held where the gate is switched off", newPod("addresses", "10.0.0.3", "ca-secret", "ca"), false, true, false, true},
 		{"a pod that dials a Service of the mesh is held before its rule", newPod("host", "redis", "mode", "istio-mutual"), false, false, true, true},
 		{"it is not with its rule", newPod("host", "redis", "mode", "istio-mutual"), true, false, false, false},

@@ -84,12 +84,9 @@ func (w *world) serve(t *testing.T, pod *corev1.Pod, d Decision) {
 		t.Fatalf("a pod that was admitted is refused its objects: %v", desired.Refused[0].Problem.Err)
 	}
 	accepted := metav1.ManagedFieldsEntry{Manager: origination.FieldManager, Time: &metav1.Time{Time: noon.Add(-time.Minute)}}
-	w.around.Entries, w.around.Rules = desired.Entries, desired.Rules
-	for _, e := range w.around.Entries {
-		e.ManagedFields = []metav1.ManagedFieldsEntry{accepted}
-	}
-	for _, r := range w.around.Rules {
-		r.ManagedFields = []metav1.ManagedFieldsEntry{accepted}
+	w.around.Entries, w.around.Rules, w.around.Routes = desired.Entries, desired.Rules, desired.Routes
+	for _, o := range desired.All() {
+		o.SetManagedFields([]metav1.ManagedFieldsEntry{accepted})
 	}
 }
 

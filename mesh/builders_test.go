@@ -54,6 +54,11 @@ func passthrough(numbers ...int32) func(*origination.Origination) {
 	return func(o *origination.Origination) { o.Passthrough = numbers }
 }
 
+// http is an origination that is routed by its Host header, from 80 to 443.
+func http(o *origination.Origination) {
+	o.Protocol, o.Ports, o.Passthrough = "http", []origination.Port{{Number: 80, Target: 443}}, []int32{443}
+}
+
 func instance(name string) func(*origination.Origination) {
 	return func(o *origination.Origination) { o.Instances = []string{name} }
 }
@@ -89,12 +94,23 @@ func surroundings(objects ...any) mesh.Surroundings {
 		case *networkingv1.ServiceEntry:
 			around.Entries = append(around.Entries, object)
 		case *networkingv1.DestinationRule:
-			around.Rules = append(around.Rules, object)
+			if object.Namespace == around.Namespace {
+				around.Rules = append(around.Rules, object)
+			} else {
+				around.SharedRules = append(around.SharedRules, object)
+			}
+		case *networkingv1.VirtualService:
+			if object.Namespace == around.Namespace {
+				around.Routes = append(around.Routes, object)
+			} else {
+				around.SharedRoutes = append(around.SharedRoutes, object)
+			}
 		case *networkingv1.Sidecar:
 			around.Sidecars = append(around.Sidecars, object)
 		case mesh.Desired:
 			around.Entries = append(around.Entries, object.Entries...)
 			around.Rules = append(around.Rules, object.Rules...)
+			around.Routes = append(around.Routes, object.Routes...)
 		}
 	}
 	return around
@@ -104,11 +120,8 @@ func surroundings(objects ...any) mesh.Surroundings {
 func applied(hour int, claims ...mesh.Claim) mesh.Desired {
 	d := mesh.Objects(claims, surroundings(), config())
 	at := metav1.NewTime(day.Add(time.Duration(hour) * time.Hour))
-	for _, e := range d.Entries {
-		e.CreationTimestamp = at
-	}
-	for _, r := range d.Rules {
-		r.CreationTimestamp = at
+	for _, o := range d.All() {
+		o.SetCreationTimestamp(at)
 	}
 	return d
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	networkingapi "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/origination"
 )
@@ -23,6 +25,10 @@ func Check(o origination.Origination, w Workload, podLabels map[string]string, c
 		problems = append(problems, serviceProblems(&o, &around)...)
 	} else {
 		problems = append(problems, foreignEntryProblems(&o, &around)...)
+	}
+	if o.HTTP() {
+		problems = append(problems, foreignNameProblems(&o, &around)...)
+	} else if !o.InMesh() {
 		problems = append(problems, foreignHostProblems(&o, &around)...)
 	}
 	problems = append(problems, sidecarProblems(&o, podLabels, &around)...)
@@ -32,7 +38,9 @@ func Check(o origination.Origination, w Workload, podLabels map[string]string, c
 // refusedBy returns the problem that Objects would have with the claim, were it a live pod's.
 func refusedBy(o origination.Origination, w Workload, claims []Claim, around *Surroundings) *origination.Problem {
 	lists := listsServer(&o)
-	relevant := func(c *Claim) bool { return c.Host == o.Host || lists && listsServer(&c.Origination) }
+	relevant := func(c *Claim) bool {
+		return c.Host == o.Host || o.HTTP() != c.HTTP() || lists && listsServer(&c.Origination)
+	}
 	if !slices.ContainsFunc(claims, func(c Claim) bool { return c.Workload != w && relevant(&c) }) {
 		return nil
 	}
@@ -46,15 +54,20 @@ func foreignEntryProblems(o *origination.Origination, around *Surroundings) []or
 	server := serverAddresses(o)
 	for e := range around.foreignEntries() {
 		name := fmt.Sprintf("ServiceEntry %s/%s", e.Namespace, e.Name)
-		port, shared := portOf(e.Spec.Ports, o, opensListener)
+		port, shared := portOf(e.Spec.Ports, o.PortNumbers(), opensListener)
 		if !shared {
 			continue
 		}
 		if len(e.Spec.Addresses) == 0 {
-			port, wildcard := portOf(e.Spec.Ports, o, opensWildcard)
-			if cidr, ok := firstCIDR(server); ok && wildcard {
+			port, wildcard := portOf(e.Spec.Ports, servedEverywhere(o), opensWildcard)
+			switch cidr, ok := firstCIDR(server); {
+			case !wildcard:
+			case ok:
 				problems = append(problems, foreign(o, "addresses", formatAddress(cidr),
 					fmt.Sprintf("a CIDR is served at 0.0.0.0:%d, and so is %s, which has this TCP port and no addresses; give it addresses", port, name)))
+			default:
+				problems = append(problems, foreign(o, "port", fmt.Sprint(port),
+					fmt.Sprintf("HTTP is served at 0.0.0.0:%d, and so is %s, which has this TCP port and no addresses; give it addresses", port, name)))
 			}
 			continue
 		}
@@ -77,8 +90,7 @@ func foreignEntryProblems(o *origination.Origination, around *Surroundings) []or
 }
 
 // portOf returns a port that both have and of which the protocol counts.
-func portOf(ports []*networkingapi.ServicePort, o *origination.Origination, counts func(protocol string) bool) (int32, bool) {
-	numbers := o.PortNumbers()
+func portOf(ports []*networkingapi.ServicePort, numbers []int32, counts func(protocol string) bool) (int32, bool) {
 	for _, p := range ports {
 		if n := int32(p.GetNumber()); slices.Contains(numbers, n) && counts(strings.ToUpper(p.GetProtocol())) {
 			return n, true
@@ -129,6 +141,30 @@ func foreignHostProblems(o *origination.Origination, around *Surroundings) []ori
 	return problems
 }
 
+// foreignNameProblems returns a problem for every object of others that is for the real name of a host which is
+// routed by its Host header: beside what decidingOthers says of rules and routes, two entries of one name are one.
+func foreignNameProblems(o *origination.Origination, around *Surroundings) []origination.Problem {
+	var problems []origination.Problem
+	refuse := func(kind string, object metav1.Object, host string) {
+		problems = append(problems, foreign(o, "host", o.Host,
+			fmt.Sprintf("%s %s/%s is for the host %s, and with %s http the mesh knows this host by its real name, where only one of the two can decide; delete it, give it another host, or leave %s out",
+				kind, object.GetNamespace(), object.GetName(), host, protocolKey(o), protocolKey(o))))
+	}
+	for e := range around.foreignEntries() {
+		if i := slices.IndexFunc(e.Spec.Hosts, func(h string) bool { return serves(h, e.Namespace, o) }); i >= 0 {
+			refuse("ServiceEntry", e, e.Spec.Hosts[i])
+		}
+	}
+	decidingOthers(o, around,
+		func(r *networkingv1.DestinationRule) { refuse("DestinationRule", r, r.Spec.Host) },
+		func(v *networkingv1.VirtualService, host string) { refuse("VirtualService", v, host) })
+	return distinct(problems)
+}
+
+func protocolKey(o *origination.Origination) string {
+	return origination.KeyOf(instanceOf(o), "protocol")
+}
+
 // namesTaken warns about objects that have our name but not our label: they are never touched, so what
 // they stand in the way of is missing.
 func namesTaken(o *origination.Origination, around *Surroundings) []string {
@@ -145,6 +181,11 @@ func namesTaken(o *origination.Origination, around *Surroundings) []string {
 	for _, r := range around.Rules {
 		if r.Namespace == around.Namespace && r.Name == o.RuleName() && !Owned(r) {
 			warn("DestinationRule", r.Name)
+		}
+	}
+	for _, r := range around.Routes {
+		if o.HTTP() && r.Namespace == around.Namespace && r.Name == o.EntryName() && !Owned(r) {
+			warn("VirtualService", r.Name)
 		}
 	}
 	return warnings

@@ -17,6 +17,9 @@ func (s *settlement) contradiction(c *Claim) *origination.Problem {
 			return p
 		}
 	}
+	if p := s.everywhere(c); p != nil {
+		return p
+	}
 	server := serverAddresses(&c.Origination)
 	if len(server) == 0 {
 		return nil
@@ -45,6 +48,36 @@ func (s *settlement) contradiction(c *Claim) *origination.Problem {
 		}
 	}
 	return nil
+}
+
+// everywhere returns the problem of a claim that is served at 0.0.0.0, by HTTP or as bytes to a CIDR, at a port
+// where another workload's is served the other way: of two such listeners Istio keeps one.
+func (s *settlement) everywhere(c *Claim) *origination.Problem {
+	for _, host := range slices.Sorted(maps.Keys(s.listings)) {
+		l := s.listings[host]
+		if l.lead.Workload == c.Workload || l.lead.HTTP() == c.HTTP() {
+			continue
+		}
+		for _, port := range servedEverywhere(&c.Origination) {
+			if slices.Contains(servedEverywhere(&l.lead.Origination), port) {
+				return conflict(&c.Origination, "port", fmt.Sprint(port),
+					fmt.Sprintf("%s has it for %s by protocol %s, and %s for %s by %s: a CIDR and HTTP are both served at 0.0.0.0:%d, so give one of them another port",
+						c.Workload, c.Host, c.Protocol, l.lead.Workload, host, l.lead.Protocol, port))
+			}
+		}
+	}
+	return nil
+}
+
+// servedEverywhere returns the ports of a listener at 0.0.0.0 that takes what nobody else's is for.
+func servedEverywhere(o *origination.Origination) []int32 {
+	var ports []int32
+	if _, cidr := firstCIDR(serverAddresses(o)); cidr || o.HTTP() {
+		for _, p := range o.Ports {
+			ports = append(ports, p.Number)
+		}
+	}
+	return ports
 }
 
 // contradiction returns what of the claim another workload's on the same host contradicts.

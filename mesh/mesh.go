@@ -48,9 +48,8 @@ type Surroundings struct {
 	RootNamespace string
 	// Entries of the namespace itself, and those of others that are exported to it.
 	Entries []*networkingv1.ServiceEntry
-	// Rules of the namespace.
-	Rules []*networkingv1.DestinationRule
-	// Routes of the namespace; of others' only the hosts and gateways they are for are known.
+	// Rules and Routes of the namespace. Of routes that are not ours only the hosts and gateways they are for are known.
+	Rules  []*networkingv1.DestinationRule
 	Routes []*networkingv1.VirtualService
 	// SharedRules and SharedRoutes are what namespaces export to this one, and to all: so its own may be
 	// among them.
@@ -71,10 +70,11 @@ type Refusal struct {
 	Problem origination.Problem
 }
 
-// Desired is what the controller makes true. Rules are applied before entries, and deleted after them.
+// Desired is what the controller makes true. Rules and routes are applied before entries, and deleted after them.
 type Desired struct {
 	Entries []*networkingv1.ServiceEntry
 	Rules   []*networkingv1.DestinationRule
+	Routes  []*networkingv1.VirtualService
 	Refused []Refusal
 }
 
@@ -86,7 +86,7 @@ type Object interface {
 
 // All returns the objects of every kind, in the order in which people read them.
 func (d *Desired) All() []Object {
-	return slices.Concat(objects(d.Entries), objects(d.Rules))
+	return slices.Concat(objects(d.Entries), objects(d.Routes), objects(d.Rules))
 }
 
 func objects[T Object](typed []T) []Object {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,7 +16,7 @@ import (
 // granularity is that of times in object metadata: an object may be that much younger than it says.
 const granularity = time.Second
 
-// Missing reports whether something that the origination needs is not in force yet: its entry or a rule is
+// Missing reports whether something that the origination needs is not in force yet: its entry, route or a rule is
 // missing, marked for deletion, does not cover it, or was accepted by the API server less than settle
 // ago (istiod's debounce). Every entry that may carry its traffic needs a rule for it; see Objects. A
 // Service of the mesh needs no entry.
@@ -28,15 +29,19 @@ func Missing(o origination.Origination, around Surroundings, now time.Time, sett
 	}
 	carriers := []*carrier{serviceCarrier(&o)}
 	if !o.InMesh() {
-		entry := around.entryOf(o.PrivateHost())
+		entry := around.entryOf(o.MeshHost())
 		if entry == nil || !inForce(entry) || !entryCovers(entry, &o) {
+			return true
+		}
+		if o.HTTP() && !slices.ContainsFunc(around.Routes, func(r *networkingv1.VirtualService) bool {
+			return r.Namespace == around.Namespace && Owned(r) && inForce(r) && routeCovers(r, entry, &o)
+		}) {
 			return true
 		}
 		carriers = carriersOf(nil, around.ownedEntries())
 	}
-	addresses, numbers := dialled(&o), o.PortNumbers()
 	for _, c := range carriers {
-		if c.host != o.MeshHost() && !c.meets(addresses, numbers) {
+		if !c.mayCarry(&o) {
 			continue
 		}
 		if !slices.ContainsFunc(around.Rules, func(r *networkingv1.DestinationRule) bool {
@@ -64,14 +69,14 @@ func acceptedAt(obj metav1.Object) time.Time {
 
 // entryCovers reports whether the entry leads everything that the origination dials to where it wants.
 func entryCovers(e *networkingv1.ServiceEntry, o *origination.Origination) bool {
-	needed := make([]netip.Prefix, 0, len(o.Pin)+len(o.Addresses))
-	resolution, endpoint := networkingapi.ServiceEntry_NONE, ""
-	switch o.Resolution() {
-	case origination.ResolutionDNS:
-		resolution, endpoint = networkingapi.ServiceEntry_DNS, o.Host+"."
-	case origination.ResolutionStatic:
-		resolution, endpoint = networkingapi.ServiceEntry_STATIC, o.Addresses[0].Addr().String()
+	resolution, endpoints := resolutionOf(o)
+	if e.Spec.Resolution != resolution || !slices.EqualFunc(e.Spec.Endpoints, endpoints, func(a, b *networkingapi.WorkloadEntry) bool { return proto.Equal(a, b) }) {
+		return false
 	}
+	if o.HTTP() {
+		return len(o.Pin) > 0 && httpEntryCovers(e, o)
+	}
+	needed := make([]netip.Prefix, 0, len(o.Pin)+len(o.Addresses))
 	if o.Pinnable() {
 		if len(o.Pin) == 0 {
 			return false
@@ -81,9 +86,6 @@ func entryCovers(e *networkingv1.ServiceEntry, o *origination.Origination) bool 
 		}
 	} else {
 		needed = append(needed, o.Addresses...)
-	}
-	if e.Spec.Resolution != resolution || endpoint != "" && (len(e.Spec.Endpoints) != 1 || e.Spec.Endpoints[0].GetAddress() != endpoint) {
-		return false
 	}
 	listed := addressesOf(e)
 	for _, p := range needed {
@@ -109,17 +111,23 @@ func ruleCovers(r *networkingv1.DestinationRule, c *carrier, o *origination.Orig
 		return false
 	}
 	policy, wanted := r.Spec.GetTrafficPolicy(), tlsSettings(o, r.Namespace, someRoots)
-	for _, want := range o.Ports {
-		if c.targets[uint32(want.Number)] == nil {
-			continue
+	needed := map[uint32]bool{}
+	for _, p := range o.Ports {
+		needed[uint32(p.Number)] = c.targets[uint32(p.Number)] != nil
+	}
+	for n, targets := range c.targets {
+		if o.HTTP() && c.host == o.MeshHost() && slices.ContainsFunc(targets, func(t uint32) bool { return t != n }) {
+			needed[n] = true // an origination port, to which the route leads
 		}
+	}
+	for n, needed := range needed {
 		tls := policy.GetTls()
 		for _, p := range policy.GetPortLevelSettings() {
-			if p.GetPort().GetNumber() == uint32(want.Number) {
+			if p.GetPort().GetNumber() == n {
 				tls = p.GetTls()
 			}
 		}
-		if !tlsCovers(tls, wanted) {
+		if needed && !tlsCovers(tls, wanted) {
 			return false
 		}
 	}

@@ -25,16 +25,21 @@ const onlyHere = "."
 // a few nothing changes any more.
 func Objects(claims []Claim, around Surroundings, cfg origination.Config) Desired {
 	s := settle(claims, nil, &around)
-	d := Desired{Entries: s.entries(around.Namespace), Refused: s.refused}
+	led := s.originationPorts(claims, &around)
+	d := Desired{Entries: s.entries(around.Namespace, led), Routes: s.routes(claims, led, around.Namespace), Refused: s.refused}
 	d.Rules = rules(claims, carriersOf(d.Entries, around.ownedEntries()), around.Namespace, cfg)
 	return d
 }
 
 // entries returns the ServiceEntry of every host with a claim that stands, sorted by name.
-func (s *settlement) entries(namespace string) []*networkingv1.ServiceEntry {
+func (s *settlement) entries(namespace string, led map[string]ledTo) []*networkingv1.ServiceEntry {
 	var entries []*networkingv1.ServiceEntry
 	for _, host := range slices.Sorted(maps.Keys(s.listings)) {
 		l := s.listings[host]
+		if l.lead.HTTP() {
+			entries = append(entries, l.httpEntry(namespace, led[host]))
+			continue
+		}
 		if e := l.entry(namespace); e != nil {
 			entries = append(entries, e)
 		}
@@ -57,21 +62,24 @@ func (l *listing) entry(namespace string) *networkingv1.ServiceEntry {
 	if len(addresses) == 0 {
 		return nil
 	}
-	e := newEntry(namespace, o.EntryName(), o.PrivateHost(), l.lead.Workload)
+	e := newEntry(namespace, o.EntryName(), o.MeshHost(), l.lead.Workload)
 	e.Spec.Addresses = sortedPrefixes(addresses)
 	e.Spec.Ports = servicePorts(l.ports, o.Protocol)
+	e.Spec.Resolution, e.Spec.Endpoints = resolutionOf(o)
+	return e
+}
+
+// resolutionOf returns how the sidecar finds the server, and by which endpoint.
+func resolutionOf(o *origination.Origination) (networkingapi.ServiceEntry_Resolution, []*networkingapi.WorkloadEntry) {
 	switch o.Resolution() {
 	case origination.ResolutionDNS:
-		e.Spec.Resolution = networkingapi.ServiceEntry_DNS
 		// The dot makes Envoy's resolver ask DNS; without it /etc/hosts would lead back to the VIP.
-		e.Spec.Endpoints = []*networkingapi.WorkloadEntry{{Address: o.Host + "."}}
+		return networkingapi.ServiceEntry_DNS, []*networkingapi.WorkloadEntry{{Address: o.Host + "."}}
 	case origination.ResolutionStatic:
-		e.Spec.Resolution = networkingapi.ServiceEntry_STATIC
-		e.Spec.Endpoints = []*networkingapi.WorkloadEntry{{Address: o.Addresses[0].Addr().String()}}
-	case origination.ResolutionNone:
-		e.Spec.Resolution = networkingapi.ServiceEntry_NONE
+		return networkingapi.ServiceEntry_STATIC, []*networkingapi.WorkloadEntry{{Address: o.Addresses[0].Addr().String()}}
+	default:
+		return networkingapi.ServiceEntry_NONE, nil
 	}
-	return e
 }
 
 // leftEntry returns the entry that keeps addresses of an older revision, or nil.

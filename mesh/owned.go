@@ -33,13 +33,16 @@ func marked(obj metav1.Object) bool {
 // SpecEqual reports whether an object as read from the API server is already what is desired: the
 // whole spec, our label, who it is claimed by, and no mark for deletion. Where it is not, the object
 // is to be applied. Labels and annotations that others added do not count.
-func SpecEqual[T *networkingv1.ServiceEntry | *networkingv1.DestinationRule](applied, desired T) bool {
+func SpecEqual[T *networkingv1.ServiceEntry | *networkingv1.DestinationRule | *networkingv1.VirtualService](applied, desired T) bool {
 	switch applied := any(applied).(type) {
 	case *networkingv1.ServiceEntry:
 		desired := any(desired).(*networkingv1.ServiceEntry)
 		return sameMeta(applied, desired) && proto.Equal(&applied.Spec, &desired.Spec)
 	case *networkingv1.DestinationRule:
 		desired := any(desired).(*networkingv1.DestinationRule)
+		return sameMeta(applied, desired) && proto.Equal(&applied.Spec, &desired.Spec)
+	case *networkingv1.VirtualService:
+		desired := any(desired).(*networkingv1.VirtualService)
 		return sameMeta(applied, desired) && proto.Equal(&applied.Spec, &desired.Spec)
 	}
 	return false
@@ -62,10 +65,10 @@ func (s *Surroundings) ownedEntries() []*networkingv1.ServiceEntry {
 	return owned
 }
 
-// entryOf returns our entry of the private host, or nil.
-func (s *Surroundings) entryOf(privateHost string) *networkingv1.ServiceEntry {
+// entryOf returns our entry of the host by which the mesh knows it, or nil.
+func (s *Surroundings) entryOf(meshHost string) *networkingv1.ServiceEntry {
 	for _, e := range s.Entries {
-		if e.Namespace == s.Namespace && Owned(e) && hostOf(e) == privateHost {
+		if e.Namespace == s.Namespace && Owned(e) && hostOf(e) == meshHost {
 			return e
 		}
 	}

@@ -99,7 +99,7 @@ func heldByOthers(o *origination.Origination, ranges []netip.Prefix, claims []Cl
 		by := func() string { return "ServiceEntry " + e.Namespace + "/" + e.Name }
 		switch {
 		case e.Namespace == around.Namespace && Owned(e):
-			if hostOf(e) == o.PrivateHost() {
+			if hostOf(e) == o.MeshHost() {
 				continue
 			}
 		case !Visible(e, around.Namespace):
@@ -128,7 +128,7 @@ func known(o *origination.Origination, r netip.Prefix, held map[netip.Addr]strin
 		}
 		return netip.Addr{}, false
 	}
-	if e := around.entryOf(o.PrivateHost()); e != nil {
+	if e := around.entryOf(o.MeshHost()); e != nil {
 		var listed []netip.Addr
 		for _, p := range addressesOf(e) {
 			if p.IsSingleIP() {

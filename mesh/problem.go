@@ -8,11 +8,15 @@ import (
 
 // keyPath returns the path of one of the origination's keys, of its first instance.
 func keyPath(o *origination.Origination, name string) *field.Path {
-	instance := origination.DefaultInstance
+	return field.NewPath("metadata", "annotations").Key(origination.KeyOf(instanceOf(o), name))
+}
+
+// instanceOf is the origination's first instance.
+func instanceOf(o *origination.Origination) string {
 	if len(o.Instances) > 0 {
-		instance = o.Instances[0]
+		return o.Instances[0]
 	}
-	return field.NewPath("metadata", "annotations").Key(origination.KeyOf(instance, name))
+	return origination.DefaultInstance
 }
 
 // conflict is the problem of a claim that another one contradicts.

@@ -48,6 +48,12 @@ func carriersOf(desired, existing []*networkingv1.ServiceEntry) []*carrier {
 
 func targetOf(p *networkingapi.ServicePort) uint32 { return cmp.Or(p.GetTargetPort(), p.GetNumber()) }
 
+// mayCarry reports whether the entry, though not the origination's own, may carry its traffic: it has an address
+// and a port that a pod of it dials, or is the one that the same host has by the other way of routing.
+func (c *carrier) mayCarry(o *origination.Origination) bool {
+	return c.host == o.Host || c.host == o.PrivateHost() || c.meets(dialled(o), o.PortNumbers())
+}
+
 // meets reports whether the entry may carry traffic to one of the addresses and ports.
 func (c *carrier) meets(dialled []netip.Prefix, ports []int32) bool {
 	if _, ok := overlap(dialled, c.addresses); !ok {
@@ -63,7 +69,7 @@ func rules(claims []Claim, carriers []*carrier, namespace string, cfg originatio
 	byName := map[string]*networkingv1.DestinationRule{}
 	for i := range claims {
 		o := &claims[i].Origination
-		addresses, numbers, tls, pool := dialled(o), o.PortNumbers(), tlsSettings(o, namespace, cfg), connectionPool(&o.Connection)
+		tls, pool := tlsSettings(o, namespace, cfg), connectionPool(&o.Connection)
 		reached := carriers
 		if o.InMesh() {
 			reached = []*carrier{serviceCarrier(o)}
@@ -75,7 +81,7 @@ func rules(claims []Claim, carriers []*carrier, namespace string, cfg originatio
 					byName[o.RuleName()] = newRule(namespace, o.RuleName(), c.host, o.RuleLabel(),
 						&networkingapi.TrafficPolicy{ConnectionPool: pool.DeepCopy(), PortLevelSettings: ports})
 				}
-			case c.meets(addresses, numbers):
+			case c.mayCarry(o):
 				// TLS on whatever port the entry will ever have: what is passed through there may be a TLS port
 				// to another claim of the same pod, and nobody adds ports here once the claims have parted.
 				name := origination.ObjectName(o.Host, origination.Hash("rule on another host", c.host, o.RuleLabel()))

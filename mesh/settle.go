@@ -111,6 +111,9 @@ func (s *settlement) absorb(c Claim) {
 	if !slices.Contains(l.standing, c.Workload) {
 		l.standing = append(l.standing, c.Workload)
 	}
+	if l.lead.MeshHost() != c.MeshHost() {
+		return // an older revision's, which keeps the entry that it has
+	}
 	for _, p := range allPorts(&c.Origination) {
 		if _, there := l.ports[p.Number]; !there && l.mayLead(p) {
 			l.ports[p.Number] = listedPort{target: p.Target, by: c.Workload}
@@ -162,19 +165,23 @@ func order(claims []Claim, candidate *Claim, around *Surroundings) []ranked {
 			last = c.Last
 		}
 	}
-	holders := map[string]string{}
+	holders := map[party]bool{} // by the host of the entry
 	for _, e := range around.ownedEntries() {
-		holders[hostOf(e)] = e.Annotations[AnnotationClaimedBy]
+		kind, name, _ := strings.Cut(e.Annotations[AnnotationClaimedBy], "/")
+		holders[party{hostOf(e), Workload{kind, name}}] = true
+	}
+	holds := func(c *Claim) bool { // whichever way its host is routed now
+		return holders[party{c.PrivateHost(), c.Workload}] || holders[party{c.Host, c.Workload}]
 	}
 	all := make([]ranked, 0, len(claims)+1)
 	for _, c := range claims {
 		all = append(all, ranked{Claim: c, since: since[party{c.Host, c.Workload}],
-			holds: holders[c.PrivateHost()] == c.Workload.String()})
+			holds: holds(&c)})
 	}
 	if candidate != nil {
 		r := ranked{Claim: *candidate, candidate: true, since: last.Add(time.Second)}
 		if t, ok := since[party{r.Host, r.Workload}]; ok {
-			r.since, r.holds = t, holders[r.PrivateHost()] == r.Workload.String()
+			r.since, r.holds = t, holds(candidate)
 		}
 		all = append(all, r)
 	}

@@ -69,11 +69,11 @@ func matches(selector, labels map[string]string) bool {
 //
 //	port        bind, captureMode   serves, of the services it imports
 //	none        none, not NONE      every port, at the service's address
-//	this, TCP   none, not NONE      this port, at the service's address
+//	this, TCP   none, not NONE      this port, at the service's address; HTTP where that is routed
 //	another     any                 nothing of ours
 //	any         given, or NONE      its own address only, where nobody dials us
 func leftOut(s *networkingv1.Sidecar, o *origination.Origination, port uint32, namespace string) string {
-	line := egressLine(o, namespace)
+	line, protocols := egressLine(o, namespace), protocolsAt(o, port)
 	why := ""
 	note := func(text string) {
 		if why == "" {
@@ -94,8 +94,8 @@ func leftOut(s *networkingv1.Sidecar, o *origination.Origination, port uint32, n
 			note(fmt.Sprintf("add this line to %s.hosts: - %q", list, line))
 		case e.GetBind() != "" || e.GetCaptureMode() == networkingapi.CaptureMode_NONE:
 			note(fmt.Sprintf("%s is bound to an address of its own (bind, captureMode: NONE); add a listener without port, bind and captureMode at the end of spec.egress, with this line in its hosts: - %q", list, line))
-		case e.Port != nil && !isTCP(e.Port.GetProtocol()):
-			note(fmt.Sprintf("make the protocol of %s.port TCP; it is %s", list, e.Port.GetProtocol()))
+		case e.Port != nil && !slices.Contains(protocols, strings.ToUpper(e.Port.GetProtocol())):
+			note(fmt.Sprintf("make the protocol of %s.port %s; it is %s", list, protocols[0], e.Port.GetProtocol()))
 		default:
 			return ""
 		}
@@ -107,13 +107,16 @@ func leftOut(s *networkingv1.Sidecar, o *origination.Origination, port uint32, n
 	return why
 }
 
-// isTCP reports whether a listener of the protocol takes bytes as they are.
-func isTCP(protocol string) bool {
-	switch strings.ToUpper(protocol) {
-	case "TCP", "REDIS": // Redis is TCP unless Istio's Redis filter is switched on
-		return true
+// protocolsAt are those that a listener for the port alone may have, in capitals; the first is the plain one.
+func protocolsAt(o *origination.Origination, port uint32) []string {
+	switch {
+	case !o.HTTP():
+		return []string{"TCP", "REDIS"} // Redis is TCP unless Istio's Redis filter is switched on
+	case slices.Contains(o.Passthrough, int32(port)):
+		return []string{passed, "TLS"}
+	default:
+		return []string{plain}
 	}
-	return false
 }
 
 // hostNamespace is where the mesh finds the origination's host: the pod's namespace, or the Service's.

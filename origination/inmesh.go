@@ -12,9 +12,10 @@ import (
 // istio-mutual): there is nothing to pin and nothing to mount, and the mesh knows the host as it is.
 func (o *Origination) InMesh() bool { return o.TLS.Mode == ModeIstioMutual }
 
-// MeshHost is the host under which the mesh knows the origination: that of its Service, or a private one.
+// MeshHost is the host under which the mesh knows the origination: that of its Service, the real one where requests
+// are routed by their Host header, or a private one.
 func (o *Origination) MeshHost() string {
-	if o.InMesh() {
+	if o.InMesh() || o.HTTP() {
 		return o.Host
 	}
 	return o.PrivateHost()

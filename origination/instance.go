@@ -9,18 +9,20 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// defaultPort and defaultCAKey are what the table of keys documents.
+// What the table of keys documents as defaults.
 const (
-	defaultPort  int32 = 6379
-	defaultCAKey       = "ca.crt"
+	defaultPort     int32 = 6379
+	defaultHTTPPort int32 = 80
+	httpsPort       int32 = 443
+	defaultCAKey          = "ca.crt"
 )
 
 // wish is an origination on the way: of one instance, or of several on one host.
 type wish struct {
 	Origination
 	instance *instance
-	// given are the passthrough ports that the user named, implied the one that follows from a target
-	// port: it yields to TLS on the same port, where a given one is an error.
+	// given are the passthrough ports that the user named, implied those that follow from a target
+	// port or the protocol: they yield to TLS on the same port, where a given one is an error.
 	given, implied []int32
 }
 
@@ -106,21 +108,30 @@ func (d *draft) wish(i *instance) *wish {
 			w.TLS.SubjectAltNames = []string{w.Host}
 		}
 	}
+	w.fillPorts(d)
+	return w
+}
+
+// fillPorts fills in the ports and those passed through.
+func (w *wish) fillPorts(d *draft) {
+	port, target := defaultPort, d.targetPort
+	if w.HTTP() {
+		port, target = defaultHTTPPort, cmp.Or(target, httpsPort)
+		w.implied = []int32{httpsPort}
+	}
 	if len(d.ports) == 0 {
-		d.ports = []int32{defaultPort}
+		d.ports = []int32{port}
 	}
 	for _, n := range d.ports {
-		p := Port{Number: n, Target: n}
-		if d.targetPort != 0 {
-			p.Target = d.targetPort
-		}
-		w.Ports = append(w.Ports, p)
+		w.Ports = append(w.Ports, Port{Number: n, Target: cmp.Or(target, n)})
 	}
-	if d.targetPort != 0 && len(w.given) == 0 {
-		w.implied = []int32{d.targetPort}
+	if target != 0 {
+		w.implied = append(w.implied, target)
+	}
+	if len(w.given) > 0 {
+		w.implied = nil
 	}
 	w.settlePassthrough()
-	return w
 }
 
 // check holds the keys of one instance against each other.
@@ -139,7 +150,7 @@ func (w *wish) check(d *draft) field.ErrorList {
 			refuse("target-port", "needs the name that the app dials in "+key("host")+": the address itself cannot lead to another port for this pod alone; or dial the TLS port, by "+key("port"))
 		case w.Resolution() == ResolutionNone:
 			refuse("target-port", "cannot go with several addresses or a CIDR: the app dials the nodes themselves; give their TLS port in "+key("port"))
-		case len(d.ports) > 1:
+		case len(d.ports) > 1 && !w.HTTP():
 			refuse("target-port", "goes with a single port, and "+key("port")+" has several; give each an instance of its own on the same host, as in \"sentinel."+Prefix+"port\"")
 		}
 	}
@@ -151,7 +162,33 @@ func (w *wish) check(d *draft) field.ErrorList {
 			refuse("passthrough-ports", fmt.Sprintf("has port %d, which %s gives TLS; name it in one of the two", p.Number, key("port")))
 		}
 	}
+	errs = append(errs, w.checkHTTP()...)
 	errs = append(errs, w.checkTLS(d)...)
+	return errs
+}
+
+// checkHTTP checks what is routed by the Host header. There the mesh knows the host by its real name, so
+// where it is and which of its ports are plain holds for every pod of the namespace.
+func (w *wish) checkHTTP() field.ErrorList {
+	if !w.HTTP() {
+		return nil
+	}
+	var errs field.ErrorList
+	refuse := func(name, detail string) {
+		errs = append(errs, field.Invalid(w.instance.at(name), shorten(w.instance.value(name)), detail))
+	}
+	protocol := KeyOf(w.instance.name, "protocol")
+	switch {
+	case w.Resolution() == ResolutionNone:
+		refuse("addresses", "cannot go with "+protocol+" http: it leads requests by the name in their Host header, and the app dials these addresses themselves; leave them out and give the name, or leave "+protocol+" out")
+	case len(w.Addresses) > 0:
+		refuse("addresses", "cannot go with "+protocol+" http: it makes the host known by its real name, so every pod of the namespace that calls it would be led to this address; leave it out, or leave "+protocol+" out, which leads this pod's bytes alone")
+	}
+	for _, p := range w.Ports {
+		if p.Number == httpsPort || p.Number == p.Target {
+			refuse("port", fmt.Sprintf("has port %d, where others of the namespace speak TLS with the server, and with %s http it must stay theirs; give the port of the app's plain calls, as in \"80\"", p.Number, protocol))
+		}
+	}
 	return errs
 }
 

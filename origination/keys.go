@@ -54,15 +54,15 @@ var keys = []Key{
 		Description: "DNS name of the Redis, the one the app dials; beside `addresses` it need not exist in DNS (`redis.memorystore-redis`)",
 	},
 	{
-		Name: "port", Scope: ScopeInstance, Default: "`6379`", Supported: true, parse: parsePort,
+		Name: "port", Scope: ScopeInstance, Default: "`6379`, with protocol `http` `80`", Supported: true, parse: parsePort,
 		Description: "port(s) the app dials, comma list (`6379,26379`)",
 	},
 	{
-		Name: "target-port", Scope: ScopeInstance, Default: "= `port`", Supported: true, parse: parseTargetPort,
+		Name: "target-port", Scope: ScopeInstance, Default: "= `port`, with protocol `http` `443`", Supported: true, parse: parseTargetPort,
 		Description: "the TLS port of the server, where it differs (Azure: 6379 → 6380); needs a `host` and a single `port`; cannot go with several addresses or a CIDR",
 	},
 	{
-		Name: "passthrough-ports", Scope: ScopeInstance, Default: "`target-port` where it differs", Supported: true, parse: parsePassthrough,
+		Name: "passthrough-ports", Scope: ScopeInstance, Default: "`target-port` where it differs, with protocol `http` `443` too", Supported: true, parse: parsePassthrough,
 		Description: "further ports of a pinned host that containers of this pod dial with TLS of their own (an exporter), comma list",
 	},
 	{
@@ -120,9 +120,9 @@ var keys = []Key{
 	},
 	{
 		Name: "protocol", Scope: ScopeInstance, Default: "`tcp`", Supported: true, parse: parseProtocol,
-		Values: []Value{{"tcp", true}, {"http", false}, {"http2", false}, {"grpc", false},
+		Values: []Value{{"tcp", true}, {"http", true}, {"http2", false}, {"grpc", false},
 			{"mongo", true}, {"mysql", true}, {"redis", true}},
-		Description: "the Istio port protocol",
+		Description: "the Istio port protocol. `http` has the sidecar route by the Host header, with Istio's telemetry and retries: the app calls `http://host`, its own HTTPS on 443 passes, and the plain calls of other pods stay plain",
 	},
 	{
 		Name: "connect-timeout", Scope: ScopeInstance, Default: "Istio's", Supported: true, parse: parseConnectTimeout,

@@ -61,12 +61,17 @@ func Hash(parts ...string) string {
 	return lowerBase32.EncodeToString(sum[:10])
 }
 
-// PrivateHost is the host under which the mesh knows the origination: nobody else's rules, routes or
-// DNS are touched by it.
+// PrivateHost is a name of ours for the host: nobody else's rules, routes or DNS are touched by it.
 func (o *Origination) PrivateHost() string { return o.Host + HostSuffix }
 
-// EntryName is the name of the host's ServiceEntry: redis-tls-<slug>-<hash>, at most 63 characters.
-func (o *Origination) EntryName() string { return ObjectName(o.Host, Hash("entry", o.Host)) }
+// EntryName is the name of the host's ServiceEntry, and of its VirtualService if it has one:
+// redis-tls-<slug>-<hash>, at most 63 characters. While a workload changes to http or back, both entries stand.
+func (o *Origination) EntryName() string {
+	if o.HTTP() {
+		return ObjectName(o.Host, Hash("http entry", o.Host))
+	}
+	return ObjectName(o.Host, Hash("entry", o.Host))
+}
 
 // RuleName is the name of the DestinationRule for the host and these TLS settings.
 func (o *Origination) RuleName() string { return ObjectName(o.Host, o.ruleHash()) }
@@ -96,6 +101,9 @@ func (o *Origination) ruleHash() string {
 	}
 	parts := make([]string, 0, 8)
 	parts = append(parts, "rule", o.Host, string(o.TLS.Mode), roots, o.TLS.SNI, fmt.Sprint(ports)+o.Connection.text())
+	if o.HTTP() {
+		parts[0] = "http rule"
+	}
 	return Hash(append(parts, o.TLS.SubjectAltNames...)...)
 }
 

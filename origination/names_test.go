@@ -24,6 +24,18 @@ func TestNamesAreTheSameForEver(t *testing.T) {
 	}
 }
 
+func TestNamesOfHTTPAreTheSameForEver(t *testing.T) {
+	o := pinnedByName()
+	o.Protocol = ProtocolHTTP
+	got := []string{o.MeshHost(), o.EntryName(), o.RuleName(), o.RuleLabel(), o.VolumeName(), o.MountPath()}
+	want := []string{
+		"a.example.com", "redis-tls-a-example-com-oumobhbyf4422ncp", "redis-tls-a-example-com-tatxawu55e3ypjih", "redis-tls/to-tatxawu55e3ypjih", "redis-tls-mpiayszlh37wjnpf", "/etc/redis-tls/a.example.com/",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestNamesAreDNSLabelsForTheLongestHosts(t *testing.T) {
 	for _, host := range []string{"a.example.com", long(234), strings.Repeat("a-", 30) + "b.example.com", "a." + strings.Repeat("b", 34) + "-c.example.com"} {
 		o := byDNS(host)
@@ -55,6 +67,7 @@ func TestARuleIsOfItsSettingsAndNotOfItsPortsAndMount(t *testing.T) {
 		{"a port more", func(o *Origination) { o.Ports = append(o.Ports, Port{7000, 7000}) }, true},
 		{"another pin", func(o *Origination) { o.Pin = nil }, true},
 		{"another instance", func(o *Origination) { o.Instances = []string{"other"} }, true},
+		{"another way of routing", func(o *Origination) { o.Protocol = ProtocolHTTP }, false},
 		{"another host", func(o *Origination) { o.Host = "b.example.com" }, false},
 		{"a CA of one's own", func(o *Origination) { o.TLS.CASecret = "ca" }, false},
 		{"another server name", func(o *Origination) { o.TLS.SNI = "b.example.com" }, false},

@@ -34,6 +34,9 @@ const (
 	ResolutionNone   Resolution = "NONE"
 )
 
+// ProtocolHTTP has the sidecar route by the Host header, and the mesh know the host by its real name.
+const ProtocolHTTP = "http"
+
 // Port is one port that the app dials, and the server's TLS port behind it.
 type Port struct {
 	// Number is the port the app dials, 1-65535.
@@ -112,11 +115,18 @@ func (o *Origination) Resolution() Resolution {
 	}
 }
 
-// Pinnable reports whether the app dials a name that can be pinned to a VIP. What cannot be pinned
-// is held by the first-use gate instead.
+// Pinnable reports whether the app dials a name that can be pinned to a VIP.
 func (o *Origination) Pinnable() bool {
 	return !o.HostSynthesised && !o.InMesh() && o.Resolution() != ResolutionNone
 }
+
+// HTTP reports whether the sidecar routes by the Host header.
+func (o *Origination) HTTP() bool { return o.Protocol == ProtocolHTTP }
+
+// Gated reports whether the first pods must wait at the first-use gate until the objects exist: those that
+// cannot be pinned, and those that are routed by HTTP, for whatever address they dial, an entry that the
+// sidecar knows a moment before its rule and route leads to the server's plain port.
+func (o *Origination) Gated() bool { return !o.Pinnable() || o.HTTP() }
 
 // PortNumbers returns every port of the host that the app may dial: those with TLS and those passed
 // through, sorted.

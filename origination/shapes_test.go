@@ -72,6 +72,14 @@ func TestEachShapeOfTLSIsResolved(t *testing.T) {
 			},
 			[]string{"metadata.annotations[redis-tls/insecure-skip-verify]: any certificate of anybody is believed for a.example.com; whoever is on the way reads and changes all; give the server's CA in redis-tls/ca-secret instead"}},
 		{"another protocol of Istio's", asking("protocol", "mongo", "port", "27017"), func(o *Origination) { o.Protocol, o.Ports = "mongo", []Port{{27017, 27017}} }, nil},
+		{"http, led from 80 to 443", asking("protocol", "http"),
+			func(o *Origination) { o.Protocol, o.Ports, o.Passthrough = "http", []Port{{80, 443}}, []int32{443} }, nil},
+		{"http to another TLS port, with HTTPS beside it", asking("protocol", "http", "port", "8080,80", "target-port", "8443"),
+			func(o *Origination) {
+				o.Protocol, o.Ports, o.Passthrough = "http", []Port{{80, 8443}, {8080, 8443}}, []int32{443, 8443}
+			}, nil},
+		{"http, with the ports passed through that are named", asking("protocol", "http", "passthrough-ports", "9443"),
+			func(o *Origination) { o.Protocol, o.Ports, o.Passthrough = "http", []Port{{80, 443}}, []int32{9443} }, nil},
 		{"timeouts", asking("connect-timeout", "1500ms", "idle-timeout", "24h"),
 			func(o *Origination) {
 				o.Connection = Connection{ConnectTimeout: &metav1.Duration{Duration: 1500 * time.Millisecond}, IdleTimeout: &metav1.Duration{Duration: 24 * time.Hour}}
@@ -137,6 +145,18 @@ func TestWrongCombinationsHaveAMessageEach(t *testing.T) {
 			[]string{at + `ca-secret]: Invalid value: "ca": is not where Istio's secret discovery looks for the CA beside a client certificate; put the bundle into the Secret client itself, or into one named client-cacert, or leave delivery at "mount"`}},
 		{"secret discovery of a client certificate by a name of CAs", asking("delivery", "sds", "mode", "mutual", "client-secret", "redis-cacert"),
 			[]string{at + `client-secret]: Invalid value: "redis-cacert": has a name in -cacert, under which Istio's secret discovery delivers a CA alone; rename it, or leave delivery at "mount"`}},
+		{"http to several addresses", asking("protocol", "http", "addresses", "10.0.0.0/28", "ca-secret", "ca"),
+			[]string{at + `addresses]: Invalid value: "10.0.0.0/28": cannot go with redis-tls/protocol http: it leads requests by the name in their Host header, and the app dials these addresses themselves; leave them out and give the name, or leave redis-tls/protocol out`}},
+		{"http to one address", asking("protocol", "http", "addresses", "10.0.0.3", "ca-secret", "ca"),
+			[]string{at + `addresses]: Invalid value: "10.0.0.3": cannot go with redis-tls/protocol http: it makes the host known by its real name, so every pod of the namespace that calls it would be led to this address; leave it out, or leave redis-tls/protocol out, which leads this pod's bytes alone`}},
+		{"http at the port of HTTPS", asking("protocol", "http", "port", "443", "target-port", "8443"),
+			[]string{at + `port]: Invalid value: "443": has port 443, where others of the namespace speak TLS with the server, and with redis-tls/protocol http it must stay theirs; give the port of the app's plain calls, as in "80"`}},
+		{"http at the TLS port", asking("protocol", "http", "port", "80,8443", "target-port", "8443"),
+			[]string{at + `port]: Invalid value: "80,8443": has port 8443, where others of the namespace speak TLS with the server, and with redis-tls/protocol http it must stay theirs; give the port of the app's plain calls, as in "80"`}},
+		{"http of which the port is passed through", asking("protocol", "http", "passthrough-ports", "80,443"),
+			[]string{at + `passthrough-ports]: Invalid value: "80,443": has port 80, which redis-tls/port gives TLS; name it in one of the two`}},
+		{"http and tcp on one host", pod("redis-tls/host", anyHost, "redis-tls/protocol", "http", "second.redis-tls/host", anyHost),
+			[]string{`metadata.annotations[second.redis-tls/protocol]: Invalid value: "": the instances default and second both lead to a.example.com and differ in protocol: "http" there, "tcp" here; a host has one setting, so make them equal`}},
 		{"timeouts that are none", asking("connect-timeout", "3", "idle-timeout", "-1h"), []string{
 			at + `connect-timeout]: Invalid value: "3": ` + timeout,
 			at + `idle-timeout]: Invalid value: "-1h": ` + timeout + `; "0s" is never`}},

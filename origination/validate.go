@@ -70,6 +70,9 @@ func (c *recheck) endpoint() {
 		c.fail("addresses", "%d of them, must be at most %d", n, maxAddresses)
 		return
 	}
+	if c.HTTP() && len(c.Addresses) > 0 {
+		c.fail("addresses", "cannot go with protocol http")
+	}
 	for _, p := range c.Addresses {
 		switch {
 		case !p.IsValid() || p != p.Masked() || p.Addr().Is4In6() || p.Addr().Zone() != "":
@@ -113,6 +116,9 @@ func (c *recheck) ports() {
 		}
 		if p.Target != p.Number && !c.Pinnable() {
 			c.fail("ports", "port %d leads to %d, which needs a pinned host", p.Number, p.Target)
+		}
+		if c.HTTP() && (p.Number == p.Target || p.Number == httpsPort) {
+			c.fail("ports", "port %d is one of TLS, which http cannot lead elsewhere", p.Number)
 		}
 		if slices.Contains(c.Passthrough, p.Number) {
 			c.fail("passthrough", "port %d has TLS", p.Number)

@@ -22,9 +22,11 @@ import (
 // Epoch is when the pods of tests are created, unless they say otherwise.
 var Epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// Annotations of pods for tests: a Redis by name, one by address, which cannot be pinned, and a Service of the mesh.
+// Annotations of pods for tests: a Redis by name, one by address, which cannot be pinned, a host that is routed by
+// HTTP, and a Service of the mesh.
 var (
 	ByName    = map[string]string{"redis-tls/host": "redis.example.com"}
+	ByHTTP    = map[string]string{"redis-tls/host": "api.example.com", "redis-tls/protocol": "http"}
 	ByAddress = map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca"}
 	InMesh    = map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}
 )

@@ -358,7 +358,7 @@ func silence(t *testing.T, b *bed.Bed, ns string) {
 	t.Helper()
 	objects := []client.Object{}
 	pods := &corev1.PodList{}
-	for _, list := range []client.ObjectList{&networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}, pods} {
+	for _, list := range []client.ObjectList{&networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}, &networkingv1.VirtualServiceList{}, pods} {
 		ok(t, b.Client.List(t.Context(), list, client.InNamespace(ns)))
 		ok(t, meta.EachListItem(list, func(o runtime.Object) error {
 			objects = append(objects, o.(client.Object))
@@ -371,7 +371,7 @@ func silence(t *testing.T, b *bed.Bed, ns string) {
 	messages, err := b.Analyze(t.Context(), objects...)
 	ok(t, err)
 	for _, m := range messages {
-		if text := fmt.Sprint(m); strings.Contains(text, "ServiceEntry") || strings.Contains(text, "DestinationRule") {
+		if text := fmt.Sprint(m); strings.Contains(text, "ServiceEntry") || strings.Contains(text, "DestinationRule") || strings.Contains(text, "VirtualService") {
 			t.Errorf("Istio's analyzers: %v", m)
 		}
 	}

@@ -85,13 +85,19 @@ const tls = "envoy.transport_sockets.tls"
 // the sidecar have what is named no more.
 func takeObjects(t *testing.T, b *bed.Bed, p *bed.Pod, from string, lists ...client.ObjectList) {
 	t.Helper()
+	takeObjectsSeenIn(t, b, p, clusters, from, lists...)
+}
+
+// takeObjectsSeenIn is takeObjects where the sidecar shows in another part of its configuration what it has.
+func takeObjectsSeenIn(t *testing.T, b *bed.Bed, p *bed.Pod, configuration func(*testing.T, *bed.Pod) string, from string, lists ...client.ObjectList) {
+	t.Helper()
 	account, err := b.Release.Find("ServiceAccount", "")
 	ok(t, err)
 	config := b.As("system:serviceaccount:"+b.Release.Namespace+":"+account.GetName(), "system:serviceaccounts", "system:authenticated")
 	ours, err := client.New(config, client.Options{Scheme: harness.Scheme()})
 	ok(t, err)
-	if !strings.Contains(clusters(t, p), from) {
-		t.Fatalf("the sidecar's clusters never had %s", from)
+	if !strings.Contains(configuration(t, p), from) {
+		t.Fatalf("the sidecar never had %s", from)
 	}
 	ok(t, b.Webhook.Pause())
 	t.Cleanup(func() {
@@ -109,7 +115,7 @@ func takeObjects(t *testing.T, b *bed.Bed, p *bed.Pod, from string, lists ...cli
 		ok(t, ours.Delete(t.Context(), objects[0].(client.Object)))
 	}
 	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the sidecar to lose "+from, func(context.Context) error {
-		if all := clusters(t, p); strings.Contains(all, from) {
+		if all := configuration(t, p); strings.Contains(all, from) {
 			return fmt.Errorf("%d bytes with it", len(all))
 		}
 		return nil

@@ -38,6 +38,13 @@ func rule(namespace, name string, labels map[string]string) *networkingv1.Destin
 	}
 }
 
+func route(namespace, name string, labels map[string]string) *networkingv1.VirtualService {
+	return &networkingv1.VirtualService{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
+		Spec:       networkingapi.VirtualService{Hosts: []string{"api.example.com"}},
+	}
+}
+
 func managedBy(manager string) map[string]string {
 	return map[string]string{"app.kubernetes.io/managed-by": manager}
 }
@@ -47,14 +54,14 @@ func managedBy(manager string) map[string]string {
 func testProtectedObjects(t *testing.T, c *cluster) {
 	ours := c.as(t, ourUser)
 	for _, object := range []client.Object{
-		entry(plain, "ours", managedBy("redis-tls")), rule(plain, "ours", managedBy("redis-tls")),
+		entry(plain, "ours", managedBy("redis-tls")), rule(plain, "ours", managedBy("redis-tls")), route(plain, "ours", managedBy("redis-tls")),
 	} {
 		if err := ours.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, object := range []client.Object{
-		entry(plain, "theirs", managedBy("Helm")), rule(plain, "theirs", nil),
+		entry(plain, "theirs", managedBy("Helm")), rule(plain, "theirs", nil), route(plain, "theirs", nil),
 	} {
 		if err := c.Client.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
@@ -119,6 +126,7 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 		for kind, make := range map[string]func(namespace, name string, labels map[string]string) client.Object{
 			"ServiceEntry":    func(ns, name string, l map[string]string) client.Object { return entry(ns, name, l) },
 			"DestinationRule": func(ns, name string, l map[string]string) client.Object { return rule(ns, name, l) },
+			"VirtualService":  func(ns, name string, l map[string]string) client.Object { return route(ns, name, l) },
 		} {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				var labels map[string]string
@@ -151,6 +159,7 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 		}
 		for _, object := range []client.Object{
 			entry("short-lived", "ours", managedBy("redis-tls")), rule("short-lived", "ours", managedBy("redis-tls")),
+			route("short-lived", "ours", managedBy("redis-tls")),
 		} {
 			if err := ours.Create(t.Context(), object); err != nil {
 				t.Fatal(err)

@@ -24,7 +24,7 @@ var anywhere = []string{
 	"list,watch services",
 	"create,delete,list,patch,watch serviceentries.networking.istio.io",
 	"create,delete,list,patch,watch destinationrules.networking.istio.io",
-	"list,watch virtualservices.networking.istio.io",
+	"create,delete,list,patch,watch virtualservices.networking.istio.io",
 	"list,watch sidecars.networking.istio.io",
 	"list,watch peerauthentications.security.istio.io",
 	"list,watch certificates.cert-manager.io",

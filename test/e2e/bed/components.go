@@ -17,7 +17,7 @@ type components struct {
 	istiod, agent, adsdump, analyze    string
 	envoy, bootstrap, charts           string
 	redisServer, redisCLI, ip, tcpdump string
-	iptables                           string
+	iptables, nginx, curl              string
 }
 
 var istioVersion = regexp.MustCompile(`(?m)^\s*istio\.io/istio (v\S+)$`)
@@ -54,6 +54,7 @@ func findComponents(root string) (*components, error) {
 	c.envoy, _ = filepath.EvalSymlinks(filepath.Join(c.mesh, "envoy"))
 	for name, path := range map[string]*string{
 		"redis-server": &c.redisServer, "redis-cli": &c.redisCLI, "ip": &c.ip, "tcpdump": &c.tcpdump, "iptables": &c.iptables,
+		"nginx": &c.nginx, "curl": &c.curl,
 	} {
 		*path, _ = exec.LookPath(name)
 	}

@@ -1,0 +1,136 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"testing"
+
+	networking "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// TestHTTP: what is routed by the Host header, with the rights of our own service account, against Istio's CRDs.
+func TestHTTP(t *testing.T) {
+	c := start(t, setup{})
+	t.Run("the first pod is pinned, and waits until all three objects are there", func(t *testing.T) { testHTTPFirstUse(c.on(t)) })
+	t.Run("a route that is lost comes back", func(t *testing.T) { testHTTPRepair(c.on(t)) })
+	t.Run("objects for the real name that come later are said, and refuse the next pod", func(t *testing.T) { testHTTPForeign(c.on(t)) })
+	t.Run("one of the root namespace too", func(t *testing.T) { testHTTPForeignRoot(c.on(t)) })
+	t.Run("a pod that has it by tcp is refused, with both named", func(t *testing.T) { testHTTPAndTCP(c.on(t)) })
+}
+
+func calling(host string) map[string]string {
+	return map[string]string{"redis-tls/host": host, "redis-tls/protocol": "http"}
+}
+
+// routeOf waits for the one route of the namespace.
+func (c *cluster) routeOf(namespace string) *networkingv1.VirtualService {
+	c.t.Helper()
+	var routes networkingv1.VirtualServiceList
+	c.eventually("a route in "+namespace, func(ctx context.Context) error {
+		if err := c.Client.List(ctx, &routes, client.InNamespace(namespace), client.MatchingLabels{"app.kubernetes.io/managed-by": "redis-tls"}); err != nil {
+			return err
+		}
+		if len(routes.Items) != 1 {
+			return fmt.Errorf("%d routes", len(routes.Items))
+		}
+		return nil
+	})
+	return routes.Items[0]
+}
+
+func testHTTPFirstUse(c *cluster) {
+	ns := c.namespace("http", nil, nil)
+	p := c.admitted(pod(ns, "first", calling("api.example.com")))
+	if got := pins(p, "api.example.com"); len(got) != 1 {
+		c.t.Errorf("pinned to %q", got)
+	}
+	if got := gates(p); len(got) != 1 {
+		c.t.Errorf("gates %q", got)
+	}
+	entries, rules := c.waitForObjects(ns, 1, 1)
+	route := c.routeOf(ns)
+	if e := entries.Items[0]; len(e.Spec.Addresses) > 0 || e.Spec.Hosts[0] != "api.example.com" || rules.Items[0].Spec.Host != "api.example.com" || route.Spec.Hosts[0] != "api.example.com" {
+		c.t.Errorf("the entry is %v, the rule %v, the route %v", &e.Spec, &rules.Items[0].Spec, &route.Spec)
+	}
+	for label := range route.Spec.Http[0].Match[0].SourceLabels {
+		if p.Labels[label] != "true" {
+			c.t.Errorf("the route selects pods by %s, the pod has %v", label, p.Labels)
+		}
+	}
+	c.eventually("the gate to come off", func(context.Context) error {
+		if got := gates(c.live(p)); len(got) > 0 {
+			return fmt.Errorf("gates %q", got)
+		}
+		return nil
+	})
+	if got := gates(c.admitted(pod(ns, "second", calling("api.example.com")))); len(got) > 0 {
+		c.t.Errorf("gates %q though all is there", got)
+	}
+}
+
+func testHTTPRepair(c *cluster) {
+	ns := c.namespace("http-repair", nil, nil)
+	c.admitted(pod(ns, "p", calling("api.example.com")))
+	lost := c.routeOf(ns)
+	// By the one account that the policy lets, in place of a user of a cluster without it.
+	account, err := c.release.Find("ServiceAccount", "")
+	c.must(err)
+	own, _ := c.as(harness.ReleaseNamespace, account.GetName())
+	c.must(own.Delete(c.t.Context(), lost.DeepCopy()))
+	c.eventually("the route to be back", func(ctx context.Context) error {
+		now := &networkingv1.VirtualService{}
+		if err := c.Client.Get(ctx, client.ObjectKeyFromObject(lost), now); err != nil {
+			return err
+		}
+		if now.UID == lost.UID {
+			return fmt.Errorf("it is the old one still")
+		}
+		return nil
+	})
+}
+
+func testHTTPForeign(c *cluster) {
+	ns := c.namespace("http-foreign", nil, nil)
+	meta := metav1.ObjectMeta{Namespace: ns, Name: "theirs"}
+	for host, theirs := range map[string]client.Object{
+		"entry.example.org": &networkingv1.ServiceEntry{ObjectMeta: meta, Spec: networking.ServiceEntry{Hosts: []string{"entry.example.org"},
+			Resolution: networking.ServiceEntry_DNS, Ports: []*networking.ServicePort{{Number: 5432, Name: "tcp", Protocol: "TCP"}}}},
+		"rule.example.com": &networkingv1.DestinationRule{ObjectMeta: meta, Spec: networking.DestinationRule{Host: "*.example.com"}},
+		"route.example.net": &networkingv1.VirtualService{ObjectMeta: meta, Spec: networking.VirtualService{Hosts: []string{"*.example.net"},
+			Http: []*networking.HTTPRoute{{Route: []*networking.HTTPRouteDestination{{Destination: &networking.Destination{Host: "elsewhere.example.org"}}}}}}},
+	} {
+		annotations := calling(host)
+		c.admitted(pod(ns, host, annotations))
+		c.must(c.Client.Create(c.t.Context(), theirs))
+		kind, err := c.Client.GroupVersionKindFor(theirs)
+		c.must(err)
+		c.waitForEvent(ns, "ForeignObject", kind.Kind+" http-foreign/theirs")
+		c.eventuallyForbidden(ns, annotations, kind.Kind+" http-foreign/theirs", "redis-tls/protocol http")
+		c.wantUntouched(theirs)
+	}
+}
+
+func testHTTPForeignRoot(c *cluster) {
+	ns := c.namespace("http-root", nil, nil)
+	theirs := &networkingv1.DestinationRule{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "theirs"}, Spec: networking.DestinationRule{Host: "root.example.com"},
+	}
+	c.must(c.Client.Create(c.t.Context(), theirs))
+	c.eventuallyForbidden(ns, calling("root.example.com"), "DestinationRule istio-system/theirs")
+	c.must(c.Client.Delete(c.t.Context(), theirs))
+}
+
+func testHTTPAndTCP(c *cluster) {
+	ns := c.namespace("http-tcp", nil, nil)
+	c.admitted(pod(ns, "calls", calling("api.example.com")))
+	c.routeOf(ns)
+	annotations := calling("api.example.com")
+	maps.Copy(annotations, map[string]string{"redis-tls/protocol": "tcp", "redis-tls/port": "80", "redis-tls/target-port": "443"})
+	c.eventuallyForbidden(ns, annotations, "Pod/calls has http")
+}
