@@ -100,6 +100,15 @@ func TestClaims(t *testing.T) {
 				pod.Annotations[origination.AnnotationStatus] = status.String()
 			})}, rejected: "twice",
 		},
+		"a certificate for the pod's own service account is claimed": {
+			set:  pods{clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByIssuer)},
+			want: []summary{one},
+		},
+		"a certificate for another service account is not claimed and is reported": {
+			set: pods{clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByIssuer, func(pod *corev1.Pod) {
+				pod.Spec.ServiceAccountName = "other"
+			})}, rejected: `the certificate is for service account "default", and the pod has "other"`,
+		},
 		"a status without originations claims nothing and is reported": {
 			set: pods{pod("r1", "a", func(pod *corev1.Pod) {
 				pod.Annotations[origination.AnnotationStatus] = `{"version":"v1","originations":[]}`
@@ -177,7 +186,7 @@ func TestFirstUsesAreThePodsThatWereAdmittedBeforeTheirObjects(t *testing.T) {
 func TestHeldIsWiderThanClaimed(t *testing.T) {
 	narrow := origination.DefaultConfig()
 	narrow.Policy.AllowedHosts = []string{"other.example.com"}
-	pod := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName)
+	pod := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByIssuer)
 	o := clustertest.Resolve(t, pod)[0]
 	for name, tc := range map[string]struct {
 		change      func(*corev1.Pod)
@@ -195,8 +204,13 @@ func TestHeldIsWiderThanClaimed(t *testing.T) {
 				t.Errorf("claims: %v", summarised(claims))
 			}
 			held := Hold(claims, rejected)
-			if held.Name(o.EntryName()) != tc.names || held.Name(o.RuleName()) != tc.names {
-				t.Errorf("holds entry %t, rule %t by name, want %t", held.Name(o.EntryName()), held.Name(o.RuleName()), tc.names)
+			for _, name := range []string{o.EntryName(), o.RuleName(), o.CertificateName()} {
+				if held.Name(name) != tc.names {
+					t.Errorf("holds %s by name: %t, want %t", name, held.Name(name), tc.names)
+				}
+			}
+			if want := tc.rule && !tc.names; held.Unread != want {
+				t.Errorf("a status could not be read: %t, want %t", held.Unread, want)
 			}
 			if got := held.Selects(map[string]string{o.RuleLabel(): "true"}); got != tc.rule {
 				t.Errorf("holds the rule by label: %t, want %t", got, tc.rule)

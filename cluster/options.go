@@ -100,6 +100,9 @@ func trimMesh(in any) (any, error) {
 		trimMeshMeta(&object.ObjectMeta)
 	case *certmanagerv1.Certificate:
 		trimMeshMeta(&object.ObjectMeta)
+		if !mesh.Owned(object) {
+			object.Spec = certmanagerv1.CertificateSpec{SecretName: object.Spec.SecretName}
+		}
 	}
 	return in, nil
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -53,6 +54,9 @@ func believable(pod *corev1.Pod, originations []origination.Origination, cfg ori
 		}
 		if hosts[o.Host] {
 			return fmt.Errorf("%s: host %q twice", origination.AnnotationStatus, o.Host)
+		}
+		if account := cmp.Or(pod.Spec.ServiceAccountName, origination.DefaultServiceAccount); o.TLS.ServiceAccount != "" && o.TLS.ServiceAccount != account {
+			return fmt.Errorf("%s: host %q: the certificate is for service account %q, and the pod has %q", origination.AnnotationStatus, o.Host, o.TLS.ServiceAccount, account)
 		}
 		hosts[o.Host] = true
 		wanted[o.RuleLabel()] = true
@@ -123,6 +127,8 @@ func ClaimsOf(pods []*corev1.Pod, cfg origination.Config) ([]mesh.Claim, []Rejec
 type Held struct {
 	names  map[string]bool
 	labels map[string]bool
+	// Unread says that the status of some pod could not even be read: what it names is not known.
+	Unread bool
 }
 
 // Hold gathers what claims and rejected pods may be using.
@@ -133,6 +139,7 @@ func Hold(claims []mesh.Claim, rejected []Rejected) Held {
 	}
 	for _, r := range rejected {
 		maps.Copy(h.labels, ruleLabels(r.Pod))
+		h.Unread = h.Unread || len(r.Originations) == 0
 		for i := range r.Originations {
 			h.add(&r.Originations[i])
 		}
@@ -143,6 +150,7 @@ func Hold(claims []mesh.Claim, rejected []Rejected) Held {
 func (h Held) add(o *origination.Origination) {
 	h.names[o.EntryName()] = true
 	h.names[o.RuleName()] = true
+	h.names[o.CertificateName()] = true // no object's, where there is no issuer
 }
 
 // Name reports whether the object of that name is in use.

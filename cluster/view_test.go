@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	networking "istio.io/api/networking/v1alpha3"
 	typeapi "istio.io/api/type/v1beta1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -449,4 +451,32 @@ func TestNamespacesAndServices(t *testing.T) {
 	w.eventually("the Service to move", 0, func() bool { return within("10.97.0.0/16") == "shop/redis" && within("10.96.0.0/16") == "" })
 	w.services.Delete(moved)
 	w.eventually("the Service to go", 0, func() bool { return within("0.0.0.0/0") == "" })
+}
+
+func TestCertificates(t *testing.T) {
+	w := newWorld(t)
+	w.serve(true)
+	status := certmanagerv1.CertificateStatus{Conditions: []certmanagerv1.CertificateCondition{{Type: "Ready", Status: "True"}}}
+	theirs := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "client", Annotations: map[string]string{"note": "long"}},
+		Spec: certmanagerv1.CertificateSpec{SecretName: "client-tls", DNSNames: []string{"a.example.com"}}, Status: status}
+	ours := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "redis-tls-x", Labels: map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}},
+		Spec: certmanagerv1.CertificateSpec{SecretName: "redis-tls-x", URIs: []string{"spiffe://cluster.local/ns/shop/sa/cart"}}, Status: status}
+	w.mesh["certificates"].Add(theirs)
+	w.mesh["certificates"].Add(ours)
+	view := w.start()
+	w.eventually("the view to fill", 0, view.Synced)
+	kept := theirs.DeepCopy() // what is read of others', and all that is ours
+	kept.Annotations, kept.Spec.DNSNames = nil, nil
+	around := view.Surroundings("shop")
+	if diff := cmp.Diff([]*certmanagerv1.Certificate{kept, ours}, around.Certificates, cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion")); diff != "" || !around.CertManager {
+		t.Errorf("with cert-manager %t (-want +got):\n%s", around.CertManager, diff)
+	}
+	told := w.tolds("shop")
+	w.mesh["certificates"].Delete(theirs)
+	w.eventually("the namespace to be told", 0, func() bool { return w.tolds("shop") > told && len(view.Surroundings("shop").Certificates) == 1 })
+	w.serve(false)
+	w.eventually("the vanished CRD to be noticed", time.Minute, func() bool { return !view.Surroundings("shop").CertManager })
+	if left := view.Surroundings("shop").Certificates; len(left) > 0 {
+		t.Errorf("Certificates outlive their CRD: %v", left)
+	}
 }

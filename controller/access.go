@@ -42,7 +42,7 @@ func (p *pass) authorize(ctx context.Context) error {
 		if !claim.TLS.SDS || claim.TLS.ClientSecret == "" || !known {
 			continue
 		}
-		account := cmp.Or(pod.Spec.ServiceAccountName, "default")
+		account := cmp.Or(pod.Spec.ServiceAccountName, origination.DefaultServiceAccount)
 		answer, found := answers[account]
 		if !found {
 			answer, found = p.memory.access[account]

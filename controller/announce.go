@@ -28,6 +28,7 @@ const (
 	actionDelete  = "Delete"
 	actionRelease = "Release"
 	actionDeliver = "Deliver"
+	actionIssue   = "Issue"
 )
 
 // note is something to say in an Event.
@@ -64,6 +65,16 @@ func (p *pass) announce() {
 		p.say(note{regarding: ownerOf(rejected.Pod), related: podReference(rejected.Pod), kind: corev1.EventTypeWarning,
 			reason: origination.ReasonInvalidAnnotation, action: actionClaim,
 			text: fmt.Sprintf("the claims of the pod are ignored: %v", rejected.Err)})
+	}
+	for i := range p.claims {
+		trouble, again := mesh.CertificateTrouble(p.claims[i].Origination, p.around, p.now)
+		if trouble != "" {
+			p.say(note{regarding: p.owner(p.claims[i].Pod), related: p.certificate(&p.claims[i]), kind: corev1.EventTypeWarning,
+				reason: origination.ReasonCertificate, action: actionIssue, text: trouble})
+		}
+		if again > 0 {
+			p.repeat(again)
+		}
 	}
 	said := map[noteKey]time.Time{}
 	for _, n := range p.notes {
@@ -107,10 +118,14 @@ func (p *pass) emit(n note) {
 }
 
 func (p *pass) sayForeign(want object) {
+	lacking := "host " + want.host + " is not served"
+	if want.kind == kindCertificate {
+		lacking = "pods wait for the Secret of that name, or have one that is not for them"
+	}
 	p.say(note{regarding: p.claimant(want), related: want.reference(), kind: corev1.EventTypeWarning,
 		reason: origination.ReasonForeignObject, action: actionClaim,
-		text: fmt.Sprintf("%s %s exists without the label %s=%s, so it is left alone and host %s is not served; delete or rename it",
-			want.Kind, want.GetName(), origination.ManagedByLabel, origination.ManagedBy, want.host)})
+		text: fmt.Sprintf("%s %s exists without the label %s=%s, so it is left alone and %s; delete or rename it",
+			want.Kind, want.GetName(), origination.ManagedByLabel, origination.ManagedBy, lacking)})
 }
 
 func (p *pass) sayFailed(want object, err error) {
@@ -151,6 +166,9 @@ func (p *pass) claimant(o object) *corev1.ObjectReference {
 }
 
 func (p *pass) claimedBy(o object, claim *mesh.Claim) bool {
+	if o.kind == kindCertificate {
+		return claim.TLS.ClientSecret == o.GetName()
+	}
 	if rule, ok := o.Object.(*networkingv1.DestinationRule); ok {
 		_, selected := rule.Spec.GetWorkloadSelector().GetMatchLabels()[claim.RuleLabel()]
 		return selected
@@ -169,6 +187,19 @@ func (p *pass) owner(name string) *corev1.ObjectReference {
 func (p *pass) object(k *kind, name string) *corev1.ObjectReference {
 	o := object{kind: k, Object: &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: p.namespace, Name: name}}}
 	return o.reference()
+}
+
+// certificate is the Certificate of the claim, with the version that is told of: to the recorder of Events, whatever
+// is said of one object for one reason is the same, though the words differ (getKey in client-go's tools/events).
+func (p *pass) certificate(claim *mesh.Claim) *corev1.ObjectReference {
+	_, name := mesh.CertificateOf(&claim.Origination)
+	found, exists := p.find(kindCertificate, name)
+	if !exists {
+		return p.object(kindCertificate, name)
+	}
+	reference := found.reference()
+	reference.ResourceVersion = found.GetResourceVersion()
+	return reference
 }
 
 func ownerOf(pod *corev1.Pod) *corev1.ObjectReference {

@@ -60,7 +60,7 @@ type inUse struct {
 // holds reports whether an object is in use. A rejected pod's label holds the rule that it selects, and
 // the entry and route that the rule belongs to.
 func (p *pass) holds(use inUse, o object) bool {
-	if use.Name(o.GetName()) || use.wants(o) {
+	if use.Name(o.GetName()) || use.wants(o) || o.kind == kindCertificate && use.Unread {
 		return true
 	}
 	for _, rule := range p.around.Rules {

@@ -3,6 +3,7 @@ package controller
 import (
 	"slices"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -12,7 +13,7 @@ import (
 
 // kinds are those of our objects, in the order in which they are applied: all that an entry's traffic
 // needs stands before the mesh knows the entry. They are deleted in the opposite order.
-var kinds = []*kind{kindRule, kindRoute, kindEntry}
+var kinds = []*kind{kindCertificate, kindRule, kindRoute, kindEntry}
 
 var (
 	kindEntry = newKind(networkingv1.SchemeGroupVersion.WithKind("ServiceEntry"), shape[*networkingv1.ServiceEntry]{
@@ -35,6 +36,14 @@ var (
 		known:   func(s *mesh.Surroundings) *[]*networkingv1.VirtualService { return &s.Routes },
 		desired: func(d *mesh.Desired) []*networkingv1.VirtualService { return d.Routes },
 		host:    func(r *networkingv1.VirtualService) string { return firstOf(r.Spec.Hosts) },
+	})
+	kindCertificate = newKind(certmanagerv1.SchemeGroupVersion.WithKind(certmanagerv1.CertificateKind), shape[*certmanagerv1.Certificate]{
+		new:     func() *certmanagerv1.Certificate { return &certmanagerv1.Certificate{} },
+		spec:    func(c *certmanagerv1.Certificate) any { return &c.Spec },
+		known:   func(s *mesh.Surroundings) *[]*certmanagerv1.Certificate { return &s.Certificates },
+		desired: func(d *mesh.Desired) []*certmanagerv1.Certificate { return d.Certificates },
+		// No entry waits for it: a pod without its Secret does not start, and others have to be served.
+		host: func(c *certmanagerv1.Certificate) string { return "Certificate " + c.Name },
 	})
 )
 

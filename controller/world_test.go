@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -47,7 +48,9 @@ type world struct {
 	stale    *mesh.Surroundings
 	filling  bool
 	notReady bool
-	gone     bool
+	// noCertManager says that cert-manager's kinds are not served.
+	noCertManager bool
+	gone          bool
 
 	writes []write
 	events []string
@@ -271,12 +274,17 @@ func (w *world) now() mesh.Surroundings {
 	var rules networkingv1.DestinationRuleList
 	var routes networkingv1.VirtualServiceList
 	var sidecars networkingv1.SidecarList
-	for _, list := range []client.ObjectList{&entries, &rules, &routes, &sidecars} {
+	var certificates certmanagerv1.CertificateList
+	for _, list := range []client.ObjectList{&entries, &rules, &routes, &sidecars, &certificates} {
 		if err := w.client.List(context.Background(), list, client.InNamespace(namespace)); err != nil {
 			w.t.Fatal(err)
 		}
 	}
 	around.Entries, around.Rules, around.Routes, around.Sidecars = entries.Items, rules.Items, routes.Items, sidecars.Items
+	around.CertManager = !w.noCertManager
+	for i := range certificates.Items {
+		around.Certificates = append(around.Certificates, &certificates.Items[i])
+	}
 	return around
 }
 

@@ -68,6 +68,8 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 		NamespaceAnnotations: annotations,
 		Labels:               pod.Labels,
 		Annotations:          pod.Annotations,
+		ServiceAccount:       pod.Spec.ServiceAccountName,
+		SecretOfCertificate:  func(name string) string { return i.View.Surroundings(namespace).SecretOfCertificate(name) },
 	}, i.Config, i.services())
 	warnings := resolved.Warnings
 	switch {
@@ -126,6 +128,9 @@ func (i *Injector) meet(namespace string, pod *corev1.Pod, wished []origination.
 		}
 		more, told := mesh.Check(o, workload, podLabels, claims, around)
 		problems, warnings = append(problems, more...), append(warnings, told...)
+		if trouble, _ := mesh.CertificateTrouble(o, around, i.now()); trouble != "" {
+			warnings = append(warnings, trouble)
+		}
 		if unpinnable != nil {
 			problems = append(problems, *unpinnable)
 			continue

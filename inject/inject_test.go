@@ -250,7 +250,7 @@ func TestEveryReasonHasAWeight(t *testing.T) {
 			of = append(of, r)
 		}
 	}
-	of = append(of, origination.ReasonConflict, origination.ReasonForeignObject)
+	of = append(of, origination.ReasonConflict, origination.ReasonForeignObject, origination.ReasonNoCertManager)
 	if diff := cmp.Diff(weight, of, less); diff != "" {
 		t.Errorf("weights and the table differ: %s", diff)
 	}

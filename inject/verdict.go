@@ -15,6 +15,7 @@ import (
 //	the namespace is not known yet                refuse   refuse       tolerate
 //	the pod or its namespace (in place)           refuse   tolerate     tolerate
 //	another claim, a foreign object (mesh)        refuse   refuse       tolerate
+//	no cert-manager (mesh)                        refuse   refuse       tolerate
 //	in place and mesh                             refuse   tolerate     tolerate
 //	written and anything                          refuse   refuse       tolerate
 //
@@ -36,6 +37,7 @@ var weight = []origination.Reason{
 	origination.ReasonPodConflict,
 	origination.ReasonConflict,
 	origination.ReasonForeignObject,
+	origination.ReasonNoCertManager,
 }
 
 // isWritten reports whether the problem lies in what somebody wrote, or in our not knowing it.

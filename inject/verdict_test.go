@@ -69,6 +69,8 @@ var obstacles = []obstacle{
 		e.Spec.Ports = []*networkingapi.ServicePort{{Number: 6379, Protocol: "TCP", Name: "tcp"}}
 		w.around.Entries = append(w.around.Entries, e)
 	}, origination.ReasonForeignObject, OutcomeRefused, OutcomeRefused},
+	{"an issuer without cert-manager", func(_ *world, pod *corev1.Pod, _ *origination.Config) { wantIssuer(pod) },
+		origination.ReasonNoCertManager, OutcomeRefused, OutcomeRefused},
 	{"the node's network and another workload", func(w *world, pod *corev1.Pod, _ *origination.Config) {
 		pod.Spec.HostNetwork = true
 		w.contradict()
@@ -81,6 +83,11 @@ var obstacles = []obstacle{
 		pod.Annotations["redis-tls/port"] = "70000"
 		pod.Spec.HostNetwork = true
 	}, origination.ReasonInvalidAnnotation, OutcomeRefused, OutcomeRefused},
+}
+
+// wantIssuer has the pod ask for a client certificate.
+func wantIssuer(pod *corev1.Pod) {
+	pod.Annotations["redis-tls/mode"], pod.Annotations["redis-tls/issuer"] = "mutual", "redis"
 }
 
 // contradict has another workload claim the host with another target port.

@@ -15,7 +15,7 @@ import (
 
 // Check holds an origination that is about to be admitted against what is there: the claims of other
 // workloads' live pods, by the rules of Objects; users' ServiceEntries, DestinationRules and Sidecars, and
-// for a Service of the mesh users' VirtualServices.
+// for a Service of the mesh users' VirtualServices; and whether cert-manager is there, where it is needed.
 // The pod labels are those it will have, for the selectors of Sidecars. All problems are returned.
 func Check(o origination.Origination, w Workload, podLabels map[string]string, claims []Claim, around Surroundings) (problems []origination.Problem, warnings []string) {
 	if p := refusedBy(o, w, claims, &around); p != nil {
@@ -32,6 +32,7 @@ func Check(o origination.Origination, w Workload, podLabels map[string]string, c
 		problems = append(problems, foreignHostProblems(&o, &around)...)
 	}
 	problems = append(problems, sidecarProblems(&o, podLabels, &around)...)
+	problems = append(problems, certManagerProblems(&o, &around)...)
 	return problems, namesTaken(&o, &around)
 }
 
@@ -186,6 +187,11 @@ func namesTaken(o *origination.Origination, around *Surroundings) []string {
 	for _, r := range around.Routes {
 		if o.HTTP() && r.Namespace == around.Namespace && r.Name == o.EntryName() && !Owned(r) {
 			warn("VirtualService", r.Name)
+		}
+	}
+	if issued(o) {
+		if c := around.certificate(o.CertificateName()); c != nil && !Owned(c) {
+			warn("Certificate", c.Name)
 		}
 	}
 	return warnings

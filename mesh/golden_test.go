@@ -38,7 +38,7 @@ func TestObjectsOfEachShape(t *testing.T) {
 			if err := yaml.UnmarshalStrict(read(t, dir, "claims.yaml"), &claims); err != nil {
 				t.Fatal(err)
 			}
-			around := mesh.Surroundings{Namespace: "shop", RootNamespace: "istio-system", Entries: existing(t, dir)}
+			around := mesh.Surroundings{Namespace: "shop", RootNamespace: "istio-system", CertManager: true, Entries: existing(t, dir)}
 			got := render(t, mesh.Objects(claims, around, config()))
 			path := filepath.Join(dir, "want.yaml")
 			if *update {
@@ -125,5 +125,5 @@ func render(t *testing.T, d mesh.Desired) []byte {
 }
 
 func config() origination.Config {
-	return origination.Config{Istio: origination.Istio{RootNamespace: "istio-system", SystemRoots: "/etc/ssl/certs/ca-certificates.crt"}}
+	return origination.Config{Istio: origination.Istio{RootNamespace: "istio-system", TrustDomain: "cluster.local", SystemRoots: "/etc/ssl/certs/ca-certificates.crt"}}
 }

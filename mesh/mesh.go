@@ -75,7 +75,9 @@ type Desired struct {
 	Entries []*networkingv1.ServiceEntry
 	Rules   []*networkingv1.DestinationRule
 	Routes  []*networkingv1.VirtualService
-	Refused []Refusal
+	// Certificates are those that issuers are to sign; none without cert-manager.
+	Certificates []*certmanagerv1.Certificate
+	Refused      []Refusal
 }
 
 // Object is one of Desired; it carries its kind and API version.
@@ -86,7 +88,7 @@ type Object interface {
 
 // All returns the objects of every kind, in the order in which people read them.
 func (d *Desired) All() []Object {
-	return slices.Concat(objects(d.Entries), objects(d.Routes), objects(d.Rules))
+	return slices.Concat(objects(d.Entries), objects(d.Routes), objects(d.Rules), objects(d.Certificates))
 }
 
 func objects[T Object](typed []T) []Object {

@@ -28,6 +28,9 @@ func Objects(claims []Claim, around Surroundings, cfg origination.Config) Desire
 	led := s.originationPorts(claims, &around)
 	d := Desired{Entries: s.entries(around.Namespace, led), Routes: s.routes(claims, led, around.Namespace), Refused: s.refused}
 	d.Rules = rules(claims, carriersOf(d.Entries, around.ownedEntries()), around.Namespace, cfg)
+	if around.CertManager {
+		d.Certificates = certificates(claims, around.Namespace, cfg)
+	}
 	return d
 }
 

@@ -73,6 +73,8 @@ type Cleanup struct {
 type Istio struct {
 	// RootNamespace is meshConfig.rootNamespace, whose Sidecar resources hold for every namespace.
 	RootNamespace string `json:"rootNamespace"`
+	// TrustDomain is meshConfig.trustDomain, which the client certificates of issuers name.
+	TrustDomain string `json:"trustDomain"`
 	// SystemRoots is the path of the CA bundle in the proxy's image, written out because an empty
 	// caCertificates verifies nothing in older Istio.
 	SystemRoots string `json:"systemRoots"`

@@ -91,10 +91,11 @@ func (d *draft) wish(i *instance) *wish {
 	w.Protocol, w.Connection = cmp.Or(d.protocol, "tcp"), d.connection
 	w.TLS = TLS{
 		Mode: cmp.Or(d.mode, ModeSimple), CASecret: d.caSecret, CAConfigMap: d.caConfigMap, CAKey: d.caKey,
-		ClientSecret: d.client, SDS: d.sds, InsecureSkipVerify: d.insecure, SNI: d.sni, SubjectAltNames: d.names,
+		SDS: d.sds, InsecureSkipVerify: d.insecure, SNI: d.sni, SubjectAltNames: d.names,
 	}
-	if d.client != "" && !w.TLS.OwnCA() && !d.insecure {
-		w.TLS.CASecret = d.client
+	d.clientCertificate(&w.Origination)
+	if !w.TLS.OwnCA() && !d.insecure {
+		w.TLS.CASecret = w.TLS.ClientSecret
 	}
 	if w.TLS.OwnCA() && w.TLS.CAKey == "" {
 		w.TLS.CAKey = defaultCAKey
@@ -211,12 +212,7 @@ func (w *wish) checkTLS(d *draft) field.ErrorList {
 	} else if d.caKey != "" && !w.TLS.OwnCA() {
 		refuse("ca-key", "is a key of no object; name the Secret in "+key("ca-secret")+" or the ConfigMap in "+key("ca-configmap")+", or leave this out for the system roots")
 	}
-	switch {
-	case w.TLS.Mode == ModeMutual && d.client == "":
-		errs = append(errs, field.Required(w.instance.at("client-secret"), "mode mutual shows the server a client certificate; give the Secret that holds it (tls.crt, tls.key)"))
-	case w.TLS.Mode != ModeMutual && d.client != "":
-		refuse("client-secret", fmt.Sprintf("is shown to the server in mode mutual alone, and %s is %q; set it to \"mutual\"", key("mode"), w.TLS.Mode))
-	}
+	errs = append(errs, w.checkClient(d)...)
 	for _, u := range w.TLS.undeliverable() {
 		refuse(u.key, u.detail)
 	}

@@ -84,21 +84,27 @@ var keys = []Key{
 	{
 		Name: "mode", Scope: ScopeInstance, Default: "`simple`", Supported: true, parse: parseMode,
 		Values:      []Value{{"simple", true}, {"mutual", true}, {"istio-mutual", true}},
-		Description: "how TLS is originated; `mutual` shows the server a client certificate, of `client-secret`; `istio-mutual` is the mesh's own, to a Service of the mesh by any of its names in `host`",
+		Description: "how TLS is originated; `mutual` shows the server a client certificate, of `client-secret`, `issuer` or `certificate`; `istio-mutual` is the mesh's own, to a Service of the mesh by any of its names in `host`",
 	},
 	{
 		Name: "client-secret", Scope: ScopeInstance, Supported: true, parse: parseClientSecret,
 		Description: "`kubernetes.io/tls` Secret in the pod's namespace with the client certificate (`tls.crt`, `tls.key`), for mode `mutual`; the CA bundle is its `ca-key` too, unless `ca-secret` or `ca-configmap` names another place",
 	},
 	{
-		Name: "issuer", Scope: ScopeInstance,
-		Description: "cert-manager issuer that signs a client certificate for us (`mutual`, nothing else to do)",
+		Name: "issuer", Scope: ScopeInstance, Supported: true, parse: parseIssuer,
+		Description: "cert-manager issuer that signs a client certificate for the pod's service account, for mode `mutual`, with nothing else to do; the CA bundle is its `ca.crt`, unless `ca-secret` or `ca-configmap` names another place",
 	},
-	{Name: "issuer-kind", Scope: ScopeInstance, Description: "kind of the `issuer`"},
-	{Name: "issuer-group", Scope: ScopeInstance, Description: "API group of the `issuer`"},
 	{
-		Name: "certificate", Scope: ScopeInstance,
-		Description: "an existing cert-manager Certificate; its Secret gives CA and client certificate",
+		Name: "issuer-kind", Scope: ScopeInstance, Default: "`Issuer`", Supported: true, parse: parseIssuerKind,
+		Description: "kind of the `issuer`. What is not an `Issuer` of the pod's namespace needs the cluster's leave (`policy.allowedIssuers`)",
+	},
+	{
+		Name: "issuer-group", Scope: ScopeInstance, Default: "`cert-manager.io`", Supported: true, parse: parseIssuerGroup,
+		Description: "API group of the `issuer`",
+	},
+	{
+		Name: "certificate", Scope: ScopeInstance, Supported: true, parse: parseCertificate,
+		Description: "an existing cert-manager Certificate in the pod's namespace; its Secret gives client certificate and CA, in place of `client-secret`",
 	},
 	{
 		Name: "sni", Scope: ScopeInstance, Default: "= `host` when it is resolved by DNS", Supported: true, parse: parseSNI,

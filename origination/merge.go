@@ -72,7 +72,9 @@ func (w *wish) differences(other *wish) []denial {
 	}
 	compare("addresses", joinAddresses(w.Addresses), joinAddresses(other.Addresses))
 	compare("mode", string(w.TLS.Mode), string(other.TLS.Mode))
-	compare("client-secret", w.TLS.ClientSecret, other.TLS.ClientSecret)
+	compare("client-secret", w.instance.value("client-secret"), other.instance.value("client-secret"))
+	compare("issuer", w.TLS.Issuer.text(), other.TLS.Issuer.text())
+	compare("certificate", w.TLS.Certificate, other.TLS.Certificate)
 	compare("insecure-skip-verify", fmt.Sprint(w.TLS.InsecureSkipVerify), fmt.Sprint(other.TLS.InsecureSkipVerify))
 	compare("ca-secret", w.TLS.CASecret, other.TLS.CASecret)
 	compare("ca-configmap", w.TLS.CAConfigMap, other.TLS.CAConfigMap)

@@ -55,8 +55,14 @@ type TLS struct {
 	// CAKey is the key of the bundle in that object; empty with system roots.
 	CAKey string `json:"caKey,omitempty"`
 	// ClientSecret is the Secret in the pod's namespace with the client certificate, in the keys tls.crt
-	// and tls.key; given in ModeMutual alone.
+	// and tls.key; given in ModeMutual alone. With an Issuer or a Certificate it is theirs.
 	ClientSecret string `json:"clientSecret,omitempty"`
+	// Issuer is the cert-manager issuer that is to sign the client certificate for the pod's ServiceAccount;
+	// both are given, or neither. See Origination.CertificateName.
+	Issuer         Issuer `json:"issuer,omitzero"`
+	ServiceAccount string `json:"serviceAccount,omitempty"`
+	// Certificate is the user's cert-manager Certificate that ClientSecret is of.
+	Certificate string `json:"certificate,omitempty"`
 	// SDS has Istio's secret discovery deliver the CA bundle and the client certificate; nothing is mounted.
 	SDS bool `json:"sds,omitempty"`
 	// InsecureSkipVerify believes any certificate; neither CA nor names are given then.

@@ -17,6 +17,10 @@ type rules struct {
 	services  Services // nil: no lookup (configuration, re-validation, offline)
 	namespace string
 	inMesh    bool // the host is a Service of the mesh: mode istio-mutual
+	// serviceAccount is the pod's; empty where there is no pod.
+	serviceAccount string
+	// secretOf is Input.SecretOfCertificate; nil: no lookup.
+	secretOf func(certificate string) string
 }
 
 // draft is an instance of which the keys are parsed one by one; zero values stand for defaults.
@@ -32,6 +36,8 @@ type draft struct {
 	caKey       string
 	mode        Mode
 	client      string // the Secret
+	issuer      Issuer
+	certificate string
 	insecure    bool
 	sds         bool
 	sni         string

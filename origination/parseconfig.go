@@ -25,7 +25,7 @@ func DefaultConfig() Config {
 		VIP:                VIP{CIDR: netip.MustParsePrefix("240.241.0.0/16")},
 		FirstUse:           FirstUse{Gate: true, Settle: metav1.Duration{Duration: time.Second}},
 		Cleanup:            Cleanup{GracePeriod: metav1.Duration{Duration: 10 * time.Minute}, Delay: metav1.Duration{Duration: time.Minute}},
-		Istio:              Istio{RootNamespace: "istio-system", SystemRoots: "/etc/ssl/certs/ca-certificates.crt"},
+		Istio:              Istio{RootNamespace: "istio-system", TrustDomain: "cluster.local", SystemRoots: "/etc/ssl/certs/ca-certificates.crt"},
 		ClusterDomain:      "cluster.local",
 		ExcludedNamespaces: []string{"kube-system", "kube-node-lease", "istio-system"},
 	}

@@ -26,7 +26,7 @@ policy:
 vip: {cidr: 10.255.0.0/16, ipv6CIDR: "fd00:1::/112"}
 firstUse: {gate: false, settle: 2s}
 cleanup: {gracePeriod: 1h, delay: 90s}
-istio: {rootNamespace: mesh, systemRoots: /roots.pem}
+istio: {rootNamespace: mesh, trustDomain: corp.example, systemRoots: /roots.pem}
 clusterDomain: Corp.Example.
 excludedNamespaces: [kube-system]
 `
@@ -43,7 +43,7 @@ func everythingParsed() Config {
 		VIP:           VIP{CIDR: netip.MustParsePrefix("10.255.0.0/16"), IPv6CIDR: &v6},
 		FirstUse:      FirstUse{Settle: duration(2 * time.Second)},
 		Cleanup:       Cleanup{GracePeriod: duration(time.Hour), Delay: duration(90 * time.Second)},
-		Istio:         Istio{RootNamespace: "mesh", SystemRoots: "/roots.pem"},
+		Istio:         Istio{RootNamespace: "mesh", TrustDomain: "corp.example", SystemRoots: "/roots.pem"},
 		ClusterDomain: "corp.example", ExcludedNamespaces: []string{"kube-system"},
 	}
 }
@@ -54,7 +54,7 @@ policy: {mode: enforce, allowInsecure: false}
 vip: {cidr: 240.241.0.0/16}
 firstUse: {gate: true, settle: 1s}
 cleanup: {gracePeriod: 10m0s, delay: 1m0s}
-istio: {rootNamespace: istio-system, systemRoots: /etc/ssl/certs/ca-certificates.crt}
+istio: {rootNamespace: istio-system, trustDomain: cluster.local, systemRoots: /etc/ssl/certs/ca-certificates.crt}
 clusterDomain: cluster.local
 excludedNamespaces: [kube-system, kube-node-lease, istio-system]
 `
@@ -170,6 +170,7 @@ func TestAWrongConfigIsRefusedWithKeyValueAndRule(t *testing.T) {
 		"a domain that is none":               {"clusterDomain: ''", `clusterDomain: Invalid value: "": has an empty part between its dots`},
 		"a namespace that is none":            {"excludedNamespaces: [Kube_System]", `excludedNamespaces[0]: Invalid value: "Kube_System": is not the name of a namespace`},
 		"a root namespace that is none":       {"istio: {rootNamespace: ''}", `istio.rootNamespace: Invalid value: "": is not the name of a namespace`},
+		"a trust domain that is none":         {"istio: {trustDomain: spiffe://a}", `istio.trustDomain: Invalid value: "spiffe://a": is not a trust domain: lower-case letters`},
 		"roots of no path":                    {"istio: {systemRoots: roots.pem}", `istio.systemRoots: Invalid value: "roots.pem": must be an absolute path in the proxy's image`},
 		"roots of a winding path":             {"istio: {systemRoots: /a/../b}", `istio.systemRoots: Invalid value: "/a/../b": must be an absolute path`},
 		"a default of an unknown key":         {"defaults: {redis-tls/hots: a.example.com}", `defaults[redis-tls/hots]: Invalid value: "a.example.com": there is no such key; did you mean "redis-tls/host"?`},
@@ -179,7 +180,7 @@ func TestAWrongConfigIsRefusedWithKeyValueAndRule(t *testing.T) {
 		"a default that is a list":            {"defaults: {redis-tls/port: [1]}", `defaults[redis-tls/port]: Invalid value: [1]: must be a text`},
 		"a default of a host in the cluster":  {"clusterDomain: corp.example\ndefaults: {redis-tls/host: a.corp.example}", `defaults[redis-tls/host]: Invalid value: "a.corp.example": is a name inside the cluster`},
 		"a default of an address that we pin": {"defaults: {redis-tls/addresses: 240.241.0.1}", `defaults[redis-tls/addresses]: Invalid value: "240.241.0.1": is in 240.241.0.0/16, which is the range of our own pins`},
-		"a default that is not supported yet": {"defaults: {redis-tls/issuer: x}", `defaults[redis-tls/issuer]: Invalid value: "x": is not supported yet`},
+		"a default that is not supported yet": {"defaults: {redis-tls/sidecar: x}", `defaults[redis-tls/sidecar]: Invalid value: "x": is not supported yet`},
 		"a default of no instance":            {"defaults: {a.b.redis-tls/host: a.example.com}", `defaults[a.b.redis-tls/host]: Invalid value: "a.b.redis-tls/": the part before`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -37,6 +37,13 @@ func (p Policy) denials(o *Origination, namespace string) []denial {
 		all = append(all, denial{"insecure-skip-verify", `this cluster does not allow it (policy.allowInsecure): any certificate of anybody would be believed; ` +
 			`remove the annotation and give the server's CA, or ask the cluster's administrator`})
 	}
+	if i := o.TLS.Issuer; i != (Issuer{}) && !i.local() && !slices.Contains(p.AllowedIssuers, i.String()) {
+		allowed := "an Issuer." + issuerGroup + " of the pod's namespace"
+		if len(p.AllowedIssuers) > 0 {
+			allowed += ", " + strings.Join(p.AllowedIssuers, ", ")
+		}
+		deny("issuer", i.String(), "issuers", "allowedIssuers", allowed)
+	}
 	for _, a := range o.Addresses {
 		if !p.allowsRange(a) {
 			deny("addresses", addressText(a), "ranges", "allowedCIDRs", strings.Trim(fmt.Sprint(p.AllowedCIDRs), "[]"))

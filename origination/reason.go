@@ -23,6 +23,7 @@ const (
 	ReasonPodConflict        Reason = "PodConflict"        // the pod's own volumes, mounts or hostAliases are in the way
 	ReasonConflict           Reason = "Conflict"           // another workload claims the host otherwise
 	ReasonForeignObject      Reason = "ForeignObject"      // a user's mesh object is in the way
+	ReasonNoCertManager      Reason = "NoCertManager"      // cert-manager is needed, and its kinds are not served
 	ReasonTooLarge           Reason = "TooLarge"           // the request exceeds a size limit
 	ReasonMalformed          Reason = "Malformed"          // not an AdmissionReview of a Pod
 	ReasonApplied            Reason = "Applied"            // the controller applied objects
@@ -30,6 +31,7 @@ const (
 	ReasonWaitingForFirstUse Reason = "WaitingForFirstUse" // a gated pod waits, and for what
 	ReasonApplyFailed        Reason = "ApplyFailed"        // the API server refused an object
 	ReasonNotAuthorized      Reason = "NotAuthorized"      // Istio would not deliver a client certificate to the pod
+	ReasonCertificate        Reason = "CertificateTrouble" // a cert-manager Certificate is missing, not Ready or not renewed
 	ReasonInternal           Reason = "Internal"           // a bug of ours
 )
 

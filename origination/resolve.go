@@ -1,6 +1,7 @@
 package origination
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -18,6 +19,11 @@ type Input struct {
 	// Labels and Annotations of the pod.
 	Labels      map[string]string
 	Annotations map[string]string
+	// ServiceAccount is the name of the pod's; empty: DefaultServiceAccount.
+	ServiceAccount string
+	// SecretOfCertificate returns the secretName of a cert-manager Certificate of the namespace, "" where there
+	// is none; nil: none is known.
+	SecretOfCertificate func(name string) string
 }
 
 // Services is what Resolve may ask about the cluster: a host or an address inside it is refused, save in
@@ -80,7 +86,10 @@ func Resolve(in Input, cfg Config, services Services) Result {
 		res.Skip = ReasonOptedOut
 		return res
 	}
-	found := rules{cfg: cfg, services: services, namespace: in.Namespace}.resolve(layer(sources(in, cfg)))
+	found := rules{
+		cfg: cfg, services: services, namespace: in.Namespace,
+		serviceAccount: cmp.Or(in.ServiceAccount, DefaultServiceAccount), secretOf: in.SecretOfCertificate,
+	}.resolve(layer(sources(in, cfg)))
 	res.Warnings = append(found.Warnings, namespaceWarnings(in)...)
 	res.Place = placeProblems(in, cfg)
 	switch {

@@ -134,8 +134,8 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 			[]string{podKey + `subject-alt-names]: Invalid value: "*.example.com": is a wildcard; name one concrete host that the certificate covers, as in "redis.example.com"`}},
 		{"a mode that there is not", pod(host, "a.example.com", "redis-tls/mode", "SIMPLE"),
 			[]string{podKey + `mode]: Unsupported value: "SIMPLE": supported values: "simple", "mutual", "istio-mutual"`}},
-		{"a key that is to come", pod(host, "a.example.com", "redis-tls/issuer", "redis"),
-			[]string{podKey + `issuer]: Invalid value: "redis": is not supported yet; remove the annotation`}},
+		{"a key that is to come", pod(host, "a.example.com", "redis-tls/sidecar", "restrict"),
+			[]string{podKey + `sidecar]: Invalid value: "restrict": is not supported yet; remove the annotation`}},
 		{"a key of the pod that is to come", pod("redis-tls/server", "strict"),
 			[]string{podKey + `server]: Invalid value: "strict": is not supported yet; remove the annotation`}},
 		{"all problems at once, also of several instances", pod(host, "localhost", "redis-tls/port", "x", "sessions.redis-tls/port", "6380", "sessions.redis-tls/mode", "y"), []string{

@@ -1,6 +1,8 @@
 package origination
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,11 +22,14 @@ func asking(pairs ...string) Input {
 		}
 		annotations = append(annotations, text)
 	}
-	return pod(annotations...)
+	in := pod(annotations...)
+	in.SecretOfCertificate = func(name string) string { return map[string]string{"redis-client": "redis-client-tls"}[name] }
+	return in
 }
 
 func duringTrial() Config {
 	cfg := DefaultConfig()
+	cfg.Policy.AllowedIssuers = []string{"AWSPCAIssuer.awspca.cert-manager.io/redis"}
 	cfg.Policy.AllowInsecure = true
 	return cfg
 }
@@ -63,6 +68,25 @@ func TestEachShapeOfTLSIsResolved(t *testing.T) {
 				o.TLS.SDS, o.TLS.Mode, o.TLS.ClientSecret, o.TLS.CASecret, o.TLS.CAKey = true, ModeMutual, "client", "client-cacert", "ca.crt"
 			}, nil},
 		{"mount, written out", asking("delivery", "mount", "ca-secret", "ca"), func(o *Origination) { o.TLS.CASecret, o.TLS.CAKey = "ca", "ca.crt" }, nil},
+		{"mutual, with a certificate of an issuer of the namespace", asking("mode", "mutual", "issuer", "redis"),
+			signed(Issuer{"Issuer", "cert-manager.io", "redis"}, "redis-tls-default-a-example-com-2zcn7xbhwesbxkv2"), nil},
+		{"mutual, with one of an issuer that the policy allows", asking("mode", "mutual", "issuer", "redis", "issuer-kind", "AWSPCAIssuer", "issuer-group", "awspca.cert-manager.io"),
+			signed(Issuer{"AWSPCAIssuer", "awspca.cert-manager.io", "redis"}, "redis-tls-default-a-example-com-yuu6mswhq7qyns2g"), nil},
+		{"mutual, with one of an issuer, and a CA elsewhere", asking("mode", "mutual", "issuer", "redis", "ca-secret", "ca", "ca-key", "redis-cert.pem"),
+			func(o *Origination) {
+				signed(Issuer{"Issuer", "cert-manager.io", "redis"}, "redis-tls-default-a-example-com-2zcn7xbhwesbxkv2")(o)
+				o.TLS.CASecret, o.TLS.CAKey = "ca", "redis-cert.pem"
+			}, nil},
+		{"mutual, with a Certificate's Secret", asking("mode", "mutual", "certificate", "redis-client", "ca-key", "ca.crt"),
+			func(o *Origination) {
+				o.TLS.Mode, o.TLS.Certificate, o.TLS.ClientSecret = ModeMutual, "redis-client", "redis-client-tls"
+				o.TLS.CASecret, o.TLS.CAKey = "redis-client-tls", "ca.crt"
+			}, nil},
+		{"mutual, with a Certificate that is not there yet, by the name that its Secret will likely have", asking("mode", "mutual", "certificate", "to-come", "ca-configmap", "trust"),
+			func(o *Origination) {
+				o.TLS.Mode, o.TLS.Certificate, o.TLS.ClientSecret = ModeMutual, "to-come", "to-come"
+				o.TLS.CAConfigMap, o.TLS.CAKey = "trust", "ca.crt"
+			}, nil},
 		{"any certificate", asking("insecure-skip-verify", "true"),
 			func(o *Origination) { o.TLS.InsecureSkipVerify, o.TLS.SubjectAltNames = true, nil },
 			[]string{"metadata.annotations[redis-tls/insecure-skip-verify]: any certificate of anybody is believed for a.example.com; whoever is on the way reads and changes all; give the server's CA in redis-tls/ca-secret instead"}},
@@ -127,9 +151,32 @@ func TestWrongCombinationsHaveAMessageEach(t *testing.T) {
 		{"two places for one CA", asking("ca-secret", "ca", "ca-configmap", "trust"),
 			[]string{at + `ca-configmap]: Invalid value: "trust": stands beside redis-tls/ca-secret; the CA bundle is in one of the two, so remove the other`}},
 		{"mutual without a client certificate", asking("mode", "mutual"),
-			[]string{at + `client-secret]: Required value: mode mutual shows the server a client certificate; give the Secret that holds it (tls.crt, tls.key)`}},
+			[]string{at + `client-secret]: Required value: mode mutual shows the server a client certificate; give the Secret that holds it (tls.crt, tls.key), or cert-manager's part: redis-tls/issuer to sign one, redis-tls/certificate for one that is there`}},
 		{"a client certificate that nobody is shown", asking("client-secret", "client"),
 			[]string{at + `client-secret]: Invalid value: "client": is shown to the server in mode mutual alone, and redis-tls/mode is "simple"; set it to "mutual"`}},
+		{"an issuer that signs for nobody", asking("issuer", "redis"),
+			[]string{at + `issuer]: Invalid value: "redis": signs what is shown to the server in mode mutual alone, and redis-tls/mode is "simple"; set it to "mutual"`}},
+		{"a Certificate that nobody is shown", asking("certificate", "client"),
+			[]string{at + `certificate]: Invalid value: "client": is shown to the server in mode mutual alone, and redis-tls/mode is "simple"; set it to "mutual"`}},
+		{"a client certificate, and an issuer of another", asking("mode", "mutual", "client-secret", "client", "issuer", "redis"),
+			[]string{at + `issuer]: Invalid value: "redis": stands beside redis-tls/client-secret; the client certificate is of one of the two, so remove the other`}},
+		{"a client certificate in two places", asking("mode", "mutual", "client-secret", "client", "certificate", "client"),
+			[]string{at + `certificate]: Invalid value: "client": stands beside redis-tls/client-secret; the client certificate is of one of the two, so remove the other`}},
+		{"an issuer, and a Certificate that has one", asking("mode", "mutual", "issuer", "redis", "certificate", "client"),
+			[]string{at + `certificate]: Invalid value: "client": stands beside redis-tls/issuer; the client certificate is of one of the two, so remove the other`}},
+		{"a kind and a group of no issuer", asking("issuer-kind", "ClusterIssuer", "issuer-group", "cert-manager.io"), []string{
+			at + `issuer-kind]: Invalid value: "ClusterIssuer": says more of an issuer that is not named; name it in redis-tls/issuer, or remove this`,
+			at + `issuer-group]: Invalid value: "cert-manager.io": says more of an issuer that is not named; name it in redis-tls/issuer, or remove this`}},
+		{"an issuer of another group that is not named", asking("mode", "mutual", "issuer", "redis", "issuer-kind", "AWSPCAIssuer"),
+			[]string{at + `issuer-kind]: Invalid value: "AWSPCAIssuer": is none of the issuers of cert-manager.io, which are Issuer and ClusterIssuer; name its group in redis-tls/issuer-group`,
+				at + `issuer]: Forbidden: "AWSPCAIssuer.cert-manager.io/redis" is not among the issuers that this cluster allows (policy.allowedIssuers): an Issuer.cert-manager.io of the pod's namespace, AWSPCAIssuer.awspca.cert-manager.io/redis; choose one of these, or ask the cluster's administrator`}},
+		{"names that no issuer has", asking("mode", "mutual", "issuer", "Redis", "issuer-kind", "clusterissuer", "issuer-group", "cert-manager.io/v1", "certificate", "A"), []string{
+			at + `issuer]: Invalid value: "Redis": is not the name of an issuer: lower-case letters, digits, '-' and '.', at most 253 characters, as in "redis-ca"`,
+			at + `issuer-kind]: Invalid value: "clusterissuer": is not a kind: letters and digits, at most 63, the first an upper-case one, as in "ClusterIssuer"`,
+			at + `issuer-group]: Invalid value: "cert-manager.io/v1": is not an API group: lower-case letters, digits, '-' and '.', at most 253 characters, as in "cert-manager.io"`,
+			at + `certificate]: Invalid value: "A": is not the name of a Certificate: lower-case letters, digits, '-' and '.', at most 253 characters, as in "redis-ca"`}},
+		{"a key that cert-manager's Secret has not", asking("mode", "mutual", "issuer", "redis", "ca-key", "ca.pem"),
+			[]string{at + `ca-key]: Invalid value: "ca.pem": is no key of cert-manager's Secret, which has the CA in ca.crt; leave this out, or name the object that it is a key of in redis-tls/ca-secret or redis-tls/ca-configmap`}},
 		{"any certificate, and what to check", asking("insecure-skip-verify", "true", "ca-secret", "ca", "subject-alt-names", "b.example.com"), []string{
 			at + `ca-secret]: Invalid value: "ca": decides nothing beside redis-tls/insecure-skip-verify, which believes any certificate; remove one of the two`,
 			at + `subject-alt-names]: Invalid value: "b.example.com": decides nothing beside redis-tls/insecure-skip-verify, which believes any certificate; remove one of the two`}},
@@ -197,4 +244,82 @@ func TestWrongCombinationsHaveAMessageEach(t *testing.T) {
 func TestAnyCertificateNeedsThePolicysLeave(t *testing.T) {
 	wantErrors(t, Resolve(asking("insecure-skip-verify", "true"), DefaultConfig(), cluster),
 		podKey+`insecure-skip-verify]: Forbidden: this cluster does not allow it (policy.allowInsecure): any certificate of anybody would be believed; remove the annotation and give the server's CA, or ask the cluster's administrator`)
+}
+
+// signed has the issuer's certificate, of that name, show the pod's service account.
+func signed(issuer Issuer, name string) func(*Origination) {
+	return func(o *Origination) {
+		o.TLS.Mode, o.TLS.Issuer, o.TLS.ServiceAccount = ModeMutual, issuer, "default"
+		o.TLS.ClientSecret, o.TLS.CASecret, o.TLS.CAKey = name, name, "ca.crt"
+	}
+}
+
+// TestWhoMayIssue: the namespace's own issuers are everybody's there, any other one needs the policy's leave.
+func TestWhoMayIssue(t *testing.T) {
+	const denied = podKey + `issuer]: Forbidden: "%s" is not among the issuers that this cluster allows (policy.allowedIssuers): %s; choose one of these, or ask the cluster's administrator`
+	const own = "an Issuer.cert-manager.io of the pod's namespace"
+	cluster := []string{"issuer-kind", "ClusterIssuer"}
+	external := []string{"issuer-kind", "Issuer", "issuer-group", "example.com"}
+	for _, test := range []struct {
+		name    string
+		allowed []string
+		more    []string
+		want    []string
+	}{
+		{"an Issuer of the namespace", nil, nil, nil},
+		{"an Issuer of the namespace, where others are named", []string{"ClusterIssuer.cert-manager.io/redis"}, nil, nil},
+		{"a ClusterIssuer that is not named", nil, cluster, []string{fmt.Sprintf(denied, "ClusterIssuer.cert-manager.io/redis", own)}},
+		{"a ClusterIssuer that is named", []string{"ClusterIssuer.cert-manager.io/redis"}, cluster, nil},
+		{"a ClusterIssuer where another is named", []string{"ClusterIssuer.cert-manager.io/other"}, cluster,
+			[]string{fmt.Sprintf(denied, "ClusterIssuer.cert-manager.io/redis", own+", ClusterIssuer.cert-manager.io/other")}},
+		{"an external Issuer", nil, external, []string{fmt.Sprintf(denied, "Issuer.example.com/redis", own)}},
+		{"an external Issuer that is named", []string{"Issuer.example.com/redis"}, external, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := DefaultConfig()
+			cfg.Policy.AllowedIssuers = test.allowed
+			wantErrors(t, Resolve(asking(append(test.more, "mode", "mutual", "issuer", "redis")...), cfg, nil), test.want...)
+		})
+	}
+}
+
+// TestEachServiceAccountHostAndIssuerHasItsCertificate: else one's key would be another's.
+func TestEachServiceAccountHostAndIssuerHasItsCertificate(t *testing.T) {
+	of := func(serviceAccount string, pairs ...string) string {
+		in := asking(append(pairs, "mode", "mutual")...)
+		in.ServiceAccount = serviceAccount
+		res := mustResolve(t, in, duringTrial())
+		o := &res.Originations[0]
+		if serviceAccount == "" {
+			serviceAccount = "default"
+		}
+		if o.TLS.ServiceAccount != serviceAccount || o.TLS.ClientSecret != o.CertificateName() {
+			t.Errorf("the certificate %s is for %q, kept in %q", o.CertificateName(), o.TLS.ServiceAccount, o.TLS.ClientSecret)
+		}
+		return o.CertificateName()
+	}
+	seen := map[string]string{}
+	for what, name := range map[string]string{
+		"cart":           of("cart", "issuer", "redis"),
+		"default":        of("", "issuer", "redis"),
+		"another host":   of("cart", "issuer", "redis", "host", "b.example.com"),
+		"another issuer": of("cart", "issuer", "other"),
+		"a long one":     of(strings.Repeat("long-", 10)+"a", "issuer", "redis"),
+		"a longer one":   of(strings.Repeat("long-", 10)+"aa", "issuer", "redis"),
+		"another group":  of("cart", "issuer", "redis", "issuer-kind", "AWSPCAIssuer", "issuer-group", "awspca.cert-manager.io"),
+	} {
+		if seen[name] != "" {
+			t.Errorf("%s and %s share %s", what, seen[name], name)
+		}
+		seen[name] = what
+	}
+	if a, b := of("cart", "issuer", "redis"), of("cart", "issuer", "redis", "sni", "b.example.com", "port", "6380"); a != b {
+		t.Errorf("%s and %s are for one service account, host and issuer", a, b)
+	}
+	if name := of("cart", "issuer", "redis"); !strings.HasPrefix(name, "redis-tls-cart-a-example-com-") {
+		t.Errorf("%s does not say whom it is for", name)
+	}
+	if name := of(strings.Repeat("long.", 40)+"a", "issuer", "redis"); len(name) > 63 {
+		t.Errorf("%s has %d characters", name, len(name))
+	}
 }

@@ -157,7 +157,7 @@ func (c *recheck) tls() {
 	}
 	c.objectName("caSecret", "a Secret", t.CASecret)
 	c.objectName("caConfigMap", "a ConfigMap", t.CAConfigMap)
-	c.objectName("clientSecret", "a Secret", t.ClientSecret)
+	c.client()
 	switch {
 	case t.CASecret != "" && t.CAConfigMap != "":
 		c.fail("caConfigMap", "stands beside a Secret")
@@ -165,9 +165,6 @@ func (c *recheck) tls() {
 		c.fail("caKey", "is a key of no object")
 	case t.OwnCA() && dataKeyProblem(t.CAKey) != "":
 		c.fail("caKey", "%q %s", shorten(t.CAKey), dataKeyProblem(t.CAKey))
-	}
-	if (t.ClientSecret != "") != (t.Mode == ModeMutual) {
-		c.fail("clientSecret", "goes with mode mutual, and with no other")
 	}
 	for _, u := range t.undeliverable() {
 		c.fail(u.key, "%s", u.detail)

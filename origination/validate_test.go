@@ -119,6 +119,17 @@ func TestAForgedStatusIsRefused(t *testing.T) {
 		{"secret discovery of a CA elsewhere", func(o *Origination) {
 			o.TLS = TLS{Mode: ModeMutual, SDS: true, ClientSecret: "client", CAConfigMap: "trust", CAKey: "ca.crt", SNI: "a.example.com", SubjectAltNames: []string{"a.example.com"}}
 		}, "ca-configmap: is not where Istio's"},
+		{"an issuer without a service account", signedAs(func(o *Origination) { o.TLS.ServiceAccount = "" }), "serviceAccount: \"\" is not the name of a ServiceAccount"},
+		{"a service account without an issuer", func(o *Origination) { o.TLS.ServiceAccount = "cart" }, "serviceAccount: goes with an issuer alone"},
+		{"another Secret than the issuer's certificate's", signedAs(func(o *Origination) { o.TLS.ClientSecret = "other" }), "clientSecret: \"other\" is not that of the issuer's certificate"},
+		{"an issuer of no name", signedAs(func(o *Origination) { o.TLS.Issuer.Name = "" }), "issuer: \"\" is not the name of an issuer"},
+		{"an issuer of no kind", signedAs(func(o *Origination) { o.TLS.Issuer.Kind = "a/b" }), "issuer: kind \"a/b\" is not a kind"},
+		{"an issuer that cert-manager has not", signedAs(func(o *Origination) { o.TLS.Issuer.Kind = "VaultIssuer" }), "issuer: kind \"VaultIssuer\" is none of the issuers"},
+		{"an issuer of no group", signedAs(func(o *Origination) { o.TLS.Issuer.Group = "" }), "issuer: group \"\" is not an API group"},
+		{"an issuer that the policy does not name", signedAs(func(o *Origination) { o.TLS.Issuer.Kind = "ClusterIssuer" }), "issuer: \"ClusterIssuer.cert-manager.io/redis\" is not among"},
+		{"an issuer beside a Certificate", signedAs(func(o *Origination) { o.TLS.Certificate = "client" }), "issuer: stands beside a Certificate"},
+		{"a path for a Certificate", func(o *Origination) { o.TLS.Certificate = "../x" }, "certificate: \"../x\" is not the name"},
+		{"a Certificate without its Secret", func(o *Origination) { o.TLS.Certificate = "client" }, "certificate: needs the Secret that it gives"},
 		{"any certificate, against the policy", func(o *Origination) { o.TLS.InsecureSkipVerify, o.TLS.SubjectAltNames = true, nil }, "insecure-skip-verify: this cluster does not allow it"},
 		{"any certificate beside names", func(o *Origination) { o.TLS.InsecureSkipVerify = true }, "insecureSkipVerify: goes with neither"},
 		{"a timeout of no length", func(o *Origination) { o.Connection.ConnectTimeout = &metav1.Duration{} }, "connectTimeout: 0s must be a duration"},
@@ -179,5 +190,15 @@ func TestAPinNeedsARangeOfItsFamily(t *testing.T) {
 	o := pinnedByName()
 	if err := o.Validate("shop", DefaultConfig()); err == nil || !strings.Contains(err.Error(), "fd00:240:241::31 is outside the range of pins") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// signedAs has an issuer's certificate, and spoils it.
+func signedAs(spoil func(*Origination)) func(*Origination) {
+	return func(o *Origination) {
+		signed(Issuer{"Issuer", "cert-manager.io", "redis"}, "")(o)
+		o.TLS.ClientSecret = o.CertificateName()
+		o.TLS.CASecret = o.TLS.ClientSecret
+		spoil(o)
 	}
 }

@@ -90,6 +90,9 @@ func (c Config) validateNames() field.ErrorList {
 	if len(validation.IsDNS1123Label(c.Istio.RootNamespace)) > 0 {
 		errs = append(errs, field.Invalid(field.NewPath("istio", "rootNamespace"), c.Istio.RootNamespace, namespaceRule+"; the usual one is \"istio-system\""))
 	}
+	if domain := c.Istio.TrustDomain; !trustDomainForm.MatchString(domain) {
+		errs = append(errs, field.Invalid(field.NewPath("istio", "trustDomain"), domain, "is not a trust domain: lower-case letters, digits, '.', '-' and '_', at most 255 characters; the usual one is \"cluster.local\""))
+	}
 	if roots := c.Istio.SystemRoots; !path.IsAbs(roots) || path.Clean(roots) != roots {
 		errs = append(errs, field.Invalid(field.NewPath("istio", "systemRoots"), roots, "must be an absolute path in the proxy's image, as in \"/etc/ssl/certs/ca-certificates.crt\""))
 	}

@@ -29,6 +29,8 @@ var (
 	ByHTTP    = map[string]string{"redis-tls/host": "api.example.com", "redis-tls/protocol": "http"}
 	ByAddress = map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca"}
 	InMesh    = map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}
+	// ByIssuer shows the Redis by name a client certificate of an issuer of the namespace.
+	ByIssuer = map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/mode": "mutual", "redis-tls/issuer": "redis"}
 )
 
 // Pod returns a running pod "<workload>-<revision>-<name>" of a Deployment, admitted with the annotations.
@@ -81,7 +83,7 @@ func Admit(t testing.TB, pod *corev1.Pod, firstUse *time.Time) {
 func Resolve(t testing.TB, pod *corev1.Pod) []origination.Origination {
 	t.Helper()
 	cfg := origination.DefaultConfig()
-	result := origination.Resolve(origination.Input{Namespace: pod.Namespace, Annotations: pod.Annotations}, cfg, nil)
+	result := origination.Resolve(origination.Input{Namespace: pod.Namespace, Annotations: pod.Annotations, ServiceAccount: pod.Spec.ServiceAccountName}, cfg, nil)
 	if len(result.Errors) > 0 {
 		t.Fatalf("resolving %v: %v", pod.Annotations, result.Errors)
 	}

@@ -143,6 +143,7 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		"a default under somebody else's prefix":   {"defaults: {redis/host: a.example.com}", "at '/defaults': additional properties 'redis/host' not allowed"},
 		"a default that is a list":                 {"defaults: {redis-tls/port: [6379]}", "at '/defaults/redis-tls~1port': got array, want boolean or integer or string"},
 		"an excluded namespace that has no name":   {"excludedNamespaces: ['']", "at '/excludedNamespaces/0': '' does not match pattern"},
+		"a trust domain that is a URI":             {"istio: {trustDomain: 'spiffe://a'}", "at '/istio/trustDomain': 'spiffe://a' does not match pattern"},
 		"roots that are no path":                   {"istio: {systemRoots: ca.crt}", "at '/istio/systemRoots': 'ca.crt' does not match pattern"},
 		"no replica":                               {"replicaCount: 0", "at '/replicaCount': minimum: got 0, want 1"},
 		"a digest without its algorithm":           {"image: {digest: e3b0c442}", "at '/image/digest': 'e3b0c442' does not match pattern"},

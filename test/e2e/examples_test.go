@@ -36,22 +36,29 @@ func TestExamples(t *testing.T) {
 				ns := namespace(t, b, way.namespace, map[string]string{"istio-injection": "enabled"}, nil)
 				clientSecret(t, b, ns, "redis-client", issue(t, clients, []string{"cart"}), servers.PEM())
 				configMap(t, b, ns, "corporate-cas", "ca.crt", servers.PEM())
-				objects, err := harness.ReadObjects(filepath.Join("..", "..", "examples", c.name, way.dir))
-				ok(t, err)
-				objects = slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool {
-					o.SetNamespace(ns)
-					return o.GetKind() == "Namespace" || o.GetKind() == "ConfigMap"
-				})
-				ok(t, b.ApplyObjects(t.Context(), ns, objects...))
-				cart := &appsv1.Deployment{}
-				ok(t, b.Client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "cart"}, cart))
-				p := launch(t, b, podsOf(t, b, cart, 1)[0])
-				capture := record(t, redis)
-				answers(t, p, host, 6379, "PONG", "PING")
-				if n := onlyTLS(t, capture, port); n == 0 {
-					t.Error("no connection was seen on the wire")
-				}
+				reaches(t, b, filepath.Join(c.name, way.dir), ns, redis, host, port)
 			})
 		}
+	}
+}
+
+// reaches applies the objects of the example to the namespace, and wants its one pod to reach the server by
+// TLS alone.
+func reaches(t *testing.T, b *bed.Bed, example, ns string, redis *bed.Host, host string, port uint16) {
+	t.Helper()
+	objects, err := harness.ReadObjects(filepath.Join("..", "..", "examples", example))
+	ok(t, err)
+	objects = slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool {
+		o.SetNamespace(ns)
+		return o.GetKind() == "Namespace" || o.GetKind() == "ConfigMap"
+	})
+	ok(t, b.ApplyObjects(t.Context(), ns, objects...))
+	cart := &appsv1.Deployment{}
+	ok(t, b.Client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "cart"}, cart))
+	p := launch(t, b, podsOf(t, b, cart, 1)[0])
+	capture := record(t, redis)
+	answers(t, p, host, 6379, "PONG", "PING")
+	if n := onlyTLS(t, capture, port); n == 0 {
+		t.Error("no connection was seen on the wire")
 	}
 }

@@ -21,6 +21,10 @@ func (c *ControlPlane) InstallIstioCRDs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return c.installCRDs(ctx, crds)
+}
+
+func (c *ControlPlane) installCRDs(ctx context.Context, crds []*unstructured.Unstructured) error {
 	if err := c.ApplyObjects(ctx, "", crds...); err != nil {
 		return err
 	}
@@ -74,19 +78,28 @@ func (c *ControlPlane) served(ctx context.Context, name string) error {
 	return fmt.Errorf("conditions are %v", crd.Status.Conditions)
 }
 
-// istioCRDs reads them from the module istio.io/api, where go.mod's version of it was downloaded to.
+// istioCRDs reads them from the module istio.io/api.
 func (c *ControlPlane) istioCRDs(ctx context.Context) ([]*unstructured.Unstructured, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "istio.io/api")
+	dir, err := c.moduleDirectory(ctx, "istio.io/api")
+	if err != nil {
+		return nil, err
+	}
+	content, err := os.ReadFile(filepath.Join(dir, "kubernetes", "customresourcedefinitions.gen.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("reading Istio's CustomResourceDefinitions: %w", err)
+	}
+	return ParseObjects(content)
+}
+
+// moduleDirectory is where go.mod's version of the module was downloaded to.
+func (c *ControlPlane) moduleDirectory(ctx context.Context, module string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module)
 	cmd.Dir = c.root
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("finding module istio.io/api: %w: %s", err, errs.String())
+		return "", fmt.Errorf("finding module %s: %w: %s", module, err, errs.String())
 	}
-	content, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "kubernetes", "customresourcedefinitions.gen.yaml"))
-	if err != nil {
-		return nil, fmt.Errorf("reading Istio's CustomResourceDefinitions: %w", err)
-	}
-	return ParseObjects(content)
+	return strings.TrimSpace(string(out)), nil
 }

@@ -27,7 +27,7 @@ var anywhere = []string{
 	"create,delete,list,patch,watch virtualservices.networking.istio.io",
 	"list,watch sidecars.networking.istio.io",
 	"list,watch peerauthentications.security.istio.io",
-	"list,watch certificates.cert-manager.io",
+	"create,delete,list,patch,watch certificates.cert-manager.io",
 	"create,patch events.events.k8s.io",
 	"create subjectaccessreviews.authorization.k8s.io",
 	"list,patch,watch mutatingwebhookconfigurations.admissionregistration.k8s.io 00-redis-tls",

@@ -1,6 +1,7 @@
 package bed
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -50,12 +51,8 @@ func (c *CA) Issue(names []string, change ...func(*x509.Certificate)) (*Leaf, er
 	if err != nil {
 		return nil, err
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return nil, err
-	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "server"},
+		Subject:   pkix.Name{CommonName: "server"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -69,12 +66,21 @@ func (c *CA) Issue(names []string, change ...func(*x509.Certificate)) (*Leaf, er
 	for _, f := range change {
 		f(template)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, c.certificate, key.Public(), c.key)
+	certificate, ca, err := c.Sign(template, key.Public())
 	if err != nil {
 		return nil, err
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	return &Leaf{Certificate: encode("CERTIFICATE", der), Key: encode("PRIVATE KEY", keyDER), CA: c.PEM()}, err
+	return &Leaf{Certificate: certificate, Key: encode("PRIVATE KEY", keyDER), CA: ca}, err
+}
+
+// Sign signs the certificate of a key, with a serial number of its own, and returns it with the CA's, in PEM.
+func (c *CA) Sign(template *x509.Certificate, key crypto.PublicKey) (certificate, ca []byte, err error) {
+	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120)); err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, c.certificate, key, c.key)
+	return encode("CERTIFICATE", der), c.PEM(), err
 }
 
 func encode(kind string, der []byte) []byte {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -51,6 +53,7 @@ func Run(in Input) (Result, error) {
 		rootNamespace: in.Config.Istio.RootNamespace,
 		namespaces:    map[string]namespace{},
 		claims:        map[string][]mesh.Claim{},
+		certificates:  map[string][]*certmanagerv1.Certificate{},
 	}
 	p := preview{view: view, injector: inject.Injector{Config: in.Config, View: view}}
 	p.describe(slices.Concat(in.NamespaceFiles, in.Files))
@@ -59,6 +62,7 @@ func Run(in Input) (Result, error) {
 			p.objects = append(p.objects, objectsOf(file, document, in.Namespace)...)
 		}
 	}
+	p.certificates()
 	for _, o := range p.objects {
 		if w, ok := workloadOf(o); ok {
 			if err := p.pod(o, w); err != nil {
@@ -85,6 +89,23 @@ func (p *preview) describe(files []*manifest.File) {
 			continue
 		}
 		p.view.namespaces[o.name] = namespace{meta.Labels, meta.Annotations}
+	}
+}
+
+// certificates makes the cert-manager Certificates of the files known, as if cert-manager had issued them.
+func (p *preview) certificates() {
+	for _, o := range p.objects {
+		if o.group() != certmanagerv1.SchemeGroupVersion.Group || o.Kind != certmanagerv1.CertificateKind {
+			continue
+		}
+		certificate, err := convert[certmanagerv1.Certificate](o.value)
+		if err != nil {
+			p.problem(o, nil, fieldIn(err), err.Error())
+			continue
+		}
+		certificate.Namespace = o.namespace
+		certificate.Status.Conditions = []certmanagerv1.CertificateCondition{{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionTrue}}
+		p.view.certificates[o.namespace] = append(p.view.certificates[o.namespace], &certificate)
 	}
 }
 

@@ -3,16 +3,19 @@ package preview
 import (
 	"net/netip"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+
 	"github.com/redis-tls/redis-tls/mesh"
 	"github.com/redis-tls/redis-tls/origination"
 )
 
-// offline is a cluster with nothing in it but the namespaces and the claims of the input.
+// offline is a cluster with nothing in it but the namespaces, the claims and cert-manager's Certificates of the input.
 type offline struct {
 	rootNamespace string
 	namespaces    map[string]namespace
 	claims        map[string][]mesh.Claim
 	claimed       []string // the namespaces with claims, in the order of the first
+	certificates  map[string][]*certmanagerv1.Certificate
 }
 
 // undescribed reports, once, that the input does not describe the namespace.
@@ -40,9 +43,9 @@ func (v *offline) Namespace(name string) (labels, annotations map[string]string,
 	return n.labels, n.annotations, true
 }
 
-// Surroundings implements inject.View: none.
+// Surroundings implements inject.View: the Certificates, where cert-manager counts as installed.
 func (v *offline) Surroundings(namespace string) mesh.Surroundings {
-	return mesh.Surroundings{Namespace: namespace, RootNamespace: v.rootNamespace}
+	return mesh.Surroundings{Namespace: namespace, RootNamespace: v.rootNamespace, CertManager: true, Certificates: v.certificates[namespace]}
 }
 
 // Claims implements inject.View.

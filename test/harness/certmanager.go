@@ -1,0 +1,195 @@
+package harness
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// InstallCertManagerCRDs applies the CustomResourceDefinitions of the cert-manager release that go.mod requires,
+// and waits until they are served. There is no cert-manager behind them; see RunCertManager.
+func (c *ControlPlane) InstallCertManagerCRDs(ctx context.Context) error {
+	dir, err := c.moduleDirectory(ctx, "github.com/cert-manager/cert-manager")
+	if err != nil {
+		return err
+	}
+	crds, err := ReadObjects(filepath.Join(dir, "deploy", "crds"))
+	if err != nil {
+		return fmt.Errorf("reading cert-manager's CustomResourceDefinitions: %w", err)
+	}
+	return c.installCRDs(ctx, crds)
+}
+
+// Sign signs the certificate of a key, and returns it with the CA's, in PEM.
+type Sign func(template *x509.Certificate, key crypto.PublicKey) (certificate, ca []byte, err error)
+
+// certManager stands in for cert-manager's controller, and for an issuer that signs whatever is requested.
+type certManager struct {
+	client.Client
+	sign Sign
+	keys map[string]*ecdsa.PrivateKey // by CertificateRequest, "namespace/name"
+}
+
+// RunCertManager makes, until the control plane stops, of every Certificate a CertificateRequest, has it
+// signed as an issuer of one's own would, whatever the group that it names, and puts the result into the
+// Certificate's Secret and status. What it fails at it tries again.
+func (c *ControlPlane) RunCertManager(sign Sign) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	c.onStop(func() error { cancel(); <-done; return nil })
+	m := certManager{Client: c.Client, sign: sign, keys: map[string]*ecdsa.PrivateKey{}}
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			_ = errors.Join(m.issueAll(ctx), m.signAll(ctx))
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+}
+
+func (m *certManager) issueAll(ctx context.Context) error {
+	var certificates certmanagerv1.CertificateList
+	err := m.List(ctx, &certificates)
+	for i := range certificates.Items {
+		err = errors.Join(err, m.issue(ctx, &certificates.Items[i]))
+	}
+	return err
+}
+
+// issue takes a Certificate one step further, as the controllers of cert-manager do.
+func (m *certManager) issue(ctx context.Context, c *certmanagerv1.Certificate) error {
+	for _, condition := range c.Status.Conditions {
+		if condition.Type == certmanagerv1.CertificateConditionReady && condition.ObservedGeneration == c.Generation {
+			return nil // whatever a test says of it stands
+		}
+	}
+	request := &certmanagerv1.CertificateRequest{}
+	key := client.ObjectKey{Namespace: c.Namespace, Name: fmt.Sprintf("%s-%d", c.Name, c.Generation)}
+	switch err := m.Get(ctx, key, request); {
+	case apierrors.IsNotFound(err):
+		return m.request(ctx, c, key)
+	case err != nil || len(request.Status.Certificate) == 0:
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(m.keys[key.String()])
+	if err != nil {
+		return err
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Spec.SecretName}, Type: corev1.SecretTypeTLS,
+		Data: map[string][]byte{
+			corev1.TLSCertKey: request.Status.Certificate, cmmeta.TLSCAKey: request.Status.CA,
+			corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+		}}
+	err = m.Create(ctx, secret)
+	if apierrors.IsAlreadyExists(err) {
+		err = m.Update(ctx, secret)
+	}
+	if err != nil {
+		return err
+	}
+	now := metav1.Now()
+	c.Status.Conditions = []certmanagerv1.CertificateCondition{{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionTrue,
+		Reason: "Ready", Message: "Certificate is up to date and has not expired", LastTransitionTime: &now, ObservedGeneration: c.Generation}}
+	end := now.Add(c.Spec.Duration.Duration)
+	c.Status.NotBefore, c.Status.NotAfter = &now, &metav1.Time{Time: end}
+	c.Status.RenewalTime = &metav1.Time{Time: end.Add(-c.Spec.RenewBefore.Duration)}
+	return m.Status().Update(ctx, c)
+}
+
+// request makes a key of the kind that the Certificate asks for, and its CertificateRequest.
+func (m *certManager) request(ctx context.Context, c *certmanagerv1.Certificate, at client.ObjectKey) error {
+	if k := c.Spec.PrivateKey; k == nil || k.Algorithm != certmanagerv1.ECDSAKeyAlgorithm || k.Size != 0 && k.Size != 256 {
+		return fmt.Errorf("%s asks for a key that this stand-in does not make: %v", at, k)
+	}
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	template := &x509.CertificateRequest{}
+	for _, uri := range c.Spec.URIs {
+		parsed, err := url.Parse(uri)
+		if err != nil {
+			return err
+		}
+		template.URIs = append(template.URIs, parsed)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, template, private)
+	if err != nil {
+		return err
+	}
+	m.keys[at.String()] = private
+	return m.Create(ctx, &certmanagerv1.CertificateRequest{
+		ObjectMeta: metav1.ObjectMeta{Namespace: at.Namespace, Name: at.Name},
+		Spec: certmanagerv1.CertificateRequestSpec{
+			Request:   pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
+			IssuerRef: c.Spec.IssuerRef, Usages: c.Spec.Usages, Duration: c.Spec.Duration,
+		},
+	})
+}
+
+// usages are those of cert-manager that this issuer knows.
+var usages = map[certmanagerv1.KeyUsage]func(*x509.Certificate){
+	certmanagerv1.UsageDigitalSignature: func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageDigitalSignature },
+	certmanagerv1.UsageClientAuth:       func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) },
+}
+
+// signAll is the issuer: it signs what the CertificateRequests ask for, and nothing more.
+func (m *certManager) signAll(ctx context.Context) error {
+	var requests certmanagerv1.CertificateRequestList
+	err := m.List(ctx, &requests)
+	for i := range requests.Items {
+		if r := &requests.Items[i]; len(r.Status.Certificate) == 0 {
+			err = errors.Join(err, m.signOne(ctx, r))
+		}
+	}
+	return err
+}
+
+func (m *certManager) signOne(ctx context.Context, r *certmanagerv1.CertificateRequest) error {
+	block, _ := pem.Decode(r.Spec.Request)
+	if block == nil {
+		return fmt.Errorf("%s/%s is no PEM", r.Namespace, r.Name)
+	}
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return err
+	}
+	template := &x509.Certificate{
+		Subject: request.Subject, URIs: request.URIs, DNSNames: request.DNSNames,
+		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(r.Spec.Duration.Duration),
+	}
+	for _, usage := range r.Spec.Usages {
+		if set := usages[usage]; set != nil {
+			set(template)
+		}
+	}
+	if r.Status.Certificate, r.Status.CA, err = m.sign(template, request.PublicKey); err != nil {
+		return err
+	}
+	now := metav1.Now()
+	r.Status.Conditions = []certmanagerv1.CertificateRequestCondition{{Type: certmanagerv1.CertificateRequestConditionReady,
+		Status: cmmeta.ConditionTrue, Reason: "Issued", LastTransitionTime: &now}}
+	return m.Status().Update(ctx, r)
+}
