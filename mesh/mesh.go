@@ -1,4 +1,4 @@
-// Package mesh turns the claims of a namespace's live pods into the ServiceEntry and DestinationRule
+// Package mesh turns the claims of a namespace's live pods into the ServiceEntry, DestinationRule and VirtualService
 // objects of Istio, and judges a new claim against what is already there.
 //
 // In go claims and the mesh objects that surround them; out come desired objects, pins and problems.

@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
@@ -111,6 +114,34 @@ func TestHTTP(t *testing.T) {
 				calls(t, neighbour, "https://"+host, "200 tls "+host, "--cacert", ca)
 			})
 			silence(t, b, ns)
+		})
+	}
+}
+
+// The example, annotated and as written by hand, as it is.
+func TestHTTPExample(t *testing.T) {
+	b := mesh(t)
+	const host = "api.example.com"
+	nginx := web(t, b, host, bed.NginxOptions{Ports: []uint16{80}, TLSPort: 443, Leaf: issue(t, b.PublicCA, []string{host})})
+	for dir, name := range map[string]string{"": "http-annotated", "by-hand": "http-by-hand"} {
+		t.Run(name, func(t *testing.T) {
+			ns := namespace(t, b, name, map[string]string{"istio-injection": "enabled"}, nil)
+			objects, err := harness.ReadObjects(filepath.Join("..", "..", "examples", "http", dir))
+			ok(t, err)
+			objects = slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool {
+				o.SetNamespace(ns)
+				return o.GetKind() == "Namespace"
+			})
+			ok(t, b.ApplyObjects(t.Context(), ns, objects...))
+			cart := &appsv1.Deployment{}
+			ok(t, b.Client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "cart"}, cart))
+			p := launch(t, b, podsOf(t, b, cart, 1)[0])
+			knows(t, p, 80, host)
+			capture := record(t, nginx)
+			calls(t, p, "http://"+host, "200 tls "+host)
+			if n := onlyTLS(t, capture, 443); n == 0 {
+				t.Error("no connection was seen on the wire")
+			}
 		})
 	}
 }
