@@ -29,6 +29,7 @@ type FirstUse struct {
 	Workload     mesh.Workload
 	Revision     string
 	Originations []origination.Origination
+	Settings     origination.Settings
 	// Admitted is when that was, as the status says; nil when it does not say.
 	Admitted *time.Time
 	// Gated says that the pod waits at the gate redis-tls/first-use.
@@ -48,20 +49,22 @@ type ledger struct {
 type pages struct {
 	pods   map[string]*record // live pods, by name
 	groups map[groupKey]*group
-	claims []mesh.Claim // sorted; nil when they have to be gathered
+	// admitted is nil when it has to be gathered.
+	admitted *Admitted
 	// unusual are the pods that somebody asks for by Rejected or FirstUses.
 	unusual map[string]*record
 }
 
 type groupKey struct {
-	workload     mesh.Workload
-	revision     string
-	originations string // the status without its FirstUse
+	workload mesh.Workload
+	revision string
+	status   string // without its FirstUse
 }
 
 // group is a set of equal pods.
 type group struct {
 	originations []origination.Origination
+	settings     origination.Settings
 	pods         map[string]*corev1.Pod
 	// status keeps the interned string alive that the cached pods of the group share.
 	status unique.Handle[string]
@@ -122,6 +125,7 @@ func (p *pages) add(r *record) {
 	if g == nil {
 		g = &group{
 			originations: r.originations,
+			settings:     r.settings,
 			pods:         map[string]*corev1.Pod{},
 			status:       unique.Make(r.pod.Annotations[origination.AnnotationStatus]),
 		}
@@ -129,7 +133,7 @@ func (p *pages) add(r *record) {
 	}
 	r.originations = g.originations // shared by all pods of the group
 	g.pods[name] = r.pod
-	p.claims = nil
+	p.admitted = nil
 }
 
 // refresh takes in an event that changes nothing of the claims, as most do.
@@ -164,34 +168,37 @@ func (p *pages) drop(name string) {
 	if len(g.pods) == 0 {
 		delete(p.groups, r.key)
 	}
-	p.claims = nil
+	p.admitted = nil
 }
 
-// claimsOf returns the claims of a namespace, sorted. Callers share the slice and must not change it.
-func (l *ledger) claimsOf(namespace string) []mesh.Claim {
+// admittedTo returns what live pods of a namespace were admitted with. Callers share it and must not change it.
+func (l *ledger) admittedTo(namespace string) Admitted {
 	l.mu.RLock()
 	p := l.namespaces[namespace]
 	if p == nil || len(p.groups) == 0 {
 		l.mu.RUnlock()
-		return nil
+		return Admitted{}
 	}
-	claims := p.claims
+	admitted := p.admitted
 	l.mu.RUnlock()
-	if claims != nil {
-		return claims
+	if admitted != nil {
+		return *admitted
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if p.claims == nil {
-		p.claims = p.gather()
+	if p.admitted == nil {
+		p.admitted = p.gather()
 	}
-	return p.claims
+	return *p.admitted
 }
 
-func (p *pages) gather() []mesh.Claim {
-	claims := make([]mesh.Claim, 0, len(p.groups))
+func (p *pages) gather() *Admitted {
+	all := &Admitted{Claims: make([]mesh.Claim, 0, len(p.groups))}
 	for key, g := range p.groups {
 		claim := mesh.Claim{Workload: key.workload, Revision: key.revision}
+		if g.settings.Sidecar != "" {
+			claim.Egress = origination.EgressLabel(g.originations)
+		}
 		for name, pod := range g.pods {
 			created := pod.CreationTimestamp.Time
 			switch {
@@ -201,17 +208,21 @@ func (p *pages) gather() []mesh.Claim {
 			if created.After(claim.Last) {
 				claim.Last = created
 			}
+			if g.settings.Server != "" {
+				all.Servers = append(all.Servers, name)
+			}
 		}
 		for _, o := range g.originations {
 			claim.Origination = o
-			claims = append(claims, claim)
+			all.Claims = append(all.Claims, claim)
 		}
 	}
-	slices.SortFunc(claims, func(a, b mesh.Claim) int {
+	slices.SortFunc(all.Claims, func(a, b mesh.Claim) int {
 		return cmp.Or(a.First.Compare(b.First), strings.Compare(a.Workload.String(), b.Workload.String()),
 			strings.Compare(a.Revision, b.Revision), strings.Compare(a.Pod, b.Pod), strings.Compare(a.Host, b.Host))
 	})
-	return claims
+	slices.Sort(all.Servers)
+	return all
 }
 
 // firstUses returns the pods of a namespace that were admitted before their objects, sorted by name.
@@ -221,7 +232,7 @@ func (l *ledger) firstUses(namespace string) []FirstUse {
 		if r.err == nil {
 			uses = append(uses, FirstUse{
 				Pod: r.pod, Workload: r.key.workload, Revision: r.key.revision,
-				Originations: r.originations, Admitted: r.admitted, Gated: gated(r.pod),
+				Originations: r.originations, Settings: r.settings, Admitted: r.admitted, Gated: gated(r.pod),
 			})
 		}
 	})

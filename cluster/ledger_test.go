@@ -82,13 +82,26 @@ func TestClaims(t *testing.T) {
 			set: pods{pod("r1", "a", edited("redis.example.com", "kubernetes.default.svc"))}, rejected: "kubernetes.default.svc",
 		},
 		"a pod without the label that its status asks for claims nothing and is reported": {
-			set: pods{pod("r1", "a", relabelled(""))}, rejected: "the labels (none) are not those",
+			set: pods{pod("r1", "a", relabelled(""))}, rejected: "the labels redis-tls/injected are not those",
 		},
 		"a pod with one more rule label than its status asks for claims nothing and is reported": {
 			set: pods{pod("r1", "a", func(pod *corev1.Pod) { pod.Labels[origination.LabelRulePrefix+"other"] = "true" })}, rejected: "redis-tls/to-other",
 		},
 		"a pod with another value of its rule label claims nothing and is reported": {
 			set: pods{pod("r1", "a", relabelled("yes"))}, rejected: "the labels",
+		},
+		"a pod with a server's label that it was not admitted with claims nothing and is reported": {
+			set: pods{pod("r1", "a", func(pod *corev1.Pod) { pod.Labels[origination.LabelServer] = "strict" })}, rejected: "redis-tls/server",
+		},
+		"a pod that is not under the Sidecar that its status asks for claims nothing and is reported": {
+			set: pods{pod("r1", "a", func(pod *corev1.Pod) {
+				status, err := origination.ParseStatus(pod.Annotations[origination.AnnotationStatus])
+				if err != nil {
+					t.Fatal(err)
+				}
+				status.Sidecar = origination.SidecarRestrict
+				pod.Annotations[origination.AnnotationStatus] = status.String()
+			})}, rejected: "redis-tls/egress-",
 		},
 		"a status that names a host twice claims nothing and is reported": {
 			set: pods{pod("r1", "a", func(pod *corev1.Pod) {
@@ -112,7 +125,7 @@ func TestClaims(t *testing.T) {
 		"a status without originations claims nothing and is reported": {
 			set: pods{pod("r1", "a", func(pod *corev1.Pod) {
 				pod.Annotations[origination.AnnotationStatus] = `{"version":"v1","originations":[]}`
-			}, relabelled(""))}, rejected: "no origination",
+			}, relabelled(""))}, rejected: "originations: there are none",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,7 +136,7 @@ func TestClaims(t *testing.T) {
 			for _, pod := range tc.gone {
 				l.remove(pod)
 			}
-			if diff := cmp.Diff(tc.want, summarised(l.claimsOf("shop"))); diff != "" {
+			if diff := cmp.Diff(tc.want, summarised(l.admittedTo("shop").Claims)); diff != "" {
 				t.Errorf("claims (-want +got):\n%s", diff)
 			}
 			rejected := l.rejected("shop")
@@ -137,20 +150,45 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+func TestServersAndRestrictionsAreKnown(t *testing.T) {
+	restricted := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.Restricted)
+	server := func(name string) *corev1.Pod {
+		return clustertest.Pod(t, "shop", "redis", "r1", name, clustertest.Server)
+	}
+	admitted, rejected := AdmittedOf(pods{server("b"), restricted, server("a"), clustertest.Pod(t, "shop", "pay", "r1", "a", clustertest.ByName)}, origination.DefaultConfig())
+	if len(rejected) > 0 {
+		t.Fatalf("rejected: %v", rejected[0].Err)
+	}
+	if diff := cmp.Diff([]string{"redis-r1-a", "redis-r1-b"}, admitted.Servers); diff != "" {
+		t.Errorf("servers (-want +got):\n%s", diff)
+	}
+	got := map[string]string{}
+	for _, claim := range admitted.Claims {
+		got[claim.Workload.Name] = claim.Egress
+	}
+	if diff := cmp.Diff(map[string]string{"cart": origination.EgressLabel(clustertest.Resolve(t, restricted)), "pay": ""}, got); diff != "" {
+		t.Errorf("labels of Sidecars (-want +got):\n%s", diff)
+	}
+	gone, _ := AdmittedOf(pods{clustertest.Pod(t, "shop", "redis", "r1", "a", clustertest.Server, clustertest.Phase(corev1.PodSucceeded))}, origination.DefaultConfig())
+	if len(gone.Servers) > 0 {
+		t.Errorf("a finished server counts: %v", gone.Servers)
+	}
+}
+
 func TestAThousandEqualPodsAreOneClaimAndOneStatus(t *testing.T) {
 	l := newLedger(origination.DefaultConfig())
 	for i := range 1000 {
 		l.set(Trim(clustertest.Pod(t, "shop", "cart", "r1", fmt.Sprintf("%04d", i), clustertest.ByName)))
 	}
-	claims := l.claimsOf("shop")
+	claims := l.admittedTo("shop").Claims
 	if len(claims) != 1 {
 		t.Fatalf("%d claims", len(claims))
 	}
-	if again := l.claimsOf("shop"); &again[0] != &claims[0] {
+	if again := l.admittedTo("shop").Claims; &again[0] != &claims[0] {
 		t.Error("claims are gathered anew though nothing has changed")
 	}
 	l.set(Trim(clustertest.Pod(t, "shop", "cart", "r1", "0007", clustertest.ByName, func(pod *corev1.Pod) { pod.ResourceVersion = "2" })))
-	if again := l.claimsOf("shop"); &again[0] != &claims[0] {
+	if again := l.admittedTo("shop").Claims; &again[0] != &claims[0] {
 		t.Error("claims are gathered anew for an event that changes none")
 	}
 }
@@ -199,11 +237,11 @@ func TestHeldIsWiderThanClaimed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pod := pod.DeepCopy()
 			tc.change(pod)
-			claims, rejected := ClaimsOf([]*corev1.Pod{pod}, narrow)
-			if len(claims) > 0 {
-				t.Errorf("claims: %v", summarised(claims))
+			admitted, rejected := AdmittedOf([]*corev1.Pod{pod}, narrow)
+			if len(admitted.Claims) > 0 {
+				t.Errorf("admitted.Claims: %v", summarised(admitted.Claims))
 			}
-			held := Hold(claims, rejected)
+			held := Hold(admitted.Claims, rejected)
 			for _, name := range []string{o.EntryName(), o.RuleName(), o.CertificateName()} {
 				if held.Name(name) != tc.names {
 					t.Errorf("holds %s by name: %t, want %t", name, held.Name(name), tc.names)

@@ -59,7 +59,7 @@ func TestAnInjectedPodNeedsLittleMemory(t *testing.T) {
 	if each > limit {
 		t.Errorf("%d bytes for each pod, want at most %d", each, limit)
 	}
-	if len(l.claimsOf("shop")) != 1 {
+	if len(l.admittedTo("shop").Claims) != 1 {
 		t.Error("the ledger has lost the pods")
 	}
 	runtime.KeepAlive(store)

@@ -18,6 +18,7 @@ import (
 type read struct {
 	key          groupKey
 	originations []origination.Origination
+	settings     origination.Settings
 	admitted     *time.Time
 	err          error
 }
@@ -28,62 +29,42 @@ func readStatus(pod *corev1.Pod, cfg origination.Config) read {
 	if err != nil {
 		return read{err: err}
 	}
-	r := read{originations: status.Originations, admitted: status.FirstUse}
-	r.err = believable(pod, status.Originations, cfg)
+	r := read{originations: status.Originations, settings: status.Settings, admitted: status.FirstUse}
+	r.err = believable(pod, status, cfg)
 	if r.err != nil {
 		return r
 	}
 	status.FirstUse = nil
 	workload, revision := mesh.WorkloadOf(pod)
-	r.key = groupKey{workload: workload, revision: revision, originations: status.String()}
+	r.key = groupKey{workload: workload, revision: revision, status: status.String()}
 	return r
 }
 
-// believable checks each origination, and that the pod's labels are those which admission wrote with
-// the status: else its sidecar would get other rules than the ones made for its claims.
-func believable(pod *corev1.Pod, originations []origination.Origination, cfg origination.Config) error {
-	if len(originations) == 0 {
-		return fmt.Errorf("%s names no origination", origination.AnnotationStatus)
+// believable checks the status, and that the pod's labels are those which admission wrote with it: else its
+// sidecar would get other rules than the ones made for its claims.
+func believable(pod *corev1.Pod, status origination.Status, cfg origination.Config) error {
+	if err := status.Validate(pod.Namespace, cfg); err != nil {
+		return fmt.Errorf("%s: %w", origination.AnnotationStatus, err)
 	}
-	hosts := map[string]bool{}
-	wanted := map[string]bool{}
-	for i := range originations {
-		o := &originations[i]
-		if err := o.Validate(pod.Namespace, cfg); err != nil {
-			return fmt.Errorf("%s: host %q: %w", origination.AnnotationStatus, o.Host, err)
-		}
-		if hosts[o.Host] {
-			return fmt.Errorf("%s: host %q twice", origination.AnnotationStatus, o.Host)
-		}
+	for i := range status.Originations {
+		o := &status.Originations[i]
 		if account := cmp.Or(pod.Spec.ServiceAccountName, origination.DefaultServiceAccount); o.TLS.ServiceAccount != "" && o.TLS.ServiceAccount != account {
 			return fmt.Errorf("%s: host %q: the certificate is for service account %q, and the pod has %q", origination.AnnotationStatus, o.Host, o.TLS.ServiceAccount, account)
 		}
-		hosts[o.Host] = true
-		wanted[o.RuleLabel()] = true
 	}
-	if found := ruleLabels(pod); !maps.Equal(found, wanted) {
+	wanted, found := status.Labels(), origination.OurLabels(pod.Labels)
+	if !maps.Equal(found, wanted) {
 		return fmt.Errorf("the labels %s are not those that %s asks for, %s",
 			names(found), origination.AnnotationStatus, names(wanted))
 	}
 	return nil
 }
 
-// ruleLabels are the labels of a pod that select it for DestinationRules of ours.
-func ruleLabels(pod *corev1.Pod) map[string]bool {
-	found := map[string]bool{}
-	for key, value := range pod.Labels {
-		if strings.HasPrefix(key, origination.LabelRulePrefix) {
-			found[key] = value == "true"
-		}
-	}
-	return found
-}
-
-func names(set map[string]bool) string {
-	if len(set) == 0 {
+func names(labels map[string]string) string {
+	if len(labels) == 0 {
 		return "(none)"
 	}
-	return strings.Join(slices.Sorted(maps.Keys(set)), ", ")
+	return strings.Join(slices.Sorted(maps.Keys(labels)), ", ")
 }
 
 // sameClaim reports whether two states of a pod make the same claim, so that nothing is parsed again.
@@ -104,22 +85,24 @@ func gated(pod *corev1.Pod) bool {
 	})
 }
 
-// ClaimsOf returns the claims of pods that were listed rather than watched, and the pods with a status
-// that cannot be believed. Finished pods claim nothing.
-func ClaimsOf(pods []*corev1.Pod, cfg origination.Config) ([]mesh.Claim, []Rejected) {
+// Admitted is what the live pods of a namespace were admitted with.
+type Admitted struct {
+	// Claims are sorted, the oldest first.
+	Claims []mesh.Claim
+	// Servers are the names of the pods that are Redis servers in the mesh, sorted.
+	Servers []string
+}
+
+// AdmittedOf returns what pods of one namespace that were listed rather than watched were admitted with, and those
+// with a status that cannot be believed. Finished pods count for nothing.
+func AdmittedOf(pods []*corev1.Pod, cfg origination.Config) (Admitted, []Rejected) {
 	l := newLedger(cfg)
-	namespaces := map[string]bool{}
+	namespace := ""
 	for _, pod := range pods {
 		l.set(pod)
-		namespaces[pod.Namespace] = true
+		namespace = pod.Namespace
 	}
-	var claims []mesh.Claim
-	var rejected []Rejected
-	for _, namespace := range slices.Sorted(maps.Keys(namespaces)) {
-		claims = append(claims, l.claimsOf(namespace)...)
-		rejected = append(rejected, l.rejected(namespace)...)
-	}
-	return claims, rejected
+	return l.admittedTo(namespace), l.rejected(namespace)
 }
 
 // Held are the names of objects that live pods may be using. It is wider than what they claim: a pod
@@ -138,7 +121,15 @@ func Hold(claims []mesh.Claim, rejected []Rejected) Held {
 		h.add(&claims[i].Origination)
 	}
 	for _, r := range rejected {
-		maps.Copy(h.labels, ruleLabels(r.Pod))
+		for label := range origination.OurLabels(r.Pod.Labels) {
+			h.labels[label] = true
+			switch {
+			case label == origination.LabelServer:
+				h.names[origination.ServerName] = true
+			case strings.HasPrefix(label, origination.LabelEgressPrefix):
+				h.names[origination.EgressNameOf(label)] = true
+			}
+		}
 		h.Unread = h.Unread || len(r.Originations) == 0
 		for i := range r.Originations {
 			h.add(&r.Originations[i])

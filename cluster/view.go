@@ -197,7 +197,10 @@ func (v *View) Surroundings(namespace string) mesh.Surroundings {
 }
 
 // Claims returns the claims of a namespace's live pods, the oldest first.
-func (v *View) Claims(namespace string) []mesh.Claim { return v.ledger.claimsOf(namespace) }
+func (v *View) Claims(namespace string) []mesh.Claim { return v.ledger.admittedTo(namespace).Claims }
+
+// Admitted returns the claims, and what else live pods of the namespace were admitted with.
+func (v *View) Admitted(namespace string) Admitted { return v.ledger.admittedTo(namespace) }
 
 // Rejected returns the live pods of a namespace with a status that cannot be believed.
 func (v *View) Rejected(namespace string) []Rejected { return v.ledger.rejected(namespace) }

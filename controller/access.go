@@ -36,8 +36,8 @@ func (p *pass) authorize(ctx context.Context) error {
 	answers := map[string]access{}
 	asked := 0
 	var errs []error
-	for i := range p.claims {
-		claim := &p.claims[i]
+	for i := range p.Claims {
+		claim := &p.Claims[i]
 		pod, known := p.View.Pod(p.namespace, claim.Pod)
 		if !claim.TLS.SDS || claim.TLS.ClientSecret == "" || !known {
 			continue

@@ -66,10 +66,10 @@ func (p *pass) announce() {
 			reason: origination.ReasonInvalidAnnotation, action: actionClaim,
 			text: fmt.Sprintf("the claims of the pod are ignored: %v", rejected.Err)})
 	}
-	for i := range p.claims {
-		trouble, again := mesh.CertificateTrouble(p.claims[i].Origination, p.around, p.now)
+	for i := range p.Claims {
+		trouble, again := mesh.CertificateTrouble(p.Claims[i].Origination, p.around, p.now)
 		if trouble != "" {
-			p.say(note{regarding: p.owner(p.claims[i].Pod), related: p.certificate(&p.claims[i]), kind: corev1.EventTypeWarning,
+			p.say(note{regarding: p.owner(p.Claims[i].Pod), related: p.certificate(&p.Claims[i]), kind: corev1.EventTypeWarning,
 				reason: origination.ReasonCertificate, action: actionIssue, text: trouble})
 		}
 		if again > 0 {
@@ -118,14 +118,24 @@ func (p *pass) emit(n note) {
 }
 
 func (p *pass) sayForeign(want object) {
-	lacking := "host " + want.host + " is not served"
-	if want.kind == kindCertificate {
-		lacking = "pods wait for the Secret of that name, or have one that is not for them"
-	}
 	p.say(note{regarding: p.claimant(want), related: want.reference(), kind: corev1.EventTypeWarning,
 		reason: origination.ReasonForeignObject, action: actionClaim,
 		text: fmt.Sprintf("%s %s exists without the label %s=%s, so it is left alone and %s; delete or rename it",
-			want.Kind, want.GetName(), origination.ManagedByLabel, origination.ManagedBy, lacking)})
+			want.Kind, want.GetName(), origination.ManagedByLabel, origination.ManagedBy, without(want))})
+}
+
+// without says what an object's absence means.
+func without(o object) string {
+	switch o.kind {
+	case kindPeer:
+		return "Redis servers of the namespace take plaintext"
+	case kindSidecar:
+		return "pods are not restricted to their Redises"
+	case kindCertificate:
+		return "pods wait for the Secret of that name, or have one that is not for them"
+	default:
+		return "host " + o.host + " is not served"
+	}
 }
 
 func (p *pass) sayFailed(want object, err error) {
@@ -157,8 +167,11 @@ func (p *pass) sayWaiting(pod *corev1.Pod, what string) {
 
 // claimant is who is told about an object: the owner of the oldest pod that claims it, else the object.
 func (p *pass) claimant(o object) *corev1.ObjectReference {
-	for i := range p.claims {
-		if claim := &p.claims[i]; p.claimedBy(o, claim) {
+	if o.kind == kindPeer && len(p.Servers) > 0 {
+		return p.owner(p.Servers[0])
+	}
+	for i := range p.Claims {
+		if claim := &p.Claims[i]; p.claimedBy(o, claim) {
 			return p.owner(claim.Pod)
 		}
 	}
@@ -172,6 +185,9 @@ func (p *pass) claimedBy(o object, claim *mesh.Claim) bool {
 	if rule, ok := o.Object.(*networkingv1.DestinationRule); ok {
 		_, selected := rule.Spec.GetWorkloadSelector().GetMatchLabels()[claim.RuleLabel()]
 		return selected
+	}
+	if o.kind == kindSidecar {
+		return claim.Egress != "" && origination.EgressNameOf(claim.Egress) == o.GetName()
 	}
 	return claim.EntryName() == o.GetName() || claim.Workload.String() == o.GetAnnotations()[mesh.AnnotationClaimedBy]
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/redis-tls/redis-tls/cluster"
 	"github.com/redis-tls/redis-tls/mesh"
 	"github.com/redis-tls/redis-tls/origination"
 )
@@ -46,7 +47,7 @@ func (p *pass) apply(ctx context.Context) error {
 		}
 	}
 	for range 2 {
-		p.desired = mesh.Objects(p.claims, p.around, p.Config)
+		p.desired = p.desire(p.Admitted)
 		for _, k := range kinds {
 			for _, o := range k.desired(&p.desired) {
 				ensure(o)
@@ -56,18 +57,31 @@ func (p *pass) apply(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// desire returns what should be for pods that were admitted so.
+func (p *pass) desire(admitted cluster.Admitted) mesh.Desired {
+	desired := mesh.Objects(admitted.Claims, p.around, p.Config)
+	if len(admitted.Servers) > 0 {
+		desired.Serve(p.namespace)
+	}
+	return desired
+}
+
 // judge adds to the refused claims those that others' objects have come to stand in the way of since the
 // pods were admitted. What is applied for them stays: it is better than nothing.
 func (p *pass) judge() {
 	around := p.around
 	// Which Sidecar holds for a pod with one of several is decided by labels that the cache does not keep.
 	if slices.ContainsFunc(around.Sidecars, func(sidecar *networkingv1.Sidecar) bool {
-		return sidecar.Namespace == p.namespace && sidecar.Spec.WorkloadSelector != nil
+		return sidecar.Namespace == p.namespace && sidecar.Spec.WorkloadSelector != nil && !mesh.Owned(sidecar)
 	}) {
 		around.Sidecars = nil
 	}
-	for _, claim := range p.claims {
-		problems, _ := mesh.Check(claim.Origination, claim.Workload, nil, nil, around)
+	for _, claim := range p.Claims {
+		labels := map[string]string{}
+		if claim.Egress != "" {
+			labels[claim.Egress] = "true"
+		}
+		problems, _ := mesh.Check(claim.Origination, claim.Workload, labels, nil, around)
 		for _, problem := range problems {
 			p.desired.Refused = append(p.desired.Refused, mesh.Refusal{Claim: claim, Problem: problem})
 		}

@@ -23,7 +23,7 @@ const pageSize = 500
 // cleanup removes what no live pod uses: after the grace period an object is marked, which the webhook
 // counts as missing, and after the delay it is deleted, if a live list agrees that nobody uses it.
 func (p *pass) cleanup(ctx context.Context) error {
-	use := inUse{cluster.Hold(p.claims, p.rejected), p.desired}
+	use := inUse{cluster.Hold(p.Claims, p.rejected), p.desired}
 	unclaimed := map[types.UID]time.Time{}
 	var errs []error
 	var due []object
@@ -150,8 +150,8 @@ func (p *pass) liveUse(ctx context.Context) (inUse, error) {
 			pods = append(pods, cluster.Trim(&page.Items[i]))
 		}
 		if page.Continue == "" {
-			claims, rejected := cluster.ClaimsOf(pods, p.Config)
-			return inUse{cluster.Hold(claims, rejected), mesh.Objects(claims, p.around, p.Config)}, nil
+			admitted, rejected := cluster.AdmittedOf(pods, p.Config)
+			return inUse{cluster.Hold(admitted.Claims, rejected), p.desire(admitted)}, nil
 		}
 		page = &corev1.PodList{ListMeta: page.ListMeta}
 	}

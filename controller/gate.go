@@ -90,13 +90,18 @@ func (p *pass) stands(use cluster.FirstUse, now time.Time) bool {
 			return false
 		}
 	}
-	return true
+	return len(p.missingSettings(use, now)) == 0
+}
+
+func (p *pass) missingSettings(use cluster.FirstUse, now time.Time) []string {
+	return mesh.MissingSettings(use.Settings, use.Originations, p.around, now, p.Config.FirstUse.Settle.Duration)
 }
 
 // accepted reports whether the API server has everything, however short a time ago.
-func (p *pass) accepted(use cluster.FirstUse) bool {
-	return p.stands(use, p.now.Add(p.Config.FirstUse.Settle.Duration+time.Hour))
-}
+func (p *pass) accepted(use cluster.FirstUse) bool { return p.stands(use, p.someday()) }
+
+// someday is when all that the API server has accepted will have been in place for long enough.
+func (p *pass) someday() time.Time { return p.now.Add(p.Config.FirstUse.Settle.Duration + time.Hour) }
 
 // isRefused reports whether the pod's claim on the host is refused: objects of that name may stand, but
 // not for this pod.
@@ -137,7 +142,7 @@ func (p *pass) wait() {
 			continue
 		}
 		if !p.View.IstioReady() {
-			p.sayWaiting(use.Pod, "Istio's ServiceEntry, DestinationRule, VirtualService and Sidecar (networking.istio.io/v1), which the API server does not serve yet")
+			p.sayWaiting(use.Pod, "Istio's kinds (networking.istio.io/v1, security.istio.io/v1), which the API server does not serve yet")
 			continue
 		}
 		if missing := p.missing(use); missing != "" {
@@ -163,10 +168,10 @@ func (p *pass) missing(use cluster.FirstUse) string {
 	var wanted []string
 	for _, o := range use.Originations {
 		one := use
-		one.Originations = []origination.Origination{o}
+		one.Originations, one.Settings = []origination.Origination{o}, origination.Settings{}
 		if !p.isRefused(use, o.Host) && !p.accepted(one) { // of a refusal its own Event tells
 			wanted = append(wanted, needs(&o))
 		}
 	}
-	return strings.Join(wanted, ", ")
+	return strings.Join(append(wanted, p.missingSettings(use, p.someday())...), ", ")
 }

@@ -5,6 +5,7 @@ import (
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -13,7 +14,7 @@ import (
 
 // kinds are those of our objects, in the order in which they are applied: all that an entry's traffic
 // needs stands before the mesh knows the entry. They are deleted in the opposite order.
-var kinds = []*kind{kindCertificate, kindRule, kindRoute, kindEntry}
+var kinds = []*kind{kindCertificate, kindPeer, kindSidecar, kindRule, kindRoute, kindEntry}
 
 var (
 	kindEntry = newKind(networkingv1.SchemeGroupVersion.WithKind("ServiceEntry"), shape[*networkingv1.ServiceEntry]{
@@ -45,6 +46,20 @@ var (
 		// No entry waits for it: a pod without its Secret does not start, and others have to be served.
 		host: func(c *certmanagerv1.Certificate) string { return "Certificate " + c.Name },
 	})
+	kindSidecar = newKind(networkingv1.SchemeGroupVersion.WithKind("Sidecar"), shape[*networkingv1.Sidecar]{
+		new:     func() *networkingv1.Sidecar { return &networkingv1.Sidecar{} },
+		spec:    func(s *networkingv1.Sidecar) any { return &s.Spec },
+		known:   func(s *mesh.Surroundings) *[]*networkingv1.Sidecar { return &s.Sidecars },
+		desired: func(d *mesh.Desired) []*networkingv1.Sidecar { return d.Sidecars },
+		host:    (*networkingv1.Sidecar).GetName,
+	})
+	kindPeer = newKind(securityv1.SchemeGroupVersion.WithKind("PeerAuthentication"), shape[*securityv1.PeerAuthentication]{
+		new:     func() *securityv1.PeerAuthentication { return &securityv1.PeerAuthentication{} },
+		spec:    func(a *securityv1.PeerAuthentication) any { return &a.Spec },
+		known:   func(s *mesh.Surroundings) *[]*securityv1.PeerAuthentication { return &s.Peers },
+		desired: func(d *mesh.Desired) []*securityv1.PeerAuthentication { return d.Peers },
+		host:    (*securityv1.PeerAuthentication).GetName,
+	})
 )
 
 // firstOf returns the one host of an object of ours.
@@ -60,7 +75,8 @@ type shape[T client.Object] struct {
 	new func() T
 	// spec returns a pointer to it.
 	spec func(T) any
-	// host is the host of the mesh that the object is about.
+	// host is the host that the object is about, as the mesh knows it; the object's own name where it is
+	// about none.
 	host func(T) string
 	// known are those of the caches, desired those that should be.
 	known   func(*mesh.Surroundings) *[]T

@@ -41,7 +41,7 @@ type View interface {
 	Active(namespace string) bool
 	Namespaces() []string
 	Surroundings(namespace string) mesh.Surroundings
-	Claims(namespace string) []mesh.Claim
+	Admitted(namespace string) cluster.Admitted
 	Rejected(namespace string) []cluster.Rejected
 	FirstUses(namespace string) []cluster.FirstUse
 	Pod(namespace, name string) (*corev1.Pod, bool)
@@ -71,7 +71,7 @@ type pass struct {
 	*Reconciler
 	namespace string
 	now       time.Time
-	claims    []mesh.Claim
+	cluster.Admitted
 	rejected  []cluster.Rejected
 	firstUses []cluster.FirstUse
 	// around is what the caches say, brought up to date with what this pass has applied.
@@ -114,7 +114,7 @@ func (r *Reconciler) begin(namespace string) *pass {
 		Reconciler: r,
 		namespace:  namespace,
 		now:        r.Clock.Now(),
-		claims:     r.View.Claims(namespace),
+		Admitted:   r.View.Admitted(namespace),
 		rejected:   r.View.Rejected(namespace),
 		firstUses:  r.View.FirstUses(namespace),
 		around:     r.View.Surroundings(namespace),

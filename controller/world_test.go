@@ -12,6 +12,7 @@ import (
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	"github.com/prometheus/client_golang/prometheus"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -229,12 +230,12 @@ func (w *world) IstioReady() bool       { return !w.notReady }
 func (w *world) Active(string) bool     { return !w.gone }
 func (w *world) Namespaces() []string   { return []string{namespace} }
 func (w *world) Subscribe(func(string)) {}
-func (w *world) Claims(string) []mesh.Claim {
-	claims, _ := cluster.ClaimsOf(w.cached, w.r.Config)
-	return claims
+func (w *world) Admitted(string) cluster.Admitted {
+	admitted, _ := cluster.AdmittedOf(w.cached, w.r.Config)
+	return admitted
 }
 func (w *world) Rejected(string) []cluster.Rejected {
-	_, rejected := cluster.ClaimsOf(w.cached, w.r.Config)
+	_, rejected := cluster.AdmittedOf(w.cached, w.r.Config)
 	return rejected
 }
 func (w *world) Pod(_, name string) (*corev1.Pod, bool) {
@@ -253,7 +254,7 @@ func (w *world) FirstUses(string) []cluster.FirstUse {
 		if err == nil && (gated || status.FirstUse != nil) {
 			workload, revision := mesh.WorkloadOf(pod)
 			uses = append(uses, cluster.FirstUse{Pod: pod, Workload: workload, Revision: revision,
-				Originations: status.Originations, Admitted: status.FirstUse, Gated: gated})
+				Originations: status.Originations, Settings: status.Settings, Admitted: status.FirstUse, Gated: gated})
 		}
 	}
 	return uses
@@ -274,13 +275,15 @@ func (w *world) now() mesh.Surroundings {
 	var rules networkingv1.DestinationRuleList
 	var routes networkingv1.VirtualServiceList
 	var sidecars networkingv1.SidecarList
+	var peers securityv1.PeerAuthenticationList
 	var certificates certmanagerv1.CertificateList
-	for _, list := range []client.ObjectList{&entries, &rules, &routes, &sidecars, &certificates} {
+	for _, list := range []client.ObjectList{&entries, &rules, &routes, &sidecars, &peers, &certificates} {
 		if err := w.client.List(context.Background(), list, client.InNamespace(namespace)); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	around.Entries, around.Rules, around.Routes, around.Sidecars = entries.Items, rules.Items, routes.Items, sidecars.Items
+	around.Entries, around.Rules, around.Routes = entries.Items, rules.Items, routes.Items
+	around.Sidecars, around.Peers = sidecars.Items, peers.Items
 	around.CertManager = !w.noCertManager
 	for i := range certificates.Items {
 		around.Certificates = append(around.Certificates, &certificates.Items[i])
@@ -292,6 +295,13 @@ func (w *world) now() mesh.Surroundings {
 func (w *world) freeze() {
 	around := w.now()
 	w.stale = &around
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // forget has the pods leave the cluster and the caches.

@@ -54,6 +54,8 @@ type Decision struct {
 	Problems []origination.Problem
 	// Originations are what the pod was injected with, pins included.
 	Originations []origination.Origination
+	// Settings are what it was injected with as a whole.
+	Settings origination.Settings
 }
 
 // Inject decides about a pod that is to be created in the namespace. The pod is only read.
@@ -75,7 +77,7 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 	switch {
 	case resolved.Skip != "":
 		return Decision{Reason: resolved.Skip, Allowed: true, Warnings: warnings}
-	case len(resolved.Errors)+len(resolved.Place)+len(resolved.Originations) == 0:
+	case len(resolved.Errors)+len(resolved.Place)+len(resolved.Originations) == 0 && resolved.Settings == (origination.Settings{}):
 		return Decision{Reason: origination.ReasonNotAsked, Allowed: true, Warnings: warnings}
 	}
 
@@ -83,6 +85,10 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 	os := resolved.Originations
 	inPod, more := patches.Obstacles(pod, labels, os)
 	problems = append(problems, inPod...)
+	if resolved.Settings.Server != "" {
+		inPod, told := patches.ServerObstacles(pod)
+		problems, more = append(problems, inPod...), append(more, told...)
+	}
 	if !resolved.Asked {
 		if certainlyNot, likely := patches.SidecarExpected(pod, labels); !certainlyNot && !likely {
 			return i.verdict(false, append(problems, noSidecarAsked(namespace)), warnings)
@@ -93,30 +99,31 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 		return i.verdict(resolved.Asked, problems, warnings)
 	}
 
-	os, absent, inMesh, more := i.meet(namespace, pod, os)
+	os, absent, inMesh, more := i.meet(namespace, pod, os, resolved.Settings)
 	problems, warnings = append(problems, inMesh...), append(warnings, more...)
-	operations, more, inPod := patches.For(pod, os, i.options(absent))
+	operations, more, inPod := patches.For(pod, os, i.options(absent, resolved.Settings))
 	problems, warnings = append(problems, inPod...), append(warnings, more...)
 	if len(problems) > 0 {
 		return i.verdict(resolved.Asked, problems, warnings)
 	}
 	return Decision{
 		Reason: origination.ReasonInjected, Allowed: true,
-		Operations: operations, Warnings: warnings, Originations: os,
+		Operations: operations, Warnings: warnings, Originations: os, Settings: resolved.Settings,
 	}
 }
 
-// missing says of which originations an object is not there yet.
+// missing says whether an object is not there yet, and whether one is without which the pod must not start.
 type missing struct{ any, gated bool }
 
-// meet holds the originations against the namespace's other claims and its mesh objects, and draws
+// meet holds originations and settings against the namespace's other claims and its mesh objects, and draws
 // the pins. It returns copies, save of those that no pin could be drawn for.
-func (i *Injector) meet(namespace string, pod *corev1.Pod, wished []origination.Origination) (
+func (i *Injector) meet(namespace string, pod *corev1.Pod, wished []origination.Origination, settings origination.Settings) (
 	os []origination.Origination, absent missing, problems []origination.Problem, warnings []string,
 ) {
 	claims, around := i.View.Claims(namespace), i.View.Surroundings(namespace)
 	workload, revision := mesh.WorkloadOf(pod)
-	podLabels := labelsOf(pod, wished, around)
+	podLabels := labelsOf(pod, origination.Status{Originations: wished, Settings: settings}, around)
+	problems, warnings = mesh.CheckSettings(settings, podLabels, around)
 	taken := claims // grows by this pod's own pins: its hosts must not share an address
 	for n, o := range wished {
 		var unpinnable *origination.Problem
@@ -141,21 +148,21 @@ func (i *Injector) meet(namespace string, pod *corev1.Pod, wished []origination.
 		}
 		os = append(os, o)
 	}
+	if len(mesh.MissingSettings(settings, wished, around, i.now(), i.Config.FirstUse.Settle.Duration)) > 0 {
+		absent = missing{any: true, gated: true}
+	}
 	return os, absent, problems, warnings
 }
 
-// labelsOf returns the labels that the pod will have, which a user's Sidecar may select by. Without one
-// nobody reads ours.
-func labelsOf(pod *corev1.Pod, os []origination.Origination, around mesh.Surroundings) map[string]string {
-	if len(around.Sidecars) == 0 {
+// labelsOf returns the labels that the pod will have, which a user's Sidecar or PeerAuthentication may select
+// by. Without one nobody reads ours.
+func labelsOf(pod *corev1.Pod, status origination.Status, around mesh.Surroundings) map[string]string {
+	if len(around.Sidecars)+len(around.Peers) == 0 {
 		return pod.Labels
 	}
-	labels := map[string]string{origination.LabelInjected: "true"}
-	for _, o := range os {
-		labels[o.RuleLabel()] = "true"
-	}
+	labels, stale := status.Labels(), origination.OurLabels(pod.Labels)
 	for key, value := range pod.Labels {
-		if _, ours := labels[key]; !ours {
+		if _, ours := stale[key]; !ours {
 			labels[key] = value
 		}
 	}
@@ -179,8 +186,8 @@ func (i *Injector) now() time.Time {
 }
 
 // options are those of the patch. That an earlier invocation's time of first use stays is seen to there.
-func (i *Injector) options(absent missing) patches.Options {
-	o := patches.Options{Gate: i.Config.FirstUse.Gate && absent.gated}
+func (i *Injector) options(absent missing, settings origination.Settings) patches.Options {
+	o := patches.Options{Settings: settings, Gate: i.Config.FirstUse.Gate && absent.gated}
 	if absent.any && i.Now != nil {
 		now := i.Now().UTC().Round(0)
 		o.FirstUse = &now

@@ -77,14 +77,22 @@ func (w *world) serve(t *testing.T, pod *corev1.Pod, d Decision) {
 	t.Helper()
 	workload, revision := mesh.WorkloadOf(pod)
 	for _, o := range d.Originations {
-		w.claims = append(w.claims, mesh.Claim{Workload: workload, Revision: revision, First: noon, Last: noon, Pod: pod.Name, Origination: o})
+		claim := mesh.Claim{Workload: workload, Revision: revision, First: noon, Last: noon, Pod: pod.Name, Origination: o}
+		if d.Settings.Sidecar != "" {
+			claim.Egress = origination.EgressLabel(d.Originations)
+		}
+		w.claims = append(w.claims, claim)
 	}
 	desired := mesh.Objects(w.claims, w.around, origination.DefaultConfig())
+	if d.Settings.Server != "" {
+		desired.Serve(shop)
+	}
 	if len(desired.Refused) > 0 {
 		t.Fatalf("a pod that was admitted is refused its objects: %v", desired.Refused[0].Problem.Err)
 	}
 	accepted := metav1.ManagedFieldsEntry{Manager: origination.FieldManager, Time: &metav1.Time{Time: noon.Add(-time.Minute)}}
 	w.around.Entries, w.around.Rules, w.around.Routes = desired.Entries, desired.Rules, desired.Routes
+	w.around.Sidecars, w.around.Peers = desired.Sidecars, desired.Peers
 	for _, o := range desired.All() {
 		o.SetManagedFields([]metav1.ManagedFieldsEntry{accepted})
 	}

@@ -7,6 +7,7 @@ import (
 
 	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/mesh"
@@ -107,6 +108,8 @@ func surroundings(objects ...any) mesh.Surroundings {
 			}
 		case *networkingv1.Sidecar:
 			around.Sidecars = append(around.Sidecars, object)
+		case *securityv1.PeerAuthentication:
+			around.Peers = append(around.Peers, object)
 		case mesh.Desired:
 			around.Entries = append(around.Entries, object.Entries...)
 			around.Rules = append(around.Rules, object.Rules...)

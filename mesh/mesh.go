@@ -38,6 +38,8 @@ type Claim struct {
 	First, Last time.Time
 	// Pod is the name of one of these pods, for messages.
 	Pod string
+	// Egress is the label of the Sidecar of ours that these pods are restricted by; empty where they are not.
+	Egress string
 	origination.Origination
 }
 
@@ -77,7 +79,11 @@ type Desired struct {
 	Routes  []*networkingv1.VirtualService
 	// Certificates are those that issuers are to sign; none without cert-manager.
 	Certificates []*certmanagerv1.Certificate
-	Refused      []Refusal
+	// Sidecars are those of restricted pods.
+	Sidecars []*networkingv1.Sidecar
+	// Peers is the PeerAuthentication of servers, if there are any; see Serve.
+	Peers   []*securityv1.PeerAuthentication
+	Refused []Refusal
 }
 
 // Object is one of Desired; it carries its kind and API version.
@@ -88,7 +94,7 @@ type Object interface {
 
 // All returns the objects of every kind, in the order in which people read them.
 func (d *Desired) All() []Object {
-	return slices.Concat(objects(d.Entries), objects(d.Routes), objects(d.Rules), objects(d.Certificates))
+	return slices.Concat(objects(d.Entries), objects(d.Routes), objects(d.Rules), objects(d.Sidecars), objects(d.Peers), objects(d.Certificates))
 }
 
 func objects[T Object](typed []T) []Object {

@@ -24,9 +24,7 @@ const granularity = time.Second
 // The time of acceptance is that of our field manager's entry in managedFields, so caches must keep
 // them; without one it is the creation.
 func Missing(o origination.Origination, around Surroundings, now time.Time, settle time.Duration) bool {
-	inForce := func(obj metav1.Object) bool {
-		return !marked(obj) && !now.Before(acceptedAt(obj).Add(settle+granularity))
-	}
+	inForce := func(obj metav1.Object) bool { return inForce(obj, now, settle) }
 	carriers := []*carrier{serviceCarrier(&o)}
 	if !o.InMesh() {
 		entry := around.entryOf(o.MeshHost())
@@ -51,6 +49,11 @@ func Missing(o origination.Origination, around Surroundings, now time.Time, sett
 		}
 	}
 	return false
+}
+
+// inForce reports whether the object is not about to go, and was accepted by the API server long enough ago.
+func inForce(obj metav1.Object, now time.Time, settle time.Duration) bool {
+	return !marked(obj) && !now.Before(acceptedAt(obj).Add(settle+granularity))
 }
 
 // acceptedAt returns when the API server last accepted a change of ours.

@@ -26,7 +26,7 @@ const onlyHere = "."
 func Objects(claims []Claim, around Surroundings, cfg origination.Config) Desired {
 	s := settle(claims, nil, &around)
 	led := s.originationPorts(claims, &around)
-	d := Desired{Entries: s.entries(around.Namespace, led), Routes: s.routes(claims, led, around.Namespace), Refused: s.refused}
+	d := Desired{Entries: s.entries(around.Namespace, led), Routes: s.routes(claims, led, around.Namespace), Sidecars: egress(claims, &around), Refused: s.refused}
 	d.Rules = rules(claims, carriersOf(d.Entries, around.ownedEntries()), around.Namespace, cfg)
 	if around.CertManager {
 		d.Certificates = certificates(claims, around.Namespace, cfg)
@@ -85,13 +85,17 @@ func resolutionOf(o *origination.Origination) (networkingapi.ServiceEntry_Resolu
 	}
 }
 
+func leftHash(host string) string { return origination.Hash("left", host) }
+
+// leftHost is the private host of the entry that leftEntry returns for the host.
+func leftHost(host string) string { return "left-" + leftHash(host) + origination.HostSuffix }
+
 // leftEntry returns the entry that keeps addresses of an older revision, or nil.
 func (l *listing) leftEntry(namespace string) *networkingv1.ServiceEntry {
 	if len(l.left) == 0 || len(l.leftPorts) == 0 {
 		return nil
 	}
-	hash := origination.Hash("left", l.lead.Host)
-	e := newEntry(namespace, origination.ObjectName(l.lead.Host, hash), "left-"+hash+origination.HostSuffix, l.lead.Workload)
+	e := newEntry(namespace, origination.ObjectName(l.lead.Host, leftHash(l.lead.Host)), leftHost(l.lead.Host), l.lead.Workload)
 	e.Spec.Addresses = sortedPrefixes(l.left)
 	e.Spec.Ports = servicePorts(l.leftPorts, l.lead.Protocol)
 	e.Spec.Resolution = networkingapi.ServiceEntry_NONE

@@ -13,8 +13,12 @@ import (
 )
 
 // sidecarProblems returns the problem of a user's Sidecar that leaves our entry, or a Service of the mesh, out of
-// the pod's proxy: a pinned host would lead nowhere, anything else be dialled in plaintext.
+// the pod's proxy: a pinned host would lead nowhere, anything else be dialled in plaintext. For a restricted
+// pod ours holds instead.
 func sidecarProblems(o *origination.Origination, podLabels map[string]string, around *Surroundings) []origination.Problem {
+	if restricted(podLabels) {
+		return nil
+	}
 	s := sidecarOf(podLabels, around)
 	if s == nil || len(s.Spec.Egress) == 0 { // without egress Istio imports everything
 		return nil

@@ -143,12 +143,12 @@ var keys = []Key{
 		Description: "`connectionPool.tcp.tcpKeepalive` of the rule: any of `time`, `interval` and `probes`, as in `time=300s,interval=30s,probes=5`",
 	},
 	{
-		Name: "sidecar", Scope: ScopePod,
-		Description: "`restrict`: also own a Sidecar resource that limits the workload's egress to istio-system and its hosts, `REGISTRY_ONLY`",
+		Name: "sidecar", Scope: ScopePod, Supported: true, parse: parseSidecar, Values: []Value{{"restrict", true}},
+		Description: "`restrict`: a Sidecar resource of ours for the pod limits its egress to istio-system and its hosts, `REGISTRY_ONLY`: whatever else it dials cannot be reached",
 	},
 	{
-		Name: "server", Scope: ScopePodOnly,
-		Description: "on a Redis *server* pod in the mesh: `strict` → PeerAuthentication STRICT for that workload",
+		Name: "server", Scope: ScopePodOnly, Supported: true, parse: parseServer, Values: []Value{{"strict", true}},
+		Description: "on a Redis *server* pod in the mesh, `strict`: a PeerAuthentication STRICT of ours, so that its sidecar lets in the mesh's mutual TLS alone",
 	},
 	{
 		Name: "inject", Scope: ScopePodOnly, Default: "`true`", Supported: true,

@@ -32,7 +32,7 @@ func TestTheTableHasTheKeysOfTheDesign(t *testing.T) {
 		"keys of the pod": {strings.Fields("sidecar server inject status"), pod},
 		"supported keys": {strings.Fields(`host port target-port passthrough-ports addresses ca-secret ca-configmap ca-key mode client-secret
 			issuer issuer-kind issuer-group certificate sni
-			subject-alt-names insecure-skip-verify delivery protocol connect-timeout idle-timeout tcp-keepalive inject status`), supported},
+			subject-alt-names insecure-skip-verify delivery protocol connect-timeout idle-timeout tcp-keepalive sidecar server inject status`), supported},
 	} {
 		if diff := cmp.Diff(lists[0], lists[1]); diff != "" {
 			t.Errorf("%s differ (-want +got):\n%s", what, diff)

@@ -92,8 +92,9 @@ func TestPlaceAndPresenceDecide(t *testing.T) {
 			warnings: []string{
 				`namespace shop: annotation "redis-tls/inject" is ignored: it holds on pods alone; to switch a whole namespace off set its label redis-tls/injection=disabled`,
 				`namespace shop: annotation "redis-tls/server" is ignored: it holds on pods alone`}},
-		{name: "a key of the pod that a namespace bequeaths", in: inherit("redis-tls/sidecar", "restrict"),
-			errors: []string{`namespace.metadata.annotations[redis-tls/sidecar]: Invalid value: "restrict": is not supported yet; remove the annotation`}},
+		{name: "a restriction that a namespace bequeaths, and nothing to restrict to", in: inherit("redis-tls/sidecar", "restrict"), skip: ReasonNotAsked},
+		{name: "a server is a pod's own word", in: inherit("redis-tls/server", "strict"), skip: ReasonNotAsked,
+			warnings: []string{`namespace shop: annotation "redis-tls/server" is ignored: it holds on pods alone`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.cfg.VIP.CIDR.Addr().BitLen() == 0 {

@@ -16,6 +16,11 @@ const (
 	LabelInjected = "redis-tls/injected"
 	// LabelRulePrefix begins the labels that select a pod for its DestinationRules; see RuleLabel.
 	LabelRulePrefix = "redis-tls/to-"
+	// LabelServer marks a pod as a Redis in the mesh, for the PeerAuthentication of its namespace; its value
+	// is that of Settings.Server.
+	LabelServer = "redis-tls/server"
+	// LabelEgressPrefix begins the label that selects a restricted pod for its Sidecar; see EgressLabel.
+	LabelEgressPrefix = "redis-tls/egress-"
 	// LabelNamespace is the namespace label: "enabled" opts in, "disabled" switches all off.
 	LabelNamespace = "redis-tls/injection"
 	// KeyInject is the pod label or annotation of which "false" opts a pod out.

@@ -44,6 +44,7 @@ type draft struct {
 	names       []string
 	protocol    string
 	connection  Connection
+	settings    Settings
 	warnings    []string
 }
 

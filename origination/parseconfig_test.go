@@ -180,7 +180,7 @@ func TestAWrongConfigIsRefusedWithKeyValueAndRule(t *testing.T) {
 		"a default that is a list":            {"defaults: {redis-tls/port: [1]}", `defaults[redis-tls/port]: Invalid value: [1]: must be a text`},
 		"a default of a host in the cluster":  {"clusterDomain: corp.example\ndefaults: {redis-tls/host: a.corp.example}", `defaults[redis-tls/host]: Invalid value: "a.corp.example": is a name inside the cluster`},
 		"a default of an address that we pin": {"defaults: {redis-tls/addresses: 240.241.0.1}", `defaults[redis-tls/addresses]: Invalid value: "240.241.0.1": is in 240.241.0.0/16, which is the range of our own pins`},
-		"a default that is not supported yet": {"defaults: {redis-tls/sidecar: x}", `defaults[redis-tls/sidecar]: Invalid value: "x": is not supported yet`},
+		"a default that is not supported yet": {"defaults: {redis-tls/protocol: grpc}", `defaults[redis-tls/protocol]: Invalid value: "grpc": is not supported yet`},
 		"a default of no instance":            {"defaults: {a.b.redis-tls/host: a.example.com}", `defaults[a.b.redis-tls/host]: Invalid value: "a.b.redis-tls/": the part before`},
 	} {
 		t.Run(name, func(t *testing.T) {

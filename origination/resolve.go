@@ -47,6 +47,8 @@ type Service struct {
 type Result struct {
 	// Originations are sorted by host, one for each.
 	Originations []Origination
+	// Settings are to be used as they are.
+	Settings Settings
 	// Asked says that the pod carries keys itself; otherwise the wish is inherited (DESIGN §2).
 	Asked bool
 	// Skip is set when nothing is to be done and why: ReasonNotAsked or ReasonOptedOut.
@@ -70,7 +72,7 @@ const (
 //	inject (label, annotation) | the place              | keys                       | result
 //	"false" on either          | any                    | any                        | Skip: OptedOut
 //	neither "true" nor "false" | any                    | any                        | Errors
-//	"true" or absent           | any                    | none, or no host by them   | Skip: NotAsked
+//	"true" or absent           | any                    | none, or nothing by them   | Skip: NotAsked
 //	"true" or absent           | excluded               | inherited, right or wrong  | Place
 //	"true" or absent           | excluded or disabled   | the pod's own              | Place, and Errors if wrong
 //	"true" or absent           | label of another value | the pod's own              | Errors
@@ -93,7 +95,7 @@ func Resolve(in Input, cfg Config, services Services) Result {
 	res.Warnings = append(found.Warnings, namespaceWarnings(in)...)
 	res.Place = placeProblems(in, cfg)
 	switch {
-	case len(errs)+len(found.Errors)+len(found.Originations) == 0:
+	case len(errs)+len(found.Errors)+len(found.Originations) == 0 && found.Settings == (Settings{}):
 		res.Skip, res.Place = ReasonNotAsked, nil
 		return res
 	case len(res.Place) > 0 && !res.Asked:
@@ -103,7 +105,7 @@ func Resolve(in Input, cfg Config, services Services) Result {
 	}
 	res.Errors = append(errs, found.Errors...)
 	if len(res.Errors) == 0 {
-		res.Originations = found.Originations
+		res.Originations, res.Settings = found.Originations, found.Settings
 	}
 	return res
 }
@@ -130,10 +132,8 @@ func optOut(in Input) (bool, field.ErrorList) {
 // resolve makes originations of what the layers say.
 func (r rules) resolve(l layers) Result {
 	res := Result{Warnings: l.warnings, Errors: l.errs}
-	for _, name := range slices.Sorted(maps.Keys(l.pod)) {
-		set := l.pod[name]
-		res.Errors = append(res.Errors, parseValue(keyIndex[name], nil, set.path, set.value)...)
-	}
+	settings, errs := r.settings(l)
+	res.Settings, res.Errors = settings, append(res.Errors, errs...)
 	var wishes []*wish
 	for _, name := range slices.Sorted(maps.Keys(l.instances)) {
 		w, warnings, errs := r.read(l.instances[name])
@@ -151,6 +151,7 @@ func (r rules) resolve(l layers) Result {
 	for _, w := range merged {
 		res.Originations = append(res.Originations, w.Origination)
 	}
+	res.restricted(l)
 	return res
 }
 

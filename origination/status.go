@@ -15,6 +15,7 @@ type Status struct {
 	Version string `json:"version"`
 	// Originations are sorted by host.
 	Originations []Origination `json:"originations"`
+	Settings
 	// FirstUse is the time of admission, set only when an object was still missing then: the start of
 	// the first-use histogram.
 	FirstUse *time.Time `json:"firstUse,omitempty"`
@@ -22,6 +23,9 @@ type Status struct {
 
 // String returns the JSON of the annotation. Equal statuses give equal strings.
 func (s Status) String() string {
+	if s.Originations == nil {
+		s.Originations = []Origination{} // a list, as for whoever reads it
+	}
 	b, err := json.Marshal(s)
 	if err != nil { // only types that cannot fail
 		panic(err)
@@ -30,7 +34,7 @@ func (s Status) String() string {
 }
 
 // ParseStatus reads the annotation strictly: unknown fields, other versions and trailing data are
-// errors. It checks the form, not the claims; see Origination.Validate for those.
+// errors. It checks the form, not the claims; see Validate for those.
 func ParseStatus(value string) (Status, error) {
 	var s Status
 	d := json.NewDecoder(bytes.NewReader([]byte(value)))

@@ -27,10 +27,27 @@ func (o *Origination) Validate(namespace string, cfg Config) error {
 	for _, denied := range cfg.Policy.denials(o, namespace) {
 		c.fail(denied.key, "%s", denied.detail)
 	}
-	if len(c.errs) == 0 {
-		return nil
+	if err := c.err(); err != nil {
+		return fmt.Errorf("origination to %q: %w", shorten(o.Host), err)
 	}
-	return fmt.Errorf("origination to %q: %w", shorten(o.Host), errors.Join(c.errs...))
+	return nil
+}
+
+// Validate checks a status that was read from a pod of the namespace: each origination, once for its host,
+// and the settings.
+func (s Status) Validate(namespace string, cfg Config) error {
+	hosts := map[string]bool{}
+	for i := range s.Originations {
+		o := &s.Originations[i]
+		if err := o.Validate(namespace, cfg); err != nil {
+			return err
+		}
+		if hosts[o.Host] {
+			return fmt.Errorf("host %q twice", o.Host)
+		}
+		hosts[o.Host] = true
+	}
+	return s.validateSettings()
 }
 
 // recheck collects what is wrong with one origination.
@@ -39,6 +56,9 @@ type recheck struct {
 	rules rules
 	errs  []error
 }
+
+// err is all that is wrong.
+func (c *recheck) err() error { return errors.Join(c.errs...) }
 
 func (c *recheck) fail(what, format string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf(what+": "+format, args...))

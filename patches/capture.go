@@ -15,6 +15,8 @@ const (
 	excludeOutboundPorts  = "traffic.sidecar.istio.io/excludeOutboundPorts"
 	includeOutboundRanges = "traffic.sidecar.istio.io/includeOutboundIPRanges"
 	excludeOutboundRanges = "traffic.sidecar.istio.io/excludeOutboundIPRanges"
+	includeInboundPorts   = "traffic.sidecar.istio.io/includeInboundPorts"
+	excludeInboundPorts   = "traffic.sidecar.istio.io/excludeInboundPorts"
 	excludeInterfaces     = "traffic.sidecar.istio.io/excludeInterfaces"
 	interceptionMode      = "sidecar.istio.io/interceptionMode"
 	proxyConfig           = "proxy.istio.io/config"
@@ -36,11 +38,12 @@ func (s setting) text() string { return strings.TrimPrefix(s.key+" "+s.value, " 
 // them) and, once Istio's injector has run, the arguments and variables of istio-init or istio-validation,
 // where these run istio-iptables, as Istio's do.
 type capture struct {
-	excludePorts, includePorts   setting
-	excludeRanges, includeRanges setting
-	interfaces, mode             setting
-	uids, gids                   setting // who is not captured
-	onlyGroups, exceptGroups     setting // whose traffic alone is captured, or is not
+	excludePorts, includePorts     setting
+	excludeRanges, includeRanges   setting
+	excludeInbound, includeInbound setting // ports
+	interfaces, mode               setting
+	uids, gids                     setting // who is not captured
+	onlyGroups, exceptGroups       setting // whose traffic alone is captured, or is not
 }
 
 // captures returns the captures that the pod shows.
@@ -59,8 +62,9 @@ func captures(pod *corev1.Pod) []capture {
 		for i, env := range c.Env {
 			if env.Name == interceptionModeEnv {
 				cs = append(cs, capture{
-					mode:          setting{c.at.Child("env").Index(i), env.Name, env.Value},
-					includeRanges: setting{value: "*"},
+					mode:           setting{c.at.Child("env").Index(i), env.Name, env.Value},
+					includeRanges:  setting{value: "*"},
+					includeInbound: setting{value: "*"},
 				})
 			}
 		}
@@ -82,15 +86,17 @@ func annotatedCapture(pod *corev1.Pod) capture {
 		return setting{at: capturePaths[key], value: otherwise}
 	}
 	return capture{
-		excludePorts:  read(excludeOutboundPorts, variableExcludePorts, ""),
-		includePorts:  read(includeOutboundPorts, variableIncludePorts, ""),
-		excludeRanges: read(excludeOutboundRanges, "", ""),
-		includeRanges: read(includeOutboundRanges, "", "*"),
-		interfaces:    read(excludeInterfaces, variableInterfaces, ""),
-		mode:          read(interceptionMode, "", ""),
-		gids:          read("", variableGID, ""),
-		onlyGroups:    read("", ownerGroups, "*"),
-		exceptGroups:  read("", ownerGroupsExclude, ""),
+		excludePorts:   read(excludeOutboundPorts, variableExcludePorts, ""),
+		includePorts:   read(includeOutboundPorts, variableIncludePorts, ""),
+		excludeRanges:  read(excludeOutboundRanges, "", ""),
+		includeRanges:  read(includeOutboundRanges, "", "*"),
+		excludeInbound: read(excludeInboundPorts, variableExcludeInbound, ""),
+		includeInbound: read(includeInboundPorts, variableIncludeInbound, "*"),
+		interfaces:     read(excludeInterfaces, variableInterfaces, ""),
+		mode:           read(interceptionMode, "", ""),
+		gids:           read("", variableGID, ""),
+		onlyGroups:     read("", ownerGroups, "*"),
+		exceptGroups:   read("", ownerGroupsExclude, ""),
 	}
 }
 
@@ -98,7 +104,7 @@ func annotatedCapture(pod *corev1.Pod) capture {
 // key is that of what no annotation says.
 var capturePaths = func() map[string]*field.Path {
 	paths := map[string]*field.Path{}
-	for _, key := range []string{"", excludeOutboundPorts, includeOutboundPorts, excludeOutboundRanges, includeOutboundRanges, excludeInterfaces, interceptionMode, proxyConfig} {
+	for _, key := range []string{"", excludeOutboundPorts, includeOutboundPorts, excludeOutboundRanges, includeOutboundRanges, includeInboundPorts, excludeInboundPorts, excludeInterfaces, interceptionMode, proxyConfig} {
 		paths[key] = annotationsPath.Key(key)
 	}
 	return paths
@@ -106,10 +112,12 @@ var capturePaths = func() map[string]*field.Path {
 
 // The variables of the flags that annotations speak of.
 var (
-	variableExcludePorts = flagExcludePorts.variable()
-	variableIncludePorts = flagIncludePorts.variable()
-	variableInterfaces   = flagInterfaces.variable()
-	variableGID          = flagGID.variable()
+	variableExcludePorts   = flagExcludePorts.variable()
+	variableIncludePorts   = flagIncludePorts.variable()
+	variableExcludeInbound = flagExcludeInbound.variable()
+	variableIncludeInbound = flagIncludeInbound.variable()
+	variableInterfaces     = flagInterfaces.variable()
+	variableGID            = flagGID.variable()
 )
 
 // proxyMetadata returns the environment that the annotation proxy.istio.io/config gives to Istio's
@@ -136,14 +144,16 @@ func proxyMetadata(config string) map[string]string {
 type option struct{ short, long string }
 
 var (
-	flagExcludePorts  = option{"-o", "istio-local-outbound-ports-exclude"}
-	flagIncludePorts  = option{"-q", "istio-outbound-ports"}
-	flagExcludeRanges = option{"-x", "istio-service-exclude-cidr"}
-	flagIncludeRanges = option{"-i", "istio-service-cidr"}
-	flagInterfaces    = option{"-c", "istio-exclude-interfaces"}
-	flagMode          = option{"-m", "istio-inbound-interception-mode"}
-	flagUID           = option{"-u", "proxy-uid"}
-	flagGID           = option{"-g", "proxy-gid"}
+	flagExcludePorts   = option{"-o", "istio-local-outbound-ports-exclude"}
+	flagIncludePorts   = option{"-q", "istio-outbound-ports"}
+	flagExcludeRanges  = option{"-x", "istio-service-exclude-cidr"}
+	flagIncludeRanges  = option{"-i", "istio-service-cidr"}
+	flagIncludeInbound = option{"-b", "istio-inbound-ports"}
+	flagExcludeInbound = option{"-d", "istio-local-exclude-ports"}
+	flagInterfaces     = option{"-c", "istio-exclude-interfaces"}
+	flagMode           = option{"-m", "istio-inbound-interception-mode"}
+	flagUID            = option{"-u", "proxy-uid"}
+	flagGID            = option{"-g", "proxy-gid"}
 )
 
 // Variables of istio-iptables that have no flag (tools/istio-iptables/pkg/constants).
@@ -158,16 +168,18 @@ func (o option) variable() string { return strings.ToUpper(strings.ReplaceAll(o.
 // ("an empty list will disable all outbound").
 func injectedCapture(c container) capture {
 	return capture{
-		excludePorts:  c.option(flagExcludePorts),
-		includePorts:  c.option(flagIncludePorts),
-		excludeRanges: c.option(flagExcludeRanges),
-		includeRanges: c.option(flagIncludeRanges),
-		interfaces:    c.option(flagInterfaces),
-		mode:          c.option(flagMode),
-		uids:          c.option(flagUID),
-		gids:          c.option(flagGID),
-		onlyGroups:    c.variable(ownerGroups, "*"),
-		exceptGroups:  c.variable(ownerGroupsExclude, ""),
+		excludePorts:   c.option(flagExcludePorts),
+		includePorts:   c.option(flagIncludePorts),
+		excludeRanges:  c.option(flagExcludeRanges),
+		includeRanges:  c.option(flagIncludeRanges),
+		excludeInbound: c.option(flagExcludeInbound),
+		includeInbound: c.option(flagIncludeInbound),
+		interfaces:     c.option(flagInterfaces),
+		mode:           c.option(flagMode),
+		uids:           c.option(flagUID),
+		gids:           c.option(flagGID),
+		onlyGroups:     c.variable(ownerGroups, "*"),
+		exceptGroups:   c.variable(ownerGroupsExclude, ""),
 	}
 }
 
@@ -204,6 +216,7 @@ func (c capture) explainedBy(annotated capture) capture {
 	for _, pair := range []struct{ to, from *setting }{
 		{&c.excludePorts, &annotated.excludePorts}, {&c.includePorts, &annotated.includePorts},
 		{&c.excludeRanges, &annotated.excludeRanges}, {&c.includeRanges, &annotated.includeRanges},
+		{&c.includeInbound, &annotated.includeInbound},
 		{&c.interfaces, &annotated.interfaces}, {&c.mode, &annotated.mode},
 		{&c.onlyGroups, &annotated.onlyGroups}, {&c.exceptGroups, &annotated.exceptGroups},
 	} {

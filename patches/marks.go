@@ -2,7 +2,6 @@ package patches
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,20 +9,13 @@ import (
 	"github.com/redis-tls/redis-tls/origination"
 )
 
-// labels makes our labels of the pod those of the originations: what a user wrote, or a copied pod
-// brought along, would select the pod for rules whose mount it does not have.
-func (p *patch) labels(os []origination.Origination) {
-	want := map[string]string{}
-	if len(os) > 0 {
-		want[origination.LabelInjected] = "true"
-	}
-	for _, o := range os {
-		want[o.RuleLabel()] = "true"
-	}
+// labels makes our labels of the pod those of the status: what a user wrote, or a copied pod brought along,
+// would select the pod for rules whose mount it does not have, or for objects that it did not ask for.
+func (p *patch) labels(status origination.Status) {
+	want := status.Labels()
 	var stale []string
-	for key := range p.pod.Labels {
-		_, wanted := want[key]
-		if !wanted && (key == origination.LabelInjected || strings.HasPrefix(key, origination.LabelRulePrefix)) {
+	for key := range origination.OurLabels(p.pod.Labels) {
+		if _, wanted := want[key]; !wanted {
 			stale = append(stale, key)
 		}
 	}
@@ -32,15 +24,14 @@ func (p *patch) labels(os []origination.Origination) {
 
 // status writes what was resolved. The time of an equal status is kept: it is that of the first
 // admission, and a reinvocation must change nothing.
-func (p *patch) status(os []origination.Origination, firstUse *time.Time) {
+func (p *patch) status(status origination.Status, firstUse *time.Time) {
 	old, exists := p.pod.Annotations[origination.AnnotationStatus]
-	if len(os) == 0 {
+	if len(status.Labels()) == 0 {
 		if exists {
 			p.stale = append(p.stale, origination.AnnotationStatus)
 		}
 		return
 	}
-	status := origination.Status{Version: origination.StatusVersion, Originations: os}
 	if parsed, ok := statusOf(old); ok {
 		kept := parsed.FirstUse
 		if parsed.FirstUse = nil; parsed.String() == status.String() {

@@ -14,24 +14,35 @@ import (
 func TestLabelsAreOurs(t *testing.T) {
 	o := newOrigination()
 	for name, test := range map[string]struct {
-		have map[string]string
-		os   []origination.Origination
-		want map[string]string
+		have     map[string]string
+		os       []origination.Origination
+		settings origination.Settings
+		want     map[string]string
 	}{
+		"a server is marked": {nil, nil, origination.Settings{Server: origination.ServerStrict},
+			map[string]string{origination.LabelInjected: "true", origination.LabelServer: "strict"}},
+		"a forged value of a server's is replaced": {map[string]string{origination.LabelServer: "disable"}, nil, origination.Settings{Server: origination.ServerStrict},
+			map[string]string{origination.LabelInjected: "true", origination.LabelServer: "strict"}},
+		"a server's label and a restriction's on a pod that is neither are taken off": {
+			map[string]string{"app": "cart", origination.LabelServer: "strict", "redis-tls/egress-forged": "true"}, one(), origination.Settings{},
+			map[string]string{"app": "cart", o.RuleLabel(): "true", origination.LabelInjected: "true"}},
+		"a restricted pod is marked, and a forged mark replaced": {
+			map[string]string{"redis-tls/egress-forged": "true"}, one(), origination.Settings{Sidecar: origination.SidecarRestrict},
+			map[string]string{origination.EgressLabel(one()): "true", o.RuleLabel(): "true", origination.LabelInjected: "true"}},
 		"forged rule labels and values are replaced": {
 			map[string]string{"app": "cart", "redis-tls/to-forged": "true", o.RuleLabel(): "no", origination.LabelInjected: "false"},
-			one(), map[string]string{"app": "cart", o.RuleLabel(): "true", origination.LabelInjected: "true"}},
+			one(), origination.Settings{}, map[string]string{"app": "cart", o.RuleLabel(): "true", origination.LabelInjected: "true"}},
 		"the namespace label and inject are the user's": {
 			map[string]string{origination.KeyInject: "true", origination.LabelNamespace: "enabled"},
-			one(), map[string]string{origination.KeyInject: "true", origination.LabelNamespace: "enabled", o.RuleLabel(): "true", origination.LabelInjected: "true"}},
+			one(), origination.Settings{}, map[string]string{origination.KeyInject: "true", origination.LabelNamespace: "enabled", o.RuleLabel(): "true", origination.LabelInjected: "true"}},
 		"without originations a copied pod loses our labels": {
 			map[string]string{"app": "cart", o.RuleLabel(): "true", origination.LabelInjected: "true"},
-			nil, map[string]string{"app": "cart"}},
+			nil, origination.Settings{}, map[string]string{"app": "cart"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := newPod()
 			pod.Labels = test.have
-			want(t, "labels", test.want, patched(t, pod, test.os, Options{}).Labels)
+			want(t, "labels", test.want, patched(t, pod, test.os, Options{Settings: test.settings}).Labels)
 		})
 	}
 }
@@ -48,6 +59,7 @@ func TestStatusIsWrittenByUs(t *testing.T) {
 		os   []origination.Origination
 		want string
 	}{
+		"a restriction less makes it another":           {strings.Replace(status(one(), &first), `"firstUse"`, `"sidecar":"restrict","firstUse"`, 1), one(), status(one(), &later)},
 		"none is written":                               {"", one(), status(one(), &later)},
 		"a user's own value is replaced":                {`{"mine":1}`, one(), status(one(), &later)},
 		"one of other originations is replaced":         {status(others, &first), one(), status(one(), &later)},

@@ -19,6 +19,8 @@ import (
 
 // Options are what For needs besides the pod and its originations.
 type Options struct {
+	// Settings are what the pod asks for as a whole.
+	Settings origination.Settings
 	// Gate asks for the first-use gate.
 	Gate bool
 	// FirstUse is recorded in the status when an object was still missing at admission; nil otherwise
@@ -30,7 +32,7 @@ type Options struct {
 // originations. Their pins must have been drawn. The pod's JSON must have the objects metadata and
 // spec, as every admitted pod does; absent maps and lists below them are created.
 //
-// With problems there are no operations. Without originations what is left of ours is taken away:
+// With problems there are no operations. Without originations and settings what is left of ours is taken away:
 // labels and a status that a copied pod brought along. Gates and pins are never removed.
 func For(pod *corev1.Pod, os []origination.Origination, opts Options) (
 	ops []jsonpatch.Operation, warnings []string, problems []origination.Problem,
@@ -45,8 +47,9 @@ func For(pod *corev1.Pod, os []origination.Origination, opts Options) (
 	if len(problems) > 0 {
 		return nil, nil, distinct(problems)
 	}
-	p.labels(os)
-	p.status(os, opts.FirstUse)
+	status := origination.Status{Version: origination.StatusVersion, Originations: os, Settings: opts.Settings}
+	p.labels(status)
+	p.status(status, opts.FirstUse)
 	if warning := p.gate(opts.Gate); warning != "" {
 		warnings = append(warnings, warning)
 	}

@@ -31,6 +31,9 @@ var (
 	InMesh    = map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}
 	// ByIssuer shows the Redis by name a client certificate of an issuer of the namespace.
 	ByIssuer = map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/mode": "mutual", "redis-tls/issuer": "redis"}
+	// Server is a Redis in the mesh itself, Restricted may reach its Redis and nothing else.
+	Server     = map[string]string{"redis-tls/server": "strict"}
+	Restricted = map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/sidecar": "restrict"}
 )
 
 // Pod returns a running pod "<workload>-<revision>-<name>" of a Deployment, admitted with the annotations.
@@ -69,18 +72,21 @@ func Pod(t testing.TB, namespace, workload, revision, name string, annotations m
 // missing, nil when they were not.
 func Admit(t testing.TB, pod *corev1.Pod, firstUse *time.Time) {
 	t.Helper()
-	originations := Resolve(t, pod)
-	pod.Labels[origination.LabelInjected] = "true"
-	for i := range originations {
-		pod.Labels[originations[i].RuleLabel()] = "true"
+	status := resolve(t, pod)
+	status.FirstUse = firstUse
+	for key, value := range status.Labels() {
+		pod.Labels[key] = value
 	}
-	pod.Annotations[origination.AnnotationStatus] = origination.Status{
-		Version: origination.StatusVersion, Originations: originations, FirstUse: firstUse,
-	}.String()
+	pod.Annotations[origination.AnnotationStatus] = status.String()
 }
 
 // Resolve returns the originations of a pod's annotations, pinned as in an empty namespace.
 func Resolve(t testing.TB, pod *corev1.Pod) []origination.Origination {
+	t.Helper()
+	return resolve(t, pod).Originations
+}
+
+func resolve(t testing.TB, pod *corev1.Pod) origination.Status {
 	t.Helper()
 	cfg := origination.DefaultConfig()
 	result := origination.Resolve(origination.Input{Namespace: pod.Namespace, Annotations: pod.Annotations, ServiceAccount: pod.Spec.ServiceAccountName}, cfg, nil)
@@ -94,7 +100,7 @@ func Resolve(t testing.TB, pod *corev1.Pod) []origination.Origination {
 		}
 		result.Originations[i].Pin = pin
 	}
-	return result.Originations
+	return origination.Status{Version: origination.StatusVersion, Originations: result.Originations, Settings: result.Settings}
 }
 
 // Gated has the pod wait at the first-use gate, behind the others.

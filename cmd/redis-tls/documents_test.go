@@ -93,26 +93,35 @@ func generate(what, of string) (string, error) {
 func fenced(language, text string) string { return "```" + language + "\n" + text + "```\n" }
 
 // countedLines returns how many lines of an example are there for TLS: those of its annotations, and by
-// hand all that is in by-hand/ beyond the same workload without them.
+// hand all that is in by-hand/ beyond the same workloads without them. A workload is the same where
+// the file has the same name, but for the number before it.
 func countedLines(example string) (string, error) {
-	annotated, rest := 0, 0
-	manifests, err := filepath.Glob(filepath.Join(example, "*-deployment.yaml"))
-	if err != nil || len(manifests) != 1 {
-		return "", fmt.Errorf("one *-deployment.yaml is needed, not %v: %w", manifests, err)
+	annotated, byHand, workloads := 0, 0, 0
+	manifests, err := filepath.Glob(filepath.Join(example, "by-hand", "*.yaml"))
+	if err != nil {
+		return "", err
 	}
-	for _, line := range significant(manifests[0]) {
-		if strings.Contains(line, " "+origination.Prefix) {
-			annotated++
-		} else {
-			rest++
-		}
-	}
-	byHand := -rest
-	manifests, err = filepath.Glob(filepath.Join(example, "by-hand", "*.yaml"))
 	for _, manifest := range manifests {
 		byHand += len(significant(manifest))
+		same, err := filepath.Glob(filepath.Join(example, "[0-9]-"+filepath.Base(manifest)))
+		if err != nil {
+			return "", err
+		}
+		for _, manifest := range same {
+			workloads++
+			for _, line := range significant(manifest) {
+				if strings.Contains(line, " "+origination.Prefix) {
+					annotated++
+				} else {
+					byHand--
+				}
+			}
+		}
 	}
-	return fmt.Sprintf("| lines for TLS | annotated | by hand |\n| --- | --- | --- |\n| | %d | %d |\n", annotated, byHand), err
+	if workloads == 0 {
+		return "", fmt.Errorf("no file of %s is one of by-hand/ too", example)
+	}
+	return fmt.Sprintf("| lines for TLS | annotated | by hand |\n| --- | --- | --- |\n| | %d | %d |\n", annotated, byHand), nil
 }
 
 // significant returns the lines of a file that are neither blank nor comments; none of a file that
@@ -140,8 +149,8 @@ func tableOfKeys() string {
 	return table.String()
 }
 
-// hasChoice reports whether this release takes more than one value of the key; the others would only
-// mislead in a short table.
+// hasChoice reports whether this release takes more than one value of the key, the default among them; the
+// others would only mislead in a short table.
 func hasChoice(key origination.Key) bool {
 	supported := 0
 	for _, value := range key.Values {
@@ -149,5 +158,5 @@ func hasChoice(key origination.Key) bool {
 			supported++
 		}
 	}
-	return len(key.Values) == 0 || supported > 1
+	return len(key.Values) == 0 || supported > 1 || supported == 1 && key.Default == ""
 }

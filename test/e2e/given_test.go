@@ -13,6 +13,7 @@ import (
 
 	networking "istio.io/api/networking/v1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -358,7 +359,10 @@ func silence(t *testing.T, b *bed.Bed, ns string) {
 	t.Helper()
 	objects := []client.Object{}
 	pods := &corev1.PodList{}
-	for _, list := range []client.ObjectList{&networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}, &networkingv1.VirtualServiceList{}, pods} {
+	for _, list := range []client.ObjectList{
+		&networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}, &networkingv1.VirtualServiceList{},
+		&networkingv1.SidecarList{}, &securityv1.PeerAuthenticationList{}, pods,
+	} {
 		ok(t, b.Client.List(t.Context(), list, client.InNamespace(ns)))
 		ok(t, meta.EachListItem(list, func(o runtime.Object) error {
 			objects = append(objects, o.(client.Object))
@@ -371,7 +375,8 @@ func silence(t *testing.T, b *bed.Bed, ns string) {
 	messages, err := b.Analyze(t.Context(), objects...)
 	ok(t, err)
 	for _, m := range messages {
-		if text := fmt.Sprint(m); strings.Contains(text, "ServiceEntry") || strings.Contains(text, "DestinationRule") || strings.Contains(text, "VirtualService") {
+		text := fmt.Sprint(m)
+		if slices.ContainsFunc([]string{"ServiceEntry", "DestinationRule", "VirtualService", "Sidecar", "PeerAuthentication"}, func(kind string) bool { return strings.Contains(text, kind) }) {
 			t.Errorf("Istio's analyzers: %v", m)
 		}
 	}

@@ -105,3 +105,64 @@ func sentBy(streams []bed.Stream, client netip.Addr) string {
 	}
 	return all
 }
+
+// A Redis server that lets in the mesh's mutual TLS alone.
+func TestStrictServer(t *testing.T) {
+	b := mesh(t)
+	ns := namespace(t, b, "strict", nil, nil)
+	open := redisPod(t, b, app(ns, "open", nil))
+	strict := redisPod(t, b, app(ns, "redis", map[string]string{"redis-tls/server": "strict"}))
+	service(t, b, ns, "redis", strict)
+	outside := run(t, b, withoutSidecar(app(ns, "outside", nil)))
+
+	t.Run("a client without a sidecar is refused", func(t *testing.T) {
+		refused(t, outside, strict.Host.Address.String(), 6379)
+	})
+	t.Run("a server without the annotation takes its plaintext", func(t *testing.T) {
+		answers(t, outside, open.Host.Address.String(), 6379, "PONG", "PING")
+	})
+	t.Run("a client with a sidecar is served by mutual TLS", func(t *testing.T) {
+		pod := run(t, b, app(ns, "asking", map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}))
+		capture := record(t, strict.Host)
+		answers(t, pod, "redis", 6379, "PONG", "PING")
+		if n := onlyTLS(t, capture, 6379, pod.Host.Address); n == 0 {
+			t.Error("no connection of the pod was seen on the wire")
+		}
+	})
+	t.Run("the server itself may be restricted and a client of another", func(t *testing.T) {
+		replica := redisPod(t, b, app(ns, "replica", map[string]string{
+			"redis-tls/server": "strict", "redis-tls/host": "redis", "redis-tls/mode": "istio-mutual", "redis-tls/sidecar": "restrict",
+		}))
+		answers(t, replica, "redis", 6379, "PONG", "PING")
+		refused(t, outside, replica.Host.Address.String(), 6379)
+	})
+	silence(t, b, ns)
+}
+
+// A pod that is restricted to its Redises reaches them and nothing else.
+func TestRestrictedPod(t *testing.T) {
+	b := mesh(t)
+	const host, other = "redis-r.aivencloud.com", "other-r.aivencloud.com"
+	ns := namespace(t, b, "restricted", nil, nil)
+	server(t, b, host, bed.RedisOptions{Port: 6379, TLSPort: 16222, Leaf: issue(t, b.PublicCA, []string{host})})
+	server(t, b, other, bed.RedisOptions{Port: 6379})
+	listed, unlisted := redisPod(t, b, app(ns, "listed", nil)), redisPod(t, b, app(ns, "unlisted", nil))
+	service(t, b, ns, "listed", listed)
+	service(t, b, ns, "unlisted", unlisted)
+	keys := map[string]string{
+		"redis-tls/host": host, "redis-tls/target-port": "16222", "mesh.redis-tls/host": "listed", "mesh.redis-tls/mode": "istio-mutual",
+	}
+	free := run(t, b, app(ns, "free", keys))
+	keys["redis-tls/sidecar"] = "restrict"
+	restricted := run(t, b, app(ns, "restricted-a", keys))
+
+	for _, p := range []*bed.Pod{free, restricted} {
+		answers(t, p, host, 6379, "PONG", "PING")
+		answers(t, p, "listed", 6379, "PONG", "PING")
+	}
+	for _, name := range []string{other, "unlisted"} {
+		answers(t, free, name, 6379, "PONG", "PING") // the counter-proof
+		refused(t, restricted, name, 6379)
+	}
+	silence(t, b, ns)
+}

@@ -66,6 +66,9 @@ func testGuardOnCreate(t *testing.T, c *cluster) {
 
 		"our label on a pod that does not ask":          {newPod(label("redis-tls/injected", "true")), []string{notForUs, "redis-tls/injected"}},
 		"a rule's label on a pod that does not ask":     {newPod(label("redis-tls/to-abc", "true")), []string{notForUs, "redis-tls/to-abc"}},
+		"a server's label on a pod that does not ask":   {newPod(label("redis-tls/server", "strict")), []string{notForUs, "redis-tls/server"}},
+		"a restriction's label on such a pod":           {newPod(label("redis-tls/egress-abc", "true")), []string{notForUs, "redis-tls/egress-abc"}},
+		"a server that was not admitted by us":          {newPod(annotation("redis-tls/server", "strict")), []string{notAdmitted, "redis-tls/server"}},
 		"our label on a pod that opts out":              {newPod(in(optedIn), asking(), label("redis-tls/inject", "false"), label("redis-tls/to-abc", "true")), []string{notForUs}},
 		"our label in an excluded namespace":            {newPod(in("kube-system"), label("redis-tls/injected", "true")), []string{notForUs}},
 		"our label in an excluded namespace, asked for": {newPod(in("kube-system"), annotation("redis-tls/host", ""), label("redis-tls/to-abc", "true")), []string{notForUs}},
@@ -127,6 +130,7 @@ func testGuardOnUpdate(t *testing.T, c *cluster) {
 		"our label taken off":                            {"running", `{"metadata":{"labels":{"redis-tls/injected":null}}}`, "", true},
 		"our label changed":                              {"running", `{"metadata":{"labels":{"redis-tls/injected":"false"}}}`, "", true},
 		"a rule's label taken off":                       {"running", `{"metadata":{"labels":{"redis-tls/to-abc":null}}}`, "", true},
+		"a server's label added":                         {"running", `{"metadata":{"labels":{"redis-tls/server":"strict"}}}`, "", true},
 		"another rule's label added":                     {"running", `{"metadata":{"labels":{"redis-tls/to-xyz":"true"}}}`, "", true},
 		"the opt-out added to a running pod":             {"running", `{"metadata":{"labels":{"redis-tls/inject":"false"}}}`, "", true},
 		"all labels taken off":                           {"running", `{"metadata":{"labels":null}}`, "", true},

@@ -7,7 +7,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	networkingapi "istio.io/api/networking/v1"
+	securityapi "istio.io/api/security/v1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,6 +47,20 @@ func route(namespace, name string, labels map[string]string) *networkingv1.Virtu
 	}
 }
 
+func egress(namespace, name string, labels map[string]string) *networkingv1.Sidecar {
+	return &networkingv1.Sidecar{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
+		Spec:       networkingapi.Sidecar{Egress: []*networkingapi.IstioEgressListener{{Hosts: []string{"istio-system/*"}}}},
+	}
+}
+
+func peer(namespace, name string, labels map[string]string) *securityv1.PeerAuthentication {
+	return &securityv1.PeerAuthentication{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
+		Spec:       securityapi.PeerAuthentication{Mtls: &securityapi.PeerAuthentication_MutualTLS{Mode: securityapi.PeerAuthentication_MutualTLS_STRICT}},
+	}
+}
+
 func managedBy(manager string) map[string]string {
 	return map[string]string{"app.kubernetes.io/managed-by": manager}
 }
@@ -55,6 +71,7 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 	ours := c.as(t, ourUser)
 	for _, object := range []client.Object{
 		entry(plain, "ours", managedBy("redis-tls")), rule(plain, "ours", managedBy("redis-tls")), route(plain, "ours", managedBy("redis-tls")),
+		egress(plain, "ours", managedBy("redis-tls")), peer(plain, "ours", managedBy("redis-tls")),
 	} {
 		if err := ours.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
@@ -62,6 +79,7 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 	}
 	for _, object := range []client.Object{
 		entry(plain, "theirs", managedBy("Helm")), rule(plain, "theirs", nil), route(plain, "theirs", nil),
+		egress(plain, "theirs", nil), peer(plain, "theirs", nil),
 	} {
 		if err := c.Client.Create(t.Context(), object); err != nil {
 			t.Fatal(err)
@@ -124,9 +142,11 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 		"a user takes the manager's label of ones": {"anna", merge(releasing), "theirs", nil},
 	} {
 		for kind, make := range map[string]func(namespace, name string, labels map[string]string) client.Object{
-			"ServiceEntry":    func(ns, name string, l map[string]string) client.Object { return entry(ns, name, l) },
-			"DestinationRule": func(ns, name string, l map[string]string) client.Object { return rule(ns, name, l) },
-			"VirtualService":  func(ns, name string, l map[string]string) client.Object { return route(ns, name, l) },
+			"ServiceEntry":       func(ns, name string, l map[string]string) client.Object { return entry(ns, name, l) },
+			"DestinationRule":    func(ns, name string, l map[string]string) client.Object { return rule(ns, name, l) },
+			"VirtualService":     func(ns, name string, l map[string]string) client.Object { return route(ns, name, l) },
+			"Sidecar":            func(ns, name string, l map[string]string) client.Object { return egress(ns, name, l) },
+			"PeerAuthentication": func(ns, name string, l map[string]string) client.Object { return peer(ns, name, l) },
 		} {
 			t.Run(name+", "+kind, func(t *testing.T) {
 				var labels map[string]string

@@ -13,7 +13,10 @@ import (
 // mesh adds the objects that the controller would create for the claims of every namespace.
 func (p *preview) mesh(cfg origination.Config) error {
 	for _, namespace := range p.view.claimed {
-		desired := mesh.Objects(p.view.claims[namespace], p.view.Surroundings(namespace), cfg)
+		desired := mesh.Objects(p.view.Claims(namespace), p.view.Surroundings(namespace), cfg)
+		if p.view.admitted[namespace].servers {
+			desired.Serve(namespace)
+		}
 		for _, refused := range desired.Refused {
 			p.refuse(namespace, refused)
 		}

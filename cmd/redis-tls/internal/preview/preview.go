@@ -52,7 +52,7 @@ func Run(in Input) (Result, error) {
 	view := &offline{
 		rootNamespace: in.Config.Istio.RootNamespace,
 		namespaces:    map[string]namespace{},
-		claims:        map[string][]mesh.Claim{},
+		admitted:      map[string]*admitted{},
 		certificates:  map[string][]*certmanagerv1.Certificate{},
 	}
 	p := preview{view: view, injector: inject.Injector{Config: in.Config, View: view}}
@@ -145,7 +145,7 @@ func (p *preview) pod(o object, w workload) error {
 		}
 		return nil
 	}
-	p.claim(o, &pod, decision.Originations)
+	p.claim(o, &pod, decision)
 	if len(decision.Operations) == 0 {
 		return nil
 	}
@@ -162,12 +162,17 @@ func (p *preview) problem(o object, below []any, field, message string) {
 }
 
 // claim records what the pod was admitted with. Of two claims the one of the earlier document is older.
-func (p *preview) claim(o object, pod *corev1.Pod, os []origination.Origination) {
+func (p *preview) claim(o object, pod *corev1.Pod, decision inject.Decision) {
 	owner, revision := mesh.WorkloadOf(pod)
-	created := time.Unix(int64(len(p.view.claims[o.namespace])), 0).UTC()
-	for _, origination := range os {
-		p.view.add(o.namespace, mesh.Claim{
-			Workload: owner, Revision: revision, First: created, Last: created, Pod: pod.Name, Origination: origination,
-		})
+	a := p.view.admittedTo(o.namespace)
+	created := time.Unix(int64(len(a.claims)), 0).UTC()
+	claim := mesh.Claim{Workload: owner, Revision: revision, First: created, Last: created, Pod: pod.Name}
+	if decision.Settings.Sidecar != "" {
+		claim.Egress = origination.EgressLabel(decision.Originations)
 	}
+	for _, origination := range decision.Originations {
+		claim.Origination = origination
+		a.claims = append(a.claims, claim)
+	}
+	a.servers = a.servers || decision.Settings.Server != ""
 }

@@ -13,9 +13,15 @@ import (
 type offline struct {
 	rootNamespace string
 	namespaces    map[string]namespace
-	claims        map[string][]mesh.Claim
-	claimed       []string // the namespaces with claims, in the order of the first
+	admitted      map[string]*admitted
+	claimed       []string // the namespaces of admitted pods, in the order of the first
 	certificates  map[string][]*certmanagerv1.Certificate
+}
+
+// admitted is what the pods of a namespace were admitted with.
+type admitted struct {
+	claims  []mesh.Claim
+	servers bool // there are Redis servers among them
 }
 
 // undescribed reports, once, that the input does not describe the namespace.
@@ -49,12 +55,20 @@ func (v *offline) Surroundings(namespace string) mesh.Surroundings {
 }
 
 // Claims implements inject.View.
-func (v *offline) Claims(namespace string) []mesh.Claim { return v.claims[namespace] }
+func (v *offline) Claims(namespace string) []mesh.Claim {
+	if a := v.admitted[namespace]; a != nil {
+		return a.claims
+	}
+	return nil
+}
 
-// add makes a claim known to the pods that come after.
-func (v *offline) add(namespace string, claim mesh.Claim) {
-	if _, known := v.claims[namespace]; !known {
+// admittedTo returns the namespace's, to which what pods are admitted with is added for those that come after.
+func (v *offline) admittedTo(namespace string) *admitted {
+	a := v.admitted[namespace]
+	if a == nil {
+		a = &admitted{}
+		v.admitted[namespace] = a
 		v.claimed = append(v.claimed, namespace)
 	}
-	v.claims[namespace] = append(v.claims[namespace], claim)
+	return a
 }
