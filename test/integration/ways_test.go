@@ -205,6 +205,9 @@ func comparable(t *testing.T, p *corev1.Pod) string {
 	p = p.DeepCopy()
 	p.UID, p.ResourceVersion, p.Name, p.ManagedFields = "", "", "", nil
 	p.CreationTimestamp = metav1.Time{}
+	for i := range p.Status.Conditions { // a gated pod's says since when
+		p.Status.Conditions[i].LastTransitionTime = metav1.Time{}
+	}
 	for i := range p.Spec.Volumes {
 		p.Spec.Volumes[i].Name = ""
 	}
