@@ -2,15 +2,19 @@ package e2e
 
 import (
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
+	"github.com/redis-tls/redis-tls/test/harness"
 )
 
 // A Redis in the mesh: its Service leads to a pod with a sidecar or to one without.
@@ -58,6 +62,37 @@ func TestServiceOfTheMesh(t *testing.T) {
 			t.Errorf("admission says %v", err)
 		}
 	})
+}
+
+// The example: what a Service and the two templates of pods make, as they are.
+func TestExampleInTheMesh(t *testing.T) {
+	b := mesh(t)
+	ns := namespace(t, b, "in-mesh-example", map[string]string{"istio-injection": "enabled"}, nil)
+	objects, err := harness.ReadObjects(filepath.Join("..", "..", "examples", "in-mesh"))
+	ok(t, err)
+	pods := map[string]*bed.Pod{}
+	for _, o := range objects {
+		template, found, err := unstructured.NestedMap(o.Object, "spec", "template")
+		ok(t, err)
+		if !found {
+			continue
+		}
+		pod := &corev1.Pod{}
+		ok(t, runtime.DefaultUnstructuredConverter.FromUnstructured(template, pod))
+		pod.Namespace, pod.Name = ns, o.GetName()
+		if pod.Name == "redis" {
+			pods[pod.Name] = redisPod(t, b, pod)
+			service(t, b, ns, "redis", pods[pod.Name])
+		} else {
+			pods[pod.Name] = run(t, b, pod)
+		}
+	}
+	capture := record(t, pods["redis"].Host)
+	answers(t, pods["cart"], "redis", 6379, "PONG", "PING")
+	if n := onlyTLS(t, capture, 6379, pods["cart"].Host.Address); n == 0 {
+		t.Error("no connection was seen on the wire")
+	}
+	refused(t, run(t, b, withoutSidecar(app(ns, "outside", nil))), pods["redis"].Host.Address.String(), 6379)
 }
 
 // redisPod runs the pod with a redis-server in it, in plaintext.
