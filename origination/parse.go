@@ -53,12 +53,8 @@ func parseValue(k *Key, d *draft, path *field.Path, value string) field.ErrorLis
 	if len(value) > maxValueBytes {
 		return field.ErrorList{field.TooLong(path, value, maxValueBytes)}
 	}
-	value = strings.TrimSpace(value)
-	switch {
-	case value == "":
+	if value = strings.TrimSpace(value); value == "" {
 		return nil
-	case !k.Supported:
-		return field.ErrorList{field.Invalid(path, shorten(value), "is not supported yet; remove the annotation")}
 	}
 	if errs := closedValue(k, path, value); len(errs) > 0 || k.parse == nil {
 		return errs

@@ -141,7 +141,7 @@ func tableOfKeys() string {
 	var table strings.Builder
 	table.WriteString("| annotation | default | meaning |\n| --- | --- | --- |\n")
 	for _, key := range origination.Keys() {
-		if !key.Supported || !hasChoice(key) || "redis-tls/"+key.Name == origination.AnnotationStatus {
+		if !hasChoice(key) || "redis-tls/"+key.Name == origination.AnnotationStatus {
 			continue
 		}
 		fmt.Fprintf(&table, "| `redis-tls/%s` | %s | %s |\n", key.Name, key.Default, key.Description)

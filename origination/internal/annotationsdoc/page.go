@@ -44,8 +44,7 @@ their ports.
 `
 
 const tail = `
-Where a key is marked *not supported yet*, this release refuses a pod that carries it with a value; of a
-list of values it refuses those marked so. Unknown keys under our prefixes are warned about.
+Values marked *not supported yet* are refused by this release. Unknown keys under our prefixes are warned about.
 
 ## Limits
 
@@ -83,9 +82,6 @@ func table() string {
 		meaning := k.Description
 		if len(k.Values) > 0 {
 			meaning += ": " + values(k.Values)
-		}
-		if !k.Supported {
-			meaning += " (*not supported yet*)"
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", k.Name, k.Scope, cell(k.Default), cell(meaning))
 	}
