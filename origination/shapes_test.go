@@ -229,6 +229,10 @@ func TestWrongCombinationsHaveAMessageEach(t *testing.T) {
 			at + `ca-key]: Invalid value: "ca.crt": ` + theCertificates, at + `client-secret]: Invalid value: "client": ` + theCertificates,
 			at + `delivery]: Invalid value: "mount": ` + theCertificates, at + `insecure-skip-verify]: Invalid value: "true": ` + theCertificates,
 			at + `sni]: Invalid value: "a.example.com": ` + theName, at + `subject-alt-names]: Invalid value: "a.example.com": ` + theName}},
+		{"mode istio-mutual with certificates of cert-manager", pod("redis-tls/host", "cache", "redis-tls/mode", "istio-mutual",
+			"redis-tls/issuer", "ca", "redis-tls/issuer-kind", "Issuer", "redis-tls/issuer-group", "cert-manager.io", "redis-tls/certificate", "client"), []string{
+			at + `issuer]: Invalid value: "ca": ` + theCertificates, at + `issuer-kind]: Invalid value: "Issuer": ` + theCertificates,
+			at + `issuer-group]: Invalid value: "cert-manager.io": ` + theCertificates, at + `certificate]: Invalid value: "client": ` + theCertificates}},
 		{"mode istio-mutual without a Service", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/mode", "istio-mutual"), []string{
 			at + `host]: Required value: mode istio-mutual leads to a Service of the mesh; give its name, as in "redis.data"`,
 			at + `addresses]: Invalid value: "10.0.0.3": ` + theService}},
