@@ -39,7 +39,7 @@ func (c *ControlPlane) installCRDs(ctx context.Context, crds []*unstructured.Uns
 
 // removal is how long a CustomResourceDefinition may take to go: kube-apiserver's finalizer waits up to a
 // minute for a list of its objects, and then tries again (apiextensions-apiserver, crd_finalizer.go).
-const removal = 3 * time.Minute
+const removal = 8 * time.Minute
 
 // RemoveIstioCRDs deletes them, and with them every object of theirs, and waits until they are gone.
 func (c *ControlPlane) RemoveIstioCRDs(ctx context.Context) error {

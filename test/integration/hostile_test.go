@@ -125,10 +125,10 @@ func testForgedStatus(c *cluster, user client.Client, ns string) {
 func testForgedPastGuard(c *cluster, user client.Client, ns string) {
 	c.must(c.Client.Delete(c.t.Context(), &registrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1Name("redis-tls-guard")}))
 	for i, test := range []struct{ host, said string }{
-		{"kubernetes.default.svc", `host "kubernetes.default.svc"`},
-		{"localhost", `host "localhost"`},
-		{"*.example.com", `host "*.example.com"`},
-		{"redis.example.com.", `host "redis.example.com."`},
+		{"kubernetes.default.svc", `origination to "kubernetes.default.svc": host`},
+		{"localhost", `origination to "localhost": host`},
+		{"*.example.com", `origination to "*.example.com": host`},
+		{"redis.example.com.", `origination to "redis.example.com.": host`},
 		{"other.example.com", "the labels"}, // are those of redis.example.com
 	} {
 		status, labels := forgedStatus(c, test.host)
