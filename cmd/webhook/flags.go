@@ -23,6 +23,7 @@ type flags struct {
 	webhookPort    int
 	metricsAddress string
 	healthAddress  string
+	profileAddress string
 	leaderElect    bool
 	certificate    servingcert.Options
 	log            zap.Options
@@ -34,6 +35,7 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.IntVar(&f.webhookPort, "webhook-port", 9443, "port to serve the webhook on")
 	set.StringVar(&f.metricsAddress, "metrics-bind-address", ":8080", `address to serve /metrics on; "0": none`)
 	set.StringVar(&f.healthAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
+	set.StringVar(&f.profileAddress, "pprof-bind-address", "", "address to serve /debug/pprof on, which shows what is in memory; empty: none")
 	set.BoolVar(&f.leaderElect, "leader-elect", false, "run the controller only on the replica that leads; needed with several replicas")
 	set.StringVar(&f.certificate.Secret, "cert-secret", "redis-tls-webhook-cert", "Secret, in the own namespace, that holds the serving certificate")
 	set.StringVar(&f.certificate.Configuration, "webhook-configuration", "00-redis-tls", "MutatingWebhookConfiguration to give the certificate's CA to")

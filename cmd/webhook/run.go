@@ -96,6 +96,7 @@ func (f *flags) managerOptions(cfg origination.Config, rotator *servingcert.Rota
 		Cache:                   cluster.CacheOptions(cfg),
 		Metrics:                 metricsserver.Options{BindAddress: f.metricsAddress},
 		HealthProbeBindAddress:  f.healthAddress,
+		PprofBindAddress:        f.profileAddress,
 		LeaderElection:          f.leaderElect,
 		LeaderElectionID:        leaseName,
 		LeaderElectionNamespace: f.certificate.Namespace,

@@ -23,14 +23,14 @@ func (c *ControlPlane) startEtcd(ctx context.Context, o Options) error {
 	o.Progress("etcd")
 	c.etcdURL = "http://" + netip.AddrPortFrom(c.loopback, etcdClientPort).String()
 	peer := "http://" + netip.AddrPortFrom(c.loopback, etcdPeerPort).String()
-	c.Etcd = c.process(etcdName,
-		"--name=default", "--initial-cluster=default="+peer,
-		"--data-dir="+filepath.Join(c.dir, "etcd"),
-		"--listen-client-urls="+c.etcdURL, "--advertise-client-urls="+c.etcdURL,
-		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer,
+	c.Etcd = c.process(etcdName, append([]string{
+		"--name=default", "--initial-cluster=default=" + peer,
+		"--data-dir=" + filepath.Join(c.dir, "etcd"),
+		"--listen-client-urls=" + c.etcdURL, "--advertise-client-urls=" + c.etcdURL,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
 		"--unsafe-no-fsync", // nothing here must survive a power cut
 		"--log-level=warn",
-	)
+	}, o.EtcdArgs...)...)
 	return c.startComponent(ctx, c.Etcd, c.etcdServes)
 }
 

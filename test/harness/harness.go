@@ -32,6 +32,8 @@ import (
 type Options struct {
 	// APIServerArgs are added to kube-apiserver's, and win over them.
 	APIServerArgs []string
+	// EtcdArgs are added to etcd's likewise.
+	EtcdArgs []string
 	// Progress, if set, is told what is being started.
 	Progress func(format string, args ...any)
 }

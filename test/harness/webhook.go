@@ -39,6 +39,7 @@ type Webhook struct {
 	slice     *discoveryv1.EndpointSlice
 	ready     string // URL of the readiness probe
 	metrics   string // its port
+	profiles  string // likewise; empty where none was asked for
 }
 
 // RunWebhook runs a replica, waits until it is ready and adds it to the endpoints of its Service. More
@@ -83,15 +84,16 @@ func (w *Webhook) prepare(ctx context.Context, name string, o WebhookOptions) er
 		return err
 	}
 	args := append(w.container.arguments(), "--kubeconfig="+kubeconfig, "--webhook-host="+w.Address.String())
+	args = append(args, o.Args...)
 	// Every replica has an address of its own, so the ports can stay what the Deployment says.
-	for _, flag := range []string{"--metrics-bind-address", "--health-probe-bind-address"} {
+	for _, flag := range []string{"--metrics-bind-address", "--health-probe-bind-address", "--pprof-bind-address"} {
 		if port := boundPort(args, flag); port != "" {
 			args = append(args, flag+"="+w.Address.String()+":"+port)
 		}
 	}
-	w.metrics = boundPort(args, "--metrics-bind-address")
+	w.metrics, w.profiles = boundPort(args, "--metrics-bind-address"), boundPort(args, "--pprof-bind-address")
 	w.Process = &Process{
-		Name: "webhook", Path: o.Binary, Args: append(args, o.Args...), Log: filepath.Join(w.plane.logs, name+".log"),
+		Name: "webhook", Path: o.Binary, Args: args, Log: filepath.Join(w.plane.logs, name+".log"),
 		Env: append(env, "HOME="+w.plane.dir, "TMPDIR="+w.plane.dir, "PATH=/usr/bin:/bin", "GORACE=halt_on_error=1"),
 	}
 	if w.ready, err = w.readiness(); err != nil {
@@ -182,6 +184,12 @@ func (w *Webhook) Kill() { w.Process.Kill() }
 // Metrics returns what the replica's /metrics says, in Prometheus' text format.
 func (w *Webhook) Metrics(ctx context.Context) (string, error) {
 	return w.fetch(ctx, fmt.Sprintf("http://%s:%s/metrics", w.Address, w.metrics))
+}
+
+// Profile returns a profile of the replica, "heap?gc=1&debug=1" for one, where Args have it serve them
+// (--pprof-bind-address=:PORT).
+func (w *Webhook) Profile(ctx context.Context, name string) (string, error) {
+	return w.fetch(ctx, fmt.Sprintf("http://%s:%s/debug/pprof/%s", w.Address, w.profiles, name))
 }
 
 func (w *Webhook) fetch(ctx context.Context, url string) (string, error) {
