@@ -114,6 +114,15 @@ func (p *Process) Kill() {
 	}
 }
 
+// Terminate asks the command to end (SIGTERM) and does not wait for it.
+func (p *Process) Terminate() error {
+	r := p.current()
+	if r.alive() {
+		r.ended.Store(true)
+	}
+	return p.signal(syscall.SIGTERM)
+}
+
 // Stop asks the command to end (SIGTERM) and kills it after the grace period. The error says how it
 // ended, when not well or before it was asked to.
 func (p *Process) Stop(grace time.Duration) error {

@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -24,6 +25,10 @@ type WebhookOptions struct {
 	Race bool
 	// Args are added to the Deployment's, and win over them.
 	Args []string
+	// Probed lets the Service's endpoint follow the replica's readiness for all of its life, as a kubelet and
+	// the endpoint controller would, looked at once a second. Otherwise it is there from Start to Stop, and a
+	// killed replica keeps it.
+	Probed bool
 }
 
 // Webhook is one replica of the chart's Deployment, run as a process with the arguments, environment and
@@ -37,9 +42,10 @@ type Webhook struct {
 	container *container
 	service   *corev1.Service
 	slice     *discoveryv1.EndpointSlice
-	ready     string // URL of the readiness probe
-	metrics   string // its port
-	profiles  string // likewise; empty where none was asked for
+	ready     string  // URL of the readiness probe
+	probed    *probed // nil unless WebhookOptions.Probed
+	metrics   string  // its port
+	profiles  string  // likewise; empty where none was asked for
 }
 
 // RunWebhook runs a replica, waits until it is ready and adds it to the endpoints of its Service. More
@@ -66,7 +72,12 @@ func (c *ControlPlane) RunWebhook(ctx context.Context, r *Release, o WebhookOpti
 	if err := w.prepare(ctx, name, o); err != nil {
 		return nil, fmt.Errorf("running the webhook: %w", err)
 	}
+	if o.Probed {
+		w.probed = &probed{done: make(chan struct{})}
+		go w.follow()
+	}
 	c.onStop(func() error {
+		w.unfollow()
 		defer w.Kill()
 		return w.Crashed()
 	})
@@ -158,16 +169,30 @@ func (w *Webhook) Start(ctx context.Context) error {
 		w.Kill()
 		return err
 	}
+	if w.probed != nil {
+		return w.WaitForEndpoint(ctx, true)
+	}
 	return w.publish(ctx)
 }
 
-// Stop takes the replica out of its Service and ends it as a kubelet would. It is an error when it does
-// not end well, or has had a data race.
+// Stop ends the replica as a kubelet would, within the Deployment's grace period. Its endpoint goes before,
+// and of a probed one when the readiness probe fails. It is an error when it does not end well, or has
+// had a data race.
 func (w *Webhook) Stop(ctx context.Context) error {
-	if err := w.withdraw(ctx); err != nil {
+	if w.probed == nil {
+		if err := w.withdraw(ctx); err != nil {
+			return err
+		}
+	}
+	if err := w.Process.Stop(w.gracePeriod()); err != nil || w.probed == nil {
 		return err
 	}
-	return w.Process.Stop(30 * time.Second)
+	return w.WaitForEndpoint(ctx, false)
+}
+
+// gracePeriod is what a kubelet gives a pod between SIGTERM and SIGKILL.
+func (w *Webhook) gracePeriod() time.Duration {
+	return time.Duration(ptr.Deref(w.container.spec.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)) * time.Second
 }
 
 // Restart stops the replica and starts it again.
@@ -178,7 +203,7 @@ func (w *Webhook) Restart(ctx context.Context) error {
 	return w.Start(ctx)
 }
 
-// Kill ends the replica as a crash would: the Service still leads to it.
+// Kill ends the replica as a crash would: the Service still leads to it, to a probed one until the next probe.
 func (w *Webhook) Kill() { w.Process.Kill() }
 
 // Metrics returns what the replica's /metrics says, in Prometheus' text format.
