@@ -3,7 +3,6 @@
 package chart
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -152,6 +151,16 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		"a cluster domain with a dot at its end":   {"clusterDomain: cluster.local.", "at '/clusterDomain': 'cluster.local.' does not match pattern"},
 		"a grace period that is no duration":       {"cleanup: {gracePeriod: forever}", "at '/cleanup/gracePeriod': 'forever' does not match pattern"},
 		"resources that a container does not know": {"resources: {request: {cpu: 1}}", "at '/resources': additional properties 'request' not allowed"},
+		"a mode of certificates that is none":      {"certs: {mode: certmanager}", "at '/certs/mode': value must be one of 'self-signed', 'cert-manager', 'provided'"},
+		"a CA that is a path":                      {"certs: {mode: provided, caBundle: /etc/ca.crt}", "at '/certs/caBundle': '/etc/ca.crt' does not match pattern"},
+		"a Secret's name that is none":             {"certs: {mode: provided, provided: {secretName: My Secret}}", "at '/certs/provided/secretName': 'My Secret' does not match pattern"},
+		"a certificate's duration in days":         {"certs: {certManager: {duration: 90d}}", "at '/certs/certManager/duration': '90d' does not match pattern"},
+		"an issuer by its name alone":              {"certs: {certManager: {issuerRef: ours}}", "at '/certs/certManager/issuerRef': got string, want object"},
+		"a network policy that is a word":          {"networkPolicy: {enabled: 'on'}", "at '/networkPolicy/enabled': got string, want boolean"},
+		"no way to the API server":                 {"networkPolicy: {apiServerPorts: []}", "at '/networkPolicy/apiServerPorts': minItems: got 0, want 1"},
+		"a port that is none":                      {"metrics: {service: {port: 70000}}", "at '/metrics/service/port': maximum: got 70,000, want 65,535"},
+		"a misspelt key of the metrics":            {"metrics: {serviceMonitors: {enabled: true}}", "at '/metrics': additional properties 'serviceMonitors' not allowed"},
+		"an interval without a unit":               {"metrics: {serviceMonitor: {interval: '30'}}", "at '/metrics/serviceMonitor/interval': '30' does not match pattern"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := harness.RenderChart(chartDir, parseValues(t, test.values), nil)
@@ -162,48 +171,41 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 	}
 }
 
-// schema is as much of JSON Schema as the test below looks at.
-type schema struct {
-	Description          string            `json:"description"`
-	Properties           map[string]schema `json:"properties"`
-	AdditionalProperties any               `json:"additionalProperties"`
-}
-
-// TestSchemaDescribesEveryValue walks values.yaml and values.schema.json side by side.
-func TestSchemaDescribesEveryValue(t *testing.T) {
-	content, err := os.ReadFile(filepath.Join(chartDir, "values.schema.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var root schema
-	if err := json.Unmarshal(content, &root); err != nil {
-		t.Fatal(err)
-	}
-	delete(root.Properties, "global") // Helm's own
-	walk(t, "", root, readValues(t, filepath.Join(chartDir, "values.yaml")))
-}
-
-func walk(t *testing.T, path string, s schema, value any) {
-	t.Helper()
-	if s.Description == "" {
-		t.Errorf("values.schema.json does not describe %q", path)
-	}
-	if s.Properties == nil {
-		return
-	}
-	if s.AdditionalProperties != false {
-		t.Errorf("values.schema.json lets misspelt keys of %q pass", path)
-	}
-	values, _ := value.(map[string]any)
-	for key, property := range s.Properties {
-		if _, there := values[key]; !there {
-			t.Errorf("values.yaml lacks %s.%s, which values.schema.json has", path, key)
-		}
-		walk(t, path+"."+key, property, values[key])
-	}
-	for key := range values {
-		if _, there := s.Properties[key]; !there {
-			t.Errorf("values.schema.json lacks %s.%s, which values.yaml has", path, key)
-		}
+// TestValuesThatDoNotFitTogetherAreRefusedInASentence proves what the schema cannot say, and that all of it is
+// said at once.
+func TestValuesThatDoNotFitTogetherAreRefusedInASentence(t *testing.T) {
+	for name, test := range map[string]struct {
+		values string
+		want   []string
+	}{
+		"a provided certificate that is nowhere": {"certs: {mode: provided}", []string{
+			"certs.mode is provided, so certs.provided.secretName must name the Secret with the serving certificate"}},
+		"a provided certificate in the Secret of the self-signed": {"certs: {mode: provided, provided: {secretName: redis-tls-webhook-cert}}", []string{
+			"certs.provided.secretName is redis-tls-webhook-cert, which other values of certs.mode use: give the Secret another name"}},
+		"a provided certificate in the Secret of cert-manager's": {"certs: {mode: provided, provided: {secretName: redis-tls-webhook-tls}}", []string{
+			"certs.provided.secretName is redis-tls-webhook-tls, which other"}},
+		"a provided certificate without its mode": {"certs: {provided: {secretName: mine}}", []string{
+			"certs.provided.secretName is mine, but certs.mode is self-signed: leave it away, or set the mode to provided"}},
+		"CAs beside one of our own": {"certs: {caBundle: '-----BEGIN CERTIFICATE-----'}", []string{
+			"certs.caBundle is set, but certs.mode is self-signed, which makes a CA of its own"}},
+		"an issuer without cert-manager": {"certs: {certManager: {issuerRef: {name: ours}}}", []string{
+			"certs.certManager.issuerRef.name is ours, but certs.mode is self-signed: leave it away, or set the mode to cert-manager"}},
+		"a certificate that is always about to be renewed": {"certs: {mode: cert-manager, certManager: {duration: 24h, renewBefore: 24h}}", []string{
+			"certs.certManager.renewBefore is 24h, which must be less than duration, 24h"}},
+		"a label of the pods that their Service selects by": {"podLabels: {app.kubernetes.io/name: mine}", []string{
+			"podLabels has app.kubernetes.io/name, which the chart sets itself: leave it away"}},
+		"a sidecar for the webhook": {"podLabels: {sidecar.istio.io/inject: 'true'}", []string{
+			"podLabels has sidecar.istio.io/inject, which the chart sets itself: leave it away"}},
+		"several at once": {"{certs: {mode: provided, certManager: {issuerRef: {name: ours}}}, podLabels: {app.kubernetes.io/component: mine}}", []string{
+			"The values do not fit together:\n- certs.mode is provided, so", "\n- certs.certManager.issuerRef.name is ours", "\n- podLabels has app.kubernetes.io/component"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := harness.RenderChart(chartDir, parseValues(t, test.values), nil)
+			for _, want := range test.want {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v, want an error with %q", err, want)
+				}
+			}
+		})
 	}
 }

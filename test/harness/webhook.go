@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -244,12 +245,19 @@ func (w *Webhook) findService(ctx context.Context, name string) error {
 		return err
 	}
 	for i := range services.Items {
-		if s := &services.Items[i]; selects(s.Spec.Selector, w.container.labels) {
+		if s := &services.Items[i]; selects(s.Spec.Selector, w.container.labels) && serves(s, httpsPort) {
 			w.service = s
 			return w.describeEndpoint(name)
 		}
 	}
-	return fmt.Errorf("no Service in %s selects the Deployment's pods (labels %v)", w.container.namespace, w.container.labels)
+	return fmt.Errorf("no Service in %s with port %d selects the Deployment's pods (labels %v)", w.container.namespace, httpsPort, w.container.labels)
+}
+
+// httpsPort is that of the Service which the API server calls; another one may lead to the metrics.
+const httpsPort = 443
+
+func serves(s *corev1.Service, port int32) bool {
+	return slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Port == port })
 }
 
 func selects(selector, labels map[string]string) bool {

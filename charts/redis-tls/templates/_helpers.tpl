@@ -1,6 +1,9 @@
 {{/* The name of everything namespaced: one release a cluster, because the webhook's configuration is one. */}}
 {{- define "redis-tls.name" -}}redis-tls-webhook{{- end -}}
-{{- define "redis-tls.secret" -}}redis-tls-webhook-cert{{- end -}}
+{{/* The Secret of the serving certificate. Another one for each mode: Helm deletes that of self-signed when the mode changes. */}}
+{{- define "redis-tls.secret" -}}
+{{- get (dict "self-signed" "redis-tls-webhook-cert" "cert-manager" "redis-tls-webhook-tls" "provided" .Values.certs.provided.secretName) .Values.certs.mode -}}
+{{- end -}}
 {{/* Sorts before istio-*: the API server calls mutating webhooks in the order of their configurations' names. */}}
 {{- define "redis-tls.webhookConfiguration" -}}00-redis-tls{{- end -}}
 
