@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/metrics"
 	"github.com/redis-tls/redis-tls/origination"
 )
 
@@ -63,14 +64,14 @@ func (p *pass) announce() {
 	}
 	for _, rejected := range p.rejected {
 		p.say(note{regarding: ownerOf(rejected.Pod), related: podReference(rejected.Pod), kind: corev1.EventTypeWarning,
-			reason: origination.ReasonInvalidAnnotation, action: actionClaim,
+			reason: origination.ReasonStatusIgnored, action: actionClaim,
 			text: fmt.Sprintf("the claims of the pod are ignored: %v", rejected.Err)})
 	}
 	for i := range p.Claims {
 		trouble, again := mesh.CertificateTrouble(p.Claims[i].Origination, p.around, p.now)
 		if trouble != "" {
 			p.say(note{regarding: p.owner(p.Claims[i].Pod), related: p.certificate(&p.Claims[i]), kind: corev1.EventTypeWarning,
-				reason: origination.ReasonCertificate, action: actionIssue, text: trouble})
+				reason: origination.ReasonCertificateTrouble, action: actionIssue, text: trouble})
 		}
 		if again > 0 {
 			p.repeat(again)
@@ -94,8 +95,11 @@ func (p *pass) announce() {
 			p.emit(n)
 			last = p.now
 		}
+		if n.kind == corev1.EventTypeWarning {
+			p.count(p.Metrics.problems.WithLabelValues(string(n.reason)), 1)
+		}
 		if !known && n.action == actionClaim {
-			p.Metrics.refused(string(n.reason))
+			p.Metrics.refused(n.reason)
 		}
 		said[key] = last
 		p.repeat(remindAfter - p.now.Sub(last))
@@ -145,7 +149,7 @@ func (p *pass) sayFailed(want object, err error) {
 }
 
 func (p *pass) sayApplied(o object, outcome string) {
-	if outcome != "created" && outcome != "repaired" {
+	if outcome != metrics.WriteCreated && outcome != metrics.WriteRepaired {
 		return
 	}
 	p.say(note{regarding: p.claimant(o), related: o.reference(), kind: corev1.EventTypeNormal, happened: true,
@@ -160,9 +164,9 @@ func (p *pass) sayDeleted(o object) {
 }
 
 func (p *pass) sayWaiting(pod *corev1.Pod, what string) {
-	p.say(note{regarding: ownerOf(pod), kind: corev1.EventTypeNormal,
+	p.say(note{regarding: podReference(pod), related: ownerOf(pod), kind: corev1.EventTypeNormal,
 		reason: origination.ReasonWaitingForFirstUse, action: actionRelease,
-		text: fmt.Sprintf("pods wait at the scheduling gate %s for %s", origination.GateFirstUse, what)})
+		text: fmt.Sprintf("waits at the scheduling gate %s for %s", origination.GateFirstUse, what)})
 }
 
 // claimant is who is told about an object: the owner of the oldest pod that claims it, else the object.

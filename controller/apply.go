@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/cluster"
 	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/metrics"
 	"github.com/redis-tls/redis-tls/origination"
 )
 
@@ -96,9 +97,9 @@ func (p *pass) ensure(ctx context.Context, want object) error {
 		p.sayForeign(want)
 		return errNotApplied
 	case !exists:
-		return p.send(ctx, want, object{}, "created")
+		return p.send(ctx, want, object{}, metrics.WriteCreated)
 	case want.differs(have):
-		return p.send(ctx, want, have, "updated")
+		return p.send(ctx, want, have, metrics.WriteUpdated)
 	default:
 		return nil
 	}
@@ -124,7 +125,7 @@ func (p *pass) send(ctx context.Context, want, have object, outcome string) erro
 		return err
 	}
 	if want.differs(now) { // others have added fields, which an apply of ours leaves in place
-		outcome = "repaired"
+		outcome = metrics.WriteRepaired
 		if now, err = p.replace(ctx, want, now); err != nil {
 			return p.refused(want, err)
 		}
@@ -166,13 +167,13 @@ func (p *pass) replace(ctx context.Context, want, have object) (object, error) {
 func (p *pass) refused(want object, err error) error {
 	switch {
 	case apierrors.IsConflict(err):
-		p.Metrics.applied(want.Kind, "conflict")
+		p.Metrics.applied(want.Kind, metrics.WriteConflict)
 		p.repeat(untilCaught)
 		return errNotApplied
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return errNotApplied
 	}
-	p.Metrics.applied(want.Kind, "failed")
+	p.Metrics.applied(want.Kind, metrics.WriteFailed)
 	p.sayFailed(want, err)
 	return fmt.Errorf("applying %s %s/%s: %w", want.Kind, want.GetNamespace(), want.GetName(), err)
 }

@@ -192,7 +192,7 @@ func TestNothingIsAppliedWhereNothingCanBe(t *testing.T) {
 			if writes := w.pass(); len(writes) > 0 {
 				t.Errorf("writes %q", writes)
 			}
-			if said := w.said("Normal WaitingForFirstUse on ReplicaSet cart-r1", "networking.istio.io/v1"); said != w.notReady {
+			if said := w.said("Normal WaitingForFirstUse on Pod cart-r1-a", "networking.istio.io/v1"); said != w.notReady {
 				t.Errorf("Events: %q", w.events)
 			}
 		})

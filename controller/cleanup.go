@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/cluster"
 	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/metrics"
 	"github.com/redis-tls/redis-tls/origination"
 )
 
@@ -47,6 +48,7 @@ func (p *pass) cleanup(ctx context.Context) error {
 	if len(due) > 0 {
 		errs = append(errs, p.remove(ctx, due))
 	}
+	p.countObjects(use)
 	return errors.Join(errs...)
 }
 
@@ -82,7 +84,7 @@ func (p *pass) unmark(ctx context.Context, o object) error {
 	if o.mark() == "" {
 		return nil
 	}
-	return quiet(p.send(ctx, o.marked(""), o, "unmarked"))
+	return quiet(p.send(ctx, o.marked(""), o, metrics.WriteUnmarked))
 }
 
 // ripen marks an unclaimed object when the grace period is over, and reports when the delay is over too.
@@ -107,7 +109,7 @@ func (p *pass) ripen(ctx context.Context, o object, unclaimed map[types.UID]time
 		return false, nil
 	}
 	p.repeat(p.Config.Cleanup.Delay.Duration)
-	return false, quiet(p.send(ctx, o.marked(p.now.UTC().Format(time.RFC3339)), o, "marked"))
+	return false, quiet(p.send(ctx, o.marked(p.now.UTC().Format(time.RFC3339)), o, metrics.WriteMarked))
 }
 
 // remove deletes the objects that also a live list finds unused, an entry before its rules: a rule without
@@ -164,14 +166,14 @@ func (p *pass) delete(ctx context.Context, o object) error {
 	switch {
 	case apierrors.IsNotFound(err):
 	case apierrors.IsConflict(err):
-		p.Metrics.applied(o.Kind, "conflict")
+		p.Metrics.applied(o.Kind, metrics.WriteConflict)
 		p.repeat(untilCaught)
 		return errNotApplied
 	case err != nil:
-		p.Metrics.applied(o.Kind, "failed")
+		p.Metrics.applied(o.Kind, metrics.WriteFailed)
 		return fmt.Errorf("deleting %s %s/%s: %w", o.Kind, p.namespace, o.GetName(), err)
 	default:
-		p.Metrics.applied(o.Kind, "deleted")
+		p.Metrics.applied(o.Kind, metrics.WriteDeleted)
 		p.sayDeleted(o)
 	}
 	p.unlearn(o)

@@ -132,13 +132,14 @@ func (p *pass) ungate(ctx context.Context, pod *corev1.Pod) error {
 	return p.Client.Patch(ctx, target, client.RawPatch(types.JSONPatchType, data), client.FieldOwner(origination.FieldManager))
 }
 
-// wait says what gated pods wait for, unless that is only the settling.
+// wait counts the gated pods, and says what they wait for unless that is only the settling.
 func (p *pass) wait() {
-	if !p.Config.FirstUse.Gate {
-		return
-	}
 	for _, use := range p.firstUses {
 		if !use.Gated || p.memory.pods[use.Pod.UID].released {
+			continue
+		}
+		p.countWaiting(use.Pod)
+		if !p.Config.FirstUse.Gate {
 			continue
 		}
 		if !p.View.IstioReady() {

@@ -133,7 +133,7 @@ func TestTheGateStaysOn(t *testing.T) {
 			if foreign := strings.Contains(name, "another"); foreign && !w.said("Warning ForeignObject on ReplicaSet cart-r1", "theirs") {
 				t.Errorf("Events: %q", w.events)
 			}
-			if said := w.said("Normal WaitingForFirstUse on ReplicaSet cart-r1"); said != tc.waiting {
+			if said := w.said("Normal WaitingForFirstUse on Pod cart-r1-a"); said != tc.waiting {
 				t.Errorf("Events: %q", w.events)
 			}
 		})

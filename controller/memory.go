@@ -17,6 +17,8 @@ type memory struct {
 	access map[string]access
 	// pods are those that were admitted before their objects.
 	pods map[types.UID]podMemory
+	// tally is what the namespace has added to the gauges.
+	tally tally
 }
 
 type podMemory struct {
@@ -41,11 +43,14 @@ func (r *Reconciler) recall(namespace string) *memory {
 	}
 }
 
-// remember keeps the memory of a pass, or drops it when nothing is in it.
+// remember keeps the memory of a pass, or drops it when nothing is in it, and brings the gauges up to date.
 func (r *Reconciler) remember(p *pass) {
+	settle(p.memory.tally, p.tally)
+	p.memory.tally = p.tally
+	r.Metrics.wait(p.namespace, p.waitingSince)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(p.memory.unclaimed)+len(p.memory.said)+len(p.memory.access)+len(p.memory.pods) == 0 {
+	if len(p.memory.unclaimed)+len(p.memory.said)+len(p.memory.access)+len(p.memory.pods)+len(p.memory.tally) == 0 {
 		delete(r.memories, p.namespace)
 		return
 	}
@@ -58,5 +63,9 @@ func (r *Reconciler) remember(p *pass) {
 func (r *Reconciler) forget(namespace string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if m := r.memories[namespace]; m != nil {
+		settle(m.tally, nil)
+	}
+	r.Metrics.wait(namespace, time.Time{})
 	delete(r.memories, namespace)
 }

@@ -1,52 +1,43 @@
 package controller
 
 import (
-	"errors"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/redis-tls/redis-tls/metrics"
+	"github.com/redis-tls/redis-tls/origination"
 )
 
-// Metrics are the controller's. Their labels have few values, none of them a user's.
+// Metrics are those of the table that the controller counts.
 type Metrics struct {
 	firstUseSeconds prometheus.Histogram
 	objectsApplied  *prometheus.CounterVec
 	claimsRefused   *prometheus.CounterVec
+	objects, claims *prometheus.GaugeVec
+	problems        *prometheus.GaugeVec
+	waiting         prometheus.Gauge
+
+	mu sync.Mutex
+	// oldestWaiting is when each namespace's oldest waiting pod was created.
+	oldestWaiting map[string]time.Time
 }
 
-// NewMetrics makes the metrics and registers them; those that are registered already are shared.
+// NewMetrics makes the metrics and registers them.
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
-		firstUseSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "redis_tls_first_use_seconds",
-			Help:    "Time from the admission of a pod whose mesh objects were missing until the API server had accepted all of them.",
-			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
-		}),
-		objectsApplied: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "redis_tls_objects_applied_total",
-			Help: "Writes of mesh objects by kind and outcome: created, updated, repaired, marked, unmarked, deleted, conflict, failed.",
-		}, []string{"kind", "outcome"}),
-		claimsRefused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "redis_tls_claims_refused_total",
-			Help: "Claims of live pods that are not served, by reason, each counted when it was first seen.",
-		}, []string{"reason"}),
+		firstUseSeconds: metrics.NewHistogram(metrics.FirstUse),
+		objectsApplied:  metrics.NewCounterVec(metrics.ObjectsApplied),
+		claimsRefused:   metrics.NewCounterVec(metrics.ClaimsRefused),
+		objects:         metrics.NewGaugeVec(metrics.Objects),
+		claims:          metrics.NewGaugeVec(metrics.Claims),
+		problems:        metrics.NewGaugeVec(metrics.Problems),
+		waiting:         metrics.NewGauge(metrics.WaitingPods),
+		oldestWaiting:   map[string]time.Time{},
 	}
-	var err error
-	m.firstUseSeconds, err = register(registerer, m.firstUseSeconds, err)
-	m.objectsApplied, err = register(registerer, m.objectsApplied, err)
-	m.claimsRefused, err = register(registerer, m.claimsRefused, err)
-	return m, err
-}
-
-func register[C prometheus.Collector](registerer prometheus.Registerer, collector C, before error) (C, error) {
-	err := registerer.Register(collector)
-	var already prometheus.AlreadyRegisteredError
-	if errors.As(err, &already) {
-		if existing, ok := already.ExistingCollector.(C); ok {
-			return existing, before
-		}
-	}
-	return collector, errors.Join(before, err)
+	return m, metrics.Register(registerer, m.firstUseSeconds, m.objectsApplied, m.claimsRefused, m.objects, m.claims,
+		m.problems, m.waiting, metrics.NewGaugeFunc(metrics.WaitingSince, m.waitingSince))
 }
 
 func (m *Metrics) firstUse(took time.Duration) { m.firstUseSeconds.Observe(max(took, 0).Seconds()) }
@@ -55,4 +46,6 @@ func (m *Metrics) applied(kind, outcome string) {
 	m.objectsApplied.WithLabelValues(kind, outcome).Inc()
 }
 
-func (m *Metrics) refused(reason string) { m.claimsRefused.WithLabelValues(reason).Inc() }
+func (m *Metrics) refused(reason origination.Reason) {
+	m.claimsRefused.WithLabelValues(string(reason)).Inc()
+}

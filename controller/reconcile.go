@@ -79,6 +79,9 @@ type pass struct {
 	desired mesh.Desired
 	memory  *memory
 	notes   []note
+	// tally is what this pass counts, and waitingSince the creation of the oldest pod at the gate.
+	tally        tally
+	waitingSince time.Time
 	// again is when the pass is to be repeated; 0 leaves it to the next event.
 	again time.Duration
 }
@@ -101,6 +104,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		err = errors.Join(err, p.release(ctx), p.cleanup(ctx), p.authorize(ctx))
 	}
 	p.wait()
+	p.countClaims()
 	p.announce()
 	r.remember(p)
 	if err != nil {
@@ -119,6 +123,7 @@ func (r *Reconciler) begin(namespace string) *pass {
 		firstUses:  r.View.FirstUses(namespace),
 		around:     r.View.Surroundings(namespace),
 		memory:     r.recall(namespace),
+		tally:      tally{},
 	}
 	for _, k := range kinds {
 		k.own(&p.around)

@@ -29,6 +29,7 @@ import (
 	"github.com/redis-tls/redis-tls/cluster"
 	"github.com/redis-tls/redis-tls/cluster/clustertest"
 	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/metrics/metricstest"
 	"github.com/redis-tls/redis-tls/origination"
 )
 
@@ -101,6 +102,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		Metrics: metrics,
 		Since:   w.clock.Now(),
 	}
+	t.Cleanup(func() { metricstest.Gather(t, registry) }) // its labels are of the table, whatever the test does
 	return w
 }
 
@@ -220,6 +222,9 @@ func kindOf(object client.Object) string {
 // Eventf implements events.EventRecorder.
 func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, text string, args ...any) {
 	ref := regarding.(*corev1.ObjectReference)
+	if !slices.ContainsFunc(origination.Reasons(), func(r origination.ReasonInfo) bool { return string(r.Reason) == reason && r.Event == kind }) {
+		w.t.Errorf("origination.Reasons knows no Event %s %s", kind, reason)
+	}
 	w.events = append(w.events, fmt.Sprintf("%s %s on %s %s: %s", kind, reason, ref.Kind, ref.Name, fmt.Sprintf(text, args...)))
 }
 

@@ -21,7 +21,7 @@ func TestAnIssuersCertificateIsForTheServiceAccountOfThePod(t *testing.T) {
 		pod := newPod("host", host, "mode", "mutual", "issuer", "redis")
 		pod.Spec.ServiceAccountName = given
 		d := w.injector().Inject(shop, pod)
-		check(t, d, OutcomeInjected, origination.ReasonInjected)
+		check(t, d, origination.OutcomeInjected, origination.ReasonInjected)
 		o := d.Originations[0]
 		if o.TLS.ServiceAccount != want {
 			t.Errorf("service account %q, want %q", o.TLS.ServiceAccount, want)
@@ -62,7 +62,7 @@ func TestTheSecretOfACertificateIsMountedAndItsTroubleWarnedAbout(t *testing.T) 
 			w.around.Certificates = test.there
 			pod := newPod("host", host, "mode", "mutual", "certificate", "client")
 			d := w.injector().Inject(shop, pod)
-			check(t, d, OutcomeInjected, origination.ReasonInjected)
+			check(t, d, origination.OutcomeInjected, origination.ReasonInjected)
 			if got := mounted(admit(t, pod, d)); !strings.Contains(got, `"secretName":"`+test.secret+`"`) {
 				t.Errorf("mounted is %s, want the Secret %s", got, test.secret)
 			}

@@ -10,28 +10,17 @@ import (
 	"github.com/redis-tls/redis-tls/origination"
 )
 
-// Outcome is what became of a pod, in one word for metrics and logs.
-type Outcome string
-
-// The outcomes of a decision.
-const (
-	OutcomeInjected  Outcome = "injected"  // admitted with originations
-	OutcomeSkipped   Outcome = "skipped"   // nothing wished
-	OutcomeTolerated Outcome = "tolerated" // admitted untouched in spite of problems
-	OutcomeRefused   Outcome = "refused"   // not admitted
-)
-
 // Outcome returns what became of the pod.
-func (d Decision) Outcome() Outcome {
+func (d Decision) Outcome() origination.Outcome {
 	switch {
 	case !d.Allowed:
-		return OutcomeRefused
+		return origination.OutcomeRefused
 	case d.Reason == origination.ReasonInjected:
-		return OutcomeInjected
+		return origination.OutcomeInjected
 	case len(d.Problems) > 0:
-		return OutcomeTolerated
+		return origination.OutcomeTolerated
 	default:
-		return OutcomeSkipped
+		return origination.OutcomeSkipped
 	}
 }
 

@@ -22,67 +22,67 @@ type obstacle struct {
 	name             string
 	set              func(w *world, pod *corev1.Pod, cfg *origination.Config)
 	reason           origination.Reason
-	asked, inherited Outcome
+	asked, inherited origination.Outcome
 }
 
 var obstacles = []obstacle{
 	{"nothing in the way", func(*world, *corev1.Pod, *origination.Config) {},
-		origination.ReasonInjected, OutcomeInjected, OutcomeInjected},
+		origination.ReasonInjected, origination.OutcomeInjected, origination.OutcomeInjected},
 	{"a wrong value", func(_ *world, pod *corev1.Pod, _ *origination.Config) { pod.Annotations["redis-tls/port"] = "70000" },
-		origination.ReasonInvalidAnnotation, OutcomeRefused, OutcomeRefused},
+		origination.ReasonInvalidAnnotation, origination.OutcomeRefused, origination.OutcomeRefused},
 	{"a host that the policy does not allow", func(_ *world, _ *corev1.Pod, cfg *origination.Config) {
 		cfg.Policy.AllowedHosts = []string{"*.other.com"}
-	}, origination.ReasonPolicy, OutcomeRefused, OutcomeRefused},
+	}, origination.ReasonPolicy, origination.OutcomeRefused, origination.OutcomeRefused},
 	{"an excluded namespace", func(_ *world, _ *corev1.Pod, cfg *origination.Config) { cfg.ExcludedNamespaces = []string{shop} },
-		origination.ReasonNamespaceDisabled, OutcomeRefused, OutcomeTolerated},
+		origination.ReasonNamespaceDisabled, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"the node's network", func(_ *world, pod *corev1.Pod, _ *origination.Config) { pod.Spec.HostNetwork = true },
-		origination.ReasonHostNetwork, OutcomeRefused, OutcomeTolerated},
+		origination.ReasonHostNetwork, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"no sidecar wanted", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
 		pod.Labels["sidecar.istio.io/inject"] = "false"
-	}, origination.ReasonNoSidecar, OutcomeRefused, OutcomeTolerated},
+	}, origination.ReasonNoSidecar, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"a gateway", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
 		pod.Annotations["inject.istio.io/templates"] = "gateway"
-	}, origination.ReasonGateway, OutcomeRefused, OutcomeTolerated},
+	}, origination.ReasonGateway, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"an ambient namespace", func(w *world, _ *corev1.Pod, _ *origination.Config) {
 		w.labels["istio.io/dataplane-mode"] = "ambient"
 		delete(w.labels, "istio-injection")
-	}, origination.ReasonAmbient, OutcomeRefused, OutcomeTolerated},
+	}, origination.ReasonAmbient, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"the port excluded from capture", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
 		pod.Annotations["traffic.sidecar.istio.io/excludeOutboundPorts"] = "6379"
-	}, origination.ReasonBypass, OutcomeRefused, OutcomeTolerated},
+	}, origination.ReasonBypass, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"an alias of the user's for the host", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
 		pod.Spec.HostAliases = []corev1.HostAlias{{IP: "10.1.2.3", Hostnames: []string{host}}}
-	}, origination.ReasonPodConflict, OutcomeRefused, OutcomeTolerated},
+	}, origination.ReasonPodConflict, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"a mount of the user's that is no JSON", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
 		pod.Annotations["redis-tls/ca-secret"] = "ca"
 		pod.Annotations["sidecar.istio.io/userVolume"] = "{"
-	}, origination.ReasonInvalidAnnotation, OutcomeRefused, OutcomeRefused},
+	}, origination.ReasonInvalidAnnotation, origination.OutcomeRefused, origination.OutcomeRefused},
 	{"a mount of the user's where ours goes", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
 		pod.Annotations["redis-tls/ca-secret"] = "ca"
 		pod.Annotations["sidecar.istio.io/userVolumeMount"] = `[{"name":"mine","mountPath":"/etc/redis-tls"}]`
-	}, origination.ReasonPodConflict, OutcomeRefused, OutcomeTolerated},
+	}, origination.ReasonPodConflict, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"another workload with another target port", func(w *world, _ *corev1.Pod, _ *origination.Config) { w.contradict() },
-		origination.ReasonConflict, OutcomeRefused, OutcomeRefused},
+		origination.ReasonConflict, origination.OutcomeRefused, origination.OutcomeRefused},
 	{"a foreign entry with our host", func(w *world, _ *corev1.Pod, _ *origination.Config) {
 		e := foreignEntry("theirs", host+origination.HostSuffix)
 		e.Spec.Addresses = []string{"10.9.9.9"}
 		e.Spec.Ports = []*networkingapi.ServicePort{{Number: 6379, Protocol: "TCP", Name: "tcp"}}
 		w.around.Entries = append(w.around.Entries, e)
-	}, origination.ReasonForeignObject, OutcomeRefused, OutcomeRefused},
+	}, origination.ReasonForeignObject, origination.OutcomeRefused, origination.OutcomeRefused},
 	{"an issuer without cert-manager", func(_ *world, pod *corev1.Pod, _ *origination.Config) { wantIssuer(pod) },
-		origination.ReasonNoCertManager, OutcomeRefused, OutcomeRefused},
+		origination.ReasonNoCertManager, origination.OutcomeRefused, origination.OutcomeRefused},
 	{"the node's network and another workload", func(w *world, pod *corev1.Pod, _ *origination.Config) {
 		pod.Spec.HostNetwork = true
 		w.contradict()
-	}, origination.ReasonHostNetwork, OutcomeRefused, OutcomeTolerated},
+	}, origination.ReasonHostNetwork, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"an alias of the user's and another workload", func(w *world, pod *corev1.Pod, _ *origination.Config) {
 		pod.Spec.HostAliases = []corev1.HostAlias{{IP: "10.1.2.3", Hostnames: []string{host}}}
 		w.contradict()
-	}, origination.ReasonPodConflict, OutcomeRefused, OutcomeTolerated},
+	}, origination.ReasonPodConflict, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"a wrong value and the node's network", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
 		pod.Annotations["redis-tls/port"] = "70000"
 		pod.Spec.HostNetwork = true
-	}, origination.ReasonInvalidAnnotation, OutcomeRefused, OutcomeRefused},
+	}, origination.ReasonInvalidAnnotation, origination.OutcomeRefused, origination.OutcomeRefused},
 }
 
 // wantIssuer has the pod ask for a client certificate.
@@ -126,8 +126,8 @@ func TestVerdict(t *testing.T) {
 					w.inherits(pod)
 					want = tc.inherited
 				}
-				if how.mode == origination.PolicyWarn && want == OutcomeRefused {
-					want = OutcomeTolerated
+				if how.mode == origination.PolicyWarn && want == origination.OutcomeRefused {
+					want = origination.OutcomeTolerated
 				}
 				before := pod.DeepCopy()
 				d := i.Inject(shop, pod)
@@ -145,16 +145,16 @@ func TestVerdict(t *testing.T) {
 
 // check holds a decision against the outcome: what is not injected stays untouched, and whoever is not
 // refused is told of every problem by a warning.
-func check(t *testing.T, d Decision, outcome Outcome, reason origination.Reason) {
+func check(t *testing.T, d Decision, outcome origination.Outcome, reason origination.Reason) {
 	t.Helper()
 	if d.Outcome() != outcome || d.Reason != reason {
 		t.Fatalf("got %s, %s (%s), want %s, %s", d.Outcome(), d.Reason, d.Message(shop, newPod()), outcome, reason)
 	}
-	injected := outcome == OutcomeInjected
+	injected := outcome == origination.OutcomeInjected
 	if injected != (len(d.Operations) > 0) || injected != (len(d.Originations) > 0) || injected != (len(d.Problems) == 0) {
 		t.Errorf("%d operations, %d originations, %d problems of a pod that is %s", len(d.Operations), len(d.Originations), len(d.Problems), outcome)
 	}
-	if d.Allowed != (outcome != OutcomeRefused) {
+	if d.Allowed != (outcome != origination.OutcomeRefused) {
 		t.Errorf("allowed: %t", d.Allowed)
 	}
 	for _, p := range d.Problems {
@@ -162,7 +162,7 @@ func check(t *testing.T, d Decision, outcome Outcome, reason origination.Reason)
 		for _, warning := range d.Warnings {
 			told = told || strings.Contains(warning, p.Err.Error())
 		}
-		if told != (outcome == OutcomeTolerated) {
+		if told != (outcome == origination.OutcomeTolerated) {
 			t.Errorf("a %s pod: warned of %q: %t", outcome, p.Err, told)
 		}
 	}
@@ -174,12 +174,12 @@ func TestUnknownNamespaceIsRefusedWhoeverWished(t *testing.T) {
 	for name, pod := range map[string]*corev1.Pod{"a pod that asks": newPod("host", host), "a pod that may inherit": newPod()} {
 		t.Run(name, func(t *testing.T) {
 			d := w.injector().Inject(shop, pod)
-			check(t, d, OutcomeRefused, origination.ReasonNamespaceUnknown)
+			check(t, d, origination.OutcomeRefused, origination.ReasonNamespaceUnknown)
 			if message := d.Message(shop, pod); !strings.Contains(message, "try again") {
 				t.Errorf("%q does not say to try again", message)
 			}
 			warned := w.injector(func(cfg *origination.Config) { cfg.Policy.Mode = origination.PolicyWarn }).Inject(shop, pod)
-			check(t, warned, OutcomeTolerated, origination.ReasonNamespaceUnknown)
+			check(t, warned, origination.OutcomeTolerated, origination.ReasonNamespaceUnknown)
 		})
 	}
 }
@@ -211,7 +211,7 @@ func TestPodsThatWishNothingAreLeftAlone(t *testing.T) {
 			w, pod := newWorld(), newPod()
 			tc.set(w, pod)
 			d := w.injector().Inject(shop, pod)
-			if d.Outcome() != OutcomeSkipped || d.Reason != tc.reason || len(d.Operations) > 0 {
+			if d.Outcome() != origination.OutcomeSkipped || d.Reason != tc.reason || len(d.Operations) > 0 {
 				t.Errorf("got %s, %s, %d operations; want skipped, %s, none", d.Outcome(), d.Reason, len(d.Operations), tc.reason)
 			}
 		})
@@ -221,7 +221,7 @@ func TestPodsThatWishNothingAreLeftAlone(t *testing.T) {
 func TestDisabledNamespaceRefusesAPodThatAsks(t *testing.T) {
 	w := newWorld()
 	w.labels[origination.LabelNamespace] = "disabled"
-	check(t, w.injector().Inject(shop, newPod("host", host)), OutcomeRefused, origination.ReasonNamespaceDisabled)
+	check(t, w.injector().Inject(shop, newPod("host", host)), origination.OutcomeRefused, origination.ReasonNamespaceDisabled)
 }
 
 func TestSidecarThatSelectsTheLabelsOfOursIsSeen(t *testing.T) {
@@ -230,7 +230,7 @@ func TestSidecarThatSelectsTheLabelsOfOursIsSeen(t *testing.T) {
 	s.Spec.WorkloadSelector = &networkingapi.WorkloadSelector{Labels: map[string]string{origination.LabelInjected: "true"}}
 	s.Spec.Egress = []*networkingapi.IstioEgressListener{{Hosts: []string{"istio-system/*"}}}
 	w.around.Sidecars = append(w.around.Sidecars, s)
-	check(t, w.injector().Inject(shop, newPod("host", host)), OutcomeRefused, origination.ReasonForeignObject)
+	check(t, w.injector().Inject(shop, newPod("host", host)), origination.OutcomeRefused, origination.ReasonForeignObject)
 }
 
 func TestNobodyAsksForASidecar(t *testing.T) {
@@ -238,7 +238,7 @@ func TestNobodyAsksForASidecar(t *testing.T) {
 		w := newWorld()
 		delete(w.labels, "istio-injection")
 		d := w.injector().Inject(shop, newPod("host", host))
-		check(t, d, OutcomeInjected, origination.ReasonInjected)
+		check(t, d, origination.OutcomeInjected, origination.ReasonInjected)
 		if len(d.Warnings) == 0 || !strings.Contains(d.Warnings[0], "istio-injection") {
 			t.Errorf("warnings %q do not say what is missing", d.Warnings)
 		}
@@ -248,7 +248,7 @@ func TestNobodyAsksForASidecar(t *testing.T) {
 		delete(w.labels, "istio-injection")
 		w.inherits(pod)
 		d := w.injector().Inject(shop, pod)
-		check(t, d, OutcomeTolerated, origination.ReasonNoSidecar)
+		check(t, d, origination.OutcomeTolerated, origination.ReasonNoSidecar)
 		if len(d.Operations) > 0 {
 			t.Errorf("operations: %v", d.Operations)
 		}

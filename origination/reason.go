@@ -2,37 +2,49 @@ package origination
 
 import "k8s.io/apimachinery/pkg/util/validation/field"
 
-// Reason is why something was decided. The same constant stands in logs, events and the metric label,
-// so the set is small and closed.
+// Outcome is what became of a pod, in one word for metrics and logs.
+type Outcome string
+
+// The outcomes of an admission.
+const (
+	OutcomeInjected  Outcome = "injected"  // admitted with originations
+	OutcomeSkipped   Outcome = "skipped"   // nothing wished
+	OutcomeTolerated Outcome = "tolerated" // admitted untouched in spite of problems
+	OutcomeRefused   Outcome = "refused"   // not admitted
+)
+
+// Reason is why something was decided. The same constant stands in logs, Events and the metrics' labels, so
+// the set is small and closed; Reasons says of each what it means and what to do.
 type Reason string
 
-// The reasons of an admission, and of the events that the controller writes.
+// The reasons of an admission, and of the Events that the controller writes.
 const (
-	ReasonInjected           Reason = "Injected"           // admitted with originations
-	ReasonNotAsked           Reason = "NotAsked"           // nothing wished, nothing changed
-	ReasonOptedOut           Reason = "OptedOut"           // redis-tls/inject: "false"
-	ReasonInvalidAnnotation  Reason = "InvalidAnnotation"  // a key or value of ours is wrong
-	ReasonPolicy             Reason = "Policy"             // the cluster's policy does not allow it
-	ReasonNamespaceDisabled  Reason = "NamespaceDisabled"  // the namespace is disabled or excluded
-	ReasonNamespaceUnknown   Reason = "NamespaceUnknown"   // the cache does not know the namespace yet
-	ReasonHostNetwork        Reason = "HostNetwork"        // the pod uses the node's network
-	ReasonNoSidecar          Reason = "NoSidecar"          // no istio-proxy will be injected
-	ReasonGateway            Reason = "Gateway"            // the pod is a gateway, not an app with a sidecar
-	ReasonAmbient            Reason = "Ambient"            // the pod is captured by ztunnel, not by a sidecar
-	ReasonBypass             Reason = "Bypass"             // the traffic would go around the sidecar
-	ReasonPodConflict        Reason = "PodConflict"        // the pod's own volumes, mounts or hostAliases are in the way
-	ReasonConflict           Reason = "Conflict"           // another workload claims the host otherwise
-	ReasonForeignObject      Reason = "ForeignObject"      // a user's mesh object is in the way
-	ReasonNoCertManager      Reason = "NoCertManager"      // cert-manager is needed, and its kinds are not served
-	ReasonTooLarge           Reason = "TooLarge"           // the request exceeds a size limit
-	ReasonMalformed          Reason = "Malformed"          // not an AdmissionReview of a Pod
-	ReasonApplied            Reason = "Applied"            // the controller applied objects
-	ReasonDeleted            Reason = "Deleted"            // the controller deleted unclaimed objects
-	ReasonWaitingForFirstUse Reason = "WaitingForFirstUse" // a gated pod waits, and for what
-	ReasonApplyFailed        Reason = "ApplyFailed"        // the API server refused an object
-	ReasonNotAuthorized      Reason = "NotAuthorized"      // Istio would not deliver a client certificate to the pod
-	ReasonCertificate        Reason = "CertificateTrouble" // a cert-manager Certificate is missing, not Ready or not renewed
-	ReasonInternal           Reason = "Internal"           // a bug of ours
+	ReasonInjected           Reason = "Injected"
+	ReasonNotAsked           Reason = "NotAsked"
+	ReasonOptedOut           Reason = "OptedOut"
+	ReasonInvalidAnnotation  Reason = "InvalidAnnotation"
+	ReasonPolicy             Reason = "Policy"
+	ReasonNamespaceDisabled  Reason = "NamespaceDisabled"
+	ReasonNamespaceUnknown   Reason = "NamespaceUnknown"
+	ReasonHostNetwork        Reason = "HostNetwork"
+	ReasonNoSidecar          Reason = "NoSidecar"
+	ReasonGateway            Reason = "Gateway"
+	ReasonAmbient            Reason = "Ambient"
+	ReasonBypass             Reason = "Bypass"
+	ReasonPodConflict        Reason = "PodConflict"
+	ReasonConflict           Reason = "Conflict"
+	ReasonForeignObject      Reason = "ForeignObject"
+	ReasonNoCertManager      Reason = "NoCertManager"
+	ReasonTooLarge           Reason = "TooLarge"
+	ReasonMalformed          Reason = "Malformed"
+	ReasonInternal           Reason = "Internal"
+	ReasonApplied            Reason = "Applied"
+	ReasonDeleted            Reason = "Deleted"
+	ReasonWaitingForFirstUse Reason = "WaitingForFirstUse"
+	ReasonApplyFailed        Reason = "ApplyFailed"
+	ReasonNotAuthorized      Reason = "NotAuthorized"
+	ReasonCertificateTrouble Reason = "CertificateTrouble"
+	ReasonStatusIgnored      Reason = "StatusIgnored"
 )
 
 // Problem is one thing that keeps a wish from being met: a field error for the person who wrote the

@@ -35,7 +35,7 @@ const (
 type Handler struct {
 	injector *inject.Injector
 	log      logr.Logger
-	metrics  metrics
+	metrics  handlerMetrics
 	// wait and poll are the bounds of waiting for an unknown namespace.
 	wait, poll time.Duration
 }
@@ -55,13 +55,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	req, unreadable := read(w, r)
 	if unreadable != nil {
-		h.metrics.observe(inject.OutcomeRefused, unreadable.reason, time.Since(start))
+		h.metrics.observe(origination.OutcomeRefused, unreadable.reason, 0, time.Since(start))
 		h.log.Info("unreadable request", "reason", unreadable.reason, "status", unreadable.status, "error", unreadable.Error())
 		http.Error(w, unreadable.Error(), unreadable.status)
 		return
 	}
 	decision, message := h.decide(r.Context(), req)
-	h.metrics.observe(decision.Outcome(), decision.Reason, time.Since(start))
+	h.metrics.observe(decision.Outcome(), decision.Reason, len(decision.Warnings), time.Since(start))
 	if err := respond(w, req.UID, decision, message); err != nil {
 		h.log.Error(err, "writing the response", "namespace", req.Namespace, "pod", req.name())
 	}

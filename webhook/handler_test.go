@@ -23,6 +23,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/inject"
 	"github.com/redis-tls/redis-tls/mesh"
+	"github.com/redis-tls/redis-tls/metrics/metricstest"
 	"github.com/redis-tls/redis-tls/origination"
 )
 
@@ -277,27 +278,13 @@ func TestMetricsNameNoValueOfAUser(t *testing.T) {
 	post(h, newReview(t, newPod(asking)))
 	post(h, newReview(t, newPod(map[string]string{"redis-tls/host": "evil\xff"})))
 	post(h, []byte("garbage"))
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
+	want := map[string]float64{
+		"redis_tls_admission_duration_seconds":                               3,
+		"redis_tls_admission_total outcome=injected reason=Injected":         1,
+		"redis_tls_admission_total outcome=refused reason=InvalidAnnotation": 1,
+		"redis_tls_admission_total outcome=refused reason=Malformed":         1,
 	}
-	var got []string
-	for _, f := range families {
-		for _, m := range f.Metric {
-			line := f.GetName()
-			for _, l := range m.Label {
-				line += " " + l.GetName() + "=" + l.GetValue()
-			}
-			got = append(got, line)
-		}
-	}
-	want := []string{
-		"redis_tls_admission_duration_seconds",
-		"redis_tls_admission_total outcome=injected reason=Injected",
-		"redis_tls_admission_total outcome=refused reason=InvalidAnnotation",
-		"redis_tls_admission_total outcome=refused reason=Malformed",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, metricstest.Gather(t, registry)); diff != "" {
 		t.Error(diff)
 	}
 	if _, err := NewHandler(&inject.Injector{Config: cfg, View: &view{}}, registry, logr.Discard()); err == nil {

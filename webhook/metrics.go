@@ -5,38 +5,28 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/redis-tls/redis-tls/inject"
+	"github.com/redis-tls/redis-tls/metrics"
 	"github.com/redis-tls/redis-tls/origination"
 )
 
-// metrics are the handler's. Their labels are our own constants, never a user's values.
-type metrics struct {
+// handlerMetrics are those of the table that the handler counts.
+type handlerMetrics struct {
 	total    *prometheus.CounterVec
 	duration prometheus.Histogram
+	warnings prometheus.Counter
 }
 
-func newMetrics(registry prometheus.Registerer) (metrics, error) {
-	m := metrics{
-		total: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "redis_tls_admission_total",
-			Help: "Admission reviews by what became of the pod, and why.",
-		}, []string{"outcome", "reason"}),
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "redis_tls_admission_duration_seconds",
-			Help: "Time from the arrival of a review to its decision.",
-			// 50 µs to 3.2 s: a warm decision takes some hundred µs, a wait for the namespace up to 2 s.
-			Buckets: prometheus.ExponentialBuckets(50e-6, 2, 17),
-		}),
+func newMetrics(registry prometheus.Registerer) (handlerMetrics, error) {
+	m := handlerMetrics{
+		total:    metrics.NewCounterVec(metrics.Admissions),
+		duration: metrics.NewHistogram(metrics.AdmissionDuration),
+		warnings: metrics.NewCounter(metrics.AdmissionWarnings),
 	}
-	for _, c := range []prometheus.Collector{m.total, m.duration} {
-		if err := registry.Register(c); err != nil {
-			return metrics{}, err
-		}
-	}
-	return m, nil
+	return m, metrics.Register(registry, m.total, m.duration, m.warnings)
 }
 
-func (m *metrics) observe(outcome inject.Outcome, reason origination.Reason, took time.Duration) {
+func (m *handlerMetrics) observe(outcome origination.Outcome, reason origination.Reason, warnings int, took time.Duration) {
 	m.total.WithLabelValues(string(outcome), string(reason)).Inc()
+	m.warnings.Add(float64(warnings))
 	m.duration.Observe(took.Seconds())
 }

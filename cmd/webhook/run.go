@@ -67,6 +67,9 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return fmt.Errorf("setting up the view of the cluster: %w", err)
 	}
+	if err := registerMetrics(metrics.Registry, view); err != nil {
+		return fmt.Errorf("registering the metrics of the process: %w", err)
+	}
 	if err := controller.Setup(mgr, view, cfg); err != nil {
 		return fmt.Errorf("setting up the controller: %w", err)
 	}

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/redis-tls/redis-tls/metrics"
+)
+
+// state is what the server exports of its caches.
+type state interface {
+	Synced() bool
+	IstioReady() bool
+}
+
+// registerMetrics registers those of the table that are the process's own.
+func registerMetrics(registerer prometheus.Registerer, view state) error {
+	build := metrics.NewGaugeVec(metrics.BuildInfo)
+	build.WithLabelValues(version, commit(), runtime.Version()).Set(1)
+	return metrics.Register(registerer, build,
+		metrics.NewGaugeFunc(metrics.CachesSynced, func() float64 { return metrics.Bool(view.Synced()) }),
+		metrics.NewGaugeFunc(metrics.IstioReady, func() float64 { return metrics.Bool(view.IstioReady()) }))
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/redis-tls/redis-tls/controller"
+	"github.com/redis-tls/redis-tls/inject"
+	"github.com/redis-tls/redis-tls/metrics"
+	"github.com/redis-tls/redis-tls/metrics/metricstest"
+	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/webhook"
+)
+
+type caches struct{ synced, istio bool }
+
+func (c *caches) Synced() bool     { return c.synced }
+func (c *caches) IstioReady() bool { return c.istio }
+
+// newRegistry registers all that the server registers.
+func newRegistry(t *testing.T, view state) *prometheus.Registry {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	if err := registerMetrics(registry, view); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := controller.NewMetrics(registry); err != nil {
+		t.Fatal(err)
+	}
+	injector := &inject.Injector{Config: origination.DefaultConfig(), Now: time.Now}
+	if _, err := webhook.NewHandler(injector, registry, logr.Discard()); err != nil {
+		t.Fatal(err)
+	}
+	return registry
+}
+
+func TestEveryRowOfTheTableIsExportedFromTheStart(t *testing.T) {
+	registry := newRegistry(t, &caches{})
+	metricstest.Gather(t, registry)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, m := range metrics.Table() {
+		want = append(want, m.Name)
+	}
+	for _, f := range families {
+		got = append(got, f.GetName())
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("exported (-table +server):\n%s", diff)
+	}
+}
+
+func TestTheStateOfTheCachesIsExported(t *testing.T) {
+	view := &caches{}
+	registry := newRegistry(t, view)
+	build := "redis_tls_build_info commit=" + commit() + " goversion=" + runtime.Version() + " version=" + version
+	if diff := cmp.Diff(map[string]float64{build: 1}, metricstest.Gather(t, registry)); diff != "" {
+		t.Errorf("before anything is known (-want +got):\n%s", diff)
+	}
+	view.synced, view.istio = true, true
+	if diff := cmp.Diff(map[string]float64{build: 1, "redis_tls_caches_synced": 1, "redis_tls_istio_ready": 1}, metricstest.Gather(t, registry)); diff != "" {
+		t.Errorf("with the caches filled (-want +got):\n%s", diff)
+	}
+}
