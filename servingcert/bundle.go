@@ -3,45 +3,59 @@ package servingcert
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
-	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// publish makes every entry of the configuration trust the bundle. Before it writes it asks the API server
-// whether the bundle is still the Secret's: a replica whose cache is behind must not take back what
-// another one has just written.
-func (r *Rotator) publish(ctx context.Context, bundle []byte) error {
-	var configuration admissionregistrationv1.MutatingWebhookConfiguration
-	if err := r.reader.Get(ctx, client.ObjectKey{Name: r.options.Configuration}, &configuration); err != nil {
-		return fmt.Errorf("reading MutatingWebhookConfiguration %s: %w", r.options.Configuration, err)
+// mostOthers is how many CAs that this replica does not need itself it leaves in the configuration.
+const mostOthers = 8
+
+type configuration = admissionregistrationv1.MutatingWebhookConfiguration
+
+// fieldManager is what our writes are marked with.
+const fieldManager = client.FieldOwner("redis-tls-webhook")
+
+// configuration returns ours as the cache has it.
+func (r *Rotator) configuration(ctx context.Context) (*configuration, error) {
+	found := &configuration{}
+	if err := r.reader.Get(ctx, client.ObjectKey{Name: r.options.Configuration}, found); err != nil {
+		return nil, fmt.Errorf("reading MutatingWebhookConfiguration %s, which the chart makes: %w", r.options.Configuration, err)
 	}
-	patch, err := bundlePatch(&configuration, bundle)
-	if err != nil || patch == nil {
-		return err
-	}
-	var secret corev1.Secret
-	if err := r.live.Get(ctx, r.options.secretKey(), &secret); err != nil {
-		return fmt.Errorf("reading Secret %s: %w", r.options.secretKey(), err)
-	}
-	if !bytes.Equal(secret.Data[keyCA], bundle) {
-		return errBehind
-	}
-	if err := r.live.Patch(ctx, &configuration, client.RawPatch(types.StrategicMergePatchType, patch)); err != nil {
-		return fmt.Errorf("patching the caBundle of MutatingWebhookConfiguration %s: %w", r.options.Configuration, err)
-	}
-	r.log.Info("patched the caBundle", "configuration", r.options.Configuration)
-	return nil
+	return found, nil
 }
 
-// bundlePatch returns the strategic merge patch (entries merge by name) that gives every entry the bundle, and
-// nothing else, or nil when all have it. It carries the resourceVersion: an entry that somebody removed
-// meanwhile must not come back as a stump.
-func bundlePatch(configuration *admissionregistrationv1.MutatingWebhookConfiguration, bundle []byte) ([]byte, error) {
+// publish makes every entry of the configuration trust the CAs, and returns the configuration as it then is.
+// It only adds: what stands there and has not ended is another replica's, which may have seen the Secret
+// sooner or later than we. So no replica takes back what another one has written, however far behind it is.
+func (r *Rotator) publish(ctx context.Context, found *configuration, needed []*x509.Certificate, now time.Time) (*configuration, error) {
+	patch, err := bundlePatch(found, needed, r.seen.authorities(), now)
+	if err != nil || patch == nil {
+		return found, err
+	}
+	patched := found.DeepCopy()
+	err = r.live.Patch(ctx, patched, client.RawPatch(types.StrategicMergePatchType, patch), fieldManager)
+	if apierrors.IsConflict(err) {
+		return nil, errBehind
+	}
+	if err != nil {
+		return nil, fmt.Errorf("patching the caBundle of MutatingWebhookConfiguration %s: %w", r.options.Configuration, err)
+	}
+	r.log.Info("patched the caBundle", "configuration", r.options.Configuration)
+	return patched, nil
+}
+
+// bundlePatch returns the strategic merge patch (entries merge by name) that adds what is needed where it is not
+// trusted, and touches nothing but the caBundle; nil when every entry has it all. To the needed ones it adds those
+// that stand there and those remembered, should somebody have wiped them out. It carries the resourceVersion: what
+// somebody has written meanwhile is looked at first, and an entry that was removed does not come back as a stump.
+func bundlePatch(found *configuration, needed, remembered []*x509.Certificate, now time.Time) ([]byte, error) {
 	type clientConfig struct {
 		CABundle []byte `json:"caBundle"`
 	}
@@ -49,8 +63,14 @@ func bundlePatch(configuration *admissionregistrationv1.MutatingWebhookConfigura
 		Name         string       `json:"name"`
 		ClientConfig clientConfig `json:"clientConfig"`
 	}
+	anywhere, everywhere := carried(found)
+	if len(merged(everywhere, needed)) == len(everywhere) {
+		return nil, nil
+	}
+	all := merged(needed, unended(merged(anywhere, remembered), now))
+	bundle := encode(all[:min(len(all), len(needed)+mostOthers)])
 	var entries []entry
-	for _, w := range configuration.Webhooks {
+	for _, w := range found.Webhooks {
 		if !bytes.Equal(w.ClientConfig.CABundle, bundle) {
 			entries = append(entries, entry{w.Name, clientConfig{bundle}})
 		}
@@ -59,7 +79,7 @@ func bundlePatch(configuration *admissionregistrationv1.MutatingWebhookConfigura
 		return nil, nil
 	}
 	return json.Marshal(map[string]any{
-		"metadata": map[string]string{"resourceVersion": configuration.ResourceVersion},
+		"metadata": map[string]string{"resourceVersion": found.ResourceVersion},
 		"webhooks": entries,
 	})
 }

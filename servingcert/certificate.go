@@ -1,122 +1,114 @@
 package servingcert
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"time"
 
-	"github.com/open-policy-agent/cert-controller/pkg/rotator"
 	corev1 "k8s.io/api/core/v1"
 )
 
-// The keys of the Secret, those of cert-controller. ca.crt is a bundle: the CA in use first, then those
-// before it that have not expired, so that a replica that still serves under one of them is believed.
+// The keys of the Secret, those of cert-manager and cert-controller. ca.crt is a bundle. Ours has the CA in use
+// first, then those before it that have not expired.
 const (
-	keyCA     = "ca.crt"
-	keyCAKey  = "ca.key"
-	keyCert   = corev1.TLSCertKey
-	keyPriv   = corev1.TLSPrivateKeyKey
-	mostOldCA = 2
+	keyCA    = "ca.crt"
+	keyCAKey = "ca.key"
+	keyCert  = corev1.TLSCertKey
+	keyPriv  = corev1.TLSPrivateKeyKey
 )
-
-// backdate is how far before now a certificate begins to hold, for clocks that go behind ours.
-const backdate = time.Hour
 
 var serverAuth = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 
-// certificate is a whole, checked serving certificate with the CA bundle that vouches for it.
+// certificate is a whole, checked serving certificate with the CAs that vouch for it.
 type certificate struct {
-	tls    tls.Certificate
-	bundle []byte
-	// until is the end of the shorter-lived of leaf and CA.
+	tls tls.Certificate
+	// cas are those that its giver wants trusted; roots, of them, those that the certificate leads to.
+	cas, roots []*x509.Certificate
+	// until is when the first certificate of its chain ends; of several chains, that of the last to break.
 	until time.Time
 }
 
 // validAt reports whether a client with the bundle accepts the certificate at that time.
 func (c *certificate) validAt(at time.Time) bool { return c != nil && at.Before(c.until) }
 
-// parse returns the Secret's certificate, or why it cannot be served under the name at that time. A half of
-// a pair, a leaf of another CA, another name or a past date are errors: never served.
-func parse(data map[string][]byte, name string, at time.Time) (*certificate, error) {
-	if _, err := rotator.ValidCert(data[keyCA], data[keyCert], data[keyPriv], name, &serverAuth, at); err != nil {
-		return nil, fmt.Errorf("serving certificate: %w", err)
+// same reports whether both are one leaf.
+func (c *certificate) same(other *certificate) bool {
+	return c != nil && other != nil && c.tls.Leaf.Equal(other.tls.Leaf)
+}
+
+// authorities are the CAs that must be trusted while the certificate is served.
+func (c *certificate) authorities() []*x509.Certificate {
+	if c == nil {
+		return nil
+	}
+	return c.cas
+}
+
+// parse returns the Secret's certificate, or why it cannot be served at that time. A half of a pair, a leaf of
+// another CA, another name or a past date are errors: never served.
+func (o *Options) parse(data map[string][]byte, at time.Time) (*certificate, error) {
+	for _, key := range []string{keyCert, keyPriv} {
+		if len(data[key]) == 0 {
+			return nil, o.wrong(key, errors.New("the key is missing or empty; it must hold PEM"))
+		}
 	}
 	pair, err := tls.X509KeyPair(data[keyCert], data[keyPriv])
 	if err != nil {
-		return nil, fmt.Errorf("serving certificate: %w", err)
+		return nil, o.wrong(keyCert+" and "+keyPriv, fmt.Errorf("they must be a certificate and its own private key, in PEM: %w", err))
 	}
-	ca, err := parseCA(data)
-	if err != nil {
-		return nil, err
+	cas := merged(decode(data[keyCA]), decode(o.caBundle))
+	if len(cas) == 0 {
+		return nil, o.wrong(keyCA, o.withoutCA())
 	}
-	until := pair.Leaf.NotAfter
-	if ca.Cert.NotAfter.Before(until) {
-		until = ca.Cert.NotAfter
+	options := x509.VerifyOptions{
+		DNSName: o.dnsName(), Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: serverAuth, CurrentTime: at,
 	}
-	return &certificate{tls: pair, bundle: data[keyCA], until: until}, nil
-}
-
-// parseCA returns the CA in use with its key.
-func parseCA(data map[string][]byte) (*rotator.KeyPairArtifacts, error) {
-	block, _ := pem.Decode(data[keyCA])
-	if block == nil {
-		return nil, errors.New("CA: no PEM block in " + keyCA)
+	for _, ca := range cas {
+		options.Roots.AddCert(ca)
 	}
-	certPEM := pem.EncodeToMemory(block)
-	pair, err := tls.X509KeyPair(certPEM, data[keyCAKey]) // also checks that the two belong together
-	if err != nil {
-		return nil, fmt.Errorf("CA: %w", err)
-	}
-	keyBlock, _ := pem.Decode(data[keyCAKey])
-	key, err := x509.ParsePKCS1PrivateKey(keyBlock.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("CA: %w", err)
-	}
-	if !pair.Leaf.IsCA {
-		return nil, errors.New("CA: the certificate is none of a CA")
-	}
-	return &rotator.KeyPairArtifacts{Cert: pair.Leaf, Key: key, CertPEM: certPEM, KeyPEM: data[keyCAKey]}, nil
-}
-
-// issue returns the Secret's data with what is needed made anew at that time: the leaf, and the CA too when
-// it is missing, wrong or ends within the lookahead. Nothing of data is changed.
-func (o *Options) issue(data map[string][]byte, now time.Time) (map[string][]byte, error) {
-	maker := &rotator.CertRotator{
-		CAName: caName, CAOrganization: caOrganization, DNSName: o.dnsName(), ExtKeyUsages: &serverAuth,
-	}
-	begin := now.Add(-backdate)
-	bundle := data[keyCA]
-	ca, err := parseCA(data)
-	if err != nil || !now.Add(o.Lookahead).Before(ca.Cert.NotAfter) || now.Before(ca.Cert.NotBefore) {
-		if ca, err = maker.CreateCACert(begin, now.Add(o.CAValidity)); err != nil {
-			return nil, fmt.Errorf("creating the CA: %w", err)
+	for _, der := range pair.Certificate[1:] {
+		intermediate, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, o.wrong(keyCert, err)
 		}
-		bundle = append(bytes.Clone(ca.CertPEM), stillValid(data[keyCA], now)...)
+		options.Intermediates.AddCert(intermediate)
 	}
-	cert, key, err := maker.CreateCertPEM(ca, begin, now.Add(o.CertValidity))
+	chains, err := pair.Leaf.Verify(options)
 	if err != nil {
-		return nil, fmt.Errorf("creating the serving certificate: %w", err)
+		return nil, o.wrong(keyCert, fmt.Errorf("the API server would not accept it for https://%s: %w", o.dnsName(), err))
 	}
-	return map[string][]byte{keyCA: bundle, keyCAKey: ca.KeyPEM, keyCert: cert, keyPriv: key}, nil
-}
-
-// stillValid returns the first CAs of the bundle that have not expired.
-func stillValid(bundle []byte, now time.Time) []byte {
-	var kept []byte
-	for n := 0; n < mostOldCA; {
-		var block *pem.Block
-		if block, bundle = pem.Decode(bundle); block == nil {
-			break
-		}
-		ca, err := x509.ParseCertificate(block.Bytes)
-		if err == nil && ca.IsCA && now.Before(ca.NotAfter) {
-			kept = append(kept, pem.EncodeToMemory(block)...)
-			n++
+	c := &certificate{tls: pair, cas: cas}
+	for _, chain := range chains {
+		c.roots = merged(c.roots, chain[len(chain)-1:])
+		if end := firstEnd(chain); end.After(c.until) {
+			c.until = end
 		}
 	}
-	return kept
+	return c, nil
+}
+
+// withoutCA says where the CA should come from.
+func (o *Options) withoutCA() error {
+	if o.Mode == SelfSigned {
+		return errors.New("it holds no PEM certificate")
+	}
+	return errors.New("it holds no PEM certificate; put the CA's there, or name a file with it by --cert-ca-bundle-file")
+}
+
+// wrong is an error of the Secret's key, or keys.
+func (o *Options) wrong(key string, err error) error {
+	return fmt.Errorf("serving certificate: Secret %s, %s: %w", o.secretKey(), key, err)
+}
+
+// firstEnd is when the first of them ends.
+func firstEnd(certificates []*x509.Certificate) time.Time {
+	end := certificates[0].NotAfter
+	for _, c := range certificates[1:] {
+		if c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	return end
 }

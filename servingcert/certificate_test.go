@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 )
@@ -26,10 +27,16 @@ func testOptions(t *testing.T, now func() time.Time) Options {
 
 func at(now time.Time) func() time.Time { return func() time.Time { return now } }
 
+func parse(t *testing.T, data map[string][]byte, now time.Time) (*certificate, error) {
+	t.Helper()
+	o := testOptions(t, at(now))
+	return o.parse(data, now)
+}
+
 func issued(t *testing.T, from map[string][]byte, now time.Time) map[string][]byte {
 	t.Helper()
 	o := testOptions(t, at(now))
-	data, err := o.issue(from, now)
+	data, err := o.issue(from, nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +49,7 @@ func TestIssuedCertificateIsAcceptedByAClientWithTheBundle(t *testing.T) {
 	if !pool.AppendCertsFromPEM(data[keyCA]) {
 		t.Fatal("the bundle has no certificate")
 	}
-	c, err := parse(data, dnsName, start)
+	c, err := parse(t, data, start)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,28 +91,36 @@ func TestParseRefuses(t *testing.T) {
 		return data
 	}
 	for _, tc := range []struct {
-		name string
-		data map[string][]byte
-		host string
-		at   time.Time
+		name    string
+		data    map[string][]byte
+		service string
+		at      time.Time
+		says    string
 	}{
-		{"an empty Secret", nil, dnsName, start},
-		{"a certificate without its key", with(map[string][]byte{keyPriv: nil}), dnsName, start},
-		{"the half of another pair", with(map[string][]byte{keyPriv: other[keyPriv]}), dnsName, start},
-		{"a pair of another CA", with(map[string][]byte{keyCert: other[keyCert], keyPriv: other[keyPriv]}), dnsName, start},
-		{"a CA key of another CA", with(map[string][]byte{keyCAKey: other[keyCAKey]}), dnsName, start},
-		{"a CA that is no PEM", with(map[string][]byte{keyCA: []byte("x")}), dnsName, start},
-		{"a CA key that is no PEM", with(map[string][]byte{keyCAKey: []byte("x")}), dnsName, start},
-		{"another Service's certificate", good, "other.redis-tls.svc", start},
-		{"an ended certificate", good, dnsName, start.Add(366 * 24 * time.Hour)},
+		{"an empty Secret", nil, "webhook", start, "tls.crt: the key is missing or empty"},
+		{"a certificate without its key", with(map[string][]byte{keyPriv: nil}), "webhook", start, "tls.key: the key is missing or empty"},
+		{"the half of another pair", with(map[string][]byte{keyPriv: other[keyPriv]}), "webhook", start, "tls.crt and tls.key: they must be a certificate and its own private key"},
+		{"a half of a file", with(map[string][]byte{keyCert: good[keyCert][:300]}), "webhook", start, "tls.crt and tls.key"},
+		{"a pair of another CA", with(map[string][]byte{keyCert: other[keyCert], keyPriv: other[keyPriv]}), "webhook", start, "unknown authority"},
+		{"a CA that is no PEM", with(map[string][]byte{keyCA: []byte("x")}), "webhook", start, "ca.crt: it holds no PEM certificate"},
+		{"another Service's certificate", good, "other", start, "valid for webhook.redis-tls.svc, not other.redis-tls.svc"},
+		{"an ended certificate", good, "webhook", start.Add(366 * 24 * time.Hour), "expired"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if c, err := parse(tc.data, tc.host, tc.at); err == nil {
-				t.Errorf("believed, until %s", c.until)
+			o := testOptions(t, at(tc.at))
+			o.Service = tc.service
+			c, err := o.parse(tc.data, tc.at)
+			if err == nil {
+				t.Fatalf("believed, until %s", c.until)
+			}
+			for _, text := range []string{"Secret redis-tls/cert", tc.says} {
+				if !strings.Contains(err.Error(), text) {
+					t.Errorf("%q does not say %q", err, text)
+				}
 			}
 		})
 	}
-	if _, err := parse(good, dnsName, start); err != nil {
+	if _, err := parse(t, good, start); err != nil {
 		t.Errorf("the good one is refused: %v", err)
 	}
 }
@@ -128,7 +143,7 @@ func TestIssueKeepsWhatStillHolds(t *testing.T) {
 	if !bytes.HasSuffix(second[keyCA], first[keyCA]) {
 		t.Error("the bundle has not the CA in use first and the one before after it")
 	}
-	if _, err := parse(second, dnsName, late); err != nil {
+	if _, err := parse(t, second, late); err != nil {
 		t.Errorf("what was issued by the new CA is refused: %v", err)
 	}
 
@@ -142,7 +157,7 @@ func TestWhatIsNoCAIsNeverUsedAsOne(t *testing.T) {
 	data := issued(t, nil, start)
 	leaf := map[string][]byte{keyCA: data[keyCert], keyCAKey: data[keyPriv], keyCert: data[keyCert], keyPriv: data[keyPriv]}
 	renewed := issued(t, leaf, start)
-	if _, err := parse(renewed, dnsName, start); err != nil {
+	if _, err := parse(t, renewed, start); err != nil {
 		t.Errorf("the leaf was taken for a CA: %v", err)
 	}
 	if got := count(renewed[keyCA]); got != 1 {

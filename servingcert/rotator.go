@@ -12,7 +12,6 @@ import (
 	"github.com/go-logr/logr"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
@@ -24,8 +23,13 @@ import (
 const (
 	// checkEvery is how often the dates are looked at when nothing changes.
 	checkEvery = 12 * time.Hour
-	// retryAfter is the wait after a failure; a change of what we watch comes first.
+	// retryAfter is the wait after a failure of a replica that is not ready; a change of what we watch comes first.
 	retryAfter = 5 * time.Second
+	// retryServing is it while what is served is good.
+	retryServing = time.Minute
+	// newcomer is how long a replica that comes into a change of CAs, with nothing to serve but the new certificate,
+	// leaves the calls to others: some tries of its readiness, not Settle, since there may be no others.
+	newcomer = 10 * time.Second
 )
 
 // Rotator keeps the certificate. It is a manager.Runnable for every replica.
@@ -39,8 +43,12 @@ type Rotator struct {
 	log     logr.Logger
 
 	serving atomic.Pointer[certificate]
-	// trusted says that the configuration carries the bundle of what is served.
+	// trusted says that the configuration has carried the CA of what is served.
 	trusted atomic.Bool
+	// readyFrom is when a replica that came into a change of CAs may be ready at the soonest, in Unix nanoseconds.
+	readyFrom atomic.Int64
+	// seen are the CAs of the configuration; only reconcile knows them.
+	seen sightings
 }
 
 // New returns a Rotator with informers of its own: the service account may list and watch the Secret and
@@ -106,13 +114,12 @@ func (r *Rotator) Start(ctx context.Context) error {
 		return <-stopped
 	}
 	for {
-		wait := checkEvery
-		switch err := r.reconcile(ctx); {
-		case errors.Is(err, errBehind):
-			wait = retryAfter
-		case err != nil && ctx.Err() == nil:
+		wait, err := r.reconcile(ctx)
+		if err != nil {
+			wait = min(wait, r.patience(err))
+		}
+		if err != nil && !errors.Is(err, errBehind) && ctx.Err() == nil {
 			r.log.Error(err, "keeping the serving certificate")
-			wait = retryAfter
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -126,8 +133,13 @@ func (r *Rotator) Start(ctx context.Context) error {
 	}
 }
 
-// errBehind says that the cache has not yet what another replica wrote. Its event will bring us back.
-var errBehind = errors.New("the cache is behind the API server")
+// patience is the wait after a failure.
+func (r *Rotator) patience(err error) time.Duration {
+	if r.Ready(nil) == nil && !errors.Is(err, errBehind) {
+		return retryServing
+	}
+	return retryAfter
+}
 
 // poke asks for a look, at most one at a time.
 func (r *Rotator) poke() {
@@ -146,78 +158,17 @@ func (r *Rotator) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	return &c.tls, nil
 }
 
-// Ready is a healthz.Checker: nil once a certificate that holds is served and the API server trusts it.
+// Ready is a healthz.Checker: nil once a certificate that holds is served and the API server has been told to
+// trust it. Should somebody wipe the caBundle later, the replica stays ready: it puts it back in less time
+// than an endpoint takes to go and come.
 func (r *Rotator) Ready(*http.Request) error {
-	switch {
-	case !r.serving.Load().validAt(r.options.Now()):
-		return errors.New("no valid serving certificate yet")
+	switch now := r.options.Now(); {
+	case !r.serving.Load().validAt(now):
+		return fmt.Errorf("no valid serving certificate in Secret %s yet", r.options.secretKey())
 	case !r.trusted.Load():
 		return fmt.Errorf("MutatingWebhookConfiguration %s has not the serving certificate's CA yet", r.options.Configuration)
+	case now.UnixNano() < r.readyFrom.Load():
+		return fmt.Errorf("MutatingWebhookConfiguration %s has the serving certificate's CA only since a moment ago", r.options.Configuration)
 	}
 	return nil
-}
-
-// reconcile looks at the Secret, renews it where due, hands its CA to the configuration, and serves it, in
-// this order: whoever dials a new certificate must know its CA already. Only where the one served does
-// not hold any more is the new one served at once.
-func (r *Rotator) reconcile(ctx context.Context) error {
-	current, err := r.certificate(ctx)
-	if err != nil {
-		return err
-	}
-	err = r.publish(ctx, current.bundle)
-	if errors.Is(err, errBehind) {
-		return err
-	}
-	if err == nil || !r.serving.Load().validAt(r.options.Now()) {
-		r.serving.Store(current)
-	}
-	r.trusted.Store(err == nil)
-	return err
-}
-
-// certificate returns what the Secret holds, renewed where due.
-func (r *Rotator) certificate(ctx context.Context) (*certificate, error) {
-	now := r.options.Now()
-	var secret corev1.Secret
-	if err := r.reader.Get(ctx, r.options.secretKey(), &secret); err != nil {
-		return nil, fmt.Errorf("reading Secret %s, which the chart creates: %w", r.options.secretKey(), err)
-	}
-	current, wrong := parse(secret.Data, r.options.dnsName(), now)
-	if wrong == nil && now.Add(r.options.Lookahead).Before(current.until) {
-		return current, nil
-	}
-	renewed, err := r.renew(ctx, &secret, now)
-	switch {
-	case err == nil:
-		return renewed, nil
-	case wrong == nil: // it still holds for most of the lookahead
-		if !errors.Is(err, errBehind) {
-			r.log.Error(err, "renewing the serving certificate", "until", current.until)
-		}
-		return current, nil
-	case errors.Is(err, errBehind):
-		return nil, err
-	default:
-		return nil, errors.Join(wrong, err)
-	}
-}
-
-// renew writes the Secret anew. It carries the resourceVersion that was read, so of several replicas one wins.
-func (r *Rotator) renew(ctx context.Context, secret *corev1.Secret, now time.Time) (*certificate, error) {
-	data, err := r.options.issue(secret.Data, now)
-	if err != nil {
-		return nil, err
-	}
-	renewed := secret.DeepCopy()
-	renewed.Data = data
-	err = r.live.Update(ctx, renewed)
-	if apierrors.IsConflict(err) {
-		return nil, errBehind
-	}
-	if err != nil {
-		return nil, fmt.Errorf("writing Secret %s: %w", r.options.secretKey(), err)
-	}
-	r.log.Info("renewed the serving certificate", "secret", r.options.secretKey())
-	return parse(data, r.options.dnsName(), now)
 }

@@ -26,13 +26,13 @@ func secret() *corev1.Secret {
 	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "redis-tls", Name: "cert", Labels: map[string]string{"chart": "ours"}}}
 }
 
-func configuration() *admissionregistrationv1.MutatingWebhookConfiguration {
+func newConfiguration() *configuration {
 	entry := func(name string) admissionregistrationv1.MutatingWebhook {
 		policy := admissionregistrationv1.Fail
 		return admissionregistrationv1.MutatingWebhook{Name: name, FailurePolicy: &policy,
 			ClientConfig: admissionregistrationv1.WebhookClientConfig{Service: &admissionregistrationv1.ServiceReference{Namespace: "redis-tls", Name: "webhook"}}}
 	}
-	return &admissionregistrationv1.MutatingWebhookConfiguration{
+	return &configuration{
 		ObjectMeta: metav1.ObjectMeta{Name: "00-redis-tls"},
 		Webhooks:   []admissionregistrationv1.MutatingWebhook{entry("asking"), entry("inheriting")},
 	}
@@ -78,9 +78,44 @@ func (w *world) secret(t *testing.T) *corev1.Secret {
 	return s
 }
 
+// put writes the Secret by hand, as somebody would who knows nothing of the replicas.
+func (w *world) put(t *testing.T, data map[string][]byte) {
+	t.Helper()
+	s := w.secret(t)
+	s.Data = data
+	if err := w.WithWatch.Update(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// trustOnly overwrites the caBundle of every entry by hand.
+func (w *world) trustOnly(t *testing.T, bundle []byte) {
+	t.Helper()
+	c := newConfiguration()
+	if err := w.Get(t.Context(), client.ObjectKeyFromObject(c), c); err != nil {
+		t.Fatal(err)
+	}
+	for i := range c.Webhooks {
+		c.Webhooks[i].ClientConfig.CABundle = bundle
+	}
+	if err := w.WithWatch.Update(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// version is the configuration's.
+func (w *world) version(t *testing.T) string {
+	t.Helper()
+	c := newConfiguration()
+	if err := w.Get(t.Context(), client.ObjectKeyFromObject(c), c); err != nil {
+		t.Fatal(err)
+	}
+	return c.ResourceVersion
+}
+
 func (w *world) bundles(t *testing.T) (bundles [][]byte) {
 	t.Helper()
-	c := configuration()
+	c := newConfiguration()
 	if err := w.Get(t.Context(), client.ObjectKeyFromObject(c), c); err != nil {
 		t.Fatal(err)
 	}
@@ -90,9 +125,15 @@ func (w *world) bundles(t *testing.T) (bundles [][]byte) {
 	return bundles
 }
 
+func reconcile(t *testing.T, r *Rotator) error {
+	t.Helper()
+	_, err := r.reconcile(t.Context())
+	return err
+}
+
 func mustReconcile(t *testing.T, r *Rotator) {
 	t.Helper()
-	if err := r.reconcile(t.Context()); err != nil {
+	if err := reconcile(t, r); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -112,7 +153,7 @@ func handshake(t *testing.T, r *Rotator, bundle []byte, now time.Time) error {
 }
 
 func TestFirstReplicaFillsTheSecretAndIsTrusted(t *testing.T) {
-	w := newWorld(secret(), configuration())
+	w := newWorld(secret(), newConfiguration())
 	r := w.replica(t, w)
 	if r.Ready(nil) == nil {
 		t.Error("ready before there is a certificate")
@@ -143,13 +184,13 @@ func TestFirstReplicaFillsTheSecretAndIsTrusted(t *testing.T) {
 }
 
 func TestPatchOfTheBundleLeavesTheRestOfTheConfiguration(t *testing.T) {
-	w := newWorld(secret(), configuration())
+	w := newWorld(secret(), newConfiguration())
 	mustReconcile(t, w.replica(t, w))
-	got := configuration()
+	got := newConfiguration()
 	if err := w.Get(t.Context(), client.ObjectKeyFromObject(got), got); err != nil {
 		t.Fatal(err)
 	}
-	want := configuration().Webhooks
+	want := newConfiguration().Webhooks
 	for i := range want {
 		want[i].ClientConfig.CABundle = w.secret(t).Data[keyCA]
 	}
@@ -159,9 +200,9 @@ func TestPatchOfTheBundleLeavesTheRestOfTheConfiguration(t *testing.T) {
 }
 
 func TestPatchOfTheBundleIsHeldToTheVersionThatWasRead(t *testing.T) {
-	c := configuration()
+	c := newConfiguration()
 	c.ResourceVersion = "7"
-	patch, err := bundlePatch(c, []byte("ca"))
+	patch, err := bundlePatch(c, decode(issued(t, nil, start)[keyCA]), nil, start)
 	if err != nil || !bytes.Contains(patch, []byte(`"resourceVersion":"7"`)) {
 		t.Errorf("patch %s (%v) names no resourceVersion", patch, err)
 	}
@@ -182,12 +223,12 @@ func (b behind) Get(ctx context.Context, key client.ObjectKey, o client.Object, 
 }
 
 func TestOfTwoReplicasOneWritesAndBothServeTheSame(t *testing.T) {
-	w := newWorld(secret(), configuration())
+	w := newWorld(secret(), newConfiguration())
 	empty := w.secret(t)
 	one, two := w.replica(t, w), w.replica(t, behind{w, empty})
 	mustReconcile(t, one)
 	written := w.secret(t)
-	if err := two.reconcile(t.Context()); !errors.Is(err, errBehind) {
+	if err := reconcile(t, two); !errors.Is(err, errBehind) {
 		t.Fatalf("got %v, want the conflict to be left to the event", err)
 	}
 	if diff := cmp.Diff(written.Data, w.secret(t).Data); diff != "" {
@@ -200,28 +241,32 @@ func TestOfTwoReplicasOneWritesAndBothServeTheSame(t *testing.T) {
 	}
 }
 
-func TestReplicaWithAnOldSecretDoesNotTakeBackTheNewBundle(t *testing.T) {
-	w := newWorld(secret(), configuration())
+func TestReplicaWithAnOldSecretDoesNotTakeBackTheNewCA(t *testing.T) {
+	w := newWorld(secret(), newConfiguration())
+	late := w.replica(t, w)
+	mustReconcile(t, late)
+	old := w.secret(t)
+	late.reader = behind{w, old}
+	w.put(t, nil)
 	one := w.replica(t, w)
 	mustReconcile(t, one)
-	old := w.secret(t)
-	emptied := old.DeepCopy()
-	emptied.Data = nil
-	if err := w.Update(t.Context(), emptied); err != nil {
-		t.Fatal(err)
+	w.trustOnly(t, w.secret(t).Data[keyCA]) // somebody wipes out the CA that the late one serves under
+	mustReconcile(t, late)
+	for _, r := range []*Rotator{one, late} {
+		if err := handshake(t, r, w.bundles(t)[0], start); err != nil {
+			t.Errorf("one of the replicas is not believed: %v", err)
+		}
 	}
+	before := w.version(t)
 	mustReconcile(t, one)
-	want := w.bundles(t)
-	if err := w.replica(t, behind{w, old}).reconcile(t.Context()); !errors.Is(err, errBehind) {
-		t.Errorf("got %v, want it to wait for its cache", err)
-	}
-	if diff := cmp.Diff(want, w.bundles(t)); diff != "" {
-		t.Error("the replica that is behind has put its old CA back")
+	mustReconcile(t, late)
+	if w.version(t) != before {
+		t.Error("the replicas take turns at writing the bundle")
 	}
 }
 
 func TestStartLooksAgainWhenSomethingChanges(t *testing.T) {
-	w := newWorld(secret(), configuration())
+	w := newWorld(secret(), newConfiguration())
 	r := w.replica(t, w)
 	r.start = func(ctx context.Context) error { <-ctx.Done(); return nil }
 	r.synced = func(context.Context) bool { return true }
@@ -230,7 +275,7 @@ func TestStartLooksAgainWhenSomethingChanges(t *testing.T) {
 	go func() { ended <- r.Start(ctx) }()
 	await(t, "a certificate", func() bool { return r.Ready(nil) == nil })
 
-	c := configuration()
+	c := newConfiguration()
 	if err := w.Get(ctx, client.ObjectKeyFromObject(c), c); err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ var anywhere = []string{
 
 // atHome are those that are added in the namespace of the release.
 var atHome = []string{
-	"get,list,update,watch secrets redis-tls-webhook-cert",
+	"create,list,patch,update,watch secrets redis-tls-webhook-cert",
 	"get,update leases.coordination.k8s.io redis-tls-webhook",
 	"create leases.coordination.k8s.io",
 	"create,patch events",

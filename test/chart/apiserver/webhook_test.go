@@ -122,13 +122,13 @@ func testUpgrade(t *testing.T, c *cluster) {
 	if _, err := ours.AdmissionregistrationV1().MutatingWebhookConfigurations().Patch(ctx, webhookConfiguration, types.JSONPatchType, []byte(bundle), metav1.PatchOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	secrets := ours.CoreV1().Secrets(harness.ReleaseNamespace)
+	secrets := c.Clientset.CoreV1().Secrets(harness.ReleaseNamespace)
 	written, err := secrets.Get(ctx, secret.GetName(), metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	written.Data = map[string][]byte{"tls.crt": []byte("certificate")}
-	if _, err := secrets.Update(ctx, written, metav1.UpdateOptions{}); err != nil {
+	if _, err := ours.CoreV1().Secrets(harness.ReleaseNamespace).Update(ctx, written, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	next := c.object(t, "MutatingWebhookConfiguration", webhookConfiguration)
