@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the release's build: -ldflags "-X main.version=v1.2.3".
-var version = "dev"
+// version and revision, the commit, are set by the image's build: release/build.sh.
+var version, revision = "dev", ""
 
 func newVersionCommand() *cobra.Command {
 	return &cobra.Command{
@@ -22,8 +22,12 @@ func newVersionCommand() *cobra.Command {
 	}
 }
 
-// commit returns the revision that Go has recorded in the binary, "unknown" without one.
+// commit returns the commit that the binary was built from: the one set by the image's build or else recorded by
+// Go, "unknown" without one.
 func commit() string {
+	if revision != "" {
+		return revision
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -95,11 +96,23 @@ func (t *tree) test(ctx context.Context, m mutant, pattern string) ([]byte, erro
 		args = append(args, "-timeout=30m")
 		env = append(env, "E2E=required")
 	}
-	c := exec.CommandContext(ctx, "go", append(args, m.pkg)...)
-	c.Dir, c.Env = t.dir, env
+	module, pkg := t.module(m.pkg)
+	c := exec.CommandContext(ctx, "go", append(args, pkg)...)
+	c.Dir, c.Env = module, env
 	// Interrupted, a test stops what it started; killed, it could not.
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGINT) }
 	c.WaitDelay = time.Minute
 	return c.CombinedOutput()
+}
+
+// module returns the directory of the module that a package is in, and the package as seen from there.
+func (t *tree) module(pkg string) (dir, inside string) {
+	pkg = filepath.Clean(pkg)
+	for dir := pkg; dir != "."; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(t.dir, dir, "go.mod")); err == nil {
+			return filepath.Join(t.dir, dir), "." + strings.TrimPrefix(pkg, dir)
+		}
+	}
+	return t.dir, "./" + pkg
 }

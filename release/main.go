@@ -1,0 +1,162 @@
+// Command release assembles the webhook's image without a container engine: the final stage of the Dockerfile, for
+// each platform, as one OCI archive, and beside it an SBOM for each platform.
+//
+// Equal arguments give equal bytes, with the same version of Go.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/v1"
+)
+
+// defaultRepository is the chart's.
+const defaultRepository = "ghcr.io/redis-tls/redis-tls-webhook"
+
+// release is what to assemble.
+type release struct {
+	root              string // of the repository
+	out               string // directory
+	repository        string // of the image, without a tag
+	version, revision string
+	platforms         string // as OS/architecture, comma list
+	epoch             int64  // SOURCE_DATE_EPOCH: the time of everything, in seconds since 1970
+}
+
+func main() {
+	var r release
+	flag.StringVar(&r.root, "root", "..", "the repository's root directory")
+	flag.StringVar(&r.out, "out", "../bin/image", "directory to write to")
+	flag.StringVar(&r.repository, "repository", defaultRepository, "the image's repository")
+	flag.StringVar(&r.version, "version", "", "the version: the image's tag, and what `webhook version` prints")
+	flag.StringVar(&r.revision, "revision", "unknown", "the commit")
+	flag.StringVar(&r.platforms, "platforms", "linux/amd64,linux/arm64", "comma list")
+	flag.Int64Var(&r.epoch, "epoch", 0, "SOURCE_DATE_EPOCH: the time of all that is made, in seconds since 1970")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, r); err != nil {
+		fmt.Fprintln(os.Stderr, "release:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, r release) error {
+	if r.version == "" {
+		return errors.New("-version is missing: it is the image's tag")
+	}
+	s, err := r.stage()
+	if err != nil {
+		return err
+	}
+	created := time.Unix(r.epoch, 0).UTC()
+	var images []built
+	for _, name := range strings.Split(r.platforms, ",") {
+		platform, err := v1.ParsePlatform(name)
+		if err != nil {
+			return err
+		}
+		fmt.Println("webhook", r.version, "for", platform)
+		b := built{platform: *platform}
+		if b.contents, err = r.compile(ctx, b.platform); err != nil {
+			return err
+		}
+		if b.image, err = s.image(b.platform, created, b.contents); err != nil {
+			return err
+		}
+		images = append(images, b)
+	}
+	return r.write(s, images, created)
+}
+
+func (r *release) stage() (stage, error) {
+	dockerfile, err := os.Open(filepath.Join(r.root, "Dockerfile"))
+	if err != nil {
+		return stage{}, err
+	}
+	defer dockerfile.Close()
+	s, err := readStage(dockerfile, map[string]string{"VERSION": r.version, "REVISION": r.revision})
+	if err != nil {
+		return stage{}, fmt.Errorf("%s: %w", dockerfile.Name(), err)
+	}
+	return s, nil
+}
+
+// compile does what the Dockerfile's build stage does, and returns its files by their paths there.
+func (r *release) compile(ctx context.Context, platform v1.Platform) (map[string][]byte, error) {
+	dir, err := os.MkdirTemp("", "redis-tls-build-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	script, err := filepath.Abs(filepath.Join(r.root, "release", "build.sh"))
+	if err != nil {
+		return nil, err
+	}
+	out := filepath.Join(dir, "webhook")
+	build := exec.CommandContext(ctx, script, out)
+	build.Env = append(os.Environ(), "TARGETOS="+platform.OS, "TARGETARCH="+platform.Architecture, "VERSION="+r.version, "REVISION="+r.revision)
+	if output, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("building for %s: %w\n%s", platform, err, output)
+	}
+	content, err := os.ReadFile(out)
+	if err != nil {
+		return nil, err
+	}
+	return map[string][]byte{"/out/webhook": content}, nil
+}
+
+// write writes the archive and the SBOMs, and says what they are.
+func (r *release) write(s stage, images []built, created time.Time) error {
+	if err := os.MkdirAll(r.out, 0o755); err != nil {
+		return err
+	}
+	name := filepath.Join(r.out, path.Base(r.repository)+"-"+r.version)
+	idx := index(images, s.config.Labels)
+	if err := archive(name+".tar", r.repository, r.version, idx, images, created); err != nil {
+		return fmt.Errorf("writing %s.tar: %w", name, err)
+	}
+	digest, err := idx.Digest()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s.tar: %s:%s@%s\n", name, r.repository, r.version, digest)
+	for _, b := range images {
+		digest, err := b.image.Digest()
+		if err != nil {
+			return err
+		}
+		file := fmt.Sprintf("%s-%s-%s.spdx.json", name, b.platform.OS, b.platform.Architecture)
+		if err := r.sbom(file, s, b, digest, created); err != nil {
+			return fmt.Errorf("writing %s: %w", file, err)
+		}
+		fmt.Printf("%s: %s@%s\n", file, b.platform, digest)
+	}
+	return nil
+}
+
+func (r *release) sbom(name string, s stage, b built, digest v1.Hash, created time.Time) error {
+	if len(s.files) != 1 {
+		return fmt.Errorf("an image of %d files, and one is described", len(s.files))
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	err = writeSBOM(f, subject{
+		repository: r.repository, tag: r.version, digest: digest, platform: b.platform,
+		path: s.files[0].target, binary: b.contents[s.files[0].source], created: created,
+	})
+	return errors.Join(err, f.Close())
+}
