@@ -43,8 +43,11 @@ type simulatedPod struct {
 func newSimulation(t *testing.T, seed uint64) *simulation {
 	vip := origination.VIP{CIDR: netip.MustParsePrefix("240.241.0.0/29")} // six addresses: hashes collide
 	random := rand.New(rand.NewPCG(seed, 1))
-	if random.IntN(2) == 0 {
-		v6 := netip.MustParsePrefix("fd00:240::/125")
+	v6 := netip.MustParsePrefix("fd00:240::/125")
+	switch random.IntN(4) {
+	case 0:
+		vip = origination.VIP{IPv6CIDR: &v6}
+	case 1:
 		vip.IPv6CIDR = &v6
 	}
 	return &simulation{t: t, random: random, vip: vip, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), refused: map[string]bool{}}

@@ -13,8 +13,8 @@ import (
 	"github.com/redis-tls/redis-tls/origination"
 )
 
-// Pin returns the addresses that the pod's /etc/hosts must give for the origination's host: an IPv4 VIP
-// and, where the configuration has a range for it, an IPv6 one; nil for what cannot be pinned.
+// Pin returns the addresses that the pod's /etc/hosts must give for the origination's host: a VIP of each
+// family that the configuration has a range for, IPv4 first; nil for what cannot be pinned.
 //
 // All pods of a host are to get the same VIP, so in this order for each family:
 //
@@ -26,7 +26,10 @@ func Pin(o origination.Origination, already []netip.Addr, claims []Claim, around
 	if !o.Pinnable() {
 		return nil, nil
 	}
-	ranges := []netip.Prefix{vip.CIDR.Masked()}
+	var ranges []netip.Prefix
+	if vip.CIDR.IsValid() {
+		ranges = append(ranges, vip.CIDR.Masked())
+	}
 	if vip.IPv6CIDR != nil {
 		ranges = append(ranges, vip.IPv6CIDR.Masked())
 	}

@@ -26,7 +26,10 @@ func compareAddrs(t *testing.T, want, got []netip.Addr) {
 }
 
 func vipRanges(v4, v6 string) origination.VIP {
-	vip := origination.VIP{CIDR: netip.MustParsePrefix(v4)}
+	vip := origination.VIP{}
+	if v4 != "" {
+		vip.CIDR = netip.MustParsePrefix(v4)
+	}
 	if v6 != "" {
 		p := netip.MustParsePrefix(v6)
 		vip.IPv6CIDR = &p
@@ -56,6 +59,7 @@ func TestPin(t *testing.T) {
 	}{
 		"a new host draws by its hash":            {o: a, vip: wide, want: []string{drawn}},
 		"both families where IPv6 is configured":  {o: a, vip: vipRanges("240.241.0.0/16", "fd00:240:241::/64"), want: []string{drawn, drawn6}},
+		"IPv6 alone where nothing else is":        {o: a, vip: vipRanges("", "fd00:240:241::/64"), want: []string{drawn6}},
 		"a synthesised host is not pinned":        {o: redis("ip-10-0-0-3", at("10.0.0.3/32")), vip: wide},
 		"several addresses are not pinned":        {o: redis("a.example.com", at("10.0.0.3/32", "10.0.0.4/32")), vip: wide},
 		"one address with a host is pinned":       {o: redis("a.example.com", at("10.0.0.3/32")), vip: wide, want: []string{drawn}},

@@ -49,8 +49,9 @@ type Policy struct {
 
 // VIP says where the addresses of pins are drawn from: ranges that exist nowhere.
 type VIP struct {
+	// CIDR gives each pin an IPv4 address; the zero Prefix on clusters that have IPv6 alone.
 	CIDR netip.Prefix `json:"cidr"`
-	// IPv6CIDR gives each pin an IPv6 address beside the IPv4 one; nil where the cluster has no IPv6.
+	// IPv6CIDR gives each pin an IPv6 address; nil where the cluster has no IPv6.
 	IPv6CIDR *netip.Prefix `json:"ipv6CIDR,omitempty"`
 }
 

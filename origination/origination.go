@@ -100,8 +100,8 @@ type Origination struct {
 	TLS      TLS    `json:"tls"`
 	// Connection holds what the rule says of connections; zero where Istio's defaults hold.
 	Connection Connection `json:"connection,omitzero"`
-	// Pin are the addresses that the pod's /etc/hosts gives for Host: one IPv4 VIP and, where
-	// configured, one IPv6 VIP beside it. Resolve leaves it empty; mesh.Pin draws it.
+	// Pin are the addresses that the pod's /etc/hosts gives for Host: an IPv4 VIP, an IPv6 one or one
+	// of each, as configured. Resolve leaves it empty; mesh.Pin draws it.
 	Pin []netip.Addr `json:"pin,omitempty"`
 	// ClusterIPs are the addresses of the Service in ModeIstioMutual, as known at admission; none of a
 	// headless one. They are not recorded: the Service may change them.

@@ -90,7 +90,7 @@ func checkTexts(raw map[string]any) field.ErrorList {
 	prefix := func(s string) error { _, err := netip.ParsePrefix(s); return err }
 	duration := func(s string) error { _, err := time.ParseDuration(s); return err }
 	texts(prefix, "must be a CIDR, as in \"10.0.0.0/8\"", "policy", "allowedCIDRs")
-	texts(prefix, "must be a CIDR, as in \"240.241.0.0/16\"", "vip", "cidr")
+	texts(orNone(prefix), "must be a CIDR, as in \"240.241.0.0/16\"", "vip", "cidr")
 	texts(prefix, "must be a CIDR, as in \"fd00:240:241::/112\"", "vip", "ipv6CIDR")
 	const right = "must be a duration with its unit, as in \"1s\" or \"10m\""
 	texts(duration, right, "firstUse", "settle")
@@ -110,6 +110,16 @@ func checkTexts(raw map[string]any) field.ErrorList {
 		}
 	}
 	return errs
+}
+
+// orNone lets the empty text pass.
+func orNone(check func(string) error) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return check(s)
+	}
 }
 
 // checkText checks the text, or each text of the list, at the path; what is absent or null keeps its default.

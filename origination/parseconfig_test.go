@@ -84,6 +84,7 @@ func TestAConfigIsReadOverTheDefaults(t *testing.T) {
 		"one value of a few": {"cleanup: {delay: 5s}", withConfig(func(c *Config) { c.Cleanup.Delay.Duration = 5 * time.Second })},
 		"an empty list":      {"excludedNamespaces: []", withConfig(func(c *Config) { c.ExcludedNamespaces = nil })},
 		"everything":         {everything, everythingParsed()},
+		"pins of IPv6 alone": {`vip: {cidr: "", ipv6CIDR: "fd00:1::/112"}`, withConfig(func(c *Config) { c.VIP = VIP{IPv6CIDR: everythingParsed().VIP.IPv6CIDR} })},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := ParseConfig([]byte(test.text))
@@ -145,6 +146,7 @@ func TestAWrongConfigIsRefusedWithKeyValueAndRule(t *testing.T) {
 		"a CIDR without length":               {"vip: {cidr: 10.0.0.0}", `vip.cidr: Invalid value: "10.0.0.0": must be a CIDR, as in "240.241.0.0/16"`},
 		"a number for a CIDR":                 {"vip: {cidr: 10}", `vip.cidr: Invalid value: 10: must be a CIDR`},
 		"pins in IPv6":                        {`vip: {cidr: "fd00::/112"}`, `vip.cidr: Invalid value: "fd00::/112": must be an IPv4 range of at least 256 addresses, as in "240.241.0.0/16"`},
+		"pins of no family":                   {`vip: {cidr: ""}`, `vip.cidr: Required value: pins need a range; on clusters with IPv6 alone set vip.ipv6CIDR`},
 		"few pins":                            {"vip: {cidr: 240.241.0.0/25}", `vip.cidr: Invalid value: "240.241.0.0/25": must be an IPv4 range of at least 256`},
 		"pins with bits beyond their length":  {"vip: {cidr: 240.241.0.1/16}", `vip.cidr: Invalid value: "240.241.0.1/16": has bits beyond its length; write "240.241.0.0/16"`},
 		"pins among Istio's":                  {"vip: {cidr: 240.240.0.0/15}", `vip.cidr: Invalid value: "240.240.0.0/15": contains 240.240.0.0/16, which is the range that Istio allocates to ServiceEntries`},

@@ -249,7 +249,7 @@ func (c *recheck) pin() {
 			c.fail("pin", "%s is outside the range of pins", a)
 		}
 	}
-	if v4 > 1 || v6 > 1 || v4 == 0 && v6 > 0 {
+	if v4 > 1 || v6 > 1 || v4 == 0 && v6 > 0 && c.rules.cfg.VIP.CIDR.IsValid() {
 		c.fail("pin", "must be one IPv4 address, and at most one IPv6 address beside it")
 	}
 }

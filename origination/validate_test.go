@@ -187,9 +187,17 @@ func TestAForgedStatusIsRefused(t *testing.T) {
 }
 
 func TestAPinNeedsARangeOfItsFamily(t *testing.T) {
+	v6 := netip.MustParsePrefix("fd00:240:241::/112")
+	alone := withConfig(func(c *Config) { c.VIP = VIP{IPv6CIDR: &v6} })
 	o := pinnedByName()
-	if err := o.Validate("shop", DefaultConfig()); err == nil || !strings.Contains(err.Error(), "fd00:240:241::31 is outside the range of pins") {
-		t.Errorf("error %v", err)
+	for outside, cfg := range map[string]Config{"fd00:240:241::31": DefaultConfig(), "240.241.7.31": alone} {
+		if err := o.Validate("shop", cfg); err == nil || !strings.Contains(err.Error(), outside+" is outside the range of pins") {
+			t.Errorf("%v: error %v", cfg.VIP, err)
+		}
+	}
+	o.Pin = o.Pin[1:]
+	if err := o.Validate("shop", alone); err != nil {
+		t.Errorf("IPv6 alone: %v", err)
 	}
 }
 

@@ -55,7 +55,13 @@ var issuerForm = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*\.[a-z0-9]([a-z0-9.-]*[a-
 // validate checks the ranges of the pins: each of its family, wide enough for the hosts of a namespace
 // to find a place by hash, and nowhere where anything else is.
 func (v VIP) validate(at *field.Path) field.ErrorList {
-	errs := vipRange(at.Child("cidr"), v.CIDR, v.CIDR.Addr().Is4(), 24, "must be an IPv4 range of at least 256 addresses, as in \"240.241.0.0/16\"")
+	var errs field.ErrorList
+	switch none := v.CIDR == (netip.Prefix{}); {
+	case none && v.IPv6CIDR == nil:
+		errs = append(errs, field.Required(at.Child("cidr"), "pins need a range; on clusters with IPv6 alone set vip.ipv6CIDR"))
+	case !none:
+		errs = vipRange(at.Child("cidr"), v.CIDR, v.CIDR.Addr().Is4(), 24, "must be an IPv4 range of at least 256 addresses, as in \"240.241.0.0/16\"")
+	}
 	if v.IPv6CIDR != nil {
 		plain := v.IPv6CIDR.Addr().Is6() && !v.IPv6CIDR.Addr().Is4In6()
 		errs = append(errs, vipRange(at.Child("ipv6CIDR"), *v.IPv6CIDR, plain, 120, "must be an IPv6 range of at least 256 addresses, as in \"fd00:240:241::/112\"")...)
