@@ -92,9 +92,9 @@ func app(namespace, name string, annotations map[string]string) *corev1.Pod {
 }
 
 // run runs the pod until the test ends.
-func run(t testing.TB, b *bed.Bed, pod *corev1.Pod) *bed.Pod {
+func run(t testing.TB, b *bed.Bed, pod *corev1.Pod, families ...bed.Family) *bed.Pod {
 	t.Helper()
-	p, err := b.Run(t.Context(), pod)
+	p, err := b.Run(t.Context(), pod, families...)
 	ok(t, err)
 	t.Cleanup(func() {
 		if err := p.Delete(context.Background()); err != nil {
@@ -105,12 +105,12 @@ func run(t testing.TB, b *bed.Bed, pod *corev1.Pod) *bed.Pod {
 }
 
 // server adds a host that the DNS name leads to.
-func server(t testing.TB, b *bed.Bed, name string, o bed.RedisOptions) *bed.Host {
+func server(t testing.TB, b *bed.Bed, name string, o bed.RedisOptions, families ...bed.Family) *bed.Host {
 	t.Helper()
-	h, err := b.Host("redis")
+	h, err := b.Host("redis", families...)
 	ok(t, err)
 	if name != "" {
-		b.DNS.Set(name, h.Address)
+		b.DNS.Set(name, h.Addresses...)
 	}
 	_, err = h.RunRedis(t.Context(), o)
 	ok(t, err)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,7 +80,7 @@ func (c *Capture) Stop(ctx context.Context, port uint16) ([]Stream, error) {
 		if err != nil {
 			return err
 		}
-		all, err := parse(content, c.host.Address)
+		all, err := parse(content, c.host.Addresses)
 		if err != nil {
 			return err
 		}
@@ -100,10 +101,10 @@ func (c *Capture) Stop(ctx context.Context, port uint16) ([]Stream, error) {
 	return streams, c.process.Stop(10 * time.Second)
 }
 
-// parse reads the file format of libpcap (pcap-savefile(5)) with Ethernet frames, IPv4 and TCP, and joins
+// parse reads the file format of libpcap (pcap-savefile(5)) with Ethernet frames, IP and TCP, and joins
 // what was sent to the host. A cut-off record at the end is one still being written. The veth pairs lose
 // and reorder nothing.
-func parse(content []byte, host netip.Addr) ([]Stream, error) {
+func parse(content []byte, host []netip.Addr) ([]Stream, error) {
 	const fileHeader, recordHeader, ethernetHeader = 24, 16, 14
 	if len(content) < fileHeader {
 		return nil, fmt.Errorf("%d bytes are no capture", len(content))
@@ -120,11 +121,11 @@ func parse(content []byte, host netip.Addr) ([]Stream, error) {
 		}
 		frame := rest[recordHeader : recordHeader+size]
 		rest = rest[recordHeader+size:]
-		if len(frame) < ethernetHeader+20 || binary.BigEndian.Uint16(frame[12:]) != 0x0800 {
+		if len(frame) < ethernetHeader+20 {
 			continue
 		}
 		client, server, payload, syn := segment(frame[ethernetHeader:])
-		if server.Addr() != host {
+		if !slices.Contains(host, server.Addr()) {
 			continue
 		}
 		key := [2]netip.AddrPort{client, server}
@@ -139,12 +140,18 @@ func parse(content []byte, host netip.Addr) ([]Stream, error) {
 	return streams, nil
 }
 
-// segment takes an IPv4 packet with TCP apart.
+// segment takes a packet with TCP apart, of IPv4 or of IPv6 without extension headers (tcpdump's filter
+// knows none either): RFC 791, 8200, 9293.
 func segment(packet []byte) (from, to netip.AddrPort, payload []byte, syn bool) {
-	packet = packet[:min(len(packet), int(binary.BigEndian.Uint16(packet[2:])))] // without Ethernet's padding
-	tcp := packet[int(packet[0]&0x0f)*4:]
-	address := func(b []byte, port []byte) netip.AddrPort {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte(b)), binary.BigEndian.Uint16(port))
+	size, header, source, destination := int(binary.BigEndian.Uint16(packet[2:])), int(packet[0]&0x0f)*4, packet[12:16], packet[16:20]
+	if packet[0]>>4 == 6 {
+		header = 40
+		size, source, destination = header+int(binary.BigEndian.Uint16(packet[4:])), packet[8:24], packet[24:header]
 	}
-	return address(packet[12:16], tcp[0:2]), address(packet[16:20], tcp[2:4]), tcp[int(tcp[12]>>4)*4:], tcp[13]&0x02 != 0
+	tcp := packet[header:min(len(packet), size)] // without Ethernet's padding
+	address := func(b []byte, port []byte) netip.AddrPort {
+		a, _ := netip.AddrFromSlice(b)
+		return netip.AddrPortFrom(a, binary.BigEndian.Uint16(port))
+	}
+	return address(source, tcp[0:2]), address(destination, tcp[2:4]), tcp[int(tcp[12]>>4)*4:], tcp[13]&0x02 != 0
 }

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// DNS answers for the names it was told of, IPv4 over UDP; all others do not exist.
+// DNS answers for the names it was told of, over UDP; all others do not exist.
 type DNS struct {
 	mu    sync.Mutex
 	names map[string][]netip.Addr
@@ -23,17 +23,24 @@ func (d *DNS) Set(name string, addresses ...netip.Addr) {
 	d.names[strings.ToLower(name)+"."] = addresses
 }
 
+// istiodService is the name that sidecars know istiod by.
+const istiodService = "istiod.istio-system.svc"
+
 // startDNS serves on the fabric until the bed is stopped.
 func (b *Bed) startDNS() (*DNS, error) {
 	d := &DNS{names: map[string][]netip.Addr{}}
-	d.Set("istiod.istio-system.svc", b.fabric.gateway)
-	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(b.fabric.gateway, 53)))
+	d.Set(istiodService, b.fabric.gateway)
+	return d, d.listen(b, b.fabric.gateway)
+}
+
+func (d *DNS) listen(b *Bed, address netip.Addr) error {
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, 53)))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	b.OnStop(conn.Close)
 	go d.serve(conn)
-	return d, nil
+	return nil
 }
 
 func (d *DNS) serve(conn *net.UDPConn) {
@@ -66,14 +73,14 @@ func (d *DNS) answer(query []byte) ([]byte, error) {
 		if len(addresses) == 0 {
 			m.Header.RCode = dnsmessage.RCodeNameError
 		}
-		if q.Type != dnsmessage.TypeA {
-			continue
-		}
 		for _, a := range addresses {
-			m.Answers = append(m.Answers, dnsmessage.Resource{
-				Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 5},
-				Body:   &dnsmessage.AResource{A: a.As4()},
-			})
+			header := dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 5}
+			switch {
+			case a.Is4() && q.Type == dnsmessage.TypeA:
+				m.Answers = append(m.Answers, dnsmessage.Resource{Header: header, Body: &dnsmessage.AResource{A: a.As4()}})
+			case a.Is6() && q.Type == dnsmessage.TypeAAAA:
+				m.Answers = append(m.Answers, dnsmessage.Resource{Header: header, Body: &dnsmessage.AAAAResource{AAAA: a.As16()}})
+			}
 		}
 	}
 	return m.Pack()

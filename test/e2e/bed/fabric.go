@@ -21,16 +21,22 @@ import (
 // route of a host is an address that nobody has, so that a connection to a VIP has a route to be
 // captured on, and one that is not captured dies.
 type fabric struct {
-	bed     *Bed
-	prefix  netip.Prefix
-	gateway netip.Addr // this process's
-	nobody  netip.Addr
+	bed *Bed
+	subnet
 	// loopback is for what nobody in the fabric may reach.
 	loopback netip.Addr
 
-	mu   sync.Mutex
-	next netip.Addr
-	n    int
+	mu  sync.Mutex
+	six *subnet // nil until a host has IPv6
+	n   int
+}
+
+// subnet is the range of the fabric's addresses of one family.
+type subnet struct {
+	prefix  netip.Prefix
+	gateway netip.Addr // this process's
+	nobody  netip.Addr
+	next    netip.Addr // the next host's
 }
 
 // namespaceName matches the network namespaces of all beds; the number is the process that made them.
@@ -47,10 +53,16 @@ func newFabric(b *Bed) (*fabric, error) {
 		return nil, err
 	}
 	f := &fabric{bed: b}
-	if err := f.choosePrefix(); err != nil {
+	// Of 100.64.0.0/10 (RFC 6598).
+	err := f.choose(func(n int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64 + byte(n>>8)&63, byte(n), 0}), 24)
+	})
+	if err != nil {
 		return nil, err
 	}
-	name, link := f.name("fabric"), fmt.Sprintf("rtls%df", os.Getpid())
+	bytes := f.gateway.As4()
+	f.loopback = netip.AddrFrom4([4]byte{127, bytes[1], bytes[2], 1})
+	name, link := f.name("fabric"), f.link()
 	b.OnStop(func() error { return removeNamespace(name) })
 	for _, args := range []string{
 		"netns add " + name,
@@ -66,21 +78,15 @@ func newFabric(b *Bed) (*fabric, error) {
 			return nil, err
 		}
 	}
-	out, err := exec.Command(b.components.ip, "route", "get", f.nobody.String()).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "dev "+link) {
-		return nil, fmt.Errorf("packets to %s would not stay in the fabric: ip route get says %q", f.nobody, out)
-	}
-	return f, nil
+	return f, f.contains(f.nobody)
 }
 
-// choosePrefix takes a /24 of 100.64.0.0/10 (RFC 6598) by the process id, which no route but the
-// default one leads to.
-func (f *fabric) choosePrefix() error {
+// choose takes the first range which no route but the default one leads to, from that of the process id on.
+func (s *subnet) choose(candidate func(int) netip.Prefix) error {
+	var prefix netip.Prefix
 	for i := range 100 {
-		n := os.Getpid() + i*257
-		base := netip.AddrFrom4([4]byte{100, 64 + byte(n>>8)&63, byte(n), 0})
-		prefix := netip.PrefixFrom(base, 24)
-		out, err := exec.Command(f.bed.components.ip, "route", "show", "to", "match", prefix.String()).Output()
+		prefix = candidate(os.Getpid() + i*257)
+		out, err := exec.Command("ip", familyOf(prefix.Addr()).flag(), "route", "show", "to", "match", prefix.String()).Output()
 		if err != nil {
 			return fmt.Errorf("looking for a free range of addresses: %w", err)
 		}
@@ -89,15 +95,40 @@ func (f *fabric) choosePrefix() error {
 			taken = taken || !strings.HasPrefix(line, "default")
 		}
 		if !taken {
-			b := base.As4()
-			at := func(last byte) netip.Addr { return netip.AddrFrom4([4]byte{b[0], b[1], b[2], last}) }
-			f.loopback = netip.AddrFrom4([4]byte{127, b[1], b[2], 1})
-			f.prefix, f.gateway, f.nobody, f.next = prefix, at(1), at(254), at(10)
+			at := func(last byte) netip.Addr {
+				bytes := prefix.Addr().AsSlice()
+				bytes[len(bytes)-1] = last
+				a, _ := netip.AddrFromSlice(bytes)
+				return a
+			}
+			s.prefix, s.gateway, s.nobody, s.next = prefix, at(1), at(254), at(10)
 			return nil
 		}
 	}
-	return errors.New("no free range of addresses in 100.64.0.0/10")
+	return fmt.Errorf("no free range of addresses like %s", prefix)
 }
+
+// take returns the address of one more host.
+func (s *subnet) take() (netip.Addr, error) {
+	a := s.next
+	if a == s.nobody {
+		return a, fmt.Errorf("all addresses of %s are in use", s.prefix)
+	}
+	s.next = a.Next()
+	return a, nil
+}
+
+// contains fails where packets to the address would leave the fabric.
+func (f *fabric) contains(a netip.Addr) error {
+	out, err := exec.Command(f.bed.components.ip, "route", "get", a.String()).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "dev "+f.link()) {
+		return fmt.Errorf("packets to %s would not stay in the fabric: ip route get says %q", a, out)
+	}
+	return nil
+}
+
+// link is this process's end of the fabric.
+func (f *fabric) link() string { return fmt.Sprintf("rtls%df", os.Getpid()) }
 
 func (f *fabric) name(of string) string { return fmt.Sprintf("rtls%d-%s", os.Getpid(), of) }
 
@@ -109,41 +140,58 @@ func (f *fabric) ip(args ...string) error {
 	return nil
 }
 
-// Host is a network namespace with an address in the fabric.
+// Host is a network namespace with an address in the fabric, or one of each family.
 type Host struct {
 	// Namespace is the name of the network namespace.
 	Namespace string
+	// Addresses are in the order of the families that were asked for, and Address is the first.
+	Addresses []netip.Addr
 	Address   netip.Addr
 
 	bed *Bed
+	// nameservers is what its resolv.conf says of DNS.
+	nameservers string
 }
 
-// Host adds a host to the network, until the bed is stopped.
-func (b *Bed) Host(name string) (*Host, error) {
+// Host adds a host to the network, until the bed is stopped. Without families it has IPv4.
+func (b *Bed) Host(name string, families ...Family) (*Host, error) {
 	f := b.fabric
-	f.mu.Lock()
-	f.n++
-	n, address := f.n, f.next
-	f.next = f.next.Next()
-	f.mu.Unlock()
-	if address == f.nobody {
-		return nil, fmt.Errorf("all addresses of %s are in use", f.prefix)
+	if len(families) == 0 {
+		families = []Family{IPv4}
 	}
-	h := &Host{Namespace: f.name(fmt.Sprintf("%d-%s", n, name)), Address: address, bed: b}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n++
+	h := &Host{Namespace: f.name(fmt.Sprintf("%d-%s", f.n, name)), bed: b}
 	bridge := f.name("fabric")
 	b.OnStop(h.remove)
-	if err := h.writeFile("resolv.conf", fmt.Sprintf("nameserver %s\n", f.gateway)); err != nil {
-		return nil, err
-	}
-	for _, args := range []string{
+	commands := []string{
 		"netns add " + h.Namespace,
-		fmt.Sprintf("-n %s link add h%d type veth peer name eth0 netns %s", bridge, n, h.Namespace),
-		fmt.Sprintf("-n %s link set h%d master br0 up", bridge, n),
-		fmt.Sprintf("-n %s addr add %s/24 dev eth0", h.Namespace, address),
+		fmt.Sprintf("-n %s link add h%d type veth peer name eth0 netns %s", bridge, f.n, h.Namespace),
+		fmt.Sprintf("-n %s link set h%d master br0 up", bridge, f.n),
 		"-n " + h.Namespace + " link set lo up",
 		"-n " + h.Namespace + " link set eth0 up",
-		fmt.Sprintf("-n %s route add default via %s", h.Namespace, f.nobody),
-	} {
+	}
+	for _, family := range families {
+		s, err := f.of(family)
+		if err != nil {
+			return nil, err
+		}
+		address, err := s.take()
+		if err != nil {
+			return nil, err
+		}
+		h.Addresses = append(h.Addresses, address)
+		h.nameservers += fmt.Sprintf("nameserver %s\n", s.gateway)
+		commands = append(commands,
+			fmt.Sprintf("-n %s addr add %s/%d dev eth0%s", h.Namespace, address, s.prefix.Bits(), family.options()),
+			fmt.Sprintf("-n %s %s route add default via %s", h.Namespace, family.flag(), s.nobody))
+	}
+	h.Address = h.Addresses[0]
+	if err := h.writeFile("resolv.conf", h.nameservers); err != nil {
+		return nil, err
+	}
+	for _, args := range commands {
 		if err := f.ip(strings.Fields(args)...); err != nil {
 			return nil, err
 		}

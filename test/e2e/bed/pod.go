@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,12 +41,13 @@ type Pod struct {
 func isProxy(c corev1.Container) bool { return c.Name == "istio-proxy" }
 func isInit(c corev1.Container) bool  { return c.Name == "istio-init" }
 
-// Run creates the pod, starts what was admitted and waits until its sidecar is ready.
-func (b *Bed) Run(ctx context.Context, pod *corev1.Pod) (*Pod, error) {
+// Run creates the pod, starts what was admitted and waits until its sidecar is ready. Its addresses are
+// of the families, or without any of IPv4.
+func (b *Bed) Run(ctx context.Context, pod *corev1.Pod, families ...Family) (*Pod, error) {
 	if err := b.Client.Create(ctx, pod); err != nil {
 		return nil, err
 	}
-	p, err := b.StartPod(ctx, pod)
+	p, err := b.StartPod(ctx, pod, families...)
 	if err != nil {
 		return nil, fmt.Errorf("running pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
@@ -53,8 +55,8 @@ func (b *Bed) Run(ctx context.Context, pod *corev1.Pod) (*Pod, error) {
 }
 
 // StartPod starts an admitted pod, as a scheduler and a kubelet would: once no scheduling gate holds it.
-func (b *Bed) StartPod(ctx context.Context, pod *corev1.Pod) (*Pod, error) {
-	host, err := b.Host(pod.Name)
+func (b *Bed) StartPod(ctx context.Context, pod *corev1.Pod, families ...Family) (*Pod, error) {
+	host, err := b.Host(pod.Name, families...)
 	if err != nil {
 		return nil, err
 	}
@@ -101,9 +103,11 @@ func (p *Pod) schedule(ctx context.Context, key client.ObjectKey) error {
 		if err := p.bed.Client.Get(ctx, key, p.Pod); err != nil {
 			return err
 		}
-		address := p.Host.Address.String()
-		p.Status.Phase, p.Status.HostIP, p.Status.PodIP = corev1.PodRunning, p.bed.fabric.gateway.String(), address
-		p.Status.PodIPs = []corev1.PodIP{{IP: address}}
+		p.Status.Phase, p.Status.HostIP, p.Status.PodIP = corev1.PodRunning, p.bed.fabric.gateway.String(), p.Host.Address.String()
+		p.Status.PodIPs = nil
+		for _, a := range p.Host.Addresses {
+			p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: a.String()})
+		}
 		return p.bed.Client.Status().Update(ctx, p.Pod)
 	})
 }
@@ -117,11 +121,14 @@ func (p *Pod) Unpin() error {
 // writeHosts writes the files of /etc that a kubelet gives every container of a pod.
 func (p *Pod) writeHosts() error {
 	hosts := &strings.Builder{}
-	fmt.Fprintf(hosts, "127.0.0.1\tlocalhost\n%s\t%s\n", p.Host.Address, p.Name)
+	fmt.Fprint(hosts, "127.0.0.1\tlocalhost\n::1\tlocalhost\n")
+	for _, a := range p.Host.Addresses {
+		fmt.Fprintf(hosts, "%s\t%s\n", a, p.Name)
+	}
 	for _, a := range p.Spec.HostAliases {
 		fmt.Fprintf(hosts, "%s\t%s\n", a.IP, strings.Join(a.Hostnames, "\t"))
 	}
-	resolv := fmt.Sprintf("search %s.svc.cluster.local svc.cluster.local cluster.local\nnameserver %s\noptions ndots:5\n", p.Namespace, p.bed.fabric.gateway)
+	resolv := fmt.Sprintf("search %s.svc.cluster.local svc.cluster.local cluster.local\n%soptions ndots:5\n", p.Namespace, p.Host.nameservers)
 	return errors.Join(p.Host.writeFile("hosts", hosts.String()), p.Host.writeFile("resolv.conf", resolv))
 }
 
@@ -157,7 +164,7 @@ func (p *Pod) Capture(ctx context.Context) error {
 
 // Release takes the iptables rules away.
 func (p *Pod) Release(ctx context.Context) error {
-	out, err := p.command(ctx, nil, "sh", "-c", "iptables -t nat -F && iptables -t mangle -F && iptables -t raw -F")
+	out, err := p.command(ctx, nil, "sh", "-ec", "for c in iptables ip6tables; do for t in nat mangle raw; do $c -t $t -F; done; done")
 	if err != nil {
 		return fmt.Errorf("removing the rules: %w: %s", err, out)
 	}
@@ -196,7 +203,7 @@ func (p *Pod) WaitForSidecar(ctx context.Context) error {
 		if err := p.Sidecar.Crashed(); err != nil {
 			return err
 		}
-		return get(ctx, fmt.Sprintf("http://%s:15021/healthz/ready", p.Host.Address))
+		return get(ctx, fmt.Sprintf("http://%s/healthz/ready", netip.AddrPortFrom(p.Host.Address, 15021)))
 	})
 	if err != nil {
 		return fmt.Errorf("%w%s", err, p.Sidecar.Tail())
