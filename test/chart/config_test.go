@@ -45,7 +45,7 @@ func TestServerAndCommandLineReadTheSame(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			configMap, err := release.Find("ConfigMap", "")
+			configMap, err := release.Find("ConfigMap", "redis-tls-webhook")
 			if err != nil {
 				t.Fatal(err)
 			}
