@@ -1,0 +1,235 @@
+package chart
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// The schemas of the oldest releases of Kubernetes and Istio that are promised (see package oldest). An API server drops
+// or refuses what it does not know; here unknown fields fail.
+
+// object is a JSON object.
+type object = map[string]any
+
+// TestObjectsAreThoseOfTheOldestKubernetes proves that Kubernetes 1.30 knows every field of what the chart renders.
+func TestObjectsAreThoseOfTheOldestKubernetes(t *testing.T) {
+	schemas := kubernetesSchemas(t)
+	for name, release := range releases(t) {
+		t.Run(name, func(t *testing.T) {
+			checked := 0
+			for _, o := range release.Objects {
+				if slices.Contains([]string{"cert-manager.io", "monitoring.coreos.com"}, o.GroupVersionKind().Group) {
+					continue
+				}
+				if err := validate(schemas, o); err != nil {
+					t.Error(err)
+				}
+				checked++
+			}
+			if checked < 15 {
+				t.Errorf("checked %d objects, want those of the chart", checked)
+			}
+		})
+	}
+}
+
+// TestMeshObjectsAreThoseOfTheOldestIstio proves the same of mesh objects and Istio 1.24, by those that the command line
+// prints for its cases and examples.
+func TestMeshObjectsAreThoseOfTheOldestIstio(t *testing.T) {
+	schemas := istioSchemas(t)
+	files, err := filepath.Glob("../../cmd/redis-tls/testdata/*/want.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := map[string]int{}
+	for _, file := range files {
+		objects, err := harness.ReadObjects(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range objects {
+			if group := o.GroupVersionKind().Group; group != "networking.istio.io" && group != "security.istio.io" {
+				continue
+			}
+			if err := validate(schemas, o); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+			checked[o.GetKind()]++
+		}
+	}
+	for kind := range schemas {
+		_, kind, _ := strings.Cut(kind, " ")
+		if checked[kind] == 0 {
+			t.Errorf("no case has a %s", kind)
+		}
+	}
+}
+
+// TestNewerFieldsAreFound proves that the schemas above tell what is newer than they are, or wrong.
+func TestNewerFieldsAreFound(t *testing.T) {
+	schemas := kubernetesSchemas(t)
+	maps.Copy(schemas, istioSchemas(t))
+	for name, test := range map[string]struct{ object, want string }{
+		"resources of a whole pod, of 1.32": {
+			"{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: a}], resources: {limits: {cpu: 1}}}}",
+			"at '/spec': additional properties 'resources' not allowed"},
+		"a signal to stop by, of 1.33": {
+			"{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: a, lifecycle: {stopSignal: SIGTERM}}]}}",
+			"at '/spec/containers/0/lifecycle': additional properties 'stopSignal' not allowed"},
+		"a kind of a version that it has not": {
+			"{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicy, metadata: {name: a}}",
+			"there is no admissionregistration.k8s.io/v1 MutatingAdmissionPolicy"},
+		"a replica count that is a text": {
+			"{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {replicas: two, selector: {}, template: {}}}",
+			"at '/spec/replicas': got string, want integer"},
+		"a rule's field of a newer Istio": {
+			"{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: a}, spec: {host: a, trafficPolicy: {retryBudget: {percent: 1}}}}",
+			"at '/spec/trafficPolicy': additional properties 'retryBudget' not allowed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			objects, err := harness.ParseObjects([]byte(test.object))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := validate(schemas, objects[0]); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want an error with %q", err, test.want)
+			}
+		})
+	}
+}
+
+// releases renders every case of testdata.
+func releases(t *testing.T) map[string]*harness.Release {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*/values.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("found no values: %v", err)
+	}
+	all := map[string]*harness.Release{}
+	for _, file := range files {
+		release, err := harness.RenderChart(chartDir, readValues(t, file), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		all[filepath.Base(filepath.Dir(file))] = release
+	}
+	return all
+}
+
+// schemas are compiled ones by "apiVersion kind".
+type schemas = map[string]*jsonschema.Schema
+
+func validate(known schemas, o *unstructured.Unstructured) error {
+	kind := o.GetAPIVersion() + " " + o.GetKind()
+	s, there := known[kind]
+	if !there {
+		return fmt.Errorf("there is no %s", kind)
+	}
+	// The numbers are to be as in JSON.
+	text, err := json.Marshal(o.Object)
+	if err != nil {
+		return err
+	}
+	instance, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
+	if err != nil {
+		return err
+	}
+	if err := s.Validate(instance); err != nil {
+		return fmt.Errorf("%s %s: %w", kind, o.GetName(), err)
+	}
+	return nil
+}
+
+func kubernetesSchemas(t *testing.T) schemas {
+	t.Helper()
+	root := readSchemas(t, "kubernetes.json")
+	definitions := root["definitions"].(object)
+	for _, definition := range definitions {
+		strict(definition)
+	}
+	// What the OpenAPI calls a string with a format.
+	definitions["io.k8s.apimachinery.pkg.util.intstr.IntOrString"] = object{"type": []any{"string", "integer"}}
+	definitions["io.k8s.apimachinery.pkg.api.resource.Quantity"] = object{"type": []any{"string", "number"}}
+	compiler := jsonschema.NewCompiler()
+	all := schemas{}
+	if err := compiler.AddResource("kubernetes.json", root); err != nil {
+		t.Fatal(err)
+	}
+	for name, definition := range definitions {
+		kinds, _ := definition.(object)["x-kubernetes-group-version-kind"].([]any)
+		for _, k := range kinds {
+			kind := k.(object)
+			version := strings.TrimPrefix(kind["group"].(string)+"/"+kind["version"].(string), "/")
+			compiled, err := compiler.Compile("kubernetes.json#/definitions/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[version+" "+kind["kind"].(string)] = compiled
+		}
+	}
+	return all
+}
+
+func istioSchemas(t *testing.T) schemas {
+	t.Helper()
+	all := schemas{}
+	for kind, s := range readSchemas(t, "istio.json")["schemas"].(object) {
+		strict(s)
+		properties := s.(object)["properties"].(object)
+		properties["apiVersion"], properties["kind"], properties["metadata"] = true, true, true // every object has them
+		compiler := jsonschema.NewCompiler()
+		if err := compiler.AddResource("istio.json", s); err != nil {
+			t.Fatal(err)
+		}
+		compiled, err := compiler.Compile("istio.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[kind] = compiled
+	}
+	return all
+}
+
+func readSchemas(t *testing.T, name string) object {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("oldest", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
+	root, is := content.(object)
+	if err != nil || !is {
+		t.Fatal(errors.Join(err, fmt.Errorf("%s is no JSON object", name)))
+	}
+	return root
+}
+
+// strict makes every object of the schema refuse properties that are not named there. Alternatives (oneOf and the like)
+// only say more about what is named beside them.
+func strict(node any) {
+	s, is := node.(object)
+	if !is {
+		return
+	}
+	properties, has := s["properties"].(object)
+	if _, open := s["additionalProperties"]; has && !open && s["x-kubernetes-preserve-unknown-fields"] != true {
+		s["additionalProperties"] = false
+	}
+	for _, property := range properties {
+		strict(property)
+	}
+	strict(s["items"])
+	strict(s["additionalProperties"])
+}
