@@ -51,7 +51,7 @@ func TestNeighbour(t *testing.T) {
 				}
 			})
 			t.Run("its user's entry and wildcard rule for the host work", func(t *testing.T) {
-				apply(t, b, ns, strings.ReplaceAll(userManifests, "HOST", host))
+				byHand(t, b, ns, host, 7000, "*.aivencloud.com", ", subjectAltNames: ["+host+"]")
 				capture := record(t, redis)
 				knows(t, neighbour, 7000, host)
 				answers(t, neighbour, host, 7000, "PONG", "PING")
@@ -63,24 +63,3 @@ func TestNeighbour(t *testing.T) {
 		})
 	}
 }
-
-const userManifests = `
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: {name: own}
-spec:
-  hosts: [HOST]
-  exportTo: ["."]
-  location: MESH_EXTERNAL
-  resolution: DNS
-  ports: [{number: 7000, targetPort: 16222, name: tcp-redis, protocol: TCP}]
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: {name: own}
-spec:
-  host: "*.aivencloud.com"
-  exportTo: ["."]
-  trafficPolicy:
-    tls: {mode: SIMPLE, caCertificates: /etc/ssl/certs/ca-certificates.crt, subjectAltNames: [HOST]}
-`

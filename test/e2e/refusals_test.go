@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"crypto/x509"
+	"fmt"
 	"testing"
 	"time"
 
@@ -67,27 +68,34 @@ func TestHandWrittenManifestsAcceptAnotherHostsCertificate(t *testing.T) {
 	const host = "redis-d.aivencloud.com"
 	ns := namespace(t, b, "recipes", nil, nil)
 	server(t, b, host, bed.RedisOptions{TLSPort: 16222, Leaf: issue(t, b.PublicCA, []string{"attacker.example.com"})})
-	apply(t, b, ns, `
+	byHand(t, b, ns, host, 6379, host, "")
+	answers(t, run(t, b, app(ns, "recipe", nil)), host, 6379, "PONG", "PING")
+}
+
+// byHand applies what people write without us, for a server whose TLS port is 16222: an entry for the host,
+// dialled at the port, and a rule for the hosts ruled, with TLS by system roots and these settings more.
+func byHand(t *testing.T, b *bed.Bed, namespace, host string, port int, ruled, settings string) {
+	t.Helper()
+	apply(t, b, namespace, fmt.Sprintf(`
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
-metadata: {name: redis}
+metadata: {name: by-hand}
 spec:
-  hosts: [redis-d.aivencloud.com]
+  hosts: [%s]
   exportTo: ["."]
   location: MESH_EXTERNAL
   resolution: DNS
-  ports: [{number: 6379, targetPort: 16222, name: tcp-redis, protocol: TCP}]
+  ports: [{number: %d, targetPort: 16222, name: tcp-redis, protocol: TCP}]
 ---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
-metadata: {name: redis}
+metadata: {name: by-hand}
 spec:
-  host: redis-d.aivencloud.com
+  host: %q
   exportTo: ["."]
   trafficPolicy:
-    tls: {mode: SIMPLE, caCertificates: /etc/ssl/certs/ca-certificates.crt}
-`)
-	answers(t, run(t, b, app(ns, "recipe", nil)), host, 6379, "PONG", "PING")
+    tls: {mode: SIMPLE, caCertificates: /etc/ssl/certs/ca-certificates.crt%s}
+`, host, port, ruled, settings))
 }
 
 // apply applies YAML documents.
