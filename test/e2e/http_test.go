@@ -42,9 +42,9 @@ func calls(t *testing.T, p *bed.Pod, url, want string, args ...string) {
 }
 
 // failsToCall fails where curl gets the answer to its call.
-func failsToCall(t *testing.T, p *bed.Pod, url string) {
+func failsToCall(t *testing.T, p *bed.Pod, url string, args ...string) {
 	t.Helper()
-	got, err := p.HTTP(t.Context(), url)
+	got, err := p.HTTP(t.Context(), url, args...)
 	if strings.HasPrefix(got, "2") || got == "" {
 		t.Errorf("%s answered %q (%v), want a failure", url, got, err)
 	}

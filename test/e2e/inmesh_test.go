@@ -174,6 +174,35 @@ func TestStrictServer(t *testing.T) {
 	silence(t, b, ns)
 }
 
+// A pod that is restricted to a host of HTTP calls it by TLS, and by HTTPS of its own, and no other.
+func TestRestrictedPodOverHTTP(t *testing.T) {
+	b := mesh(t)
+	const host, other = "api-r.example.com", "other-api-r.example.com"
+	ns := namespace(t, b, "restricted-http", nil, nil)
+	serving := func(name string) *bed.Host {
+		return web(t, b, name, bed.NginxOptions{Ports: []uint16{80}, TLSPort: 443, Leaf: issue(t, b.PublicCA, []string{name})})
+	}
+	nginx, _ := serving(host), serving(other)
+	ca, err := b.File("restricted-http.crt", b.PublicCA.PEM())
+	ok(t, err)
+	free := run(t, b, app(ns, "free", overHTTP(host)))
+	restricted := run(t, b, app(ns, "restricted", overHTTP(host, map[string]string{"redis-tls/sidecar": "restrict"})))
+
+	capture := record(t, nginx)
+	for _, p := range []*bed.Pod{free, restricted} {
+		calls(t, p, "http://"+host, "200 tls "+host)
+		calls(t, p, "https://"+host, "200 tls "+host, "--cacert", ca)
+	}
+	if n := onlyTLS(t, capture, 443, restricted.Host.Address); n < 2 {
+		t.Errorf("%d connections of the restricted pod were seen on the wire, want 2 at least", n)
+	}
+	for url, answer := range map[string]string{"http://" + other: "200 plain", "https://" + other: "200 tls " + other} {
+		calls(t, free, url, answer, "--cacert", ca) // the counter-proof
+		failsToCall(t, restricted, url, "--cacert", ca)
+	}
+	silence(t, b, ns)
+}
+
 // A pod that is restricted to its Redises reaches them and nothing else.
 func TestRestrictedPod(t *testing.T) {
 	b := mesh(t)
