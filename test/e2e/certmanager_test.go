@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,9 +29,12 @@ func TestCertManager(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-q.aivencloud.com", 16222
 	ns := namespace(t, b, "cert-manager", nil, nil)
-	ca := newCA(t, "Issuer")
+	ca, issuer := newCA(t, "Issuer"), atomic.Pointer[bed.CA]{}
+	issuer.Store(ca)
 	ok(t, b.InstallCertManagerCRDs(t.Context()))
-	b.RunCertManager(ca.Sign)
+	b.RunCertManager(func(template *x509.Certificate, key crypto.PublicKey) (certificate, ca []byte, err error) {
+		return issuer.Load().Sign(template, key)
+	})
 	redis := server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: issue(t, ca, []string{host}), ClientCA: ca.PEM()})
 	ok(t, b.Client.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "cart"}}))
 
@@ -57,6 +62,33 @@ func TestCertManager(t *testing.T) {
 		ok(t, err)
 		if len(leaf.URIs) != 1 || leaf.URIs[0].String() != "spiffe://cluster.local/ns/"+ns+"/sa/cart" || !slices.Equal(leaf.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}) {
 			t.Errorf("the certificate is for %v, usages %v", leaf.URIs, leaf.ExtKeyUsage)
+		}
+	})
+	t.Run("a renewed one is shown without a restart", func(t *testing.T) {
+		const host = "redis-renewed.aivencloud.com"
+		ns := namespace(t, b, "cert-manager-renewal", nil, nil)
+		servers, next := newCA(t, "Servers"), newCA(t, "Issuer, renewed")
+		secret(t, b, ns, "servers", "ca.crt", servers.PEM())
+		redis := server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: issue(t, servers, []string{host}), ClientCA: next.PEM()})
+		p := run(t, b, app(ns, "app", with(host, port, map[string]string{
+			"redis-tls/mode": "mutual", "redis-tls/issuer": "redis", "redis-tls/ca-secret": "servers",
+		})))
+		knows(t, p, 6379, host+".redis-tls.internal")
+		capture := record(t, redis)
+		refused(t, p, host, 6379) // the server does not know the issuer's CA of today
+
+		issuer.Store(next)
+		t.Cleanup(func() { issuer.Store(ca) })
+		var certificates certmanagerv1.CertificateList
+		ok(t, b.Client.List(t.Context(), &certificates, client.InNamespace(ns)))
+		if len(certificates.Items) != 1 {
+			t.Fatalf("%d Certificates", len(certificates.Items))
+		}
+		ok(t, b.RenewCertificate(t.Context(), &certificates.Items[0]))
+		ok(t, p.SyncVolumes(t.Context()))
+		answers(t, p, host, 6379, "PONG", "PING")
+		if n := onlyTLS(t, capture, port); n < 2 {
+			t.Errorf("%d connections were seen on the wire, want 2 at least", n)
 		}
 	})
 	t.Run("a Certificate that is there is shown", func(t *testing.T) {

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -19,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -48,7 +50,8 @@ type certManager struct {
 
 // RunCertManager makes, until the control plane stops, of every Certificate a CertificateRequest, has it
 // signed as an issuer of one's own would, whatever the group that it names, and puts the result into the
-// Certificate's Secret and status. What it fails at it tries again.
+// Certificate's Secret and status. What it fails at it tries again. It does so anew where the Certificate has
+// changed or is to be renewed.
 func (c *ControlPlane) RunCertManager(sign Sign) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -80,13 +83,21 @@ func (m *certManager) issueAll(ctx context.Context) error {
 
 // issue takes a Certificate one step further, as the controllers of cert-manager do.
 func (m *certManager) issue(ctx context.Context, c *certmanagerv1.Certificate) error {
+	judged, renewed := false, false
 	for _, condition := range c.Status.Conditions {
-		if condition.Type == certmanagerv1.CertificateConditionReady && condition.ObservedGeneration == c.Generation {
-			return nil // whatever a test says of it stands
+		switch condition.Type {
+		case certmanagerv1.CertificateConditionReady: // whatever a test says of it stands
+			judged = condition.ObservedGeneration == c.Generation
+		case certmanagerv1.CertificateConditionIssuing:
+			renewed = condition.Status == cmmeta.ConditionTrue
 		}
 	}
+	if judged && !renewed {
+		return nil
+	}
+	revision := ptr.Deref(c.Status.Revision, 0) + 1
 	request := &certmanagerv1.CertificateRequest{}
-	key := client.ObjectKey{Namespace: c.Namespace, Name: fmt.Sprintf("%s-%d", c.Name, c.Generation)}
+	key := client.ObjectKey{Namespace: c.Namespace, Name: fmt.Sprintf("%s-%d", c.Name, revision)}
 	switch err := m.Get(ctx, key, request); {
 	case apierrors.IsNotFound(err):
 		return m.request(ctx, c, key)
@@ -112,10 +123,33 @@ func (m *certManager) issue(ctx context.Context, c *certmanagerv1.Certificate) e
 	now := metav1.Now()
 	c.Status.Conditions = []certmanagerv1.CertificateCondition{{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionTrue,
 		Reason: "Ready", Message: "Certificate is up to date and has not expired", LastTransitionTime: &now, ObservedGeneration: c.Generation}}
+	c.Status.Revision = &revision
 	end := now.Add(c.Spec.Duration.Duration)
 	c.Status.NotBefore, c.Status.NotAfter = &now, &metav1.Time{Time: end}
 	c.Status.RenewalTime = &metav1.Time{Time: end.Add(-c.Spec.RenewBefore.Duration)}
 	return m.Status().Update(ctx, c)
+}
+
+// RenewCertificate has the Certificate renewed before it is due, as `cmctl renew` does, and waits until its
+// Secret holds another one.
+func (c *ControlPlane) RenewCertificate(ctx context.Context, certificate *certmanagerv1.Certificate) error {
+	key, secret := client.ObjectKey{Namespace: certificate.Namespace, Name: certificate.Spec.SecretName}, &corev1.Secret{}
+	if err := c.Client.Get(ctx, key, secret); err != nil {
+		return err
+	}
+	old, now := secret.Data[corev1.TLSCertKey], metav1.Now()
+	certificate.Status.Conditions = append(certificate.Status.Conditions, certmanagerv1.CertificateCondition{Type: certmanagerv1.CertificateConditionIssuing,
+		Status: cmmeta.ConditionTrue, Reason: "ManuallyTriggered", Message: "Certificate re-issuance manually triggered", LastTransitionTime: &now})
+	if err := c.Client.Status().Update(ctx, certificate); err != nil {
+		return err
+	}
+	return Eventually(ctx, time.Minute, "Secret "+key.String()+" to hold another certificate", func(ctx context.Context) error {
+		err := c.Client.Get(ctx, key, secret)
+		if err == nil && bytes.Equal(secret.Data[corev1.TLSCertKey], old) {
+			err = errors.New("it holds the one before")
+		}
+		return err
+	})
 }
 
 // request makes a key of the kind that the Certificate asks for, and its CertificateRequest.
