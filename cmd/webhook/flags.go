@@ -5,11 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/pflag"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/server"
 	"github.com/redis-tls/redis-tls/servingcert"
 )
 
@@ -19,8 +21,7 @@ const namespaceVariable = "POD_NAMESPACE"
 // flags are the command line. The names of the objects are the chart's.
 type flags struct {
 	config         string
-	webhookHost    string
-	webhookPort    int
+	server         server.Options
 	metricsAddress string
 	healthAddress  string
 	profileAddress string
@@ -31,8 +32,11 @@ type flags struct {
 
 func (f *flags) register(set *pflag.FlagSet) {
 	set.StringVar(&f.config, "config", "/etc/redis-tls-webhook/config.yaml", "file with the configuration: the keys of the chart's values.yaml")
-	set.StringVar(&f.webhookHost, "webhook-host", "", "address to serve the webhook on; empty: all")
-	set.IntVar(&f.webhookPort, "webhook-port", 9443, "port to serve the webhook on")
+	set.StringVar(&f.server.Host, "webhook-host", "", "address to serve the webhook on; empty: all")
+	set.IntVar(&f.server.Port, "webhook-port", 9443, "port to serve the webhook on")
+	set.DurationVar(&f.server.ShutdownDelay, "shutdown-delay", 10*time.Second, "how long the webhook is still served after SIGTERM, while it is not ready any more")
+	set.StringVar(&f.server.Clients.CAFile, "client-ca-file", "", "bundle of CAs (PEM), one of which must have signed the certificate of whoever calls the webhook; empty: everybody may call it")
+	set.StringSliceVar(&f.server.Clients.Names, "client-names", nil, "common or DNS names, one of which that certificate must carry; empty: any")
 	set.StringVar(&f.metricsAddress, "metrics-bind-address", ":8080", `address to serve /metrics on; "0": none`)
 	set.StringVar(&f.healthAddress, "health-probe-bind-address", ":8081", "address to serve /healthz and /readyz on")
 	set.StringVar(&f.profileAddress, "pprof-bind-address", "", "address to serve /debug/pprof on, which shows what is in memory; empty: none")

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,12 +15,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/redis-tls/redis-tls/cluster"
 	"github.com/redis-tls/redis-tls/controller"
 	"github.com/redis-tls/redis-tls/inject"
 	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/server"
 	"github.com/redis-tls/redis-tls/servingcert"
 	"github.com/redis-tls/redis-tls/webhook"
 )
@@ -29,9 +28,8 @@ import (
 // leaseName is the Lease of the leader election; the chart's Role names it.
 const leaseName = "redis-tls-webhook"
 
-// shutdown is how long calls in flight and the leader's work may take to end; the chart's pod has 30 s
-// of which 5 pass before the signal.
-const shutdown = 20 * time.Second
+// shutdown is how long the manager may take to end once the server has: the leader's work, and the watches.
+const shutdown = 10 * time.Second
 
 // run serves until the context ends.
 func run(ctx context.Context, f flags) error {
@@ -52,7 +50,7 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return err
 	}
-	options, err := f.managerOptions(cfg, rotator)
+	options, err := f.managerOptions(cfg)
 	if err != nil {
 		return err
 	}
@@ -77,19 +75,54 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return err
 	}
-	mgr.GetWebhookServer().Register(webhook.Path, handler)
-	if err := addChecks(mgr, rotator, view); err != nil {
+	serving, err := f.addServer(mgr, handler, rotator)
+	if err != nil {
+		return err
+	}
+	if err := addChecks(mgr, rotator, serving, view); err != nil {
 		return err
 	}
 	ctrl.Log.Info("starting", "version", version, "commit", commit(), "policy", cfg.Policy.Mode)
-	if err := mgr.Start(ctx); err != nil {
+	return serve(ctx, mgr, serving)
+}
+
+// serve runs the manager until the context ends. The server goes before everything else: while it drains, caches,
+// certificate and controller are what they were, and only then is the lease given up.
+func serve(ctx context.Context, mgr ctrl.Manager, serving *server.Server) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() {
+		serving.Drain()
+		stop()
+	})()
+	err := mgr.Start(running)
+	// A leader that loses its lease ends at once, but not the requests that it has, nor those still to come
+	// until everybody knows that it is not ready.
+	serving.Wait()
+	if err != nil {
 		return fmt.Errorf("running: %w", err)
 	}
 	return nil
 }
 
+// addServer adds the server of the handler to the manager.
+func (f *flags) addServer(mgr ctrl.Manager, handler http.Handler, rotator *servingcert.Rotator) (*server.Server, error) {
+	mux := http.NewServeMux()
+	mux.Handle(webhook.Path, handler)
+	options := f.server
+	options.GetCertificate, options.Log = rotator.GetCertificate, ctrl.Log.WithName("server")
+	serving, err := server.New(options, mux, metrics.Registry)
+	if err != nil {
+		return nil, err
+	}
+	if err := mgr.Add(serving); err != nil {
+		return nil, fmt.Errorf("adding the server: %w", err)
+	}
+	return serving, nil
+}
+
 // managerOptions are the manager's, the servers included.
-func (f *flags) managerOptions(cfg origination.Config, rotator *servingcert.Rotator) (ctrl.Options, error) {
+func (f *flags) managerOptions(cfg origination.Config) (ctrl.Options, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), cluster.AddToScheme(scheme)); err != nil {
 		return ctrl.Options{}, fmt.Errorf("registering types: %w", err)
@@ -106,24 +139,15 @@ func (f *flags) managerOptions(cfg origination.Config, rotator *servingcert.Rota
 		// The process ends when the manager does, so the next leader need not wait for the lease.
 		LeaderElectionReleaseOnCancel: true,
 		GracefulShutdownTimeout:       ptr.To(shutdown),
-		WebhookServer: ctrlwebhook.NewServer(ctrlwebhook.Options{
-			Host: f.webhookHost,
-			Port: f.webhookPort,
-			TLSOpts: []func(*tls.Config){func(c *tls.Config) {
-				c.MinVersion = tls.VersionTLS12
-				c.NextProtos = []string{"http/1.1"} // what the API server speaks to a Service; spares HTTP/2's resets
-				c.GetCertificate = rotator.GetCertificate
-			}},
-		}),
 	}, nil
 }
 
 // addChecks makes the replica ready when it can answer: with the certificate served and trusted, and
 // the caches filled, since an empty one would know neither claims nor Services.
-func addChecks(mgr ctrl.Manager, rotator *servingcert.Rotator, view *cluster.View) error {
+func addChecks(mgr ctrl.Manager, rotator *servingcert.Rotator, serving *server.Server, view *cluster.View) error {
 	checks := map[string]healthz.Checker{
 		"certificate": rotator.Ready,
-		"webhook":     mgr.GetWebhookServer().StartedChecker(),
+		"webhook":     serving.Ready,
 		"caches": func(*http.Request) error {
 			if !view.Synced() {
 				return errors.New("the caches are not filled yet")

@@ -1,0 +1,315 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"k8s.io/client-go/util/cert"
+)
+
+// Unit: the server over real connections on a loopback address.
+
+// running is a Server that serves, and what dials it.
+type running struct {
+	*Server
+	t     *testing.T
+	stop  context.CancelFunc
+	ended chan error
+	tls   *tls.Config
+}
+
+// run serves the handler until the test ends; change comes before.
+func run(t *testing.T, o Options, handler http.HandlerFunc, change ...func(*Server)) *running {
+	t.Helper()
+	crt, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(crt, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(crt)
+	o.Host, o.Log = "127.0.0.1", logr.Discard()
+	o.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }
+	s, err := New(o, handler, prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range change {
+		c(s)
+	}
+	if s.Ready(nil) == nil {
+		t.Error("ready before it listens")
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	r := &running{Server: s, t: t, stop: stop, ended: make(chan error, 1), tls: &tls.Config{RootCAs: roots}}
+	go func() { r.ended <- s.Start(ctx) }()
+	t.Cleanup(func() { stop(); s.Wait() })
+	r.eventually("it to listen", func() bool { return s.Ready(nil) == nil })
+	return r
+}
+
+func (r *running) eventually(what string, holds func() bool) {
+	r.t.Helper()
+	for begun := time.Now(); !holds(); time.Sleep(time.Millisecond) {
+		if time.Since(begun) > 30*time.Second {
+			r.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// client returns one with a pool of connections of its own.
+func (r *running) client() *http.Client {
+	transport := &http.Transport{TLSClientConfig: r.tls.Clone(), ForceAttemptHTTP2: true}
+	r.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+func (r *running) url() string { return "https://" + r.address.Load().String() }
+
+// dial returns a connection that knows nothing of HTTP.
+func (r *running) dial() net.Conn {
+	r.t.Helper()
+	c, err := tls.Dial("tcp", r.address.Load().String(), r.tls)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func get(client *http.Client, url string) (*http.Response, string, error) {
+	response, err := client.Get(url)
+	if err != nil {
+		return nil, "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return response, string(body), err
+}
+
+func hello(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }
+
+func TestDraining(t *testing.T) {
+	began, release := make(chan context.Context, 1), make(chan struct{})
+	s := run(t, Options{ShutdownDelay: time.Hour}, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			began <- r.Context()
+			<-release
+		}
+		hello(w, r)
+	}, func(s *Server) { s.delayed = make(chan time.Time) })
+	over := s.delayed
+
+	kept := s.client()
+	if response, _, err := get(kept, s.url()); err != nil || response.Close {
+		t.Fatalf("before: %v, %+v", err, response)
+	}
+	slow := make(chan error, 1)
+	go func() {
+		_, body, err := get(s.client(), s.url()+"/slow")
+		if err == nil && body != "hello" {
+			err = fmt.Errorf("body %q", body)
+		}
+		slow <- err
+	}()
+	inFlight := <-began
+
+	s.stop()
+	s.eventually("it to be not ready", func() bool { return s.Ready(nil) != nil })
+	for what, client := range map[string]*http.Client{"a connection that is there": kept, "a new connection": s.client()} {
+		response, body, err := get(client, s.url())
+		if err != nil || body != "hello" {
+			t.Errorf("%s while it drains: %q, %v", what, body, err)
+		} else if !response.Close {
+			t.Errorf("%s while it drains is kept: its next request would not go to another replica", what)
+		}
+	}
+
+	over <- time.Now()
+	s.eventually("the listener to be closed", func() bool {
+		_, _, err := get(s.client(), s.url())
+		return err != nil
+	})
+	if inFlight.Err() != nil {
+		t.Error("the request in flight was cancelled")
+	}
+	select {
+	case err := <-s.ended:
+		t.Errorf("it ended before its request: %v", err)
+	default:
+	}
+	close(release)
+	if err := <-slow; err != nil {
+		t.Errorf("the request in flight: %v", err)
+	}
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDrainEndsIt(t *testing.T) {
+	s := run(t, Options{}, hello)
+	s.Drain() // hangs unless it has ended then
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
+	s.Drain()
+	fresh, err := New(Options{}, http.HandlerFunc(hello), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh.Drain() // hangs where it waits for what never started
+}
+
+func TestARequestThatDoesNotEndIsLeft(t *testing.T) {
+	release := make(chan struct{})
+	began := make(chan struct{})
+	s := run(t, Options{}, func(http.ResponseWriter, *http.Request) { close(began); <-release }, func(s *Server) { s.drain = time.Millisecond })
+	defer close(release)
+	go func() { _, _, _ = get(s.client(), s.url()) }()
+	<-began
+	s.stop()
+	if err := <-s.ended; err == nil || !strings.Contains(err.Error(), "ending the webhook's requests") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAPanicIsA500AndTheNextRequestWorks(t *testing.T) {
+	s := run(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/panic":
+			panic("boom")
+		case "/half":
+			_, _ = w.Write(bytes.Repeat([]byte("x"), 10000))
+			panic("boom")
+		}
+		hello(w, r)
+	})
+	client := s.client()
+	response, body, err := get(client, s.url()+"/panic")
+	if err != nil || response.StatusCode != http.StatusInternalServerError || strings.Contains(body, "boom") {
+		t.Errorf("got %v %q %v", response, body, err)
+	}
+	if _, body, err := get(client, s.url()+"/half"); err == nil {
+		t.Errorf("half an answer of %d bytes looks like a whole one", len(body))
+	}
+	if _, body, err := get(client, s.url()); err != nil || body != "hello" {
+		t.Errorf("the next: %q, %v", body, err)
+	}
+	if got := testutil.ToFloat64(s.panics); got != 2 {
+		t.Errorf("%v panics are counted, want 2", got)
+	}
+}
+
+func TestProtocols(t *testing.T) {
+	s := run(t, Options{}, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) })
+	if _, body, err := get(s.client(), s.url()); err != nil || body != "HTTP/1.1" {
+		t.Errorf("a client that can HTTP/2 spoke %q, %v", body, err)
+	}
+	for version, want := range map[uint16]bool{tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+		config := s.tls.Clone()
+		config.MinVersion, config.MaxVersion = version, version
+		c, err := tls.Dial("tcp", s.address.Load().String(), config)
+		if got := err == nil; got != want {
+			t.Errorf("%s: %v, want it taken: %t", tls.VersionName(version), err, want)
+		}
+		if err == nil {
+			c.Close()
+		}
+	}
+}
+
+// TestSlowClientsAreCutOff leaves connections open that send nothing, or not all, or take no answer.
+func TestSlowClientsAreCutOff(t *testing.T) {
+	short := func(s *Server) {
+		s.timeouts = timeouts{header: 50 * time.Millisecond, read: 100 * time.Millisecond, write: time.Second, idle: 200 * time.Millisecond}
+	}
+	var cutOff atomic.Bool
+	s := run(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/body":
+			_, err := io.ReadAll(r.Body)
+			fmt.Fprint(w, err)
+		case "/answer":
+			for {
+				if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+					cutOff.Store(true)
+					return
+				}
+			}
+		}
+	}, short)
+	for name, send := range map[string]string{
+		"nothing":        "",
+		"half a header":  "POST / HTTP/1.1\r\nHost: a\r\nX-Slow: ",
+		"half a body":    "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf",
+		"nothing more":   "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+		"no TLS at all":  "",
+		"half a TLS one": "\x16\x03\x01",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var c net.Conn
+			var err error
+			if strings.Contains(name, "TLS") {
+				if c, err = net.Dial("tcp", s.address.Load().String()); err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+			} else {
+				c = s.dial()
+			}
+			if _, err := io.WriteString(c, send); err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+			if _, err := io.ReadAll(c); err != nil && strings.Contains(err.Error(), "i/o timeout") {
+				t.Errorf("the connection is still open: %v", err)
+			}
+		})
+	}
+	t.Run("an answer that nobody reads", func(t *testing.T) {
+		t.Parallel()
+		c := s.dial()
+		_, _ = io.WriteString(c, "GET /answer HTTP/1.1\r\nHost: a\r\n\r\n")
+		s.eventually("the handler to be cut off", cutOff.Load)
+	})
+}
+
+func TestALongHeaderIsRefused(t *testing.T) {
+	s := run(t, Options{}, hello)
+	c := s.dial()
+	go func() { _, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nX-Long: "+strings.Repeat("x", 1<<20)) }()
+	response, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("got %+v, %v", response, err)
+	}
+}
+
+func TestAnAddressInUseIsAnError(t *testing.T) {
+	s := run(t, Options{}, hello)
+	second, err := New(Options{Host: "127.0.0.1", Port: s.address.Load().Port}, http.HandlerFunc(hello), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("got %v", err)
+	}
+}
