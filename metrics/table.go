@@ -58,6 +58,10 @@ var (
 		Name: "redis_tls_admission_warnings_total", Type: Counter,
 		Help: "Warnings given to those who create pods.",
 	}
+	ServerPanics = Metric{
+		Name: "redis_tls_server_panics_total", Type: Counter,
+		Help: "Requests that ended in a panic outside of a decision, and were answered with a 500.",
+	}
 	FirstUse = Metric{
 		Name: "redis_tls_first_use_seconds", Type: Histogram, Leader: true,
 		Help:    "Time from the admission of a pod whose mesh objects were missing until the API server had accepted all of them.",
@@ -115,7 +119,7 @@ var (
 // Table returns all rows, in the order of the page.
 func Table() []Metric {
 	return []Metric{
-		Admissions, AdmissionDuration, AdmissionWarnings,
+		Admissions, AdmissionDuration, AdmissionWarnings, ServerPanics,
 		FirstUse, WaitingPods, WaitingSince,
 		ObjectsApplied, Objects, Claims, ClaimsRefused, Problems,
 		CachesSynced, IstioReady, BuildInfo,

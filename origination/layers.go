@@ -125,7 +125,13 @@ func layer(all []source) layers {
 // add lays one source under those before it.
 func (l *layers) add(s source) {
 	unknown := 0
-	for _, key := range s.keys() {
+	keys := s.keys()
+	if n := len(keys); n > maxKeys {
+		l.errs = append(l.errs, field.TooMany(s.path, n, maxKeys))
+		l.errs[len(l.errs)-1].Detail += fmt.Sprintf(" of the keys below %s; see the table of keys for those that there are", Prefix)
+		return
+	}
+	for _, key := range keys {
 		name, keyName, _ := splitKey(key)
 		warning := unknownKey(key, name, keyName)
 		k := keyIndex[keyName]

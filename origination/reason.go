@@ -36,6 +36,7 @@ const (
 	ReasonForeignObject      Reason = "ForeignObject"
 	ReasonNoCertManager      Reason = "NoCertManager"
 	ReasonTooLarge           Reason = "TooLarge"
+	ReasonOverloaded         Reason = "Overloaded"
 	ReasonMalformed          Reason = "Malformed"
 	ReasonInternal           Reason = "Internal"
 	ReasonApplied            Reason = "Applied"

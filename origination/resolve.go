@@ -88,6 +88,9 @@ func Resolve(in Input, cfg Config, services Services) Result {
 		res.Skip = ReasonOptedOut
 		return res
 	}
+	if res.Errors = tooMuch(in.Annotations); len(res.Errors) > 0 {
+		return res
+	}
 	found := rules{
 		cfg: cfg, services: services, namespace: in.Namespace,
 		serviceAccount: cmp.Or(in.ServiceAccount, DefaultServiceAccount), secretOf: in.SecretOfCertificate,

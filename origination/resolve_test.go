@@ -191,6 +191,18 @@ func TestSizesAreBoundBeforeAnythingIsParsed(t *testing.T) {
 		}
 		return in
 	}
+	sized := func(size int) Input {
+		in := pod("redis-tls/host", "a.example.com", "b", "")
+		in.Annotations["b"] = strings.Repeat("x", size-len("redis-tls/host")-len("a.example.com")-len("b"))
+		return in
+	}
+	unknown := func(n int) Input {
+		in := pod("redis-tls/host", "a.example.com")
+		for i := range n - 1 {
+			in.Annotations[fmt.Sprintf("redis-tls/x%d", i)] = ""
+		}
+		return in
+	}
 	for _, test := range []struct {
 		name      string
 		most, one Input
@@ -198,6 +210,10 @@ func TestSizesAreBoundBeforeAnythingIsParsed(t *testing.T) {
 	}{
 		{"bytes", pod("redis-tls/host", "a.example.com"+strings.Repeat(" ", 8192-13)), pod("redis-tls/host", "a.example.com"+strings.Repeat(" ", 8193-13)),
 			podKey + `host]: Too long: may not be more than 8192 bytes`},
+		{"annotations", sized(262144), sized(262145),
+			`metadata.annotations: Too long: keys and values have 262145 bytes together; Kubernetes takes at most 262144`},
+		{"keys", unknown(512), unknown(513),
+			`metadata.annotations: Too many: 513: must have at most 512 items of the keys below redis-tls/; see the table of keys for those that there are`},
 		{"ports", pod("redis-tls/host", "a.example.com", "redis-tls/port", repeat("%d", 16)), pod("redis-tls/host", "a.example.com", "redis-tls/port", repeat("%d", 17)),
 			podKey + `port]: Too many: 17: must have at most 16 items`},
 		{"addresses", pod("redis-tls/addresses", repeat("10.0.0.%d", 64), "redis-tls/ca-secret", "ca"), pod("redis-tls/addresses", repeat("10.0.0.%d", 65), "redis-tls/ca-secret", "ca"),

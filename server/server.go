@@ -3,7 +3,7 @@
 //
 // In go a handler, where the certificate comes from and who may call; out comes a manager.Runnable. It is not
 // controller-runtime's webhook.Server, which closes its listener in the moment of the signal, while API
-// servers still dial it. The package knows nothing of Redis and must never import the packages that do.
+// servers still dial it. The package knows nothing of pods and must never import the packages that do.
 package server
 
 import (
@@ -21,6 +21,8 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/redis-tls/redis-tls/metrics"
 )
 
 // DrainTimeout is how long requests in flight may take to end once the listener is closed: longer than the
@@ -80,11 +82,8 @@ type Server struct {
 // New returns a Server of the handler and registers its metrics.
 func New(o Options, handler http.Handler, registry prometheus.Registerer) (*Server, error) {
 	s := &Server{options: o, timeouts: usual, drain: DrainTimeout, leave: make(chan struct{}), done: make(chan struct{})}
-	s.panics = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "redis_tls_server_panics_total",
-		Help: "Requests that ended in a panic and were answered with a 500.",
-	})
-	if err := registry.Register(s.panics); err != nil {
+	s.panics = metrics.NewCounter(metrics.ServerPanics)
+	if err := metrics.Register(registry, s.panics); err != nil {
 		return nil, fmt.Errorf("registering the server's metrics: %w", err)
 	}
 	var err error

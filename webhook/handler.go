@@ -6,10 +6,12 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -36,8 +38,11 @@ type Handler struct {
 	injector *inject.Injector
 	log      logr.Logger
 	metrics  handlerMetrics
+	lanes    lanes
 	// wait and poll are the bounds of waiting for an unknown namespace.
 	wait, poll time.Duration
+	// queueing and largeRead are those of lane.go.
+	queueing, largeRead time.Duration
 }
 
 // NewHandler returns the handler and registers its metrics.
@@ -46,29 +51,80 @@ func NewHandler(injector *inject.Injector, registry prometheus.Registerer, log l
 	if err != nil {
 		return nil, fmt.Errorf("registering the admission metrics: %w", err)
 	}
-	return &Handler{injector: injector, log: log, metrics: m, wait: namespaceWait, poll: namespacePoll}, nil
+	return &Handler{injector: injector, log: log, metrics: m, lanes: newLanes(), wait: namespaceWait, poll: namespacePoll, queueing: queueing, largeRead: largeRead}, nil
 }
 
-// ServeHTTP answers one review. What is not a review at all gets a 4xx; everything that carries a UID gets
-// an AdmissionReview, also when we fail.
+// ServeHTTP answers one review. What is not a review at all gets a 4xx, and what finds no turn a 503; everything
+// else gets an AdmissionReview, also when we fail.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	req, unreadable := read(w, r)
+	t := h.turn(r)
+	defer t.end() // also of a panic
+	req, unreadable := h.receive(w, r, t)
 	if unreadable != nil {
 		h.metrics.observe(origination.OutcomeRefused, unreadable.reason, 0, time.Since(start))
 		h.log.Info("unreadable request", "reason", unreadable.reason, "status", unreadable.status, "error", unreadable.Error())
+		if unreadable.status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", retryAfter)
+		}
 		http.Error(w, unreadable.Error(), unreadable.status)
 		return
 	}
-	decision, message := h.decide(r.Context(), req)
+	decision, message := h.decide(req)
 	h.metrics.observe(decision.Outcome(), decision.Reason, len(decision.Warnings), time.Since(start))
-	if err := respond(w, req.UID, decision, message); err != nil {
+	body := buffers.Get().(*bytes.Buffer)
+	defer putBuffer(body)
+	err := writeReview(body, req.UID, decision, message)
+	t.end() // whoever is slow to read holds nobody up
+	if err == nil {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", strconv.Itoa(body.Len())) // else what is over 2 KB goes out in chunks
+		_, err = w.Write(body.Bytes())
+	}
+	if err != nil {
 		h.log.Error(err, "writing the response", "namespace", req.Namespace, "pod", req.name())
 	}
 }
 
+// receive reads the review, takes its turn, and waits for the namespace where the cache does not know it yet. Small
+// reviews are in no lane while they are read or wait.
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, t *turn) (*request, *unreadableError) {
+	if unreadable := check(r); unreadable != nil {
+		return nil, unreadable
+	}
+	if t.large {
+		if !t.begin() {
+			return nil, overloaded()
+		}
+		// Not every ResponseWriter has deadlines; those of net/http have.
+		connection := http.NewResponseController(w)
+		_ = connection.SetReadDeadline(time.Now().Add(h.largeRead))
+		defer func() { _ = connection.SetReadDeadline(time.Time{}) }() // it would end the request's context
+	}
+	body := buffers.Get().(*bytes.Buffer)
+	defer putBuffer(body)
+	if unreadable := readBody(body, w, r); unreadable != nil {
+		return nil, unreadable
+	}
+	if !t.large && !t.begin() {
+		return nil, overloaded()
+	}
+	req, unreadable := decode(body.Bytes())
+	if unreadable != nil || req.foreign() != "" || h.known(req.Namespace) {
+		return req, unreadable
+	}
+	if !t.large {
+		t.end()
+	}
+	h.awaitNamespace(r.Context(), req.Namespace)
+	if !t.large && !t.begin() {
+		return nil, overloaded()
+	}
+	return req, nil
+}
+
 // decide returns the decision and the message for the user. It never panics.
-func (h *Handler) decide(ctx context.Context, req *request) (decision inject.Decision, message string) {
+func (h *Handler) decide(req *request) (decision inject.Decision, message string) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			h.log.Error(fmt.Errorf("%v", cause), "panic in the decision", "namespace", req.Namespace, "pod", req.name(), "stack", string(debug.Stack()))
@@ -80,7 +136,6 @@ func (h *Handler) decide(ctx context.Context, req *request) (decision inject.Dec
 	}
 	pod := req.Object
 	pod.Namespace = req.Namespace // objects under review may lack it
-	h.awaitNamespace(ctx, req.Namespace)
 	decision = h.injector.Inject(req.Namespace, pod)
 	message = decision.Message(req.Namespace, pod)
 
@@ -106,20 +161,23 @@ func (h *Handler) internal() (inject.Decision, string) {
 	}, message
 }
 
-// awaitNamespace returns when the cache knows the namespace, or the wait or the request is over.
+// known reports whether the cache knows the namespace.
+func (h *Handler) known(namespace string) bool {
+	_, _, ok := h.injector.View.Namespace(namespace)
+	return ok
+}
+
+// awaitNamespace returns when the cache knows the namespace, or the wait or the request is over, or too many wait already.
 func (h *Handler) awaitNamespace(ctx context.Context, namespace string) {
-	known := func() bool {
-		_, _, ok := h.injector.View.Namespace(namespace)
-		return ok
-	}
-	if known() {
+	if !h.lanes.newcomers.enter(ctx, 0) {
 		return
 	}
+	defer h.lanes.newcomers.leave()
 	ctx, cancel := context.WithTimeout(ctx, h.wait)
 	defer cancel()
 	tick := time.NewTicker(h.poll)
 	defer tick.Stop()
-	for !known() {
+	for !h.known(namespace) {
 		select {
 		case <-ctx.Done():
 			return

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"unicode/utf8"
 
 	"gomodules.xyz/jsonpatch/v2"
@@ -17,8 +16,8 @@ import (
 	"github.com/redis-tls/redis-tls/origination"
 )
 
-// respond writes the decision.
-func respond(w http.ResponseWriter, uid types.UID, decision inject.Decision, message string) error {
+// writeReview writes the decision as an AdmissionReview.
+func writeReview(body *bytes.Buffer, uid types.UID, decision inject.Decision, message string) error {
 	response := &admissionv1.AdmissionResponse{
 		UID:      uid,
 		Allowed:  decision.Allowed,
@@ -39,18 +38,10 @@ func respond(w http.ResponseWriter, uid types.UID, decision inject.Decision, mes
 		patchType := admissionv1.PatchTypeJSONPatch
 		response.Patch, response.PatchType = patch, &patchType
 	}
-	body := buffers.Get().(*bytes.Buffer)
-	defer putBuffer(body)
-	if err := json.NewEncoder(body).Encode(admissionv1.AdmissionReview{
+	return json.NewEncoder(body).Encode(admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
 		Response: response,
-	}); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(body.Len())) // else what is over 2 KB goes out in chunks
-	_, err := w.Write(body.Bytes())
-	return err
+	})
 }
 
 // refusal is the status that kubectl prints. Clients that create pods retry on 5xx and give up on 4xx, so

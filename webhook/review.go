@@ -46,37 +46,60 @@ type unreadableError struct {
 	reason origination.Reason
 }
 
-// read returns the request of the review in the body.
-func read(w http.ResponseWriter, r *http.Request) (*request, *unreadableError) {
-	malformed := func(status int, format string, args ...any) (*request, *unreadableError) {
-		return nil, &unreadableError{fmt.Errorf(format, args...), status, origination.ReasonMalformed}
-	}
+func malformed(status int, format string, args ...any) *unreadableError {
+	return &unreadableError{fmt.Errorf(format, args...), status, origination.ReasonMalformed}
+}
+
+func overloaded() *unreadableError {
+	return &unreadableError{errors.New("too many reviews at once; try again"), http.StatusServiceUnavailable, origination.ReasonOverloaded}
+}
+
+// check looks at what the request's header says.
+func check(r *http.Request) *unreadableError {
 	if r.Method != http.MethodPost {
 		return malformed(http.StatusMethodNotAllowed, "method %s: an AdmissionReview comes by POST", r.Method)
 	}
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
 		return malformed(http.StatusUnsupportedMediaType, "content type %q: an AdmissionReview comes as application/json", r.Header.Get("Content-Type"))
 	}
-	body := buffers.Get().(*bytes.Buffer)
-	defer putBuffer(body)
-	err := readBody(body, w, r)
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return nil, &unreadableError{fmt.Errorf("the AdmissionReview has more than %d bytes", maxBody), http.StatusRequestEntityTooLarge, origination.ReasonTooLarge}
+	if r.ContentLength > maxBody {
+		return tooLarge()
+	}
+	return nil
+}
+
+func tooLarge() *unreadableError {
+	return &unreadableError{fmt.Errorf("the AdmissionReview has more than %d bytes", maxBody), http.StatusRequestEntityTooLarge, origination.ReasonTooLarge}
+}
+
+// readBody reads at most maxBody bytes. Room is made for what came and, as far as the lanes bound it, for what is announced.
+func readBody(b *bytes.Buffer, w http.ResponseWriter, r *http.Request) *unreadableError {
+	if r.ContentLength > 0 {
+		b.Grow(int(r.ContentLength) + bytes.MinRead) // ReadFrom wants MinRead bytes of room to see the end
+	}
+	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
+	if limit := (*http.MaxBytesError)(nil); errors.As(err, &limit) {
+		return tooLarge()
 	}
 	if err != nil {
 		return malformed(http.StatusBadRequest, "reading the AdmissionReview: %w", err)
 	}
+	return nil
+}
+
+// decode returns the request of the review. The body is changed on the way.
+func decode(body []byte) (*request, *unreadableError) {
 	var v review
-	if err := json.UnmarshalCaseSensitivePreserveInts(prune(body.Bytes()), &v); err != nil {
-		return malformed(http.StatusBadRequest, "decoding the AdmissionReview: %w", err)
+	if err := json.UnmarshalCaseSensitivePreserveInts(prune(body), &v); err != nil {
+		return nil, malformed(http.StatusBadRequest, "decoding the AdmissionReview: %w", err)
 	}
 	switch {
 	case v.APIVersion != admissionv1.SchemeGroupVersion.String() || v.Kind != "AdmissionReview":
-		return malformed(http.StatusBadRequest, "apiVersion %q, kind %q: want an AdmissionReview of %s", v.APIVersion, v.Kind, admissionv1.SchemeGroupVersion)
+		return nil, malformed(http.StatusBadRequest, "apiVersion %q, kind %q: want an AdmissionReview of %s", v.APIVersion, v.Kind, admissionv1.SchemeGroupVersion)
 	case v.Request == nil:
-		return malformed(http.StatusBadRequest, "the AdmissionReview has no request")
+		return nil, malformed(http.StatusBadRequest, "the AdmissionReview has no request")
 	case v.Request.UID == "":
-		return malformed(http.StatusBadRequest, "the AdmissionReview's request has no uid")
+		return nil, malformed(http.StatusBadRequest, "the AdmissionReview's request has no uid")
 	}
 	return v.Request, nil
 }
@@ -84,26 +107,11 @@ func read(w http.ResponseWriter, r *http.Request) (*request, *unreadableError) {
 // buffers are kept for the next review: what is decoded of one is copied out of it, and so is what is sent.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// largestKept bounds the memory that each kept buffer holds, bytes.
-const largestKept = 64 << 10
-
 func putBuffer(b *bytes.Buffer) {
-	if b.Cap() <= largestKept {
+	if b.Cap() <= smallBody+bytes.MinRead {
 		b.Reset()
 		buffers.Put(b)
 	}
-}
-
-// readBody reads at most maxBody bytes, into room of the announced size.
-func readBody(b *bytes.Buffer, w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength > maxBody {
-		return &http.MaxBytesError{Limit: maxBody}
-	}
-	if r.ContentLength > 0 {
-		b.Grow(int(r.ContentLength) + bytes.MinRead) // ReadFrom wants MinRead bytes of room to see the end
-	}
-	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
-	return err
 }
 
 // foreign says why the request is none of ours: the chart's configuration sends CREATE of pods alone.

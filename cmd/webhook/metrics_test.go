@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"runtime"
 	"slices"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/redis-tls/redis-tls/metrics"
 	"github.com/redis-tls/redis-tls/metrics/metricstest"
 	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/server"
 	"github.com/redis-tls/redis-tls/webhook"
 )
 
@@ -35,6 +37,9 @@ func newRegistry(t *testing.T, view state) *prometheus.Registry {
 	}
 	injector := &inject.Injector{Config: origination.DefaultConfig(), Now: time.Now}
 	if _, err := webhook.NewHandler(injector, registry, logr.Discard()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.New(server.Options{}, http.NewServeMux(), registry); err != nil {
 		t.Fatal(err)
 	}
 	return registry
