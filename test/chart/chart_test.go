@@ -192,6 +192,8 @@ func TestValuesThatDoNotFitTogetherAreRefusedInASentence(t *testing.T) {
 			"certs.certManager.issuerRef.name is ours, but certs.mode is self-signed: leave it away, or set the mode to cert-manager"}},
 		"a certificate that is always about to be renewed": {"certs: {mode: cert-manager, certManager: {duration: 24h, renewBefore: 24h}}", []string{
 			"certs.certManager.renewBefore is 24h, which must be less than duration, 24h"}},
+		"names of clients without a CA": {"clients: {names: [kube-apiserver]}", []string{
+			"clients.names is set, but clients.caBundle is not: without a CA anybody could carry the names"}},
 		"a label of the pods that their Service selects by": {"podLabels: {app.kubernetes.io/name: mine}", []string{
 			"podLabels has app.kubernetes.io/name, which the chart sets itself: leave it away"}},
 		"a sidecar for the webhook": {"podLabels: {sidecar.istio.io/inject: 'true'}", []string{

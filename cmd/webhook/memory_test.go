@@ -1,0 +1,30 @@
+package main
+
+import (
+	"runtime/debug"
+	"strings"
+	"testing"
+)
+
+func TestTheMemoryLimitIsThatOfTheContainer(t *testing.T) {
+	before := debug.SetMemoryLimit(-1)
+	t.Cleanup(func() { debug.SetMemoryLimit(before) })
+	t.Setenv("GOMEMLIMIT", "")
+	t.Setenv(memoryVariable, "268435450")
+	if err := limitMemory(); err != nil {
+		t.Fatal(err)
+	}
+	if got := debug.SetMemoryLimit(-1); got != 214748360 {
+		t.Errorf("the limit is %d, want 80 %%", got)
+	}
+	t.Setenv(memoryVariable, "1000")
+	t.Setenv("GOMEMLIMIT", "1GiB")
+	if err := limitMemory(); err != nil || debug.SetMemoryLimit(-1) != 214748360 {
+		t.Errorf("GOMEMLIMIT is set, so the runtime has read it already: %v, limit %d", err, debug.SetMemoryLimit(-1))
+	}
+	t.Setenv("GOMEMLIMIT", "")
+	t.Setenv(memoryVariable, "256Mi")
+	if err := limitMemory(); err == nil || !strings.Contains(err.Error(), `MEMORY_LIMIT is "256Mi"`) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,233 @@
+package integration
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// TestLifecycle: that no admission fails while replicas come and go is told by an API server that keeps its
+// connections and learns of endpoints as late as a real one. It shows a certificate, and whoever has none
+// is turned away.
+func TestLifecycle(t *testing.T) {
+	crt, admission := clientCertificate(t)
+	c := start(t, setup{noWebhook: true, apiServer: []string{"--admission-control-config-file=" + admission}})
+	var replicas *harness.Replicas
+	var err error
+	c.release, replicas, err = c.InstallReplicas(t.Context(), map[string]any{
+		"replicaCount": 2, "shutdownDelaySeconds": 3,
+		"clients": map[string]any{"caBundle": crt, "names": []any{"kube-apiserver"}},
+	}, harness.WebhookOptions{Race: true})
+	c.must(err)
+	t.Run("who shows no certificate is turned away", func(t *testing.T) { testNoCertificate(c.on(t), replicas) })
+	t.Run("a rolling restart under load fails no admission", func(t *testing.T) { testRollingRestart(c.on(t), replicas) })
+	t.Run("a leader that ends answers on while it is not ready, and gives its lease up", func(t *testing.T) { testLeaderEnds(c.on(t), replicas) })
+	t.Run("a second SIGTERM ends a replica at once", func(t *testing.T) { testSecondSignal(c.on(t)) })
+}
+
+// clientCertificate returns a certificate that signs itself, PEM, and the path of an admission configuration
+// that has the API server show it.
+func clientCertificate(t *testing.T) (crt, admission string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kube-apiserver"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	crt = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	for name, content := range map[string]string{
+		"client.crt": crt,
+		"client.key": string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})),
+		"kubeconfig": fmt.Sprintf("apiVersion: v1\nkind: Config\nusers:\n- name: '*'\n  user: {client-certificate: %s, client-key: %s}\n",
+			path("client.crt"), path("client.key")),
+		"admission.yaml": fmt.Sprintf(`apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+- name: MutatingAdmissionWebhook
+  configuration: {apiVersion: apiserver.config.k8s.io/v1, kind: WebhookAdmissionConfiguration, kubeConfigFile: %s}
+`, path("kubeconfig")),
+	} {
+		if err := os.WriteFile(path(name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return crt, path("admission.yaml")
+}
+
+// call asks the replica past its Service, and as nobody. An answer of any status is one.
+func call(ctx context.Context, w *harness.Webhook) error {
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+w.Address.String()+":9443/", nil)
+	if err != nil {
+		return err
+	}
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	if err == nil {
+		response.Body.Close()
+	}
+	return err
+}
+
+func testNoCertificate(c *cluster, replicas *harness.Replicas) {
+	for _, w := range replicas.All() {
+		if err := call(c.t.Context(), w); !asksForCertificate(err) {
+			c.t.Errorf("got %v, want it refused for want of a certificate", err)
+		}
+		if err := w.Ready(c.t.Context()); err != nil {
+			c.t.Errorf("the probe, on a port of its own: %v", err)
+		}
+	}
+}
+
+// asksForCertificate tells how a replica that serves answers who has none.
+func asksForCertificate(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "tls: certificate required")
+}
+
+// rate is of the pods created under load, if the machine gives it.
+const rate = 100
+
+func testRollingRestart(c *cluster, replicas *harness.Replicas) {
+	var namespaces []string
+	for n := range 10 {
+		namespaces = append(namespaces, c.namespace(fmt.Sprintf("rolling-%d", n), nil, nil))
+	}
+	ctx, stop := context.WithCancel(c.t.Context())
+	var (
+		driver   sync.WaitGroup
+		mu       sync.Mutex
+		times    []time.Duration
+		failures []error
+	)
+	begun := time.Now()
+	driver.Go(func() {
+		room := make(chan struct{}, 2*rate) // what is slower than that is not made slower still
+		tick := time.NewTicker(time.Second / rate)
+		defer tick.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			room <- struct{}{}
+			driver.Go(func() {
+				defer func() { <-room }()
+				before := time.Now()
+				p := pod(namespaces[n%len(namespaces)], fmt.Sprintf("app-%d", n), asking())
+				err := c.Client.Create(c.t.Context(), p)
+				if err == nil && len(pins(p, "redis.example.com")) != 1 {
+					err = fmt.Errorf("pod %s was admitted without its pin", p.Name)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				times = append(times, time.Since(before))
+				if err != nil {
+					failures = append(failures, err)
+				}
+			})
+		}
+	})
+	err := replicas.Roll(c.t.Context(), c.release, harness.WebhookOptions{Race: true})
+	stop()
+	driver.Wait()
+	c.must(err)
+	slices.Sort(times)
+	c.t.Logf("%d pods in %s, %.0f a second; p50 %s, p99 %s, longest %s", len(times), time.Since(begun).Round(time.Second),
+		float64(len(times))/time.Since(begun).Seconds(), times[len(times)/2], times[len(times)*99/100], times[len(times)-1])
+	if len(failures) > 0 {
+		c.t.Errorf("%d of %d admissions failed, the first with: %v", len(failures), len(times), failures[0])
+	}
+}
+
+func testLeaderEnds(c *cluster, replicas *harness.Replicas) {
+	leader, followers, err := replicas.Leader(c.t.Context())
+	c.must(err)
+	lease := func(ctx context.Context) (coordinationv1.Lease, error) {
+		var l coordinationv1.Lease
+		return l, c.Client.Get(ctx, client.ObjectKey{Namespace: c.release.Namespace, Name: "redis-tls-webhook"}, &l)
+	}
+	before, err := lease(c.t.Context())
+	c.must(err)
+	c.must(leader.Terminate())
+	c.eventually("the leader to be not ready", func(ctx context.Context) error {
+		if leader.Ready(ctx) == nil {
+			return errors.New("it is ready")
+		}
+		return nil
+	})
+	if err := call(c.t.Context(), leader); !asksForCertificate(err) {
+		c.t.Errorf("it does not serve any more: %v", err)
+	}
+	select {
+	case <-leader.Exited():
+	case <-time.After(within):
+		c.t.Fatalf("the leader has not ended within %s", within)
+	}
+	after, err := lease(c.t.Context())
+	c.must(err)
+	if held := ptr.Deref(after.Spec.HolderIdentity, ""); held == *before.Spec.HolderIdentity {
+		c.t.Errorf("%s has ended and holds the lease, which lasts %d s", held, *after.Spec.LeaseDurationSeconds)
+	}
+	if next, _, err := replicas.Leader(c.t.Context()); err != nil || next != followers[0] {
+		c.t.Errorf("%v leads, %v, want the follower", next, err)
+	}
+	c.must(leader.WaitForEndpoint(c.t.Context(), false))
+	c.must(leader.Start(c.t.Context()))
+}
+
+func testSecondSignal(c *cluster) {
+	w, err := c.RunWebhook(c.t.Context(), c.release, harness.WebhookOptions{Race: true, Probed: true, Args: []string{"--shutdown-delay=1h"}})
+	c.must(err)
+	c.must(w.Terminate())
+	c.eventually("the replica to be not ready", func(ctx context.Context) error {
+		if w.Ready(ctx) == nil {
+			return errors.New("it is ready")
+		}
+		return nil
+	})
+	c.must(w.Terminate())
+	select {
+	case <-w.Exited():
+	case <-time.After(within):
+		w.Kill()
+		c.t.Errorf("it has not ended within %s of a second signal", within)
+	}
+	c.must(w.WaitForEndpoint(c.t.Context(), false))
+}
