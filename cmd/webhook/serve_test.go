@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/redis-tls/redis-tls/server"
+)
+
+// managed is a manager of which only the start is called.
+type managed struct {
+	ctrl.Manager
+	start func(context.Context) error
+}
+
+func (m managed) Start(ctx context.Context) error { return m.start(ctx) }
+
+// newServer returns one that listens once it is started.
+func newServer(t *testing.T) *server.Server {
+	t.Helper()
+	none := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("none") }
+	s, err := server.New(server.Options{Host: "127.0.0.1", GetCertificate: none, Log: logr.Discard()}, http.NotFoundHandler(), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestTheServerHasDrainedBeforeAnythingElseEnds(t *testing.T) {
+	serving := newServer(t)
+	ctx, stop := context.WithCancel(t.Context())
+	err := serve(ctx, managed{start: func(running context.Context) error {
+		ended := make(chan error, 1)
+		go func() { ended <- serving.Start(context.Background()) }()
+		for serving.Ready(nil) != nil {
+			if t.Context().Err() != nil {
+				return errors.New("the server does not start")
+			}
+		}
+		stop()
+		<-running.Done()
+		select {
+		case err := <-ended:
+			return err
+		default:
+			return errors.New("the server still serves")
+		}
+	}}, serving)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALostLeaseIsNoEndForTheRequestsInFlight(t *testing.T) {
+	serving := newServer(t)
+	served := make(chan struct{})
+	err := serve(t.Context(), managed{start: func(context.Context) error {
+		ctx, lost := context.WithCancel(context.Background())
+		go func() {
+			_ = serving.Start(ctx)
+			close(served)
+		}()
+		for serving.Ready(nil) != nil {
+			if t.Context().Err() != nil {
+				return errors.New("the server does not start")
+			}
+		}
+		lost()
+		return errors.New("leader election lost")
+	}}, serving)
+	if err == nil || err.Error() != "running: leader election lost" {
+		t.Errorf("got %v", err)
+	}
+	if err := serving.Ready(nil); err == nil {
+		t.Error("the server is ready")
+	}
+	<-served
+}
