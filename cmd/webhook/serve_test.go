@@ -63,6 +63,7 @@ func TestALostLeaseIsNoEndForTheRequestsInFlight(t *testing.T) {
 	served := make(chan struct{})
 	err := serve(t.Context(), managed{start: func(context.Context) error {
 		ctx, lost := context.WithCancel(context.Background())
+		defer lost()
 		go func() {
 			_ = serving.Start(ctx)
 			close(served)
@@ -72,7 +73,6 @@ func TestALostLeaseIsNoEndForTheRequestsInFlight(t *testing.T) {
 				return errors.New("the server does not start")
 			}
 		}
-		lost()
 		return errors.New("leader election lost")
 	}}, serving)
 	if err == nil || err.Error() != "running: leader election lost" {
