@@ -142,12 +142,14 @@ func TestASlowLargeBodyIsCutOff(t *testing.T) {
 	defer server.Close()
 	body, writer := io.Pipe()
 	defer writer.Close()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, body)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL, body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
-	response, err := server.Client().Do(r) // hangs otherwise
+	response, err := server.Client().Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +217,11 @@ func TestOnlySoManyWaitForNamespaces(t *testing.T) {
 			t.Fatal("the first does not wait")
 		}
 	}
-	h.awaitNamespace(t.Context(), "shop") // hangs otherwise
+	second, give := context.WithTimeout(t.Context(), 10*time.Second)
+	defer give()
+	if h.awaitNamespace(second, "shop"); second.Err() != nil {
+		t.Error("the second waits too")
+	}
 	cancel()
 	<-waits
 }

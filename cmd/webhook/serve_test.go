@@ -38,7 +38,9 @@ func TestTheServerHasDrainedBeforeAnythingElseEnds(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	err := serve(ctx, managed{start: func(running context.Context) error {
 		ended := make(chan error, 1)
-		go func() { ended <- serving.Start(context.Background()) }()
+		own, end := context.WithCancel(context.Background())
+		defer end()
+		go func() { ended <- serving.Start(own) }()
 		for serving.Ready(nil) != nil {
 			if t.Context().Err() != nil {
 				return errors.New("the server does not start")
@@ -46,12 +48,10 @@ func TestTheServerHasDrainedBeforeAnythingElseEnds(t *testing.T) {
 		}
 		stop()
 		<-running.Done()
-		select {
-		case err := <-ended:
-			return err
-		default:
+		if serving.Ready(nil) == nil {
 			return errors.New("the server still serves")
 		}
+		return <-ended
 	}}, serving)
 	if err != nil {
 		t.Error(err)
