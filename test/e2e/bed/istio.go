@@ -24,6 +24,8 @@ const (
 	istioNamespace = "istio-system"
 	// Istio's own name for its injector's configuration; that of its chart and of istiod's default.
 	injectorConfiguration = "istio-sidecar-injector"
+	// istiodPort is where sidecars reach istiod.
+	istiodPort = 15012
 )
 
 // startIstio applies Istio's charts as they are, but for the workloads, and runs istiod as the chart's
@@ -100,7 +102,7 @@ func (b *Bed) runIstiod(ctx context.Context, fromChart []corev1.EnvVar) error {
 			"discovery", "--kubeconfig=" + kubeconfig, "--ctrlz_port=0",
 			"--httpAddr=" + listen(b.fabric.loopback, 8080), "--grpcAddr=" + listen(b.fabric.loopback, 15010),
 			"--monitoringAddr=" + listen(b.fabric.loopback, 15014),
-			"--secureGRPCAddr=" + listen(b.fabric.gateway, 15012), "--httpsAddr=" + listen(b.fabric.gateway, 15017),
+			"--secureGRPCAddr=" + listen(b.fabric.gateway, istiodPort), "--httpsAddr=" + listen(b.fabric.gateway, 15017),
 		},
 	}
 	if err := b.Istiod.Start(); err != nil {
