@@ -38,6 +38,18 @@ const (
 	ObjectForeign   = "foreign"   // wanted, and somebody else's stands in its place
 )
 
+// The certificates that the API server checks.
+const (
+	CertificateLeaf = "leaf" // the webhook's own
+	CertificateCA   = "ca"   // the one that it leads to
+)
+
+// Where keeping the serving certificate goes wrong.
+const (
+	CertificateSecret        = "secret"        // it cannot be read, holds nothing that could be served, or cannot be renewed
+	CertificateConfiguration = "configuration" // the caBundle cannot be read or written
+)
+
 // kinds are those of the controller's objects.
 var kinds = Label{"kind", []string{"Certificate", "DestinationRule", "PeerAuthentication", "ServiceEntry", "Sidecar", "VirtualService"}}
 
@@ -101,6 +113,20 @@ var (
 		Name: "redis_tls_waiting_since_timestamp_seconds", Type: Gauge, Leader: true,
 		Help: "Creation of the pod that has been at the first-use gate for longest, in seconds since 1970; 0 while none waits.",
 	}
+	CertificateExpiration = Metric{
+		Name: "redis_tls_webhook_certificate_expiration_timestamp_seconds", Type: Gauge,
+		Help:   "End of the certificate that the replica serves, and of its CA, in seconds since 1970; 0 before there is one.",
+		Labels: []Label{{"certificate", []string{CertificateLeaf, CertificateCA}}},
+	}
+	CertificateTrusted = Metric{
+		Name: "redis_tls_webhook_certificate_trusted", Type: Gauge,
+		Help: "1 when every entry of the MutatingWebhookConfiguration carries the CA of the certificate that the replica serves.",
+	}
+	CertificateErrors = Metric{
+		Name: "redis_tls_webhook_certificate_errors_total", Type: Counter,
+		Help:   "Failures to read or renew the serving certificate in its Secret, or to write its CA into the MutatingWebhookConfiguration.",
+		Labels: []Label{{"object", []string{CertificateSecret, CertificateConfiguration}}},
+	}
 	CachesSynced = Metric{
 		Name: "redis_tls_caches_synced", Type: Gauge,
 		Help: "1 when the caches are filled, which the replica needs to be ready.",
@@ -122,6 +148,7 @@ func Table() []Metric {
 		Admissions, AdmissionDuration, AdmissionWarnings, ServerPanics,
 		FirstUse, WaitingPods, WaitingSince,
 		ObjectsApplied, Objects, Claims, ClaimsRefused, Problems,
+		CertificateExpiration, CertificateTrusted, CertificateErrors,
 		CachesSynced, IstioReady, BuildInfo,
 	}
 }

@@ -22,8 +22,8 @@ type configuration = admissionregistrationv1.MutatingWebhookConfiguration
 // fieldManager is what our writes are marked with.
 const fieldManager = client.FieldOwner("redis-tls-webhook")
 
-// configuration returns ours as the cache has it.
-func (r *Rotator) configuration(ctx context.Context) (*configuration, error) {
+// found returns our configuration as the cache has it.
+func (r *Rotator) found(ctx context.Context) (*configuration, error) {
 	found := &configuration{}
 	if err := r.reader.Get(ctx, client.ObjectKey{Name: r.options.Configuration}, found); err != nil {
 		return nil, fmt.Errorf("reading MutatingWebhookConfiguration %s, which the chart makes: %w", r.options.Configuration, err)

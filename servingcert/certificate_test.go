@@ -153,6 +153,13 @@ func TestIssueKeepsWhatStillHolds(t *testing.T) {
 	}
 }
 
+// Replicas' clocks differ: one that is behind must take what another has just made, not make its own.
+func TestAReplicaWhoseClockIsBehindTakesWhatAnotherHasMade(t *testing.T) {
+	if _, err := parse(t, issued(t, nil, start), start.Add(-59*time.Minute)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWhatIsNoCAIsNeverUsedAsOne(t *testing.T) {
 	data := issued(t, nil, start)
 	leaf := map[string][]byte{keyCA: data[keyCert], keyCAKey: data[keyPriv], keyCert: data[keyCert], keyPriv: data[keyPriv]}

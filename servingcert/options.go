@@ -3,8 +3,8 @@
 // In go the names of one Secret and of one MutatingWebhookConfiguration; out come a certificate for
 // tls.Config.GetCertificate and the configuration's caBundle. The Secret belongs to all replicas: each watches
 // it and serves what it holds, without a mounted file and its delay; where the certificate is our own, whoever comes
-// first fills or renews it. No other Secret is read. The package knows nothing of Redis and must never import
-// the packages that do.
+// first fills or renews it. No other Secret is read. The package knows nothing of pods and must never import the
+// packages that decide about them.
 package servingcert
 
 import (

@@ -10,43 +10,50 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"github.com/redis-tls/redis-tls/metrics"
 )
 
 // errBehind says that the cache has not yet what another replica wrote. Its event will bring us back.
 var errBehind = errors.New("the cache is behind the API server")
 
-// reconcile looks at the Secret, renews it where that is ours to do and due, tells the API server to trust its CA
-// and that of the certificate that is served, and goes over to the Secret's once API servers have had the time to
-// see it. Where the Secret or its certificate is broken or gone, the one that is served stays. It returns
-// how long nothing more is to be done, and what went wrong.
-func (r *Rotator) reconcile(ctx context.Context) (wait time.Duration, err error) {
+// reconcile looks at the Secret, renews it where that is ours to do and due, has the API server trust its CA and that
+// of the certificate that is served, and goes over to the Secret's once API servers have had the time to see it.
+// Where the Secret or its certificate is broken or gone, the one that is served stays. It returns how long nothing
+// more is to be done, and what went wrong.
+func (r *Rotator) reconcile(ctx context.Context) (time.Duration, error) {
 	now, held := r.options.Now(), r.serving.Load()
 	offered, err := r.offered(ctx, held, now)
-	needed := unended(merged(offered.authorities(), held.authorities()), now)
-	if len(needed) == 0 {
-		return checkEvery, err
-	}
-	failed := r.trust(ctx, needed, now)
-	wait = r.adopt(offered, now)
-	if _, trusted := r.seen.trust(r.serving.Load()); trusted {
+	r.metrics.failed(metrics.CertificateSecret, err)
+	untold := r.trust(ctx, unended(merged(offered.authorities(), held.authorities()), now), now)
+	r.metrics.failed(metrics.CertificateConfiguration, untold)
+
+	wait := r.adopt(offered, now)
+	serving := r.serving.Load()
+	_, trusted := r.seen.trust(serving)
+	if trusted {
+		r.joined = true
 		r.trusted.Store(true)
 	}
-	return wait, errors.Join(err, failed)
+	r.metrics.serves(serving, trusted)
+	return wait, errors.Join(err, untold)
 }
 
-// trust has the API server trust the CAs and takes note of those that it does.
+// trust has the API server trust the CAs, and takes note of those that it does.
 func (r *Rotator) trust(ctx context.Context, needed []*x509.Certificate, now time.Time) error {
-	found, err := r.configuration(ctx)
+	found, err := r.found(ctx)
 	if err != nil {
+		r.seen = r.seen.observe(&configuration{}, now)
 		return err
 	}
+	r.seen = r.seen.observe(found, now)
 	published, err := r.publish(ctx, found, needed, now)
 	if err != nil {
 		return err
 	}
-	if former, _ := carried(found); r.seen == nil && len(former) > 0 && published != found {
-		// We hold nothing but a certificate of a CA that is new here. Others may still serve one of the
-		// former: they answer until API servers have had the time to see ours.
+	if former, _ := carried(found); !r.joined && len(former) > 0 && published != found {
+		// We hold nothing but a certificate of a CA that is new here. Others may still serve one of a former:
+		// they answer until API servers have had the time to see ours.
 		r.readyFrom.Store(now.Add(min(r.options.Settle, newcomer)).UnixNano())
 	}
 	r.seen = r.seen.observe(published, now)
@@ -136,7 +143,7 @@ func (r *Rotator) missing(ctx context.Context, err error) error {
 	case Provided:
 		return fmt.Errorf("reading Secret %s, which must be provided, with %s, %s and %s: %w", r.options.secretKey(), keyCert, keyPriv, keyCA, err)
 	}
-	if _, err := r.configuration(ctx); err != nil {
+	if _, err := r.found(ctx); err != nil {
 		return fmt.Errorf("making Secret %s, which is gone: %w", r.options.secretKey(), err)
 	}
 	empty := corev1ac.Secret(r.options.Secret, r.options.Namespace).WithType(corev1.SecretTypeOpaque)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -40,6 +41,7 @@ type Rotator struct {
 	start   func(context.Context) error // starts the informers; returns when the context ends
 	synced  func(context.Context) bool
 	changed chan struct{}
+	metrics *Metrics
 	log     logr.Logger
 
 	serving atomic.Pointer[certificate]
@@ -47,13 +49,14 @@ type Rotator struct {
 	trusted atomic.Bool
 	// readyFrom is when a replica that came into a change of CAs may be ready at the soonest, in Unix nanoseconds.
 	readyFrom atomic.Int64
-	// seen are the CAs of the configuration; only reconcile knows them.
-	seen sightings
+	// seen are the CAs of the configuration, and joined whether it has carried ours before; reconcile's alone.
+	seen   sightings
+	joined bool
 }
 
 // New returns a Rotator with informers of its own: the service account may list and watch the Secret and
 // the configuration by name only, so the requests must carry that name.
-func New(config *rest.Config, options Options, log logr.Logger) (*Rotator, error) {
+func New(config *rest.Config, options Options, registerer prometheus.Registerer, log logr.Logger) (*Rotator, error) {
 	if err := options.complete(); err != nil {
 		return nil, err
 	}
@@ -76,7 +79,11 @@ func New(config *rest.Config, options Options, log logr.Logger) (*Rotator, error
 	if err != nil {
 		return nil, fmt.Errorf("serving certificate: making the client: %w", err)
 	}
-	r := newRotator(options, informers, live, log)
+	m, err := NewMetrics(registerer)
+	if err != nil {
+		return nil, fmt.Errorf("serving certificate: registering metrics: %w", err)
+	}
+	r := newRotator(options, informers, live, m, log)
 	r.start, r.synced = informers.Start, informers.WaitForCacheSync
 	for _, object := range []client.Object{&corev1.Secret{}, &admissionregistrationv1.MutatingWebhookConfiguration{}} {
 		informer, err := informers.GetInformer(context.Background(), object, cache.BlockUntilSynced(false))
@@ -94,8 +101,8 @@ func New(config *rest.Config, options Options, log logr.Logger) (*Rotator, error
 	return r, nil
 }
 
-func newRotator(options Options, reader client.Reader, live client.Client, log logr.Logger) *Rotator {
-	return &Rotator{options: options, reader: reader, live: live, log: log, changed: make(chan struct{}, 1)}
+func newRotator(options Options, reader client.Reader, live client.Client, m *Metrics, log logr.Logger) *Rotator {
+	return &Rotator{options: options, reader: reader, live: live, metrics: m, log: log, changed: make(chan struct{}, 1)}
 }
 
 // NeedLeaderElection says that every replica serves, so every replica rotates.

@@ -6,15 +6,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"net"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr/testr"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -60,13 +61,31 @@ func newWorld(objects ...client.Object) *world {
 			}
 			return c.Update(ctx, o, opts...)
 		},
+		Apply: func(ctx context.Context, c client.WithWatch, o runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+			if w.failPuts != nil {
+				return w.failPuts
+			}
+			return c.Apply(ctx, o, opts...)
+		},
 	}).Build()
 	return w
 }
 
 // replica returns a Rotator that reads through the reader: the API server itself, or a cache that is behind.
 func (w *world) replica(t *testing.T, reader client.Reader) *Rotator {
-	return newRotator(testOptions(t, func() time.Time { return w.now }), reader, w, testr.New(t))
+	t.Helper()
+	return w.replicaOf(t, SelfSigned, reader)
+}
+
+func (w *world) replicaOf(t *testing.T, mode Mode, reader client.Reader) *Rotator {
+	t.Helper()
+	o := testOptions(t, func() time.Time { return w.now })
+	o.Mode = mode
+	m, err := NewMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newRotator(o, reader, w, m, testr.New(t))
 }
 
 func (w *world) secret(t *testing.T) *corev1.Secret {
@@ -83,7 +102,10 @@ func (w *world) put(t *testing.T, data map[string][]byte) {
 	t.Helper()
 	s := w.secret(t)
 	s.Data = data
-	if err := w.WithWatch.Update(t.Context(), s); err != nil {
+	refused := w.failPuts
+	w.failPuts = nil
+	defer func() { w.failPuts = refused }()
+	if err := w.Update(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -98,7 +120,7 @@ func (w *world) trustOnly(t *testing.T, bundle []byte) {
 	for i := range c.Webhooks {
 		c.Webhooks[i].ClientConfig.CABundle = bundle
 	}
-	if err := w.WithWatch.Update(t.Context(), c); err != nil {
+	if err := w.Update(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -143,13 +165,23 @@ func handshake(t *testing.T, r *Rotator, bundle []byte, now time.Time) error {
 	t.Helper()
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(bundle)
-	near, far := net.Pipe()
-	defer near.Close()
-	defer far.Close()
-	server := tls.Server(far, &tls.Config{GetCertificate: r.GetCertificate})
-	go server.HandshakeContext(t.Context()) //nolint:errcheck // the client's side tells
-	client := tls.Client(near, &tls.Config{RootCAs: pool, ServerName: dnsName, Time: at(now)})
-	return client.HandshakeContext(t.Context())
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: r.GetCertificate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		if server, err := listener.Accept(); err == nil {
+			defer server.Close()
+			server.(*tls.Conn).HandshakeContext(t.Context()) //nolint:errcheck // the client's side tells
+		}
+	}()
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: pool, ServerName: dnsName, Time: at(now)}}
+	connection, err := dialer.DialContext(t.Context(), "tcp", listener.Addr().String())
+	if err != nil {
+		return err
+	}
+	return connection.Close()
 }
 
 func TestFirstReplicaFillsTheSecretAndIsTrusted(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/redis-tls/redis-tls/metrics/metricstest"
 	"github.com/redis-tls/redis-tls/origination"
 	"github.com/redis-tls/redis-tls/server"
+	"github.com/redis-tls/redis-tls/servingcert"
 	"github.com/redis-tls/redis-tls/webhook"
 )
 
@@ -33,6 +34,9 @@ func newRegistry(t *testing.T, view state) *prometheus.Registry {
 		t.Fatal(err)
 	}
 	if _, err := controller.NewMetrics(registry); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := servingcert.NewMetrics(registry); err != nil {
 		t.Fatal(err)
 	}
 	injector := &inject.Injector{Config: origination.DefaultConfig(), Now: time.Now}

@@ -49,7 +49,7 @@ func run(ctx context.Context, f flags) error {
 	// restart, the controller must not queue behind itself. Fairness is the API server's.
 	restConfig.QPS = -1
 
-	rotator, err := servingcert.New(restConfig, f.certificate, ctrl.Log.WithName("servingcert"))
+	rotator, err := servingcert.New(restConfig, f.certificate, metrics.Registry, ctrl.Log.WithName("servingcert"))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,200 @@
+package servingcert
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// believed wants every replica to be accepted by an API server that has each of the bundles.
+func believed(t *testing.T, when string, replicas []*Rotator, now time.Time, bundles ...[]byte) {
+	t.Helper()
+	for i, r := range replicas {
+		for j, bundle := range bundles {
+			if err := handshake(t, r, bundle, now); err != nil {
+				t.Errorf("%s: replica %d is not believed by API server %d: %v", when, i, j, err)
+			}
+		}
+	}
+}
+
+func leafOf(r *Rotator) []byte { return r.serving.Load().tls.Certificate[0] }
+
+// The API servers see the configuration some time after it was written; the one here that is late sees it just
+// before the time that it is given is over.
+func TestANewCAIsServedOnceAPIServersHaveHadTheTime(t *testing.T) {
+	w := newWorld(secret(), newConfiguration())
+	one, two := w.replica(t, w), w.replica(t, w)
+	both := []*Rotator{one, two}
+	mustReconcile(t, one)
+	mustReconcile(t, two)
+	late, before := w.bundles(t)[0], leafOf(one)
+
+	w.put(t, nil) // the way to have all made anew
+	mustReconcile(t, one)
+	written := w.secret(t).ResourceVersion
+	mustReconcile(t, two)
+	if w.secret(t).ResourceVersion != written {
+		t.Error("the second replica has written the Secret again")
+	}
+	believed(t, "at once", both, w.now, late, w.bundles(t)[0])
+
+	w.now = w.now.Add(DefaultSettle - time.Second)
+	wait, err := one.reconcile(t.Context())
+	if err != nil || wait != time.Second {
+		t.Errorf("waits for %s (%v), want the second that is left", wait, err)
+	}
+	mustReconcile(t, two)
+	believed(t, "before the time is over", both, w.now, late, w.bundles(t)[0])
+
+	w.now = w.now.Add(time.Second)
+	mustReconcile(t, one)
+	if bytes.Equal(leafOf(one), before) {
+		t.Error("the new certificate is not served")
+	}
+	believed(t, "when one replica has gone over", both, w.now, w.bundles(t)[0])
+	mustReconcile(t, two)
+	believed(t, "when both have", both, w.now, w.bundles(t)[0])
+	if !bytes.Equal(leafOf(one), leafOf(two)) {
+		t.Error("the replicas serve different certificates")
+	}
+}
+
+func TestANewLeafOfTheSameCAIsServedAtOnce(t *testing.T) {
+	w := newWorld(secret(), newConfiguration())
+	r := w.replica(t, w)
+	mustReconcile(t, r)
+	before, trusted := leafOf(r), w.version(t)
+	w.now = w.now.Add(time.Hour)
+	data := w.secret(t).Data
+	delete(data, keyCert)
+	w.put(t, data)
+	mustReconcile(t, r)
+	if bytes.Equal(leafOf(r), before) {
+		t.Error("the old leaf is served")
+	}
+	if w.version(t) != trusted {
+		t.Error("the configuration was written for a new leaf of a CA that it carries")
+	}
+}
+
+func TestTheTimeBeginsAnewWhenTheBundleIsOverwritten(t *testing.T) {
+	w := newWorld(secret(), newConfiguration())
+	r := w.replica(t, w)
+	mustReconcile(t, r)
+	before, former := leafOf(r), w.secret(t).Data[keyCA]
+	w.put(t, nil)
+	mustReconcile(t, r)
+	w.now = w.now.Add(DefaultSettle - time.Second)
+	w.trustOnly(t, former)
+	mustReconcile(t, r)
+	w.now = w.now.Add(time.Second)
+	mustReconcile(t, r)
+	if !bytes.Equal(leafOf(r), before) {
+		t.Error("serves under a CA that has stood in the configuration for a second")
+	}
+	w.now = w.now.Add(DefaultSettle)
+	mustReconcile(t, r)
+	if bytes.Equal(leafOf(r), before) {
+		t.Error("the new certificate is not served")
+	}
+}
+
+func TestWhatIsServedGivesWayWhenItEnds(t *testing.T) {
+	w := newWorld(secret(), newConfiguration())
+	r := w.replica(t, w)
+	mustReconcile(t, r)
+	before, end := leafOf(r), r.serving.Load().until
+	w.now = end.Add(-time.Minute)
+	w.put(t, nil)
+	if wait, err := r.reconcile(t.Context()); err != nil || wait != time.Minute {
+		t.Errorf("waits for %s (%v), want the minute until the end", wait, err)
+	}
+	w.now = end
+	mustReconcile(t, r)
+	if bytes.Equal(leafOf(r), before) {
+		t.Error("serves an ended certificate")
+	}
+}
+
+// A replica that starts in the middle has nothing to serve but the new certificate.
+func TestANewcomerLeavesTheCallsToOthersWhileItsCAIsNew(t *testing.T) {
+	w := newWorld(secret(), newConfiguration())
+	mustReconcile(t, w.replica(t, w))
+	w.put(t, nil)
+	r := w.replica(t, w)
+	mustReconcile(t, r)
+	if r.Ready(nil) == nil {
+		t.Error("ready at once, though others serve under the CA before")
+	}
+	w.now = w.now.Add(newcomer)
+	if err := r.Ready(nil); err != nil {
+		t.Errorf("not ready in the end: %v", err)
+	}
+	next := w.replica(t, w)
+	mustReconcile(t, next)
+	if err := next.Ready(nil); err != nil {
+		t.Errorf("the one after it, whose CA stands there, is not ready: %v", err)
+	}
+}
+
+func TestASecretThatIsGoneIsMadeAgain(t *testing.T) {
+	w := newWorld(secret(), newConfiguration())
+	r := w.replica(t, w)
+	mustReconcile(t, r)
+	before, trusted := leafOf(r), w.bundles(t)[0]
+	if err := w.Delete(t.Context(), secret()); err != nil {
+		t.Fatal(err)
+	}
+	if err := reconcile(t, r); !errors.Is(err, errBehind) {
+		t.Fatalf("got %v, want the filling to be left to the event", err)
+	}
+	if !bytes.Equal(leafOf(r), before) || r.Ready(nil) != nil {
+		t.Error("what is served was given up")
+	}
+	mustReconcile(t, r)
+	believed(t, "after the Secret was filled", []*Rotator{r}, w.now, trusted, w.bundles(t)[0])
+	if _, err := parse(t, w.secret(t).Data, w.now); err != nil {
+		t.Errorf("the Secret was not filled: %v", err)
+	}
+}
+
+func TestASecretIsNotMadeAgainWhileWeAreUninstalled(t *testing.T) {
+	w := newWorld(secret(), newConfiguration())
+	r := w.replica(t, w)
+	mustReconcile(t, r)
+	for _, o := range []client.Object{secret(), newConfiguration()} {
+		if err := w.Delete(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := reconcile(t, r); err == nil || errors.Is(err, errBehind) {
+		t.Errorf("got %v", err)
+	}
+	if err := w.Get(t.Context(), client.ObjectKeyFromObject(secret()), secret()); err == nil {
+		t.Error("the Secret was left behind")
+	}
+}
+
+func TestAConfigurationThatComesBackIsToldAtOnce(t *testing.T) {
+	w := newWorld(secret(), newConfiguration())
+	r := w.replica(t, w)
+	mustReconcile(t, r)
+	if err := w.Delete(t.Context(), newConfiguration()); err != nil {
+		t.Fatal(err)
+	}
+	if err := reconcile(t, r); err == nil {
+		t.Error("no error without the configuration")
+	}
+	if err := r.Ready(nil); err != nil {
+		t.Errorf("not ready, so that there would be no endpoint when it comes back: %v", err)
+	}
+	if err := w.Create(t.Context(), newConfiguration()); err != nil {
+		t.Fatal(err)
+	}
+	mustReconcile(t, r)
+	believed(t, "with the new configuration", []*Rotator{r}, w.now, w.bundles(t)...)
+}
