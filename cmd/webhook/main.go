@@ -33,6 +33,6 @@ func newCommand() *cobra.Command {
 		},
 	}
 	f.register(command.Flags())
-	command.AddCommand(newVersionCommand())
+	command.AddCommand(newVersionCommand(), newTestCommand())
 	return command
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/v2/lint"
 	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
 	"helm.sh/helm/v4/pkg/chart/v2/util"
@@ -127,6 +128,27 @@ func TestKubernetesVersions(t *testing.T) {
 	}
 }
 
+// TestIstioVersions: what can be told of an Istio by its APIs; by its Deployment, see package apiserver.
+func TestIstioVersions(t *testing.T) {
+	for name, test := range map[string]struct {
+		apis []string
+		want string // of the refusal
+	}{
+		"no Istio yet":            {nil, ""},
+		"Istio 1.21":              {[]string{"networking.istio.io/v1alpha3", "networking.istio.io/v1beta1"}, "This cluster's Istio has no networking.istio.io/v1, so it is older than 1.22. redis-tls needs Istio 1.24 or newer"},
+		"an Istio with v1 of all": {[]string{"networking.istio.io/v1alpha3", "networking.istio.io/v1beta1", "networking.istio.io/v1"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			capabilities := common.DefaultCapabilities.Copy()
+			capabilities.APIVersions = append(capabilities.APIVersions, test.apis...)
+			_, err := harness.RenderChart(chartDir, nil, capabilities)
+			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
 func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 	for name, test := range map[string]struct{ values, want string }{
 		"a key that does not exist":                {"replicas: 3", "additional properties 'replicas' not allowed"},
@@ -160,6 +182,7 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		"no way to the API server":                 {"networkPolicy: {apiServerPorts: []}", "at '/networkPolicy/apiServerPorts': minItems: got 0, want 1"},
 		"a port that is none":                      {"metrics: {service: {port: 70000}}", "at '/metrics/service/port': maximum: got 70,000, want 65,535"},
 		"a misspelt key of the metrics":            {"metrics: {serviceMonitors: {enabled: true}}", "at '/metrics': additional properties 'serviceMonitors' not allowed"},
+		"a test in no namespace":                   {"helmTest: {namespace: ''}", "at '/helmTest/namespace': '' does not match pattern"},
 		"an interval without a unit":               {"metrics: {serviceMonitor: {interval: '30'}}", "at '/metrics/serviceMonitor/interval': '30' does not match pattern"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -198,6 +221,9 @@ func TestValuesThatDoNotFitTogetherAreRefusedInASentence(t *testing.T) {
 			"podLabels has app.kubernetes.io/name, which the chart sets itself: leave it away"}},
 		"a sidecar for the webhook": {"podLabels: {sidecar.istio.io/inject: 'true'}", []string{
 			"podLabels has sidecar.istio.io/inject, which the chart sets itself: leave it away"}},
+		"a test where the webhook sees no pods": {"helmTest: {namespace: kube-system}", []string{
+			"helmTest.namespace is kube-system, whose pods the webhook does not see (excludedNamespaces, and the namespace of the release): name another"}},
+		"a test in the namespace of the release": {"helmTest: {namespace: redis-tls-system}", []string{"helmTest.namespace is redis-tls-system, whose"}},
 		"several at once": {"{certs: {mode: provided, certManager: {issuerRef: {name: ours}}}, podLabels: {app.kubernetes.io/component: mine}}", []string{
 			"The values do not fit together:\n- certs.mode is provided, so", "\n- certs.certManager.issuerRef.name is ours", "\n- podLabels has app.kubernetes.io/component"}},
 	} {

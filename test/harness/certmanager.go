@@ -38,6 +38,15 @@ func (c *ControlPlane) InstallCertManagerCRDs(ctx context.Context) error {
 	return c.installCRDs(ctx, crds)
 }
 
+// InstallPrometheusOperatorCRDs applies the CustomResourceDefinitions of what the chart makes for the Prometheus operator.
+func (c *ControlPlane) InstallPrometheusOperatorCRDs(ctx context.Context) error {
+	crds, err := ReadObjects(filepath.Join(c.root, "test", "chart", "oldest", "prometheus-operator.yaml"))
+	if err != nil {
+		return err
+	}
+	return c.installCRDs(ctx, crds)
+}
+
 // Sign signs the certificate of a key, and returns it with the CA's, in PEM.
 type Sign func(template *x509.Certificate, key crypto.PublicKey) (certificate, ca []byte, err error)
 

@@ -12,8 +12,10 @@ import (
 	"helm.sh/helm/v4/pkg/chart/common/util"
 	"helm.sh/helm/v4/pkg/chart/loader"
 	"helm.sh/helm/v4/pkg/engine"
+	release "helm.sh/helm/v4/pkg/release/v1"
 	releaseutil "helm.sh/helm/v4/pkg/release/v1/util"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 )
 
@@ -30,12 +32,14 @@ type Release struct {
 	Files map[string]string
 	// Objects are their documents in Helm's order of installation, each as it stands there.
 	Objects []*unstructured.Unstructured
+	// Hooks are the documents that Helm applies at an event alone, by weight.
+	Hooks []*unstructured.Unstructured
 }
 
 // RenderChart renders the chart of a directory with Helm's own engine for a cluster with these
 // capabilities (nil: Helm's defaults). Values are checked against values.schema.json, as Helm does.
 func RenderChart(dir string, values map[string]any, capabilities *common.Capabilities) (*Release, error) {
-	return renderAs(&Release{Name: ReleaseName, Namespace: ReleaseNamespace}, dir, values, capabilities)
+	return renderAs(&Release{Name: ReleaseName, Namespace: ReleaseNamespace}, dir, values, capabilities, nil)
 }
 
 // RenderForeignChart renders another chart than ours for this control plane, as a release of that name
@@ -45,10 +49,11 @@ func (c *ControlPlane) RenderForeignChart(name, namespace, dir string, values ma
 	if err != nil {
 		return nil, err
 	}
-	return renderAs(&Release{Name: name, Namespace: namespace}, dir, values, capabilities)
+	return renderAs(&Release{Name: name, Namespace: namespace}, dir, values, capabilities, nil)
 }
 
-func renderAs(r *Release, dir string, values map[string]any, capabilities *common.Capabilities) (*Release, error) {
+// renderAs renders as `helm install` does for the cluster that is asked, and without one as `helm template`.
+func renderAs(r *Release, dir string, values map[string]any, capabilities *common.Capabilities, cluster *rest.Config) (*Release, error) {
 	chart, err := loader.LoadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("loading the chart: %w", err)
@@ -58,10 +63,15 @@ func renderAs(r *Release, dir string, values map[string]any, capabilities *commo
 	if err != nil {
 		return nil, fmt.Errorf("values of the chart: %w", err)
 	}
-	if r.Files, err = engine.Render(chart, all); err != nil {
+	if cluster == nil {
+		r.Files, err = engine.Render(chart, all)
+	} else {
+		r.Files, err = engine.RenderWithClient(chart, all, cluster)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("rendering the chart: %w", err)
 	}
-	r.Objects, err = objects(r.Files)
+	r.Objects, r.Hooks, err = objects(r.Files)
 	return r, err
 }
 
@@ -71,7 +81,7 @@ func (c *ControlPlane) RenderChart(values map[string]any) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	return RenderChart(filepath.Join(c.root, "charts", "redis-tls"), values, capabilities)
+	return renderAs(&Release{Name: ReleaseName, Namespace: ReleaseNamespace}, filepath.Join(c.root, "charts", "redis-tls"), values, capabilities, c.Config())
 }
 
 // capabilities are the version and the API versions of this control plane, as Helm asks for them.
@@ -95,30 +105,43 @@ func (c *ControlPlane) capabilities() (*common.Capabilities, error) {
 	return capabilities, nil
 }
 
-// objects parses the documents of rendered templates, in Helm's order of installation. Hooks are left
-// out: the chart has none but tests.
-func objects(files map[string]string) ([]*unstructured.Unstructured, error) {
+// objects parses the documents of rendered templates, in Helm's order of installation, and the hooks among them
+// by weight.
+func objects(files map[string]string) (plain, hooks []*unstructured.Unstructured, err error) {
 	manifests := map[string]string{}
 	for path, content := range files {
 		if strings.HasSuffix(path, ".yaml") {
 			manifests[path] = content
 		}
 	}
-	_, sorted, err := releaseutil.SortManifests(manifests, nil, releaseutil.InstallOrder)
+	ofHooks, sorted, err := releaseutil.SortManifests(manifests, nil, releaseutil.InstallOrder)
 	if err != nil {
-		return nil, fmt.Errorf("parsing the rendered chart: %w", err)
+		return nil, nil, fmt.Errorf("parsing the rendered chart: %w", err)
 	}
-	var parsed []*unstructured.Unstructured
 	for _, m := range sorted {
-		u := &unstructured.Unstructured{}
-		if err := yaml.UnmarshalStrict([]byte(m.Content), &u.Object); err != nil {
-			return nil, fmt.Errorf("parsing a document of %s: %w", m.Name, err)
-		}
-		if len(u.Object) > 0 { // a document of comments alone
-			parsed = append(parsed, u)
+		if plain, err = parsed(plain, m.Name, m.Content); err != nil {
+			return nil, nil, err
 		}
 	}
-	return parsed, nil
+	slices.SortStableFunc(ofHooks, func(a, b *release.Hook) int { return cmp.Compare(a.Weight, b.Weight) })
+	for _, h := range ofHooks {
+		if hooks, err = parsed(hooks, h.Path, h.Manifest); err != nil {
+			return nil, nil, err
+		}
+	}
+	return plain, hooks, nil
+}
+
+// parsed appends the object of a document, unless that is of comments alone.
+func parsed(to []*unstructured.Unstructured, file, content string) ([]*unstructured.Unstructured, error) {
+	u := &unstructured.Unstructured{}
+	if err := yaml.UnmarshalStrict([]byte(content), &u.Object); err != nil {
+		return nil, fmt.Errorf("parsing a document of %s: %w", file, err)
+	}
+	if len(u.Object) == 0 {
+		return to, nil
+	}
+	return append(to, u), nil
 }
 
 // Install renders the chart, applies it, runs its webhook from this tree and waits until the API server

@@ -54,3 +54,10 @@ object.metadata.?annotations.orValue({}).filter(key,
 object.metadata.?labels[?'redis-tls/inject'].orValue('') == 'false' ||
 object.metadata.?annotations[?'redis-tls/inject'].orValue('') == 'false'
 {{- end -}}
+
+{{/* Annotations of the rights that helm test has while it runs. */}}
+{{- define "redis-tls.test.rights" -}}
+helm.sh/hook: test
+helm.sh/hook-weight: "-1"
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+{{- end -}}

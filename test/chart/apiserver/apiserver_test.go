@@ -7,6 +7,8 @@ package apiserver
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -49,7 +51,11 @@ func TestChart(t *testing.T) {
 		t.Skip("starts a control plane")
 	}
 	log.SetLogger(logr.Discard())
-	controlPlane, err := harness.Start(t.Context(), harness.Options{})
+	admission := filepath.Join(t.TempDir(), "admission.yaml")
+	if err := os.WriteFile(admission, []byte(criticalByQuota), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	controlPlane, err := harness.Start(t.Context(), harness.Options{APIServerArgs: []string{"--admission-control-config-file=" + admission}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,6 +79,9 @@ func TestChart(t *testing.T) {
 		{"permissions", testPermissions},
 		{"webhook conditions", testWebhookConditions},
 		{"upgrade", testUpgrade},
+		{"pods of the chart", testPodsOfTheChart},
+		{"goldens", testGoldens},
+		{"versions of Istio", testIstioVersions},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, c) })
 	}

@@ -1,0 +1,52 @@
+package integration
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// TestHelmTest: `helm test`, of which all but the kubelet is real, passes where the webhook and the injector are there, and
+// says what is missing where they are not. What it asks leaves nothing behind, and its account can do nothing else.
+func TestHelmTest(t *testing.T) {
+	c := start(t, setup{values: map[string]any{"policy": map[string]any{"allowedHosts": []any{"*.example.com"}, "allowedPorts": []any{"6380-6390"}}}})
+	binary, err := c.Build(t.Context(), "./cmd/webhook", false)
+	c.must(err)
+	c.must(c.WaitForNamespace(t.Context(), "default"))
+
+	output, err := c.RunTest(t.Context(), c.release, binary)
+	if err != nil || strings.Count(output, "\nok  ") != 2 || !strings.HasPrefix(output, "ok ") {
+		t.Fatalf("on a sound installation: %v\n%s", err, output)
+	}
+	pods, err := c.Clientset.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
+	c.must(err)
+	if len(pods.Items) > 0 {
+		t.Errorf("it left pods behind: %v", pods.Items)
+	}
+
+	c.webhook.Kill()
+	output, err = c.RunTest(t.Context(), c.release, binary)
+	if err == nil || !strings.Contains(output, `FAILED  a pod that asks gets its TLS: Internal error occurred: failed calling webhook "asking.pods.redis-tls.internal"`) ||
+		!strings.Contains(output, "ok      a pod that opts out is left alone") {
+		t.Errorf("without the webhook: %v\n%s", err, output)
+	}
+
+	// While it runs, its account has the right to create pods, and a policy lets it only ask.
+	c.must(c.ApplyObjects(t.Context(), c.release.Namespace, c.release.Hooks...))
+	config, err := c.ServiceAccountConfig(t.Context(), c.release.Namespace, "redis-tls-test")
+	c.must(err)
+	account, err := kubernetes.NewForConfig(config)
+	c.must(err)
+	create := func(dryRun ...string) error {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "real-"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "a"}}}}
+		_, err := account.CoreV1().Pods("default").Create(t.Context(), p, metav1.CreateOptions{DryRun: dryRun})
+		return err
+	}
+	c.must(create(metav1.DryRunAll))
+	if err := create(); err == nil || !strings.Contains(err.Error(), "the service account of redis-tls' helm test may ask by dry-run only") {
+		t.Errorf("creating a pod in earnest: %v", err)
+	}
+}
