@@ -68,7 +68,7 @@ func run(t *testing.T, o Options, handler http.HandlerFunc, change ...func(*Serv
 func (r *running) eventually(what string, holds func() bool) {
 	r.t.Helper()
 	for begun := time.Now(); !holds(); time.Sleep(time.Millisecond) {
-		if time.Since(begun) > 10*time.Second {
+		if time.Since(begun) > 20*time.Second {
 			r.t.Fatalf("waited in vain for %s", what)
 		}
 	}
@@ -279,7 +279,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 			if _, err := io.WriteString(c, send); err != nil {
 				t.Fatal(err)
 			}
-			_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+			_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
 			if _, err := io.ReadAll(c); err != nil && strings.Contains(err.Error(), "i/o timeout") {
 				t.Errorf("the connection is still open: %v", err)
 			}

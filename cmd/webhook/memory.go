@@ -14,11 +14,11 @@ const memoryVariable = "MEMORY_LIMIT"
 // Go does not count: the binary's own pages. GOMEMLIMIT, where it is set, goes before.
 func limitMemory() error {
 	text := os.Getenv(memoryVariable)
-	if text == "" || os.Getenv("GOMEMLIMIT") != "" {
+	if text == "" || text == "0" || os.Getenv("GOMEMLIMIT") != "" { // 0: no limit
 		return nil
 	}
 	limit, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || limit <= 0 {
+	if err != nil || limit < 0 {
 		return fmt.Errorf("the environment variable %s is %q, and must hold a number of bytes", memoryVariable, text)
 	}
 	debug.SetMemoryLimit(limit / 10 * 8)

@@ -23,6 +23,10 @@ func TestTheMemoryLimitIsThatOfTheContainer(t *testing.T) {
 		t.Errorf("GOMEMLIMIT is set, so the runtime has read it already: %v, limit %d", err, debug.SetMemoryLimit(-1))
 	}
 	t.Setenv("GOMEMLIMIT", "")
+	t.Setenv(memoryVariable, "0")
+	if err := limitMemory(); err != nil || debug.SetMemoryLimit(-1) != 214748360 {
+		t.Errorf("there is no limit: %v, limit %d", err, debug.SetMemoryLimit(-1))
+	}
 	t.Setenv(memoryVariable, "256Mi")
 	if err := limitMemory(); err == nil || !strings.Contains(err.Error(), `MEMORY_LIMIT is "256Mi"`) {
 		t.Errorf("got %v", err)
