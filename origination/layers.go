@@ -133,7 +133,7 @@ func (l *layers) add(s source) {
 	}
 	for _, key := range keys {
 		name, keyName, _ := splitKey(key)
-		warning := unknownKey(key, name, keyName)
+		warning := unknownKey(key, name, keyName, unknown < maxKeyWarnings)
 		k := keyIndex[keyName]
 		if warning == "" && k.Scope == ScopePodOnly && !s.own {
 			warning = "it holds on pods alone"

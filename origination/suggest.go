@@ -7,8 +7,8 @@ import (
 )
 
 // unknownKey says why a key of ours is not in the table, or not one of an instance; "" for a key that
-// is right where it stands.
-func unknownKey(key, instance, name string) string {
+// is right where it stands. Which key may have been meant is looked for only where that will be read.
+func unknownKey(key, instance, name string, read bool) string {
 	known, ok := keyIndex[name]
 	switch {
 	case ok && (known.Scope == ScopeInstance || key == Prefix+name):
@@ -17,6 +17,9 @@ func unknownKey(key, instance, name string) string {
 		return fmt.Sprintf("%s belongs to the pod, not to one Redis; write %q", name, Prefix+name)
 	}
 	text := "there is no such key"
+	if !read {
+		return text
+	}
 	if nearest := nearestKey(name); nearest != nil {
 		if nearest.Scope != ScopeInstance {
 			instance = DefaultInstance

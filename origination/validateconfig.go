@@ -129,8 +129,8 @@ func (c Config) validateDefaults() field.ErrorList {
 		switch k := keyIndex[name]; {
 		case !ours:
 			problem = "is not an annotation of redis-tls; its keys begin with \"" + Prefix + "\" or \"<name>." + Prefix + "\""
-		case unknownKey(key, instance, name) != "":
-			problem = unknownKey(key, instance, name)
+		case unknownKey(key, instance, name, true) != "":
+			problem = unknownKey(key, instance, name, true)
 		case k.Scope == ScopePodOnly:
 			problem = "holds on pods alone; remove it here"
 		}
