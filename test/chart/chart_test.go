@@ -158,6 +158,15 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		"a port as a number":                       {"policy: {allowedPorts: [6379]}", "at '/policy/allowedPorts/0': got number, want string"},
 		"an address that is no CIDR":               {"policy: {allowedCIDRs: [10.0.0.1]}", "at '/policy/allowedCIDRs/0': '10.0.0.1' does not match pattern"},
 		"a VIP range that is IPv6":                 {"vip: {cidr: 'fdf0::/64'}", "at '/vip/cidr': 'fdf0::/64' does not match pattern"},
+		"an address that is none":                  {"vip: {cidr: 240.241.0.256/16}", "at '/vip/cidr': '240.241.0.256/16' does not match pattern"},
+		"a VIP range of too few addresses":         {"vip: {cidr: 240.241.0.0/25}", "at '/vip/cidr': '240.241.0.0/25' does not match pattern"},
+		"a VIP range longer than an address":       {"vip: {ipv6CIDR: 'fd00::/129'}", "at '/vip/ipv6CIDR': 'fd00::/129' does not match pattern"},
+		"a CIDR longer than an address":            {"policy: {allowedCIDRs: [10.0.0.0/33]}", "at '/policy/allowedCIDRs/0': '10.0.0.0/33' does not match pattern"},
+		"a port beyond the last":                   {"policy: {allowedPorts: ['65536']}", "at '/policy/allowedPorts/0': '65536' does not match pattern"},
+		"a host with its port":                     {"policy: {allowedHosts: ['a.example.com:6379']}", "at '/policy/allowedHosts/0': 'a.example.com:6379' does not match pattern"},
+		"a star within a host":                     {"policy: {allowedHosts: ['a.*.example.com']}", "at '/policy/allowedHosts/0': 'a.*.example.com' does not match pattern"},
+		"an issuer without its kind":               {"policy: {allowedIssuers: [redis]}", "at '/policy/allowedIssuers/0': 'redis' does not match pattern"},
+		"a misspelt annotation":                    {"defaults: {redis-tls/hots: a}", "at '/defaults': additional properties 'redis-tls/hots' not allowed"},
 		"a VIP range taken away":                   {"vip: {cidr: null}", "at '/vip': missing property 'cidr'"},
 		"a duration without a unit":                {"firstUse: {settle: '1'}", "at '/firstUse/settle': '1' does not match pattern"},
 		"a gate that is neither on nor off":        {"firstUse: {gate: sometimes}", "at '/firstUse/gate': got string, want boolean"},
@@ -224,6 +233,10 @@ func TestValuesThatDoNotFitTogetherAreRefusedInASentence(t *testing.T) {
 		"a test where the webhook sees no pods": {"helmTest: {namespace: kube-system}", []string{
 			"helmTest.namespace is kube-system, whose pods the webhook does not see (excludedNamespaces, and the namespace of the release): name another"}},
 		"a test in the namespace of the release": {"helmTest: {namespace: redis-tls-system}", []string{"helmTest.namespace is redis-tls-system, whose"}},
+		"no range for pins": {"vip: {cidr: ''}", []string{
+			"vip.cidr and vip.ipv6CIDR are both empty: pins need a range, of IPv6 on clusters that have nothing else"}},
+		"a range of ports the wrong way round": {"policy: {allowedPorts: ['6400-6379', '6379-6400', '6379']}", []string{
+			"fit together:\n- policy.allowedPorts has 6400-6379, which ends before it begins\n"}},
 		"several at once": {"{certs: {mode: provided, certManager: {issuerRef: {name: ours}}}, podLabels: {app.kubernetes.io/component: mine}}", []string{
 			"The values do not fit together:\n- certs.mode is provided, so", "\n- certs.certManager.issuerRef.name is ours", "\n- podLabels has app.kubernetes.io/component"}},
 	} {

@@ -72,3 +72,17 @@ func TestServerAndCommandLineReadTheSame(t *testing.T) {
 		})
 	}
 }
+
+// TestDefaultsAreTheKeysOfTheTable proves that the schema takes those annotations as defaults which the server takes.
+func TestDefaultsAreTheKeysOfTheTable(t *testing.T) {
+	for _, key := range origination.Keys() {
+		for prefix, want := range map[string]bool{
+			"redis-tls/": key.Scope != origination.ScopePodOnly, "sessions.redis-tls/": key.Scope == origination.ScopeInstance,
+		} {
+			_, err := harness.RenderChart(chartDir, map[string]any{"defaults": map[string]any{prefix + key.Name: "x"}}, nil)
+			if got := err == nil; got != want {
+				t.Errorf("%s%s as a default: taken %t (%v), want %t", prefix, key.Name, got, err, want)
+			}
+		}
+	}
+}
