@@ -23,13 +23,13 @@ import (
 // object is a JSON object.
 type object = map[string]any
 
-// TestObjectsAreThoseOfTheOldestKubernetes proves that Kubernetes 1.30 knows every field of what the chart renders.
+// TestObjectsAreThoseOfTheOldestKubernetes proves that Kubernetes 1.30 knows every field of what the chart renders, hooks included.
 func TestObjectsAreThoseOfTheOldestKubernetes(t *testing.T) {
 	schemas := kubernetesSchemas(t)
 	for name, release := range releases(t) {
 		t.Run(name, func(t *testing.T) {
 			checked := 0
-			for _, o := range release.Objects {
+			for _, o := range slices.Concat(release.Objects, release.Hooks) {
 				if slices.Contains([]string{"cert-manager.io", "monitoring.coreos.com"}, o.GroupVersionKind().Group) {
 					continue
 				}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -74,7 +75,7 @@ func testGoldens(t *testing.T, c *cluster) {
 	c.applyRightsOfHooks(t)
 	for name, release := range c.goldens(t) {
 		t.Run(name, func(t *testing.T) {
-			for _, o := range append(release.Objects, release.Hooks...) {
+			for _, o := range slices.Concat(release.Objects, release.Hooks) {
 				if err := c.dryApply(t.Context(), o); err != nil {
 					t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
 				}
@@ -170,7 +171,7 @@ var templates = map[string][]string{"Deployment": {"spec", "template"}, "Job": {
 // podsOf are the pods that the release asks for: the Deployment's first, then those of the hooks.
 func podsOf(t *testing.T, release *harness.Release) (pods []*corev1.Pod) {
 	t.Helper()
-	for _, o := range append(append([]*unstructured.Unstructured{}, release.Objects...), release.Hooks...) {
+	for _, o := range slices.Concat(release.Objects, release.Hooks) {
 		at, has := templates[o.GetKind()]
 		if !has {
 			continue
