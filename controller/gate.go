@@ -48,7 +48,7 @@ func (p *pass) release(ctx context.Context) error {
 	var mu sync.Mutex
 	var errs []error
 	workqueue.ParallelizeUntil(ctx, releasesAtOnce, len(ready), func(i int) {
-		err := p.ungate(ctx, ready[i])
+		err := Ungate(ctx, p.Client, ready[i])
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
@@ -111,8 +111,9 @@ func (p *pass) isRefused(use cluster.FirstUse, host string) bool {
 	})
 }
 
-// ungate takes our gate off, and only if the pod and the gate's place are still as the cache says.
-func (p *pass) ungate(ctx context.Context, pod *corev1.Pod) error {
+// Ungate takes our gate off, and only if the pod and the gate's place are still as was seen: else the error is that
+// the pod is not found, or that the patch is invalid. A pod without the gate is left as it is.
+func Ungate(ctx context.Context, c client.Client, pod *corev1.Pod) error {
 	i := slices.IndexFunc(pod.Spec.SchedulingGates, func(gate corev1.PodSchedulingGate) bool {
 		return gate.Name == origination.GateFirstUse
 	})
@@ -129,7 +130,7 @@ func (p *pass) ungate(ctx context.Context, pod *corev1.Pod) error {
 		return err
 	}
 	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name}}
-	return p.Client.Patch(ctx, target, client.RawPatch(types.JSONPatchType, data), client.FieldOwner(origination.FieldManager))
+	return c.Patch(ctx, target, client.RawPatch(types.JSONPatchType, data), client.FieldOwner(origination.FieldManager))
 }
 
 // wait counts the gated pods, and says what they wait for unless that is only the settling.

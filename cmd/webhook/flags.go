@@ -18,6 +18,9 @@ import (
 // namespaceVariable is the environment variable with the replica's own namespace (the downward API).
 const namespaceVariable = "POD_NAMESPACE"
 
+// defaultConfiguration is the chart's MutatingWebhookConfiguration.
+const defaultConfiguration = "00-redis-tls"
+
 // flags are the command line. The names of the objects are the chart's.
 type flags struct {
 	config         string
@@ -45,7 +48,7 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.StringVar(&f.certificate.CABundleFile, "cert-ca-bundle-file", "", "PEM file with the CAs of the serving certificate, where its Secret has no ca.crt; not with self-signed")
 	set.DurationVar(&f.certificate.Settle, "cert-settle", servingcert.DefaultSettle, "how long API servers are given to see a new CA before a certificate of it replaces one that still holds")
 	set.StringVar(&f.certificate.Secret, "cert-secret", "redis-tls-webhook-cert", "Secret, in the own namespace, that holds the serving certificate")
-	set.StringVar(&f.certificate.Configuration, "webhook-configuration", "00-redis-tls", "MutatingWebhookConfiguration to give the certificate's CA to")
+	set.StringVar(&f.certificate.Configuration, "webhook-configuration", defaultConfiguration, "MutatingWebhookConfiguration to give the certificate's CA to")
 	set.StringVar(&f.certificate.Service, "service", "redis-tls-webhook", "Service, in the own namespace, that leads to the webhook")
 	f.log.BindFlags(flag.CommandLine)
 	set.AddGoFlagSet(flag.CommandLine) // --kubeconfig of controller-runtime, and --zap-*

@@ -33,6 +33,6 @@ func newCommand() *cobra.Command {
 		},
 	}
 	f.register(command.Flags())
-	command.AddCommand(newVersionCommand(), newTestCommand())
+	command.AddCommand(newVersionCommand(), newTestCommand(), newUninstallCommand())
 	return command
 }

@@ -139,6 +139,8 @@ func (f *flags) managerOptions(cfg origination.Config) (ctrl.Options, error) {
 		LeaderElection:          f.leaderElect,
 		LeaderElectionID:        leaseName,
 		LeaderElectionNamespace: f.certificate.Namespace,
+		// The one object beside the mesh's that the chart does not delete.
+		LeaderElectionLabels: map[string]string{origination.ManagedByLabel: origination.ManagedBy},
 		// The process ends when the manager does, so the next leader need not wait for the lease.
 		LeaderElectionReleaseOnCancel: true,
 		GracefulShutdownTimeout:       ptr.To(shutdown),

@@ -32,7 +32,7 @@ type Release struct {
 	Files map[string]string
 	// Objects are their documents in Helm's order of installation, each as it stands there.
 	Objects []*unstructured.Unstructured
-	// Hooks are the documents that Helm applies at an event alone, by weight.
+	// Hooks are the documents that Helm applies at an event alone, by weight; see RunHooks.
 	Hooks []*unstructured.Unstructured
 }
 

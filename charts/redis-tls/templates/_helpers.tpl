@@ -32,6 +32,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "redis-tls.name" . }}
 {{- end -}}
 
+{{/* What the hook of helm uninstall is made of. */}}
+{{- define "redis-tls.uninstall" -}}redis-tls-uninstall{{- end -}}
+
 {{- define "redis-tls.excludedNamespaces" -}}
 {{ append .Values.excludedNamespaces .Release.Namespace | uniq | toYaml }}
 {{- end -}}

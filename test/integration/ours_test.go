@@ -1,0 +1,54 @@
+package integration
+
+import (
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// kindsOfOurs are the kinds, of those whose CRDs are installed here, that redis-tls makes objects of.
+var kindsOfOurs = []metav1.GroupVersionKind{
+	{Group: "networking.istio.io", Version: "v1", Kind: "ServiceEntry"},
+	{Group: "networking.istio.io", Version: "v1", Kind: "DestinationRule"},
+	{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"},
+	{Group: "networking.istio.io", Version: "v1", Kind: "Sidecar"},
+	{Group: "security.istio.io", Version: "v1", Kind: "PeerAuthentication"},
+	{Group: "cert-manager.io", Version: "v1", Kind: "Certificate"},
+	{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"},
+}
+
+// ours returns what bears the label of redis-tls in the whole cluster, by "Kind namespace/name": the object's
+// UID and resourceVersion, of which one changes with whatever changes.
+func (c *cluster) ours() map[string]string {
+	c.t.Helper()
+	found := map[string]string{}
+	for _, kind := range kindsOfOurs {
+		list := &unstructured.UnstructuredList{}
+		list.SetAPIVersion(kind.Group + "/" + kind.Version)
+		list.SetKind(kind.Kind + "List")
+		err := c.Client.List(c.t.Context(), list, client.MatchingLabels{"app.kubernetes.io/managed-by": "redis-tls"})
+		if meta.IsNoMatchError(err) {
+			continue
+		}
+		c.must(err)
+		for _, o := range list.Items {
+			found[kind.Kind+" "+o.GetNamespace()+"/"+o.GetName()] = string(o.GetUID()) + " at " + o.GetResourceVersion()
+		}
+	}
+	return found
+}
+
+// meshObjects are ours but the Lease, which changes every other second.
+func (c *cluster) meshObjects() map[string]string {
+	c.t.Helper()
+	found := c.ours()
+	maps.DeleteFunc(found, func(name, _ string) bool { return name == "Lease redis-tls-system/redis-tls-webhook" })
+	return found
+}
+
+// names returns the keys, sorted.
+func names(of map[string]string) []string { return slices.Sorted(maps.Keys(of)) }

@@ -1,0 +1,103 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// TestUninstall: helm uninstall, its hook run as its own service account with the chart's RBAC, frees the pods that
+// wait and leaves running ones what they use; the documented command then leaves nothing of ours.
+func TestUninstall(t *testing.T) {
+	c := start(t, setup{values: map[string]any{"firstUse": map[string]any{"settle": "1h"}}}) // nobody is freed in time
+	ns := c.namespace("shop", nil, nil)
+	running := c.admitted(pod(ns, "running", asking()))
+	waits := pod(ns, "waits", dialling())
+	waits.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "example.com/quota"}}
+	waits = c.admitted(waits)
+	wantGates(c, waits, "example.com/quota", gate)
+	c.waitForObjects(ns, 2, 2)
+	before := c.meshObjects()
+	c.hookIsHeldToGates(waits)
+
+	c.must(c.Uninstall(t.Context(), c.release, harness.WebhookOptions{Race: true, Args: []string{"--patience=2s"}}))
+	c.must(c.webhook.Stop(t.Context()))
+
+	wantGates(c, c.live(waits), "example.com/quota")
+	if diff := cmp.Diff(before, c.meshObjects()); len(before) != 4 || diff != "" {
+		t.Errorf("of %d mesh objects in use these changed (-before +after):\n%s", len(before), diff)
+	}
+	if got := pins(c.live(running), "redis.example.com"); len(got) != 1 {
+		t.Errorf("the running pod has the pins %q", got)
+	}
+	c.eventually("pods that ask to be admitted as in a cluster that never had redis-tls", func(context.Context) error {
+		p, _, err := c.create(pod(ns, "after", asking()), client.DryRunAll)
+		if err == nil && p.Annotations[statusKey] != "" {
+			err = fmt.Errorf("admitted with %s", p.Annotations[statusKey])
+		}
+		return err
+	})
+	c.removeEverything()
+	if left := names(c.ours()); len(left) > 0 {
+		t.Errorf("after the documented command there are %q", left)
+	}
+}
+
+// hookIsHeldToGates wants the hook's service account refused whatever it does not need.
+func (c *cluster) hookIsHeldToGates(waits *corev1.Pod) {
+	c.t.Helper()
+	account := ""
+	for _, hook := range c.release.Hooks {
+		if hook.GetAnnotations()["helm.sh/hook"] != "pre-delete" || hook.GetKind() == "Job" {
+			continue
+		}
+		if hook.GetKind() == "ServiceAccount" {
+			account = hook.GetName()
+		}
+		c.must(c.ApplyObjects(c.t.Context(), c.release.Namespace, hook))
+	}
+	hook, _ := c.as(c.release.Namespace, account)
+	label := client.RawPatch(types.JSONPatchType, []byte(`[{"op":"add","path":"/metadata/labels/team","value":"b"}]`))
+	for what, refusal := range map[string]struct {
+		err  error
+		says string
+	}{
+		"label a pod that waits": {hook.Patch(c.t.Context(), waits.DeepCopy(), label), "redis-tls-first-use"},
+		"delete it":              {hook.Delete(c.t.Context(), waits.DeepCopy()), "cannot delete resource"},
+		"read Secrets":           {hook.List(c.t.Context(), &corev1.SecretList{}, client.InNamespace(c.release.Namespace)), "cannot list resource"},
+	} {
+		if refusal.err == nil || !strings.Contains(refusal.err.Error(), refusal.says) {
+			c.t.Errorf("to %s the hook was told %v, want %q", what, refusal.err, refusal.says)
+		}
+	}
+}
+
+// removeEverything runs the command that the documents give, as it stands there.
+func (c *cluster) removeEverything() {
+	c.t.Helper()
+	document, err := os.ReadFile("../../docs/uninstall.md")
+	c.must(err)
+	m := regexp.MustCompile("(?s)## Remove everything\n.*?```sh\n(.*?)```").FindSubmatch(document)
+	if m == nil {
+		c.t.Fatal("docs/uninstall.md has no command below Remove everything")
+	}
+	bin := c.t.TempDir()
+	c.must(os.Symlink(c.KubectlPath(), filepath.Join(bin, "kubectl")))
+	command := exec.CommandContext(c.t.Context(), "bash", "-eu", "-o", "pipefail", "-c", string(m[1]))
+	command.Env = []string{"KUBECONFIG=" + c.Kubeconfig, "HOME=" + bin, "PATH=" + bin + ":/usr/bin:/bin"}
+	if out, err := command.CombinedOutput(); err != nil {
+		c.t.Fatalf("%s: %v\n%s", m[1], err, out)
+	}
+}
