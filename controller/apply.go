@@ -99,7 +99,7 @@ func (p *pass) ensure(ctx context.Context, want object) error {
 	case !exists:
 		return p.send(ctx, want, object{}, metrics.WriteCreated)
 	case want.differs(have):
-		return p.send(ctx, want, have, metrics.WriteUpdated)
+		return p.send(ctx, want.since(have), have, metrics.WriteUpdated)
 	default:
 		return nil
 	}

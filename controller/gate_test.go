@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/redis-tls/redis-tls/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/mesh"
 	"github.com/redis-tls/redis-tls/origination"
 )
 
@@ -70,6 +72,35 @@ func TestTheGateComesOffWhenTheObjectsHaveSettled(t *testing.T) {
 	}
 	if writes := w.pass(); len(writes) > 0 {
 		t.Errorf("the cache lags, and a further pass writes %q", writes)
+	}
+}
+
+// TestWhoClaimsAnEntryHoldsUpNoGate: where pods of one host follow each other, its entry names another claimant each
+// time the first of them ends. What has to settle is the spec.
+func TestWhoClaimsAnEntryHoldsUpNoGate(t *testing.T) {
+	first, o := cart(t, "a", clustertest.ByAddress)
+	next := clustertest.Pod(t, namespace, "till", "r1", "b", clustertest.ByAddress, clustertest.Created(time.Second))
+	w := applied(t, first)
+	accepted := mesh.AcceptedAt(w.now().Entries[0]).UTC().Format(time.RFC3339)
+	note := `"` + mesh.AnnotationInForceSince + `":"` + accepted + `"`
+
+	w.admit(next).forget(first)
+	if diff := cmp.Diff([]string{"apply ServiceEntry " + o.EntryName()}, w.pass()); diff != "" {
+		t.Fatalf("writes when the claimant is gone (-want +got):\n%s", diff)
+	}
+	if !strings.Contains(w.writes[0].Body, note) {
+		t.Errorf("the entry is applied without %s: %s", note, w.writes[0].Body)
+	}
+	if writes := w.pass(); len(writes) > 0 {
+		t.Errorf("a further pass writes %q", writes)
+	}
+
+	other := maps.Clone(clustertest.ByAddress)
+	other["redis-tls/port"] = "6380"
+	w.admit(clustertest.Pod(t, namespace, "till", "r2", "c", other, clustertest.Created(2*time.Second))).pass()
+	entry := w.now().Entries[0]
+	if since, noted := entry.Annotations[mesh.AnnotationInForceSince]; noted || len(entry.Spec.Ports) != 2 {
+		t.Errorf("the entry has a new spec (%v) and says that it is in force since %q", entry.Spec.Ports, since)
 	}
 }
 

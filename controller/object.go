@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
@@ -58,6 +59,24 @@ func (o object) marked(mark string) object {
 	}
 	marked.SetAnnotations(annotations)
 	return marked
+}
+
+// since returns the object with a note of when its spec came into force, where that is what the cluster has already:
+// the time of the write to come would say that it has yet to settle, and pods that need it would wait at their
+// gates. Where pods of one host follow each other, as those of Jobs do, they would wait for as long as the first of
+// them keep ending.
+func (o object) since(have object) object {
+	if have.mark() != "" || !sameSpec(o.spec, have.spec) {
+		return o
+	}
+	noted := o.clone()
+	annotations := maps.Clone(o.GetAnnotations())
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[mesh.AnnotationInForceSince] = mesh.AcceptedAt(have).UTC().Format(time.RFC3339)
+	noted.SetAnnotations(annotations)
+	return noted
 }
 
 func (o object) clone() object { return o.wrap(o.DeepCopyObject().(client.Object)) }

@@ -53,11 +53,12 @@ func Missing(o origination.Origination, around Surroundings, now time.Time, sett
 
 // inForce reports whether the object is not about to go, and was accepted by the API server long enough ago.
 func inForce(obj metav1.Object, now time.Time, settle time.Duration) bool {
-	return !marked(obj) && !now.Before(acceptedAt(obj).Add(settle+granularity))
+	return !marked(obj) && !now.Before(AcceptedAt(obj).Add(settle+granularity))
 }
 
-// acceptedAt returns when the API server last accepted a change of ours.
-func acceptedAt(obj metav1.Object) time.Time {
+// AcceptedAt returns when the API server last accepted a change of ours, or the earlier time that
+// AnnotationInForceSince names.
+func AcceptedAt(obj metav1.Object) time.Time {
 	var at time.Time
 	for _, f := range obj.GetManagedFields() {
 		if f.Manager == origination.FieldManager && f.Subresource == "" && f.Time != nil && f.Time.After(at) {
@@ -65,7 +66,10 @@ func acceptedAt(obj metav1.Object) time.Time {
 		}
 	}
 	if at.IsZero() {
-		return obj.GetCreationTimestamp().Time
+		at = obj.GetCreationTimestamp().Time
+	}
+	if since, err := time.Parse(time.RFC3339, obj.GetAnnotations()[AnnotationInForceSince]); err == nil && since.Before(at) {
+		return since
 	}
 	return at
 }

@@ -163,28 +163,35 @@ func TestMissingUntilSettled(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		fields []metav1.ManagedFieldsEntry
+		since  time.Time // the annotation
 		now    time.Time
 		want   bool
 	}{
-		"created long ago":                       {now: late},
-		"created a moment ago":                   {now: day.Add(time.Hour + time.Second), want: true},
-		"by the second not settled yet":          {now: day.Add(time.Hour + settleTime + time.Second - time.Nanosecond), want: true},
-		"settled":                                {now: day.Add(time.Hour + settleTime + time.Second)},
-		"no clock, as in the offline preview":    {now: time.Time{}, want: true},
-		"changed by us and settled":              {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", accepted)}, now: late},
-		"changed by us a moment ago":             {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)}, now: late, want: true},
-		"our latest change counts":               {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late), manager("redis-tls", "", accepted)}, now: late, want: true},
-		"changed by others a moment ago":         {fields: []metav1.ManagedFieldsEntry{manager("kubectl", "", late)}, now: late},
-		"its status written a moment ago":        {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "status", late)}, now: late},
-		"a change without a time does not count": {fields: []metav1.ManagedFieldsEntry{{Manager: "redis-tls"}}, now: late},
+		"created long ago":                                {now: late},
+		"created a moment ago":                            {now: day.Add(time.Hour + time.Second), want: true},
+		"by the second not settled yet":                   {now: day.Add(time.Hour + settleTime + time.Second - time.Nanosecond), want: true},
+		"settled":                                         {now: day.Add(time.Hour + settleTime + time.Second)},
+		"no clock, as in the offline preview":             {now: time.Time{}, want: true},
+		"changed by us and settled":                       {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", accepted)}, now: late},
+		"changed by us a moment ago":                      {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)}, now: late, want: true},
+		"our latest change counts":                        {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late), manager("redis-tls", "", accepted)}, now: late, want: true},
+		"changed by others a moment ago":                  {fields: []metav1.ManagedFieldsEntry{manager("kubectl", "", late)}, now: late},
+		"its status written a moment ago":                 {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "status", late)}, now: late},
+		"changed by us a moment ago, its spec long ago":   {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)}, since: accepted, now: late},
+		"changed by us a moment ago, its spec no earlier": {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)}, since: late, now: late, want: true},
+		"an annotation of later does not count":           {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", accepted)}, since: late, now: late},
+		"a change without a time does not count":          {fields: []metav1.ManagedFieldsEntry{{Manager: "redis-tls"}}, now: late},
 	} {
 		for _, kind := range []string{"entry", "rule"} {
 			t.Run(name+", the "+kind, func(t *testing.T) {
 				d := applied(1, claim("cart", "1", 1, o))
+				var object metav1.Object = d.Rules[0]
 				if kind == "entry" {
-					d.Entries[0].ManagedFields = c.fields
-				} else {
-					d.Rules[0].ManagedFields = c.fields
+					object = d.Entries[0]
+				}
+				object.SetManagedFields(c.fields)
+				if !c.since.IsZero() {
+					object.SetAnnotations(map[string]string{mesh.AnnotationInForceSince: c.since.Format(time.RFC3339)})
 				}
 				if got := mesh.Missing(o, surroundings(d), c.now, settleTime); got != c.want {
 					t.Errorf("missing: %t, want %t", got, c.want)

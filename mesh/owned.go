@@ -17,6 +17,9 @@ const (
 	// AnnotationClaimedBy, on an entry, names the workload whose claim stands ("Deployment/cart"), so
 	// that it goes on standing when its oldest pod is replaced.
 	AnnotationClaimedBy = "redis-tls/claimed-by"
+	// AnnotationInForceSince, on an object of which something else than the spec was changed since, is when the API
+	// server accepted its spec, RFC 3339. What settles is the spec: a new claimed-by must hold up no pod.
+	AnnotationInForceSince = "redis-tls/in-force-since"
 )
 
 // Owned reports whether the object carries our label. An object of ours by name alone is not touched.

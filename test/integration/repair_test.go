@@ -136,6 +136,8 @@ func (c *cluster) waitForRepair(namespace string, entry *networkingv1.ServiceEnt
 		}
 		for _, objects := range [][2]client.Object{{entry, entries.Items[0]}, {rule, rules.Items[0]}} {
 			was, is := objects[0], objects[1]
+			// Since when its spec has been in force, where something else was put right.
+			delete(is.GetAnnotations(), "redis-tls/in-force-since")
 			if fmt.Sprint(was.GetAnnotations()) != fmt.Sprint(is.GetAnnotations()) || fmt.Sprint(was.GetLabels()) != fmt.Sprint(is.GetLabels()) {
 				return fmt.Errorf("%s has labels %v and annotations %v", is.GetName(), is.GetLabels(), is.GetAnnotations())
 			}
