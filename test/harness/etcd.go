@@ -44,6 +44,26 @@ func (c *ControlPlane) EtcdKeys(ctx context.Context, prefix string) ([]EtcdKey, 
 	return keys, nil
 }
 
+// CompactEtcd forgets all revisions but the newest: whoever asks for an older one gets 410 Gone. It returns that
+// revision.
+func (c *ControlPlane) CompactEtcd(ctx context.Context) (revision int64, err error) {
+	var answer struct {
+		Header struct {
+			Revision int64 `json:"revision,string"`
+		} `json:"header"`
+	}
+	fail := func(err error) (int64, error) { return 0, fmt.Errorf("compacting etcd: %w", err) }
+	if err := post(ctx, c.etcdURL+"/v3/kv/range", []byte(`{"key":"AA==","limit":1}`), &answer); err != nil {
+		return fail(err)
+	}
+	revision = answer.Header.Revision
+	request := fmt.Appendf(nil, `{"revision":"%d","physical":true}`, revision)
+	if err := post(ctx, c.etcdURL+"/v3/kv/compaction", request, &answer); err != nil {
+		return fail(err)
+	}
+	return revision, nil
+}
+
 func post(ctx context.Context, url string, body []byte, answer any) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {

@@ -219,7 +219,7 @@ func freeLoopback() (netip.Addr, error) {
 	for i := range 100 {
 		n := os.Getpid()*addressesPerProcess + i
 		a := netip.AddrFrom4([4]byte{127, 64 + byte(n>>16)&63, byte(n >> 8), byte(n)})
-		if last = portsFree(a, etcdClientPort, etcdPeerPort, apiServerPort); last == nil {
+		if last = portsFree(a, etcdClientPort, etcdPeerPort, apiServerPort, watchProxyPort); last == nil {
 			return a, nil
 		}
 	}

@@ -26,6 +26,8 @@ type WebhookOptions struct {
 	Race bool
 	// Args are added to the Deployment's, and win over them.
 	Args []string
+	// Through leads its calls to the API server through a proxy, which can hold watches back.
+	Through *WatchProxy
 	// Probed lets the Service's endpoint follow the replica's readiness for all of its life, as a kubelet and
 	// the endpoint controller would, looked at once a second. Otherwise it is there from Start to Stop, and a
 	// killed replica keeps it.
@@ -87,7 +89,7 @@ func (c *ControlPlane) RunWebhook(ctx context.Context, r *Release, o WebhookOpti
 
 // prepare finds out all that a start needs.
 func (w *Webhook) prepare(ctx context.Context, name string, o WebhookOptions) error {
-	kubeconfig, err := w.kubeconfig(ctx, name)
+	kubeconfig, err := w.kubeconfig(ctx, name, o.Through)
 	if err != nil {
 		return err
 	}
@@ -116,10 +118,13 @@ func (w *Webhook) prepare(ctx context.Context, name string, o WebhookOptions) er
 
 // kubeconfig writes one with a token of the chart's service account, so that the chart's RBAC is what
 // the webhook works with.
-func (w *Webhook) kubeconfig(ctx context.Context, name string) (string, error) {
+func (w *Webhook) kubeconfig(ctx context.Context, name string, proxy *WatchProxy) (string, error) {
 	config, err := w.plane.ServiceAccountConfig(ctx, w.container.namespace, w.container.spec.ServiceAccountName)
 	if err != nil {
 		return "", err
+	}
+	if proxy != nil {
+		config = proxy.through(config)
 	}
 	return w.plane.WriteKubeconfig(name, config)
 }

@@ -1,0 +1,222 @@
+package harness
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/cert"
+)
+
+// watchProxyPort is beside the API server's, on the same address.
+const watchProxyPort = apiServerPort + 1
+
+// tooOld is what the API server says of a resourceVersion from before what it remembers: in a response with
+// status 410, or in an event of a watch, in whatever encoding (k8s.io/apiserver/pkg/storage/cacher/watch_cache.go).
+var tooOld = []byte("too old resource version")
+
+// WatchProxy stands between a webhook and the API server. It can hold its watches back, or cut them;
+// everything else passes at once.
+type WatchProxy struct {
+	url string
+	ca  []byte
+
+	mu      sync.Mutex
+	held    chan struct{} // closed when watches may go on; nil while nothing holds them
+	cut     bool
+	watches map[*watchBody]bool
+
+	expired atomic.Int64
+}
+
+// RunWatchProxy starts one in front of the API server.
+func (c *ControlPlane) RunWatchProxy() (*WatchProxy, error) {
+	address := netip.AddrPortFrom(c.loopback, watchProxyPort).String()
+	crt, key, err := cert.GenerateSelfSignedCertKey("watch-proxy", []net.IP{c.loopback.AsSlice()}, nil)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(crt, key)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(c.ca)
+	p := &WatchProxy{url: "https://" + address, ca: crt, watches: map[*watchBody]bool{}}
+	handler, err := p.handler(c.admin.Host, &tls.Config{RootCAs: roots})
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listening as the proxy of watches: %w", err)
+	}
+	server := &http.Server{
+		Handler: handler, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}},
+		ReadHeaderTimeout: 5 * time.Second, ErrorLog: log.New(io.Discard, "", 0),
+	}
+	go func() { _ = server.ServeTLS(listener, "", "") }() // ends with Close
+	c.onStop(server.Close)
+	return p, nil
+}
+
+// handler passes requests on to the API server.
+func (p *WatchProxy) handler(upstream string, trust *tls.Config) (http.Handler, error) {
+	target, err := url.Parse(upstream)
+	if err != nil {
+		return nil, err
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		FlushInterval: -1,
+		ErrorLog:      log.New(io.Discard, "", 0),
+		// HTTP/1.1, so that a watch that is held back holds back no other request on its connection.
+		Transport:      &http.Transport{TLSClientConfig: trust, MaxIdleConnsPerHost: 100, Protocols: onlyHTTP1()},
+		ModifyResponse: p.follow,
+		// Without the API server there is no answer, not one of the proxy's.
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isWatch(r) && p.isCut() {
+			// The one answer after which client-go goes on from the same resourceVersion instead of listing
+			// anew (isWatchErrorRetriable in tools/cache/reflector.go).
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "the watch is cut", http.StatusTooManyRequests)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}), nil
+}
+
+func onlyHTTP1() *http.Protocols {
+	p := &http.Protocols{}
+	p.SetHTTP1(true)
+	return p
+}
+
+// through leads a client configuration through the proxy.
+func (p *WatchProxy) through(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.Host, config.CAData = p.url, p.ca
+	return config
+}
+
+// Hold keeps all events of watches back, those of new watches too, until release is called. It lets
+// requests and the beginnings of responses pass.
+func (p *WatchProxy) Hold() (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	held := make(chan struct{})
+	p.held = held
+	return sync.OnceFunc(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.held = nil
+		close(held)
+	})
+}
+
+// Cut ends all watches and lets no new one begin until mend is called.
+func (p *WatchProxy) Cut() (mend func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = true
+	for watch := range p.watches {
+		_ = watch.ReadCloser.Close() // ends the read that goes on
+	}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.cut = false
+	}
+}
+
+// Watches is how many go on now.
+func (p *WatchProxy) Watches() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.watches)
+}
+
+// Expired is how often the API server has answered a watch that its resourceVersion is too old (410 Gone).
+func (p *WatchProxy) Expired() int { return int(p.expired.Load()) }
+
+func (p *WatchProxy) isCut() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cut
+}
+
+func isWatch(r *http.Request) bool {
+	watch, err := strconv.ParseBool(r.URL.Query().Get("watch"))
+	return err == nil && watch
+}
+
+// follow puts the body of a watch's response under the proxy's hand.
+func (p *WatchProxy) follow(response *http.Response) error {
+	if !isWatch(response.Request) {
+		return nil
+	}
+	if response.StatusCode == http.StatusGone {
+		p.expired.Add(1)
+	}
+	body := &watchBody{ReadCloser: response.Body, proxy: p, closed: make(chan struct{})}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cut { // since it was let in
+		_ = response.Body.Close()
+	}
+	p.watches[body] = true
+	response.Body = body
+	return nil
+}
+
+// watchBody is the body of a watch's response.
+type watchBody struct {
+	io.ReadCloser
+	proxy  *WatchProxy
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Read returns what the API server sends, once nothing holds it back.
+func (b *watchBody) Read(into []byte) (int, error) {
+	n, err := b.ReadCloser.Read(into)
+	if bytes.Contains(into[:n], tooOld) {
+		b.proxy.expired.Add(1)
+	}
+	b.proxy.mu.Lock()
+	held := b.proxy.held
+	b.proxy.mu.Unlock()
+	if held != nil {
+		select {
+		case <-held:
+		case <-b.closed:
+		}
+	}
+	return n, err
+}
+
+// Close is called by the reverse proxy when either side has ended.
+func (b *watchBody) Close() error {
+	b.once.Do(func() {
+		close(b.closed)
+		b.proxy.mu.Lock()
+		defer b.proxy.mu.Unlock()
+		delete(b.proxy.watches, b)
+	})
+	return b.ReadCloser.Close()
+}
