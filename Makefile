@@ -142,6 +142,13 @@ demo: control-plane network-tools ## Show the whole on a real control plane; KEE
 	@test/go-build.sh -o bin/demo ./test/demo
 	@$(OWN_NETWORK) bin/demo -webhook bin/webhook
 
+.PHONY: soak
+soak: control-plane network-tools ## Ten minutes of faults under load, and a table of what they did: docs/reliability.md; RATE=pods a second, FAULTS=regexp picks some
+	@mkdir -p bin
+	@test/go-build.sh -o bin/webhook ./cmd/webhook
+	@test/go-build.sh -o bin/soak ./test/soak
+	@$(OWN_NETWORK) bin/soak -webhook bin/webhook $(if $(RATE),-rate '$(RATE)') $(if $(FAULTS),-faults '$(FAULTS)')
+
 .PHONY: bench
 bench: control-plane network-tools ## Benchmarks, by benchstat, in COUNT (6) rounds: beside a no-op and an idiomatic handler, and on the wire (as root)
 	@mkdir -p bin

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/redis-tls/redis-tls/test/soak/verdict"
+)
+
+// Bounds of the driver. A kubelet's and a controller's clients wait longer for an answer.
+const (
+	attemptTimeout   = 15 * time.Second
+	unavailablePause = 250 * time.Millisecond
+	mostUnavailable  = 5 * time.Minute
+)
+
+// driver creates pods at a fixed rate, whatever becomes of those before: a pod that is due is created also when
+// others wait for their answers, and its latency counts from when it was due. So a pause of the server
+// shows in all pods that fell into it.
+type driver struct {
+	clients kubernetes.Interface
+	rate    int // pods per second
+	// phase is the fault that pods count for now.
+	phase atomic.Pointer[phase]
+	after *aftermath
+	// record is told of every pod whose fate is known before any objects are due.
+	record func(verdict.Pod)
+}
+
+// run creates pods until the context ends, and returns when all that are under way have their answer.
+func (d *driver) run(ctx context.Context) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	interval := time.Second / time.Duration(d.rate)
+	begin := time.Now()
+	for n := 0; ; n++ {
+		due := begin.Add(time.Duration(n) * interval)
+		timer := time.NewTimer(time.Until(due))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		phase := d.phase.Load()
+		phase.begin()
+		all.Go(func() {
+			defer phase.end()
+			d.create(context.WithoutCancel(ctx), phase, n, due)
+		})
+	}
+}
+
+// create brings one pod in, as a ReplicaSet's controller would: again and again.
+func (d *driver) create(ctx context.Context, phase *phase, n int, due time.Time) {
+	kind := &mix[n%len(mix)]
+	want := kind.pod(phase.namespace(kind.place), n)
+	p := verdict.Pod{Fault: phase.name, Kind: kind.name, Namespace: want.Namespace, Name: want.Name, Due: due}
+	created, err := d.persist(ctx, want, &p)
+	p.Latency = time.Since(due)
+	switch answer := verdict.Judge(err); {
+	case answer == verdict.Denied && kind.refused != "" && strings.Contains(err.Error(), kind.refused):
+		p.Outcome = verdict.Refused
+	case answer != verdict.Accepted:
+		p.Lose(fmt.Sprintf("%s: %v", answer, err))
+	case kind.refused != "":
+		p.Lose("it was admitted with a wrong wish")
+	default:
+		p.Outcome = verdict.Admitted
+		if touched := kind.touched(created); touched != "" {
+			p.Lose(touched)
+		}
+	}
+	if p.Outcome == verdict.Admitted {
+		d.after.follow(phase, kind, created, p)
+		return
+	}
+	d.record(p)
+}
+
+// persist tries until there is an answer that holds, or the bounds are reached.
+func (d *driver) persist(ctx context.Context, want *corev1.Pod, p *verdict.Pod) (*corev1.Pod, error) {
+	for begin := time.Now(); ; {
+		created, err := d.attempt(ctx, want)
+		answer := verdict.Judge(err)
+		if err != nil {
+			p.LastError = err.Error()
+		}
+		var pause time.Duration
+		switch answer {
+		case verdict.Unanswered:
+			if p.Unanswered++; p.Unanswered == verdict.MostUnanswered {
+				return nil, err
+			}
+			pause = verdict.Pause(p.Unanswered)
+		case verdict.Unavailable:
+			if p.Unavailable++; time.Since(begin) > mostUnavailable {
+				return nil, err
+			}
+			pause = unavailablePause
+		default:
+			return created, err
+		}
+		wait(ctx, pause)
+	}
+}
+
+// attempt creates the pod once. A pod that is there already has been created by an earlier attempt, for
+// names are never used twice.
+func (d *driver) attempt(ctx context.Context, want *corev1.Pod) (*corev1.Pod, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	pods := d.clients.CoreV1().Pods(want.Namespace)
+	created, err := pods.Create(ctx, want.DeepCopy(), metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return pods.Get(ctx, want.Name, metav1.GetOptions{})
+	}
+	return created, err
+}
+
+// wait returns after the time, or when the context has ended.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// fault is what is done to the cluster in a phase. It returns when it is over.
+type fault struct {
+	name   string
+	inject func(context.Context, *soak) error
+}
+
+// faultless is the beginning, for comparison.
+func faultless(d time.Duration) fault {
+	return fault{"none", func(ctx context.Context, _ *soak) error {
+		wait(ctx, d)
+		return nil
+	}}
+}
+
+// killed kills the leader, or a follower, as a crash of its node's kernel would not but that of its process:
+// the kubelet finds out and starts it again in place.
+func killed(leads bool, times int) fault {
+	name := "kill -9 of a follower"
+	if leads {
+		name = "kill -9 of the leader"
+	}
+	return fault{name, func(ctx context.Context, s *soak) error {
+		for range times {
+			leader, followers, err := s.replicas.Leader(ctx)
+			if err != nil {
+				return err
+			}
+			target := leader
+			if !leads {
+				if len(followers) == 0 {
+					return errors.New("no follower runs")
+				}
+				target = followers[0]
+			}
+			s.say("  killing %s", target.Address)
+			target.Kill()
+			if err := s.allReady(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// rolled restarts all replicas as a Deployment's rolling update does.
+func rolled(times int) fault {
+	return fault{"rolling restart (SIGTERM)", func(ctx context.Context, s *soak) error {
+		s.kubelet.Lock() // what is stopped is not to be started again
+		defer s.kubelet.Unlock()
+		for range times {
+			if err := s.replicas.Roll(ctx, s.release, s.options); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// restarted kills kube-apiserver and starts it again.
+func restarted() fault {
+	return fault{"kube-apiserver restarted", func(ctx context.Context, s *soak) error {
+		if err := s.RestartAPIServer(ctx); err != nil {
+			return err
+		}
+		return s.allReady(ctx)
+	}}
+}
+
+// stopped stops etcd's clock: its connections stay, and nothing answers.
+func stopped(d time.Duration) fault {
+	return fault{fmt.Sprintf("etcd stopped for %s", d), func(ctx context.Context, s *soak) error {
+		if err := s.Etcd.Pause(); err != nil {
+			return err
+		}
+		wait(ctx, d)
+		if err := s.Etcd.Resume(); err != nil {
+			return err
+		}
+		return s.allReady(ctx)
+	}}
+}
+
+// lagging holds all watches of all replicas back.
+func lagging(d time.Duration) fault {
+	return fault{fmt.Sprintf("watches lag %s", d), func(ctx context.Context, s *soak) error {
+		release := s.proxy.Hold()
+		defer release()
+		s.say("  holding back %d watches", s.proxy.Watches())
+		wait(ctx, d)
+		return nil
+	}}
+}
+
+// gone cuts all watches, and sees to it that none of them can go on from where it was: etcd is compacted, and
+// an API server that has just started knows no older revision.
+func gone() fault {
+	return fault{"410 Gone, relist", func(ctx context.Context, s *soak) error {
+		before := s.proxy.Expired()
+		mend := s.proxy.Cut()
+		defer mend()
+		wait(ctx, 5*time.Second) // pods come and go meanwhile
+		revision, err := s.CompactEtcd(ctx)
+		if err != nil {
+			return err
+		}
+		if err := s.RestartAPIServer(ctx); err != nil {
+			return err
+		}
+		mend()
+		err = harness.Eventually(ctx, recovery, "every replica's watches of pods to be answered 410 Gone", func(context.Context) error {
+			if n := s.proxy.Expired() - before; n < len(s.replicas.All()) {
+				return fmt.Errorf("%d were", n)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		s.say("  etcd compacted to revision %d; 410 Gone was answered %d times", revision, s.proxy.Expired()-before)
+		return s.allReady(ctx)
+	}}
+}
+
+// unserved takes Istio's kinds away, with all objects of theirs, and brings them back.
+func unserved() fault {
+	return fault{"Istio's CRDs removed and back", func(ctx context.Context, s *soak) error {
+		if err := s.RemoveIstioCRDs(ctx); err != nil {
+			return err
+		}
+		s.say("  they are gone")
+		wait(ctx, 5*time.Second)
+		return s.InstallIstioCRDs(ctx)
+	}}
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// kind is one way in which pods of the driver ask, or do not. Keys are retyped as literals, as in all
+// tests of the whole.
+type kind struct {
+	name string
+	// place is the namespace, of those that every fault has: see places.
+	place string
+	// annotations of the nth pod of the soak.
+	annotations func(n int) map[string]string
+	// refused is a part of the refusal that a wrong wish must get; empty where the pod is to be admitted.
+	refused string
+	// quiet: it does not ask, and must be let alone.
+	quiet bool
+	// life is how long the pod stays once its objects are there; 0: to the end.
+	life time.Duration
+}
+
+// places are the namespaces of a fault, with the labels and annotations that they have.
+var places = map[string]*metav1.ObjectMeta{
+	"names":     {Labels: map[string]string{"istio-injection": "enabled"}},
+	"addresses": {Labels: map[string]string{"istio-injection": "enabled"}},
+	"inherits": {
+		Labels:      map[string]string{"istio-injection": "enabled", "redis-tls/injection": "enabled"},
+		Annotations: map[string]string{"redis-tls/host": "inherited.example.com", "redis-tls/ca-configmap": "redis-ca"},
+	},
+	"quiet": {},
+}
+
+// short is the life of pods that come and go.
+const short = 8 * time.Second
+
+// mix is what the driver creates, one after the other and again.
+var mix = []kind{
+	byName(0), byAddress(short), mutual(short), newHost(short), inherits(short),
+	byName(short), wrong("a wildcard", "is a wildcard", "host", "*.example.com"), newAddress(short), byName(short), quiet(),
+	byAddress(short), severalPorts(short), byName(short), newHost(short), wrong("a forbidden address", "loopback", "addresses", "127.0.0.1"),
+	byAddress(0), inherits(0), newHost(short), wrong("an unknown mode", "mode", "mode", "tls"), mutual(0),
+	quiet(), newAddress(short), byName(short), inherits(short), wrong("a port that is none", "65535", "port", "70000"),
+}
+
+func fixed(annotations ...string) func(int) map[string]string {
+	return func(int) map[string]string { return keys(annotations...) }
+}
+
+// keys are annotations with our prefix.
+func keys(pairs ...string) map[string]string {
+	all := map[string]string{}
+	for i := 0; i < len(pairs); i += 2 {
+		all["redis-tls/"+pairs[i]] = pairs[i+1]
+	}
+	return all
+}
+
+func byName(life time.Duration) kind {
+	return kind{name: "by name", place: "names", life: life, annotations: fixed("host", "redis.example.com", "ca-secret", "redis-ca")}
+}
+
+// mutual has other TLS settings for the same host, and so a rule of its own.
+func mutual(life time.Duration) kind {
+	return kind{name: "mutual", place: "names", life: life,
+		annotations: fixed("host", "redis.example.com", "mode", "mutual", "ca-secret", "redis-ca", "client-secret", "redis-client")}
+}
+
+func severalPorts(life time.Duration) kind {
+	return kind{name: "several ports", place: "names", life: life,
+		annotations: fixed("host", "cache.example.com", "port", "6379,26379", "ca-configmap", "redis-ca")}
+}
+
+// byAddress cannot be pinned, so it is gated until its objects stand. Of one address all pods come and go, of
+// the other they stay.
+func byAddress(life time.Duration) kind {
+	address := "10.20.30.40"
+	if life == 0 {
+		address = "10.20.30.41"
+	}
+	return kind{name: "by address", place: "addresses", life: life,
+		annotations: fixed("addresses", address, "port", "6378", "ca-secret", "redis-ca")}
+}
+
+func newHost(life time.Duration) kind {
+	return kind{name: "new host", place: "names", life: life, annotations: func(n int) map[string]string {
+		return keys("host", fmt.Sprintf("redis-%d.example.com", n), "ca-secret", "redis-ca")
+	}}
+}
+
+func newAddress(life time.Duration) kind {
+	return kind{name: "new address", place: "addresses", life: life, annotations: func(n int) map[string]string {
+		return keys("addresses", fmt.Sprintf("10.30.%d.%d", n>>8&255, n&255), "ca-secret", "redis-ca")
+	}}
+}
+
+func inherits(life time.Duration) kind {
+	return kind{name: "inherited", place: "inherits", life: life, annotations: fixed()}
+}
+
+// wrong is a pod of the common kind with one key wrong.
+func wrong(name, refused, key, value string) kind {
+	return kind{name: "wrong: " + name, place: "names", refused: refused, annotations: func(int) map[string]string {
+		all := keys("host", "redis.example.com", "ca-secret", "redis-ca")
+		maps.Copy(all, keys(key, value))
+		return all
+	}}
+}
+
+func quiet() kind {
+	return kind{name: "quiet", place: "quiet", quiet: true, life: short, annotations: fixed()}
+}
+
+// pod is the nth pod of the soak.
+func (k *kind) pod(namespace string, n int) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("p-%d", n), Annotations: k.annotations(n)},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+	}
+}
+
+// touched says what of a quiet pod is not as it was created, or what an asking one lacks. Empty: nothing.
+func (k *kind) touched(p *corev1.Pod) string {
+	if !k.quiet {
+		switch {
+		case p.Labels["redis-tls/injected"] != "true":
+			return "the label redis-tls/injected is missing"
+		case k.place == "names" && len(p.Spec.HostAliases) == 0:
+			return "it is not pinned"
+		}
+		return ""
+	}
+	for key := range p.Labels {
+		if strings.Contains(key, "redis-tls/") {
+			return "it has the label " + key
+		}
+	}
+	if len(p.Annotations)+len(p.Spec.HostAliases)+len(p.Spec.SchedulingGates) > 0 {
+		return fmt.Sprintf("it has annotations %v, hostAliases %v, gates %v", p.Annotations, p.Spec.HostAliases, p.Spec.SchedulingGates)
+	}
+	return ""
+}

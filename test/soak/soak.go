@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/test/harness"
+	"github.com/redis-tls/redis-tls/test/soak/verdict"
+)
+
+// form is how long and how hard a soak is.
+type form struct {
+	rate   int    // pods per second
+	binary string // of cmd/webhook; empty: it is built
+	// before and after are how long pods are created before and after each fault.
+	before, after time.Duration
+	// grace and delay are the chart's cleanup.gracePeriod and cleanup.delay.
+	grace, delay time.Duration
+	faults       []fault
+}
+
+// theShort fits into a test run: what happens to the replicas themselves.
+func theShort() form {
+	return form{
+		rate: 20, before: 2 * time.Second, after: 2 * time.Second, grace: 2 * time.Second, delay: 5 * time.Second,
+		faults: []fault{faultless(2 * time.Second), killed(true, 1), killed(false, 1), rolled(1), rotated(false), rotated(true)},
+	}
+}
+
+// theLong has every fault. The delay is longer than watches lag, as the chart's default is longer than they should.
+func theLong() form {
+	return form{
+		rate: 25, before: 7 * time.Second, after: 10 * time.Second, grace: 10 * time.Second, delay: 75 * time.Second,
+		faults: []fault{
+			faultless(15 * time.Second), killed(true, 2), killed(false, 3), rolled(2), rotated(false), rotated(true),
+			restarted(), stopped(20 * time.Second), lagging(time.Minute), gone(), unserved(),
+		},
+	}
+}
+
+// soak is a cluster under load and faults.
+type soak struct {
+	*harness.ControlPlane
+	form     form
+	say      func(format string, args ...any)
+	release  *harness.Release
+	replicas *harness.Replicas
+	options  harness.WebhookOptions
+	proxy    *harness.WatchProxy
+	cfg      origination.Config
+	tally    *verdict.Tally
+	driver   *driver
+	after    *aftermath
+	phases   []*phase
+	// kubelet is held by whoever stops replicas for good.
+	kubelet sync.Mutex
+}
+
+// run runs the whole; pods is told of every pod, a line of JSON each. There is a tally, also with an error,
+// as soon as there were pods.
+func run(ctx context.Context, f form, say func(format string, args ...any), pods io.Writer) (_ *verdict.Tally, err error) {
+	s := &soak{form: f, say: say}
+	if s.ControlPlane, err = harness.Start(ctx, harness.Options{Progress: say}); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.Stop()) }()
+	if err := s.install(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.start(ctx, pods); err != nil {
+		return nil, err
+	}
+	return s.tally, s.all(ctx)
+}
+
+// install brings Istio's kinds, the stand-in for its injector, the chart and its replicas.
+func (s *soak) install(ctx context.Context) (err error) {
+	if err := s.InstallIstioCRDs(ctx); err != nil {
+		return err
+	}
+	if _, err := s.RunSidecarInjector(ctx, harness.InjectorOptions{Native: true}); err != nil {
+		return err
+	}
+	if s.proxy, err = s.RunWatchProxy(); err != nil {
+		return err
+	}
+	s.options = harness.WebhookOptions{Binary: s.form.binary, Through: s.proxy, Args: []string{"--cert-settle=" + settleCA.String()}}
+	if s.options.Binary == "" {
+		if s.options.Binary, err = s.Build(ctx, "./cmd/webhook", false); err != nil {
+			return err
+		}
+	}
+	values := map[string]any{"cleanup": map[string]any{"gracePeriod": s.form.grace.String(), "delay": s.form.delay.String()}}
+	s.say("the chart and its replicas")
+	if s.release, s.replicas, err = s.InstallReplicas(ctx, values, s.options); err != nil {
+		return err
+	}
+	s.cfg, err = configurationOf(s.release)
+	return err
+}
+
+// configurationOf reads what the replicas decide by.
+func configurationOf(r *harness.Release) (origination.Config, error) {
+	u, err := r.Find("ConfigMap", "redis-tls-webhook")
+	if err != nil {
+		return origination.Config{}, err
+	}
+	content, _, err := unstructured.NestedString(u.Object, "data", "config.yaml")
+	if err != nil {
+		return origination.Config{}, err
+	}
+	return origination.ParseConfig([]byte(content))
+}
+
+// start makes the namespaces, and prepares the driver.
+func (s *soak) start(ctx context.Context, pods io.Writer) error {
+	var names []string
+	for i, f := range s.form.faults {
+		s.phases = append(s.phases, &phase{fault: f, index: i})
+		names = append(names, f.name)
+	}
+	s.tally = verdict.NewTally(append(names, theEnd)...)
+	for _, p := range s.phases {
+		if err := s.prepare(ctx, p); err != nil {
+			return err
+		}
+	}
+	var mu sync.Mutex
+	lines := json.NewEncoder(pods)
+	record := func(p verdict.Pod) {
+		s.tally.Add(p)
+		if p.Outcome == verdict.Lost {
+			s.say("  LOST %s/%s (%s): %s", p.Namespace, p.Name, p.Kind, p.Why)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		_ = lines.Encode(p) // the tally is what counts
+	}
+	s.after = &aftermath{client: s.Client, cfg: s.cfg, record: record, pods: map[*followed]bool{}, left: map[string]time.Time{}}
+	s.driver = &driver{clients: s.Clientset, rate: s.form.rate, after: s.after, record: record}
+	s.driver.phase.Store(s.phases[0])
+	return nil
+}
+
+// all goes through the faults under load, and then waits until what is not used any more is gone.
+func (s *soak) all(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer cancel()
+	background.Go(func() { s.after.run(ctx) })
+	background.Go(func() { s.keepRunning(ctx) })
+	driving, stopDriving := context.WithCancel(ctx)
+	defer stopDriving()
+	driven := make(chan struct{})
+	go func() {
+		defer close(driven)
+		s.driver.run(driving)
+	}()
+	var failed []error
+	for _, p := range s.phases {
+		failed = append(failed, s.suffer(ctx, p, func() {
+			if p.index+1 < len(s.phases) {
+				s.driver.phase.Store(s.phases[p.index+1])
+				return
+			}
+			stopDriving()
+			<-driven
+		}))
+		if ctx.Err() != nil {
+			return errors.Join(failed...)
+		}
+	}
+	return errors.Join(append(failed, s.finish(ctx))...)
+}
+
+// theEnd is the row of what is found when all faults are over.
+const theEnd = "at the end"
+
+// finish waits until what no pod asks for any more is gone.
+func (s *soak) finish(ctx context.Context) error {
+	s.say(theEnd)
+	last := s.phases[len(s.phases)-1]
+	within := short + s.form.grace + s.form.delay + recovery
+	wrong, err := s.settle(ctx, last, within, func(metav1.Object) bool { return true })
+	s.tally.AddWrong(theEnd, len(wrong))
+	for _, w := range wrong {
+		s.say("  WRONG: %s", w)
+	}
+	for _, p := range s.phases {
+		s.after.abandon(p)
+	}
+	return err
+}
+
+// allReady waits until the Service leads to every replica, and one of them leads.
+func (s *soak) allReady(ctx context.Context) error {
+	for _, w := range s.replicas.All() {
+		// Of one that has just died the endpoint is still there.
+		if err := harness.Eventually(ctx, 2*recovery, "replica "+w.Address.String()+" to be ready", w.Ready); err != nil {
+			return err
+		}
+		if err := w.WaitForEndpoint(ctx, true); err != nil {
+			return err
+		}
+	}
+	_, _, err := s.replicas.Leader(ctx)
+	return err
+}
+
+// relist is how often a kubelet looks whether its containers run (its pod lifecycle event generator).
+const relist = time.Second
+
+// keepRunning starts replicas that have ended again, in place, as a kubelet does.
+func (s *soak) keepRunning(ctx context.Context) {
+	tick := time.NewTicker(relist)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.kubelet.Lock()
+		for _, w := range s.replicas.All() {
+			if w.Alive() {
+				continue
+			}
+			if err := w.Crashed(); err != nil {
+				s.say("  replica %s: %v", w.Address, err)
+			}
+			if err := w.Start(ctx); err != nil && ctx.Err() == nil {
+				s.say("  starting replica %s again: %v", w.Address, err)
+			}
+		}
+		s.kubelet.Unlock()
+	}
+}
