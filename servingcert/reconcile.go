@@ -31,9 +31,12 @@ func (r *Rotator) reconcile(ctx context.Context) (time.Duration, error) {
 	wait := r.adopt(offered, now)
 	serving := r.serving.Load()
 	_, trusted := r.seen.trust(serving)
-	if trusted {
+	switch {
+	case trusted:
 		r.joined = true
 		r.trusted.Store(true)
+	case !serving.same(held):
+		r.trusted.Store(false)
 	}
 	r.metrics.serves(serving, trusted)
 	return wait, errors.Join(err, untold)
@@ -78,7 +81,6 @@ func (r *Rotator) adopt(offered *certificate, now time.Time) time.Duration {
 	}
 	if !held.same(offered) {
 		r.log.Info("serving another certificate", "until", offered.until)
-		r.trusted.Store(false)
 	}
 	r.serving.Store(offered)
 	return checkEvery
