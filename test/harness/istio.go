@@ -11,6 +11,7 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -37,9 +38,12 @@ func (c *ControlPlane) installCRDs(ctx context.Context, crds []*unstructured.Uns
 	return nil
 }
 
-// removal is how long a CustomResourceDefinition may take to go: kube-apiserver's finalizer waits up to a
-// minute for a list of its objects, and then tries again (apiextensions-apiserver, crd_finalizer.go).
-const removal = 8 * time.Minute
+const (
+	// removal is how long the CustomResourceDefinitions may take to go.
+	removal = time.Minute
+	// nudgeAfter is how long one may take before it is nudged.
+	nudgeAfter = 3 * time.Second
+)
 
 // RemoveIstioCRDs deletes them, and with them every object of theirs, and waits until they are gone.
 func (c *ControlPlane) RemoveIstioCRDs(ctx context.Context) error {
@@ -50,19 +54,38 @@ func (c *ControlPlane) RemoveIstioCRDs(ctx context.Context) error {
 	if err := c.DeleteObjects(ctx, "", crds...); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, removal)
+	defer cancel()
 	for _, u := range crds {
-		err := Eventually(ctx, removal, u.GetName()+" to be gone", func(ctx context.Context) error {
-			err := c.Client.Get(ctx, client.ObjectKey{Name: u.GetName()}, &apiextensionsv1.CustomResourceDefinition{})
-			if err == nil {
-				return fmt.Errorf("it is still there")
-			}
-			return client.IgnoreNotFound(err)
-		})
-		if err != nil {
+		if err := c.crdGone(ctx, u.GetName()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// crdGone waits until a deleted one is gone, and changes it now and then meanwhile. kube-apiserver's finalizer
+// forgets one whose status has changed under its hands, and comes back to it when anything but the condition
+// Terminating changes, or else with the next resync, in five minutes (apiextensions-apiserver,
+// pkg/controller/finalizer/crd_finalizer.go: sync, updateCustomResourceDefinition).
+func (c *ControlPlane) crdGone(ctx context.Context, name string) error {
+	crd := &apiextensionsv1.CustomResourceDefinition{}
+	for nudge := 1; ; nudge++ {
+		err := Eventually(ctx, nudgeAfter, name+" to be gone", func(ctx context.Context) error {
+			err := c.Client.Get(ctx, client.ObjectKey{Name: name}, crd)
+			if err == nil {
+				return fmt.Errorf("its conditions are %v", crd.Status.Conditions)
+			}
+			return client.IgnoreNotFound(err)
+		})
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"test/nudge":"%d"}}}`, nudge)
+		if err := c.Client.Patch(ctx, crd, client.RawPatch(types.MergePatchType, patch)); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("nudging %s: %w", name, err)
+		}
+	}
 }
 
 func (c *ControlPlane) served(ctx context.Context, name string) error {

@@ -135,7 +135,7 @@ func testForgedPastGuard(c *cluster, user client.Client, ns string) {
 		forged := pod(ns, fmt.Sprintf("past-guard-%d", i), map[string]string{statusKey: status})
 		forged.Labels = labels
 		c.eventually("the guard to be gone", func(ctx context.Context) error { return user.Create(ctx, forged) })
-		c.waitForEvent(ns, "InvalidAnnotation", test.said)
+		c.waitForEvent(ns, "StatusIgnored", test.said)
 	}
 	c.wantOnlyHonest(ns, 3)
 }
