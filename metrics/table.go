@@ -10,6 +10,8 @@ import (
 	"github.com/redis-tls/redis-tls/origination"
 )
 
+//go:generate go run ./internal/operationsdoc ../docs/operations.md ../charts/redis-tls/files/alerts.yaml
+
 // What became of a write of a mesh object.
 const (
 	WriteCreated  = "created"  // there was none

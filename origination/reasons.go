@@ -64,7 +64,7 @@ var reasons = []ReasonInfo{
 		Means: "The pod uses its node's network, where no sidecar can capture traffic.",
 		Do:    "`hostNetwork: false`, or no annotations."},
 	{Reason: ReasonNoSidecar, Outcomes: problem,
-		Means: "Istio will not inject a sidecar into the pod.",
+		Means: "Istio will not inject a sidecar into the pod, or it mirrors a static one, which runs from its file as it is.",
 		Do:    "Enable Istio's injection for the pod or its namespace; the message names the label that switches it off."},
 	{Reason: ReasonGateway, Outcomes: problem,
 		Means: "The pod is a gateway of Istio, which has no app beside it.",

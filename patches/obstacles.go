@@ -44,6 +44,10 @@ func noSidecar(pod *corev1.Pod, namespaceLabels map[string]string) (problems []o
 		problems = append(problems, invalid(origination.ReasonHostNetwork, specPath.Child("hostNetwork"), true,
 			"Istio injects no sidecar into a pod on the node's network, so nothing would originate TLS; remove hostNetwork"))
 	}
+	if mirrored, found := pod.Annotations[corev1.MirrorPodAnnotationKey]; found {
+		problems = append(problems, invalid(origination.ReasonNoSidecar, annotationsPath.Key(corev1.MirrorPodAnnotationKey), mirrored,
+			"this mirrors a static pod, which the kubelet runs from its file as it is, without a sidecar; make it a Deployment or a DaemonSet"))
+	}
 	problems = append(problems, gateway(pod)...)
 	if hasSidecar(pod) {
 		return problems

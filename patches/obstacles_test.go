@@ -55,6 +55,7 @@ func TestSidecarExpected(t *testing.T) {
 		"a status annotation alone says nothing":               {[]change{annotation(istioStatus, "{}")}, nil, unknown, ""},
 		"the pod's network is the node's":                      {[]change{hostNetwork}, meshed, no, `HostNetwork: spec.hostNetwork: Invalid value: true`},
 		"the node's network, sidecar there":                    {[]change{hostNetwork, native}, meshed, no, `HostNetwork: spec.hostNetwork`},
+		"the pod mirrors a static one":                         {[]change{annotation("kubernetes.io/config.mirror", "7f3c"), native}, meshed, no, `NoSidecar: metadata.annotations[kubernetes.io/config.mirror]: Invalid value: "7f3c"`},
 		"the label says false":                                 {[]change{label(istioInject, "false")}, meshed, no, `NoSidecar: metadata.labels[sidecar.istio.io/inject]: Invalid value: "false"`},
 		"the annotation says false":                            {[]change{annotation(istioInject, "false")}, meshed, no, `NoSidecar: metadata.annotations[sidecar.istio.io/inject]: Invalid value: "false"`},
 		"the label true wins over the annotation false":        {[]change{label(istioInject, "true"), annotation(istioInject, "false")}, meshed, likely, ""},

@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,7 +14,7 @@ import (
 	"github.com/redis-tls/redis-tls/origination"
 )
 
-// proof is a test as README names it: [TestName](file).
+// proof is a test as a document names it: [TestName](file).
 var proof = regexp.MustCompile(`\[(Test\w+)\]\(([^)]+)\)`)
 
 // annotation is a key, and a value where there is one, as README names it.
@@ -23,13 +24,13 @@ var annotation = regexp.MustCompile("`" + regexp.QuoteMeta(origination.Prefix) +
 // is in the file that the name leads to.
 func TestPromisesAreProved(t *testing.T) {
 	t.Chdir("../..")
-	proved(t, "| what is promised | proved by |\n| --- | --- |\n")
+	proved(t, "README.md", "| what is promised | proved by |\n| --- | --- |\n")
 }
 
 // TestRecipesAreProved proves the same of the recipes, and that their annotations are taken.
 func TestRecipesAreProved(t *testing.T) {
 	t.Chdir("../..")
-	for _, row := range proved(t, "| recipe | annotations | proved by |\n| --- | --- | --- |\n") {
+	for _, row := range proved(t, "README.md", "| recipe | annotations | proved by |\n| --- | --- | --- |\n") {
 		named := annotation.FindAllStringSubmatch(row, -1)
 		if len(named) == 0 {
 			t.Errorf("no annotation takes the place of: %s", row)
@@ -42,6 +43,12 @@ func TestRecipesAreProved(t *testing.T) {
 	}
 }
 
+// TestGoodPracticesAreProved proves the same of the answers to Kubernetes' good practices.
+func TestGoodPracticesAreProved(t *testing.T) {
+	t.Chdir("../..")
+	proved(t, "docs/operations.md", "| practice | our answer | proved by |\n| --- | --- | --- |\n")
+}
+
 // taken reports whether this release takes the key, with that value where one is named.
 func taken(name, value string) bool {
 	return slices.ContainsFunc(origination.Keys(), func(key origination.Key) bool {
@@ -49,16 +56,16 @@ func taken(name, value string) bool {
 	})
 }
 
-// proved returns the rows of README's table with that head, each of which must name tests that exist.
-func proved(t *testing.T, head string) []string {
+// proved returns the rows of the document's table with that head, each of which must name tests that exist.
+func proved(t *testing.T, document, head string) []string {
 	t.Helper()
-	text, err := os.ReadFile("README.md")
+	text, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, table, found := strings.Cut(string(text), head)
 	if !found {
-		t.Fatalf("README.md has no table that begins with\n%s", head)
+		t.Fatalf("%s has no table that begins with\n%s", document, head)
 	}
 	table, _, _ = strings.Cut(table, "\n\n")
 	tests := map[string]map[string]bool{} // by file
@@ -69,7 +76,7 @@ func proved(t *testing.T, head string) []string {
 			t.Errorf("no test proves: %s", row)
 		}
 		for _, p := range proofs {
-			name, file := p[1], p[2]
+			name, file := p[1], filepath.Join(filepath.Dir(document), p[2])
 			if tests[file] == nil {
 				if tests[file], err = testsOf(file); err != nil {
 					t.Fatal(err)

@@ -1,0 +1,138 @@
+package monitoring
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+)
+
+const root = "../.."
+
+// ruleTests is as much of promtool's format as is looked at here.
+type ruleTests struct {
+	Tests []struct {
+		Name          string `json:"name"`
+		AlertRuleTest []struct {
+			EvalTime  string `json:"eval_time"`
+			AlertName string `json:"alertname"`
+			ExpAlerts []any  `json:"exp_alerts"`
+		} `json:"alert_rule_test"`
+	} `json:"tests"`
+}
+
+// TestAlertsFireOnTheirFaultAndAreSilentOtherwise has promtool evaluate the alerts over the series of testdata.
+func TestAlertsFireOnTheirFaultAndAreSilentOtherwise(t *testing.T) {
+	file, err := filepath.Abs("testdata/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Prometheus(t.Context(), root, "", "tool", "promtool", "test", "rules", file); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestEveryAlertIsTried proves that the test above tries each alert: it fires on a fault, not before, and not when all is
+// well.
+func TestEveryAlertIsTried(t *testing.T) {
+	content, err := os.ReadFile("testdata/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases ruleTests
+	if err := yaml.Unmarshal(content, &cases); err != nil {
+		t.Fatal(err)
+	}
+	fires, early, well := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for i, test := range cases.Tests {
+		for _, try := range test.AlertRuleTest {
+			switch {
+			case i == 0 && len(try.ExpAlerts) == 0:
+				well[try.AlertName] = true
+			case len(try.ExpAlerts) == 0:
+				early[try.AlertName] = true
+			default:
+				fires[try.AlertName] = true
+			}
+		}
+	}
+	for _, alert := range alerts(t) {
+		if !fires[alert.Alert] || !early[alert.Alert] || !well[alert.Alert] {
+			t.Errorf("%s: fires %t, silent before that %t, silent when all is well %t", alert.Alert, fires[alert.Alert], early[alert.Alert], well[alert.Alert])
+		}
+	}
+}
+
+// TestAlertsSayWhatTheyMean holds each alert to the conventions of kubernetes-mixin: a severity, a summary, a description,
+// and a runbook that is the alert's own part of docs/operations.md.
+func TestAlertsSayWhatTheyMean(t *testing.T) {
+	for _, alert := range alerts(t) {
+		if severity := alert.Labels["severity"]; severity != "critical" && severity != "warning" {
+			t.Errorf("%s has the severity %q", alert.Alert, severity)
+		}
+		for _, name := range []string{"summary", "description"} {
+			if text := alert.Annotations[name]; !strings.HasSuffix(text, ".") {
+				t.Errorf("the %s of %s is no sentence: %q", name, alert.Alert, text)
+			}
+		}
+		want := "https://github.com/redis-tls/redis-tls/blob/main/docs/operations.md#" + strings.ToLower(alert.Alert)
+		if alert.Annotations["runbook_url"] != want {
+			t.Errorf("the runbook_url of %s is %s, want %s", alert.Alert, alert.Annotations["runbook_url"], want)
+		}
+	}
+}
+
+// TestPromtoolTakesTheAlertsAndTheDashboard has promtool parse and lint the alerts, and the dashboard's expressions as
+// rules.
+func TestPromtoolTakesTheAlertsAndTheDashboard(t *testing.T) {
+	rules, err := filepath.Abs(filepath.Join(root, AlertsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	panels, err := Panels(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var recorded []map[string]string
+	titles := map[string]bool{}
+	for _, panel := range panels {
+		if titles[panel.Title] {
+			t.Errorf("two panels have the title %s", panel.Title)
+		}
+		titles[panel.Title] = true
+		if panel.Type != "row" && len(panel.Targets) == 0 {
+			t.Errorf("the panel %s shows nothing", panel.Title)
+		}
+		for _, target := range panel.Targets {
+			recorded = append(recorded, map[string]string{"record": "panel:" + strings.Repeat("x", len(recorded)+1), "expr": target.Expr})
+		}
+	}
+	content, err := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "dashboard", "rules": recorded}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "dashboard.yaml")
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Prometheus(t.Context(), root, "", "tool", "promtool", "check", "rules", "--lint=all", "--lint-fatal", rules, file); err != nil {
+		t.Error(err)
+	}
+}
+
+func alerts(t *testing.T) []Alert {
+	t.Helper()
+	all, err := Alerts(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(all, func(a, b Alert) int { return strings.Compare(a.Alert, b.Alert) })
+	if len(all) == 0 {
+		t.Fatal("there are no alerts")
+	}
+	return all
+}
