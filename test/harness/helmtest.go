@@ -17,12 +17,7 @@ import (
 // binary given, as the Pod's service account, and removes the hooks again. The output is what the Pod would have
 // logged; the error is that the command failed.
 func (c *ControlPlane) RunTest(ctx context.Context, r *Release, binary string) (output string, err error) {
-	var hooks []*unstructured.Unstructured
-	for _, hook := range r.Hooks {
-		if slices.Contains(strings.Split(hook.GetAnnotations()[release.HookAnnotation], ","), "test") {
-			hooks = append(hooks, hook)
-		}
-	}
+	hooks := r.HooksOf("test")
 	if err := c.ApplyObjects(ctx, r.Namespace, hooks...); err != nil {
 		return "", err
 	}
@@ -52,4 +47,14 @@ func (c *ControlPlane) RunTest(ctx context.Context, r *Release, binary string) (
 		return string(text), err
 	}
 	return "", fmt.Errorf("the chart has no Pod among its %d hooks for a test", len(hooks))
+}
+
+// HooksOf are the hooks of an event ("test", "pre-delete"), in their order.
+func (r *Release) HooksOf(event string) (hooks []*unstructured.Unstructured) {
+	for _, hook := range r.Hooks {
+		if slices.Contains(strings.Split(hook.GetAnnotations()[release.HookAnnotation], ","), event) {
+			hooks = append(hooks, hook)
+		}
+	}
+	return hooks
 }

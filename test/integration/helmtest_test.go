@@ -35,7 +35,7 @@ func TestHelmTest(t *testing.T) {
 	}
 
 	// While it runs, its account has the right to create pods, and a policy lets it only ask.
-	c.must(c.ApplyObjects(t.Context(), c.release.Namespace, c.release.Hooks...))
+	c.must(c.ApplyObjects(t.Context(), c.release.Namespace, c.release.HooksOf("test")...))
 	config, err := c.ServiceAccountConfig(t.Context(), c.release.Namespace, "redis-tls-test")
 	c.must(err)
 	account, err := kubernetes.NewForConfig(config)
