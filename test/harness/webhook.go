@@ -196,6 +196,22 @@ func (w *Webhook) Stop(ctx context.Context) error {
 	return w.WaitForEndpoint(ctx, false)
 }
 
+// Retire ends a replica that is not probed as the deletion of its pod does: its endpoint goes, the preStop hook sleeps,
+// then comes the SIGTERM.
+func (w *Webhook) Retire(ctx context.Context) error {
+	if err := w.withdraw(ctx); err != nil {
+		return err
+	}
+	if l := w.container.only().Lifecycle; l != nil && l.PreStop != nil && l.PreStop.Sleep != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(l.PreStop.Sleep.Seconds) * time.Second):
+		}
+	}
+	return w.Stop(ctx)
+}
+
 // gracePeriod is what a kubelet gives a pod between SIGTERM and SIGKILL.
 func (w *Webhook) gracePeriod() time.Duration {
 	return time.Duration(ptr.Deref(w.container.spec.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)) * time.Second

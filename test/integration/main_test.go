@@ -61,6 +61,8 @@ type cluster struct {
 	t       *testing.T
 	release *harness.Release
 	webhook *harness.Webhook
+	// replicas are the webhooks of a test that has several.
+	replicas []*harness.Webhook
 }
 
 // start starts a cluster of the test's own, which ends with the test.
