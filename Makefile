@@ -164,6 +164,13 @@ bench: control-plane network-tools ## Benchmarks, by benchstat, in COUNT (6) rou
 	go tool benchstat -filter '.unit:/requests/' -row /command,/pipeline bin/wire.txt
 	go tool benchstat -filter '.unit:/^%/' -row /command,/pipeline bin/wire.txt
 
+.PHONY: scale
+scale: control-plane network-tools ## What a large cluster costs a replica: NAMESPACES (10000) with PODS (50000) beside 100 with 500; some minutes, 8 GB
+	@mkdir -p bin
+	@test/go-build.sh -o bin/webhook ./cmd/webhook
+	@test/go-build.sh -o bin/scale ./test/scale
+	@$(OWN_NETWORK) bin/scale -webhook bin/webhook $(if $(NAMESPACES),-namespaces $(NAMESPACES)) $(if $(PODS),-pods $(PODS)) $(SCALE_FLAGS)
+
 ##@ Other
 
 .PHONY: network-tools

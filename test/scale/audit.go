@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// auditPolicy has the API server write down each request of the webhook's service account, and of nobody else.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  users: ["system:serviceaccount:redis-tls-system:redis-tls-webhook"]
+- level: None
+`
+
+// auditLog is what the API server writes down, which says what the webhook really sent, whatever it counts itself.
+type auditLog struct{ path string }
+
+// mark is a place in the log.
+type mark int64
+
+// now is where the log ends.
+func (a *auditLog) now() (mark, error) {
+	info, err := os.Stat(a.path)
+	if err != nil {
+		return 0, fmt.Errorf("finding the end of the audit log: %w", err)
+	}
+	return mark(info.Size()), nil
+}
+
+// since returns the calls that were written down after the mark.
+func (a *auditLog) since(m mark) (calls, error) {
+	f, err := os.Open(a.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if _, err := f.Seek(int64(m), io.SeekStart); err != nil {
+		return nil, err
+	}
+	return readCalls(f)
+}
+
+// calls are numbers of requests, by what they are: "patch serviceentries", "watch pods", "get /apis/networking.istio.io/v1".
+type calls map[string]int
+
+// readCalls reads audit events, one on each line. A watch is counted when it begins, anything else when it is over.
+func readCalls(r io.Reader) (calls, error) {
+	c := calls{}
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var event struct {
+			Stage, Verb, RequestURI string
+			ObjectRef               struct{ Namespace, Resource, Subresource string }
+		}
+		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
+			return nil, fmt.Errorf("reading the audit log: %w: %s", err, lines.Bytes())
+		}
+		wanted := "ResponseComplete"
+		if event.Verb == "watch" {
+			wanted = "ResponseStarted"
+		}
+		if event.Stage != wanted {
+			continue
+		}
+		of := event.ObjectRef.Resource
+		if of == "" {
+			of, _, _ = strings.Cut(event.RequestURI, "?")
+		}
+		if event.ObjectRef.Subresource != "" {
+			of += "/" + event.ObjectRef.Subresource
+		}
+		if of == "events" && event.ObjectRef.Namespace == harness.ReleaseNamespace {
+			of = ofElection
+		}
+		c[event.Verb+" "+of]++
+	}
+	return c, lines.Err()
+}
+
+// ofElection are Events of the replica's own namespace, which say who leads.
+const ofElection = "events of the election"
+
+// upkeep reports whether a replica makes such a call also when no pod is created: it renews the lease or tries to
+// take it, asks which kinds are served, and begins a watch anew that the API server has ended.
+func upkeep(call string) bool {
+	verb, of, _ := strings.Cut(call, " ")
+	return of == "leases" || of == ofElection || verb == "watch" || verb == "get" && strings.HasPrefix(of, "/")
+}
+
+// work are the calls that are no upkeep.
+func (c calls) work() calls {
+	work := calls{}
+	for call, n := range c {
+		if !upkeep(call) {
+			work[call] = n
+		}
+	}
+	return work
+}
+
+// writes are those of the work that change something.
+func (c calls) writes() calls {
+	writes := calls{}
+	for call, n := range c.work() {
+		switch verb, _, _ := strings.Cut(call, " "); verb {
+		case "create", "update", "patch", "delete", "deletecollection":
+			writes[call] = n
+		}
+	}
+	return writes
+}
+
+func (c calls) sum() (n int) {
+	for _, of := range c {
+		n += of
+	}
+	return n
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/redis-tls/redis-tls/test/harness"
+)
+
+// figures are what is measured of one size.
+type figures struct {
+	filling
+	restart restarted
+	memory  memory
+	review  times // a warm review, sent to the replica itself
+	// creation is a pod through the API server with everything that it asks, as a dry run.
+	creation times
+	calls    calls // during both
+	// requested and answered are the first uses of new namespaces at once: from the request for the pod, and from the API
+	// server's answer, until it has accepted the pod's objects.
+	requested, answered times
+}
+
+// restarted is a new start of the replica, with everything in place.
+type restarted struct {
+	ready time.Duration // it answers
+	again time.Duration // as the leader it has looked at every namespace
+	calls calls         // until then
+}
+
+// memory is the replica's, bytes.
+type memory struct {
+	heap int64 // in use after garbage collection
+	rss  int64
+	peak int64 // the highest rss since the start
+}
+
+// figures fills from one size to the other, and measures.
+func (c *cluster) figures(ctx context.Context, have, want filling, s sizes) (f figures, err error) {
+	c.progress("%s", want)
+	if have != want {
+		if err := c.fill(ctx, have, want); err != nil {
+			return f, err
+		}
+	}
+	f.filling = want
+	c.progress("a restart")
+	if f.restart, err = c.restart(ctx); err != nil {
+		return f, fmt.Errorf("restarting: %w", err)
+	}
+	if f.memory, err = c.memory(ctx, want.String()); err != nil {
+		return f, err
+	}
+	begin, err := c.audit.now()
+	if err != nil {
+		return f, err
+	}
+	c.progress("%d reviews, %d pods as dry runs", s.reviews, s.creations)
+	if f.review, err = c.reviews(ctx, s.reviews, s.reviewRate, want); err != nil {
+		return f, fmt.Errorf("sending reviews: %w", err)
+	}
+	if f.creation, err = c.creations(ctx, s.creations, want); err != nil {
+		return f, fmt.Errorf("creating pods as dry runs: %w", err)
+	}
+	if f.calls, err = c.audit.since(begin); err != nil {
+		return f, err
+	}
+	c.progress("the first use of %d namespaces at once", s.atOnce)
+	if f.requested, f.answered, err = c.firstUses(ctx, s.atOnce); err != nil {
+		return f, fmt.Errorf("first uses: %w", err)
+	}
+	return f, nil
+}
+
+// restart stops the replica, starts it again, and waits until as the leader it has looked at all namespaces.
+func (c *cluster) restart(ctx context.Context) (r restarted, err error) {
+	if err := c.webhook.Stop(ctx); err != nil {
+		return r, err
+	}
+	m, err := c.audit.now()
+	if err != nil {
+		return r, err
+	}
+	begin := time.Now()
+	if err := c.webhook.Start(ctx); err != nil {
+		return r, err
+	}
+	r.ready = time.Since(begin)
+	err = harness.Eventually(ctx, 5*time.Minute, "the leader to look at all namespaces", func(ctx context.Context) error {
+		text, err := c.webhook.Metrics(ctx)
+		if err != nil {
+			return err
+		}
+		leads, seen, left := sum(text, "leader_election_master_status"), sum(text, "controller_runtime_reconcile_total"), sum(text, "workqueue_depth")
+		if leads < 1 || seen < float64(c.served) || left > 0 {
+			return fmt.Errorf("leader %g, reconciled %g of %d, %g in the queue", leads, seen, c.served, left)
+		}
+		return nil
+	})
+	if err != nil {
+		return r, err
+	}
+	r.again = time.Since(begin)
+	if r.calls, err = c.audit.since(m); err != nil {
+		return r, err
+	}
+	return r, c.plane.WaitForAdmission(ctx, c.release)
+}
+
+// memory measures the replica's, and keeps a profile of the heap where one is wanted.
+func (c *cluster) memory(ctx context.Context, what string) (m memory, err error) {
+	var text string
+	for range 2 { // what is pooled goes with the second collection
+		if text, err = c.webhook.Profile(ctx, "heap?gc=1&debug=1"); err != nil {
+			return m, err
+		}
+	}
+	if m.heap, err = field(text, "# HeapAlloc = "); err != nil {
+		return m, err
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.webhook.Pid()))
+	if err != nil {
+		return m, err
+	}
+	if m.rss, err = field(string(status), "VmRSS:"); err != nil {
+		return m, err
+	}
+	if m.peak, err = field(string(status), "VmHWM:"); err != nil {
+		return m, err
+	}
+	m.rss, m.peak = m.rss<<10, m.peak<<10 // the kernel says kB and means KiB
+	c.progress("%s: heap %s, RSS %s, peak %s", what, mebibytes(m.heap), mebibytes(m.rss), mebibytes(m.peak))
+	if c.profiles == "" {
+		return m, nil
+	}
+	profile, err := c.webhook.Profile(ctx, "heap")
+	if err != nil {
+		return m, err
+	}
+	return m, os.WriteFile(filepath.Join(c.profiles, strings.ReplaceAll(what, " ", "-")+".pprof"), []byte(profile), 0o644)
+}

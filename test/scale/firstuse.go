@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+)
+
+// managed selects the objects of ours.
+const managed = "app.kubernetes.io/managed-by=redis-tls"
+
+// firstUses creates the first pods of n new namespaces at once, and returns how long each took from its request,
+// and from the API server's answer, until both of its objects were accepted.
+func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered times, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	prefix := fmt.Sprintf("new-%d", c.rounds)
+	c.rounds++
+	if err := c.namespaces(ctx, prefix, 0, n, inMesh); err != nil {
+		return nil, nil, err
+	}
+	accepted := &arrivals{want: n * len(meshResources), all: make(chan struct{}), last: map[string]time.Time{}}
+	if err := c.watchObjects(ctx, prefix, accepted); err != nil {
+		return nil, nil, err
+	}
+	begins, ends, errs := make([]time.Time, n), make([]time.Time, n), make([]error, n)
+	var pods sync.WaitGroup
+	for i := range n {
+		pods.Go(func() {
+			begins[i] = time.Now()
+			errs[i] = c.ask(ctx, podOf(numbered(prefix, i), i), metav1.CreateOptions{})
+			ends[i] = time.Now()
+		})
+	}
+	pods.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, nil, err
+	}
+	select {
+	case <-accepted.all:
+	case <-ctx.Done():
+		return nil, nil, fmt.Errorf("%d of %d objects were accepted: %w", accepted.seen(), accepted.want, ctx.Err())
+	}
+	c.served += n
+	for i := range n {
+		at := accepted.last[numbered(prefix, i)]
+		requested, answered = append(requested, at.Sub(begins[i])), append(answered, max(0, at.Sub(ends[i])))
+	}
+	return requested, answered, nil
+}
+
+// meshResources are what each of our pods needs.
+var meshResources = []string{"serviceentries", "destinationrules"}
+
+// watchObjects tells of the new objects of ours in the namespaces of the prefix, until the context ends.
+func (c *cluster) watchObjects(ctx context.Context, prefix string, accepted *arrivals) error {
+	client, err := dynamic.NewForConfig(c.plane.Config())
+	if err != nil {
+		return err
+	}
+	for _, resource := range meshResources {
+		of := client.Resource(schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: resource})
+		now, err := of.List(ctx, metav1.ListOptions{Limit: 1})
+		if err != nil {
+			return err
+		}
+		events, err := of.Watch(ctx, metav1.ListOptions{LabelSelector: managed, ResourceVersion: now.GetResourceVersion()})
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer events.Stop()
+			for event := range events.ResultChan() {
+				if object, ok := event.Object.(metav1.Object); ok && event.Type == watch.Added {
+					accepted.add(prefix, object.GetNamespace())
+				}
+			}
+		}()
+	}
+	return nil
+}
+
+// arrivals are when the last object of each namespace was seen.
+type arrivals struct {
+	want int
+	all  chan struct{} // closed when so many were seen
+
+	mu    sync.Mutex
+	count int
+	last  map[string]time.Time
+}
+
+func (a *arrivals) add(prefix, namespace string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(namespace) <= len(prefix) || namespace[:len(prefix)+1] != prefix+"-" {
+		return
+	}
+	a.last[namespace] = time.Now()
+	if a.count++; a.count == a.want {
+		close(a.all)
+	}
+}
+
+func (a *arrivals) seen() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.count
+}
