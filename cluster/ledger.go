@@ -8,8 +8,6 @@ import (
 	"time"
 	"unique"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/redis-tls/redis-tls/mesh"
 	"github.com/redis-tls/redis-tls/origination"
 )
@@ -17,7 +15,7 @@ import (
 // Rejected is a live pod of which the status cannot be believed. It claims nothing, but what it may
 // be using is not deleted under it; see Held.
 type Rejected struct {
-	Pod *corev1.Pod
+	Pod *Pod
 	Err error
 	// Originations are what the status says, as far as it could be read.
 	Originations []origination.Origination
@@ -25,7 +23,7 @@ type Rejected struct {
 
 // FirstUse is a live pod that was admitted before its objects existed, or waits at our gate.
 type FirstUse struct {
-	Pod          *corev1.Pod
+	Pod          *Pod
 	Workload     mesh.Workload
 	Revision     string
 	Originations []origination.Origination
@@ -48,31 +46,37 @@ type ledger struct {
 // pages are the ledger of one namespace.
 type pages struct {
 	pods   map[string]*record // live pods, by name
-	groups map[groupKey]*group
+	groups map[unique.Handle[groupKey]]*group
 	// admitted is nil when it has to be gathered.
 	admitted *Admitted
-	// unusual are the pods that somebody asks for by Rejected or FirstUses.
-	unusual map[string]*record
+	// unusual is how many of the pods somebody asks for by Rejected or FirstUses.
+	unusual int
 }
 
 type groupKey struct {
 	workload mesh.Workload
 	revision string
-	status   string // without its FirstUse
+	status   unique.Handle[string] // without its FirstUse
 }
 
 // group is a set of equal pods.
 type group struct {
+	key          unique.Handle[groupKey]
 	originations []origination.Origination
 	settings     origination.Settings
-	pods         map[string]*corev1.Pod
+	pods         int
 	// status keeps the interned string alive that the cached pods of the group share.
 	status unique.Handle[string]
 }
 
+// record is a live pod. It has a group, or its status is rejected.
 type record struct {
-	pod *corev1.Pod
-	read
+	pod      *Pod
+	group    *group
+	rejected *read
+	// admitted is when that was, of pods that were admitted before their objects.
+	admitted *time.Time
+	unusual  bool
 }
 
 func newLedger(cfg origination.Config) *ledger {
@@ -80,7 +84,7 @@ func newLedger(cfg origination.Config) *ledger {
 }
 
 // set takes in the present state of a pod.
-func (l *ledger) set(pod *corev1.Pod) {
+func (l *ledger) set(pod *Pod) {
 	if finished(pod) {
 		l.remove(pod)
 		return
@@ -89,19 +93,20 @@ func (l *ledger) set(pod *corev1.Pod) {
 	defer l.mu.Unlock()
 	p := l.namespaces[pod.Namespace]
 	if p == nil {
-		p = &pages{pods: map[string]*record{}, groups: map[groupKey]*group{}, unusual: map[string]*record{}}
+		p = &pages{pods: map[string]*record{}, groups: map[unique.Handle[groupKey]]*group{}}
 		l.namespaces[pod.Namespace] = p
 	}
 	if last := p.pods[pod.Name]; last != nil && last.pod.UID == pod.UID && sameClaim(last.pod, pod) {
-		p.refresh(last, pod)
+		last.pod = pod // as most events: it changes nothing of the claims
+		p.sort(last)
 		return
 	}
 	p.drop(pod.Name)
-	p.add(&record{pod: pod, read: readStatus(pod, l.cfg)})
+	p.add(pod, readStatus(pod, l.cfg))
 }
 
 // remove forgets a pod.
-func (l *ledger) remove(pod *corev1.Pod) {
+func (l *ledger) remove(pod *Pod) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.namespaces[pod.Namespace]
@@ -114,43 +119,41 @@ func (l *ledger) remove(pod *corev1.Pod) {
 	}
 }
 
-func (p *pages) add(r *record) {
-	name := r.pod.Name
-	p.pods[name] = r
-	p.sort(r)
-	if r.err != nil {
+func (p *pages) add(pod *Pod, status read) {
+	r := &record{pod: pod}
+	p.pods[pod.Name] = r
+	if status.err != nil {
+		r.rejected = &status
+		p.sort(r)
 		return
 	}
-	g := p.groups[r.key]
+	key := unique.Make(status.key)
+	g := p.groups[key]
 	if g == nil {
 		g = &group{
-			originations: r.originations,
-			settings:     r.settings,
-			pods:         map[string]*corev1.Pod{},
-			status:       unique.Make(r.pod.Annotations[origination.AnnotationStatus]),
+			key:          key,
+			originations: status.originations,
+			settings:     status.settings,
+			status:       unique.Make(pod.Recorded),
 		}
-		p.groups[r.key] = g
+		p.groups[key] = g
 	}
-	r.originations = g.originations // shared by all pods of the group
-	g.pods[name] = r.pod
+	g.pods++
+	r.group, r.admitted = g, status.admitted
+	p.sort(r)
 	p.admitted = nil
 }
 
-// refresh takes in an event that changes nothing of the claims, as most do.
-func (p *pages) refresh(r *record, pod *corev1.Pod) {
-	r.pod = pod
-	p.sort(r)
-	if g := p.groups[r.key]; r.err == nil && g != nil {
-		g.pods[pod.Name] = pod
-	}
-}
-
+// sort counts the pods that are unusual.
 func (p *pages) sort(r *record) {
-	if r.err != nil || r.admitted != nil || gated(r.pod) {
-		p.unusual[r.pod.Name] = r
-	} else {
-		delete(p.unusual, r.pod.Name)
+	unusual := r.rejected != nil || r.admitted != nil || gated(r.pod)
+	switch {
+	case unusual && !r.unusual:
+		p.unusual++
+	case !unusual && r.unusual:
+		p.unusual--
 	}
+	r.unusual = unusual
 }
 
 func (p *pages) drop(name string) {
@@ -159,14 +162,14 @@ func (p *pages) drop(name string) {
 		return
 	}
 	delete(p.pods, name)
-	delete(p.unusual, name)
-	g := p.groups[r.key]
-	if r.err != nil || g == nil {
+	if r.unusual {
+		p.unusual--
+	}
+	if r.group == nil {
 		return
 	}
-	delete(g.pods, name)
-	if len(g.pods) == 0 {
-		delete(p.groups, r.key)
+	if r.group.pods--; r.group.pods == 0 {
+		delete(p.groups, r.group.key)
 	}
 	p.admitted = nil
 }
@@ -192,25 +195,37 @@ func (l *ledger) admittedTo(namespace string) Admitted {
 	return *p.admitted
 }
 
+// life is from when to when pods of a group were created, and the first of them.
+type life struct {
+	first, last time.Time
+	pod         string
+}
+
 func (p *pages) gather() *Admitted {
 	all := &Admitted{Claims: make([]mesh.Claim, 0, len(p.groups))}
-	for key, g := range p.groups {
-		claim := mesh.Claim{Workload: key.workload, Revision: key.revision}
+	lives := make(map[*group]life, len(p.groups))
+	for name, r := range p.pods {
+		if r.group == nil {
+			continue
+		}
+		l, created := lives[r.group], r.pod.CreationTimestamp.Time
+		switch {
+		case l.pod == "", created.Before(l.first), created.Equal(l.first) && name < l.pod:
+			l.first, l.pod = created, name
+		}
+		if created.After(l.last) {
+			l.last = created
+		}
+		lives[r.group] = l
+		if r.group.settings.Server != "" {
+			all.Servers = append(all.Servers, name)
+		}
+	}
+	for g, l := range lives {
+		key := g.key.Value()
+		claim := mesh.Claim{Workload: key.workload, Revision: key.revision, First: l.first, Last: l.last, Pod: l.pod}
 		if g.settings.Sidecar != "" {
 			claim.Egress = origination.EgressLabel(g.originations)
-		}
-		for name, pod := range g.pods {
-			created := pod.CreationTimestamp.Time
-			switch {
-			case claim.Pod == "", created.Before(claim.First), created.Equal(claim.First) && name < claim.Pod:
-				claim.First, claim.Pod = created, name
-			}
-			if created.After(claim.Last) {
-				claim.Last = created
-			}
-			if g.settings.Server != "" {
-				all.Servers = append(all.Servers, name)
-			}
 		}
 		for _, o := range g.originations {
 			claim.Origination = o
@@ -229,10 +244,10 @@ func (p *pages) gather() *Admitted {
 func (l *ledger) firstUses(namespace string) []FirstUse {
 	var uses []FirstUse
 	l.visitUnusual(namespace, func(r *record) {
-		if r.err == nil {
+		if g := r.group; g != nil {
 			uses = append(uses, FirstUse{
-				Pod: r.pod, Workload: r.key.workload, Revision: r.key.revision,
-				Originations: r.originations, Settings: r.settings, Admitted: r.admitted, Gated: gated(r.pod),
+				Pod: r.pod, Workload: g.key.Value().workload, Revision: g.key.Value().revision,
+				Originations: g.originations, Settings: g.settings, Admitted: r.admitted, Gated: gated(r.pod),
 			})
 		}
 	})
@@ -244,8 +259,8 @@ func (l *ledger) firstUses(namespace string) []FirstUse {
 func (l *ledger) rejected(namespace string) []Rejected {
 	var rejected []Rejected
 	l.visitUnusual(namespace, func(r *record) {
-		if r.err != nil {
-			rejected = append(rejected, Rejected{Pod: r.pod, Err: r.err, Originations: r.originations})
+		if r.rejected != nil {
+			rejected = append(rejected, Rejected{Pod: r.pod, Err: r.rejected.err, Originations: r.rejected.originations})
 		}
 	})
 	slices.SortFunc(rejected, func(a, b Rejected) int { return strings.Compare(a.Pod.Name, b.Pod.Name) })
@@ -255,8 +270,12 @@ func (l *ledger) rejected(namespace string) []Rejected {
 func (l *ledger) visitUnusual(namespace string, visit func(*record)) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if p := l.namespaces[namespace]; p != nil {
-		for _, r := range p.unusual {
+	p := l.namespaces[namespace]
+	if p == nil || p.unusual == 0 {
+		return
+	}
+	for _, r := range p.pods {
+		if r.unusual {
 			visit(r)
 		}
 	}

@@ -134,7 +134,7 @@ func TestClaims(t *testing.T) {
 				l.set(Trim(pod))
 			}
 			for _, pod := range tc.gone {
-				l.remove(pod)
+				l.remove(Trim(pod))
 			}
 			if diff := cmp.Diff(tc.want, summarised(l.admittedTo("shop").Claims)); diff != "" {
 				t.Errorf("claims (-want +got):\n%s", diff)
@@ -152,10 +152,10 @@ func TestClaims(t *testing.T) {
 
 func TestServersAndRestrictionsAreKnown(t *testing.T) {
 	restricted := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.Restricted)
-	server := func(name string) *corev1.Pod {
-		return clustertest.Pod(t, "shop", "redis", "r1", name, clustertest.Server)
+	server := func(name string) *Pod {
+		return Trim(clustertest.Pod(t, "shop", "redis", "r1", name, clustertest.Server))
 	}
-	admitted, rejected := AdmittedOf(pods{server("b"), restricted, server("a"), clustertest.Pod(t, "shop", "pay", "r1", "a", clustertest.ByName)}, origination.DefaultConfig())
+	admitted, rejected := AdmittedOf([]*Pod{server("b"), Trim(restricted), server("a"), Trim(clustertest.Pod(t, "shop", "pay", "r1", "a", clustertest.ByName))}, origination.DefaultConfig())
 	if len(rejected) > 0 {
 		t.Fatalf("rejected: %v", rejected[0].Err)
 	}
@@ -169,7 +169,7 @@ func TestServersAndRestrictionsAreKnown(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"cart": origination.EgressLabel(clustertest.Resolve(t, restricted)), "pay": ""}, got); diff != "" {
 		t.Errorf("labels of Sidecars (-want +got):\n%s", diff)
 	}
-	gone, _ := AdmittedOf(pods{clustertest.Pod(t, "shop", "redis", "r1", "a", clustertest.Server, clustertest.Phase(corev1.PodSucceeded))}, origination.DefaultConfig())
+	gone, _ := AdmittedOf([]*Pod{Trim(clustertest.Pod(t, "shop", "redis", "r1", "a", clustertest.Server, clustertest.Phase(corev1.PodSucceeded)))}, origination.DefaultConfig())
 	if len(gone.Servers) > 0 {
 		t.Errorf("a finished server counts: %v", gone.Servers)
 	}
@@ -237,7 +237,7 @@ func TestHeldIsWiderThanClaimed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pod := pod.DeepCopy()
 			tc.change(pod)
-			admitted, rejected := AdmittedOf([]*corev1.Pod{pod}, narrow)
+			admitted, rejected := AdmittedOf([]*Pod{Trim(pod)}, narrow)
 			if len(admitted.Claims) > 0 {
 				t.Errorf("admitted.Claims: %v", summarised(admitted.Claims))
 			}

@@ -17,9 +17,10 @@ import (
 )
 
 // TestAnInjectedPodNeedsLittleMemory decodes each pod anew, as a watch does, so that nothing is shared
-// but what the transform and the ledger share. The informer's store counts too.
+// but what the transform and the ledger share. The informer's store counts too; what a namespace and its mesh
+// objects take besides, test/scale measures.
 func TestAnInjectedPodNeedsLittleMemory(t *testing.T) {
-	const count, limit = 2000, 3 << 10
+	const count = 2000
 	template := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName, func(pod *corev1.Pod) {
 		for i := range 20 {
 			pod.Labels[fmt.Sprintf("app.example.com/label-%d", i)] = "a value of the usual length"
@@ -30,39 +31,49 @@ func TestAnInjectedPodNeedsLittleMemory(t *testing.T) {
 			pod.Spec.Containers[0].Env = append(pod.Spec.Containers[0].Env, corev1.EnvVar{Name: fmt.Sprintf("VARIABLE_%d", i), Value: "value"})
 		}
 	})
-	l := newLedger(origination.DefaultConfig())
-	trimmer := &podTrimmer{}
-	store := toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
-	before := heap()
-	for i := range count {
-		template.Name = fmt.Sprintf("cart-r1-%06d", i)
-		template.UID = types.UID(fmt.Sprintf("0b7e4f0e-7c8a-4f7e-9d5b-%012d", i))
-		data, err := json.Marshal(template)
-		if err != nil {
-			t.Fatal(err)
-		}
-		pod := &corev1.Pod{}
-		if err := json.Unmarshal(data, pod); err != nil {
-			t.Fatal(err)
-		}
-		trimmed, err := trimmer.transform(pod)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := store.Add(trimmed); err != nil {
-			t.Fatal(err)
-		}
-		l.set(trimmed.(*corev1.Pod))
+	for name, tc := range map[string]struct{ together, limit uint64 }{
+		"all in one namespace":   {count, 1000},
+		"five in each namespace": {5, 1300},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLedger(origination.DefaultConfig())
+			trimmer := &podTrimmer{}
+			store := toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
+			before := heap()
+			for i := range uint64(count) {
+				template.Namespace = fmt.Sprintf("shop-%d", i/tc.together)
+				template.OwnerReferences[0].UID = types.UID(template.Namespace + "/cart-r1")
+				template.Name = fmt.Sprintf("cart-r1-%06d", i)
+				template.UID = types.UID(fmt.Sprintf("0b7e4f0e-7c8a-4f7e-9d5b-%012d", i))
+				data, err := json.Marshal(template)
+				if err != nil {
+					t.Fatal(err)
+				}
+				pod := &corev1.Pod{}
+				if err := json.Unmarshal(data, pod); err != nil {
+					t.Fatal(err)
+				}
+				trimmed, err := trimmer.transform(pod)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := store.Add(trimmed); err != nil {
+					t.Fatal(err)
+				}
+				l.set(trimmed.(*Pod))
+				if len(l.admittedTo(template.Namespace).Claims) != 1 {
+					t.Fatal("the ledger has lost a claim")
+				}
+			}
+			each := (heap() - before) / count
+			t.Logf("%d bytes for each pod", each)
+			if each > tc.limit {
+				t.Errorf("%d bytes for each pod, want at most %d", each, tc.limit)
+			}
+			runtime.KeepAlive(store)
+			runtime.KeepAlive(l)
+		})
 	}
-	each := (heap() - before) / count
-	t.Logf("%d bytes for each pod", each)
-	if each > limit {
-		t.Errorf("%d bytes for each pod, want at most %d", each, limit)
-	}
-	if len(l.admittedTo("shop").Claims) != 1 {
-		t.Error("the ledger has lost the pods")
-	}
-	runtime.KeepAlive(store)
 }
 
 func heap() uint64 {

@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/mesh"
@@ -31,7 +30,7 @@ func (v *View) notify(namespace string) {
 	}
 }
 
-func (v *View) podChanged(old, pod *corev1.Pod) {
+func (v *View) podChanged(old, pod *Pod) {
 	if pod == nil {
 		v.ledger.remove(old)
 		v.notify(old.Namespace)

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"maps"
 	"strings"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
@@ -107,14 +108,21 @@ func trimMesh(in any) (any, error) {
 	return in, nil
 }
 
+// ourLabels are those of most objects of ours, which share them.
+var ourLabels = map[string]string{origination.ManagedByLabel: origination.ManagedBy}
+
 func trimMeshMeta(object *metav1.ObjectMeta) {
 	var ours []metav1.ManagedFieldsEntry
 	if mesh.Owned(object) {
 		for _, entry := range object.ManagedFields {
 			if entry.Manager == origination.FieldManager {
-				entry.FieldsV1 = nil
-				ours = append(ours, entry)
+				ours = append(ours, metav1.ManagedFieldsEntry{
+					Manager: origination.FieldManager, Operation: entry.Operation, Subresource: entry.Subresource, Time: entry.Time,
+				})
 			}
+		}
+		if maps.Equal(object.Labels, ourLabels) {
+			object.Labels = ourLabels
 		}
 		delete(object.Annotations, corev1.LastAppliedConfigAnnotation)
 	} else {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -24,8 +25,8 @@ type read struct {
 }
 
 // readStatus parses the status of a pod and validates it again, for the pod's owners can edit it.
-func readStatus(pod *corev1.Pod, cfg origination.Config) read {
-	status, err := origination.ParseStatus(pod.Annotations[origination.AnnotationStatus])
+func readStatus(pod *Pod, cfg origination.Config) read {
+	status, err := origination.ParseStatus(pod.Recorded)
 	if err != nil {
 		return read{err: err}
 	}
@@ -36,13 +37,13 @@ func readStatus(pod *corev1.Pod, cfg origination.Config) read {
 	}
 	status.FirstUse = nil
 	workload, revision := mesh.WorkloadOf(pod)
-	r.key = groupKey{workload: workload, revision: revision, status: status.String()}
+	r.key = groupKey{workload: workload, revision: revision, status: unique.Make(status.String())}
 	return r
 }
 
 // believable checks the status, and that the pod's labels are those which admission wrote with it: else its
 // sidecar would get other rules than the ones made for its claims.
-func believable(pod *corev1.Pod, status origination.Status, cfg origination.Config) error {
+func believable(pod *Pod, status origination.Status, cfg origination.Config) error {
 	if err := status.Validate(pod.Namespace, cfg); err != nil {
 		return fmt.Errorf("%s: %w", origination.AnnotationStatus, err)
 	}
@@ -68,18 +69,17 @@ func names(labels map[string]string) string {
 }
 
 // sameClaim reports whether two states of a pod make the same claim, so that nothing is parsed again.
-func sameClaim(a, b *corev1.Pod) bool {
-	return a.Annotations[origination.AnnotationStatus] == b.Annotations[origination.AnnotationStatus] &&
-		maps.Equal(a.Labels, b.Labels)
+func sameClaim(a, b *Pod) bool {
+	return a.Recorded == b.Recorded && maps.Equal(a.Labels, b.Labels)
 }
 
 // finished reports whether the containers of a pod will never run again. A pod that is being deleted
 // may still send, so it counts until it is gone.
-func finished(pod *corev1.Pod) bool {
+func finished(pod *Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
-func gated(pod *corev1.Pod) bool {
+func gated(pod *Pod) bool {
 	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(gate corev1.PodSchedulingGate) bool {
 		return gate.Name == origination.GateFirstUse
 	})
@@ -95,7 +95,7 @@ type Admitted struct {
 
 // AdmittedOf returns what pods of one namespace that were listed rather than watched were admitted with, and those
 // with a status that cannot be believed. Finished pods count for nothing.
-func AdmittedOf(pods []*corev1.Pod, cfg origination.Config) (Admitted, []Rejected) {
+func AdmittedOf(pods []*Pod, cfg origination.Config) (Admitted, []Rejected) {
 	l := newLedger(cfg)
 	namespace := ""
 	for _, pod := range pods {

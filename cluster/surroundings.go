@@ -19,8 +19,6 @@ const (
 	// indexExported gives what a namespace sees of others: what is under its name, and under everywhere.
 	indexExported = "exported"
 	everywhere    = "*"
-	// indexOwned gives our own objects of a namespace.
-	indexOwned = "owned"
 )
 
 // meshCaches are the filled stores of the kinds of a crdWatch.
@@ -119,7 +117,11 @@ func inNamespace[T metav1.Object](c *meshCaches, resource, namespace string) []T
 func (c *meshCaches) owners() []string {
 	var namespaces []string
 	for _, store := range c.stores {
-		namespaces = append(namespaces, store.ListIndexFuncValues(indexOwned)...)
+		for _, in := range store.List() {
+			if object, ok := in.(metav1.Object); ok && mesh.Owned(object) {
+				namespaces = append(namespaces, object.GetNamespace())
+			}
+		}
 	}
 	return namespaces
 }
@@ -128,12 +130,6 @@ func (c *meshCaches) owners() []string {
 func meshIndexers() toolscache.Indexers {
 	indexers := toolscache.Indexers{
 		toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc,
-		indexOwned: func(in any) ([]string, error) {
-			if object, ok := in.(metav1.Object); ok && mesh.Owned(object) {
-				return []string{object.GetNamespace()}, nil
-			}
-			return nil, nil
-		},
 	}
 	indexers[indexExported] = func(in any) ([]string, error) {
 		object, _ := in.(metav1.Object)

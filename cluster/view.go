@@ -209,8 +209,8 @@ func (v *View) Rejected(namespace string) []Rejected { return v.ledger.rejected(
 func (v *View) FirstUses(namespace string) []FirstUse { return v.ledger.firstUses(namespace) }
 
 // Pod returns an injected pod, trimmed as CacheOptions says.
-func (v *View) Pod(namespace, name string) (*corev1.Pod, bool) {
-	return get[*corev1.Pod](v.pods, namespace+"/"+name)
+func (v *View) Pod(namespace, name string) (*Pod, bool) {
+	return get[*Pod](v.pods, namespace+"/"+name)
 }
 
 // Namespaces returns those that have live pods or objects of ours, sorted.

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/redis-tls/redis-tls/cluster"
 	"github.com/redis-tls/redis-tls/mesh"
 	"github.com/redis-tls/redis-tls/metrics"
 	"github.com/redis-tls/redis-tls/origination"
@@ -163,7 +164,7 @@ func (p *pass) sayDeleted(o object) {
 		text: fmt.Sprintf("deleted %s %s, which no live pod has used for %s", o.Kind, o.GetName(), p.Config.Cleanup.GracePeriod.Duration)})
 }
 
-func (p *pass) sayWaiting(pod *corev1.Pod, what string) {
+func (p *pass) sayWaiting(pod *cluster.Pod, what string) {
 	p.say(note{regarding: podReference(pod), related: ownerOf(pod), kind: corev1.EventTypeNormal,
 		reason: origination.ReasonWaitingForFirstUse, action: actionRelease,
 		text: fmt.Sprintf("waits at the scheduling gate %s for %s", origination.GateFirstUse, what)})
@@ -222,13 +223,13 @@ func (p *pass) certificate(claim *mesh.Claim) *corev1.ObjectReference {
 	return reference
 }
 
-func ownerOf(pod *corev1.Pod) *corev1.ObjectReference {
+func ownerOf(pod *cluster.Pod) *corev1.ObjectReference {
 	if owner := metav1.GetControllerOf(pod); owner != nil {
 		return &corev1.ObjectReference{APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: pod.Namespace, Name: owner.Name, UID: owner.UID}
 	}
 	return podReference(pod)
 }
 
-func podReference(pod *corev1.Pod) *corev1.ObjectReference {
+func podReference(pod *cluster.Pod) *corev1.ObjectReference {
 	return &corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
 }

@@ -140,7 +140,7 @@ func (p *pass) remove(ctx context.Context, due []object) error {
 
 // liveUse asks the API server itself, by a consistent list, what live pods may be using.
 func (p *pass) liveUse(ctx context.Context) (inUse, error) {
-	var pods []*corev1.Pod
+	var pods []*cluster.Pod
 	page := &corev1.PodList{}
 	for {
 		err := p.Live.List(ctx, page, client.InNamespace(p.namespace), client.Limit(pageSize), client.Continue(page.Continue),

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/redis-tls/redis-tls/cluster"
 	"github.com/redis-tls/redis-tls/cluster/clustertest"
 	"github.com/redis-tls/redis-tls/mesh"
 	"github.com/redis-tls/redis-tls/origination"
@@ -145,7 +146,7 @@ func TestAClaimThatReturnsTakesTheMarksOff(t *testing.T) {
 	if slices.Contains(w.marks(), "") {
 		t.Fatalf("marks %q", w.marks())
 	}
-	w.cached = append(w.cached, pod)
+	w.cached = append(w.cached, cluster.Trim(pod))
 	w.pass()
 	if diff := cmp.Diff([]string{"", ""}, w.marks()); diff != "" {
 		t.Errorf("marks (-want +got):\n%s", diff)

@@ -29,7 +29,7 @@ const releasesAtOnce = 8
 // been accepted for long enough.
 func (p *pass) release(ctx context.Context) error {
 	pods := map[types.UID]podMemory{}
-	var ready []*corev1.Pod
+	var ready []*cluster.Pod
 	for _, use := range p.firstUses {
 		state := p.measure(use, p.memory.pods[use.Pod.UID])
 		pods[use.Pod.UID] = state
@@ -113,7 +113,7 @@ func (p *pass) isRefused(use cluster.FirstUse, host string) bool {
 
 // Ungate takes our gate off, and only if the pod and the gate's place are still as was seen: else the error is that
 // the pod is not found, or that the patch is invalid. A pod without the gate is left as it is.
-func Ungate(ctx context.Context, c client.Client, pod *corev1.Pod) error {
+func Ungate(ctx context.Context, c client.Client, pod *cluster.Pod) error {
 	i := slices.IndexFunc(pod.Spec.SchedulingGates, func(gate corev1.PodSchedulingGate) bool {
 		return gate.Name == origination.GateFirstUse
 	})

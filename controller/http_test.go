@@ -8,9 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/redis-tls/redis-tls/cluster"
 	"github.com/redis-tls/redis-tls/cluster/clustertest"
 	"github.com/redis-tls/redis-tls/origination"
 )
@@ -108,7 +108,7 @@ func TestTheRouteOfAPodThatIsNotBelievedStays(t *testing.T) {
 	w.pass()
 	doubtful := pod.DeepCopy()
 	doubtful.Annotations[origination.AnnotationStatus] = "{}"
-	w.cached = []*corev1.Pod{doubtful}
+	w.cached = []*cluster.Pod{cluster.Trim(doubtful)}
 	w.pass()
 	w.after(grace + delay).pass()
 	if marks := w.marks(); cmp.Diff([]string{"", ""}, marks) != "" || w.now().Routes[0].Annotations["redis-tls/deleting"] != "" {

@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -44,7 +43,7 @@ type View interface {
 	Admitted(namespace string) cluster.Admitted
 	Rejected(namespace string) []cluster.Rejected
 	FirstUses(namespace string) []cluster.FirstUse
-	Pod(namespace, name string) (*corev1.Pod, bool)
+	Pod(namespace, name string) (*cluster.Pod, bool)
 	Subscribe(notify func(namespace string))
 }
 

@@ -3,10 +3,9 @@ package controller
 import (
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/redis-tls/redis-tls/cluster"
 	"github.com/redis-tls/redis-tls/mesh"
 	"github.com/redis-tls/redis-tls/metrics"
 )
@@ -70,7 +69,7 @@ func (p *pass) countObjects(use inUse) {
 }
 
 // countWaiting counts a pod at the gate.
-func (p *pass) countWaiting(pod *corev1.Pod) {
+func (p *pass) countWaiting(pod *cluster.Pod) {
 	p.count(p.Metrics.waiting, 1)
 	if since := pod.CreationTimestamp.Time; p.waitingSince.IsZero() || since.Before(p.waitingSince) {
 		p.waitingSince = since

@@ -45,7 +45,7 @@ type world struct {
 	registry *prometheus.Registry
 	client   client.WithWatch
 	clock    *clocktesting.FakePassiveClock
-	cached   []*corev1.Pod // the pods that the caches know
+	cached   []*cluster.Pod // the pods that the caches know
 	// stale, when set, is what the caches say of mesh objects; otherwise they are up to date.
 	stale    *mesh.Surroundings
 	filling  bool
@@ -243,8 +243,8 @@ func (w *world) Rejected(string) []cluster.Rejected {
 	_, rejected := cluster.AdmittedOf(w.cached, w.r.Config)
 	return rejected
 }
-func (w *world) Pod(_, name string) (*corev1.Pod, bool) {
-	i := slices.IndexFunc(w.cached, func(pod *corev1.Pod) bool { return pod.Name == name })
+func (w *world) Pod(_, name string) (*cluster.Pod, bool) {
+	i := slices.IndexFunc(w.cached, func(pod *cluster.Pod) bool { return pod.Name == name })
 	if i < 0 {
 		return nil, false
 	}
@@ -254,7 +254,7 @@ func (w *world) Pod(_, name string) (*corev1.Pod, bool) {
 func (w *world) FirstUses(string) []cluster.FirstUse {
 	var uses []cluster.FirstUse
 	for _, pod := range w.cached {
-		status, err := origination.ParseStatus(pod.Annotations[origination.AnnotationStatus])
+		status, err := origination.ParseStatus(pod.Recorded)
 		gated := slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == origination.GateFirstUse })
 		if err == nil && (gated || status.FirstUse != nil) {
 			workload, revision := mesh.WorkloadOf(pod)
@@ -323,7 +323,7 @@ func (w *world) forget(pods ...*corev1.Pod) {
 // uncache has the pods leave the caches alone.
 func (w *world) uncache(pods ...*corev1.Pod) {
 	for _, pod := range pods {
-		w.cached = slices.DeleteFunc(w.cached, func(cached *corev1.Pod) bool { return cached.Name == pod.Name })
+		w.cached = slices.DeleteFunc(w.cached, func(cached *cluster.Pod) bool { return cached.Name == pod.Name })
 	}
 }
 

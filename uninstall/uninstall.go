@@ -20,6 +20,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/redis-tls/redis-tls/cluster"
 	"github.com/redis-tls/redis-tls/controller"
 	"github.com/redis-tls/redis-tls/origination"
 )
@@ -109,7 +110,7 @@ func (u *Uninstaller) free(ctx context.Context, waiting []corev1.Pod) error {
 	var errs []error
 	for i := range waiting {
 		pod := &waiting[i]
-		err := controller.Ungate(ctx, u.Client, pod)
+		err := controller.Ungate(ctx, u.Client, cluster.Trim(pod))
 		switch {
 		case err == nil:
 			u.Log.Info("freed a pod whose mesh objects the controller has not seen in force: what it dials may not be TLS",

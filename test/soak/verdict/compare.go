@@ -32,7 +32,7 @@ func (n *Namespace) surroundings(cfg origination.Config) mesh.Surroundings {
 // is wrong only when it is overdue.
 func Wrong(n Namespace, cfg origination.Config, overdue func(metav1.Object) bool) (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, n.Name+": "+fmt.Sprintf(format, args...)) }
-	admitted, rejected := cluster.AdmittedOf(n.Pods, cfg)
+	admitted, rejected := cluster.AdmittedOf(cluster.TrimAll(n.Pods), cfg)
 	for _, r := range rejected {
 		say("the status of pod %s is not believed: %v", r.Pod.Name, r.Err)
 	}

@@ -22,7 +22,7 @@ func always(metav1.Object) bool { return true }
 
 // rightly returns a namespace in which all is as the pods ask.
 func rightly(pods ...*corev1.Pod) Namespace {
-	admitted, _ := cluster.AdmittedOf(pods, origination.DefaultConfig())
+	admitted, _ := cluster.AdmittedOf(cluster.TrimAll(pods), origination.DefaultConfig())
 	desired := mesh.Objects(admitted.Claims, mesh.Surroundings{Namespace: shop}, origination.DefaultConfig())
 	return Namespace{Name: shop, Pods: pods, Entries: desired.Entries, Rules: desired.Rules}
 }
