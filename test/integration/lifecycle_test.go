@@ -15,9 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -120,60 +118,11 @@ func asksForCertificate(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "tls: certificate required")
 }
 
-// rate is of the pods created under load, if the machine gives it.
-const rate = 100
-
 func testRollingRestart(c *cluster, replicas *harness.Replicas) {
-	var namespaces []string
-	for n := range 10 {
-		namespaces = append(namespaces, c.namespace(fmt.Sprintf("rolling-%d", n), nil, nil))
-	}
-	ctx, stop := context.WithCancel(c.t.Context())
-	var (
-		driver   sync.WaitGroup
-		mu       sync.Mutex
-		times    []time.Duration
-		failures []error
-	)
-	begun := time.Now()
-	driver.Go(func() {
-		room := make(chan struct{}, rate/4) // a machine that is slower than that is not made slower still
-		tick := time.NewTicker(time.Second / rate)
-		defer tick.Stop()
-		for n := 0; ; n++ {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			room <- struct{}{}
-			driver.Go(func() {
-				defer func() { <-room }()
-				before := time.Now()
-				p := pod(namespaces[n%len(namespaces)], fmt.Sprintf("app-%d", n), asking())
-				err := c.Client.Create(c.t.Context(), p)
-				if err == nil && len(pins(p, "redis.example.com")) != 1 {
-					err = fmt.Errorf("pod %s was admitted without its pin", p.Name)
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				times = append(times, time.Since(before))
-				if err != nil {
-					failures = append(failures, err)
-				}
-			})
-		}
-	})
+	l := c.load("rolling")
 	err := replicas.Roll(c.t.Context(), c.release, harness.WebhookOptions{})
-	stop()
-	driver.Wait()
+	l.end(c)
 	c.must(err)
-	slices.Sort(times)
-	c.t.Logf("%d pods in %s, %.0f a second; p50 %s, p99 %s, longest %s", len(times), time.Since(begun).Round(time.Second),
-		float64(len(times))/time.Since(begun).Seconds(), times[len(times)/2], times[len(times)*99/100], times[len(times)-1])
-	if len(failures) > 0 {
-		c.t.Errorf("%d of %d admissions failed, the first with: %v", len(failures), len(times), failures[0])
-	}
 }
 
 func testLeaderEnds(c *cluster, replicas *harness.Replicas) {
