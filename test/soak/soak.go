@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,6 +63,8 @@ type soak struct {
 	phases   []*phase
 	// kubelet is held by whoever stops replicas for good.
 	kubelet sync.Mutex
+	// crashed are ends of replicas that nobody asked for, and that were not for a lost lease. keepRunning alone writes it.
+	crashed []error
 }
 
 // run runs the whole; pods is told of every pod, a line of JSON each. There is a tally, also with an error,
@@ -98,7 +101,12 @@ func (s *soak) install(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	values := map[string]any{"cleanup": map[string]any{"gracePeriod": s.form.grace.String(), "delay": s.form.delay.String()}}
+	values := map[string]any{
+		"cleanup": map[string]any{"gracePeriod": s.form.grace.String(), "delay": s.form.delay.String()},
+		// While watches lag no replica knows which addresses others have given out, and 200 new hosts of one
+		// namespace would have one in common too often in the 65,536 of the default.
+		"vip": map[string]any{"cidr": "240.0.0.0/9"},
+	}
 	s.say("the chart and its replicas")
 	if s.release, s.replicas, err = s.InstallReplicas(ctx, values, s.options); err != nil {
 		return err
@@ -151,11 +159,14 @@ func (s *soak) start(ctx context.Context, pods io.Writer) error {
 }
 
 // all goes through the faults under load, and then waits until what is not used any more is gone.
-func (s *soak) all(ctx context.Context) error {
+func (s *soak) all(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
-	defer background.Wait()
-	defer cancel()
+	defer func() {
+		cancel()
+		background.Wait()
+		err = errors.Join(append(s.crashed, err)...)
+	}()
 	background.Go(func() { s.after.run(ctx) })
 	background.Go(func() { s.keepRunning(ctx) })
 	driving, stopDriving := context.WithCancel(ctx)
@@ -219,6 +230,10 @@ func (s *soak) allReady(ctx context.Context) error {
 // relist is how often a kubelet looks whether its containers run (its pod lifecycle event generator).
 const relist = time.Second
 
+// leaseLost is what a leader says that could not renew its lease in time, and so ends (controller-runtime,
+// pkg/manager/internal.go).
+const leaseLost = "leader election lost"
+
 // keepRunning starts replicas that have ended again, in place, as a kubelet does.
 func (s *soak) keepRunning(ctx context.Context) {
 	tick := time.NewTicker(relist)
@@ -236,6 +251,9 @@ func (s *soak) keepRunning(ctx context.Context) {
 			}
 			if err := w.Crashed(); err != nil {
 				s.say("  replica %s: %v", w.Address, err)
+				if !strings.Contains(err.Error(), leaseLost) {
+					s.crashed = append(s.crashed, err)
+				}
 			}
 			if err := w.Start(ctx); err != nil && ctx.Err() == nil {
 				s.say("  starting replica %s again: %v", w.Address, err)
