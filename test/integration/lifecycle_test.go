@@ -119,9 +119,9 @@ func asksForCertificate(err error) bool {
 }
 
 func testRollingRestart(c *cluster, replicas *harness.Replicas) {
-	l := c.load("rolling")
+	s := c.stream("rolling")
 	err := replicas.Roll(c.t.Context(), c.release, harness.WebhookOptions{})
-	l.end(c)
+	s.end(c)
 	c.must(err)
 }
 

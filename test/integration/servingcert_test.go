@@ -39,7 +39,7 @@ func TestServingCertificate(t *testing.T) {
 	var err error
 	c.release, replicas, err = c.InstallReplicas(t.Context(), values, options)
 	c.must(err)
-	s := &serving{replicas: replicas, secret: servingSecret, load: c.load("certificates")}
+	s := &serving{replicas: replicas, secret: servingSecret, stream: c.stream("certificates")}
 	for _, step := range []struct {
 		name   string
 		change func(c *cluster)
@@ -65,7 +65,7 @@ func TestServingCertificate(t *testing.T) {
 	} {
 		t.Run(step.name, func(t *testing.T) { s.through(c.on(t), step.change) })
 	}
-	s.load.end(c)
+	s.stream.end(c)
 	t.Run("an upgrade leaves the caBundle alone", func(t *testing.T) { s.testUpgradeKeepsTheBundle(c.on(t)) })
 	t.Run("a wiped caBundle and a new configuration are filled", func(t *testing.T) { s.testBundleIsPutBack(c.on(t)) })
 }
@@ -75,13 +75,13 @@ type serving struct {
 	replicas *harness.Replicas
 	release  *harness.Release
 	secret   string
-	load     *load
+	stream   *stream
 }
 
 // through makes the change and waits until every replica serves what the Secret then holds, and for some calls
 // after that. None may have failed.
 func (s *serving) through(c *cluster, change func(*cluster)) {
-	failed, _ := s.load.failed()
+	failed, _ := s.stream.failed()
 	before := s.served(c)
 	change(c)
 	c.eventually("every replica to serve another certificate, that of the Secret", func(ctx context.Context) error {
@@ -103,8 +103,8 @@ func (s *serving) through(c *cluster, change func(*cluster)) {
 		}
 		return nil
 	})
-	s.load.answered(c, 50)
-	if now, first := s.load.failed(); now > failed {
+	s.stream.answered(c, 50)
+	if now, first := s.stream.failed(); now > failed {
 		c.t.Errorf("%d admissions failed, the first of all with: %v", now-failed, first)
 	}
 	for _, w := range s.replicas.All() {
