@@ -142,7 +142,12 @@ func TestDraining(t *testing.T) {
 		}
 	}
 
-	over <- time.Now()
+	select {
+	case over <- time.Now():
+	case <-time.After(20 * time.Second):
+		close(release)
+		t.Fatal("it does not wait for the delay")
+	}
 	s.eventually("the listener to be closed", func() bool {
 		_, _, err := get(s.client(), s.url())
 		return err != nil
@@ -186,8 +191,13 @@ func TestARequestThatDoesNotEndIsLeft(t *testing.T) {
 	go func() { _, _, _ = get(s.client(), s.url()) }()
 	<-began
 	s.stop()
-	if err := <-s.ended; err == nil || !strings.Contains(err.Error(), "ending the webhook's requests") {
-		t.Errorf("got %v", err)
+	select {
+	case err := <-s.ended:
+		if err == nil || !strings.Contains(err.Error(), "ending the webhook's requests") {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it waits without end")
 	}
 }
 

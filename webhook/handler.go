@@ -96,10 +96,8 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, t *turn) (*req
 		if !t.begin() {
 			return nil, overloaded()
 		}
-		// Not every ResponseWriter has deadlines; those of net/http have.
-		connection := http.NewResponseController(w)
-		_ = connection.SetReadDeadline(time.Now().Add(h.largeRead))
-		defer func() { _ = connection.SetReadDeadline(time.Time{}) }() // it would end the request's context
+		// Not every ResponseWriter has deadlines; those of net/http have, and forget this one once the body is there.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.largeRead))
 	}
 	body := buffers.Get().(*bytes.Buffer)
 	defer putBuffer(body)
