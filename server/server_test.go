@@ -157,7 +157,8 @@ func TestDraining(t *testing.T) {
 	}
 	select {
 	case err := <-s.ended:
-		t.Errorf("it ended before its request: %v", err)
+		close(release)
+		t.Fatalf("it ended before its request: %v", err)
 	default:
 	}
 	close(release)
