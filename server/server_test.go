@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -115,7 +116,15 @@ func TestDraining(t *testing.T) {
 		}
 		hello(w, r)
 	}, func(s *Server) { s.delayed = make(chan time.Time) })
-	over := s.delayed
+	over, end := s.delayed, sync.OnceFunc(func() { close(release) })
+	defer func() { // of a test that fails
+		end()
+		s.stop()
+		select {
+		case over <- time.Now():
+		case <-s.done:
+		}
+	}()
 
 	kept := s.client()
 	if response, _, err := get(kept, s.url()); err != nil || response.Close {
@@ -145,7 +154,6 @@ func TestDraining(t *testing.T) {
 	select {
 	case over <- time.Now():
 	case <-time.After(20 * time.Second):
-		close(release)
 		t.Fatal("it does not wait for the delay")
 	}
 	s.eventually("the listener to be closed", func() bool {
@@ -157,11 +165,10 @@ func TestDraining(t *testing.T) {
 	}
 	select {
 	case err := <-s.ended:
-		close(release)
 		t.Fatalf("it ended before its request: %v", err)
 	default:
 	}
-	close(release)
+	end()
 	if err := <-slow; err != nil {
 		t.Errorf("the request in flight: %v", err)
 	}
