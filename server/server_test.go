@@ -314,7 +314,9 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 func TestALongHeaderIsRefused(t *testing.T) {
 	s := run(t, Options{}, hello)
 	c := s.dial()
-	go func() { _, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nX-Long: "+strings.Repeat("x", 64<<10)+"\r\n\r\n") }()
+	go func() {
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nX-Long: "+strings.Repeat("x", 64<<10)+"\r\n\r\n")
+	}()
 	response, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil || response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("got %+v, %v", response, err)
