@@ -135,6 +135,7 @@ func (p *WatchProxy) Cut() (mend func()) {
 	defer p.mu.Unlock()
 	p.cut = true
 	for watch := range p.watches {
+		watch.cut.Store(true)
 		_ = watch.ReadCloser.Close() // ends the read that goes on
 	}
 	return func() {
@@ -177,6 +178,7 @@ func (p *WatchProxy) follow(response *http.Response) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cut { // since it was let in
+		body.cut.Store(true)
 		_ = response.Body.Close()
 	}
 	p.watches[body] = true
@@ -188,6 +190,7 @@ func (p *WatchProxy) follow(response *http.Response) error {
 type watchBody struct {
 	io.ReadCloser
 	proxy  *WatchProxy
+	cut    atomic.Bool
 	once   sync.Once
 	closed chan struct{}
 }
@@ -195,6 +198,10 @@ type watchBody struct {
 // Read returns what the API server sends, once nothing holds it back.
 func (b *watchBody) Read(into []byte) (int, error) {
 	n, err := b.ReadCloser.Read(into)
+	if err != nil && b.cut.Load() {
+		// As the API server ends a watch when its time is over: after a broken one client-go lists anew.
+		err = io.EOF
+	}
 	if bytes.Contains(into[:n], tooOld) {
 		b.proxy.expired.Add(1)
 	}

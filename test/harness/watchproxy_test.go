@@ -3,6 +3,7 @@ package harness
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -70,7 +71,8 @@ func TestWatchProxy(t *testing.T) {
 		}
 	}
 
-	watch := lines(get("/?watch=1"))
+	watched := get("/?watch=1")
+	watch := lines(watched)
 	events <- "one"
 	wantNext(watch, "one")
 
@@ -93,6 +95,9 @@ func TestWatchProxy(t *testing.T) {
 
 	mend := p.Cut()
 	wantNext(watch, "") // its end
+	if _, err := watched.Body.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("a watch that was cut ends with %v, want %v", err, io.EOF)
+	}
 	if got := get("/?watch=1").StatusCode; got != http.StatusTooManyRequests {
 		t.Errorf("a watch while they are cut: %d", got)
 	}

@@ -118,7 +118,7 @@ func gone() fault {
 			return err
 		}
 		mend()
-		err = harness.Eventually(ctx, recovery, "every replica's watches of pods to be answered 410 Gone", func(context.Context) error {
+		err = harness.Eventually(ctx, recovery, "as many watches as there are replicas to be answered 410 Gone", func(context.Context) error {
 			if n := s.proxy.Expired() - before; n < len(s.replicas.All()) {
 				return fmt.Errorf("%d were", n)
 			}
