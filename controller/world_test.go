@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,7 +61,8 @@ type world struct {
 	reviews []string
 	allowed map[string]bool
 	// fail, when set, is asked for the error of each write.
-	fail func(write) error
+	fail   func(write) error
+	noting sync.Mutex
 	// before, when set, is called before each write reaches the API server.
 	before func(write)
 }
@@ -140,7 +142,10 @@ func (w *world) tryPass() ([]string, error) {
 	return writes, err
 }
 
+// note is called for several pods at once where gates are taken off.
 func (w *world) note(call write) error {
+	w.noting.Lock()
+	defer w.noting.Unlock()
 	w.writes = append(w.writes, call)
 	if w.before != nil {
 		w.before(call)
