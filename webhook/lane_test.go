@@ -50,15 +50,22 @@ func large() *corev1.Pod {
 
 func TestReviewsBeyondTheTurnsAreToldToComeAgain(t *testing.T) {
 	h, v := hold(t, 1)
-	answers := make(chan *httptest.ResponseRecorder)
+	answers := make(chan *httptest.ResponseRecorder, 2)
 	for _, pod := range []*corev1.Pod{newPod(asking), large()} {
 		go func() { answers <- post(h, newReview(t, pod)) }()
 		<-v.asked // it has its turn
 	}
 	for _, pod := range []*corev1.Pod{newPod(asking), large()} {
-		w := post(h, newReview(t, pod))
-		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" {
-			t.Errorf("got %d with %v, want 503 with Retry-After", w.Code, w.Header())
+		beyond := make(chan *httptest.ResponseRecorder, 1)
+		go func() { beyond <- post(h, newReview(t, pod)) }()
+		select {
+		case w := <-beyond:
+			if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" {
+				t.Errorf("got %d with %v, want 503 with Retry-After", w.Code, w.Header())
+			}
+		case <-v.asked:
+			close(v.released)
+			t.Fatal("one beyond the turns is decided")
 		}
 	}
 	if got := testutil.ToFloat64(h.metrics.total.WithLabelValues("refused", string(origination.ReasonOverloaded))); got != 2 {
