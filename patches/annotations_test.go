@@ -6,7 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // What stands in the merged annotations is compared as text: nothing of a user's may change, not even

@@ -13,7 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 var update = flag.Bool("update", false, "write the want.* files of testdata anew")

@@ -8,7 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 func TestLabelsAreOurs(t *testing.T) {

@@ -21,10 +21,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"github.com/redis-tls/redis-tls/inject"
-	"github.com/redis-tls/redis-tls/mesh"
-	"github.com/redis-tls/redis-tls/metrics/metricstest"
-	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/internal/inject"
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/metrics/metricstest"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // Unit: the handler over HTTP, with the real core below it and no API server.

@@ -5,8 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/redis-tls/redis-tls/metrics"
-	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/internal/metrics"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // handlerMetrics are those of the table that the handler counts.

@@ -15,8 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/randfill"
 
-	"github.com/redis-tls/redis-tls/inject"
-	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/internal/inject"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // pruned returns the pod as the handler reads it.

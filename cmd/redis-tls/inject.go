@@ -12,7 +12,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/preview"
-	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // injectFlags are the flags of redis-tls inject.

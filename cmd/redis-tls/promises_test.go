@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // proof is a test as a document names it: [TestName](file).

@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/pflag"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
-	"github.com/redis-tls/redis-tls/origination"
-	"github.com/redis-tls/redis-tls/server"
-	"github.com/redis-tls/redis-tls/servingcert"
+	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/server"
+	"github.com/redis-tls/redis-tls/internal/servingcert"
 )
 
 // namespaceVariable is the environment variable with the replica's own namespace (the downward API).

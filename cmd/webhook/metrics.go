@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/redis-tls/redis-tls/metrics"
+	"github.com/redis-tls/redis-tls/internal/metrics"
 )
 
 // state is what the server exports of its caches.

@@ -11,13 +11,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/redis-tls/redis-tls/controller"
-	"github.com/redis-tls/redis-tls/inject"
-	"github.com/redis-tls/redis-tls/metrics"
-	"github.com/redis-tls/redis-tls/metrics/metricstest"
-	"github.com/redis-tls/redis-tls/origination"
-	"github.com/redis-tls/redis-tls/server"
-	"github.com/redis-tls/redis-tls/servingcert"
+	"github.com/redis-tls/redis-tls/internal/controller"
+	"github.com/redis-tls/redis-tls/internal/inject"
+	"github.com/redis-tls/redis-tls/internal/metrics"
+	"github.com/redis-tls/redis-tls/internal/metrics/metricstest"
+	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/server"
+	"github.com/redis-tls/redis-tls/internal/servingcert"
 	"github.com/redis-tls/redis-tls/webhook"
 )
 

@@ -16,12 +16,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/redis-tls/redis-tls/cluster"
-	"github.com/redis-tls/redis-tls/controller"
-	"github.com/redis-tls/redis-tls/inject"
-	"github.com/redis-tls/redis-tls/origination"
-	"github.com/redis-tls/redis-tls/server"
-	"github.com/redis-tls/redis-tls/servingcert"
+	"github.com/redis-tls/redis-tls/internal/cluster"
+	"github.com/redis-tls/redis-tls/internal/controller"
+	"github.com/redis-tls/redis-tls/internal/inject"
+	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/server"
+	"github.com/redis-tls/redis-tls/internal/servingcert"
 	"github.com/redis-tls/redis-tls/webhook"
 )
 

@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"github.com/redis-tls/redis-tls/server"
+	"github.com/redis-tls/redis-tls/internal/server"
 )
 
 // managed is a manager of which only the start is called.

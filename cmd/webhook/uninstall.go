@@ -12,7 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
-	"github.com/redis-tls/redis-tls/uninstall"
+	"github.com/redis-tls/redis-tls/internal/uninstall"
 )
 
 // newUninstallCommand is what the chart's pre-delete hook runs.

@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/internal/origination"
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 

@@ -9,7 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
-	"github.com/redis-tls/redis-tls/inject"
+	"github.com/redis-tls/redis-tls/internal/inject"
 )
 
 // submission is a pod on its way to admission.

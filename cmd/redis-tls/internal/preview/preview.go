@@ -16,9 +16,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
-	"github.com/redis-tls/redis-tls/inject"
-	"github.com/redis-tls/redis-tls/mesh"
-	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/internal/inject"
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // Input is what to preview.

@@ -5,8 +5,8 @@ import (
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 
-	"github.com/redis-tls/redis-tls/mesh"
-	"github.com/redis-tls/redis-tls/origination"
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // offline is a cluster with nothing in it but the namespaces, the claims and cert-manager's Certificates of the input.

@@ -1,0 +1,125 @@
+// Package clustertest builds pods as the webhook admits them, for the tests of cluster and controller.
+//
+// In go annotations as a user writes them; out come pods with the labels and the status of ours. What
+// the webhook really writes is judged by its own tests; here the domain resolves and mesh pins.
+package clustertest
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// Epoch is when the pods of tests are created, unless they say otherwise.
+var Epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// Annotations of pods for tests: a Redis by name, one by address, which cannot be pinned, a host that is routed by
+// HTTP, and a Service of the mesh.
+var (
+	ByName    = map[string]string{"redis-tls/host": "redis.example.com"}
+	ByHTTP    = map[string]string{"redis-tls/host": "api.example.com", "redis-tls/protocol": "http"}
+	ByAddress = map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca"}
+	InMesh    = map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}
+	// ByIssuer shows the Redis by name a client certificate of an issuer of the namespace.
+	ByIssuer = map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/mode": "mutual", "redis-tls/issuer": "redis"}
+	// Server is a Redis in the mesh itself, Restricted may reach its Redis and nothing else.
+	Server     = map[string]string{"redis-tls/server": "strict"}
+	Restricted = map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/sidecar": "restrict"}
+)
+
+// Pod returns a running pod "<workload>-<revision>-<name>" of a Deployment, admitted with the annotations.
+func Pod(t testing.TB, namespace, workload, revision, name string, annotations map[string]string, change ...func(*corev1.Pod)) *corev1.Pod {
+	t.Helper()
+	replicaSet := workload + "-" + revision
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:              replicaSet + "-" + name,
+			Namespace:         namespace,
+			UID:               types.UID(fmt.Sprintf("%s/%s-%s", namespace, replicaSet, name)),
+			ResourceVersion:   "1",
+			GenerateName:      replicaSet + "-",
+			CreationTimestamp: metav1.NewTime(Epoch),
+			Labels:            map[string]string{"app": workload, "pod-template-hash": revision},
+			Annotations:       maps.Clone(annotations),
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: "apps/v1", Kind: "ReplicaSet", Name: replicaSet,
+				UID: types.UID(namespace + "/" + replicaSet), Controller: ptr.To(true),
+			}},
+		},
+		Spec: corev1.PodSpec{
+			NodeName:   "node-1",
+			Containers: []corev1.Container{{Name: "app", Image: "registry.example.com/" + workload + ":1"}},
+		},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning},
+	}
+	Admit(t, pod, nil)
+	for _, c := range change {
+		c(pod)
+	}
+	return pod
+}
+
+// Admit writes the labels and the status of the pod's annotations; firstUse is when its objects were
+// missing, nil when they were not.
+func Admit(t testing.TB, pod *corev1.Pod, firstUse *time.Time) {
+	t.Helper()
+	status := resolve(t, pod)
+	status.FirstUse = firstUse
+	for key, value := range status.Labels() {
+		pod.Labels[key] = value
+	}
+	pod.Annotations[origination.AnnotationStatus] = status.String()
+}
+
+// Resolve returns the originations of a pod's annotations, pinned as in an empty namespace.
+func Resolve(t testing.TB, pod *corev1.Pod) []origination.Origination {
+	t.Helper()
+	return resolve(t, pod).Originations
+}
+
+func resolve(t testing.TB, pod *corev1.Pod) origination.Status {
+	t.Helper()
+	cfg := origination.DefaultConfig()
+	result := origination.Resolve(origination.Input{Namespace: pod.Namespace, Annotations: pod.Annotations, ServiceAccount: pod.Spec.ServiceAccountName}, cfg, nil)
+	if len(result.Errors) > 0 {
+		t.Fatalf("resolving %v: %v", pod.Annotations, result.Errors)
+	}
+	for i := range result.Originations {
+		pin, problem := mesh.Pin(result.Originations[i], nil, nil, mesh.Surroundings{Namespace: pod.Namespace}, cfg.VIP)
+		if problem != nil {
+			t.Fatalf("pinning %s: %v", result.Originations[i].Host, problem.Err)
+		}
+		result.Originations[i].Pin = pin
+	}
+	return origination.Status{Version: origination.StatusVersion, Originations: result.Originations, Settings: result.Settings}
+}
+
+// Gated has the pod wait at the first-use gate, behind the others.
+func Gated(others ...string) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) {
+		for _, name := range append(others, origination.GateFirstUse) {
+			pod.Spec.SchedulingGates = append(pod.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: name})
+		}
+		pod.Spec.NodeName = ""
+		pod.Status.Phase = corev1.PodPending
+	}
+}
+
+// Phase sets the pod's phase.
+func Phase(phase corev1.PodPhase) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) { pod.Status.Phase = phase }
+}
+
+// Created sets when the pod was created, after Epoch.
+func Created(after time.Duration) func(*corev1.Pod) {
+	return func(pod *corev1.Pod) { pod.CreationTimestamp = metav1.NewTime(Epoch.Add(after)) }
+}

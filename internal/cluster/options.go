@@ -1,0 +1,132 @@
+package cluster
+
+import (
+	"maps"
+	"strings"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// CacheOptions are those of the manager's cache: of pods only the injected ones, and of every object
+// only what is read here, so that a cluster of 10,000 namespaces fits into a small container.
+//
+// Istio's kinds are not among them: the cache wants to know when it is made whether a kind listed here
+// is namespaced, and their CRDs may arrive later (see crdWatch).
+func CacheOptions(origination.Config) cache.Options {
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}: {
+				Label:     labels.SelectorFromSet(labels.Set{origination.LabelInjected: "true"}),
+				Transform: (&podTrimmer{}).transform,
+			},
+			&corev1.Namespace{}: {Transform: trimNamespace},
+			&corev1.Service{}:   {Transform: trimService},
+		},
+	}
+}
+
+// trimNamespace keeps the labels and those annotations that can be defaults of ours.
+func trimNamespace(in any) (any, error) {
+	namespace, ok := in.(*corev1.Namespace)
+	if !ok {
+		return in, nil
+	}
+	return &corev1.Namespace{
+		TypeMeta: namespace.TypeMeta,
+		ObjectMeta: metav1.ObjectMeta{
+			Name:              namespace.Name,
+			UID:               namespace.UID,
+			ResourceVersion:   namespace.ResourceVersion,
+			DeletionTimestamp: namespace.DeletionTimestamp,
+			Labels:            kept(namespace.Labels, func(string) bool { return true }),
+			Annotations: kept(namespace.Annotations, func(key string) bool {
+				domain, _, found := strings.Cut(key, "/")
+				return found && strings.HasSuffix("."+domain+"/", "."+origination.Prefix)
+			}),
+		},
+		Status: corev1.NamespaceStatus{Phase: namespace.Status.Phase},
+	}, nil
+}
+
+// trimService keeps the name, the cluster IPs and what an alias leads to.
+func trimService(in any) (any, error) {
+	service, ok := in.(*corev1.Service)
+	if !ok {
+		return in, nil
+	}
+	return &corev1.Service{
+		TypeMeta: service.TypeMeta,
+		ObjectMeta: metav1.ObjectMeta{
+			Name:            service.Name,
+			Namespace:       intern(service.Namespace),
+			UID:             service.UID,
+			ResourceVersion: service.ResourceVersion,
+		},
+		Spec: corev1.ServiceSpec{ClusterIPs: service.Spec.ClusterIPs, ExternalName: service.Spec.ExternalName},
+	}, nil
+}
+
+// trimMesh drops from an object of Istio's or cert-manager's what is never read: Istio's status and, unless
+// it is ours, the annotations. Of managedFields the times stay at which we applied our own (mesh.Missing reads them).
+func trimMesh(in any) (any, error) {
+	switch object := in.(type) {
+	case *networkingv1.ServiceEntry:
+		object.Status.Reset()
+		trimMeshMeta(&object.ObjectMeta)
+	case *networkingv1.DestinationRule:
+		object.Status.Reset()
+		trimMeshMeta(&object.ObjectMeta)
+	case *networkingv1.VirtualService:
+		object.Status.Reset()
+		trimMeshMeta(&object.ObjectMeta)
+		if !mesh.Owned(object) { // routes can be long, and only what they are for is read
+			object.Spec.Http, object.Spec.Tls, object.Spec.Tcp = nil, nil, nil
+		}
+	case *networkingv1.Sidecar:
+		object.Status.Reset()
+		trimMeshMeta(&object.ObjectMeta)
+	case *securityv1.PeerAuthentication:
+		object.Status.Reset()
+		trimMeshMeta(&object.ObjectMeta)
+	case *certmanagerv1.Certificate:
+		trimMeshMeta(&object.ObjectMeta)
+		if !mesh.Owned(object) {
+			object.Spec = certmanagerv1.CertificateSpec{SecretName: object.Spec.SecretName}
+		}
+	}
+	return in, nil
+}
+
+// ourLabels are those of most objects of ours, which share them.
+var ourLabels = map[string]string{origination.ManagedByLabel: origination.ManagedBy}
+
+func trimMeshMeta(object *metav1.ObjectMeta) {
+	var ours []metav1.ManagedFieldsEntry
+	if mesh.Owned(object) {
+		for _, entry := range object.ManagedFields {
+			if entry.Manager == origination.FieldManager {
+				ours = append(ours, metav1.ManagedFieldsEntry{
+					Manager: origination.FieldManager, Operation: entry.Operation, Subresource: entry.Subresource, Time: entry.Time,
+				})
+			}
+		}
+		if maps.Equal(object.Labels, ourLabels) {
+			object.Labels = ourLabels
+		}
+		delete(object.Annotations, corev1.LastAppliedConfigAnnotation)
+	} else {
+		object.Annotations = nil
+	}
+	object.ManagedFields = ours
+}

@@ -1,0 +1,154 @@
+package cluster
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"unique"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// revisionLabels are the labels of a pod by which mesh.WorkloadOf tells its workload and revision.
+var revisionLabels = map[string]bool{
+	"pod-template-hash":          true,
+	"rollouts-pod-template-hash": true,
+	"controller-revision-hash":   true,
+}
+
+// Pod is what is kept of an injected pod: the fields that the ledger and the reconciler read, by their names in
+// corev1.Pod, which takes 1,240 bytes before anything is in it.
+type Pod struct {
+	metav1.ObjectMeta // without annotations
+	// Recorded is the annotation redis-tls/status.
+	Recorded string
+	Spec     PodSpec
+	Status   PodStatus
+}
+
+// PodSpec is a part of corev1.PodSpec.
+type PodSpec struct {
+	SchedulingGates    []corev1.PodSchedulingGate
+	NodeName           string
+	ServiceAccountName string
+}
+
+// PodStatus is a part of corev1.PodStatus.
+type PodStatus struct{ Phase corev1.PodPhase }
+
+// mostOwners bounds how many owners a podTrimmer remembers before it begins anew.
+const mostOwners = 20_000
+
+// podTrimmer makes Pods. What equal pods of one owner have in common they share: strings, the reference to the
+// owner, and the map of labels.
+type podTrimmer struct {
+	mu     sync.Mutex
+	owners map[types.UID]metav1.ObjectMeta
+}
+
+// transform is the transform of the cache, which calls it again with what it has returned.
+func (t *podTrimmer) transform(in any) (any, error) {
+	pod, ok := in.(*corev1.Pod)
+	if !ok {
+		return in, nil
+	}
+	trimmed := Trim(pod)
+	if len(trimmed.OwnerReferences) > 0 {
+		t.share(trimmed, trimmed.OwnerReferences[0].UID)
+	}
+	return trimmed, nil
+}
+
+// share has the pod use what the pod of its owner that was seen before has as well.
+func (t *podTrimmer) share(pod *Pod, owner types.UID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	last := t.owners[owner]
+	if maps.Equal(last.Labels, pod.Labels) {
+		pod.Labels = last.Labels
+	}
+	if slices.EqualFunc(last.OwnerReferences, pod.OwnerReferences, sameOwner) {
+		pod.OwnerReferences = last.OwnerReferences
+	}
+	if t.owners == nil || len(t.owners) >= mostOwners {
+		t.owners = map[types.UID]metav1.ObjectMeta{}
+	}
+	t.owners[owner] = metav1.ObjectMeta{Labels: pod.Labels, OwnerReferences: pod.OwnerReferences}
+}
+
+// sameOwner compares what controllerOf keeps.
+func sameOwner(a, b metav1.OwnerReference) bool {
+	return a.UID == b.UID && a.APIVersion == b.APIVersion && a.Kind == b.Kind && a.Name == b.Name
+}
+
+// Trim returns the pod as the cache holds it.
+func Trim(pod *corev1.Pod) *Pod {
+	return &Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:              pod.Name,
+			Namespace:         intern(pod.Namespace),
+			UID:               pod.UID,
+			ResourceVersion:   pod.ResourceVersion,
+			GenerateName:      intern(pod.GenerateName),
+			CreationTimestamp: pod.CreationTimestamp,
+			DeletionTimestamp: pod.DeletionTimestamp,
+			OwnerReferences:   controllerOf(pod),
+			Labels: kept(pod.Labels, func(key string) bool {
+				return strings.HasPrefix(key, origination.Prefix) || revisionLabels[key]
+			}),
+		},
+		Recorded: intern(pod.Annotations[origination.AnnotationStatus]),
+		Spec: PodSpec{
+			SchedulingGates:    pod.Spec.SchedulingGates,
+			NodeName:           intern(pod.Spec.NodeName),
+			ServiceAccountName: intern(pod.Spec.ServiceAccountName),
+		},
+		Status: PodStatus{Phase: corev1.PodPhase(intern(string(pod.Status.Phase)))},
+	}
+}
+
+// TrimAll trims pods.
+func TrimAll(pods []*corev1.Pod) []*Pod {
+	trimmed := make([]*Pod, len(pods))
+	for i := range pods {
+		trimmed[i] = Trim(pods[i])
+	}
+	return trimmed
+}
+
+// controllerOf is the one owner that Events go to and that mesh.WorkloadOf reads.
+func controllerOf(pod *corev1.Pod) []metav1.OwnerReference {
+	owner := metav1.GetControllerOfNoCopy(pod)
+	if owner == nil {
+		return nil
+	}
+	return []metav1.OwnerReference{{
+		APIVersion: intern(owner.APIVersion), Kind: intern(owner.Kind), Name: intern(owner.Name),
+		UID: types.UID(intern(string(owner.UID))), Controller: &isController,
+	}}
+}
+
+// isController is shared by all references, none of which is ever written to.
+var isController = true
+
+// kept returns the entries of which the key is wanted, interned; nil when there are none.
+func kept(in map[string]string, wanted func(key string) bool) map[string]string {
+	var out map[string]string
+	for key, value := range in {
+		if !wanted(key) {
+			continue
+		}
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[intern(key)] = intern(value)
+	}
+	return out
+}
+
+func intern(s string) string { return unique.Make(s).Value() }

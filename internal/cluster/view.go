@@ -1,0 +1,236 @@
+// Package cluster is what we know of the cluster: views over informer caches, which the webhook and
+// the controller share.
+//
+// In go watch events of injected pods, namespaces, Services and Istio's objects; out come the claims of
+// a namespace's live pods, the mesh objects around it, and answers about namespaces and Services. No
+// method of View calls the API server, so admission does no I/O (DESIGN §3). The package must never
+// import patches, webhook or controller, and writes nothing.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/discovery"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// View answers from memory. Its methods are safe for concurrent use; what they return is shared and
+// must not be changed.
+type View struct {
+	cfg        origination.Config
+	pods       toolscache.Indexer
+	namespaces toolscache.Indexer
+	services   toolscache.Indexer
+	ips        clusterIPs
+	ledger     *ledger
+	istio      *crdWatch
+	certs      *crdWatch // cert-manager's
+
+	handlers []func() bool // HasSynced of each event handler
+	synced   atomic.Bool
+
+	mu          sync.RWMutex
+	subscribers []func(namespace string)
+	// sweeping says that all namespaces will be notified soon, sweepingServices that those with claims on
+	// Services of the mesh will be.
+	sweeping, sweepingServices atomic.Bool
+}
+
+// Setup makes the view over the manager's cache, which must be made with CacheOptions, and adds what
+// watches Istio's and cert-manager's kinds to the manager. The view fills when the manager starts.
+func Setup(ctx context.Context, mgr manager.Manager, cfg origination.Config) (*View, error) {
+	kinds, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return nil, fmt.Errorf("making the discovery client: %w", err)
+	}
+	watches := map[string]*crdWatch{}
+	for name, of := range map[string]watchedKinds{"istio": istioKinds, "cert-manager": certManagerKinds} {
+		listWatch, err := restListWatch(mgr.GetConfig(), mgr.GetHTTPClient(), of)
+		if err != nil {
+			return nil, err
+		}
+		watches[name] = &crdWatch{name: name, kinds: of, served: askDiscovery(kinds, of), listWatch: listWatch, clock: clock.RealClock{}}
+	}
+	var informers [3]toolscache.SharedIndexInformer
+	for i, object := range []client.Object{&corev1.Pod{}, &corev1.Namespace{}, &corev1.Service{}} {
+		informer, err := mgr.GetCache().GetInformer(ctx, object, cache.BlockUntilSynced(false))
+		if err != nil {
+			return nil, fmt.Errorf("watching %T: %w", object, err)
+		}
+		shared, ok := informer.(toolscache.SharedIndexInformer)
+		if !ok {
+			return nil, fmt.Errorf("watching %T: the cache of the manager must watch all namespaces", object)
+		}
+		informers[i] = shared
+	}
+	v, err := newView(cfg, informers[0], informers[1], informers[2], watches["istio"], watches["cert-manager"])
+	if err != nil {
+		return nil, err
+	}
+	for name, watch := range watches {
+		if err := mgr.Add(watch); err != nil {
+			return nil, fmt.Errorf("adding the watch of the kinds of %s: %w", name, err)
+		}
+	}
+	return v, nil
+}
+
+func newView(cfg origination.Config, pods, namespaces, services toolscache.SharedIndexInformer, istio, certs *crdWatch) (*View, error) {
+	v := &View{
+		cfg:        cfg,
+		pods:       pods.GetIndexer(),
+		namespaces: namespaces.GetIndexer(),
+		services:   services.GetIndexer(),
+		ips:        clusterIPs{names: map[netip.Addr]string{}},
+		ledger:     newLedger(cfg),
+		istio:      istio,
+		certs:      certs,
+	}
+	for _, watch := range []*crdWatch{istio, certs} {
+		watch.poke = make(chan struct{}, 1)
+		watch.changed, watch.resynced = v.meshChanged, v.allChanged
+	}
+	return v, errors.Join(
+		watch(v, pods, v.podChanged),
+		watch(v, namespaces, func(_, _ *corev1.Namespace) {}),
+		watch(v, services, func(old, service *corev1.Service) {
+			if old == nil || service == nil || !slices.Equal(old.Spec.ClusterIPs, service.Spec.ClusterIPs) {
+				v.ips.set(old, service)
+			}
+		}))
+}
+
+// watch calls changed with the states before and after each event; nil is "absent".
+func watch[T any](v *View, informer toolscache.SharedIndexInformer, changed func(old, object *T)) error {
+	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(object any) { changed(nil, object.(*T)) },
+		UpdateFunc: func(old, object any) { changed(old.(*T), object.(*T)) },
+		DeleteFunc: func(object any) {
+			if unknown, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+				object = unknown.Obj
+			}
+			if gone, ok := object.(*T); ok {
+				changed(gone, nil)
+			}
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("watching %T: %w", new(T), err)
+	}
+	v.handlers = append(v.handlers, registration.HasSynced)
+	return nil
+}
+
+// Synced reports whether the view has been complete once: pods, namespaces, Services, and the objects of
+// Istio and cert-manager where the API server serves them. It never turns false again, for these may
+// come and go.
+func (v *View) Synced() bool {
+	if v.synced.Load() {
+		return true
+	}
+	for _, synced := range v.handlers {
+		if !synced() {
+			return false
+		}
+	}
+	if !v.istio.settled() || !v.certs.settled() {
+		return false
+	}
+	v.synced.Store(true)
+	return true
+}
+
+// IstioReady reports whether Istio's objects are known. Until then Surroundings are empty.
+func (v *View) IstioReady() bool { return v.istio.ready() != nil }
+
+// Namespace returns the labels of a namespace, and those of its annotations that are ours.
+func (v *View) Namespace(name string) (labels, annotations map[string]string, ok bool) {
+	namespace, ok := get[*corev1.Namespace](v.namespaces, name)
+	if !ok {
+		return nil, nil, false
+	}
+	return namespace.Labels, namespace.Annotations, true
+}
+
+// Active reports whether a namespace exists and is not being deleted.
+func (v *View) Active(name string) bool {
+	namespace, ok := get[*corev1.Namespace](v.namespaces, name)
+	return ok && namespace.DeletionTimestamp == nil && namespace.Status.Phase != corev1.NamespaceTerminating
+}
+
+// Service returns what is to know of a Service, and whether it exists.
+func (v *View) Service(namespace, name string) (origination.Service, bool) {
+	service, ok := get[*corev1.Service](v.services, namespace+"/"+name)
+	if !ok {
+		return origination.Service{}, false
+	}
+	return origination.Service{ClusterIPs: addresses(service), ExternalName: service.Spec.ExternalName}, true
+}
+
+// ServiceWithin returns "namespace/name" of a Service with a cluster IP inside the prefix.
+func (v *View) ServiceWithin(prefix netip.Prefix) (string, bool) { return v.ips.within(prefix) }
+
+// Surroundings returns the mesh objects that concern a namespace.
+func (v *View) Surroundings(namespace string) mesh.Surroundings {
+	s := mesh.Surroundings{Namespace: namespace, RootNamespace: v.cfg.Istio.RootNamespace}
+	if caches := v.istio.ready(); caches != nil {
+		caches.addMesh(&s)
+	}
+	if caches := v.certs.ready(); caches != nil {
+		s.CertManager, s.Certificates = true, caches.certificates(namespace)
+	}
+	return s
+}
+
+// Claims returns the claims of a namespace's live pods, the oldest first.
+func (v *View) Claims(namespace string) []mesh.Claim { return v.ledger.admittedTo(namespace).Claims }
+
+// Admitted returns the claims, and what else live pods of the namespace were admitted with.
+func (v *View) Admitted(namespace string) Admitted { return v.ledger.admittedTo(namespace) }
+
+// Rejected returns the live pods of a namespace with a status that cannot be believed.
+func (v *View) Rejected(namespace string) []Rejected { return v.ledger.rejected(namespace) }
+
+// FirstUses returns the live pods of a namespace that were admitted before their objects existed.
+func (v *View) FirstUses(namespace string) []FirstUse { return v.ledger.firstUses(namespace) }
+
+// Pod returns an injected pod, trimmed as CacheOptions says.
+func (v *View) Pod(namespace, name string) (*Pod, bool) {
+	return get[*Pod](v.pods, namespace+"/"+name)
+}
+
+// Namespaces returns those that have live pods or objects of ours, sorted.
+func (v *View) Namespaces() []string {
+	names := v.ledger.names()
+	for _, watch := range []*crdWatch{v.istio, v.certs} {
+		if caches := watch.ready(); caches != nil {
+			names = append(names, caches.owners()...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func get[T any](indexer toolscache.Indexer, key string) (T, bool) {
+	object, _, err := indexer.GetByKey(key)
+	if err != nil {
+		var none T
+		return none, false
+	}
+	typed, ok := object.(T)
+	return typed, ok
+}

@@ -1,0 +1,113 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+)
+
+// discovered is a pod of that name and service account whose client certificate comes by secret discovery.
+func discovered(t *testing.T, name, account string, more ...string) *corev1.Pod {
+	annotations := map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/delivery": "sds"}
+	if len(more) == 0 {
+		more = []string{"redis-tls/mode", "mutual", "redis-tls/client-secret", "client"}
+	}
+	for i := 0; i < len(more); i += 2 {
+		annotations[more[i]] = more[i+1]
+	}
+	return clustertest.Pod(t, namespace, name, "r1", "a", annotations, func(pod *corev1.Pod) { pod.Spec.ServiceAccountName = account })
+}
+
+const denied = "Warning NotAuthorized on ReplicaSet cart-r1: Deployment/cart cannot reach host redis.example.com: its client certificate, Secret client, is to come by secret discovery, " +
+	"and Istio delivers one only to a service account that may list all Secrets of the namespace, which cart may not; " +
+	`set redis-tls/delivery: "mount", or have the namespace's administrator grant it`
+
+func TestWhoMayNotListSecretsIsTold(t *testing.T) {
+	const user = "system:serviceaccount:shop:cart"
+	w := newWorld(t).admit(discovered(t, "cart", "cart"))
+	w.pass()
+	if diff := cmp.Diff([]string{user}, w.reviews); diff != "" {
+		t.Errorf("asked (-want +got):\n%s", diff)
+	}
+	if !w.said(denied) {
+		t.Errorf("events %q, want %q", w.events, denied)
+	}
+	for _, step := range []struct {
+		name    string
+		after   time.Duration
+		allowed bool
+		asked   int
+	}{
+		{"an answer is kept", 59 * time.Second, false, 0},
+		{"a denial for a minute", 2 * time.Second, true, 1},
+		{"a permission for five", 299 * time.Second, false, 0},
+		{"and no longer", 2 * time.Second, false, 1},
+	} {
+		w.allowed = map[string]bool{user: step.allowed}
+		w.after(step.after).pass()
+		if len(w.reviews) != step.asked {
+			t.Errorf("%s: asked %d times, want %d", step.name, len(w.reviews), step.asked)
+		}
+	}
+	if !w.said(denied) {
+		t.Errorf("events %q once the right was taken away, want %q", w.events, denied)
+	}
+}
+
+func TestNobodyIsAskedAboutWhatNeedsNoRight(t *testing.T) {
+	for name, more := range map[string][]string{
+		"a CA of a ConfigMap": {"redis-tls/ca-configmap", "trust"},
+		"a CA of a Secret":    {"redis-tls/ca-secret", "ca"},
+		"a mounted client certificate": {
+			"redis-tls/delivery", "mount", "redis-tls/mode", "mutual", "redis-tls/client-secret", "client"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t).admit(discovered(t, "cart", "cart", more...))
+			w.pass()
+			if len(w.reviews) > 0 || w.said("NotAuthorized") {
+				t.Errorf("asked of %q, said %q", w.reviews, w.events)
+			}
+		})
+	}
+}
+
+func TestQuestionsAreFewInAPass(t *testing.T) {
+	w := newWorld(t)
+	for i := range 20 {
+		account := fmt.Sprintf("account-%d", i)
+		w.admit(discovered(t, account, account), discovered(t, account+"-too", account))
+	}
+	seen := map[string]int{}
+	for pass, want := range []int{16, 4, 0} {
+		w.pass()
+		if len(w.reviews) != want {
+			t.Errorf("pass %d asked %d times, want %d", pass+1, len(w.reviews), want)
+		}
+		for _, user := range w.reviews {
+			seen[user]++
+		}
+	}
+	if len(seen) != 20 {
+		t.Errorf("%d service accounts were asked about, want 20", len(seen))
+	}
+}
+
+func TestAnUnansweredQuestionHoldsNothingUp(t *testing.T) {
+	w := newWorld(t).admit(discovered(t, "cart", "cart"))
+	w.fail = func(call write) error {
+		if call.Kind == "SubjectAccessReview" {
+			return errors.New("no answer")
+		}
+		return nil
+	}
+	writes, err := w.tryPass()
+	if err == nil || len(writes) != 2 || w.said("NotAuthorized") {
+		t.Errorf("wrote %q with error %v, and said %q", writes, err, w.events)
+	}
+}

@@ -1,0 +1,248 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	networking "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// settled is when objects that were just applied are in force for sure: managed fields have whole seconds.
+const settled = 3 * time.Second
+
+// applied returns a world with a gated pod whose objects were accepted a moment ago, by the fake
+// client's clock, which is the real one.
+func applied(t *testing.T, pod *corev1.Pod) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.clock.SetTime(time.Now())
+	w.admit(pod).pass()
+	return w
+}
+
+// gates are those of the pod in the cluster.
+func (w *world) gates(pod *corev1.Pod) []string {
+	w.t.Helper()
+	var live corev1.Pod
+	if err := w.client.Get(context.Background(), client.ObjectKeyFromObject(pod), &live); err != nil {
+		w.t.Fatal(err)
+	}
+	names := []string{}
+	for _, gate := range live.Spec.SchedulingGates {
+		names = append(names, gate.Name)
+	}
+	return names
+}
+
+func TestTheGateComesOffWhenTheObjectsHaveSettled(t *testing.T) {
+	pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated("example.com/other"))
+	w := applied(t, pod)
+	if diff := cmp.Diff([]string{"example.com/other", origination.GateFirstUse}, w.gates(pod)); diff != "" {
+		t.Fatalf("gates right after the objects were accepted (-want +got):\n%s", diff)
+	}
+	if w.said("WaitingForFirstUse") {
+		t.Errorf("an Event for the second that every first use takes: %q", w.events)
+	}
+	w.after(settled).pass()
+	if len(w.writes) != 1 {
+		t.Fatalf("writes %q", w.writes)
+	}
+	want := `[{"op":"test","path":"/metadata/uid","value":"shop/cart-r1-a"},` +
+		`{"op":"test","path":"/spec/schedulingGates/1/name","value":"redis-tls/first-use"},` +
+		`{"op":"remove","path":"/spec/schedulingGates/1"}]`
+	if diff := cmp.Diff(want, w.writes[0].Body); diff != "" || w.writes[0].String() != "patch Pod cart-r1-a" {
+		t.Errorf("%s (-want +got):\n%s", w.writes[0], diff)
+	}
+	if diff := cmp.Diff([]string{"example.com/other"}, w.gates(pod)); diff != "" {
+		t.Errorf("gates (-want +got):\n%s", diff)
+	}
+	if writes := w.pass(); len(writes) > 0 {
+		t.Errorf("the cache lags, and a further pass writes %q", writes)
+	}
+}
+
+// TestWhoClaimsAnEntryHoldsUpNoGate: where pods of one host follow each other, its entry names another claimant each
+// time the first of them ends. What has to settle is the spec.
+func TestWhoClaimsAnEntryHoldsUpNoGate(t *testing.T) {
+	first, o := cart(t, "a", clustertest.ByAddress)
+	next := clustertest.Pod(t, namespace, "till", "r1", "b", clustertest.ByAddress, clustertest.Created(time.Second))
+	w := applied(t, first)
+	accepted := mesh.AcceptedAt(w.now().Entries[0]).UTC().Format(time.RFC3339)
+	note := `"` + mesh.AnnotationInForceSince + `":"` + accepted + `"`
+
+	w.admit(next).forget(first)
+	if diff := cmp.Diff([]string{"apply ServiceEntry " + o.EntryName()}, w.pass()); diff != "" {
+		t.Fatalf("writes when the claimant is gone (-want +got):\n%s", diff)
+	}
+	if !strings.Contains(w.writes[0].Body, note) {
+		t.Errorf("the entry is applied without %s: %s", note, w.writes[0].Body)
+	}
+	if writes := w.pass(); len(writes) > 0 {
+		t.Errorf("a further pass writes %q", writes)
+	}
+
+	other := maps.Clone(clustertest.ByAddress)
+	other["redis-tls/port"] = "6380"
+	w.admit(clustertest.Pod(t, namespace, "till", "r2", "c", other, clustertest.Created(2*time.Second))).pass()
+	entry := w.now().Entries[0]
+	if since, noted := entry.Annotations[mesh.AnnotationInForceSince]; noted || len(entry.Spec.Ports) != 2 {
+		t.Errorf("the entry has a new spec (%v) and says that it is in force since %q", entry.Spec.Ports, since)
+	}
+}
+
+func TestTheGateOfAServiceComesOffWithItsRule(t *testing.T) {
+	pod, o := cart(t, "a", clustertest.InMesh, clustertest.Gated())
+	w := newWorld(t)
+	w.clock.SetTime(time.Now())
+	w.fail = func(write) error { return errors.New("away") }
+	if _, err := w.admit(pod).tryPass(); err == nil || !w.said("WaitingForFirstUse", "for DestinationRule "+o.RuleName()+" of host redis.shop.svc.cluster.local") || w.said("ServiceEntry") {
+		t.Errorf("error %v, Events %q", err, w.events)
+	}
+	w.fail = nil
+	if diff := cmp.Diff([]string{"apply DestinationRule " + o.RuleName()}, w.pass()); diff != "" {
+		t.Errorf("writes (-want +got):\n%s", diff)
+	}
+	if w.pass(); len(w.gates(pod)) != 1 {
+		t.Error("the gate came off before the rule had settled")
+	}
+	if w.after(settled).pass(); len(w.gates(pod)) != 0 {
+		t.Errorf("gates %q", w.gates(pod))
+	}
+}
+
+func TestTheGateStaysOn(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change  func(*testing.T, *world)
+		waiting bool
+	}{
+		"while the entry is missing": {func(t *testing.T, w *world) {
+			w.remove(t, w.now().Entries[0])
+			w.fail = func(call write) error { return errors.New("away") }
+		}, true},
+		"while the rule is missing": {func(t *testing.T, w *world) {
+			w.remove(t, w.now().Rules[0])
+			w.fail = func(call write) error { return errors.New("away") }
+		}, true},
+		"while Istio's CRDs are missing":              {func(_ *testing.T, w *world) { w.notReady = true }, true},
+		"where the cluster has switched the gate off": {func(_ *testing.T, w *world) { w.r.Config.FirstUse.Gate = false }, false},
+		"of a pod that is being deleted": {func(_ *testing.T, w *world) {
+			w.cached[0].DeletionTimestamp = &metav1.Time{Time: clustertest.Epoch}
+		}, false},
+		"where another's entry has come to cover the address": {func(t *testing.T, w *world) {
+			foreign := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "theirs"},
+				Spec: networking.ServiceEntry{Hosts: []string{"theirs.example.com"}, Addresses: []string{"203.0.113.7"},
+					Ports: []*networking.ServicePort{{Number: 6379, Name: "tcp-redis", Protocol: "TCP"}}}}
+			if err := w.client.Create(context.Background(), foreign); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())
+			w := applied(t, pod).after(settled)
+			tc.change(t, w)
+			if _, err := w.tryPass(); err != nil && w.fail == nil {
+				t.Fatal(err)
+			}
+			if got := w.gates(pod); len(got) != 1 {
+				t.Errorf("gates %q", got)
+			}
+			if foreign := strings.Contains(name, "another"); foreign && !w.said("Warning ForeignObject on ReplicaSet cart-r1", "theirs") {
+				t.Errorf("Events: %q", w.events)
+			}
+			if said := w.said("Normal WaitingForFirstUse on Pod cart-r1-a"); said != tc.waiting {
+				t.Errorf("Events: %q", w.events)
+			}
+		})
+	}
+}
+
+func TestAGateThatHasMovedIsLeftForTheNextPass(t *testing.T) {
+	const ours, other = origination.GateFirstUse, "example.com/other"
+	for name, moved := range map[string][]string{
+		"because the one before it is off": {ours},
+		"to where another one was":         {ours, other},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated(other))
+			w := applied(t, pod).after(settled)
+			w.before = func(write) {
+				var live corev1.Pod
+				if err := w.client.Get(context.Background(), client.ObjectKeyFromObject(pod), &live); err != nil {
+					t.Fatal(err)
+				}
+				live.Spec.SchedulingGates = nil
+				for _, gate := range moved {
+					live.Spec.SchedulingGates = append(live.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: gate})
+				}
+				if err := w.client.Update(context.Background(), &live); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, _ = w.tryPass() // the fake client has no 422 for a failed test of a JSON patch
+			if diff := cmp.Diff(moved, w.gates(pod)); diff != "" {
+				t.Errorf("gates (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAFirstUseIsMeasuredOnce(t *testing.T) {
+	const metric = "redis_tls_first_use_seconds"
+	admittedAt := func(w *world, ago time.Duration) *corev1.Pod {
+		at := w.clock.Now().Add(-ago)
+		pod, _ := cart(t, "a", clustertest.ByName)
+		delete(pod.Annotations, origination.AnnotationStatus)
+		clustertest.Admit(t, pod, &at)
+		return pod
+	}
+	t.Run("from admission until the objects are accepted", func(t *testing.T) {
+		w := newWorld(t)
+		w.clock.SetTime(time.Now()) // as the fake client's
+		w.admit(admittedAt(w, 0))
+		w.fail = func(write) error { return errors.New("away") }
+		if _, err := w.tryPass(); err == nil || w.counter(metric) != 0 {
+			t.Fatalf("error %v, %v observations before the objects are there", err, w.counter(metric))
+		}
+		w.fail = nil
+		w.after(2 * time.Second).pass()
+		w.after(time.Minute).pass()
+		if w.counter(metric) != 1 || math.Abs(w.seconds(metric)-2) > 1e-6 {
+			t.Errorf("%v observations of %v s in all, want one of 2 s", w.counter(metric), w.seconds(metric))
+		}
+	})
+	t.Run("not again after a restart", func(t *testing.T) {
+		w := newWorld(t)
+		w.clock.SetTime(time.Now())
+		w.admit(admittedAt(w, time.Hour))
+		w.pass() // by the process before
+		before := w.counter(metric)
+		w.r.memories = nil
+		w.r.Since = w.clock.Now()
+		w.pass()
+		if got := w.counter(metric); got != before {
+			t.Errorf("%v observations", got-before)
+		}
+	})
+}
+
+func (w *world) remove(t *testing.T, object client.Object) {
+	t.Helper()
+	if err := w.client.Delete(context.Background(), object); err != nil {
+		t.Fatal(err)
+	}
+}

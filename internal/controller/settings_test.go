@@ -1,0 +1,164 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	networking "istio.io/api/networking/v1alpha3"
+	securityapi "istio.io/api/security/v1beta1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/internal/cluster"
+	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// settingsPods are pods of each setting, and the object that they need.
+func settingsPods(t *testing.T, change ...func(*corev1.Pod)) map[string]*corev1.Pod {
+	t.Helper()
+	restricted := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.Restricted, change...)
+	return map[string]*corev1.Pod{
+		"PeerAuthentication " + origination.ServerName:                          clustertest.Pod(t, namespace, "redis", "r1", "a", clustertest.Server, change...),
+		"Sidecar " + origination.EgressName(clustertest.Resolve(t, restricted)): restricted,
+	}
+}
+
+func TestAPodIsHeldUntilWhatItAsksForAsAWholeStands(t *testing.T) {
+	for needs, pod := range settingsPods(t, clustertest.Gated()) {
+		t.Run(needs, func(t *testing.T) {
+			w := newWorld(t)
+			w.clock.SetTime(time.Now())
+			kind, _, _ := strings.Cut(needs, " ")
+			w.fail = func(call write) error {
+				if call.Kind == kind {
+					return errors.New("away")
+				}
+				return nil
+			}
+			if _, err := w.admit(pod).tryPass(); err == nil || !w.said("WaitingForFirstUse", needs) {
+				t.Errorf("error %v, Events %q", err, w.events)
+			}
+			if _, err := w.after(settled).tryPass(); err == nil || len(w.gates(pod)) != 1 {
+				t.Errorf("error %v, gates %q without the object", err, w.gates(pod))
+			}
+			w.fail = nil
+			w.clock.SetTime(time.Now())
+			if diff := cmp.Diff([]string{"apply " + needs}, w.pass()); diff != "" {
+				t.Errorf("writes (-want +got):\n%s", diff)
+			}
+			if w.pass(); len(w.gates(pod)) != 1 {
+				t.Error("the gate came off before the object had settled")
+			}
+			if w.after(settled).pass(); len(w.gates(pod)) != 0 {
+				t.Errorf("gates %q", w.gates(pod))
+			}
+		})
+	}
+}
+
+func TestWhatAPodNeedsAsAWholeIsRepairedAndDeletedAfterIt(t *testing.T) {
+	for needs, pod := range settingsPods(t) {
+		t.Run(needs, func(t *testing.T) {
+			w := newWorld(t).admit(pod)
+			w.pass()
+			if writes := w.pass(); len(writes) > 0 {
+				t.Errorf("a second pass writes %q", writes)
+			}
+			around := w.now()
+			switch {
+			case len(around.Peers) == 1:
+				around.Peers[0].Spec.Mtls.Mode = securityapi.PeerAuthentication_MutualTLS_PERMISSIVE
+				w.must(w.client.Update(context.Background(), around.Peers[0]))
+			case len(around.Sidecars) == 1:
+				around.Sidecars[0].Spec.OutboundTrafficPolicy.Mode = networking.OutboundTrafficPolicy_ALLOW_ANY
+				w.must(w.client.Update(context.Background(), around.Sidecars[0]))
+			default:
+				t.Fatalf("objects %+v", around)
+			}
+			w.pass()
+			status, err := origination.ParseStatus(pod.Annotations[origination.AnnotationStatus])
+			w.must(err)
+			if missing := mesh.MissingSettings(status.Settings, status.Originations, w.now(), time.Now().Add(time.Hour), 0); len(missing) > 0 {
+				t.Errorf("after others have changed it: missing %q", missing)
+			}
+
+			w.forget(pod)
+			w.pass()
+			w.after(grace).pass()
+			w.after(delay).pass()
+			if around := w.now(); len(around.Peers)+len(around.Sidecars) > 0 {
+				t.Errorf("left over: %v, %v", around.Peers, around.Sidecars)
+			}
+		})
+	}
+}
+
+func TestWhatRejectedPodsMayUseStays(t *testing.T) {
+	for needs, pod := range settingsPods(t) {
+		t.Run(needs, func(t *testing.T) {
+			w := newWorld(t).admit(pod)
+			w.pass()
+			var live corev1.Pod
+			w.must(w.client.Get(context.Background(), client.ObjectKeyFromObject(pod), &live))
+			live.Annotations[origination.AnnotationStatus] = `{"version":"v9"}`
+			w.must(w.client.Update(context.Background(), &live))
+			w.cached[0] = cluster.Trim(&live)
+			w.pass()
+			w.after(grace).pass()
+			w.after(delay).pass()
+			if around := w.now(); len(around.Peers)+len(around.Sidecars) != 1 {
+				t.Error("the object of a live pod, whose status is no longer read, is deleted")
+			}
+		})
+	}
+}
+
+func TestAnObjectOfOthersInItsPlaceIsLeftAndSaid(t *testing.T) {
+	for needs, pod := range settingsPods(t) {
+		t.Run(needs, func(t *testing.T) {
+			kind, name, _ := strings.Cut(needs, " ")
+			meta := metav1.ObjectMeta{Namespace: namespace, Name: name}
+			w := newWorld(t)
+			lost := "Redis servers of the namespace take plaintext"
+			if kind == "Sidecar" {
+				lost = "pods are not restricted to their Redises"
+				w.must(w.client.Create(context.Background(), &networkingv1.Sidecar{ObjectMeta: meta}))
+			} else {
+				w.must(w.client.Create(context.Background(), &securityv1.PeerAuthentication{ObjectMeta: meta}))
+			}
+			for _, call := range w.admit(pod).pass() {
+				if strings.Contains(call, kind) {
+					t.Errorf("writes %q", call)
+				}
+			}
+			if !w.said("ForeignObject", "on ReplicaSet", needs, lost) {
+				t.Errorf("Events %q", w.events)
+			}
+		})
+	}
+}
+
+// The users' Sidecar for the namespace leaves the host out, and does not hold for a restricted pod.
+func TestARestrictedPodIsNotTheUsersSidecars(t *testing.T) {
+	theirs := &networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "default"}}
+	theirs.Spec.Egress = []*networking.IstioEgressListener{{Hosts: []string{"istio-system/*"}}}
+	restricted := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.Restricted)
+	free := clustertest.Pod(t, namespace, "pay", "r1", "a", map[string]string{"redis-tls/host": "other.example.com"})
+	w := newWorld(t, theirs).admit(restricted, free)
+	w.pass()
+	if !w.said("ForeignObject", "Deployment/pay", "Sidecar shop/default") {
+		t.Errorf("Events %q, want one of the pod that is not restricted", w.events)
+	}
+	if w.said("ForeignObject", "Deployment/cart") {
+		t.Errorf("Events %q, of the restricted pod too", w.events)
+	}
+}

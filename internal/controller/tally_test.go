@@ -1,0 +1,156 @@
+package controller
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/metrics"
+	"github.com/redis-tls/redis-tls/internal/metrics/metricstest"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// wantGauges compares what the gauges say that are not 0; names go without their prefix.
+func (w *world) wantGauges(when string, want map[string]float64) {
+	w.t.Helper()
+	got := map[string]float64{}
+	for series, value := range metricstest.Gather(w.t, w.registry) {
+		name, _, _ := strings.Cut(series, " ")
+		if slices.ContainsFunc(metrics.Table(), func(m metrics.Metric) bool { return m.Name == name && m.Type == metrics.Gauge }) {
+			got[strings.TrimPrefix(series, "redis_tls_")] = value
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		w.t.Errorf("gauges %s (-want +got):\n%s", when, diff)
+	}
+}
+
+func TestGaugesFollowTheObjectsOfANamespace(t *testing.T) {
+	pod, o := cart(t, "a", clustertest.ByName)
+	w := newWorld(t).admit(pod)
+	w.clock.SetTime(time.Now()) // the fake API server's
+	w.pass()
+	w.identify()
+	served := map[string]float64{
+		"claims state=served":                        1,
+		"objects kind=DestinationRule state=claimed": 1,
+		"objects kind=ServiceEntry state=claimed":    1,
+	}
+	w.wantGauges("with a pod", served)
+	w.pass()
+	w.wantGauges("after another pass", served)
+	w.forget(pod)
+	w.pass()
+	w.wantGauges("without the pod", map[string]float64{
+		"objects kind=DestinationRule state=unclaimed": 1,
+		"objects kind=ServiceEntry state=unclaimed":    1,
+	})
+	w.after(grace).pass()
+	w.wantGauges("after the grace period", map[string]float64{
+		"objects kind=DestinationRule state=marked": 1,
+		"objects kind=ServiceEntry state=marked":    1,
+	})
+	w.after(delay).pass()
+	w.wantGauges("after the delay", map[string]float64{})
+
+	w.must(w.client.Create(t.Context(), &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: o.EntryName()}}))
+	w.must(w.client.Create(t.Context(), &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "theirs"}}))
+	again, _ := cart(t, "b", clustertest.ByName)
+	w.admit(again).pass()
+	w.wantGauges("with another's entry in the place of ours", map[string]float64{
+		"claims state=pending":                       1,
+		"objects kind=DestinationRule state=claimed": 1,
+		"objects kind=ServiceEntry state=foreign":    1,
+		"problems reason=ForeignObject":              1,
+	})
+	w.gone = true
+	w.pass()
+	w.wantGauges("in a namespace that is being deleted", map[string]float64{})
+}
+
+func TestClaimsThatAreNotServedAreCountedByWhy(t *testing.T) {
+	first, _ := cart(t, "a", map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/target-port": "16222"})
+	second := clustertest.Pod(t, namespace, "till", "r1", "a", map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/target-port": "16223"},
+		clustertest.Created(1000))
+	edited := clustertest.Pod(t, namespace, "desk", "r1", "a", clustertest.ByName, clustertest.Created(2000))
+	edited.Annotations[origination.AnnotationStatus] = "{}"
+	w := newWorld(t).admit(first, second, edited)
+	w.clock.SetTime(time.Now()) // the fake API server's
+	w.pass()
+	want := map[string]float64{
+		"claims state=served":                        1,
+		"claims state=refused":                       1,
+		"claims state=ignored":                       1,
+		"objects kind=DestinationRule state=claimed": 2, // the refused one has its own
+		"objects kind=ServiceEntry state=claimed":    1,
+		"problems reason=Conflict":                   1,
+		"problems reason=StatusIgnored":              1,
+	}
+	w.wantGauges("with a conflict and an edited status", want)
+	if !w.said("Warning StatusIgnored on ReplicaSet desk-r1") {
+		t.Errorf("Events: %q", w.events)
+	}
+	w.pass()
+	w.wantGauges("after another pass", want)
+	w.forget(second, edited)
+	w.pass()
+	w.wantGauges("when they are gone", map[string]float64{
+		"claims state=served":                          1,
+		"objects kind=DestinationRule state=claimed":   1,
+		"objects kind=DestinationRule state=unclaimed": 1,
+		"objects kind=ServiceEntry state=claimed":      1,
+	})
+}
+
+func TestPodsAtTheGateAreCountedSinceTheOldest(t *testing.T) {
+	old := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByAddress, clustertest.Gated(), clustertest.Created(time.Minute))
+	young := clustertest.Pod(t, namespace, "cart", "r1", "b", clustertest.ByAddress, clustertest.Gated(), clustertest.Created(time.Hour))
+	w := newWorld(t).admit(young, old)
+	w.fail = func(write) error { return errors.New("away") }
+	if _, err := w.tryPass(); err == nil {
+		t.Fatal("applied")
+	}
+	w.wantGauges("while nothing can be applied", map[string]float64{
+		"claims state=pending":            1,
+		"problems reason=ApplyFailed":     1,
+		"waiting_pods":                    2,
+		"waiting_since_timestamp_seconds": float64(old.CreationTimestamp.Unix()),
+	})
+	w.r.Metrics.wait("another", old.CreationTimestamp.Add(-time.Hour))
+	w.wantGauges("with an older one elsewhere", map[string]float64{
+		"claims state=pending":            1,
+		"problems reason=ApplyFailed":     1,
+		"waiting_pods":                    2,
+		"waiting_since_timestamp_seconds": float64(old.CreationTimestamp.Add(-time.Hour).Unix()),
+	})
+	w.r.Metrics.wait("another", time.Time{})
+	w.fail = nil
+	w.clock.SetTime(time.Now())
+	w.pass()
+	w.after(settled).pass()
+	w.wantGauges("when they may start", map[string]float64{
+		"claims state=served":                        1,
+		"objects kind=DestinationRule state=claimed": 1,
+		"objects kind=ServiceEntry state=claimed":    1,
+	})
+}
+
+func TestTheTableHasTheKindsOfOurObjects(t *testing.T) {
+	var want []string
+	for _, k := range kinds {
+		want = append(want, k.Kind)
+	}
+	slices.Sort(want)
+	for _, row := range []metrics.Metric{metrics.Objects, metrics.ObjectsApplied} {
+		if diff := cmp.Diff(want, row.Labels[0].Values); diff != "" {
+			t.Errorf("%s (-controller +table):\n%s", row.Name, diff)
+		}
+	}
+}

@@ -1,0 +1,263 @@
+package inject
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// wishes are pods of every kind of origination.
+var wishes = map[string]*corev1.Pod{
+	"a DNS host":                 newPod("host", host),
+	"a DNS host with a CA":       newPod("host", host, "ca-secret", "ca"),
+	"a host at an address":       newPod("host", "redis.memorystore-redis", "addresses", "10.0.0.3", "ca-secret", "ca"),
+	"an address alone":           newPod("addresses", "10.0.0.3", "port", "6378", "ca-secret", "ca"),
+	"a Service of the mesh":      newPod("host", "redis.shop", "mode", "istio-mutual"),
+	"a server":                   newPod("server", "strict"),
+	"a restricted pod":           newPod("host", host, "sidecar", "restrict"),
+	"a CIDR":                     newPod("addresses", "10.0.0.0/28", "ca-secret", "ca"),
+	"another target port":        newPod("host", host, "target-port", "6380"),
+	"a pod without labels":       func() *corev1.Pod { p := newPod("host", host); p.Labels = nil; return p }(),
+	"a pod with its sidecar":     withSidecar(newPod("host", host, "ca-secret", "ca")),
+	"a pod copied from a gated":  func() *corev1.Pod { p := newPod("addresses", "10.0.0.3", "ca-secret", "ca"); gate(p); return p }(),
+	"a pod with a foreign alias": func() *corev1.Pod { p := newPod("host", host); alias(p, "10.1.1.1", "other"); return p }(),
+}
+
+func withSidecar(pod *corev1.Pod) *corev1.Pod {
+	always := corev1.ContainerRestartPolicyAlways
+	pod.Annotations["sidecar.istio.io/status"] = `{"initContainers":["istio-proxy"],"containers":null}`
+	pod.Spec.InitContainers = append(pod.Spec.InitContainers,
+		corev1.Container{Name: "istio-proxy", Args: []string{"proxy", "sidecar"}, RestartPolicy: &always})
+	return pod
+}
+
+func gate(pod *corev1.Pod) {
+	pod.Spec.SchedulingGates = append(pod.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: origination.GateFirstUse})
+}
+
+func alias(pod *corev1.Pod, ip, name string) {
+	pod.Spec.HostAliases = append(pod.Spec.HostAliases, corev1.HostAlias{IP: ip, Hostnames: []string{name}})
+}
+
+func TestInjectingTwiceChangesNothing(t *testing.T) {
+	for name, pod := range wishes {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			first := w.injector().Inject(shop, pod.DeepCopy())
+			once := admit(t, pod, first)
+			again := w.injector().Inject(shop, once)
+			if diff := cmp.Diff(once, admit(t, once, again)); diff != "" || len(again.Operations) > 0 {
+				t.Errorf("in the same state of the cache: %d operations: %s", len(again.Operations), diff)
+			}
+			w.serve(t, once, first)
+			again = w.injector().Inject(shop, once)
+			if len(again.Operations) > 0 {
+				t.Errorf("once the objects are there: %v", again.Operations)
+			}
+			if len(again.Warnings) > len(first.Warnings) {
+				t.Errorf("new warnings: %q", again.Warnings)
+			}
+		})
+	}
+}
+
+func TestFirstUse(t *testing.T) {
+	for _, tc := range []struct {
+		name                string
+		pod                 *corev1.Pod
+		served, noGate      bool
+		gated, firstUseTime bool
+	}{
+		{"a pinned pod before its objects is not held, the pin does that", newPod("host", host), false, false, false, true},
+		{"an unpinned pod before its objects is held", newPod("addresses", "10.0.0.3", "ca-secret", "ca"), false, false, true, true},
+		{"a pod that is routed by HTTP is held though it is pinned", newPod("host", host, "protocol", "http"), false, false, true, true},
+		{"a pod that is routed by HTTP, with its objects", newPod("host", host, "protocol", "http"), true, false, false, false},
+		{"an unpinned pod is not held where the gate is switched off", newPod("addresses", "10.0.0.3", "ca-secret", "ca"), false, true, false, true},
+		{"a pod that dials a Service of the mesh is held before its rule", newPod("host", "redis", "mode", "istio-mutual"), false, false, true, true},
+		{"a server is held before its PeerAuthentication", newPod("server", "strict"), false, false, true, true},
+		{"it is not with it", newPod("server", "strict"), true, false, false, false},
+		{"a restricted pod is held before its Sidecar, though it is pinned", newPod("host", host, "sidecar", "restrict"), false, false, true, true},
+		{"it is not with it", newPod("host", host, "sidecar", "restrict"), true, false, false, false},
+		{"it is not with its rule", newPod("host", "redis", "mode", "istio-mutual"), true, false, false, false},
+		{"an unpinned pod with its objects is not held", newPod("addresses", "10.0.0.3", "ca-secret", "ca"), true, false, false, false},
+		{"a pinned pod with its objects", newPod("host", host), true, false, false, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld()
+			if tc.served {
+				w.serve(t, tc.pod, w.injector().Inject(shop, tc.pod))
+			}
+			i := w.injector(func(cfg *origination.Config) { cfg.FirstUse.Gate = !tc.noGate })
+			admitted := admit(t, tc.pod, i.Inject(shop, tc.pod))
+			if got := gated(admitted); got != tc.gated {
+				t.Errorf("gated: %t, want %t", got, tc.gated)
+			}
+			at := statusOf(t, admitted).FirstUse
+			if (at != nil) != tc.firstUseTime || at != nil && !at.Equal(noon) {
+				t.Errorf("first use recorded: %v, want one: %t", at, tc.firstUseTime)
+			}
+		})
+	}
+}
+
+func TestOneUnpinnedOriginationAmongPinnedHoldsThePod(t *testing.T) {
+	for name, served := range map[string]bool{"which has its objects": true, "which lacks its objects too": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			pinned := newPod("host", host)
+			if served {
+				w.serve(t, pinned, w.injector().Inject(shop, pinned))
+			}
+			both := newPod("host", host)
+			both.Annotations["cache.redis-tls/addresses"] = "10.0.0.3"
+			both.Annotations["cache.redis-tls/ca-secret"] = "ca"
+			if !gated(admit(t, both, w.injector().Inject(shop, both))) {
+				t.Error("not held")
+			}
+		})
+	}
+}
+
+func TestPreviewDiffersFromTheClusterInTheTimeAlone(t *testing.T) {
+	for name, pod := range wishes {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			live, preview := w.injector(), w.injector()
+			preview.Now = nil
+			want, got := admit(t, pod, live.Inject(shop, pod)), admit(t, pod, preview.Inject(shop, pod))
+			status := statusOf(t, want)
+			if status.FirstUse == nil || statusOf(t, got).FirstUse != nil {
+				t.Fatal("the cluster must record a time of first use, the preview none")
+			}
+			status.FirstUse = nil
+			want.Annotations[origination.AnnotationStatus] = status.String()
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("cluster and preview differ: %s", diff)
+			}
+		})
+	}
+}
+
+func TestHostsOfOnePodGetDifferentPins(t *testing.T) {
+	// Six addresses for six hosts: without regard to each other some would be drawn twice.
+	w, pod := newWorld(), newPod()
+	for n := range 6 {
+		pod.Annotations[fmt.Sprintf("r%d.redis-tls/host", n)] = fmt.Sprintf("redis-%d.example.com", n)
+	}
+	d := w.injector(func(cfg *origination.Config) { cfg.VIP.CIDR = netip.MustParsePrefix("240.241.0.0/29") }).Inject(shop, pod)
+	seen := map[netip.Addr]string{}
+	for _, o := range d.Originations {
+		for _, pin := range o.Pin {
+			if other, taken := seen[pin]; taken {
+				t.Errorf("%s and %s share %s", o.Host, other, pin)
+			}
+			seen[pin] = o.Host
+		}
+	}
+	if len(seen) != 6 {
+		t.Errorf("%d pins, want 6: %s", len(seen), d.Message(shop, pod))
+	}
+}
+
+func TestMessageHasEveryProblemOnItsOwnLine(t *testing.T) {
+	w, pod := newWorld(), newPod("host", host, "port", "70000", "addresses", "300.1.1.1")
+	pod.Spec.HostNetwork = true
+	d := w.injector().Inject(shop, pod)
+	lines := strings.Split(d.Message(shop, pod), "\n")
+	if len(lines) != 1+len(d.Problems) || len(d.Problems) < 3 {
+		t.Fatalf("%d lines for %d problems, want one each after the first:\n%s", len(lines), len(d.Problems), strings.Join(lines, "\n"))
+	}
+	for line, wants := range map[int][]string{0: {"cart-5d8f9c7b6d-", "namespace shop", "InvalidAnnotation"}} {
+		for _, want := range wants {
+			if !strings.Contains(lines[line], want) {
+				t.Errorf("line %d, %q, lacks %q", line, lines[line], want)
+			}
+		}
+	}
+	for _, want := range [][]string{
+		{"metadata.annotations[redis-tls/port]", `"70000"`}, {"metadata.annotations[redis-tls/addresses]", `"300.1.1.1"`}, {"spec.hostNetwork"},
+	} {
+		found := false
+		for _, line := range lines[1:] {
+			has := true
+			for _, part := range want {
+				has = has && strings.Contains(line, part)
+			}
+			found = found || has
+		}
+		if !found {
+			t.Errorf("no line has %q:\n%s", want, strings.Join(lines, "\n"))
+		}
+	}
+}
+
+func TestMessageIsBounded(t *testing.T) {
+	pod := newPod("host", strings.Repeat("ä", 100_000))
+	for n := range 200 {
+		pod.Annotations[fmt.Sprintf("r%d.redis-tls/host", n)] = strings.Repeat("x", 1000) + " " + fmt.Sprint(n)
+	}
+	d := newWorld().injector().Inject(shop, pod)
+	if d.Allowed {
+		t.Fatal("admitted")
+	}
+	for range 3 * mostLines { // whatever limits the packages below have themselves
+		d.Problems = append(d.Problems, origination.Problem{Reason: d.Reason, Err: field.Invalid(
+			field.NewPath(fmt.Sprint(len(d.Problems))), strings.Repeat("x", 3*longestLine), "is wrong")})
+	}
+	lines := strings.Split(d.Message(shop, pod), "\n")
+	if len(lines) != 1+mostLines+1 || !strings.Contains(lines[len(lines)-1], "more problems") {
+		t.Errorf("%d problems make %d lines, the last %q", len(d.Problems), len(lines), lines[len(lines)-1])
+	}
+	for _, line := range lines {
+		if n := utf8.RuneCountInString(line); n > longestLine+2 {
+			t.Errorf("a line of %d runes", n)
+		}
+	}
+}
+
+func TestMessageNamesThePod(t *testing.T) {
+	d := newWorld().injector().Inject(shop, newPod("port", "70000", "host", host))
+	for name, pod := range map[string]*corev1.Pod{
+		"pod cart in namespace shop":             {ObjectMeta: newPod().ObjectMeta},
+		"pod cart-5d8f9c7b6d-* in ":              {ObjectMeta: newPod().ObjectMeta},
+		"pod (without a name) in namespace shop": {},
+	} {
+		if strings.Contains(name, "pod cart in") {
+			pod.Name = "cart"
+		}
+		if message := d.Message(shop, pod); !strings.HasPrefix(message, name) {
+			t.Errorf("%q does not begin with %q", message, name)
+		}
+	}
+	if message := (Decision{}).Message(shop, newPod()); message != "" {
+		t.Errorf("a decision without problems says %q", message)
+	}
+}
+
+func TestEveryReasonHasAWeight(t *testing.T) {
+	for _, tc := range obstacles[1:] {
+		if reasonOf([]origination.Problem{{Reason: origination.ReasonInternal}, {Reason: tc.reason}}) != tc.reason {
+			t.Errorf("%s weighs nothing", tc.reason)
+		}
+	}
+	less := cmpopts.SortSlices(func(a, b origination.Reason) bool { return a < b })
+	var of []origination.Reason
+	for _, r := range weight {
+		if isWritten(r) || isInPlace(r) {
+			of = append(of, r)
+		}
+	}
+	of = append(of, origination.ReasonConflict, origination.ReasonForeignObject, origination.ReasonNoCertManager)
+	if diff := cmp.Diff(weight, of, less); diff != "" {
+		t.Errorf("weights and the table differ: %s", diff)
+	}
+}

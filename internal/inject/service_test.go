@@ -1,0 +1,66 @@
+package inject
+
+import (
+	"strings"
+	"testing"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+func TestAServiceOfTheMeshIsNeitherPinnedNorMounted(t *testing.T) {
+	pod := newPod("host", "redis", "mode", "istio-mutual")
+	admitted := admit(t, pod, newWorld().injector().Inject(shop, pod))
+	if len(admitted.Spec.HostAliases) > 0 {
+		t.Errorf("host aliases %v", admitted.Spec.HostAliases)
+	}
+	for key := range admitted.Annotations {
+		if strings.HasPrefix(key, "sidecar.istio.io/") {
+			t.Errorf("annotation %s", key)
+		}
+	}
+	status := admitted.Annotations[origination.AnnotationStatus]
+	if !strings.Contains(status, `"host":"redis.shop.svc.cluster.local"`) || strings.Contains(status, "10.96.0.10") {
+		t.Errorf("status %s, want the full name and no address, which may change", status)
+	}
+}
+
+func TestAPodWithoutItsServiceIsRefused(t *testing.T) {
+	pod := newPod("host", "session", "mode", "istio-mutual")
+	d := newWorld().injector().Inject(shop, pod)
+	if message := d.Message(shop, pod); d.Allowed || !strings.Contains(message, "means the Service shop/session, which does not exist") {
+		t.Errorf("allowed %t: %s", d.Allowed, message)
+	}
+	offline := newWorld().injector()
+	offline.Now = nil
+	if d := offline.Inject(shop, pod); !d.Allowed {
+		t.Errorf("the offline preview, which cannot know: %s", d.Message(shop, pod))
+	}
+}
+
+func TestWhatIsInTheWayOfAServiceRefusesThePod(t *testing.T) {
+	theirs := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "mtls"}}
+	theirs.Spec.Host = "*.local"
+	for name, test := range map[string]struct {
+		change func(*world)
+		keys   []string
+		want   string
+	}{
+		"a rule of the root namespace": {func(w *world) { w.around.SharedRules = append(w.around.SharedRules, theirs) }, nil, "DestinationRule istio-system/mtls is for *.local too"},
+		"its port is excluded":         {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeOutboundPorts", "6379"}, "excludes port 6379"},
+		"its address is excluded":      {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.96.0.0/12"}, "excludes 10.96.0.10/32"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, pod := newWorld(), newPod("host", "redis", "mode", "istio-mutual")
+			test.change(w)
+			for i := 0; i < len(test.keys); i += 2 {
+				pod.Annotations[test.keys[i]] = test.keys[i+1]
+			}
+			if d := w.injector().Inject(shop, pod); d.Allowed || !strings.Contains(d.Message(shop, pod), test.want) {
+				t.Errorf("allowed %t: %s", d.Allowed, d.Message(shop, pod))
+			}
+		})
+	}
+}

@@ -1,0 +1,169 @@
+package inject
+
+import (
+	"encoding/json"
+	"net/netip"
+	"testing"
+	"time"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// Unit: the composition, on the real packages below it, without a cluster.
+
+const (
+	host = "redis-a.example.com"
+	shop = "shop"
+)
+
+var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+
+// world is a View: one namespace and what is in it.
+type world struct {
+	labels, annotations map[string]string
+	claims              []mesh.Claim
+	around              mesh.Surroundings
+	services            map[string]origination.Service // "namespace/name"
+}
+
+// newWorld returns a namespace in which Istio injects sidecars.
+func newWorld() *world {
+	return &world{
+		labels:   map[string]string{"istio-injection": "enabled", corev1.LabelMetadataName: shop},
+		around:   mesh.Surroundings{Namespace: shop, RootNamespace: "istio-system"},
+		services: map[string]origination.Service{"shop/redis": {ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}},
+	}
+}
+
+func (w *world) Service(namespace, name string) (origination.Service, bool) {
+	s, found := w.services[namespace+"/"+name]
+	return s, found
+}
+func (w *world) ServiceWithin(netip.Prefix) (string, bool)       { return "", false }
+func (w *world) Surroundings(namespace string) mesh.Surroundings { return w.around }
+func (w *world) Claims(namespace string) []mesh.Claim            { return w.claims }
+func (w *world) Namespace(name string) (map[string]string, map[string]string, bool) {
+	return w.labels, w.annotations, w.labels != nil
+}
+
+func (w *world) injector(changes ...func(*origination.Config)) *Injector {
+	cfg := origination.DefaultConfig()
+	for _, change := range changes {
+		change(&cfg)
+	}
+	return &Injector{Config: cfg, View: w, Now: func() time.Time { return noon }}
+}
+
+// inherits moves the pod's keys to its namespace.
+func (w *world) inherits(pod *corev1.Pod) {
+	w.labels[origination.LabelNamespace] = "enabled"
+	w.annotations = map[string]string{}
+	for key, value := range pod.Annotations {
+		if origination.Asks(map[string]string{key: value}) {
+			w.annotations[key] = value
+			delete(pod.Annotations, key)
+		}
+	}
+}
+
+// serve makes the world one in which the decision's pod lives and its objects were accepted a minute ago.
+func (w *world) serve(t *testing.T, pod *corev1.Pod, d Decision) {
+	t.Helper()
+	workload, revision := mesh.WorkloadOf(pod)
+	for _, o := range d.Originations {
+		claim := mesh.Claim{Workload: workload, Revision: revision, First: noon, Last: noon, Pod: pod.Name, Origination: o}
+		if d.Settings.Sidecar != "" {
+			claim.Egress = origination.EgressLabel(d.Originations)
+		}
+		w.claims = append(w.claims, claim)
+	}
+	desired := mesh.Objects(w.claims, w.around, origination.DefaultConfig())
+	if d.Settings.Server != "" {
+		desired.Serve(shop)
+	}
+	if len(desired.Refused) > 0 {
+		t.Fatalf("a pod that was admitted is refused its objects: %v", desired.Refused[0].Problem.Err)
+	}
+	accepted := metav1.ManagedFieldsEntry{Manager: origination.FieldManager, Time: &metav1.Time{Time: noon.Add(-time.Minute)}}
+	w.around.Entries, w.around.Rules, w.around.Routes = desired.Entries, desired.Rules, desired.Routes
+	w.around.Sidecars, w.around.Peers = desired.Sidecars, desired.Peers
+	for _, o := range desired.All() {
+		o.SetManagedFields([]metav1.ManagedFieldsEntry{accepted})
+	}
+}
+
+// newPod returns a pod of a Deployment that asks by the keys and values.
+func newPod(keysAndValues ...string) *corev1.Pod {
+	controller := true
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: "cart-5d8f9c7b6d-", Namespace: shop,
+			Labels:          map[string]string{"app": "cart", "pod-template-hash": "5d8f9c7b6d"},
+			Annotations:     map[string]string{},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "cart-5d8f9c7b6d", UID: "u", Controller: &controller}},
+		},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "cart:1"}}},
+	}
+	for i := 0; i < len(keysAndValues); i += 2 {
+		pod.Annotations["redis-tls/"+keysAndValues[i]] = keysAndValues[i+1]
+	}
+	return pod
+}
+
+// admit applies the decision as the API server does.
+func admit(t *testing.T, pod *corev1.Pod, d Decision) *corev1.Pod {
+	t.Helper()
+	if !d.Allowed {
+		t.Fatalf("refused: %s", d.Message(shop, pod))
+	}
+	document, err := json.Marshal(pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operations, err := json.Marshal(d.Operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patch, err := jsonpatch.DecodePatch(operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if document, err = patch.Apply(document); err != nil {
+		t.Fatalf("applying %s: %v", operations, err)
+	}
+	admitted := &corev1.Pod{}
+	if err := json.Unmarshal(document, admitted); err != nil {
+		t.Fatal(err)
+	}
+	return admitted
+}
+
+func statusOf(t *testing.T, pod *corev1.Pod) origination.Status {
+	t.Helper()
+	status, err := origination.ParseStatus(pod.Annotations[origination.AnnotationStatus])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status
+}
+
+func gated(pod *corev1.Pod) bool {
+	for _, g := range pod.Spec.SchedulingGates {
+		if g.Name == origination.GateFirstUse {
+			return true
+		}
+	}
+	return false
+}
+
+func foreignEntry(name string, hosts ...string) *networkingv1.ServiceEntry {
+	e := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: name}}
+	e.Spec.Hosts = hosts
+	return e
+}

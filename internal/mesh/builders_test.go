@@ -1,0 +1,160 @@
+package mesh_test
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	networkingapi "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// redis returns the origination of a DNS host at port 6379, changed by the edits.
+func redis(host string, edits ...func(*origination.Origination)) origination.Origination {
+	o := origination.Origination{
+		Instances: []string{"default"}, Host: host, Protocol: "tcp",
+		Ports: []origination.Port{{Number: 6379, Target: 6379}},
+		TLS:   origination.TLS{Mode: origination.ModeSimple, SNI: host, SubjectAltNames: []string{host}},
+	}
+	for _, edit := range edits {
+		edit(&o)
+	}
+	return o
+}
+
+// at gives the server's addresses; without a name of its own the host counts as synthesised.
+func at(prefixes ...string) func(*origination.Origination) {
+	return func(o *origination.Origination) {
+		o.Addresses = nil
+		for _, p := range prefixes {
+			o.Addresses = append(o.Addresses, netip.MustParsePrefix(p))
+		}
+		o.HostSynthesised = strings.HasPrefix(o.Host, "ip-")
+		o.TLS.SNI = ""
+	}
+}
+
+// port adds a port and its target, instead of 6379 when it is that.
+func port(number, target int32) func(*origination.Origination) {
+	return func(o *origination.Origination) {
+		p := origination.Port{Number: number, Target: target}
+		if o.Ports[0].Number == number {
+			o.Ports = []origination.Port{p}
+			return
+		}
+		o.Ports = append(o.Ports, p)
+	}
+}
+
+func passthrough(numbers ...int32) func(*origination.Origination) {
+	return func(o *origination.Origination) { o.Passthrough = numbers }
+}
+
+// http is an origination that is routed by its Host header, from 80 to 443.
+func http(o *origination.Origination) {
+	o.Protocol, o.Ports, o.Passthrough = "http", []origination.Port{{Number: 80, Target: 443}}, []int32{443}
+}
+
+func instance(name string) func(*origination.Origination) {
+	return func(o *origination.Origination) { o.Instances = []string{name} }
+}
+
+func pinned(addresses ...string) func(*origination.Origination) {
+	return func(o *origination.Origination) { o.Pin = addrs(addresses...) }
+}
+
+func addrs(texts ...string) []netip.Addr {
+	var out []netip.Addr
+	for _, text := range texts {
+		out = append(out, netip.MustParseAddr(text))
+	}
+	return out
+}
+
+var day = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// claim is that of live pods of a Deployment's revision, created at the hour.
+func claim(deployment, revision string, hour int, o origination.Origination) mesh.Claim {
+	created := day.Add(time.Duration(hour) * time.Hour)
+	return mesh.Claim{
+		Workload: mesh.Workload{Kind: "Deployment", Name: deployment}, Revision: revision,
+		First: created, Last: created, Pod: deployment + "-" + revision + "-x", Origination: o,
+	}
+}
+
+// surroundings are those of the namespace shop.
+func surroundings(objects ...any) mesh.Surroundings {
+	around := mesh.Surroundings{Namespace: "shop", RootNamespace: "istio-system"}
+	for _, object := range objects {
+		switch object := object.(type) {
+		case *networkingv1.ServiceEntry:
+			around.Entries = append(around.Entries, object)
+		case *networkingv1.DestinationRule:
+			if object.Namespace == around.Namespace {
+				around.Rules = append(around.Rules, object)
+			} else {
+				around.SharedRules = append(around.SharedRules, object)
+			}
+		case *networkingv1.VirtualService:
+			if object.Namespace == around.Namespace {
+				around.Routes = append(around.Routes, object)
+			} else {
+				around.SharedRoutes = append(around.SharedRoutes, object)
+			}
+		case *networkingv1.Sidecar:
+			around.Sidecars = append(around.Sidecars, object)
+		case *securityv1.PeerAuthentication:
+			around.Peers = append(around.Peers, object)
+		case mesh.Desired:
+			around.Entries = append(around.Entries, object.Entries...)
+			around.Rules = append(around.Rules, object.Rules...)
+			around.Routes = append(around.Routes, object.Routes...)
+		}
+	}
+	return around
+}
+
+// applied are the objects of the claims, as the API server has them since the hour.
+func applied(hour int, claims ...mesh.Claim) mesh.Desired {
+	d := mesh.Objects(claims, surroundings(), config())
+	at := metav1.NewTime(day.Add(time.Duration(hour) * time.Hour))
+	for _, o := range d.All() {
+		o.SetCreationTimestamp(at)
+	}
+	return d
+}
+
+// entry is a user's ServiceEntry with TCP port 6379, "namespace/name".
+func entry(name string, edits ...func(*networkingv1.ServiceEntry)) *networkingv1.ServiceEntry {
+	namespace, name, _ := strings.Cut(name, "/")
+	e := &networkingv1.ServiceEntry{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: networkingapi.ServiceEntry{
+			Hosts: []string{"theirs.example.com"},
+			Ports: []*networkingapi.ServicePort{{Number: 6379, Name: "tcp", Protocol: "TCP"}},
+		},
+	}
+	for _, edit := range edits {
+		edit(e)
+	}
+	return e
+}
+
+func listing(addresses ...string) func(*networkingv1.ServiceEntry) {
+	return func(e *networkingv1.ServiceEntry) { e.Spec.Addresses = addresses }
+}
+
+func exportedTo(namespaces ...string) func(*networkingv1.ServiceEntry) {
+	return func(e *networkingv1.ServiceEntry) { e.Spec.ExportTo = namespaces }
+}
+
+func withPort(number uint32, protocol string) func(*networkingv1.ServiceEntry) {
+	return func(e *networkingv1.ServiceEntry) {
+		e.Spec.Ports = []*networkingapi.ServicePort{{Number: number, Name: "p", Protocol: protocol}}
+	}
+}

@@ -1,0 +1,160 @@
+package mesh
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+const (
+	// A client certificate is asked for a month, and renewed, key and all, when ten days are left: a lost
+	// one does not open for long, and an issuer may be down for days.
+	certificateDuration    = 30 * 24 * time.Hour
+	certificateRenewBefore = 10 * 24 * time.Hour
+	// issuance is how long a new Certificate may take before it counts as trouble.
+	issuance = time.Minute
+	// lastDay is when a Certificate without a time of renewal is about to expire.
+	lastDay = 24 * time.Hour
+)
+
+// certificates returns what the claims' issuers are to sign, sorted by name: a client certificate for each service
+// account, host and issuer. The Secrets are cert-manager's to make, renew and leave.
+func certificates(claims []Claim, namespace string, cfg origination.Config) []*certmanagerv1.Certificate {
+	byName := map[string]*certmanagerv1.Certificate{}
+	for i := range claims {
+		o := &claims[i].Origination
+		if !issued(o) {
+			continue
+		}
+		name := o.CertificateName()
+		byName[name] = &certmanagerv1.Certificate{
+			TypeMeta: metav1.TypeMeta{APIVersion: certmanagerv1.SchemeGroupVersion.String(), Kind: certmanagerv1.CertificateKind},
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: namespace,
+				Name:      name,
+				Labels:    map[string]string{origination.ManagedByLabel: origination.ManagedBy},
+			},
+			Spec: certmanagerv1.CertificateSpec{
+				SecretName:  name,
+				IssuerRef:   cmmeta.IssuerReference{Kind: o.TLS.Issuer.Kind, Group: o.TLS.Issuer.Group, Name: o.TLS.Issuer.Name},
+				URIs:        []string{o.TLS.Identity(cfg.Istio.TrustDomain, namespace)},
+				Usages:      []certmanagerv1.KeyUsage{certmanagerv1.UsageDigitalSignature, certmanagerv1.UsageClientAuth},
+				Duration:    &metav1.Duration{Duration: certificateDuration},
+				RenewBefore: &metav1.Duration{Duration: certificateRenewBefore},
+				PrivateKey: &certmanagerv1.CertificatePrivateKey{
+					Algorithm: certmanagerv1.ECDSAKeyAlgorithm, Size: 256,
+					RotationPolicy: certmanagerv1.RotationPolicyAlways, // before cert-manager 1.18 not the default
+				},
+			},
+		}
+	}
+	return slices.SortedFunc(maps.Values(byName), func(a, b *certmanagerv1.Certificate) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// issued reports whether an issuer is to sign the client certificate.
+func issued(o *origination.Origination) bool { return o.TLS.Issuer != origination.Issuer{} }
+
+// CertificateOf returns the key that asks for cert-manager and the name of the Certificate that the pods' client
+// certificate is of, ours or the user's; both empty where it is not cert-manager's.
+func CertificateOf(o *origination.Origination) (key, name string) {
+	if issued(o) {
+		return "issuer", o.CertificateName()
+	}
+	if o.TLS.Certificate != "" {
+		return "certificate", o.TLS.Certificate
+	}
+	return "", ""
+}
+
+// certificate returns the namespace's Certificate of the name, or nil.
+func (s *Surroundings) certificate(name string) *certmanagerv1.Certificate {
+	at := slices.IndexFunc(s.Certificates, func(c *certmanagerv1.Certificate) bool { return c.Namespace == s.Namespace && c.Name == name })
+	if at < 0 {
+		return nil
+	}
+	return s.Certificates[at]
+}
+
+// SecretOfCertificate returns the secretName of a Certificate of the namespace, "" where there is none.
+func (s Surroundings) SecretOfCertificate(name string) string {
+	if c := s.certificate(name); c != nil {
+		return c.Spec.SecretName
+	}
+	return ""
+}
+
+// certManagerProblems says that cert-manager is needed and missing.
+func certManagerProblems(o *origination.Origination, around *Surroundings) []origination.Problem {
+	key, _ := CertificateOf(o)
+	if key == "" || around.CertManager {
+		return nil
+	}
+	return []origination.Problem{{Reason: origination.ReasonNoCertManager, Err: field.Invalid(keyPath(o, key), cmp.Or(o.TLS.Issuer.Name, o.TLS.Certificate),
+		fmt.Sprintf("needs cert-manager, and the API server does not serve its kind %s (%s); install cert-manager, or give a Secret of your own in %s",
+			certmanagerv1.CertificateKind, certmanagerv1.SchemeGroupVersion, origination.KeyOf(o.Instances[0], "client-secret")))}}
+}
+
+// CertificateTrouble says, for users, what is wrong with the cert-manager Certificate that the origination's client
+// certificate is of; empty when nothing is. It is no refusal: the pod waits for its Secret, or the server
+// refuses what has expired. What may become trouble without an event is to be looked at once more after the
+// time; 0: nothing may.
+func CertificateTrouble(o origination.Origination, around Surroundings, now time.Time) (trouble string, again time.Duration) {
+	key, name := CertificateOf(&o)
+	if key == "" || !around.CertManager {
+		return "", 0 // without cert-manager, Check refuses it
+	}
+	text := func(format string, args ...any) string {
+		return fmt.Sprintf("%s: Certificate %s/%s ", keyPath(&o, key), around.Namespace, name) + fmt.Sprintf(format, args...)
+	}
+	c := around.certificate(name)
+	switch {
+	case c == nil && issued(&o), c != nil && issued(&o) && !Owned(c):
+		return "", 0 // the controller will make it, or say that it cannot
+	case c == nil:
+		return text("does not exist, so nobody makes or renews the Secret %s that the pod mounts; create it with this secretName", o.TLS.ClientSecret), 0
+	case c.Spec.SecretName != o.TLS.ClientSecret:
+		return text("has the Secret %s, and the pod mounts %s; recreate the pod", c.Spec.SecretName, o.TLS.ClientSecret), 0
+	}
+	if why := notReady(c); why != "" {
+		if left := c.CreationTimestamp.Add(issuance).Sub(now); left > 0 && issued(&o) {
+			return "", left
+		}
+		return text("is not Ready%s; a pod without the Secret %s waits for it", why, c.Spec.SecretName), 0
+	}
+	end := c.Status.NotAfter
+	if end == nil {
+		return "", 0
+	}
+	late := end.Add(-lastDay)
+	if renewal := c.Status.RenewalTime; renewal != nil {
+		late = renewal.Add(end.Sub(renewal.Time) / 2)
+	}
+	if left := late.Sub(now); left > 0 {
+		return "", left
+	}
+	return text("expires at %s and is not renewed; see cert-manager's Events of it", end.UTC().Format(time.RFC3339)), 0
+}
+
+// notReady says in words why the Certificate is not Ready; empty when it is.
+func notReady(c *certmanagerv1.Certificate) string {
+	for _, condition := range c.Status.Conditions {
+		switch {
+		case condition.Type != certmanagerv1.CertificateConditionReady:
+		case condition.Status == cmmeta.ConditionTrue:
+			return ""
+		default:
+			return fmt.Sprintf(" (%s: %s)", condition.Reason, condition.Message)
+		}
+	}
+	return " (cert-manager has said nothing of it yet)"
+}

@@ -1,0 +1,161 @@
+package mesh_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// signed has an issuer of the namespace sign for service account cart.
+func signed(o *origination.Origination) {
+	o.TLS.Mode, o.TLS.ServiceAccount = origination.ModeMutual, "cart"
+	o.TLS.Issuer = origination.Issuer{Kind: "Issuer", Group: "cert-manager.io", Name: "redis"}
+	o.TLS.ClientSecret = o.CertificateName()
+}
+
+// ofCertificate has the user's Certificate "client", of which the pod mounts Secret client-tls.
+func ofCertificate(o *origination.Origination) {
+	o.TLS.Mode, o.TLS.Certificate, o.TLS.ClientSecret = origination.ModeMutual, "client", "client-tls"
+}
+
+// certificate is one that the origination asks for, a day old, as cert-manager has it when all is well.
+func certificate(o origination.Origination, edits ...func(*certmanagerv1.Certificate)) *certmanagerv1.Certificate {
+	c := &certmanagerv1.Certificate{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "client", CreationTimestamp: metav1.NewTime(day.Add(-24 * time.Hour))},
+		Spec:       certmanagerv1.CertificateSpec{SecretName: o.TLS.ClientSecret},
+		Status: certmanagerv1.CertificateStatus{
+			Conditions:  []certmanagerv1.CertificateCondition{{Type: "Issuing", Status: cmmeta.ConditionFalse}, {Type: "Ready", Status: cmmeta.ConditionTrue}},
+			NotAfter:    &metav1.Time{Time: day.Add(20 * 24 * time.Hour)},
+			RenewalTime: &metav1.Time{Time: day.Add(10 * 24 * time.Hour)},
+		},
+	}
+	if o.TLS.Certificate == "" {
+		c.Name, c.Labels = o.CertificateName(), map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
+	}
+	for _, edit := range edits {
+		edit(c)
+	}
+	return c
+}
+
+func TestCertificateTrouble(t *testing.T) {
+	unready := func(c *certmanagerv1.Certificate) {
+		c.Status = certmanagerv1.CertificateStatus{Conditions: []certmanagerv1.CertificateCondition{
+			{Type: "Ready", Status: cmmeta.ConditionFalse, Reason: "DoesNotExist", Message: "no issuer \"redis\""}}}
+	}
+	silent := func(c *certmanagerv1.Certificate) { c.Status = certmanagerv1.CertificateStatus{} }
+	young := func(c *certmanagerv1.Certificate) { c.CreationTimestamp = metav1.NewTime(day.Add(-20 * time.Second)) }
+	foreign := func(c *certmanagerv1.Certificate) { c.Labels = nil }
+	const theirs, ours = "certificate]: Certificate shop/client ", "issuer]: Certificate shop/redis-tls-cart-redis-example-com-"
+	for _, test := range []struct {
+		name   string
+		of     func(*origination.Origination)
+		there  bool
+		edits  []func(*certmanagerv1.Certificate)
+		now    time.Time
+		want   []string // words of the trouble
+		ending time.Duration
+	}{
+		{name: "no client certificate", of: func(*origination.Origination) {}, there: true, edits: []func(*certmanagerv1.Certificate){unready}},
+		{name: "all is well", of: ofCertificate, there: true, ending: 15 * 24 * time.Hour},
+		{name: "all is well with ours", of: signed, there: true, ending: 15 * 24 * time.Hour},
+		{name: "it is missing", of: ofCertificate, want: []string{theirs, "does not exist", "the Secret client-tls that the pod mounts; create it with this secretName"}},
+		{name: "ours is missing, which the controller makes", of: signed},
+		{name: "one of our name is a user's, which the controller says", of: signed, there: true, edits: []func(*certmanagerv1.Certificate){foreign, unready}},
+		{name: "it has another Secret", of: ofCertificate, there: true, edits: []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Spec.SecretName = "other" }},
+			want: []string{theirs, "has the Secret other, and the pod mounts client-tls; recreate the pod"}},
+		{name: "it is not Ready", of: ofCertificate, there: true, edits: []func(*certmanagerv1.Certificate){unready, young},
+			want: []string{theirs, `is not Ready (DoesNotExist: no issuer "redis"); a pod without the Secret client-tls waits for it`}},
+		{name: "ours is not Ready", of: signed, there: true, edits: []func(*certmanagerv1.Certificate){unready}, want: []string{ours, "is not Ready (DoesNotExist"}},
+		{name: "ours is not Ready yet", of: signed, there: true, edits: []func(*certmanagerv1.Certificate){unready, young}, ending: 40 * time.Second},
+		{name: "cert-manager does not run", of: signed, there: true, edits: []func(*certmanagerv1.Certificate){silent}, want: []string{ours, "(cert-manager has said nothing of it yet)"}},
+		{name: "it is being renewed", of: ofCertificate, there: true, now: day.Add(14 * 24 * time.Hour), ending: 24 * time.Hour},
+		{name: "it should have been renewed", of: ofCertificate, there: true, now: day.Add(15 * 24 * time.Hour), want: []string{theirs, "expires at 2026-01-21T00:00:00Z and is not renewed"}},
+		{name: "nobody renews it, on its last day", of: ofCertificate, there: true, edits: []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Status.RenewalTime = nil }},
+			now: day.Add(19 * 24 * time.Hour), want: []string{"expires at 2026-01-21T00:00:00Z"}},
+		{name: "nobody renews it, before that", of: ofCertificate, there: true, edits: []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Status.RenewalTime = nil }},
+			now: day.Add(18 * 24 * time.Hour), ending: 24 * time.Hour},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			o := redis("redis.example.com", test.of)
+			around := surroundings()
+			around.CertManager = true
+			elsewhere := certificate(o, unready)
+			elsewhere.Namespace = "other"
+			around.Certificates = []*certmanagerv1.Certificate{elsewhere}
+			if test.there {
+				around.Certificates = append(around.Certificates, certificate(o, test.edits...))
+			}
+			now := test.now
+			if now.IsZero() {
+				now = day
+			}
+			trouble, again := mesh.CertificateTrouble(o, around, now)
+			if again != test.ending {
+				t.Errorf("to be looked at again after %s, want %s", again, test.ending)
+			}
+			if (trouble != "") != (len(test.want) > 0) {
+				t.Fatalf("trouble %q", trouble)
+			}
+			for _, words := range test.want {
+				if !strings.Contains(trouble, words) {
+					t.Errorf("the trouble does not say %q: %s", words, trouble)
+				}
+			}
+		})
+	}
+}
+
+func TestWithoutCertManagerWhatNeedsItIsRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		of          func(*origination.Origination)
+		certManager bool
+		want        string
+	}{
+		"an issuer": {signed, false, `metadata.annotations[redis-tls/issuer]: Invalid value: "redis": needs cert-manager, and the API server does not serve its kind Certificate (cert-manager.io/v1); ` +
+			`install cert-manager, or give a Secret of your own in redis-tls/client-secret`},
+		"a Certificate":                {ofCertificate, false, `metadata.annotations[redis-tls/certificate]: Invalid value: "client": needs cert-manager`},
+		"an issuer, with cert-manager": {signed, true, ""},
+		"neither":                      {func(*origination.Origination) {}, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := redis("redis.example.com", test.of)
+			around := surroundings()
+			around.CertManager = test.certManager
+			problems, _ := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "cart"}, nil, nil, around)
+			if got := len(mesh.Objects([]mesh.Claim{claim("cart", "1", 0, o)}, around, config()).Certificates); (got == 1) != (test.certManager) {
+				t.Errorf("%d Certificates are desired", got)
+			}
+			switch {
+			case test.want == "" && len(problems) > 0:
+				t.Errorf("refused: %v", problems[0].Err)
+			case test.want != "" && (len(problems) != 1 || problems[0].Reason != origination.ReasonNoCertManager || !strings.HasPrefix(problems[0].Err.Error(), test.want)):
+				t.Errorf("problems %v, want one that begins\n%s", problems, test.want)
+			}
+		})
+	}
+}
+
+func TestACertificateOfOurNameIsWarnedAbout(t *testing.T) {
+	o := redis("redis.example.com", signed)
+	around := surroundings()
+	around.CertManager = true
+	for ours, want := range map[bool]int{true: 0, false: 1} {
+		c := certificate(o)
+		if !ours {
+			c.Labels = nil
+		}
+		around.Certificates = []*certmanagerv1.Certificate{c}
+		_, warnings := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "cart"}, nil, nil, around)
+		if len(warnings) != want || want == 1 && !strings.Contains(warnings[0], "Certificate shop/"+c.Name+" has the name of ours but not the label") {
+			t.Errorf("ours %t: warnings %q", ours, warnings)
+		}
+	}
+}

@@ -1,0 +1,296 @@
+package mesh_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	networkingapi "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+const api = "api.example.com"
+
+// ledBy returns the entry's port that leads to the target.
+func ledBy(e *networkingv1.ServiceEntry, target uint32) uint32 {
+	i := slices.IndexFunc(e.Spec.Ports, func(p *networkingapi.ServicePort) bool { return p.TargetPort == target })
+	if i < 0 {
+		return 0
+	}
+	return e.Spec.Ports[i].Number
+}
+
+func TestOriginationPorts(t *testing.T) {
+	call := func(host string, edits ...func(*origination.Origination)) mesh.Claim {
+		return claim("cart", "1", 1, redis(host, append([]func(*origination.Origination){http, pinned("240.241.0.9")}, edits...)...))
+	}
+	port := func(around mesh.Surroundings, target uint32, claims ...mesh.Claim) uint32 {
+		return ledBy(mesh.Objects(claims, around, config()).Entries[0], target)
+	}
+	drawn := port(surroundings(), 443, call(api))
+	if drawn < 49152 || drawn > 65535 {
+		t.Fatalf("port %d is not of the dynamic range", drawn)
+	}
+	t.Run("the same for every namespace", func(t *testing.T) {
+		elsewhere := surroundings()
+		elsewhere.Namespace = "other"
+		if got := port(elsewhere, 443, call(api)); got != drawn {
+			t.Errorf("port %d, want %d", got, drawn)
+		}
+	})
+	t.Run("past what a user's entry has", func(t *testing.T) {
+		taken := entry("other/theirs", withPort(drawn, "TCP"))
+		taken.Spec.Ports = append(taken.Spec.Ports, &networkingapi.ServicePort{Number: drawn + 1})
+		if got := port(surroundings(taken), 443, call(api)); got != drawn+2 {
+			t.Errorf("port %d, want %d", got, drawn+2)
+		}
+	})
+	t.Run("past what a pod dials", func(t *testing.T) {
+		other := claim("pay", "1", 1, redis("z.example.com", pinned("240.241.0.8"), func(o *origination.Origination) {
+			o.Ports = []origination.Port{{Number: int32(drawn), Target: int32(drawn)}}
+		}))
+		if got := port(surroundings(), 443, call(api), other); got != drawn+1 {
+			t.Errorf("port %d, want %d", got, drawn+1)
+		}
+	})
+	t.Run("one for each target", func(t *testing.T) {
+		both := call(api, func(o *origination.Origination) {
+			o.Ports = append(o.Ports, origination.Port{Number: 8080, Target: 8443})
+		})
+		if got := port(surroundings(), 8443, both); got == drawn || got < 49152 {
+			t.Errorf("port %d", got)
+		}
+	})
+	t.Run("kept once the entry has it", func(t *testing.T) {
+		d := applied(1, call(api))
+		p := d.Entries[0].Spec.Ports[2]
+		p.Number = 50001
+		if got := port(surroundings(d, entry("shop/theirs", withPort(50001, "HTTP"))), 443, call(api)); got != 50001 {
+			t.Errorf("port %d, want 50001", got)
+		}
+	})
+	t.Run("not kept where a pod dials it at this host", func(t *testing.T) {
+		dials := call(api, func(o *origination.Origination) {
+			o.Ports = append(o.Ports, origination.Port{Number: int32(drawn), Target: 443})
+		})
+		if got := port(surroundings(applied(1, call(api))), 443, dials); got != drawn+1 {
+			t.Errorf("port %d, want %d", got, drawn+1)
+		}
+	})
+}
+
+func TestMissingOfHTTP(t *testing.T) {
+	o := redis(api, http, pinned("240.241.0.9"))
+	for name, c := range map[string]struct {
+		edit func(*networkingv1.ServiceEntry, *networkingv1.VirtualService, *networkingv1.DestinationRule)
+		want bool
+	}{
+		"all is there": {},
+		"the route is marked": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			v.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-01-01T00:00:00Z"}
+		}},
+		"the route is not ours": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			v.Labels = nil
+		}},
+		"the route is of another namespace": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			v.Namespace = "istio-system"
+		}},
+		"the route is of this moment": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			v.CreationTimestamp = metav1.NewTime(late)
+		}},
+		"the route is for another host": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			v.Spec.Hosts = []string{"b.example.com"}
+		}},
+		"the route has not the pod's label": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			v.Spec.Http = v.Spec.Http[1:]
+		}},
+		"the route leads everybody as before, first": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			slices.Reverse(v.Spec.Http)
+		}},
+		"the route leads pods with a label more": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			v.Spec.Http[0].Match[0].SourceLabels["app"] = "cart"
+		}},
+		"the route leads to the plain port": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			v.Spec.Http[0].Route[0].Destination.Port.Number = 80
+		}},
+		"the route leads to another host": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			v.Spec.Http[0].Route[0].Destination.Host = "b.example.com"
+		}},
+		"the route leads a part elsewhere": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			v.Spec.Http[0].Route = append(v.Spec.Http[0].Route, v.Spec.Http[1].Route[0])
+		}},
+		"the entry has no origination port": {want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			e.Spec.Ports = e.Spec.Ports[:2]
+		}},
+		"the entry leads the plain port": {want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			e.Spec.Ports[0].TargetPort = 443
+		}},
+		"the entry has bytes at the plain port": {want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			e.Spec.Ports[0].Protocol = "TCP"
+		}},
+		"the entry has not the port of HTTPS": {want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			e.Spec.Ports = slices.Delete(e.Spec.Ports, 1, 2)
+		}},
+		"the endpoint has lost its dot": {want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+			e.Spec.Endpoints[0].Address = api
+		}},
+		"the rule has not the plain port": {want: true, edit: func(_ *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings = r.Spec.TrafficPolicy.PortLevelSettings[1:]
+		}},
+		"the rule has not the origination port": {want: true, edit: func(_ *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings = r.Spec.TrafficPolicy.PortLevelSettings[:1]
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := applied(1, claim("cart", "1", 1, o))
+			if c.edit != nil {
+				c.edit(d.Entries[0], d.Routes[0], d.Rules[0])
+			}
+			if got := mesh.Missing(o, surroundings(d), late, settleTime); got != c.want {
+				t.Errorf("missing: %t, want %t", got, c.want)
+			}
+		})
+	}
+	for _, kind := range []string{"entry", "route", "rule"} {
+		d := applied(1, claim("cart", "1", 1, o))
+		switch kind {
+		case "entry":
+			d.Entries = nil
+		case "route":
+			d.Routes = nil
+		case "rule":
+			d.Rules = nil
+		}
+		if !mesh.Missing(o, surroundings(d), late, settleTime) {
+			t.Errorf("not missing without the %s", kind)
+		}
+	}
+	t.Run("the same host's entry of bytes has no rule for the pod", func(t *testing.T) {
+		d, left := applied(1, claim("cart", "1", 1, o)), applied(1, claim("cart", "1", 1, redis(api, pinned("240.241.0.9"))))
+		if !mesh.Missing(o, surroundings(d, left), late, settleTime) {
+			t.Error("not missing")
+		}
+	})
+}
+
+func TestCheckOfHTTP(t *testing.T) {
+	o := redis(api, http, pinned("240.241.0.9"))
+	decides := func(what, host string) []string {
+		return []string{fmt.Sprintf(`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": %s is for the host %s, and with redis-tls/protocol http the mesh knows this host by its real name, where only one of the two can decide; delete it, give it another host, or leave redis-tls/protocol out`, what, host)}
+	}
+	hosts := func(hosts ...string) func(*networkingv1.ServiceEntry) {
+		return func(e *networkingv1.ServiceEntry) { e.Spec.Hosts = hosts }
+	}
+	meta := func(namespace string) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Namespace: namespace, Name: "theirs", Labels: map[string]string{"app": "x"}}
+	}
+	rule := func(namespace, host string, exportTo ...string) *networkingv1.DestinationRule {
+		return &networkingv1.DestinationRule{ObjectMeta: meta(namespace), Spec: networkingapi.DestinationRule{Host: host, ExportTo: exportTo}}
+	}
+	route := func(namespace, host string, edits ...func(*networkingv1.VirtualService)) *networkingv1.VirtualService {
+		v := &networkingv1.VirtualService{ObjectMeta: meta(namespace), Spec: networkingapi.VirtualService{Hosts: []string{"x.example.org", host}}}
+		for _, edit := range edits {
+			edit(v)
+		}
+		return v
+	}
+	through := func(gateways ...string) func(*networkingv1.VirtualService) {
+		return func(v *networkingv1.VirtualService) { v.Spec.Gateways = gateways }
+	}
+	named := route("shop", "b.example.com")
+	named.Name = o.EntryName()
+	ours := func(v *networkingv1.VirtualService) {
+		v.Labels = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
+	}
+	for name, c := range map[string]struct {
+		around   mesh.Surroundings
+		want     []string
+		warnings []string
+	}{
+		"nothing":                             {around: surroundings()},
+		"our own":                             {around: surroundings(applied(1, claim("cart", "1", 1, o)))},
+		"an entry":                            {around: surroundings(entry("shop/theirs", hosts(api), withPort(5432, "TCP"))), want: decides("ServiceEntry shop/theirs", api)},
+		"an entry in other capitals":          {around: surroundings(entry("shop/theirs", hosts("API.example.com"), withPort(5432, "TCP"))), want: decides("ServiceEntry shop/theirs", "API.example.com")},
+		"an entry that another namespace has": {around: surroundings(entry("other/theirs", hosts(api), withPort(443, "TLS"))), want: decides("ServiceEntry other/theirs", api)},
+		"an entry that it keeps to itself":    {around: surroundings(entry("other/theirs", hosts(api), exportedTo(".")))},
+		"a wildcard entry":                    {around: surroundings(entry("shop/theirs", hosts("b.example.com", "*.example.com"), withPort(443, "TLS"))), want: decides("ServiceEntry shop/theirs", "*.example.com")},
+		"an entry of a name below":            {around: surroundings(entry("shop/theirs", hosts("a."+api, "example.com"), withPort(80, "HTTP")))},
+		"a TCP entry without addresses": {around: surroundings(entry("shop/theirs", withPort(80, "TCP"))), want: []string{
+			`ForeignObject: metadata.annotations[redis-tls/port]: Invalid value: "80": HTTP is served at 0.0.0.0:80, and so is ServiceEntry shop/theirs, which has this TCP port and no addresses; give it addresses`}},
+		"an HTTP entry without addresses": {around: surroundings(entry("shop/theirs", withPort(80, "HTTP")))},
+		"a rule":                          {around: surroundings(rule("shop", api)), want: decides("DestinationRule shop/theirs", api)},
+		"a wildcard rule":                 {around: surroundings(rule("shop", "*.com")), want: decides("DestinationRule shop/theirs", "*.com")},
+		"a rule for everything, in the root namespace":   {around: surroundings(rule("istio-system", "*")), want: decides("DestinationRule istio-system/theirs", "*")},
+		"a rule that the root namespace keeps to itself": {around: surroundings(rule("istio-system", api, "."))},
+		"a rule of a third namespace counts nowhere":     {around: surroundings(rule("other", api))},
+		"a route of a third namespace":                   {around: surroundings(route("other", api)), want: decides("VirtualService other/theirs", api)},
+		"a rule for another host":                        {around: surroundings(rule("shop", "b.example.com"))},
+		"a rule for our private host":                    {around: surroundings(rule("shop", api+".redis-tls.internal"))},
+		"a route":                                        {around: surroundings(route("shop", api)), want: decides("VirtualService shop/theirs", api)},
+		"a wildcard route of the root namespace":         {around: surroundings(route("istio-system", "*.example.com")), want: decides("VirtualService istio-system/theirs", "*.example.com")},
+		"a route for gateways alone":                     {around: surroundings(route("shop", "*", through("istio-system/ingress")))},
+		"a route for gateways and sidecars":              {around: surroundings(route("shop", "*", through("istio-system/ingress", "mesh"))), want: decides("VirtualService shop/theirs", "*")},
+		"a route for another host":                       {around: surroundings(route("shop", "b.example.com"))},
+		"a route of ours for the root namespace":         {around: surroundings(route("istio-system", api, ours, func(v *networkingv1.VirtualService) { v.Spec.ExportTo = []string{"."} }))},
+		"a route of our name without our label": {around: surroundings(named), warnings: []string{
+			"metadata.annotations[redis-tls/host]: VirtualService shop/" + o.EntryName() + " has the name of ours but not the label app.kubernetes.io/managed-by: redis-tls, so it is left as it is and api.example.com cannot be reached; delete it"}},
+		"a Sidecar that serves it": {around: surroundings(sidecar("shop", "s", 1, nil,
+			listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}, listener{port: 443, protocol: "TLS", hosts: []string{"./" + api}}))},
+		"a Sidecar that serves bytes at its port": {around: surroundings(sidecar("shop", "s", 1, nil, listener{port: 80, protocol: "TCP", hosts: []string{"./*"}})), want: []string{
+			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 80 of api.example.com out of this pod's proxy: make the protocol of spec.egress[0].port HTTP; it is TCP`}},
+		"a Sidecar that serves HTTP at the port of HTTPS": {around: surroundings(sidecar("shop", "s", 1, nil,
+			listener{port: 443, protocol: "HTTP", hosts: []string{"./*"}}, listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}})), want: []string{
+			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 443 of api.example.com out of this pod's proxy: make the protocol of spec.egress[0].port HTTPS; it is HTTP`}},
+		"a Sidecar that leaves it out": {around: surroundings(sidecar("shop", "s", 1, nil, listener{hosts: []string{"istio-system/*", "./" + api + ".redis-tls.internal"}})), want: []string{
+			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 80 of api.example.com out of this pod's proxy: add this line to spec.egress[0].hosts: - "./api.example.com"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			problems, warnings := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "cart"}, nil, nil, c.around)
+			if diff := cmp.Diff(c.want, said(problems)); diff != "" {
+				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(c.warnings, warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestHTTPBesideOtherClaims(t *testing.T) {
+	cart := mesh.Workload{Kind: "Deployment", Name: "cart"}
+	called, bytes := redis(api, http, pinned("240.241.0.9")), redis(api, port(80, 443), pinned("240.241.0.9"))
+	at80 := func(o *origination.Origination) { o.Ports = []origination.Port{{Number: 80, Target: 80}} }
+	cidr := redis("ip-cidr", at("10.0.0.0/24"), at80)
+	for name, c := range map[string]struct {
+		o     origination.Origination
+		other origination.Origination
+		want  []string
+	}{
+		"the same of another workload":   {o: called, other: called},
+		"another host by HTTP":           {o: called, other: redis("b.example.com", http, pinned("240.241.0.8"))},
+		"another host as bytes":          {o: called, other: redis("b.example.com", port(80, 443), pinned("240.241.0.8"))},
+		"one address at the port":        {o: called, other: redis("ip-one", at("10.0.0.3/32"), at80)},
+		"a CIDR at another port":         {o: called, other: redis("ip-cidr", at("10.0.0.0/24"))},
+		"its own workload's, as bytes":   {o: called, other: bytes},
+		"HTTP, and the other has bytes":  {o: called, other: bytes, want: []string{`Conflict: metadata.annotations[redis-tls/protocol]: Invalid value: "http": Deployment/cart has protocol http for api.example.com, and Deployment/pay has tcp; make them equal`}},
+		"bytes, and the other has HTTP":  {o: bytes, other: called, want: []string{`Conflict: metadata.annotations[redis-tls/protocol]: Invalid value: "tcp": Deployment/cart has protocol tcp for api.example.com, and Deployment/pay has http; make them equal`}},
+		"HTTP, and the other has a CIDR": {o: called, other: cidr, want: []string{`Conflict: metadata.annotations[redis-tls/port]: Invalid value: "80": Deployment/cart has it for api.example.com by protocol http, and Deployment/pay for ip-cidr by tcp: a CIDR and HTTP are both served at 0.0.0.0:80, so give one of them another port`}},
+		"a CIDR, and the other has HTTP": {o: cidr, other: called, want: []string{`Conflict: metadata.annotations[redis-tls/port]: Invalid value: "80": Deployment/cart has it for ip-cidr by protocol tcp, and Deployment/pay for api.example.com by http: a CIDR and HTTP are both served at 0.0.0.0:80, so give one of them another port`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			by := "pay"
+			if name == "its own workload's, as bytes" {
+				by = "cart"
+			}
+			problems, _ := mesh.Check(c.o, cart, nil, []mesh.Claim{claim(by, "1", 1, c.other)}, surroundings())
+			if diff := cmp.Diff(c.want, said(problems)); diff != "" {
+				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,222 @@
+package mesh_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/wrapperspb"
+	networkingapi "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+const settleTime = 3 * time.Second
+
+// late is long after everything that applied(1, …) made was accepted.
+var late = day.Add(2 * time.Hour)
+
+func TestMissing(t *testing.T) {
+	dns := redis("a.example.com", passthrough(6380), pinned("240.241.0.9"))
+	static := redis("a.example.com", at("10.0.0.3/32"), pinned("240.241.0.9"))
+	none := redis("ip-several", at("10.0.0.3/32", "10.0.0.4/32"))
+	mutual := redis("a.example.com", passthrough(6380), pinned("240.241.0.9"), func(o *origination.Origination) {
+		o.TLS.Mode, o.TLS.ClientSecret, o.TLS.CASecret, o.TLS.CAKey = origination.ModeMutual, "client", "client", "ca.crt"
+	})
+	discovered := redis("a.example.com", passthrough(6380), pinned("240.241.0.9"), func(o *origination.Origination) {
+		o.TLS.SDS, o.TLS.CAConfigMap, o.TLS.CAKey = true, "trust", "ca.crt"
+	})
+	unchecked := redis("a.example.com", passthrough(6380), pinned("240.241.0.9"), func(o *origination.Origination) {
+		o.TLS.InsecureSkipVerify, o.TLS.SubjectAltNames = true, nil
+	})
+	for name, c := range map[string]struct {
+		o    origination.Origination
+		edit func(*networkingv1.ServiceEntry, *networkingv1.DestinationRule)
+		want bool
+	}{
+		"all is there for a DNS host":           {o: dns},
+		"all is there for an address and host":  {o: static},
+		"all is there for several addresses":    {o: none},
+		"all is there for mutual TLS":           {o: mutual},
+		"all is there where nothing is checked": {o: unchecked},
+		"the rule shows no client certificate": {o: mutual, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.ClientCertificate = ""
+		}},
+		"all is there for secret discovery": {o: discovered},
+		"the rule names another credential": {o: discovered, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.CredentialName = "configmap://shop/other"
+		}},
+		"the rule has the key elsewhere": {o: mutual, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.PrivateKey = "/etc/certs/tls.key"
+		}},
+		"the rule checks nothing": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.InsecureSkipVerify = wrapperspb.Bool(true)
+		}},
+		"the entry is marked": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Annotations[mesh.AnnotationDeleting] = ""
+		}},
+		"the entry is being deleted": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.DeletionTimestamp = &metav1.Time{Time: day}
+		}},
+		"the rule is marked": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-01-01T00:00:00Z"}
+		}},
+		"the entry is not ours": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) { e.Labels = nil }},
+		"the rule is not ours":  {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) { r.Labels = nil }},
+		"the entry is another namespace's": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Namespace = "other"
+		}},
+		"the entry has another host": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Spec.Hosts[0] = "b.example.com.redis-tls.internal"
+		}},
+		"the entry has no host": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) { e.Spec.Hosts = nil }},
+		"the entry does not list the pin": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Spec.Addresses = []string{"240.241.0.8"}
+		}},
+		"the entry lists a further pin": {o: dns, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Spec.Addresses = append(e.Spec.Addresses, "240.241.0.8")
+		}},
+		"the entry has not all addresses": {o: none, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Spec.Addresses = e.Spec.Addresses[:1]
+		}},
+		"the entry has not the port": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Spec.Ports[0].Number = 6378
+		}},
+		"the entry leads the port elsewhere": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Spec.Ports[0].TargetPort = 6378
+		}},
+		"the entry has not the passed-through port": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Spec.Ports = e.Spec.Ports[:1]
+		}},
+		"the entry resolves otherwise": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Spec.Resolution = networkingapi.ServiceEntry_STATIC
+		}},
+		"the entry has no endpoint": {o: static, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Spec.Endpoints = nil
+		}},
+		"the entry leads to another server": {o: static, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Spec.Endpoints[0].Address = "10.0.0.4"
+		}},
+		"the endpoint has lost its dot": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Spec.Endpoints[0].Address = "a.example.com"
+		}},
+		"the rule is for another host": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.Host = "b.example.com.redis-tls.internal"
+		}},
+		"the rule selects other pods": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.WorkloadSelector.MatchLabels = map[string]string{"app": "cart"}
+		}},
+		"the rule selects fewer pods": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.WorkloadSelector.MatchLabels["app"] = "cart"
+		}},
+		"the rule selects all pods": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.WorkloadSelector = nil
+		}},
+		"the rule has not the port": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Port.Number = 6378
+		}},
+		"the rule has no TLS": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.Mode = networkingapi.ClientTLSSettings_DISABLE
+		}},
+		"the rule names no roots": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.CaCertificates = ""
+		}},
+		"the rule checks no name": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.SubjectAltNames = nil
+		}},
+		"the rule sends another name": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.Sni = "b.example.com"
+		}},
+		"the pod is not pinned yet": {o: redis("a.example.com", passthrough(6380)), want: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			live := c.o
+			if live.Pinnable() {
+				live.Pin = addrs("240.241.0.9")
+			}
+			d := applied(1, claim("cart", "1", 1, live))
+			if c.edit != nil {
+				c.edit(d.Entries[0], d.Rules[0])
+			}
+			if got := mesh.Missing(c.o, surroundings(d), late, settleTime); got != c.want {
+				t.Errorf("missing: %t, want %t", got, c.want)
+			}
+			for what, without := range map[string]mesh.Desired{
+				"everything": {}, "the rule": {Entries: d.Entries}, "the entry": {Rules: d.Rules},
+			} {
+				if !mesh.Missing(c.o, surroundings(without), late, settleTime) {
+					t.Errorf("not missing without %s", what)
+				}
+			}
+		})
+	}
+}
+
+func TestMissingUntilSettled(t *testing.T) {
+	o := redis("a.example.com", pinned("240.241.0.9"))
+	accepted := late.Add(-10 * time.Second)
+	manager := func(name, subresource string, at time.Time) metav1.ManagedFieldsEntry {
+		return metav1.ManagedFieldsEntry{Manager: name, Subresource: subresource, Time: &metav1.Time{Time: at}}
+	}
+	for name, c := range map[string]struct {
+		fields []metav1.ManagedFieldsEntry
+		since  time.Time // the annotation
+		now    time.Time
+		want   bool
+	}{
+		"created long ago":                                {now: late},
+		"created a moment ago":                            {now: day.Add(time.Hour + time.Second), want: true},
+		"by the second not settled yet":                   {now: day.Add(time.Hour + settleTime + time.Second - time.Nanosecond), want: true},
+		"settled":                                         {now: day.Add(time.Hour + settleTime + time.Second)},
+		"no clock, as in the offline preview":             {now: time.Time{}, want: true},
+		"changed by us and settled":                       {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", accepted)}, now: late},
+		"changed by us a moment ago":                      {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)}, now: late, want: true},
+		"our latest change counts":                        {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late), manager("redis-tls", "", accepted)}, now: late, want: true},
+		"changed by others a moment ago":                  {fields: []metav1.ManagedFieldsEntry{manager("kubectl", "", late)}, now: late},
+		"its status written a moment ago":                 {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "status", late)}, now: late},
+		"changed by us a moment ago, its spec long ago":   {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)}, since: accepted, now: late},
+		"changed by us a moment ago, its spec no earlier": {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)}, since: late, now: late, want: true},
+		"an annotation of later does not count":           {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", accepted)}, since: late, now: late},
+		"a change without a time does not count":          {fields: []metav1.ManagedFieldsEntry{{Manager: "redis-tls"}}, now: late},
+	} {
+		for _, kind := range []string{"entry", "rule"} {
+			t.Run(name+", the "+kind, func(t *testing.T) {
+				d := applied(1, claim("cart", "1", 1, o))
+				var object metav1.Object = d.Rules[0]
+				if kind == "entry" {
+					object = d.Entries[0]
+				}
+				object.SetManagedFields(c.fields)
+				if !c.since.IsZero() {
+					object.SetAnnotations(map[string]string{mesh.AnnotationInForceSince: c.since.Format(time.RFC3339)})
+				}
+				if got := mesh.Missing(o, surroundings(d), c.now, settleTime); got != c.want {
+					t.Errorf("missing: %t, want %t", got, c.want)
+				}
+			})
+		}
+	}
+}
+
+// TestMissingOnAnotherHostsEntry: as long as an older revision's entry has an address too, a rule on it
+// for the new pods is needed.
+func TestMissingOnAnotherHostsEntry(t *testing.T) {
+	old, renewed := redis("ip-old", at("10.0.0.3/32")), redis("ip-new", at("10.0.0.3/32", "10.0.0.4/32"))
+	d := applied(1, claim("cart", "1", 1, old), claim("cart", "2", 2, renewed))
+	if mesh.Missing(renewed, surroundings(d), late, settleTime) {
+		t.Error("missing though everything is there")
+	}
+	on := slices.IndexFunc(d.Rules, func(r *networkingv1.DestinationRule) bool {
+		return r.Spec.Host == old.PrivateHost() && r.Name != old.RuleName()
+	})
+	if on < 0 {
+		t.Fatal("no rule of the new revision on the old one's entry")
+	}
+	d.Rules = slices.Delete(d.Rules, on, on+1)
+	if !mesh.Missing(renewed, surroundings(d), late, settleTime) {
+		t.Error("not missing though the old entry would carry its traffic without TLS")
+	}
+}

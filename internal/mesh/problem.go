@@ -1,0 +1,30 @@
+package mesh
+
+import (
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// keyPath returns the path of one of the origination's keys, of its first instance.
+func keyPath(o *origination.Origination, name string) *field.Path {
+	return field.NewPath("metadata", "annotations").Key(origination.KeyOf(instanceOf(o), name))
+}
+
+// instanceOf is the origination's first instance.
+func instanceOf(o *origination.Origination) string {
+	if len(o.Instances) > 0 {
+		return o.Instances[0]
+	}
+	return origination.DefaultInstance
+}
+
+// conflict is the problem of a claim that another one contradicts.
+func conflict(o *origination.Origination, key, value, detail string) *origination.Problem {
+	return &origination.Problem{Reason: origination.ReasonConflict, Err: field.Invalid(keyPath(o, key), value, detail)}
+}
+
+// foreign is the problem of a claim that a user's mesh object is in the way of.
+func foreign(o *origination.Origination, key, value, detail string) origination.Problem {
+	return origination.Problem{Reason: origination.ReasonForeignObject, Err: field.Invalid(keyPath(o, key), value, detail)}
+}

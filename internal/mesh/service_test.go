@@ -1,0 +1,194 @@
+package mesh_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	networkingapi "istio.io/api/networking/v1alpha3"
+	typeapi "istio.io/api/type/v1beta1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+const service = "redis.data.svc.cluster.local"
+
+// inMesh is the origination to a Service of the mesh.
+func inMesh(host string, edits ...func(*origination.Origination)) origination.Origination {
+	return redis(host, append([]func(*origination.Origination){func(o *origination.Origination) {
+		o.TLS = origination.TLS{Mode: origination.ModeIstioMutual}
+	}}, edits...)...)
+}
+
+// theirRule is a user's rule, "namespace/name".
+func theirRule(name, host string, edits ...func(*networkingv1.DestinationRule)) *networkingv1.DestinationRule {
+	namespace, name, _ := strings.Cut(name, "/")
+	r := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: networkingapi.DestinationRule{Host: host}}
+	for _, edit := range edits {
+		edit(r)
+	}
+	return r
+}
+
+func ruleFor(namespaces ...string) func(*networkingv1.DestinationRule) {
+	return func(r *networkingv1.DestinationRule) { r.Spec.ExportTo = namespaces }
+}
+
+func selecting(labels map[string]string) func(*networkingv1.DestinationRule) {
+	return func(r *networkingv1.DestinationRule) {
+		r.Spec.WorkloadSelector = &typeapi.WorkloadSelector{MatchLabels: labels}
+	}
+}
+
+// theirRoute is a user's VirtualService, "namespace/name".
+func theirRoute(name string, hosts []string, gateways []string, exportTo ...string) *networkingv1.VirtualService {
+	namespace, name, _ := strings.Cut(name, "/")
+	return &networkingv1.VirtualService{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: networkingapi.VirtualService{Hosts: hosts, Gateways: gateways, ExportTo: exportTo}}
+}
+
+func TestWhatOthersSayOfAServiceOfTheMesh(t *testing.T) {
+	const at = `ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.data.svc.cluster.local": `
+	rule := func(name, host string) []string {
+		return []string{at + "DestinationRule " + name + " is for " + host + " too: of the two Istio takes one, so it would no longer hold for pods of namespace shop, or ours would not; " +
+			"delete it or put its settings into annotations, or leave this host out of them"}
+	}
+	route := func(name, host string) []string {
+		return []string{at + "VirtualService " + name + " routes " + host + ", which may lead elsewhere than to the Service, past its mutual TLS; delete it, or leave this host out of the annotations"}
+	}
+	shared := func(r *networkingv1.DestinationRule) mesh.Surroundings {
+		around := surroundings()
+		around.SharedRules = append(around.SharedRules, r)
+		return around
+	}
+	routes := func(v *networkingv1.VirtualService) mesh.Surroundings {
+		around := surroundings()
+		if v.Namespace == "shop" {
+			around.Routes = append(around.Routes, v)
+		}
+		around.SharedRoutes = append(around.SharedRoutes, v)
+		return around
+	}
+	ours := func(r *networkingv1.DestinationRule) {
+		r.Labels = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
+	}
+	app := map[string]string{"app": "cart"}
+	narrow := listener{hosts: []string{"istio-system/*"}}
+	begins := at + "Sidecar shop/default leaves port 6379 of redis.data.svc.cluster.local out of this pod's proxy: "
+	for name, c := range map[string]struct {
+		host   string
+		around mesh.Surroundings
+		want   []string
+	}{
+		"nobody says anything":                               {around: surroundings()},
+		"a rule of the own namespace":                        {around: surroundings(theirRule("shop/theirs", service)), want: rule("shop/theirs", service)},
+		"in capitals":                                        {around: surroundings(theirRule("shop/theirs", "Redis.Data.svc.cluster.local")), want: rule("shop/theirs", "Redis.Data.svc.cluster.local")},
+		"for a wildcard above it":                            {around: surroundings(theirRule("shop/theirs", "*.local")), want: rule("shop/theirs", "*.local")},
+		"for everything":                                     {around: surroundings(theirRule("shop/theirs", "*")), want: rule("shop/theirs", "*")},
+		"for some pods, ours or not":                         {around: surroundings(theirRule("shop/theirs", service, selecting(map[string]string{"app": "pay"}))), want: rule("shop/theirs", service)},
+		"for the own namespace alone":                        {around: surroundings(theirRule("shop/theirs", service, ruleFor("."))), want: rule("shop/theirs", service)},
+		"for others alone":                                   {around: surroundings(theirRule("shop/theirs", service, ruleFor("bank")))},
+		"for nobody":                                         {around: surroundings(theirRule("shop/theirs", service, ruleFor("~")))},
+		"for another host":                                   {around: surroundings(theirRule("shop/theirs", "cache.data.svc.cluster.local"))},
+		"for another short host of that name":                {around: surroundings(theirRule("shop/theirs", "redis"))},
+		"for a name that is no Service's":                    {around: surroundings(theirRule("shop/theirs", "redis.data"))},
+		"of our own":                                         {around: surroundings(theirRule("shop/ours", service, ours))},
+		"by its short name, in the own namespace":            {host: "redis.shop.svc.cluster.local", around: surroundings(theirRule("shop/theirs", "redis")), want: []string{strings.ReplaceAll(rule("shop/theirs", "redis")[0], service, "redis.shop.svc.cluster.local")}},
+		"of the Service's namespace, exported to all":        {around: shared(theirRule("data/theirs", service)), want: rule("data/theirs", service)},
+		"by its short name in the Service's":                 {around: shared(theirRule("data/theirs", "redis")), want: rule("data/theirs", "redis")},
+		"exported to this namespace":                         {around: shared(theirRule("data/theirs", service, ruleFor("shop"))), want: rule("data/theirs", service)},
+		"of the root namespace":                              {around: shared(theirRule("istio-system/mtls", "*.local")), want: rule("istio-system/mtls", "*.local")},
+		"of our label in another namespace":                  {around: shared(theirRule("data/theirs", service, ours)), want: rule("data/theirs", service)},
+		"with a selector in another namespace":               {around: shared(theirRule("data/theirs", service, selecting(app)))},
+		"of a third namespace":                               {around: shared(theirRule("bank/theirs", service))},
+		"a route of the own namespace":                       {around: routes(theirRoute("shop/theirs", []string{"a.example.com", service}, nil)), want: route("shop/theirs", service)},
+		"a route of a third namespace":                       {around: routes(theirRoute("bank/theirs", []string{"*.svc.cluster.local"}, []string{"gw", "mesh"})), want: route("bank/theirs", "*.svc.cluster.local")},
+		"a gateway's":                                        {around: routes(theirRoute("shop/theirs", []string{service}, []string{"gw"}))},
+		"a route of another host":                            {around: routes(theirRoute("shop/theirs", []string{"cache"}, nil))},
+		"a route that is not exported here":                  {around: routes(theirRoute("shop/theirs", []string{service}, nil, "bank"))},
+		"an entry at the Service's address":                  {around: surroundings(entry("bank/theirs", listing("10.96.0.0/16"))), want: []string{at + "ServiceEntry bank/theirs has the Service's address 10.96.0.10 and port 6379; a connection can be led by one of the two only, so delete it or leave the annotation out"}},
+		"an entry at its address and another port":           {around: surroundings(entry("shop/theirs", listing("10.96.0.10"), withPort(80, "HTTP")))},
+		"an entry without addresses":                         {around: surroundings(entry("shop/theirs"))},
+		"a Sidecar that has the Service's namespace":         {around: surroundings(sidecar("shop", "default", 1, nil, listener{hosts: []string{"data/*"}}))},
+		"a Sidecar that has the Service":                     {around: surroundings(sidecar("shop", "default", 1, nil, listener{hosts: []string{"*/" + service}}))},
+		"a Sidecar that has the own namespace":               {around: surroundings(sidecar("shop", "default", 1, nil, listener{hosts: []string{"./*"}})), want: []string{begins + `add this line to spec.egress[0].hosts: - "data/redis.data.svc.cluster.local"`}},
+		"a Sidecar that excludes it":                         {around: surroundings(sidecar("shop", "default", 1, nil, listener{hosts: []string{"*/*", "~/*.local"}})), want: []string{begins + `remove "~/*.local" from spec.egress[0].hosts`}},
+		"a Sidecar that has nothing, the Service is our own": {host: "redis.shop.svc.cluster.local", around: surroundings(sidecar("shop", "default", 1, nil, narrow)), want: []string{strings.ReplaceAll(begins, service, "redis.shop.svc.cluster.local") + `add this line to spec.egress[0].hosts: - "./redis.shop.svc.cluster.local"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := inMesh(service, func(o *origination.Origination) { o.ClusterIPs = addrs("10.96.0.10") })
+			if c.host != "" {
+				o.Host = c.host
+			}
+			problems, warnings := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "cart"}, app, nil, c.around)
+			if diff := cmp.Diff(c.want, said(problems)); diff != "" {
+				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+			if len(warnings) > 0 {
+				t.Errorf("warnings %q", warnings)
+			}
+		})
+	}
+}
+
+func TestAServiceOfTheMeshNeedsItsRuleAlone(t *testing.T) {
+	o := inMesh(service)
+	missing := func(objects ...any) bool { return mesh.Missing(o, surroundings(objects...), late, settleTime) }
+	there := applied(1, claim("cart", "1", 1, o))
+	if len(there.Entries) > 0 || len(there.Rules) != 1 || len(there.Refused) > 0 {
+		t.Fatalf("objects %+v", there)
+	}
+	if missing(there) {
+		t.Error("with its rule it is missing")
+	}
+	if !missing() {
+		t.Error("without its rule it is not missing")
+	}
+	if !mesh.Missing(o, surroundings(there), day.Add(time.Hour), settleTime) {
+		t.Error("the moment it was accepted it is not missing")
+	}
+	for what, spoil := range map[string]func(*networkingv1.DestinationRule){
+		"for another mode": func(r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.Mode = networkingapi.ClientTLSSettings_DISABLE
+		},
+		"for another port": func(r *networkingv1.DestinationRule) {
+			r.Spec.TrafficPolicy.PortLevelSettings[0].Port.Number = 6380
+		},
+		"for another host": func(r *networkingv1.DestinationRule) { r.Spec.Host = "cache.data.svc.cluster.local" },
+		"for all pods":     func(r *networkingv1.DestinationRule) { r.Spec.WorkloadSelector = nil },
+		"marked": func(r *networkingv1.DestinationRule) {
+			r.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-01-01T00:00:00Z"}
+		},
+	} {
+		spoilt := there.Rules[0].DeepCopy()
+		spoil(spoilt)
+		if !missing(spoilt) {
+			t.Errorf("with a rule %s it is not missing", what)
+		}
+	}
+}
+
+// Two workloads may want the Service on ports of their own: neither is refused, and each has its own rule.
+func TestClaimsOnAServiceContradictNobody(t *testing.T) {
+	claims := []mesh.Claim{claim("cart", "1", 1, inMesh(service)), claim("pay", "1", 2, inMesh(service, port(26379, 26379)))}
+	d := mesh.Objects(claims, surroundings(), config())
+	if len(d.Refused) > 0 || len(d.Entries) > 0 {
+		t.Errorf("refused %v, entries %v", d.Refused, d.Entries)
+	}
+	var ports []int
+	for _, r := range d.Rules {
+		ports = append(ports, len(r.Spec.TrafficPolicy.PortLevelSettings))
+	}
+	slices.Sort(ports)
+	if diff := cmp.Diff([]int{1, 2}, ports); diff != "" {
+		t.Errorf("ports of the rules (-want +got):\n%s", diff)
+	}
+	if problems, _ := mesh.Check(claims[1].Origination, claims[1].Workload, nil, claims[:1], surroundings()); len(problems) > 0 {
+		t.Errorf("refused at admission: %v", said(problems))
+	}
+}

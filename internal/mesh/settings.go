@@ -1,0 +1,159 @@
+package mesh
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	networkingapi "istio.io/api/networking/v1alpha3"
+	securityapi "istio.io/api/security/v1beta1"
+	typeapi "istio.io/api/type/v1beta1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// Serve adds what the namespace needs while it has pods that are Redis servers: one PeerAuthentication,
+// which selects them by our label, so that their sidecars take mutual TLS alone.
+func (d *Desired) Serve(namespace string) { d.Peers = append(d.Peers, strictPeer(namespace)) }
+
+func strictPeer(namespace string) *securityv1.PeerAuthentication {
+	return &securityv1.PeerAuthentication{
+		TypeMeta:   metav1.TypeMeta{APIVersion: securityv1.SchemeGroupVersion.String(), Kind: "PeerAuthentication"},
+		ObjectMeta: ownMeta(namespace, origination.ServerName),
+		Spec: securityapi.PeerAuthentication{
+			Selector: &typeapi.WorkloadSelector{MatchLabels: map[string]string{origination.LabelServer: string(origination.ServerStrict)}},
+			Mtls:     &securityapi.PeerAuthentication_MutualTLS{Mode: securityapi.PeerAuthentication_MutualTLS_STRICT},
+		},
+	}
+}
+
+func ownMeta(namespace, name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{origination.ManagedByLabel: origination.ManagedBy}}
+}
+
+// egress returns the Sidecars of the restricted pods, sorted by name: one for each set of hosts, with all that
+// the claims of these pods lead to.
+func egress(claims []Claim, around *Surroundings) []*networkingv1.Sidecar {
+	lines := map[string][]string{}
+	for i := range claims {
+		if c := &claims[i]; c.Egress != "" {
+			lines[c.Egress] = append(lines[c.Egress], egressLines(&c.Origination, around.Namespace)...)
+		}
+	}
+	var sidecars []*networkingv1.Sidecar
+	for _, label := range slices.Sorted(maps.Keys(lines)) {
+		sidecars = append(sidecars, egressSidecar(around, label, lines[label]))
+	}
+	return sidecars
+}
+
+func egressSidecar(around *Surroundings, label string, hosts []string) *networkingv1.Sidecar {
+	slices.Sort(hosts)
+	return &networkingv1.Sidecar{
+		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "Sidecar"},
+		ObjectMeta: ownMeta(around.Namespace, origination.EgressNameOf(label)),
+		Spec: networkingapi.Sidecar{
+			WorkloadSelector: &networkingapi.WorkloadSelector{Labels: map[string]string{label: "true"}},
+			Egress:           []*networkingapi.IstioEgressListener{{Hosts: append([]string{around.RootNamespace + "/*"}, slices.Compact(hosts)...)}},
+			// What is not listed must not pass as it is: a Service of the mesh would lose its mutual TLS.
+			OutboundTrafficPolicy: &networkingapi.OutboundTrafficPolicy{Mode: networkingapi.OutboundTrafficPolicy_REGISTRY_ONLY},
+		},
+	}
+}
+
+// egressLines are what the egress of a restricted pod lists for one origination: its host and, where it dials
+// addresses itself, the entry that keeps them when a newer revision no longer has them (see leftEntry).
+func egressLines(o *origination.Origination, namespace string) []string {
+	lines := []string{egressLine(o, namespace)}
+	if len(o.Addresses) > 0 {
+		lines = append(lines, "./"+leftHost(o.Host))
+	}
+	return lines
+}
+
+// CheckSettings holds what a pod that is about to be admitted asks for as a whole against users' objects. The
+// labels are those that it will have.
+//
+// A PeerAuthentication for some pods goes before the namespace's and the mesh's, and of several that select
+// a pod Istio takes the oldest (ComposePeerAuthentication), whichever of the two that will be. Likewise of
+// Sidecars with a selector; one without yields to ours (see sidecarOf).
+func CheckSettings(settings origination.Settings, podLabels map[string]string, around Surroundings) (problems []origination.Problem, warnings []string) {
+	refuse := func(key string, value, detail string) {
+		problems = append(problems, origination.Problem{Reason: origination.ReasonForeignObject, Err: field.Invalid(settingPath(key), value, detail)})
+	}
+	if settings.Server != "" {
+		for _, p := range around.Peers {
+			selector := p.Spec.GetSelector().GetMatchLabels()
+			switch {
+			case p.Namespace != around.Namespace || Owned(p):
+			case p.Name == origination.ServerName:
+				refuse("server", string(settings.Server), fmt.Sprintf("PeerAuthentication %s/%s has the name of ours but not the label %s: %s, so it is left as it is; delete or rename it",
+					p.Namespace, p.Name, origination.ManagedByLabel, origination.ManagedBy))
+			case len(selector) > 0 && matches(selector, podLabels):
+				refuse("server", string(settings.Server), fmt.Sprintf("PeerAuthentication %s/%s selects this pod too, and Istio takes the oldest of those that do; delete it, or leave the annotation out",
+					p.Namespace, p.Name))
+			}
+		}
+	}
+	if settings.Sidecar != "" {
+		for _, s := range around.Sidecars {
+			if s.Namespace == around.Namespace && !Owned(s) && s.Spec.WorkloadSelector != nil && matches(s.Spec.WorkloadSelector.GetLabels(), podLabels) {
+				refuse("sidecar", string(settings.Sidecar), fmt.Sprintf("Sidecar %s/%s selects this pod too, and Istio takes one of the two; delete it, or leave the annotation out and list the hosts there",
+					s.Namespace, s.Name))
+			}
+		}
+		if s := sidecarOf(nil, &around); s != nil && s.Spec.WorkloadSelector == nil {
+			warnings = append(warnings, fmt.Sprintf("%s: Sidecar %s/%s, which holds for the whole namespace, does not hold for this pod: its own lists %s/* and its Redises alone",
+				settingPath("sidecar"), s.Namespace, s.Name, around.RootNamespace))
+		}
+	}
+	return problems, warnings
+}
+
+func settingPath(key string) *field.Path {
+	return field.NewPath("metadata", "annotations").Key(origination.Prefix + key)
+}
+
+// MissingSettings names the objects that the pod's settings need and that are not in force yet, as Missing says of an
+// origination.
+func MissingSettings(settings origination.Settings, os []origination.Origination, around Surroundings, now time.Time, settle time.Duration) []string {
+	stands := func(o metav1.Object, name string) bool {
+		return o.GetNamespace() == around.Namespace && o.GetName() == name && Owned(o) && inForce(o, now, settle)
+	}
+	var missing []string
+	if settings.Server != "" && !slices.ContainsFunc(around.Peers, func(p *securityv1.PeerAuthentication) bool {
+		return stands(p, origination.ServerName) && proto.Equal(&p.Spec, &strictPeer(around.Namespace).Spec)
+	}) {
+		missing = append(missing, "PeerAuthentication "+origination.ServerName)
+	}
+	if settings.Sidecar != "" {
+		var hosts []string
+		for i := range os {
+			hosts = append(hosts, egressLines(&os[i], around.Namespace)...)
+		}
+		want := egressSidecar(&around, origination.EgressLabel(os), hosts)
+		if !slices.ContainsFunc(around.Sidecars, func(s *networkingv1.Sidecar) bool {
+			return stands(s, want.Name) && proto.Equal(&s.Spec, &want.Spec)
+		}) {
+			missing = append(missing, "Sidecar "+want.Name)
+		}
+	}
+	return missing
+}
+
+// restricted reports whether a Sidecar of ours holds for the pod, as its label says, or will.
+func restricted(podLabels map[string]string) bool {
+	for key := range podLabels {
+		if strings.HasPrefix(key, origination.LabelEgressPrefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,216 @@
+package mesh_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	networkingapi "istio.io/api/networking/v1alpha3"
+	securityapi "istio.io/api/security/v1beta1"
+	typeapi "istio.io/api/type/v1beta1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+var (
+	strict    = origination.Settings{Server: origination.ServerStrict}
+	restrict  = origination.Settings{Sidecar: origination.SidecarRestrict}
+	ourObject = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
+)
+
+// peer is a PeerAuthentication, "namespace/name", for the labels.
+func peer(name string, selector map[string]string, labels map[string]string) *securityv1.PeerAuthentication {
+	namespace, name, _ := strings.Cut(name, "/")
+	p := &securityv1.PeerAuthentication{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels}}
+	p.Spec.Mtls = &securityapi.PeerAuthentication_MutualTLS{Mode: securityapi.PeerAuthentication_MutualTLS_PERMISSIVE}
+	if selector != nil {
+		p.Spec.Selector = &typeapi.WorkloadSelector{MatchLabels: selector}
+	}
+	return p
+}
+
+func TestServersHaveOnePeerAuthenticationOfANamespace(t *testing.T) {
+	var d mesh.Desired
+	d.Serve("shop")
+	text, err := yaml.Marshal(d.Peers[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata:
+  labels:
+    app.kubernetes.io/managed-by: redis-tls
+  name: redis-tls-server
+  namespace: shop
+spec:
+  mtls:
+    mode: STRICT
+  selector:
+    matchLabels:
+      redis-tls/server: strict
+status: {}
+`
+	if diff := cmp.Diff(want, string(text)); diff != "" || len(d.Peers) != 1 {
+		t.Errorf("%d objects (-want +got):\n%s", len(d.Peers), diff)
+	}
+}
+
+func TestCheckOfAServer(t *testing.T) {
+	app := map[string]string{"app": "redis", "redis-tls/server": "strict"}
+	refused := func(detail string) []string {
+		return []string{`ForeignObject: metadata.annotations[redis-tls/server]: Invalid value: "strict": ` + detail}
+	}
+	twice := refused("PeerAuthentication shop/theirs selects this pod too, and Istio takes the oldest of those that do; delete it, or leave the annotation out")
+	for name, c := range map[string]struct {
+		peer     *securityv1.PeerAuthentication
+		settings origination.Settings
+		want     []string
+	}{
+		"one for the pod's label":            {peer("shop/theirs", map[string]string{"app": "redis"}, nil), strict, twice},
+		"one for our own label":              {peer("shop/theirs", map[string]string{"redis-tls/server": "strict"}, nil), strict, twice},
+		"one for another label":              {peer("shop/theirs", map[string]string{"app": "cart"}, nil), strict, nil},
+		"one for a label more":               {peer("shop/theirs", map[string]string{"app": "redis", "tier": "a"}, nil), strict, nil},
+		"one of the whole namespace":         {peer("shop/theirs", nil, nil), strict, nil},
+		"one of the whole namespace, spelt":  {peer("shop/theirs", map[string]string{}, nil), strict, nil},
+		"one of another namespace":           {peer("other/theirs", map[string]string{"app": "redis"}, nil), strict, nil},
+		"our own":                            {peer("shop/redis-tls-server", map[string]string{"redis-tls/server": "strict"}, ourObject), strict, nil},
+		"one of our name without our label":  {peer("shop/redis-tls-server", nil, nil), strict, refused("PeerAuthentication shop/redis-tls-server has the name of ours but not the label app.kubernetes.io/managed-by: redis-tls, so it is left as it is; delete or rename it")},
+		"one for a pod that is not a server": {peer("shop/theirs", map[string]string{"app": "redis"}, nil), restrict, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			problems, warnings := mesh.CheckSettings(c.settings, app, surroundings(c.peer))
+			if diff := cmp.Diff(c.want, said(problems)); diff != "" || len(warnings) > 0 {
+				t.Errorf("warnings %q, problems (-want +got):\n%s", warnings, diff)
+			}
+		})
+	}
+}
+
+func TestCheckOfARestrictedPod(t *testing.T) {
+	narrow := listener{hosts: []string{"istio-system/*"}}
+	o := redis("redis.example.com")
+	labels := map[string]string{"app": "cart", origination.EgressLabel([]origination.Origination{o}): "true"}
+	overridden := func(name string) []string {
+		return []string{"metadata.annotations[redis-tls/sidecar]: Sidecar " + name + ", which holds for the whole namespace, does not hold for this pod: its own lists istio-system/* and its Redises alone"}
+	}
+	for name, c := range map[string]struct {
+		sidecar  *networkingv1.Sidecar
+		want     []string
+		warnings []string
+	}{
+		"one that selects the pod": {sidecar: sidecar("shop", "theirs", 1, map[string]string{"app": "cart"}, listener{hosts: []string{"*/*"}}),
+			want: []string{`ForeignObject: metadata.annotations[redis-tls/sidecar]: Invalid value: "restrict": Sidecar shop/theirs selects this pod too, and Istio takes one of the two; delete it, or leave the annotation out and list the hosts there`}},
+		"one that selects others":        {sidecar: sidecar("shop", "theirs", 1, map[string]string{"app": "pay"}, narrow)},
+		"one for the namespace":          {sidecar: sidecar("shop", "default", 1, nil, narrow), warnings: overridden("shop/default")},
+		"one for all namespaces":         {sidecar: sidecar("istio-system", "default", 1, nil, narrow), warnings: overridden("istio-system/default")},
+		"one of another namespace":       {sidecar: sidecar("other", "default", 1, nil, narrow)},
+		"the root's for some of its own": {sidecar: sidecar("istio-system", "gateway", 1, map[string]string{"app": "cart"}, narrow)},
+		"our own": {sidecar: func() *networkingv1.Sidecar {
+			s := sidecar("shop", "ours", 1, labels, narrow)
+			s.Labels = ourObject
+			return s
+		}()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			around := surroundings(c.sidecar)
+			problems, warnings := mesh.CheckSettings(restrict, labels, around)
+			more, _ := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "cart"}, labels, nil, around)
+			if diff := cmp.Diff(c.want, said(append(problems, more...))); diff != "" {
+				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(c.warnings, warnings); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+			if problems, _ := mesh.CheckSettings(strict, labels, around); len(problems) > 0 {
+				t.Errorf("a pod that is not restricted: %v", said(problems))
+			}
+		})
+	}
+}
+
+// Ours holds for its own pods alone: others' must still find their hosts in the user's.
+func TestOurSidecarIsNobodyElses(t *testing.T) {
+	o := redis("redis.example.com")
+	ours := restrictedTo(o)
+	if problems, _ := mesh.Check(redis("other.example.com"), mesh.Workload{Kind: "Deployment", Name: "pay"}, map[string]string{"app": "pay"}, nil, surroundings(ours)); len(problems) > 0 {
+		t.Errorf("problems %v", said(problems))
+	}
+	theirs := sidecar("shop", "default", 1, nil, listener{hosts: []string{"istio-system/*"}})
+	problems, _ := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "pay"}, map[string]string{"app": "pay"}, nil, surroundings(ours, theirs))
+	if len(problems) != 1 {
+		t.Errorf("problems %v, want that of the namespace's Sidecar", said(problems))
+	}
+}
+
+// restrictedTo is the Sidecar for pods of the originations, as the API server has it since the hour one.
+func restrictedTo(os ...origination.Origination) *networkingv1.Sidecar {
+	var claims []mesh.Claim
+	for _, o := range os {
+		c := claim("cart", "1", 1, o)
+		c.Egress = origination.EgressLabel(os)
+		claims = append(claims, c)
+	}
+	s := mesh.Objects(claims, surroundings(), config()).Sidecars[0]
+	s.CreationTimestamp = metav1.NewTime(day.Add(time.Hour))
+	return s
+}
+
+func TestMissingSettings(t *testing.T) {
+	os := []origination.Origination{redis("redis.example.com", at("10.0.0.3/32")), inMesh(service)}
+	var d mesh.Desired
+	d.Serve("shop")
+	d.Peers[0].CreationTimestamp = metav1.NewTime(day.Add(time.Hour))
+	both := origination.Settings{Server: origination.ServerStrict, Sidecar: origination.SidecarRestrict}
+	sidecarName := "Sidecar " + origination.EgressName(os)
+	for name, c := range map[string]struct {
+		settings origination.Settings
+		edit     func(*securityv1.PeerAuthentication, *networkingv1.Sidecar)
+		now      time.Time
+		want     []string
+	}{
+		"nothing is asked for, nothing is there": {edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) { p.Name, s.Name = "a", "b" }},
+		"both are there":                         {settings: both},
+		"both have just been accepted":           {settings: both, now: day.Add(time.Hour + time.Second), want: []string{"PeerAuthentication redis-tls-server", sidecarName}},
+		"there is none":                          {settings: both, edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) { p.Name, s.Name = "a", "b" }, want: []string{"PeerAuthentication redis-tls-server", sidecarName}},
+		"they are not ours":                      {settings: both, edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) { p.Labels, s.Labels = nil, nil }, want: []string{"PeerAuthentication redis-tls-server", sidecarName}},
+		"they are another namespace's": {settings: both, edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
+			p.Namespace, s.Namespace = "other", "other"
+		}, want: []string{"PeerAuthentication redis-tls-server", sidecarName}},
+		"they are marked": {settings: both, edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
+			p.Annotations, s.Annotations = map[string]string{mesh.AnnotationDeleting: ""}, map[string]string{mesh.AnnotationDeleting: ""}
+		}, want: []string{"PeerAuthentication redis-tls-server", sidecarName}},
+		"the server is let in plaintext": {settings: strict, edit: func(p *securityv1.PeerAuthentication, _ *networkingv1.Sidecar) {
+			p.Spec.Mtls.Mode = securityapi.PeerAuthentication_MutualTLS_PERMISSIVE
+		}, want: []string{"PeerAuthentication redis-tls-server"}},
+		"a port of the server is let": {settings: strict, edit: func(p *securityv1.PeerAuthentication, _ *networkingv1.Sidecar) {
+			p.Spec.PortLevelMtls = map[uint32]*securityapi.PeerAuthentication_MutualTLS{6379: {Mode: securityapi.PeerAuthentication_MutualTLS_DISABLE}}
+		}, want: []string{"PeerAuthentication redis-tls-server"}},
+		"what is not listed passes": {settings: restrict, edit: func(_ *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
+			s.Spec.OutboundTrafficPolicy.Mode = networkingapi.OutboundTrafficPolicy_ALLOW_ANY
+		}, want: []string{sidecarName}},
+		"a host is left out": {settings: restrict, edit: func(_ *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
+			s.Spec.Egress[0].Hosts = s.Spec.Egress[0].Hosts[:2]
+		}, want: []string{sidecarName}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, s := d.Peers[0].DeepCopy(), restrictedTo(os...)
+			if c.edit != nil {
+				c.edit(p, s)
+			}
+			if c.now.IsZero() {
+				c.now = late
+			}
+			if diff := cmp.Diff(c.want, mesh.MissingSettings(c.settings, os, surroundings(p, s), c.now, settleTime)); diff != "" {
+				t.Errorf("missing (-want +got):\n%s\n%s", diff, fmt.Sprint(s.Spec.Egress))
+			}
+		})
+	}
+}

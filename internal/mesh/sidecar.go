@@ -1,0 +1,176 @@
+package mesh
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	networkingapi "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// sidecarProblems returns the problem of a user's Sidecar that leaves our entry, or a Service of the mesh, out of
+// the pod's proxy: a pinned host would lead nowhere, anything else be dialled in plaintext. For a restricted
+// pod ours holds instead.
+func sidecarProblems(o *origination.Origination, podLabels map[string]string, around *Surroundings) []origination.Problem {
+	if restricted(podLabels) {
+		return nil
+	}
+	s := sidecarOf(podLabels, around)
+	if s == nil || len(s.Spec.Egress) == 0 { // without egress Istio imports everything
+		return nil
+	}
+	for _, port := range o.PortNumbers() {
+		if why := leftOut(s, o, uint32(port), around.Namespace); why != "" {
+			return []origination.Problem{foreign(o, "host", o.Host,
+				fmt.Sprintf("Sidecar %s/%s leaves port %d of %s out of this pod's proxy: %s", s.Namespace, s.Name, port, o.MeshHost(), why))}
+		}
+	}
+	return nil
+}
+
+// sidecarOf returns the Sidecar that holds for the pod, or nil. There is one (PushContext.initSidecarScopes
+// and getSidecarScope):
+//
+//  1. the namespace's with a selector that matches, the oldest, then by name
+//  2. the namespace's without a selector, likewise
+//  3. the root namespace's without a selector, likewise
+func sidecarOf(podLabels map[string]string, around *Surroundings) *networkingv1.Sidecar {
+	sidecars := slices.Clone(around.Sidecars)
+	slices.SortStableFunc(sidecars, func(a, b *networkingv1.Sidecar) int {
+		return cmp.Or(
+			-compareBool(a.Spec.WorkloadSelector != nil, b.Spec.WorkloadSelector != nil),
+			a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
+			strings.Compare(a.Name, b.Name))
+	})
+	for _, s := range sidecars {
+		if s.Namespace == around.Namespace && matches(s.Spec.WorkloadSelector.GetLabels(), podLabels) {
+			return s
+		}
+	}
+	for _, s := range sidecars {
+		if s.Namespace == around.RootNamespace && s.Spec.WorkloadSelector == nil {
+			return s
+		}
+	}
+	return nil
+}
+
+func matches(selector, labels map[string]string) bool {
+	for k, v := range selector {
+		if got, ok := labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+// leftOut returns why the proxy would not serve the port of our entry, or of the Service, and what to do; "" when it does.
+// Any listener that serves it suffices (ListenerBuilder.buildSidecarOutboundListeners):
+//
+//	port        bind, captureMode   serves, of the services it imports
+//	none        none, not NONE      every port, at the service's address
+//	this, TCP   none, not NONE      this port, at the service's address; HTTP where that is routed
+//	another     any                 nothing of ours
+//	any         given, or NONE      its own address only, where nobody dials us
+func leftOut(s *networkingv1.Sidecar, o *origination.Origination, port uint32, namespace string) string {
+	line, protocols := egressLine(o, namespace), protocolsAt(o, port)
+	why := ""
+	note := func(text string) {
+		if why == "" {
+			why = text
+		}
+	}
+	_, wildcard := firstCIDR(serverAddresses(o))
+	for i, e := range s.Spec.Egress {
+		list := fmt.Sprintf("spec.egress[%d]", i)
+		if e.Port != nil && e.Port.GetNumber() != port {
+			continue
+		}
+		included, excluded := imports(e.GetHosts(), o, namespace)
+		switch {
+		case excluded != "":
+			note(fmt.Sprintf("remove %q from %s.hosts", excluded, list))
+		case !included:
+			note(fmt.Sprintf("add this line to %s.hosts: - %q", list, line))
+		case e.GetBind() != "" || e.GetCaptureMode() == networkingapi.CaptureMode_NONE:
+			note(fmt.Sprintf("%s is bound to an address of its own (bind, captureMode: NONE); add a listener without port, bind and captureMode at the end of spec.egress, with this line in its hosts: - %q", list, line))
+		case e.Port != nil && !slices.Contains(protocols, strings.ToUpper(e.Port.GetProtocol())):
+			note(fmt.Sprintf("make the protocol of %s.port %s; it is %s", list, protocols[0], e.Port.GetProtocol()))
+		default:
+			return ""
+		}
+		if wildcard && e.Port != nil && e.GetCaptureMode() != networkingapi.CaptureMode_NONE {
+			return why // what opens 0.0.0.0 is locked: later listeners do not add our CIDR to it
+		}
+	}
+	note(fmt.Sprintf("add a listener without port at the end of spec.egress, with this line in its hosts: - %q", line))
+	return why
+}
+
+// protocolsAt are those that a listener for the port alone may have, in capitals; the first is the plain one.
+func protocolsAt(o *origination.Origination, port uint32) []string {
+	switch {
+	case !o.HTTP():
+		return []string{"TCP", "REDIS"} // Redis is TCP unless Istio's Redis filter is switched on
+	case slices.Contains(o.Passthrough, int32(port)):
+		return []string{passed, "TLS"}
+	default:
+		return []string{plain}
+	}
+}
+
+// hostNamespace is where the mesh finds the origination's host: the pod's namespace, or the Service's.
+func hostNamespace(o *origination.Origination, namespace string) string {
+	if o.InMesh() {
+		namespace, _ = o.Service()
+	}
+	return namespace
+}
+
+// egressLine is what the hosts of an egress listener must have for the origination of a pod of the namespace.
+func egressLine(o *origination.Origination, namespace string) string {
+	if of := hostNamespace(o, namespace); of != namespace {
+		return of + "/" + o.MeshHost()
+	}
+	return "./" + o.MeshHost()
+}
+
+// imports reports whether the hosts of an egress listener include the origination's, and which of them
+// excludes it. Hosts are namespace/name: the namespace may be "." or "*", "~" before it excludes, the
+// name may begin with "*" (convertIstioListenerToWrapper, hostClassification).
+func imports(hosts []string, o *origination.Origination, namespace string) (included bool, excluded string) {
+	of := hostNamespace(o, namespace)
+	for _, h := range hosts {
+		ns, name, ok := strings.Cut(h, "/")
+		if !ok || strings.Contains(name, "/") {
+			continue
+		}
+		ns, exclude := strings.CutPrefix(ns, "~")
+		switch {
+		case ns == ".":
+			ns = namespace
+		case ns == "*", exclude && ns == "":
+			ns = of
+		}
+		if ns != of || !covers(name, o.MeshHost()) {
+			continue
+		}
+		if exclude {
+			return false, h
+		}
+		included = true
+	}
+	return included, ""
+}
+
+// covers reports whether the name is the host or a wildcard above it (Istio's host.Name.SubsetOf).
+func covers(name, host string) bool {
+	if suffix, ok := strings.CutPrefix(name, "*"); ok {
+		return strings.HasSuffix(host, suffix)
+	}
+	return name == host
+}

@@ -1,0 +1,78 @@
+// Package metricstest holds what a registry gathers to the table of package metrics.
+package metricstest
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/redis-tls/redis-tls/internal/metrics"
+)
+
+// prefix is of the names that are ours.
+const prefix = "redis_tls_"
+
+// Gather returns what of ours is not 0, by "name label=value", a histogram's count for it. It fails the test where a metric is
+// not as its row says, a label has a value that is none of the row's, or Prometheus' own linter finds fault.
+func Gather(t testing.TB, gatherer prometheus.Gatherer) map[string]float64 {
+	t.Helper()
+	problems, err := testutil.GatherAndLint(gatherer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, prefix) {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+	families, err := gatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]float64{}
+	for _, family := range families {
+		if strings.HasPrefix(family.GetName(), prefix) {
+			maps.Copy(seen, seriesOf(t, family))
+		}
+	}
+	return seen
+}
+
+// seriesOf returns the series of a family that are not 0.
+func seriesOf(t testing.TB, family *dto.MetricFamily) map[string]float64 {
+	t.Helper()
+	i := slices.IndexFunc(metrics.Table(), func(m metrics.Metric) bool { return m.Name == family.GetName() })
+	if i < 0 {
+		t.Errorf("%s is no row of the table", family.GetName())
+		return nil
+	}
+	row := metrics.Table()[i]
+	if got := strings.ToLower(family.GetType().String()); got != string(row.Type) || family.GetHelp() != row.Help {
+		t.Errorf("%s is a %s, %q; its row says %s, %q", row.Name, got, family.GetHelp(), row.Type, row.Help)
+	}
+	seen := map[string]float64{}
+	for _, m := range family.Metric {
+		text := row.Name
+		for _, pair := range m.Label {
+			text += " " + pair.GetName() + "=" + pair.GetValue()
+			known := slices.ContainsFunc(row.Labels, func(l metrics.Label) bool {
+				return l.Name == pair.GetName() && (l.Values == nil || slices.Contains(l.Values, pair.GetValue()))
+			})
+			if !known {
+				t.Errorf("%s: its row knows no %s=%q", row.Name, pair.GetName(), pair.GetValue())
+			}
+		}
+		if len(m.Label) != len(row.Labels) {
+			t.Errorf("%s has %d labels, its row %d", text, len(m.Label), len(row.Labels))
+		}
+		if value := m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount()); value != 0 {
+			seen[text] = value
+		}
+	}
+	return seen
+}
