@@ -44,7 +44,7 @@ func readStatus(pod *Pod, cfg origination.Config) read {
 // believable checks the status, and that the pod's labels are those which admission wrote with it: else its
 // sidecar would get other rules than the ones made for its claims.
 func believable(pod *Pod, status origination.Status, cfg origination.Config) error {
-	if err := status.Validate(pod.Namespace, cfg); err != nil {
+	if err := origination.ValidateStatus(status, pod.Namespace, cfg); err != nil {
 		return fmt.Errorf("%s: %w", origination.AnnotationStatus, err)
 	}
 	for i := range status.Originations {

@@ -100,6 +100,15 @@ func parseAddress(text string) (p netip.Prefix, loose bool, problem string) {
 // addressProblem says why the range cannot be a Redis, or returns "". The range is as parseAddress
 // returns it.
 func (r rules) addressProblem(p netip.Prefix) string {
+	if problem := reservedProblem(p, r.vips()); problem != "" {
+		return problem
+	}
+	return r.serviceProblem(p)
+}
+
+// reservedProblem says which range that no origination may reach, or which of the further ones, the range
+// overlaps, or returns "".
+func reservedProblem(p netip.Prefix, further []reserved) string {
 	const right = "give addresses of the Redis alone"
 	say := func(other reserved) string {
 		if other.prefix == p || !p.IsSingleIP() && p.Bits() <= other.prefix.Bits() {
@@ -110,14 +119,14 @@ func (r rules) addressProblem(p netip.Prefix) string {
 	if _, translated := embeddedIPv4(p); !translated && zeroBlock.Overlaps(p) {
 		return say(reserved{zeroBlock, "reserved: loopback, unspecified and IPv4 in other clothes"})
 	}
-	for _, list := range [][]reserved{reservedEverywhere, r.vips()} {
+	for _, list := range [][]reserved{reservedEverywhere, further} {
 		for _, other := range list {
 			if other.prefix.Overlaps(p) {
 				return say(other)
 			}
 		}
 	}
-	return r.serviceProblem(p)
+	return ""
 }
 
 // vips are the ranges of the pins in every notation: what is dialled there is ours to lead.

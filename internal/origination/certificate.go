@@ -100,7 +100,7 @@ func groupProblem(group string) string {
 }
 
 // groupsKindProblem says why the group has no such issuer, or returns "".
-func (i Issuer) groupsKindProblem(groupKey string) string {
+func groupsKindProblem(i Issuer, groupKey string) string {
 	if i.Group != issuerGroup || slices.Contains(certManagerKinds, i.Kind) {
 		return ""
 	}
@@ -160,7 +160,7 @@ func (w *wish) checkClient(d *draft) field.ErrorList {
 				refuse(name, "says more of an issuer that is not named; name it in "+key("issuer")+", or remove this")
 			}
 		}
-	} else if problem := w.TLS.Issuer.groupsKindProblem(key("issuer-group")); problem != "" {
+	} else if problem := groupsKindProblem(w.TLS.Issuer, key("issuer-group")); problem != "" {
 		refuse("issuer-kind", problem)
 	}
 	if d.caKey != "" && d.caKey != defaultCAKey && !d.insecure && d.caSecret == "" && d.caConfigMap == "" && (w.TLS.Issuer.Name != "" || w.TLS.Certificate != "") {
@@ -192,7 +192,7 @@ func (c *recheck) client() {
 	if problem := objectNameProblem("an issuer", t.Issuer.Name); problem != "" {
 		c.fail("issuer", "%q %s", shorten(t.Issuer.Name), problem)
 	}
-	if problem := cmp.Or(kindProblem(t.Issuer.Kind), t.Issuer.groupsKindProblem("group")); problem != "" {
+	if problem := cmp.Or(kindProblem(t.Issuer.Kind), groupsKindProblem(t.Issuer, "group")); problem != "" {
 		c.fail("issuer", "kind %q %s", shorten(t.Issuer.Kind), problem)
 	}
 	if problem := groupProblem(t.Issuer.Group); problem != "" {

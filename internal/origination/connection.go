@@ -98,7 +98,7 @@ func idleTimeoutProblem(d time.Duration) string {
 }
 
 // problem says what is wrong with the settings, or returns "".
-func (k *Keepalive) problem() string {
+func keepaliveProblem(k *Keepalive) string {
 	seconds := func(d time.Duration) bool {
 		return d == 0 || d >= time.Second && d <= longestKeepalive && d%time.Second == 0
 	}
@@ -169,7 +169,7 @@ func parseKeepalive(d *draft, path *field.Path, value string) field.ErrorList {
 		return "is none of time, interval and probes, as in \"" + keepaliveExample + "\""
 	})
 	if len(errs) == 0 {
-		errs = invalid(path, value, k.problem())
+		errs = invalid(path, value, keepaliveProblem(&k))
 	}
 	d.connection.Keepalive = &k
 	return errs

@@ -42,7 +42,7 @@ func (t *TLS) Credential(namespace string) string {
 }
 
 // undeliverable is what Istio's secret discovery cannot deliver, where it is asked to.
-func (t *TLS) undeliverable() []denial {
+func undeliverable(t *TLS) []denial {
 	const otherwise = ", or leave delivery at \"mount\""
 	if !t.SDS {
 		return nil

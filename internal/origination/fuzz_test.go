@@ -159,7 +159,7 @@ func checkResolved(t *testing.T, in Input, cfg Config) {
 		return
 	}
 	for _, o := range res.Originations {
-		if err := o.Validate("shop", cfg); err != nil {
+		if err := ValidateOrigination(&o, "shop", cfg); err != nil {
 			t.Fatalf("Validate refuses what Resolve made of %+v: %v", in, err)
 		}
 	}
@@ -241,7 +241,7 @@ func FuzzStatus(f *testing.F) {
 			return
 		}
 		for _, o := range s.Originations {
-			if o.Validate("shop", cfg) != nil {
+			if ValidateOrigination(&o, "shop", cfg) != nil {
 				continue
 			}
 			if o.InMesh() {

@@ -52,7 +52,7 @@ func TestAServiceOfTheMeshIsKnownByAnyOfItsNames(t *testing.T) {
 				t.Fatalf("originations differ (-want +got):\n%s", diff)
 			}
 			o := res.Originations[0]
-			if err := o.Validate("shop", test.cfg); err != nil {
+			if err := ValidateOrigination(&o, "shop", test.cfg); err != nil {
 				t.Errorf("Validate: %v", err)
 			}
 			if o.Pinnable() || o.MeshHost() != o.Host || len(o.DialledAddresses()) > 0 {

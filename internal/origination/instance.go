@@ -60,7 +60,7 @@ func (r rules) read(i *instance) (*wish, []string, field.ErrorList) {
 	}
 	w := d.wish(i)
 	errs = w.check(d)
-	for _, denied := range r.cfg.Policy.denials(&w.Origination, r.namespace) {
+	for _, denied := range denials(r.cfg.Policy, &w.Origination, r.namespace) {
 		errs = append(errs, field.Forbidden(i.at(denied.key), denied.detail))
 	}
 	if w.TLS.InsecureSkipVerify && r.cfg.Policy.AllowInsecure {
@@ -213,7 +213,7 @@ func (w *wish) checkTLS(d *draft) field.ErrorList {
 		refuse("ca-key", "is a key of no object; name the Secret in "+key("ca-secret")+" or the ConfigMap in "+key("ca-configmap")+", or leave this out for the system roots")
 	}
 	errs = append(errs, w.checkClient(d)...)
-	for _, u := range w.TLS.undeliverable() {
+	for _, u := range undeliverable(&w.TLS) {
 		refuse(u.key, u.detail)
 	}
 	if !w.TLS.OwnCA() && len(w.TLS.SubjectAltNames) == 0 && !d.insecure {

@@ -72,7 +72,7 @@ func mustResolve(t *testing.T, in Input, cfg Config) Result {
 		t.Fatalf("refused: %v %v", res.Errors, res.Place)
 	}
 	for _, o := range res.Originations {
-		if err := o.Validate("shop", cfg); err != nil {
+		if err := ValidateOrigination(&o, "shop", cfg); err != nil {
 			t.Errorf("what Resolve returned does not pass Validate: %v", err)
 		}
 	}

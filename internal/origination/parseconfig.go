@@ -33,11 +33,22 @@ func DefaultConfig() Config {
 
 // ParseConfig reads the server's config file over DefaultConfig and validates it. Unknown and repeated
 // keys are errors; every error names key, value and rule.
-func ParseConfig(yamlBytes []byte) (Config, error) { return parseConfig(yamlBytes, false) }
+func ParseConfig(yamlBytes []byte) (Config, error) { return checked(parseConfig(yamlBytes, false)) }
 
 // ParseValues reads the chart's values.yaml like ParseConfig, without those of its top-level keys that
 // are not Config's.
-func ParseValues(chartValues []byte) (Config, error) { return parseConfig(chartValues, true) }
+func ParseValues(chartValues []byte) (Config, error) { return checked(parseConfig(chartValues, true)) }
+
+// checked adds what the table of keys says of the defaults, which the rest of the configuration judges.
+func checked(cfg Config, err error) (Config, error) {
+	if err != nil {
+		return Config{}, err
+	}
+	if errs := validateDefaults(cfg); len(errs) > 0 {
+		return Config{}, fmt.Errorf("parsing the configuration: %w", errs.ToAggregate())
+	}
+	return cfg, nil
+}
 
 func parseConfig(yamlBytes []byte, foreign bool) (Config, error) {
 	const doing = "parsing the configuration: %w"

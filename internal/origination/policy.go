@@ -17,7 +17,7 @@ type denial struct {
 
 // denials holds an origination of a pod of the namespace against the policy. Services of the mesh are
 // free in the own namespace; those of another must be named, also where nothing else needs to be.
-func (p Policy) denials(o *Origination, namespace string) []denial {
+func denials(p Policy, o *Origination, namespace string) []denial {
 	var all []denial
 	deny := func(key, value, what, list, allowed string) {
 		all = append(all, denial{key, fmt.Sprintf("%q is not among the %s that this cluster allows (policy.%s): %s; choose one of these, or ask the cluster's administrator",

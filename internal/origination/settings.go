@@ -85,7 +85,7 @@ func OurLabels(labels map[string]string) map[string]string {
 }
 
 // validateSettings checks them beside the originations.
-func (s Status) validateSettings() error {
+func validateSettings(s Status) error {
 	c := recheck{}
 	if s.Server != "" {
 		c.known("server", "server", string(s.Server))

@@ -32,7 +32,7 @@ func TestAPodAsksForThingsAsAWhole(t *testing.T) {
 				t.Errorf("settings %+v, skip %q", res.Settings, res.Skip)
 			}
 			status := Status{Version: StatusVersion, Originations: res.Originations, Settings: res.Settings}
-			if err := status.Validate("shop", DefaultConfig()); err != nil {
+			if err := ValidateStatus(status, "shop", DefaultConfig()); err != nil {
 				t.Errorf("Validate: %v", err)
 			}
 			if read, err := ParseStatus(status.String()); err != nil || read.String() != status.String() {
@@ -86,7 +86,7 @@ func TestAForgedStatusOfThePodIsRefused(t *testing.T) {
 		"an origination that is not valid": {Status{Originations: []Origination{byDNS("localhost")}, Settings: Settings{Server: ServerStrict}}, `origination to "localhost"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := test.status.Validate("shop", DefaultConfig()); err == nil || !strings.Contains(err.Error(), test.want) {
+			if err := ValidateStatus(test.status, "shop", DefaultConfig()); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
 		})

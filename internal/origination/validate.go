@@ -10,13 +10,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Validate checks an origination that was read from a pod's status, which the pod's owner can edit:
+// ValidateOrigination checks an origination that was read from a pod's status, which the pod's owner can edit:
 // every field must be as Resolve, and mesh.Pin for the pin, could have made it in that namespace under
 // this configuration. Services are not looked up. All that is wrong is in the error.
 //
 // A pin may be absent, as it is in what Resolve returns: who builds objects from a status must refuse
 // a pinnable origination without one.
-func (o *Origination) Validate(namespace string, cfg Config) error {
+func ValidateOrigination(o *Origination, namespace string, cfg Config) error {
 	c := recheck{Origination: o, rules: rules{cfg: cfg, namespace: namespace}}
 	c.instances()
 	c.endpoint()
@@ -24,7 +24,7 @@ func (o *Origination) Validate(namespace string, cfg Config) error {
 	c.tls()
 	c.connection()
 	c.pin()
-	for _, denied := range cfg.Policy.denials(o, namespace) {
+	for _, denied := range denials(cfg.Policy, o, namespace) {
 		c.fail(denied.key, "%s", denied.detail)
 	}
 	if err := c.err(); err != nil {
@@ -33,13 +33,13 @@ func (o *Origination) Validate(namespace string, cfg Config) error {
 	return nil
 }
 
-// Validate checks a status that was read from a pod of the namespace: each origination, once for its host,
+// ValidateStatus checks a status that was read from a pod of the namespace: each origination, once for its host,
 // and the settings.
-func (s Status) Validate(namespace string, cfg Config) error {
+func ValidateStatus(s Status, namespace string, cfg Config) error {
 	hosts := map[string]bool{}
 	for i := range s.Originations {
 		o := &s.Originations[i]
-		if err := o.Validate(namespace, cfg); err != nil {
+		if err := ValidateOrigination(o, namespace, cfg); err != nil {
 			return err
 		}
 		if hosts[o.Host] {
@@ -47,7 +47,7 @@ func (s Status) Validate(namespace string, cfg Config) error {
 		}
 		hosts[o.Host] = true
 	}
-	return s.validateSettings()
+	return validateSettings(s)
 }
 
 // recheck collects what is wrong with one origination.
@@ -186,7 +186,7 @@ func (c *recheck) tls() {
 	case t.OwnCA() && dataKeyProblem(t.CAKey) != "":
 		c.fail("caKey", "%q %s", shorten(t.CAKey), dataKeyProblem(t.CAKey))
 	}
-	for _, u := range t.undeliverable() {
+	for _, u := range undeliverable(&t) {
 		c.fail(u.key, "%s", u.detail)
 	}
 	if t.InsecureSkipVerify && (t.OwnCA() || len(t.SubjectAltNames) > 0) {
@@ -226,8 +226,8 @@ func (c *recheck) connection() {
 	}
 	check("connectTimeout", c.Connection.ConnectTimeout, timeoutProblem)
 	check("idleTimeout", c.Connection.IdleTimeout, idleTimeoutProblem)
-	if k := c.Connection.Keepalive; k != nil && k.problem() != "" {
-		c.fail("keepalive", "%q %s", k.text(), k.problem())
+	if k := c.Connection.Keepalive; k != nil && keepaliveProblem(k) != "" {
+		c.fail("keepalive", "%q %s", k.text(), keepaliveProblem(k))
 	}
 }
 

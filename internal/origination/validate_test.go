@@ -48,18 +48,18 @@ func TestAForgedStatusOfAServiceIsRefused(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := inMesh(own)
-			if err := o.Validate("shop", pinsInBothFamilies()); err != nil {
+			if err := ValidateOrigination(&o, "shop", pinsInBothFamilies()); err != nil {
 				t.Fatalf("refused unspoilt: %v", err)
 			}
 			test.spoil(&o)
-			if err := o.Validate("shop", pinsInBothFamilies()); err == nil || !strings.Contains(err.Error(), test.want) {
+			if err := ValidateOrigination(&o, "shop", pinsInBothFamilies()); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
 		})
 	}
 	o, cfg := inMesh(of), DefaultConfig()
 	cfg.Policy.AllowedHosts = []string{of}
-	if err := o.Validate("shop", cfg); err != nil {
+	if err := ValidateOrigination(&o, "shop", cfg); err != nil {
 		t.Errorf("another namespace's, which the policy names: %v", err)
 	}
 }
@@ -169,13 +169,13 @@ func TestAForgedStatusIsRefused(t *testing.T) {
 			cfg.Policy.AllowedCIDRs = prefixes("10.0.0.0/8")
 			cfg.Policy.AllowedPorts = []string{"6379-6380", "26379"}
 			for _, o := range []Origination{pinnedByName(), dialledByAddress()} {
-				if err := o.Validate("shop", cfg); err != nil {
+				if err := ValidateOrigination(&o, "shop", cfg); err != nil {
 					t.Fatalf("refused unspoilt: %v", err)
 				}
 			}
 			o := pinnedByName()
 			test.spoil(&o)
-			err := o.Validate("shop", cfg)
+			err := ValidateOrigination(&o, "shop", cfg)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("error %v, want %q", err, test.want)
 			}
@@ -191,12 +191,12 @@ func TestAPinNeedsARangeOfItsFamily(t *testing.T) {
 	alone := withConfig(func(c *Config) { c.VIP = VIP{IPv6CIDR: &v6} })
 	o := pinnedByName()
 	for outside, cfg := range map[string]Config{"fd00:240:241::31": DefaultConfig(), "240.241.7.31": alone} {
-		if err := o.Validate("shop", cfg); err == nil || !strings.Contains(err.Error(), outside+" is outside the range of pins") {
+		if err := ValidateOrigination(&o, "shop", cfg); err == nil || !strings.Contains(err.Error(), outside+" is outside the range of pins") {
 			t.Errorf("%v: error %v", cfg.VIP, err)
 		}
 	}
 	o.Pin = o.Pin[1:]
-	if err := o.Validate("shop", alone); err != nil {
+	if err := ValidateOrigination(&o, "shop", alone); err != nil {
 		t.Errorf("IPv6 alone: %v", err)
 	}
 }

@@ -16,10 +16,7 @@ import (
 // validate checks what the types do not.
 func (c Config) validate() field.ErrorList {
 	errs := slices.Concat(c.Policy.validate(field.NewPath("policy")), c.VIP.validate(field.NewPath("vip")), c.validateNames(), c.validateTimes())
-	if len(errs) > 0 {
-		return errs
-	}
-	return c.validateDefaults() // they are judged by the rest
+	return errs
 }
 
 func (p Policy) validate(at *field.Path) field.ErrorList {
@@ -76,7 +73,7 @@ func vipRange(at *field.Path, p netip.Prefix, family bool, longest int, right st
 	case p != p.Masked():
 		return field.ErrorList{field.Invalid(at, p.String(), fmt.Sprintf("has bits beyond its length; write \"%s\"", p.Masked()))}
 	}
-	if problem := (rules{}).addressProblem(p); problem != "" {
+	if problem := reservedProblem(p, nil); problem != "" {
 		return field.ErrorList{field.Invalid(at, p.String(), problem)}
 	}
 	return nil
@@ -120,7 +117,7 @@ func (c Config) validateTimes() field.ErrorList {
 
 // validateDefaults checks each default by itself. What several keys say together is judged on the pod,
 // which may add what is missing here.
-func (c Config) validateDefaults() field.ErrorList {
+func validateDefaults(c Config) field.ErrorList {
 	helm := helmDefaults(c)
 	var errs field.ErrorList
 	for _, key := range slices.Sorted(maps.Keys(c.Defaults)) {
