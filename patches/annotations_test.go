@@ -42,10 +42,10 @@ func TestMergeIntoUserAnnotations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pod := newPod()
 			if test.volume != "" {
-				annotation(istioUserVolume, fill(test.volume))(pod)
+				annotated(istioUserVolume, fill(test.volume))(pod)
 			}
 			if test.mount != "" {
-				annotation(istioUserMount, fill(test.mount))(pod)
+				annotated(istioUserMount, fill(test.mount))(pod)
 			}
 			got := patched(t, pod, one(), Options{})
 			want(t, "volumes", fill(test.wantVolume), got.Annotations[istioUserVolume])
@@ -100,7 +100,7 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 		"a page of JSON is cut in the message":  {istioUserVolume, `["` + strings.Repeat("é", 500), `InvalidAnnotation: ` + volume + `: Invalid value: "[\"` + strings.Repeat("é", 198) + `…": is not JSON`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			pod := newPod(annotation(test.key, fill(test.value)))
+			pod := newPod(annotated(test.key, fill(test.value)))
 			ops, _, problems := For(pod, one(), Options{})
 			wantProblems(t, []string{strings.ReplaceAll(test.want, "{K}", fill("{K}"))}, problems)
 			if len(ops) > 0 {
@@ -185,7 +185,7 @@ func nameOf(v any) string {
 
 func TestStatusWithoutProxyAndProxyWithoutStatusAreNotInjected(t *testing.T) {
 	for name, changes := range map[string][]change{
-		"a copied status annotation":    {annotation(istioStatus, "{}")},
+		"a copied status annotation":    {annotated(istioStatus, "{}")},
 		"a placeholder for istio-proxy": {appContainer(corev1.Container{Name: istioProxy, Image: "auto"})},
 	} {
 		t.Run(name, func(t *testing.T) {

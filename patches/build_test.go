@@ -37,7 +37,7 @@ func newPod(changes ...change) *corev1.Pod {
 	return pod
 }
 
-func annotation(key, value string) change {
+func annotated(key, value string) change {
 	return func(pod *corev1.Pod) { metav1.SetMetaDataAnnotation(&pod.ObjectMeta, key, value) }
 }
 
@@ -65,13 +65,13 @@ func runsAs(uid, gid *int64) *corev1.SecurityContext {
 
 // classic and native are what Istio's injector leaves behind, reduced to what matters here.
 func classic(pod *corev1.Pod) {
-	annotation(istioStatus, `{"initContainers":["istio-init"],"containers":["istio-proxy"]}`)(pod)
+	annotated(istioStatus, `{"initContainers":["istio-init"],"containers":["istio-proxy"]}`)(pod)
 	initContainer(corev1.Container{Name: istioInit, Args: initArgs()})(pod)
 	appContainer(corev1.Container{Name: istioProxy, Args: []string{"proxy", "sidecar"}})(pod)
 }
 
 func native(pod *corev1.Pod) {
-	annotation(istioStatus, `{"initContainers":["istio-init","istio-proxy"],"containers":null}`)(pod)
+	annotated(istioStatus, `{"initContainers":["istio-init","istio-proxy"],"containers":null}`)(pod)
 	always := corev1.ContainerRestartPolicyAlways
 	pod.Spec.InitContainers = append([]corev1.Container{
 		{Name: istioInit, Args: initArgs()},

@@ -26,7 +26,7 @@ func FuzzUserAnnotations(f *testing.F) {
 		f.Add(seed.volume, seed.mount)
 	}
 	f.Fuzz(func(t *testing.T, volume, mount string) {
-		pod := newPod(annotation(istioUserVolume, volume), annotation(istioUserMount, mount))
+		pod := newPod(annotated(istioUserVolume, volume), annotated(istioUserMount, mount))
 		ops, _, problems := For(pod, one(), Options{})
 		unreadable := !readable(volume) || !readable(mount)
 		if len(problems) > 0 {
@@ -126,14 +126,14 @@ func FuzzPod(f *testing.F) {
 	f.Add(`{"version":"v1","originations":null,"firstUse":"9999-12-31T23:59:59+23:59"}`, "::ffff:1.2.3.4", "0.0.0.0/0,::/0", "1:2:3,-1", "NONE")
 	f.Add(`{"version":"v1","originations":[{"addresses":["0.0.0.0/0",""],"pin":["::1%eth0",""]}]}`, "1.2.3.4%x", "1.2.3.4/33,/,::1/129", "65536,99999999999999999999", "\xff")
 	f.Fuzz(func(t *testing.T, status, ip, ranges, ports, text string) {
-		pod := newPod(native, annotation(origination.AnnotationStatus, status), alias(ip, text), label(origination.LabelRulePrefix+"x", text),
-			annotation(excludeOutboundRanges, ranges), annotation(includeOutboundRanges, ranges), annotation(excludeOutboundPorts, ports),
-			annotation(interceptionMode, text), annotation(proxyConfig, text), annotation(istioTemplates, text),
+		pod := newPod(native, annotated(origination.AnnotationStatus, status), alias(ip, text), label(origination.LabelRulePrefix+"x", text),
+			annotated(excludeOutboundRanges, ranges), annotated(includeOutboundRanges, ranges), annotated(excludeOutboundPorts, ports),
+			annotated(interceptionMode, text), annotated(proxyConfig, text), annotated(istioTemplates, text),
 			func(p *corev1.Pod) { p.Spec.InitContainers[0].Args = initArgs("-x", ranges, "-o", ports, text) })
 		os := append(one(), newOrigination(addressed("10.0.0.0/8")))
 		Obstacles(pod, map[string]string{istioInjection: text}, os)
 		SidecarExpected(pod, nil)
-		pod = newPod(native, annotation(origination.AnnotationStatus, status), alias(ip, text))
+		pod = newPod(native, annotated(origination.AnnotationStatus, status), alias(ip, text))
 		if _, _, problems := For(pod, os, Options{Gate: true}); len(problems) == 0 && json.Valid([]byte(`"`+text+`"`)) {
 			patched(t, pod, os, Options{Gate: true})
 		}

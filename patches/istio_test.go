@@ -54,7 +54,7 @@ func istioInjects(t *testing.T, pod *corev1.Pod, native bool) *corev1.Pod {
 	} else {
 		pod.Spec.Containers = append(pod.Spec.Containers, proxy)
 	}
-	annotation(istioStatus, `{"containers":["istio-proxy"]}`)(pod)
+	annotated(istioStatus, `{"containers":["istio-proxy"]}`)(pod)
 	return pod
 }
 

@@ -70,9 +70,9 @@ func TestStatusIsWrittenByUs(t *testing.T) {
 		"without originations it goes":                  {status(one(), &first), nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			pod := newPod(annotation("keep", "this"))
+			pod := newPod(annotated("keep", "this"))
 			if test.have != "" {
-				annotation(origination.AnnotationStatus, test.have)(pod)
+				annotated(origination.AnnotationStatus, test.have)(pod)
 			}
 			want(t, "status", test.want, patched(t, pod, test.os, Options{FirstUse: &later}).Annotations[origination.AnnotationStatus])
 		})

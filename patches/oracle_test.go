@@ -50,7 +50,7 @@ func TestBypassAgreesWithIptables(t *testing.T) {
 			}
 		}
 		found[bypassed]++
-		for name, pod := range map[string]*corev1.Pod{"annotated": annotated(rules), "injected": injected(rules)} {
+		for name, pod := range map[string]*corev1.Pod{"annotated": annotatedPod(rules), "injected": injected(rules)} {
 			pod.Spec.Containers[0].SecurityContext = runsAs(number(user), number(group))
 			problems, _ := Obstacles(pod, meshed, []origination.Origination{o})
 			if (len(problems) > 0) != bypassed {
@@ -69,13 +69,13 @@ func number(s string) *int64 {
 	return &n
 }
 
-// annotated says the rules by annotations.
-func annotated(r iptables) *corev1.Pod {
+// annotatedPod says the rules by annotations.
+func annotatedPod(r iptables) *corev1.Pod {
 	return newPod(
-		annotation(excludeOutboundPorts, r.excludePorts), annotation(includeOutboundPorts, r.includePorts),
-		annotation(excludeOutboundRanges, r.excludeRanges), annotation(includeOutboundRanges, r.includeRanges),
-		annotation(excludeInterfaces, r.interfaces),
-		annotation(proxyConfig, fmt.Sprintf(`{"proxyMetadata":{"ISTIO_OUTBOUND_OWNER_GROUPS":%q,"ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE":%q}}`, r.onlyGroups, r.exceptGroups)))
+		annotated(excludeOutboundPorts, r.excludePorts), annotated(includeOutboundPorts, r.includePorts),
+		annotated(excludeOutboundRanges, r.excludeRanges), annotated(includeOutboundRanges, r.includeRanges),
+		annotated(excludeInterfaces, r.interfaces),
+		annotated(proxyConfig, fmt.Sprintf(`{"proxyMetadata":{"ISTIO_OUTBOUND_OWNER_GROUPS":%q,"ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE":%q}}`, r.onlyGroups, r.exceptGroups)))
 }
 
 // injected says them by istio-init.

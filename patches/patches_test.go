@@ -19,11 +19,11 @@ func TestBothWebhookOrdersEndTheSame(t *testing.T) {
 	for name, changes := range map[string][]change{
 		"a plain pod": nil,
 		"a pod with volumes in list form": {
-			annotation(istioUserVolume, `[{"name":"logs","emptyDir":{}}]`),
-			annotation(istioUserMount, `[{"name":"logs","mountPath":"/logs"}]`)},
+			annotated(istioUserVolume, `[{"name":"logs","emptyDir":{}}]`),
+			annotated(istioUserMount, `[{"name":"logs","mountPath":"/logs"}]`)},
 		"a pod with volumes in map form, mounts in list form": {
-			annotation(istioUserVolume, `{"logs":{"emptyDir":{}}}`),
-			annotation(istioUserMount, `[{"name":"logs","mountPath":"/logs","readonly":true}]`)},
+			annotated(istioUserVolume, `{"logs":{"emptyDir":{}}}`),
+			annotated(istioUserMount, `[{"name":"logs","mountPath":"/logs","readonly":true}]`)},
 		"a pod with a placeholder for istio-proxy": {
 			appContainer(corev1.Container{Name: istioProxy, Image: "auto",
 				VolumeMounts: []corev1.VolumeMount{{Name: "logs", MountPath: "/logs"}}})},
@@ -59,7 +59,7 @@ func byPath(mounts []corev1.VolumeMount) map[string]corev1.VolumeMount {
 }
 
 func TestOperationsAreSortedMinimalAndEscaped(t *testing.T) {
-	pod := newPod(label("redis-tls/to-zz", "true"), annotation("keep", "this"), alias("10.0.0.9", "own.example.com"))
+	pod := newPod(label("redis-tls/to-zz", "true"), annotated("keep", "this"), alias("10.0.0.9", "own.example.com"))
 	ops, _, _ := For(pod, one(), Options{Gate: true})
 	var got []string
 	for _, op := range ops {
@@ -111,7 +111,7 @@ func TestUnknownFieldsOfThePodStay(t *testing.T) {
 }
 
 func TestNoOperationsWithProblems(t *testing.T) {
-	ops, warnings, problems := For(newPod(alias("10.0.0.9", host), annotation(istioUserVolume, "{")), one(), Options{Gate: true})
+	ops, warnings, problems := For(newPod(alias("10.0.0.9", host), annotated(istioUserVolume, "{")), one(), Options{Gate: true})
 	if len(ops) > 0 || len(warnings) > 0 || len(problems) != 2 {
 		t.Errorf("operations %v, warnings %v, problems %v", ops, warnings, texts(problems))
 	}

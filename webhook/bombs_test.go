@@ -9,7 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/config"
 )
 
 // annotationsLimit is what the API server lets all annotations of an object have together, keys and values
@@ -73,7 +73,7 @@ func BenchmarkBombs(b *testing.B) {
 	pods["an ordinary pod"] = func() *corev1.Pod { return newPod(asking) }
 	for name, pod := range pods {
 		body := newReview(b, pod())
-		h := newHandler(b, &view{}, origination.PolicyEnforce)
+		h := newHandler(b, &view{}, config.PolicyEnforce)
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(body)))
@@ -93,7 +93,7 @@ func TestBombsCostLittle(t *testing.T) {
 			if len(body) <= smallBody {
 				t.Fatalf("%d bytes: it would not go through the narrow lane", len(body))
 			}
-			h := newHandler(t, &view{}, origination.PolicyEnforce)
+			h := newHandler(t, &view{}, config.PolicyEnforce)
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			w := post(h, body)
@@ -114,7 +114,7 @@ func TestAPodIsRefusedForItsAnnotationsByTheNameOfTheLimit(t *testing.T) {
 		"unknown keys beyond limits": "Kubernetes takes at most 262144",
 		"a long list":                "metadata.annotations[redis-tls/addresses]: Too long: may not be more than 8192 bytes",
 	} {
-		response := answer(t, post(newHandler(t, &view{}, origination.PolicyEnforce), newReview(t, bombs[name]())))
+		response := answer(t, post(newHandler(t, &view{}, config.PolicyEnforce), newReview(t, bombs[name]())))
 		if response.Allowed || !strings.Contains(response.Result.Message, want) {
 			t.Errorf("%s: want a refusal that says %q, got %+v", name, want, response.Result)
 		}

@@ -10,7 +10,7 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/config"
 )
 
 // FuzzHandler sends any body. Whatever comes, the answer is a 4xx, a clean refusal, or an admission with
@@ -30,7 +30,7 @@ func FuzzHandler(f *testing.F) {
 		"redis-tls/addresses": "10.0.0.3", "redis-tls/ca-secret": "ca", "x.redis-tls/host": "b.example.com", "redis-tls/status": "{",
 		"sidecar.istio.io/userVolume": `{"mine":{"emptyDir":{}}}`, "sidecar.istio.io/userVolumeMount": `[{"name":"mine","mountPath":"/m"}]`,
 	})))
-	h := newHandler(f, &view{}, origination.PolicyEnforce)
+	h := newHandler(f, &view{}, config.PolicyEnforce)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		w := post(h, body)
 		if w.Code >= 400 && w.Code < 500 {

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/inject"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -153,7 +154,7 @@ func (h *Handler) internal() (inject.Decision, string) {
 	const message = "redis-tls failed to decide, which is a bug of its own; its log has the details"
 	return inject.Decision{
 		Reason:   origination.ReasonInternal,
-		Allowed:  h.injector.Config.Policy.Mode == origination.PolicyWarn,
+		Allowed:  h.injector.Config.Policy.Mode == config.PolicyWarn,
 		Warnings: []string{message},
 		Problems: []origination.Problem{{Reason: origination.ReasonInternal, Err: field.InternalError(nil, fmt.Errorf("%s", message))}},
 	}, message

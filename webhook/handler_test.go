@@ -21,6 +21,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/inject"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/metrics/metricstest"
@@ -35,8 +37,8 @@ type view struct {
 	boom       bool
 }
 
-func (*view) Service(string, string) (origination.Service, bool) { return origination.Service{}, false }
-func (*view) ServiceWithin(netip.Prefix) (string, bool)          { return "", false }
+func (*view) Service(string, string) (annotation.Service, bool) { return annotation.Service{}, false }
+func (*view) ServiceWithin(netip.Prefix) (string, bool)         { return "", false }
 func (v *view) Claims(string) []mesh.Claim {
 	if v.boom {
 		panic("boom")
@@ -53,9 +55,9 @@ func (v *view) Namespace(string) (map[string]string, map[string]string, bool) {
 	return map[string]string{"istio-injection": "enabled"}, nil, true
 }
 
-func newHandler(t testing.TB, v *view, mode origination.PolicyMode) *Handler {
+func newHandler(t testing.TB, v *view, mode config.PolicyMode) *Handler {
 	t.Helper()
-	cfg := origination.DefaultConfig()
+	cfg := config.Default()
 	cfg.Policy.Mode = mode
 	h, err := NewHandler(&inject.Injector{Config: cfg, View: v, Now: time.Now}, prometheus.NewRegistry(), logr.Discard())
 	if err != nil {
@@ -130,7 +132,7 @@ func answer(t testing.TB, w *httptest.ResponseRecorder) *admissionv1.AdmissionRe
 }
 
 func TestAskingPodIsPatched(t *testing.T) {
-	h := newHandler(t, &view{}, origination.PolicyEnforce)
+	h := newHandler(t, &view{}, config.PolicyEnforce)
 	response := answer(t, post(h, newReview(t, newPod(asking))))
 	if !response.Allowed || response.PatchType == nil || *response.PatchType != admissionv1.PatchTypeJSONPatch {
 		t.Fatalf("got %+v, want a patch", response)
@@ -163,7 +165,7 @@ func TestAskingPodIsPatched(t *testing.T) {
 }
 
 func TestPodThatWishesNothingIsAnsweredWithoutAPatch(t *testing.T) {
-	h := newHandler(t, &view{}, origination.PolicyEnforce)
+	h := newHandler(t, &view{}, config.PolicyEnforce)
 	response := answer(t, post(h, newReview(t, newPod(nil))))
 	if !response.Allowed || response.Patch != nil || response.PatchType != nil || len(response.Warnings) > 0 {
 		t.Errorf("got %+v", response)
@@ -203,7 +205,7 @@ func TestRefusals(t *testing.T) {
 		}, http.StatusBadRequest, origination.ReasonMalformed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h := newHandler(t, &view{}, origination.PolicyEnforce)
+			h := newHandler(t, &view{}, config.PolicyEnforce)
 			response := answer(t, post(h, tc.body(t)))
 			if response.Allowed || response.Result.Code != tc.code {
 				t.Errorf("got %+v, want a refusal with code %d", response, tc.code)
@@ -219,14 +221,14 @@ func TestNamespaceThatIsNotKnownYet(t *testing.T) {
 	t.Run("is waited for", func(t *testing.T) {
 		v := &view{}
 		v.unknownFor.Store(5)
-		if response := answer(t, post(newHandler(t, v, origination.PolicyEnforce), newReview(t, newPod(asking)))); !response.Allowed {
+		if response := answer(t, post(newHandler(t, v, config.PolicyEnforce), newReview(t, newPod(asking)))); !response.Allowed {
 			t.Errorf("refused: %s", response.Result.Message)
 		}
 	})
 	t.Run("is refused after the wait, as something to try again", func(t *testing.T) {
 		v := &view{}
 		v.unknownFor.Store(1 << 30)
-		response := answer(t, post(newHandler(t, v, origination.PolicyEnforce), newReview(t, newPod(asking))))
+		response := answer(t, post(newHandler(t, v, config.PolicyEnforce), newReview(t, newPod(asking))))
 		if response.Allowed || response.Result.Code != http.StatusServiceUnavailable || !strings.Contains(response.Result.Message, "try again") {
 			t.Errorf("got %+v", response)
 		}
@@ -234,7 +236,7 @@ func TestNamespaceThatIsNotKnownYet(t *testing.T) {
 	t.Run("is not waited for once the caller has gone", func(t *testing.T) {
 		v := &view{}
 		v.unknownFor.Store(1 << 30)
-		h := newHandler(t, v, origination.PolicyEnforce)
+		h := newHandler(t, v, config.PolicyEnforce)
 		h.wait = time.Hour
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -243,7 +245,7 @@ func TestNamespaceThatIsNotKnownYet(t *testing.T) {
 }
 
 func TestPanicIsARefusal(t *testing.T) {
-	for mode, allowed := range map[origination.PolicyMode]bool{origination.PolicyEnforce: false, origination.PolicyWarn: true} {
+	for mode, allowed := range map[config.PolicyMode]bool{config.PolicyEnforce: false, config.PolicyWarn: true} {
 		h := newHandler(t, &view{boom: true}, mode)
 		response := answer(t, post(h, newReview(t, newPod(asking))))
 		if response.Allowed != allowed || response.Patch != nil {
@@ -260,7 +262,7 @@ func TestPanicIsARefusal(t *testing.T) {
 
 func TestProblemsReachTheUserInOneMessage(t *testing.T) {
 	pod := newPod(map[string]string{"redis-tls/host": "localhost", "redis-tls/port": "0"})
-	message := answer(t, post(newHandler(t, &view{}, origination.PolicyEnforce), newReview(t, pod))).Result.Message
+	message := answer(t, post(newHandler(t, &view{}, config.PolicyEnforce), newReview(t, pod))).Result.Message
 	for _, want := range []string{"pod cart-* in namespace shop", "redis-tls/host", "redis-tls/port"} {
 		if !strings.Contains(message, want) {
 			t.Errorf("%q lacks %q", message, want)
@@ -270,7 +272,7 @@ func TestProblemsReachTheUserInOneMessage(t *testing.T) {
 
 func TestMetricsNameNoValueOfAUser(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	cfg := origination.DefaultConfig()
+	cfg := config.Default()
 	h, err := NewHandler(&inject.Injector{Config: cfg, View: &view{}, Now: time.Now}, registry, logr.Discard())
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -28,7 +29,7 @@ func newHeld() *held { return &held{asked: make(chan struct{}, 1000), released: 
 // hold makes a handler with so many turns in each lane, and no patience.
 func hold(t *testing.T, turns int) (*Handler, *held) {
 	v := newHeld()
-	h := newHandler(t, &v.view, origination.PolicyEnforce)
+	h := newHandler(t, &v.view, config.PolicyEnforce)
 	h.injector.View = v
 	h.lanes = lanes{small: make(lane, turns), large: make(lane, turns), newcomers: make(lane, turns)}
 	h.queueing = time.Millisecond
@@ -122,7 +123,7 @@ func (e endless) Read([]byte) (int, error) {
 }
 
 func TestSlowSmallBodiesTakeNobodysTurn(t *testing.T) {
-	h := newHandler(t, &view{}, origination.PolicyEnforce)
+	h := newHandler(t, &view{}, config.PolicyEnforce)
 	h.lanes.small, h.queueing = make(lane, 1), time.Millisecond
 	slow := endless{make(chan struct{})}
 	ended := make(chan int)
@@ -144,7 +145,7 @@ func TestSlowSmallBodiesTakeNobodysTurn(t *testing.T) {
 }
 
 func TestASlowLargeBodyIsCutOff(t *testing.T) {
-	h := newHandler(t, &view{}, origination.PolicyEnforce)
+	h := newHandler(t, &view{}, config.PolicyEnforce)
 	h.largeRead = 20 * time.Millisecond
 	server := httptest.NewServer(h)
 	defer server.Close()
@@ -168,7 +169,7 @@ func TestASlowLargeBodyIsCutOff(t *testing.T) {
 }
 
 func TestALargeReviewIsNotEndedByTheDeadlineOfItsBody(t *testing.T) {
-	h := newHandler(t, &view{}, origination.PolicyEnforce)
+	h := newHandler(t, &view{}, config.PolicyEnforce)
 	h.largeRead = 200 * time.Millisecond
 	contexts := make(chan context.Context, 1)
 	released := make(chan struct{})
@@ -194,7 +195,7 @@ func TestALargeReviewIsNotEndedByTheDeadlineOfItsBody(t *testing.T) {
 }
 
 func TestAPanicWhileReceivingGivesTheTurnBack(t *testing.T) {
-	h := newHandler(t, &view{}, origination.PolicyEnforce)
+	h := newHandler(t, &view{}, config.PolicyEnforce)
 	h.lanes.small, h.queueing = make(lane, 1), time.Millisecond
 	works := h.injector.View
 	h.injector.View = nil
@@ -215,7 +216,7 @@ func TestAPanicWhileReceivingGivesTheTurnBack(t *testing.T) {
 func TestOnlySoManyWaitForNamespaces(t *testing.T) {
 	v := &view{}
 	v.unknownFor.Store(1 << 30)
-	h := newHandler(t, v, origination.PolicyEnforce)
+	h := newHandler(t, v, config.PolicyEnforce)
 	h.wait, h.lanes.newcomers = time.Hour, make(lane, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	waits := make(chan struct{})

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/randfill"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/inject"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -83,7 +84,7 @@ func TestPrunedPodDecidesAsTheWholePod(t *testing.T) {
 		"a pod with an istio-proxy that has env": {injected, origination.ReasonBypass},
 	} {
 		t.Run(name, func(t *testing.T) {
-			i := newHandler(t, &view{}, origination.PolicyEnforce).injector
+			i := newHandler(t, &view{}, config.PolicyEnforce).injector
 			now := time.Now()
 			i.Now = func() time.Time { return now }
 			whole, got := i.Inject("shop", tc.pod), i.Inject("shop", pruned(t, tc.pod))

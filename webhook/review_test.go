@@ -10,7 +10,7 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/config"
 )
 
 func TestUnreadableRequestsGetA4xx(t *testing.T) {
@@ -49,7 +49,7 @@ func TestUnreadableRequestsGetA4xx(t *testing.T) {
 		{"more than the limit", "POST", "application/json", func(*testing.T) []byte { return bytes.Repeat([]byte(" "), maxBody+1) }, 413},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h := newHandler(t, &view{}, origination.PolicyEnforce)
+			h := newHandler(t, &view{}, config.PolicyEnforce)
 			r := httptest.NewRequest(tc.method, Path, bytes.NewReader(tc.body(t)))
 			r.Header.Set("Content-Type", tc.media)
 			w := httptest.NewRecorder()
@@ -62,7 +62,7 @@ func TestUnreadableRequestsGetA4xx(t *testing.T) {
 }
 
 func TestLimitHoldsWithoutAnAnnouncedLength(t *testing.T) {
-	h := newHandler(t, &view{}, origination.PolicyEnforce)
+	h := newHandler(t, &view{}, config.PolicyEnforce)
 	read := &counter{Reader: bytes.NewReader(bytes.Repeat([]byte(" "), 4*maxBody))}
 	r := httptest.NewRequest(http.MethodPost, Path, read)
 	r.ContentLength = -1
@@ -79,7 +79,7 @@ func TestNoRoomIsMadeForAnAnnouncedLengthBeyondTheLimit(t *testing.T) {
 	r.ContentLength = 1 << 50
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
-	newHandler(t, &view{}, origination.PolicyEnforce).ServeHTTP(w, r)
+	newHandler(t, &view{}, config.PolicyEnforce).ServeHTTP(w, r)
 	if w.Code != http.StatusRequestEntityTooLarge {
 		t.Errorf("status %d: %s", w.Code, w.Body)
 	}
@@ -100,6 +100,6 @@ func TestCharsetInTheMediaTypeIsFine(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, Path, bytes.NewReader(newReview(t, newPod(nil))))
 	r.Header.Set("Content-Type", "application/json; charset=utf-8")
 	w := httptest.NewRecorder()
-	newHandler(t, &view{}, origination.PolicyEnforce).ServeHTTP(w, r)
+	newHandler(t, &view{}, config.PolicyEnforce).ServeHTTP(w, r)
 	answer(t, w)
 }

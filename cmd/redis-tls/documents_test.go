@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -140,7 +141,7 @@ func significant(path string) []string {
 func tableOfKeys() string {
 	var table strings.Builder
 	table.WriteString("| annotation | default | meaning |\n| --- | --- | --- |\n")
-	for _, key := range origination.Keys() {
+	for _, key := range annotation.Keys() {
 		if !hasChoice(key) || "redis-tls/"+key.Name == origination.AnnotationStatus {
 			continue
 		}
@@ -151,7 +152,7 @@ func tableOfKeys() string {
 
 // hasChoice reports whether this release takes more than one value of the key, the default among them; the
 // others would only mislead in a short table.
-func hasChoice(key origination.Key) bool {
+func hasChoice(key annotation.Key) bool {
 	supported := 0
 	for _, value := range key.Values {
 		if value.Supported {

@@ -12,7 +12,8 @@ import (
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/preview"
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/config"
 )
 
 // injectFlags are the flags of redis-tls inject.
@@ -90,14 +91,14 @@ func runInject(flags injectFlags, in io.Reader, out, errOut io.Writer) error {
 // readInput reads the files that the flags name. When manifests cannot be read it returns the others
 // beside the error, so that their problems are reported too.
 func readInput(flags injectFlags, in io.Reader) (*preview.Input, error) {
-	input := preview.Input{Namespace: flags.namespace, Config: origination.DefaultConfig()}
+	input := preview.Input{Namespace: flags.namespace, Config: config.Default()}
 	var errs []error
 	if flags.values != "" {
 		values, err := os.ReadFile(flags.values)
 		if err != nil {
 			return nil, fmt.Errorf("--values: %w", err)
 		}
-		if input.Config, err = origination.ParseValues(values); err != nil {
+		if input.Config, err = annotation.ParseValues(values); err != nil {
 			return nil, fmt.Errorf("--values %s: %w", flags.values, err)
 		}
 	}

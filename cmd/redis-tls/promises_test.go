@@ -11,14 +11,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // proof is a test as a document names it: [TestName](file).
 var proof = regexp.MustCompile(`\[(Test\w+)\]\(([^)]+)\)`)
 
-// annotation is a key, and a value where there is one, as README names it.
-var annotation = regexp.MustCompile("`" + regexp.QuoteMeta(origination.Prefix) + "([^`:]+)(?:: ([^`]+))?`")
+// annotated is a key, and a value where there is one, as README names it.
+var annotated = regexp.MustCompile("`" + regexp.QuoteMeta(origination.Prefix) + "([^`:]+)(?:: ([^`]+))?`")
 
 // TestPromisesAreProved proves that every promise of README's table names a test, and that each of these
 // is in the file that the name leads to.
@@ -31,7 +32,7 @@ func TestPromisesAreProved(t *testing.T) {
 func TestRecipesAreProved(t *testing.T) {
 	t.Chdir("../..")
 	for _, row := range proved(t, "README.md", "| recipe | annotations | proved by |\n| --- | --- | --- |\n") {
-		named := annotation.FindAllStringSubmatch(row, -1)
+		named := annotated.FindAllStringSubmatch(row, -1)
 		if len(named) == 0 {
 			t.Errorf("no annotation takes the place of: %s", row)
 		}
@@ -51,8 +52,8 @@ func TestGoodPracticesAreProved(t *testing.T) {
 
 // taken reports whether this release takes the key, with that value where one is named.
 func taken(name, value string) bool {
-	return slices.ContainsFunc(origination.Keys(), func(key origination.Key) bool {
-		return key.Name == name && (value == "" || slices.Contains(key.Values, origination.Value{Name: value, Supported: true}))
+	return slices.ContainsFunc(annotation.Keys(), func(key annotation.Key) bool {
+		return key.Name == name && (value == "" || slices.Contains(key.Values, annotation.Value{Name: value, Supported: true}))
 	})
 }
 

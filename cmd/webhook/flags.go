@@ -10,7 +10,8 @@ import (
 	"github.com/spf13/pflag"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/server"
 	"github.com/redis-tls/redis-tls/internal/servingcert"
 )
@@ -55,18 +56,18 @@ func (f *flags) register(set *pflag.FlagSet) {
 }
 
 // complete reads what the flags only name.
-func (f *flags) complete() (origination.Config, error) {
+func (f *flags) complete() (config.Config, error) {
 	f.certificate.Namespace = os.Getenv(namespaceVariable)
 	if f.certificate.Namespace == "" {
-		return origination.Config{}, errors.New("the environment variable " + namespaceVariable + " must hold the own namespace")
+		return config.Config{}, errors.New("the environment variable " + namespaceVariable + " must hold the own namespace")
 	}
 	content, err := os.ReadFile(f.config)
 	if err != nil {
-		return origination.Config{}, fmt.Errorf("reading the configuration: %w", err)
+		return config.Config{}, fmt.Errorf("reading the configuration: %w", err)
 	}
-	cfg, err := origination.ParseConfig(content)
+	cfg, err := annotation.ParseConfig(content)
 	if err != nil {
-		return origination.Config{}, fmt.Errorf("reading the configuration %s: %w", f.config, err)
+		return config.Config{}, fmt.Errorf("reading the configuration %s: %w", f.config, err)
 	}
 	return cfg, nil
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/controller"
 	"github.com/redis-tls/redis-tls/internal/inject"
 	"github.com/redis-tls/redis-tls/internal/metrics"
 	"github.com/redis-tls/redis-tls/internal/metrics/metricstest"
-	"github.com/redis-tls/redis-tls/internal/origination"
 	"github.com/redis-tls/redis-tls/internal/server"
 	"github.com/redis-tls/redis-tls/internal/servingcert"
 	"github.com/redis-tls/redis-tls/webhook"
@@ -39,7 +39,7 @@ func newRegistry(t *testing.T, view state) *prometheus.Registry {
 	if _, err := servingcert.NewMetrics(registry); err != nil {
 		t.Fatal(err)
 	}
-	injector := &inject.Injector{Config: origination.DefaultConfig(), Now: time.Now}
+	injector := &inject.Injector{Config: config.Default(), Now: time.Now}
 	if _, err := webhook.NewHandler(injector, registry, logr.Discard()); err != nil {
 		t.Fatal(err)
 	}

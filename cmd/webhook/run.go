@@ -17,6 +17,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/redis-tls/redis-tls/internal/cluster"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/controller"
 	"github.com/redis-tls/redis-tls/internal/inject"
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -125,7 +126,7 @@ func (f *flags) addServer(mgr ctrl.Manager, handler http.Handler, rotator *servi
 }
 
 // managerOptions are the manager's, the servers included.
-func (f *flags) managerOptions(cfg origination.Config) (ctrl.Options, error) {
+func (f *flags) managerOptions(cfg config.Config) (ctrl.Options, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), cluster.AddToScheme(scheme)); err != nil {
 		return ctrl.Options{}, fmt.Errorf("registering types: %w", err)

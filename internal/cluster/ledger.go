@@ -8,6 +8,7 @@ import (
 	"time"
 	"unique"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -37,7 +38,7 @@ type FirstUse struct {
 // ledger keeps the claims of all namespaces, fed by pod events. Each status is parsed once for an
 // event, and equal pods of one revision are one claim.
 type ledger struct {
-	cfg origination.Config
+	cfg config.Config
 
 	mu         sync.RWMutex
 	namespaces map[string]*pages
@@ -79,7 +80,7 @@ type record struct {
 	unusual  bool
 }
 
-func newLedger(cfg origination.Config) *ledger {
+func newLedger(cfg config.Config) *ledger {
 	return &ledger{cfg: cfg, namespaces: map[string]*pages{}}
 }
 

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -129,7 +130,7 @@ func TestClaims(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLedger(origination.DefaultConfig())
+			l := newLedger(config.Default())
 			for _, pod := range tc.set {
 				l.set(Trim(pod))
 			}
@@ -155,7 +156,7 @@ func TestServersAndRestrictionsAreKnown(t *testing.T) {
 	server := func(name string) *Pod {
 		return Trim(clustertest.Pod(t, "shop", "redis", "r1", name, clustertest.Server))
 	}
-	admitted, rejected := AdmittedOf([]*Pod{server("b"), Trim(restricted), server("a"), Trim(clustertest.Pod(t, "shop", "pay", "r1", "a", clustertest.ByName))}, origination.DefaultConfig())
+	admitted, rejected := AdmittedOf([]*Pod{server("b"), Trim(restricted), server("a"), Trim(clustertest.Pod(t, "shop", "pay", "r1", "a", clustertest.ByName))}, config.Default())
 	if len(rejected) > 0 {
 		t.Fatalf("rejected: %v", rejected[0].Err)
 	}
@@ -169,14 +170,14 @@ func TestServersAndRestrictionsAreKnown(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"cart": origination.EgressLabel(clustertest.Resolve(t, restricted)), "pay": ""}, got); diff != "" {
 		t.Errorf("labels of Sidecars (-want +got):\n%s", diff)
 	}
-	gone, _ := AdmittedOf([]*Pod{Trim(clustertest.Pod(t, "shop", "redis", "r1", "a", clustertest.Server, clustertest.Phase(corev1.PodSucceeded)))}, origination.DefaultConfig())
+	gone, _ := AdmittedOf([]*Pod{Trim(clustertest.Pod(t, "shop", "redis", "r1", "a", clustertest.Server, clustertest.Phase(corev1.PodSucceeded)))}, config.Default())
 	if len(gone.Servers) > 0 {
 		t.Errorf("a finished server counts: %v", gone.Servers)
 	}
 }
 
 func TestAThousandEqualPodsAreOneClaimAndOneStatus(t *testing.T) {
-	l := newLedger(origination.DefaultConfig())
+	l := newLedger(config.Default())
 	for i := range 1000 {
 		l.set(Trim(clustertest.Pod(t, "shop", "cart", "r1", fmt.Sprintf("%04d", i), clustertest.ByName)))
 	}
@@ -194,7 +195,7 @@ func TestAThousandEqualPodsAreOneClaimAndOneStatus(t *testing.T) {
 }
 
 func TestFirstUsesAreThePodsThatWereAdmittedBeforeTheirObjects(t *testing.T) {
-	l := newLedger(origination.DefaultConfig())
+	l := newLedger(config.Default())
 	early := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName, firstUse(t, time.Second))
 	waiting := clustertest.Pod(t, "shop", "cart", "r1", "b", clustertest.ByAddress, clustertest.Gated())
 	for _, pod := range []*corev1.Pod{early, waiting, clustertest.Pod(t, "shop", "cart", "r1", "c", clustertest.ByName)} {
@@ -222,7 +223,7 @@ func TestFirstUsesAreThePodsThatWereAdmittedBeforeTheirObjects(t *testing.T) {
 }
 
 func TestHeldIsWiderThanClaimed(t *testing.T) {
-	narrow := origination.DefaultConfig()
+	narrow := config.Default()
 	narrow.Policy.AllowedHosts = []string{"other.example.com"}
 	pod := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByIssuer)
 	o := clustertest.Resolve(t, pod)[0]

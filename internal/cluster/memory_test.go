@@ -12,6 +12,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -36,7 +37,7 @@ func TestAnInjectedPodNeedsLittleMemory(t *testing.T) {
 		"five in each namespace": {5, 1300},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLedger(origination.DefaultConfig())
+			l := newLedger(config.Default())
 			trimmer := &podTrimmer{}
 			store := toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
 			before := heap()

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -22,7 +23,7 @@ import (
 //
 // Istio's kinds are not among them: the cache wants to know when it is made whether a kind listed here
 // is namespaced, and their CRDs may arrive later (see crdWatch).
-func CacheOptions(origination.Config) cache.Options {
+func CacheOptions(config.Config) cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{

@@ -11,6 +11,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -25,7 +27,7 @@ type read struct {
 }
 
 // readStatus parses the status of a pod and validates it again, for the pod's owners can edit it.
-func readStatus(pod *Pod, cfg origination.Config) read {
+func readStatus(pod *Pod, cfg config.Config) read {
 	status, err := origination.ParseStatus(pod.Recorded)
 	if err != nil {
 		return read{err: err}
@@ -43,8 +45,8 @@ func readStatus(pod *Pod, cfg origination.Config) read {
 
 // believable checks the status, and that the pod's labels are those which admission wrote with it: else its
 // sidecar would get other rules than the ones made for its claims.
-func believable(pod *Pod, status origination.Status, cfg origination.Config) error {
-	if err := origination.ValidateStatus(status, pod.Namespace, cfg); err != nil {
+func believable(pod *Pod, status origination.Status, cfg config.Config) error {
+	if err := annotation.ValidateStatus(status, pod.Namespace, cfg); err != nil {
 		return fmt.Errorf("%s: %w", origination.AnnotationStatus, err)
 	}
 	for i := range status.Originations {
@@ -95,7 +97,7 @@ type Admitted struct {
 
 // AdmittedOf returns what pods of one namespace that were listed rather than watched were admitted with, and those
 // with a status that cannot be believed. Finished pods count for nothing.
-func AdmittedOf(pods []*Pod, cfg origination.Config) (Admitted, []Rejected) {
+func AdmittedOf(pods []*Pod, cfg config.Config) (Admitted, []Rejected) {
 	l := newLedger(cfg)
 	namespace := ""
 	for _, pod := range pods {

@@ -24,14 +24,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
-	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // View answers from memory. Its methods are safe for concurrent use; what they return is shared and
 // must not be changed.
 type View struct {
-	cfg        origination.Config
+	cfg        config.Config
 	pods       toolscache.Indexer
 	namespaces toolscache.Indexer
 	services   toolscache.Indexer
@@ -52,7 +53,7 @@ type View struct {
 
 // Setup makes the view over the manager's cache, which must be made with CacheOptions, and adds what
 // watches Istio's and cert-manager's kinds to the manager. The view fills when the manager starts.
-func Setup(ctx context.Context, mgr manager.Manager, cfg origination.Config) (*View, error) {
+func Setup(ctx context.Context, mgr manager.Manager, cfg config.Config) (*View, error) {
 	kinds, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return nil, fmt.Errorf("making the discovery client: %w", err)
@@ -89,7 +90,7 @@ func Setup(ctx context.Context, mgr manager.Manager, cfg origination.Config) (*V
 	return v, nil
 }
 
-func newView(cfg origination.Config, pods, namespaces, services toolscache.SharedIndexInformer, istio, certs *crdWatch) (*View, error) {
+func newView(cfg config.Config, pods, namespaces, services toolscache.SharedIndexInformer, istio, certs *crdWatch) (*View, error) {
 	v := &View{
 		cfg:        cfg,
 		pods:       pods.GetIndexer(),
@@ -173,12 +174,12 @@ func (v *View) Active(name string) bool {
 }
 
 // Service returns what is to know of a Service, and whether it exists.
-func (v *View) Service(namespace, name string) (origination.Service, bool) {
+func (v *View) Service(namespace, name string) (annotation.Service, bool) {
 	service, ok := get[*corev1.Service](v.services, namespace+"/"+name)
 	if !ok {
-		return origination.Service{}, false
+		return annotation.Service{}, false
 	}
-	return origination.Service{ClusterIPs: addresses(service), ExternalName: service.Spec.ExternalName}, true
+	return annotation.Service{ClusterIPs: addresses(service), ExternalName: service.Spec.ExternalName}, true
 }
 
 // ServiceWithin returns "namespace/name" of a Service with a cluster IP inside the prefix.

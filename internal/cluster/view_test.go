@@ -27,6 +27,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/inject"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -114,7 +115,7 @@ func (w *world) start() *View {
 		}
 	}
 	listWatch := func(resource string) (toolscache.ListerWatcher, error) { return w.mesh[resource], nil }
-	view, err := newView(origination.DefaultConfig(), informers[0], informers[1], informers[2],
+	view, err := newView(config.Default(), informers[0], informers[1], informers[2],
 		&crdWatch{kinds: istioKinds, served: w.ask, listWatch: listWatch, clock: w.clock},
 		&crdWatch{kinds: certManagerKinds, served: w.ask, listWatch: listWatch, clock: w.clock})
 	if err != nil {

@@ -21,8 +21,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/redis-tls/redis-tls/internal/cluster"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
-	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // Pauses before a pass is repeated though nothing is known to have changed.
@@ -56,7 +56,7 @@ type Reconciler struct {
 	View    View
 	Events  events.EventRecorder
 	Clock   clock.PassiveClock
-	Config  origination.Config
+	Config  config.Config
 	Metrics *Metrics
 	// Since is when this process began to reconcile: first uses that were over by then are not measured.
 	Since time.Time

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/config"
 )
 
 const (
@@ -26,7 +26,7 @@ const (
 )
 
 // Setup adds the reconciler to the manager. It runs on the elected leader only.
-func Setup(mgr manager.Manager, view View, cfg origination.Config) error {
+func Setup(mgr manager.Manager, view View, cfg config.Config) error {
 	m, err := NewMetrics(metrics.Registry)
 	if err != nil {
 		return fmt.Errorf("registering metrics: %w", err)

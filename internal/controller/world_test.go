@@ -29,6 +29,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/cluster"
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/metrics/metricstest"
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -91,7 +92,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	}
 	w := &world{t: t, registry: registry, clock: clocktesting.NewFakePassiveClock(clustertest.Epoch.Add(time.Hour))}
 	w.client = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithReturnManagedFields().Build()
-	cfg := origination.DefaultConfig()
+	cfg := config.Default()
 	cfg.Cleanup.GracePeriod.Duration, cfg.Cleanup.Delay.Duration = 10*time.Minute, time.Minute
 	cfg.FirstUse.Gate, cfg.FirstUse.Settle.Duration = true, time.Second
 	w.r = &Reconciler{

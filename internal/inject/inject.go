@@ -15,6 +15,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 	"github.com/redis-tls/redis-tls/patches"
@@ -22,7 +24,7 @@ import (
 
 // View is what a decision may know of the cluster: informer caches in the webhook, files in the preview.
 type View interface {
-	origination.Services
+	annotation.Services
 	// Namespace returns the labels and annotations of a namespace, and whether it is known.
 	Namespace(name string) (labels, annotations map[string]string, ok bool)
 	// Surroundings returns the mesh objects that concern the namespace.
@@ -33,7 +35,7 @@ type View interface {
 
 // Injector decides about pods. It is safe for concurrent use when its View is.
 type Injector struct {
-	Config origination.Config
+	Config config.Config
 	View   View
 	// Now is the clock; nil in the offline preview, which then records no time of first use and looks no
 	// Service up: what its input does not describe may exist all the same.
@@ -64,7 +66,7 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 	if !ok {
 		return i.verdict(true, []origination.Problem{unknownNamespace(namespace)}, nil)
 	}
-	resolved := origination.Resolve(origination.Input{
+	resolved := annotation.Resolve(annotation.Input{
 		Namespace:            namespace,
 		NamespaceLabels:      labels,
 		NamespaceAnnotations: annotations,
@@ -170,7 +172,7 @@ func labelsOf(pod *corev1.Pod, status origination.Status, around mesh.Surroundin
 }
 
 // services are those that the decision may ask about; nil in the offline preview.
-func (i *Injector) services() origination.Services {
+func (i *Injector) services() annotation.Services {
 	if i.Now == nil {
 		return nil
 	}

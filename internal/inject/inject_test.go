@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -96,7 +97,7 @@ func TestFirstUse(t *testing.T) {
 			if tc.served {
 				w.serve(t, tc.pod, w.injector().Inject(shop, tc.pod))
 			}
-			i := w.injector(func(cfg *origination.Config) { cfg.FirstUse.Gate = !tc.noGate })
+			i := w.injector(func(cfg *config.Config) { cfg.FirstUse.Gate = !tc.noGate })
 			admitted := admit(t, tc.pod, i.Inject(shop, tc.pod))
 			if got := gated(admitted); got != tc.gated {
 				t.Errorf("gated: %t, want %t", got, tc.gated)
@@ -153,7 +154,7 @@ func TestHostsOfOnePodGetDifferentPins(t *testing.T) {
 	for n := range 6 {
 		pod.Annotations[fmt.Sprintf("r%d.redis-tls/host", n)] = fmt.Sprintf("redis-%d.example.com", n)
 	}
-	d := w.injector(func(cfg *origination.Config) { cfg.VIP.CIDR = netip.MustParsePrefix("240.241.0.0/29") }).Inject(shop, pod)
+	d := w.injector(func(cfg *config.Config) { cfg.VIP.CIDR = netip.MustParsePrefix("240.241.0.0/29") }).Inject(shop, pod)
 	seen := map[netip.Addr]string{}
 	for _, o := range d.Originations {
 		for _, pin := range o.Pin {

@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -67,7 +68,7 @@ func (i *Injector) verdict(asked bool, problems []origination.Problem, warnings 
 	}
 	why := ""
 	switch {
-	case i.Config.Policy.Mode == origination.PolicyWarn:
+	case i.Config.Policy.Mode == config.PolicyWarn:
 		why = "admitted without TLS, as policy.mode is warn: "
 	case !asked && anyOf(isInPlace) && !anyOf(isWritten):
 		why = "the namespace's redis-tls defaults do not reach this pod: "

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -20,66 +21,66 @@ import (
 // obstacle is one thing that can be in a pod's way, and what becomes of the pod then.
 type obstacle struct {
 	name             string
-	set              func(w *world, pod *corev1.Pod, cfg *origination.Config)
+	set              func(w *world, pod *corev1.Pod, cfg *config.Config)
 	reason           origination.Reason
 	asked, inherited origination.Outcome
 }
 
 var obstacles = []obstacle{
-	{"nothing in the way", func(*world, *corev1.Pod, *origination.Config) {},
+	{"nothing in the way", func(*world, *corev1.Pod, *config.Config) {},
 		origination.ReasonInjected, origination.OutcomeInjected, origination.OutcomeInjected},
-	{"a wrong value", func(_ *world, pod *corev1.Pod, _ *origination.Config) { pod.Annotations["redis-tls/port"] = "70000" },
+	{"a wrong value", func(_ *world, pod *corev1.Pod, _ *config.Config) { pod.Annotations["redis-tls/port"] = "70000" },
 		origination.ReasonInvalidAnnotation, origination.OutcomeRefused, origination.OutcomeRefused},
-	{"a host that the policy does not allow", func(_ *world, _ *corev1.Pod, cfg *origination.Config) {
+	{"a host that the policy does not allow", func(_ *world, _ *corev1.Pod, cfg *config.Config) {
 		cfg.Policy.AllowedHosts = []string{"*.other.com"}
 	}, origination.ReasonPolicy, origination.OutcomeRefused, origination.OutcomeRefused},
-	{"an excluded namespace", func(_ *world, _ *corev1.Pod, cfg *origination.Config) { cfg.ExcludedNamespaces = []string{shop} },
+	{"an excluded namespace", func(_ *world, _ *corev1.Pod, cfg *config.Config) { cfg.ExcludedNamespaces = []string{shop} },
 		origination.ReasonNamespaceDisabled, origination.OutcomeRefused, origination.OutcomeTolerated},
-	{"the node's network", func(_ *world, pod *corev1.Pod, _ *origination.Config) { pod.Spec.HostNetwork = true },
+	{"the node's network", func(_ *world, pod *corev1.Pod, _ *config.Config) { pod.Spec.HostNetwork = true },
 		origination.ReasonHostNetwork, origination.OutcomeRefused, origination.OutcomeTolerated},
-	{"no sidecar wanted", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
+	{"no sidecar wanted", func(_ *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Labels["sidecar.istio.io/inject"] = "false"
 	}, origination.ReasonNoSidecar, origination.OutcomeRefused, origination.OutcomeTolerated},
-	{"a gateway", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
+	{"a gateway", func(_ *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Annotations["inject.istio.io/templates"] = "gateway"
 	}, origination.ReasonGateway, origination.OutcomeRefused, origination.OutcomeTolerated},
-	{"an ambient namespace", func(w *world, _ *corev1.Pod, _ *origination.Config) {
+	{"an ambient namespace", func(w *world, _ *corev1.Pod, _ *config.Config) {
 		w.labels["istio.io/dataplane-mode"] = "ambient"
 		delete(w.labels, "istio-injection")
 	}, origination.ReasonAmbient, origination.OutcomeRefused, origination.OutcomeTolerated},
-	{"the port excluded from capture", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
+	{"the port excluded from capture", func(_ *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Annotations["traffic.sidecar.istio.io/excludeOutboundPorts"] = "6379"
 	}, origination.ReasonBypass, origination.OutcomeRefused, origination.OutcomeTolerated},
-	{"an alias of the user's for the host", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
+	{"an alias of the user's for the host", func(_ *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Spec.HostAliases = []corev1.HostAlias{{IP: "10.1.2.3", Hostnames: []string{host}}}
 	}, origination.ReasonPodConflict, origination.OutcomeRefused, origination.OutcomeTolerated},
-	{"a mount of the user's that is no JSON", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
+	{"a mount of the user's that is no JSON", func(_ *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Annotations["redis-tls/ca-secret"] = "ca"
 		pod.Annotations["sidecar.istio.io/userVolume"] = "{"
 	}, origination.ReasonInvalidAnnotation, origination.OutcomeRefused, origination.OutcomeRefused},
-	{"a mount of the user's where ours goes", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
+	{"a mount of the user's where ours goes", func(_ *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Annotations["redis-tls/ca-secret"] = "ca"
 		pod.Annotations["sidecar.istio.io/userVolumeMount"] = `[{"name":"mine","mountPath":"/etc/redis-tls"}]`
 	}, origination.ReasonPodConflict, origination.OutcomeRefused, origination.OutcomeTolerated},
-	{"another workload with another target port", func(w *world, _ *corev1.Pod, _ *origination.Config) { w.contradict() },
+	{"another workload with another target port", func(w *world, _ *corev1.Pod, _ *config.Config) { w.contradict() },
 		origination.ReasonConflict, origination.OutcomeRefused, origination.OutcomeRefused},
-	{"a foreign entry with our host", func(w *world, _ *corev1.Pod, _ *origination.Config) {
+	{"a foreign entry with our host", func(w *world, _ *corev1.Pod, _ *config.Config) {
 		e := foreignEntry("theirs", host+origination.HostSuffix)
 		e.Spec.Addresses = []string{"10.9.9.9"}
 		e.Spec.Ports = []*networkingapi.ServicePort{{Number: 6379, Protocol: "TCP", Name: "tcp"}}
 		w.around.Entries = append(w.around.Entries, e)
 	}, origination.ReasonForeignObject, origination.OutcomeRefused, origination.OutcomeRefused},
-	{"an issuer without cert-manager", func(_ *world, pod *corev1.Pod, _ *origination.Config) { wantIssuer(pod) },
+	{"an issuer without cert-manager", func(_ *world, pod *corev1.Pod, _ *config.Config) { wantIssuer(pod) },
 		origination.ReasonNoCertManager, origination.OutcomeRefused, origination.OutcomeRefused},
-	{"the node's network and another workload", func(w *world, pod *corev1.Pod, _ *origination.Config) {
+	{"the node's network and another workload", func(w *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Spec.HostNetwork = true
 		w.contradict()
 	}, origination.ReasonHostNetwork, origination.OutcomeRefused, origination.OutcomeTolerated},
-	{"an alias of the user's and another workload", func(w *world, pod *corev1.Pod, _ *origination.Config) {
+	{"an alias of the user's and another workload", func(w *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Spec.HostAliases = []corev1.HostAlias{{IP: "10.1.2.3", Hostnames: []string{host}}}
 		w.contradict()
 	}, origination.ReasonPodConflict, origination.OutcomeRefused, origination.OutcomeTolerated},
-	{"a wrong value and the node's network", func(_ *world, pod *corev1.Pod, _ *origination.Config) {
+	{"a wrong value and the node's network", func(_ *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Annotations["redis-tls/port"] = "70000"
 		pod.Spec.HostNetwork = true
 	}, origination.ReasonInvalidAnnotation, origination.OutcomeRefused, origination.OutcomeRefused},
@@ -108,16 +109,16 @@ func TestVerdict(t *testing.T) {
 		for _, how := range []struct {
 			name    string
 			inherit bool
-			mode    origination.PolicyMode
+			mode    config.PolicyMode
 		}{
-			{"asked", false, origination.PolicyEnforce},
-			{"inherited", true, origination.PolicyEnforce},
-			{"asked, policy.mode warn", false, origination.PolicyWarn},
-			{"inherited, policy.mode warn", true, origination.PolicyWarn},
+			{"asked", false, config.PolicyEnforce},
+			{"inherited", true, config.PolicyEnforce},
+			{"asked, policy.mode warn", false, config.PolicyWarn},
+			{"inherited, policy.mode warn", true, config.PolicyWarn},
 		} {
 			t.Run(tc.name+", "+how.name, func(t *testing.T) {
 				w, pod := newWorld(), newPod("host", host)
-				i := w.injector(func(cfg *origination.Config) {
+				i := w.injector(func(cfg *config.Config) {
 					tc.set(w, pod, cfg)
 					cfg.Policy.Mode = how.mode
 				})
@@ -126,7 +127,7 @@ func TestVerdict(t *testing.T) {
 					w.inherits(pod)
 					want = tc.inherited
 				}
-				if how.mode == origination.PolicyWarn && want == origination.OutcomeRefused {
+				if how.mode == config.PolicyWarn && want == origination.OutcomeRefused {
 					want = origination.OutcomeTolerated
 				}
 				before := pod.DeepCopy()
@@ -178,7 +179,7 @@ func TestUnknownNamespaceIsRefusedWhoeverWished(t *testing.T) {
 			if message := d.Message(shop, pod); !strings.Contains(message, "try again") {
 				t.Errorf("%q does not say to try again", message)
 			}
-			warned := w.injector(func(cfg *origination.Config) { cfg.Policy.Mode = origination.PolicyWarn }).Inject(shop, pod)
+			warned := w.injector(func(cfg *config.Config) { cfg.Policy.Mode = config.PolicyWarn }).Inject(shop, pod)
 			check(t, warned, origination.OutcomeTolerated, origination.ReasonNamespaceUnknown)
 		})
 	}

@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -29,7 +31,7 @@ type world struct {
 	labels, annotations map[string]string
 	claims              []mesh.Claim
 	around              mesh.Surroundings
-	services            map[string]origination.Service // "namespace/name"
+	services            map[string]annotation.Service // "namespace/name"
 }
 
 // newWorld returns a namespace in which Istio injects sidecars.
@@ -37,11 +39,11 @@ func newWorld() *world {
 	return &world{
 		labels:   map[string]string{"istio-injection": "enabled", corev1.LabelMetadataName: shop},
 		around:   mesh.Surroundings{Namespace: shop, RootNamespace: "istio-system"},
-		services: map[string]origination.Service{"shop/redis": {ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}},
+		services: map[string]annotation.Service{"shop/redis": {ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}},
 	}
 }
 
-func (w *world) Service(namespace, name string) (origination.Service, bool) {
+func (w *world) Service(namespace, name string) (annotation.Service, bool) {
 	s, found := w.services[namespace+"/"+name]
 	return s, found
 }
@@ -52,8 +54,8 @@ func (w *world) Namespace(name string) (map[string]string, map[string]string, bo
 	return w.labels, w.annotations, w.labels != nil
 }
 
-func (w *world) injector(changes ...func(*origination.Config)) *Injector {
-	cfg := origination.DefaultConfig()
+func (w *world) injector(changes ...func(*config.Config)) *Injector {
+	cfg := config.Default()
 	for _, change := range changes {
 		change(&cfg)
 	}
@@ -65,7 +67,7 @@ func (w *world) inherits(pod *corev1.Pod) {
 	w.labels[origination.LabelNamespace] = "enabled"
 	w.annotations = map[string]string{}
 	for key, value := range pod.Annotations {
-		if origination.Asks(map[string]string{key: value}) {
+		if annotation.Asks(map[string]string{key: value}) {
 			w.annotations[key] = value
 			delete(pod.Annotations, key)
 		}
@@ -83,7 +85,7 @@ func (w *world) serve(t *testing.T, pod *corev1.Pod, d Decision) {
 		}
 		w.claims = append(w.claims, claim)
 	}
-	desired := mesh.Objects(w.claims, w.around, origination.DefaultConfig())
+	desired := mesh.Objects(w.claims, w.around, config.Default())
 	if d.Settings.Server != "" {
 		desired.Serve(shop)
 	}

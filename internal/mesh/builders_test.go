@@ -121,7 +121,7 @@ func surroundings(objects ...any) mesh.Surroundings {
 
 // applied are the objects of the claims, as the API server has them since the hour.
 func applied(hour int, claims ...mesh.Claim) mesh.Desired {
-	d := mesh.Objects(claims, surroundings(), config())
+	d := mesh.Objects(claims, surroundings(), testConfig())
 	at := metav1.NewTime(day.Add(time.Duration(hour) * time.Hour))
 	for _, o := range d.All() {
 		o.SetCreationTimestamp(at)

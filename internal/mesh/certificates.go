@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -29,7 +30,7 @@ const (
 
 // certificates returns what the claims' issuers are to sign, sorted by name: a client certificate for each service
 // account, host and issuer. The Secrets are cert-manager's to make, renew and leave.
-func certificates(claims []Claim, namespace string, cfg origination.Config) []*certmanagerv1.Certificate {
+func certificates(claims []Claim, namespace string, cfg config.Config) []*certmanagerv1.Certificate {
 	byName := map[string]*certmanagerv1.Certificate{}
 	for i := range claims {
 		o := &claims[i].Origination

@@ -130,7 +130,7 @@ func TestWithoutCertManagerWhatNeedsItIsRefused(t *testing.T) {
 			around := surroundings()
 			around.CertManager = test.certManager
 			problems, _ := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "cart"}, nil, nil, around)
-			if got := len(mesh.Objects([]mesh.Claim{claim("cart", "1", 0, o)}, around, config()).Certificates); (got == 1) != (test.certManager) {
+			if got := len(mesh.Objects([]mesh.Claim{claim("cart", "1", 0, o)}, around, testConfig()).Certificates); (got == 1) != (test.certManager) {
 				t.Errorf("%d Certificates are desired", got)
 			}
 			switch {

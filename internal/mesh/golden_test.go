@@ -15,8 +15,8 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
-	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 var update = flag.Bool("update", false, "write testdata/*/want.yaml anew")
@@ -39,7 +39,7 @@ func TestObjectsOfEachShape(t *testing.T) {
 				t.Fatal(err)
 			}
 			around := mesh.Surroundings{Namespace: "shop", RootNamespace: "istio-system", CertManager: true, Entries: existing(t, dir)}
-			got := render(t, mesh.Objects(claims, around, config()))
+			got := render(t, mesh.Objects(claims, around, testConfig()))
 			path := filepath.Join(dir, "want.yaml")
 			if *update {
 				if err := os.WriteFile(path, got, 0o644); err != nil {
@@ -124,6 +124,6 @@ func render(t *testing.T, d mesh.Desired) []byte {
 	return []byte(strings.Join(docs, "---\n"))
 }
 
-func config() origination.Config {
-	return origination.Config{Istio: origination.Istio{RootNamespace: "istio-system", TrustDomain: "cluster.local", SystemRoots: "/etc/ssl/certs/ca-certificates.crt"}}
+func testConfig() config.Config {
+	return config.Config{Istio: config.Istio{RootNamespace: "istio-system", TrustDomain: "cluster.local", SystemRoots: "/etc/ssl/certs/ca-certificates.crt"}}
 }

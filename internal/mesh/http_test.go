@@ -30,7 +30,7 @@ func TestOriginationPorts(t *testing.T) {
 		return claim("cart", "1", 1, redis(host, append([]func(*origination.Origination){http, pinned("240.241.0.9")}, edits...)...))
 	}
 	port := func(around mesh.Surroundings, target uint32, claims ...mesh.Claim) uint32 {
-		return ledBy(mesh.Objects(claims, around, config()).Entries[0], target)
+		return ledBy(mesh.Objects(claims, around, testConfig()).Entries[0], target)
 	}
 	drawn := port(surroundings(), 443, call(api))
 	if drawn < 49152 || drawn > 65535 {

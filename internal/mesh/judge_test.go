@@ -110,7 +110,7 @@ func (s *simulation) judgeDesired(claims []mesh.Claim, d mesh.Desired) {
 	s.t.Helper()
 	shuffled := slices.Clone(claims)
 	s.random.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-	again := mesh.Objects(shuffled, s.around(), config())
+	again := mesh.Objects(shuffled, s.around(), testConfig())
 	if !sameDesired(d, again) {
 		s.fail("the order of the claims matters (-one +other):\n%s", cmp.Diff(render(s.t, d), render(s.t, again)))
 	}

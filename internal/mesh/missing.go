@@ -10,6 +10,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -142,7 +143,7 @@ func ruleCovers(r *networkingv1.DestinationRule, c *carrier, o *origination.Orig
 }
 
 // someRoots stands in for the cluster's configuration where only it matters that there are roots.
-var someRoots = origination.Config{Istio: origination.Istio{SystemRoots: "/"}}
+var someRoots = config.Config{Istio: config.Istio{SystemRoots: "/"}}
 
 // tlsCovers reports whether the settings are the wanted ones. Which path the roots have is the configuration's
 // business, and stands in the rule's label.

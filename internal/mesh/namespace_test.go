@@ -12,6 +12,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -21,7 +22,7 @@ import (
 type simulation struct {
 	t       *testing.T
 	random  *rand.Rand
-	vip     origination.VIP
+	vip     config.VIP
 	now     time.Time
 	pods    []simulatedPod
 	entries []*networkingv1.ServiceEntry
@@ -41,12 +42,12 @@ type simulatedPod struct {
 }
 
 func newSimulation(t *testing.T, seed uint64) *simulation {
-	vip := origination.VIP{CIDR: netip.MustParsePrefix("240.241.0.0/29")} // six addresses: hashes collide
+	vip := config.VIP{CIDR: netip.MustParsePrefix("240.241.0.0/29")} // six addresses: hashes collide
 	random := rand.New(rand.NewPCG(seed, 1))
 	v6 := netip.MustParsePrefix("fd00:240::/125")
 	switch random.IntN(4) {
 	case 0:
-		vip = origination.VIP{IPv6CIDR: &v6}
+		vip = config.VIP{IPv6CIDR: &v6}
 	case 1:
 		vip.IPv6CIDR = &v6
 	}
@@ -154,7 +155,7 @@ func (s *simulation) admit(seen []mesh.Claim, around mesh.Surroundings) {
 // reconcile applies what is desired, one object at a time, and judges after each.
 func (s *simulation) reconcile() mesh.Desired {
 	claims := s.claims()
-	d := mesh.Objects(claims, s.around(), config())
+	d := mesh.Objects(claims, s.around(), testConfig())
 	s.note("reconcile: %d entries, %d rules, %d refused", len(d.Entries), len(d.Rules), len(d.Refused))
 	s.refused = map[string]bool{}
 	for _, r := range d.Refused {
@@ -184,7 +185,7 @@ func (s *simulation) collect(d mesh.Desired) {
 	s.note("collect")
 	s.entries = slices.DeleteFunc(slices.Clone(s.entries), func(e *networkingv1.ServiceEntry) bool { return !named(d.Entries, e.Name) })
 	s.judgeTraffic("without the old entries")
-	d = mesh.Objects(s.claims(), s.around(), config())
+	d = mesh.Objects(s.claims(), s.around(), testConfig())
 	s.rules = slices.DeleteFunc(slices.Clone(s.rules), func(r *networkingv1.DestinationRule) bool { return !named(d.Rules, r.Name) })
 	s.judgeTraffic("without the old rules")
 }

@@ -10,6 +10,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -23,7 +24,7 @@ const onlyHere = "."
 // or go must not for a moment carry a pod's traffic without its rule. So after what is desired has been
 // applied, and what is not has been deleted, further calls may still drop ports and rules, until after
 // a few nothing changes any more.
-func Objects(claims []Claim, around Surroundings, cfg origination.Config) Desired {
+func Objects(claims []Claim, around Surroundings, cfg config.Config) Desired {
 	s := settle(claims, nil, &around)
 	led := s.originationPorts(claims, &around)
 	d := Desired{Entries: s.entries(around.Namespace, led), Routes: s.routes(claims, led, around.Namespace), Sidecars: egress(claims, &around), Refused: s.refused}

@@ -37,7 +37,7 @@ func TestWhoStands(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 2 {
-				d := mesh.Objects(c.claims, surroundings(), config())
+				d := mesh.Objects(c.claims, surroundings(), testConfig())
 				if len(d.Entries) != 1 || d.Entries[0].Spec.Ports[0].TargetPort != c.want {
 					t.Errorf("entries %v, want one to port %d", d.Entries, c.want)
 				}
@@ -49,7 +49,7 @@ func TestWhoStands(t *testing.T) {
 
 func TestAClaimWithoutThePinItNeedsIsRefused(t *testing.T) {
 	c := claim("cart", "1", 1, redis("a.example.com"))
-	d := mesh.Objects([]mesh.Claim{c}, surroundings(), config())
+	d := mesh.Objects([]mesh.Claim{c}, surroundings(), testConfig())
 	if len(d.Entries)+len(d.Rules) > 0 {
 		t.Errorf("made %d entries and %d rules", len(d.Entries), len(d.Rules))
 	}
@@ -67,7 +67,7 @@ func TestAClaimWithoutThePinItNeedsIsRefused(t *testing.T) {
 // Istio would open 0.0.0.0.
 func TestNoEntryWithoutAddresses(t *testing.T) {
 	o := redis("ip-10-0-0-3", at("10.0.0.3/32"), port(6379, 6380))
-	if d := mesh.Objects([]mesh.Claim{claim("cart", "1", 1, o)}, surroundings(), config()); len(d.Entries) > 0 {
+	if d := mesh.Objects([]mesh.Claim{claim("cart", "1", 1, o)}, surroundings(), testConfig()); len(d.Entries) > 0 {
 		t.Errorf("made %v", d.Entries)
 	}
 }
@@ -78,7 +78,7 @@ func TestNoRetargetingBesideTheServersAddress(t *testing.T) {
 	d := mesh.Objects([]mesh.Claim{
 		claim("cart", "1", 1, redis("a.example.com", port(6390, 6378), port(6400, 6400), pinned("240.241.0.9"))),
 		claim("cart", "2", 2, redis("a.example.com", at("10.0.0.3/32"), pinned("240.241.0.9"))),
-	}, surroundings(), config())
+	}, surroundings(), testConfig())
 	var got []uint32
 	for _, p := range d.Entries[0].Spec.Ports {
 		got = append(got, p.Number, p.TargetPort)
@@ -100,7 +100,7 @@ func TestObjectsLeaveTheirInputAlone(t *testing.T) {
 		before.Originations = append(before.Originations, c.Origination)
 	}
 	text := before.String()
-	d := mesh.Objects(claims, surroundings(), config())
+	d := mesh.Objects(claims, surroundings(), testConfig())
 	for _, r := range d.Rules {
 		for _, p := range r.Spec.TrafficPolicy.GetPortLevelSettings() {
 			p.Tls.Sni = "changed"

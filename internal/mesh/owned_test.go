@@ -11,7 +11,7 @@ import (
 
 func TestSpecEqual(t *testing.T) {
 	desired := func() mesh.Desired {
-		return mesh.Objects([]mesh.Claim{claim("cart", "1", 1, redis("a.example.com", pinned("240.241.0.9")))}, surroundings(), config())
+		return mesh.Objects([]mesh.Claim{claim("cart", "1", 1, redis("a.example.com", pinned("240.241.0.9")))}, surroundings(), testConfig())
 	}
 	for name, c := range map[string]struct {
 		entry func(*networkingv1.ServiceEntry)

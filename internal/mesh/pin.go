@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -22,7 +23,7 @@ import (
 //	what the host's entry lists, marked for deletion or not
 //	what live pods of the host are pinned to
 //	a new one, drawn by hash of the host, past those that another host of the namespace holds
-func Pin(o origination.Origination, already []netip.Addr, claims []Claim, around Surroundings, vip origination.VIP) ([]netip.Addr, *origination.Problem) {
+func Pin(o origination.Origination, already []netip.Addr, claims []Claim, around Surroundings, vip config.VIP) ([]netip.Addr, *origination.Problem) {
 	if !o.Pinnable() {
 		return nil, nil
 	}

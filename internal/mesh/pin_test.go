@@ -9,6 +9,7 @@ import (
 	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -25,8 +26,8 @@ func compareAddrs(t *testing.T, want, got []netip.Addr) {
 	}
 }
 
-func vipRanges(v4, v6 string) origination.VIP {
-	vip := origination.VIP{}
+func vipRanges(v4, v6 string) config.VIP {
+	vip := config.VIP{}
 	if v4 != "" {
 		vip.CIDR = netip.MustParsePrefix(v4)
 	}
@@ -53,7 +54,7 @@ func TestPin(t *testing.T) {
 		already []string
 		claims  []mesh.Claim
 		around  mesh.Surroundings
-		vip     origination.VIP
+		vip     config.VIP
 		want    []string
 		problem string
 	}{
@@ -146,7 +147,7 @@ func FuzzPin(f *testing.F) {
 		}
 		p4 := netip.PrefixFrom(netip.MustParseAddr("240.241.0.0"), int(bits4%31)).Masked()
 		p6 := netip.PrefixFrom(netip.MustParseAddr("fd00:240:241::"), int(bits6)%127).Masked()
-		vip := origination.VIP{CIDR: p4, IPv6CIDR: &p6}
+		vip := config.VIP{CIDR: p4, IPv6CIDR: &p6}
 		first, problem := mesh.Pin(redis(one), nil, nil, surroundings(), vip)
 		if problem != nil {
 			t.Fatal(problem.Err)

@@ -65,7 +65,7 @@ func (s *simulation) expectAdmittedStands() {
 	if len(p.originations) > 1 { // each is checked without the other
 		return
 	}
-	for _, r := range mesh.Objects(s.claims(), s.around(), config()).Refused {
+	for _, r := range mesh.Objects(s.claims(), s.around(), testConfig()).Refused {
 		if r.Claim.Pod == p.name {
 			s.fail("%s was admitted, and refused: %v", p.name, r.Problem.Err)
 		}
@@ -136,7 +136,7 @@ func (s *simulation) expectLeadsTo(p simulatedPod, o origination.Origination, a 
 // expectStill: once applied and collected, nothing changes any more.
 func (s *simulation) expectStill() {
 	s.t.Helper()
-	d := mesh.Objects(s.claims(), s.around(), config())
+	d := mesh.Objects(s.claims(), s.around(), testConfig())
 	if len(d.Entries) != len(s.entries) || len(d.Rules) != len(s.rules) {
 		s.fail("not still: %d entries desired and %d there, %d rules and %d", len(d.Entries), len(s.entries), len(d.Rules), len(s.rules))
 	}

@@ -14,6 +14,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -65,7 +66,7 @@ func (c *carrier) meets(dialled []netip.Prefix, ports []int32) bool {
 // rules returns the DestinationRules of all live claims, refused ones too, on every entry that may carry
 // their traffic, sorted by name. A claim that is led to where it did not want to go is so with its own
 // TLS settings or, if those do not fit, not at all; never in plaintext.
-func rules(claims []Claim, carriers []*carrier, namespace string, cfg origination.Config) []*networkingv1.DestinationRule {
+func rules(claims []Claim, carriers []*carrier, namespace string, cfg config.Config) []*networkingv1.DestinationRule {
 	byName := map[string]*networkingv1.DestinationRule{}
 	for i := range claims {
 		o := &claims[i].Origination
@@ -131,7 +132,7 @@ func newRule(namespace, name, host, label string, policy *networkingapi.TrafficP
 // tlsSettings spells the origination's settings for pods of the namespace. The roots are always named: an empty
 // caCertificates verifies nothing in older Istio. Where nothing is to be verified Istio refuses them, and beside
 // a credentialName every file.
-func tlsSettings(o *origination.Origination, namespace string, cfg origination.Config) *networkingapi.ClientTLSSettings {
+func tlsSettings(o *origination.Origination, namespace string, cfg config.Config) *networkingapi.ClientTLSSettings {
 	if o.InMesh() {
 		return serviceTLS()
 	}

@@ -176,7 +176,7 @@ func TestAServiceOfTheMeshNeedsItsRuleAlone(t *testing.T) {
 // Two workloads may want the Service on ports of their own: neither is refused, and each has its own rule.
 func TestClaimsOnAServiceContradictNobody(t *testing.T) {
 	claims := []mesh.Claim{claim("cart", "1", 1, inMesh(service)), claim("pay", "1", 2, inMesh(service, port(26379, 26379)))}
-	d := mesh.Objects(claims, surroundings(), config())
+	d := mesh.Objects(claims, surroundings(), testConfig())
 	if len(d.Refused) > 0 || len(d.Entries) > 0 {
 		t.Errorf("refused %v, entries %v", d.Refused, d.Entries)
 	}

@@ -158,7 +158,7 @@ func restrictedTo(os ...origination.Origination) *networkingv1.Sidecar {
 		c.Egress = origination.EgressLabel(os)
 		claims = append(claims, c)
 	}
-	s := mesh.Objects(claims, surroundings(), config()).Sidecars[0]
+	s := mesh.Objects(claims, surroundings(), testConfig()).Sidecars[0]
 	s.CreationTimestamp = metav1.NewTime(day.Add(time.Hour))
 	return s
 }

@@ -1,16 +1,5 @@
 package origination
 
-import (
-	"cmp"
-	"fmt"
-	"regexp"
-	"slices"
-	"strings"
-
-	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
-)
-
 // Issuer names a cert-manager issuer (issuerRef of its Certificate).
 type Issuer struct {
 	// Kind is cert-manager's Issuer or ClusterIssuer, or one of another group's.
@@ -21,18 +10,15 @@ type Issuer struct {
 
 // The issuer that a name alone stands for, as in cert-manager: one of the own namespace.
 const (
-	issuerKind  = "Issuer"
-	issuerGroup = "cert-manager.io"
+	IssuerKind  = "Issuer"
+	IssuerGroup = "cert-manager.io"
 )
-
-// certManagerKinds are the issuers of cert-manager's own group.
-var certManagerKinds = []string{issuerKind, "ClusterIssuer"}
 
 // String returns "Kind.group/name", the form of policy.allowedIssuers.
 func (i Issuer) String() string { return i.Kind + "." + i.Group + "/" + i.Name }
 
 // text spells the annotations; empty where there is no issuer.
-func (i Issuer) text() string {
+func (i Issuer) Text() string {
 	if i == (Issuer{}) {
 		return ""
 	}
@@ -40,168 +26,7 @@ func (i Issuer) text() string {
 }
 
 // local reports whether the issuer is one of the own namespace, which everybody may use there.
-func (i Issuer) local() bool { return i.Kind == issuerKind && i.Group == issuerGroup }
+func (i Issuer) Local() bool { return i.Kind == IssuerKind && i.Group == IssuerGroup }
 
 // DefaultServiceAccount is that of a pod which names none.
 const DefaultServiceAccount = "default"
-
-// trustDomainForm is that of SPIFFE (SPIFFE-ID, section 2.1).
-var trustDomainForm = regexp.MustCompile(`^[a-z0-9._-]{1,255}$`)
-
-// CertificateName is the name of the cert-manager Certificate, and of its Secret, which the issuer's
-// client certificate is kept in: one for each service account, host and issuer of the namespace, so that pods
-// with another issuer, of an older revision say, keep theirs.
-func (o *Origination) CertificateName() string {
-	return ObjectName(o.TLS.ServiceAccount+"."+o.Host, Hash("certificate", o.Host, o.TLS.ServiceAccount, o.TLS.Issuer.String()))
-}
-
-// Identity is the URI that names the pod's service account in the issuer's certificate, by Istio's format of
-// SPIFFE: no two namespaces' clients can be confused.
-func (t *TLS) Identity(trustDomain, namespace string) string {
-	return fmt.Sprintf("spiffe://%s/ns/%s/sa/%s", trustDomain, namespace, t.ServiceAccount)
-}
-
-func parseIssuer(d *draft, path *field.Path, value string) field.ErrorList {
-	d.issuer.Name = value
-	return invalid(path, value, objectNameProblem("an issuer", value))
-}
-
-func parseIssuerKind(d *draft, path *field.Path, value string) field.ErrorList {
-	d.issuer.Kind = value
-	return invalid(path, value, kindProblem(value))
-}
-
-func parseIssuerGroup(d *draft, path *field.Path, value string) field.ErrorList {
-	d.issuer.Group = value
-	return invalid(path, value, groupProblem(value))
-}
-
-func parseCertificate(d *draft, path *field.Path, value string) field.ErrorList {
-	d.certificate = value
-	return invalid(path, value, objectNameProblem("a Certificate", value))
-}
-
-var kindForm = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{0,62}$`)
-
-// kindProblem says why the text cannot be the kind of an issuer, or returns "".
-func kindProblem(kind string) string {
-	if kindForm.MatchString(kind) {
-		return ""
-	}
-	return "is not a kind: letters and digits, at most 63, the first an upper-case one, as in \"ClusterIssuer\""
-}
-
-// groupProblem says why the text cannot be the API group of an issuer, or returns "".
-func groupProblem(group string) string {
-	if len(validation.IsDNS1123Subdomain(group)) == 0 {
-		return ""
-	}
-	return "is not an API group: lower-case letters, digits, '-' and '.', at most 253 characters, as in \"cert-manager.io\""
-}
-
-// groupsKindProblem says why the group has no such issuer, or returns "".
-func groupsKindProblem(i Issuer, groupKey string) string {
-	if i.Group != issuerGroup || slices.Contains(certManagerKinds, i.Kind) {
-		return ""
-	}
-	return fmt.Sprintf("is none of the issuers of %s, which are %s; name its group in %s", issuerGroup, strings.Join(certManagerKinds, " and "), groupKey)
-}
-
-// clientCertificate fills in where the client certificate comes from. Of several that are given, which
-// check refuses, it takes the first.
-func (d *draft) clientCertificate(o *Origination) {
-	t := &o.TLS
-	switch {
-	case d.client != "":
-		t.ClientSecret = d.client
-	case d.issuer.Name != "":
-		t.Issuer = Issuer{Kind: cmp.Or(d.issuer.Kind, issuerKind), Group: cmp.Or(d.issuer.Group, issuerGroup), Name: d.issuer.Name}
-		t.ServiceAccount = d.serviceAccount
-		t.ClientSecret = o.CertificateName()
-	case d.certificate != "":
-		// A Certificate that is not there yet is taken to give its Secret its own name, as is usual.
-		t.Certificate, t.ClientSecret = d.certificate, d.certificate
-		if d.secretOf != nil {
-			t.ClientSecret = cmp.Or(d.secretOf(d.certificate), t.ClientSecret)
-		}
-	}
-}
-
-// clientKeys are the keys that give the client certificate, one of them alone.
-var clientKeys = []string{"client-secret", "issuer", "certificate"}
-
-// checkClient holds the keys that decide about the client certificate against each other.
-func (w *wish) checkClient(d *draft) field.ErrorList {
-	var errs field.ErrorList
-	refuse := func(name, detail string) {
-		errs = append(errs, field.Invalid(w.instance.at(name), shorten(w.instance.value(name)), detail))
-	}
-	key := func(name string) string { return KeyOf(w.instance.name, name) }
-	given := slices.DeleteFunc(slices.Clone(clientKeys), func(name string) bool { return w.instance.value(name) == "" })
-	for i, name := range given {
-		if i > 0 {
-			refuse(name, "stands beside "+key(given[0])+"; the client certificate is of one of the two, so remove the other")
-		}
-		if w.TLS.Mode != ModeMutual {
-			what := "is shown"
-			if name == "issuer" {
-				what = "signs what is shown"
-			}
-			refuse(name, fmt.Sprintf("%s to the server in mode mutual alone, and %s is %q; set it to \"mutual\"", what, key("mode"), w.TLS.Mode))
-		}
-	}
-	if w.TLS.Mode == ModeMutual && len(given) == 0 {
-		errs = append(errs, field.Required(w.instance.at("client-secret"), "mode mutual shows the server a client certificate; give the Secret that holds it (tls.crt, tls.key), or cert-manager's part: "+
-			key("issuer")+" to sign one, "+key("certificate")+" for one that is there"))
-	}
-	if d.issuer.Name == "" {
-		for _, name := range []string{"issuer-kind", "issuer-group"} {
-			if w.instance.value(name) != "" {
-				refuse(name, "says more of an issuer that is not named; name it in "+key("issuer")+", or remove this")
-			}
-		}
-	} else if problem := groupsKindProblem(w.TLS.Issuer, key("issuer-group")); problem != "" {
-		refuse("issuer-kind", problem)
-	}
-	if d.caKey != "" && d.caKey != defaultCAKey && !d.insecure && d.caSecret == "" && d.caConfigMap == "" && (w.TLS.Issuer.Name != "" || w.TLS.Certificate != "") {
-		refuse("ca-key", "is no key of cert-manager's Secret, which has the CA in "+defaultCAKey+"; leave this out, or name the object that it is a key of in "+key("ca-secret")+" or "+key("ca-configmap"))
-	}
-	return errs
-}
-
-// client checks where the client certificate comes from, of a status.
-func (c *recheck) client() {
-	t := &c.TLS
-	c.objectName("clientSecret", "a Secret", t.ClientSecret)
-	c.objectName("certificate", "a Certificate", t.Certificate)
-	if (t.ClientSecret != "") != (t.Mode == ModeMutual) {
-		c.fail("clientSecret", "goes with mode mutual, and with no other")
-	}
-	if t.Certificate != "" && t.ClientSecret == "" {
-		c.fail("certificate", "needs the Secret that it gives")
-	}
-	if t.Issuer == (Issuer{}) {
-		if t.ServiceAccount != "" {
-			c.fail("serviceAccount", "goes with an issuer alone")
-		}
-		return
-	}
-	if t.Certificate != "" {
-		c.fail("issuer", "stands beside a Certificate")
-	}
-	if problem := objectNameProblem("an issuer", t.Issuer.Name); problem != "" {
-		c.fail("issuer", "%q %s", shorten(t.Issuer.Name), problem)
-	}
-	if problem := cmp.Or(kindProblem(t.Issuer.Kind), groupsKindProblem(t.Issuer, "group")); problem != "" {
-		c.fail("issuer", "kind %q %s", shorten(t.Issuer.Kind), problem)
-	}
-	if problem := groupProblem(t.Issuer.Group); problem != "" {
-		c.fail("issuer", "group %q %s", shorten(t.Issuer.Group), problem)
-	}
-	if problem := objectNameProblem("a ServiceAccount", t.ServiceAccount); problem != "" {
-		c.fail("serviceAccount", "%q %s", shorten(t.ServiceAccount), problem)
-	}
-	if t.ClientSecret != c.CertificateName() {
-		c.fail("clientSecret", "%q is not that of the issuer's certificate, %q", shorten(t.ClientSecret), c.CertificateName())
-	}
-}

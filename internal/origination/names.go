@@ -8,6 +8,17 @@ import (
 	"strings"
 )
 
+// DefaultInstance is the name of the instance of which the keys have no name before the prefix.
+const DefaultInstance = "default"
+
+// KeyOf returns the full annotation key: redis-tls/<name>, or <instance>.redis-tls/<name>.
+func KeyOf(instance, name string) string {
+	if instance == DefaultInstance {
+		return Prefix + name
+	}
+	return instance + "." + Prefix + name
+}
+
 // Labels, annotations and other names that we write. The user's keys are in the table (keys.go).
 const (
 	// Prefix is the prefix of all our keys; "<instance>.redis-tls/" is that of a further instance.

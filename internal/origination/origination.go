@@ -1,15 +1,70 @@
-// Package origination is the domain: which Redis a pod wants to reach over TLS, and how.
-//
-// In go the annotations of a pod, those of its namespace and the defaults of the Helm values; out
-// come Originations, warnings and every problem found. The package is pure: no clock, no client, no
-// Kubernetes cache. It must never import patches, mesh, cluster, webhook or controller, which all
-// stand on it.
+// Package origination is the vocabulary of the rest: what an [Origination] is, the names and hashes that follow
+// from it, what is recorded on a pod ([Status]), and the [Reason] of a decision. It is pure and imports no other
+// package of this module.
 package origination
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
+
+// CertificateName is the name of the cert-manager Certificate, and of its Secret, which the issuer's
+// client certificate is kept in: one for each service account, host and issuer of the namespace, so that pods
+// with another issuer, of an older revision say, keep theirs.
+func (o *Origination) CertificateName() string {
+	return ObjectName(o.TLS.ServiceAccount+"."+o.Host, Hash("certificate", o.Host, o.TLS.ServiceAccount, o.TLS.Issuer.String()))
+}
+
+// Identity is the URI that names the pod's service account in the issuer's certificate, by Istio's format of
+// SPIFFE: no two namespaces' clients can be confused.
+func (t *TLS) Identity(trustDomain, namespace string) string {
+	return fmt.Sprintf("spiffe://%s/ns/%s/sa/%s", trustDomain, namespace, t.ServiceAccount)
+}
+
+// delivery spells the annotation.
+func (t *TLS) Delivery() string {
+	if t.SDS {
+		return "sds"
+	}
+	return "mount"
+}
+
+// Credential returns the credentialName by which Istio delivers CA bundle and client certificate to pods of
+// the namespace; empty where they are mounted.
+func (t *TLS) Credential(namespace string) string {
+	switch {
+	case !t.SDS:
+		return ""
+	case t.ClientSecret != "":
+		return t.ClientSecret
+	case t.CAConfigMap != "":
+		return "configmap://" + namespace + "/" + t.CAConfigMap
+	default:
+		return t.CASecret
+	}
+}
+
+// InMesh reports whether the server is a Service of the mesh, with a sidecar of its own (mode
+// istio-mutual): there is nothing to pin and nothing to mount, and the mesh knows the host as it is.
+func (o *Origination) InMesh() bool { return o.TLS.Mode == ModeIstioMutual }
+
+// MeshHost is the host under which the mesh knows the origination: that of its Service, the real one where requests
+// are routed by their Host header, or a private one.
+func (o *Origination) MeshHost() string {
+	if o.InMesh() || o.HTTP() {
+		return o.Host
+	}
+	return o.PrivateHost()
+}
+
+// Service returns whose host it is in the mesh.
+func (o *Origination) Service() (namespace, name string) {
+	name, rest, _ := strings.Cut(o.Host, ".")
+	namespace, _, _ = strings.Cut(rest, ".")
+	return namespace, name
+}
 
 // StatusVersion is the version of what the status annotation holds; see Status.
 const StatusVersion = "v1"

@@ -1,6 +1,8 @@
 package origination
 
-import "k8s.io/apimachinery/pkg/util/validation/field"
+import (
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
 
 // Outcome is what became of a pod, in one word for metrics and logs.
 type Outcome string

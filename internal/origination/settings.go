@@ -4,8 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-
-	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 // Settings are what a pod asks for as a whole, beside its originations. Empty fields ask for nothing.
@@ -57,24 +55,6 @@ func egressHash(os []Origination) string {
 	return Hash(parts...)
 }
 
-// Labels are the labels that a pod has for what it was admitted with.
-func (s Status) Labels() map[string]string {
-	labels := map[string]string{}
-	if len(s.Originations) > 0 || s.Settings != (Settings{}) {
-		labels[LabelInjected] = "true"
-	}
-	for i := range s.Originations {
-		labels[s.Originations[i].RuleLabel()] = "true"
-	}
-	if s.Server != "" {
-		labels[LabelServer] = string(s.Server)
-	}
-	if s.Sidecar != "" {
-		labels[EgressLabel(s.Originations)] = "true"
-	}
-	return labels
-}
-
 // OurLabels returns those of a pod's labels that we alone write.
 func OurLabels(labels map[string]string) map[string]string {
 	ours := maps.Clone(labels)
@@ -82,55 +62,4 @@ func OurLabels(labels map[string]string) map[string]string {
 		return key != LabelInjected && key != LabelServer && !strings.HasPrefix(key, LabelRulePrefix) && !strings.HasPrefix(key, LabelEgressPrefix)
 	})
 	return ours
-}
-
-// validateSettings checks them beside the originations.
-func validateSettings(s Status) error {
-	c := recheck{}
-	if s.Server != "" {
-		c.known("server", "server", string(s.Server))
-	}
-	if s.Sidecar != "" {
-		c.known("sidecar", "sidecar", string(s.Sidecar))
-		if len(s.Originations) == 0 {
-			c.fail("sidecar", "restricts the pod to no Redis")
-		}
-	}
-	if s.Server == "" && len(s.Originations) == 0 {
-		c.fail("originations", "there are none, and the pod is no server")
-	}
-	return c.err()
-}
-
-func parseServer(d *draft, _ *field.Path, value string) field.ErrorList {
-	d.settings.Server = Server(value)
-	return nil
-}
-
-func parseSidecar(d *draft, _ *field.Path, value string) field.ErrorList {
-	d.settings.Sidecar = Sidecar(value)
-	return nil
-}
-
-// settings reads the keys of the pod as a whole.
-func (r rules) settings(l layers) (Settings, field.ErrorList) {
-	d := &draft{rules: r}
-	var errs field.ErrorList
-	for _, name := range slices.Sorted(maps.Keys(l.pod)) {
-		set := l.pod[name]
-		errs = append(errs, parseValue(keyIndex[name], d, set.path, set.value)...)
-	}
-	return d.settings, errs
-}
-
-// restricted holds the restriction against what it restricts the pod to. Where none is left, an inherited one is
-// dropped, for it says nothing of its own.
-func (res *Result) restricted(l layers) {
-	if res.Settings.Sidecar == "" || len(res.Originations) > 0 || len(res.Errors) > 0 {
-		return
-	}
-	res.Settings.Sidecar = ""
-	if set := l.pod["sidecar"]; set.own {
-		res.Errors = append(res.Errors, field.Invalid(set.path, shorten(set.value), "limits the pod to its Redises, and it asks for none; give one in "+Prefix+"host, or remove this"))
-	}
 }

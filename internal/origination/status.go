@@ -8,6 +8,24 @@ import (
 	"time"
 )
 
+// Labels are the labels that a pod has for what it was admitted with.
+func (s Status) Labels() map[string]string {
+	labels := map[string]string{}
+	if len(s.Originations) > 0 || s.Settings != (Settings{}) {
+		labels[LabelInjected] = "true"
+	}
+	for i := range s.Originations {
+		labels[s.Originations[i].RuleLabel()] = "true"
+	}
+	if s.Server != "" {
+		labels[LabelServer] = string(s.Server)
+	}
+	if s.Sidecar != "" {
+		labels[EgressLabel(s.Originations)] = "true"
+	}
+	return labels
+}
+
 // Status is what the redis-tls/status annotation holds, as JSON. It is written at admission and read by
 // the controller, which validates it again: pods' owners can edit annotations.
 type Status struct {

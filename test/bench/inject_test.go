@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/inject"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -21,10 +23,10 @@ type view struct {
 	around mesh.Surroundings
 }
 
-func (*view) Service(string, string) (origination.Service, bool) { return origination.Service{}, false }
-func (*view) ServiceWithin(netip.Prefix) (string, bool)          { return "", false }
-func (v *view) Claims(string) []mesh.Claim                       { return v.claims }
-func (v *view) Surroundings(string) mesh.Surroundings            { return v.around }
+func (*view) Service(string, string) (annotation.Service, bool) { return annotation.Service{}, false }
+func (*view) ServiceWithin(netip.Prefix) (string, bool)         { return "", false }
+func (v *view) Claims(string) []mesh.Claim                      { return v.claims }
+func (v *view) Surroundings(string) mesh.Surroundings           { return v.around }
 func (*view) Namespace(string) (map[string]string, map[string]string, bool) {
 	return namespaceLabels, nil, true
 }
@@ -36,7 +38,7 @@ var namespaceLabels = map[string]string{"istio-injection": "enabled", corev1.Lab
 func newInjector(tb testing.TB, pod *corev1.Pod) *inject.Injector {
 	tb.Helper()
 	v := &view{around: mesh.Surroundings{Namespace: namespace, RootNamespace: "istio-system"}}
-	i := &inject.Injector{Config: origination.DefaultConfig(), View: v, Now: time.Now}
+	i := &inject.Injector{Config: config.Default(), View: v, Now: time.Now}
 	first := i.Inject(namespace, pod)
 	if len(first.Operations) == 0 {
 		tb.Fatalf("not injected: %s", first.Message(namespace, pod))

@@ -10,7 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
@@ -22,11 +23,11 @@ func TestDefaultsOfTheValuesAreThoseOfTheServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := origination.ParseValues(content)
+	got, err := annotation.ParseValues(content)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(origination.DefaultConfig(), got, sameConfig); diff != "" {
+	if diff := cmp.Diff(config.Default(), got, sameConfig); diff != "" {
 		t.Errorf("values.yaml (-server +values):\n%s", diff)
 	}
 }
@@ -53,7 +54,7 @@ func TestServerAndCommandLineReadTheSame(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := origination.ParseConfig([]byte(rendered))
+			got, err := annotation.ParseConfig([]byte(rendered))
 			if err != nil {
 				t.Fatalf("the server would not start with its configuration: %v\n%s", err, rendered)
 			}
@@ -61,7 +62,7 @@ func TestServerAndCommandLineReadTheSame(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := origination.ParseValues(content)
+			want, err := annotation.ParseValues(content)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -75,9 +76,9 @@ func TestServerAndCommandLineReadTheSame(t *testing.T) {
 
 // TestDefaultsAreTheKeysOfTheTable proves that the schema takes those annotations as defaults which the server takes.
 func TestDefaultsAreTheKeysOfTheTable(t *testing.T) {
-	for _, key := range origination.Keys() {
+	for _, key := range annotation.Keys() {
 		for prefix, want := range map[string]bool{
-			"redis-tls/": key.Scope != origination.ScopePodOnly, "sessions.redis-tls/": key.Scope == origination.ScopeInstance,
+			"redis-tls/": key.Scope != annotation.ScopePodOnly, "sessions.redis-tls/": key.Scope == annotation.ScopeInstance,
 		} {
 			_, err := harness.RenderChart(chartDir, map[string]any{"defaults": map[string]any{prefix + key.Name: "x"}}, nil)
 			if got := err == nil; got != want {

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 	"github.com/redis-tls/redis-tls/test/soak/verdict"
 )
@@ -21,7 +22,7 @@ const followEvery = 500 * time.Millisecond
 // end of their life, when it deletes them.
 type aftermath struct {
 	client client.Client
-	cfg    origination.Config
+	cfg    config.Config
 	record func(verdict.Pod)
 
 	mu   sync.Mutex

@@ -12,7 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/test/harness"
 	"github.com/redis-tls/redis-tls/test/soak/verdict"
 )
@@ -56,7 +57,7 @@ type soak struct {
 	replicas *harness.Replicas
 	options  harness.WebhookOptions
 	proxy    *harness.WatchProxy
-	cfg      origination.Config
+	cfg      config.Config
 	tally    *verdict.Tally
 	driver   *driver
 	after    *aftermath
@@ -116,16 +117,16 @@ func (s *soak) install(ctx context.Context) (err error) {
 }
 
 // configurationOf reads what the replicas decide by.
-func configurationOf(r *harness.Release) (origination.Config, error) {
+func configurationOf(r *harness.Release) (config.Config, error) {
 	u, err := r.Find("ConfigMap", "redis-tls-webhook")
 	if err != nil {
-		return origination.Config{}, err
+		return config.Config{}, err
 	}
 	content, _, err := unstructured.NestedString(u.Object, "data", "config.yaml")
 	if err != nil {
-		return origination.Config{}, err
+		return config.Config{}, err
 	}
-	return origination.ParseConfig([]byte(content))
+	return annotation.ParseConfig([]byte(content))
 }
 
 // start makes the namespaces, and prepares the driver.

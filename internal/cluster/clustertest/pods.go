@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -88,8 +90,8 @@ func Resolve(t testing.TB, pod *corev1.Pod) []origination.Origination {
 
 func resolve(t testing.TB, pod *corev1.Pod) origination.Status {
 	t.Helper()
-	cfg := origination.DefaultConfig()
-	result := origination.Resolve(origination.Input{Namespace: pod.Namespace, Annotations: pod.Annotations, ServiceAccount: pod.Spec.ServiceAccountName}, cfg, nil)
+	cfg := config.Default()
+	result := annotation.Resolve(annotation.Input{Namespace: pod.Namespace, Annotations: pod.Annotations, ServiceAccount: pod.Spec.ServiceAccountName}, cfg, nil)
 	if len(result.Errors) > 0 {
 		t.Fatalf("resolving %v: %v", pod.Annotations, result.Errors)
 	}

@@ -20,7 +20,7 @@ func testFirstUse(t *testing.T, c *cluster) {
 	pods := c.Clientset.CoreV1().Pods(plain)
 	seconds := int64(600)
 	waiting := func(name string, gates ...string) *corev1.Pod {
-		pod := newPod(named(name), label("team", "a"), annotation("team", "a"), manyVariables())
+		pod := newPod(named(name), label("team", "a"), annotated("team", "a"), manyVariables())
 		pod.Finalizers = []string{"example.com/hold"}
 		pod.Spec.ActiveDeadlineSeconds = &seconds
 		for _, g := range gates {

@@ -31,13 +31,13 @@ func named(name string) edit { return func(p *corev1.Pod) { p.Name = name } }
 
 func label(key, value string) edit { return func(p *corev1.Pod) { p.Labels[key] = value } }
 
-func annotation(key, value string) edit { return func(p *corev1.Pod) { p.Annotations[key] = value } }
+func annotated(key, value string) edit { return func(p *corev1.Pod) { p.Annotations[key] = value } }
 
 func without(key string) edit {
 	return func(p *corev1.Pod) { delete(p.Labels, key); delete(p.Annotations, key) }
 }
 
-func asking() edit { return annotation("redis-tls/host", "redis.example.com") }
+func asking() edit { return annotated("redis-tls/host", "redis.example.com") }
 
 // container adds a container, nativeSidecar an init container that keeps running.
 func container(name string) edit {
@@ -92,7 +92,7 @@ func recorded(originations ...origination.Origination) edit {
 func injected() edit {
 	return func(p *corev1.Pod) {
 		nativeSidecar("istio-proxy")(p)
-		annotation("sidecar.istio.io/status", `{"revision":"default"}`)(p)
+		annotated("sidecar.istio.io/status", `{"revision":"default"}`)(p)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
@@ -54,21 +54,21 @@ func testWebhookConditions(t *testing.T, c *cluster) {
 		"a pod without annotations":                          {bare(plain), ""},
 		"a pod without annotations in an opted-in namespace": {bare(optedIn), inherited},
 		"a pod of a namespace that is not opted in":          {newPod(), ""},
-		"a pod with foreign keys":                            {newPod(annotation("redis/host", "a"), annotation("my-redis-tls/host", "a"), annotation("redis-tls.io/host", "a")), ""},
+		"a pod with foreign keys":                            {newPod(annotated("redis/host", "a"), annotated("my-redis-tls/host", "a"), annotated("redis-tls.io/host", "a")), ""},
 		"a pod that asks":                                    {newPod(asking()), asked},
-		"a pod that asks by a named instance":                {newPod(annotation("sessions.redis-tls/port", "1")), asked},
-		"a pod that asks by an unknown key":                  {newPod(annotation("redis-tls/hots", "a")), asked},
-		"a pod with inject and status alone":                 {newPod(annotation("redis-tls/inject", "true"), annotation("redis-tls/status", "{}")), ""},
+		"a pod that asks by a named instance":                {newPod(annotated("sessions.redis-tls/port", "1")), asked},
+		"a pod that asks by an unknown key":                  {newPod(annotated("redis-tls/hots", "a")), asked},
+		"a pod with inject and status alone":                 {newPod(annotated("redis-tls/inject", "true"), annotated("redis-tls/status", "{}")), ""},
 		"a pod that asks in an opted-in namespace":           {newPod(asking(), in(optedIn)), asked},
 		"a pod that asks in a disabled namespace":            {newPod(asking(), in(disabled)), asked},
-		"a pod that may inherit":                             {newPod(in(optedIn), annotation("a", "b")), inherited},
-		"a pod that may inherit, with an old status":         {newPod(in(optedIn), annotation("redis-tls/status", "{}")), inherited},
-		"a pod that switches off what it would inherit":      {newPod(in(optedIn), annotation("redis-tls/host", "")), asked},
+		"a pod that may inherit":                             {newPod(in(optedIn), annotated("a", "b")), inherited},
+		"a pod that may inherit, with an old status":         {newPod(in(optedIn), annotated("redis-tls/status", "{}")), inherited},
+		"a pod that switches off what it would inherit":      {newPod(in(optedIn), annotated("redis-tls/host", "")), asked},
 		"a pod of a disabled namespace":                      {newPod(in(disabled)), ""},
 		"a pod that asks and opts out by label":              {newPod(asking(), label("redis-tls/inject", "false")), ""},
-		"a pod that asks and opts out by annotation":         {newPod(asking(), annotation("redis-tls/inject", "false")), ""},
+		"a pod that asks and opts out by annotation":         {newPod(asking(), annotated("redis-tls/inject", "false")), ""},
 		"a pod that may inherit and opts out by label":       {newPod(in(optedIn), label("redis-tls/inject", "false")), ""},
-		"a pod that may inherit and opts out by annotation":  {newPod(in(optedIn), annotation("redis-tls/inject", "false")), ""},
+		"a pod that may inherit and opts out by annotation":  {newPod(in(optedIn), annotated("redis-tls/inject", "false")), ""},
 		"a pod that asks with 2,000 variables":               {newPod(asking(), manyVariables()), asked},
 		"a pod that asks beside 5,000 annotations":           {newPod(manyAnnotations(5000), asking()), asked},
 		"a pod of kube-system":                               {newPod(in("kube-system")), ""},
@@ -81,7 +81,7 @@ func testWebhookConditions(t *testing.T, c *cluster) {
 			if test.want != "" {
 				want = []string{test.want}
 			}
-			if asks := origination.Asks(test.pod.Annotations); (test.want == asked && !asks) || (test.want == inherited && asks) {
+			if asks := annotation.Asks(test.pod.Annotations); (test.want == asked && !asks) || (test.want == inherited && asks) {
 				t.Errorf("origination.Asks is %v", asks)
 			}
 			if err := wantRefusal(c.tryCreate(t.Context(), test.pod), want...); err != nil {

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/cluster"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -23,14 +24,14 @@ type Namespace struct {
 	Rules   []*networkingv1.DestinationRule
 }
 
-func (n *Namespace) surroundings(cfg origination.Config) mesh.Surroundings {
+func (n *Namespace) surroundings(cfg config.Config) mesh.Surroundings {
 	return mesh.Surroundings{Namespace: n.Name, RootNamespace: cfg.Istio.RootNamespace, Entries: n.Entries, Rules: n.Rules}
 }
 
 // Wrong returns what of the namespace is not as its live pods' statuses ask for, a sentence for each object or
 // pod. The objects that should be are computed anew, by nothing but the pods. An object that no pod asks for
 // is wrong only when it is overdue.
-func Wrong(n Namespace, cfg origination.Config, overdue func(metav1.Object) bool) (wrong []string) {
+func Wrong(n Namespace, cfg config.Config, overdue func(metav1.Object) bool) (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, n.Name+": "+fmt.Sprintf(format, args...)) }
 	admitted, rejected := cluster.AdmittedOf(cluster.TrimAll(n.Pods), cfg)
 	for _, r := range rejected {
@@ -84,7 +85,7 @@ func differences[T metav1.Object](namespace, kind string, desired, found []T, ov
 var longAfter = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Waits says what an admitted pod still waits for: its objects, or the end of its gate. Empty: for nothing.
-func Waits(pod *corev1.Pod, n Namespace, cfg origination.Config) string {
+func Waits(pod *corev1.Pod, n Namespace, cfg config.Config) string {
 	status, err := origination.ParseStatus(pod.Annotations[origination.AnnotationStatus])
 	if err != nil {
 		return err.Error()

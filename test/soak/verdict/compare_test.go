@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/cluster"
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -22,8 +23,8 @@ func always(metav1.Object) bool { return true }
 
 // rightly returns a namespace in which all is as the pods ask.
 func rightly(pods ...*corev1.Pod) Namespace {
-	admitted, _ := cluster.AdmittedOf(cluster.TrimAll(pods), origination.DefaultConfig())
-	desired := mesh.Objects(admitted.Claims, mesh.Surroundings{Namespace: shop}, origination.DefaultConfig())
+	admitted, _ := cluster.AdmittedOf(cluster.TrimAll(pods), config.Default())
+	desired := mesh.Objects(admitted.Claims, mesh.Surroundings{Namespace: shop}, config.Default())
 	return Namespace{Name: shop, Pods: pods, Entries: desired.Entries, Rules: desired.Rules}
 }
 
@@ -56,7 +57,7 @@ func TestWrong(t *testing.T) {
 			if overdue == nil {
 				overdue = never
 			}
-			wrong := Wrong(n, origination.DefaultConfig(), overdue)
+			wrong := Wrong(n, config.Default(), overdue)
 			if c.want == "" && len(wrong) > 0 || c.want != "" && !strings.Contains(strings.Join(wrong, "\n"), c.want) {
 				t.Errorf("wrong %q, want %q", wrong, c.want)
 			}
@@ -72,18 +73,18 @@ func TestWaits(t *testing.T) {
 	pod := clustertest.Pod(t, shop, "cart", "r1", "a", clustertest.ByAddress, clustertest.Gated(), clustertest.Created(time.Second))
 	n := rightly(pod)
 	none := Namespace{Name: shop}
-	if got := Waits(pod, none, origination.DefaultConfig()); !strings.Contains(got, "ip-203-0-113-7.redis-tls.internal are missing") {
+	if got := Waits(pod, none, config.Default()); !strings.Contains(got, "ip-203-0-113-7.redis-tls.internal are missing") {
 		t.Errorf("without objects: %q", got)
 	}
-	if got := Waits(pod, n, origination.DefaultConfig()); !strings.Contains(got, "gate") {
+	if got := Waits(pod, n, config.Default()); !strings.Contains(got, "gate") {
 		t.Errorf("with objects: %q", got)
 	}
 	pod.Spec.SchedulingGates = nil
-	if got := Waits(pod, n, origination.DefaultConfig()); got != "" {
+	if got := Waits(pod, n, config.Default()); got != "" {
 		t.Errorf("with objects and without a gate: %q", got)
 	}
 	delete(pod.Annotations, origination.AnnotationStatus)
-	if Waits(pod, n, origination.DefaultConfig()) == "" {
+	if Waits(pod, n, config.Default()) == "" {
 		t.Error("a pod without a status waits for nothing")
 	}
 }

@@ -6,12 +6,12 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
-	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // mesh adds the objects that the controller would create for the claims of every namespace.
-func (p *preview) mesh(cfg origination.Config) error {
+func (p *preview) mesh(cfg config.Config) error {
 	for _, namespace := range p.view.claimed {
 		desired := mesh.Objects(p.view.Claims(namespace), p.view.Surroundings(namespace), cfg)
 		if p.view.admitted[namespace].servers {

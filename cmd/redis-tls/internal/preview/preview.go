@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/inject"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -28,7 +29,7 @@ type Input struct {
 	NamespaceFiles []*manifest.File
 	// Namespace is that of objects that name none.
 	Namespace string
-	Config    origination.Config
+	Config    config.Config
 }
 
 // Result is what the cluster would do. The input's files are rewritten in place.

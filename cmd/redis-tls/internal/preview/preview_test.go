@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -69,7 +70,7 @@ spec:
 `
 	file := parse(t, "d.yaml", deployment)
 	before, _ := convert[map[string]any](lookup(file.Documents[0].Value, []any{"spec", "template"}))
-	result, err := Run(Input{Files: []*manifest.File{file}, Namespace: "shop", Config: origination.DefaultConfig()})
+	result, err := Run(Input{Files: []*manifest.File{file}, Namespace: "shop", Config: config.Default()})
 	if err != nil || len(result.Problems) > 0 {
 		t.Fatal(err, result.Problems)
 	}
@@ -146,7 +147,7 @@ func TestProblemsOfNamespacesAreTold(t *testing.T) {
 	namespace := parse(t, "ns.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  annotations:\n    redis-tls/port: 6379\n")
 	result, err := Run(Input{
 		Files: []*manifest.File{parse(t, "p.yaml", pod)}, NamespaceFiles: []*manifest.File{namespace},
-		Namespace: "shop", Config: origination.DefaultConfig(),
+		Namespace: "shop", Config: config.Default(),
 	})
 	if err != nil {
 		t.Fatal(err)

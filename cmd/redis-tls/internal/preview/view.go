@@ -5,8 +5,8 @@ import (
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 
+	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/mesh"
-	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // offline is a cluster with nothing in it but the namespaces, the claims and cert-manager's Certificates of the input.
@@ -36,8 +36,8 @@ func (v *offline) undescribed(name string) bool {
 type namespace struct{ labels, annotations map[string]string }
 
 // Service implements inject.View.
-func (*offline) Service(string, string) (origination.Service, bool) {
-	return origination.Service{}, false
+func (*offline) Service(string, string) (annotation.Service, bool) {
+	return annotation.Service{}, false
 }
 
 // ServiceWithin implements inject.View.

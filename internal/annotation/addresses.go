@@ -1,0 +1,117 @@
+package annotation
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// parseAddress reads one IP or CIDR in plain notation. The prefix is masked, and an IPv4 address in
+// IPv6 clothes (::ffff:10.0.0.3) is undressed; loose says that the CIDR had bits beyond its mask.
+// problem says what is wrong, "" when nothing is.
+func parseAddress(text string) (p netip.Prefix, loose bool, problem string) {
+	const right = "write an IP as in \"10.0.0.3\" or \"2001:db8::3\", or a CIDR as in \"10.0.0.0/28\""
+	if strings.ContainsRune(text, '%') {
+		return p, false, "carries a zone, which belongs to link-local addresses; " + right
+	}
+	if addr, err := netip.ParseAddr(text); err == nil {
+		addr = addr.Unmap()
+		return netip.PrefixFrom(addr, addr.BitLen()), false, ""
+	}
+	p, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil:
+		return netip.Prefix{}, false, "is not an address in plain notation; " + right
+	case p.Addr().Is4In6():
+		return netip.Prefix{}, false, "is an IPv4 range in IPv6 notation; write it in IPv4, as in \"10.0.0.0/28\""
+	}
+	return p.Masked(), p.Masked() != p, ""
+}
+
+// addressProblem says why the range cannot be a Redis, or returns "". The range is as parseAddress
+// returns it.
+func (r rules) addressProblem(p netip.Prefix) string {
+	if problem := origination.ReservedProblem(p, r.vips()); problem != "" {
+		return problem
+	}
+	return r.serviceProblem(p)
+}
+
+// vips are the ranges of the pins in every notation: what is dialled there is ours to lead.
+func (r rules) vips() []origination.Reserved {
+	const what = "the range of our own pins (vip in the Helm values)"
+	all := make([]origination.Reserved, 0, 4)
+	if c := r.cfg.VIP.CIDR; c.IsValid() && c.Addr().Is4() {
+		all = append(all, origination.InAllNotations(origination.Reserved{Prefix: c.Masked(), What: what})...)
+	}
+	if c := r.cfg.VIP.IPv6CIDR; c != nil && c.IsValid() {
+		all = append(all, origination.Reserved{Prefix: c.Masked(), What: what})
+	}
+	return all
+}
+
+// serviceProblem refuses ranges with a Service's cluster IP inside, by lookup.
+func (r rules) serviceProblem(p netip.Prefix) string {
+	if r.services == nil {
+		return ""
+	}
+	ranges := []netip.Prefix{p}
+	if v4, ok := origination.EmbeddedIPv4(p); ok {
+		ranges = append(ranges, v4)
+	}
+	for _, p := range ranges {
+		if service, found := r.services.ServiceWithin(p); found {
+			return fmt.Sprintf("reaches the Service %s of this cluster, which the mesh serves itself; give addresses outside the cluster", service)
+		}
+	}
+	return ""
+}
+
+// tidyAddresses sorts, drops what is there twice and what a wider range of the list covers.
+func tidyAddresses(list []netip.Prefix) []netip.Prefix {
+	list = slices.Clone(list)
+	slices.SortFunc(list, comparePrefixes)
+	tidy := list[:0:0]
+	for _, p := range list {
+		if !slices.ContainsFunc(list, func(wider netip.Prefix) bool {
+			return wider.Bits() < p.Bits() && wider.Contains(p.Addr())
+		}) {
+			tidy = append(tidy, p)
+		}
+	}
+	return slices.Compact(tidy)
+}
+
+// comparePrefixes orders by address, then by width.
+func comparePrefixes(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
+
+// synthesisedHost names an origination of which only addresses were given: ip-10-0-0-3, for IPv6 the
+// eight groups joined by "-"; for several addresses or a CIDR the first and a hash of all. A single
+// DNS label, which no given host can be.
+func synthesisedHost(addresses []netip.Prefix) string {
+	first := addresses[0].Addr()
+	host := "ip-" + strings.ReplaceAll(first.String(), ".", "-")
+	if first.Is6() {
+		b := first.As16()
+		host = "ip"
+		for i := 0; i < len(b); i += 2 {
+			host += fmt.Sprintf("-%x", uint16(b[i])<<8|uint16(b[i+1]))
+		}
+	}
+	if len(addresses) == 1 && addresses[0].IsSingleIP() {
+		return host
+	}
+	parts := []string{"addresses"}
+	for _, p := range addresses {
+		parts = append(parts, p.String())
+	}
+	return host + "-" + origination.Hash(parts...)[:8]
+}

@@ -1,0 +1,162 @@
+package annotation
+
+import (
+	"cmp"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// certManagerKinds are the issuers of cert-manager's own group.
+var certManagerKinds = []string{origination.IssuerKind, "ClusterIssuer"}
+
+func parseIssuer(d *draft, path *field.Path, value string) field.ErrorList {
+	d.issuer.Name = value
+	return invalid(path, value, objectNameProblem("an issuer", value))
+}
+
+func parseIssuerKind(d *draft, path *field.Path, value string) field.ErrorList {
+	d.issuer.Kind = value
+	return invalid(path, value, kindProblem(value))
+}
+
+func parseIssuerGroup(d *draft, path *field.Path, value string) field.ErrorList {
+	d.issuer.Group = value
+	return invalid(path, value, groupProblem(value))
+}
+
+func parseCertificate(d *draft, path *field.Path, value string) field.ErrorList {
+	d.certificate = value
+	return invalid(path, value, objectNameProblem("a Certificate", value))
+}
+
+var kindForm = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{0,62}$`)
+
+// kindProblem says why the text cannot be the kind of an issuer, or returns "".
+func kindProblem(kind string) string {
+	if kindForm.MatchString(kind) {
+		return ""
+	}
+	return "is not a kind: letters and digits, at most 63, the first an upper-case one, as in \"ClusterIssuer\""
+}
+
+// groupProblem says why the text cannot be the API group of an issuer, or returns "".
+func groupProblem(group string) string {
+	if len(validation.IsDNS1123Subdomain(group)) == 0 {
+		return ""
+	}
+	return "is not an API group: lower-case letters, digits, '-' and '.', at most 253 characters, as in \"cert-manager.io\""
+}
+
+// groupsKindProblem says why the group has no such issuer, or returns "".
+func groupsKindProblem(i origination.Issuer, groupKey string) string {
+	if i.Group != origination.IssuerGroup || slices.Contains(certManagerKinds, i.Kind) {
+		return ""
+	}
+	return fmt.Sprintf("is none of the issuers of %s, which are %s; name its group in %s", origination.IssuerGroup, strings.Join(certManagerKinds, " and "), groupKey)
+}
+
+// clientCertificate fills in where the client certificate comes from. Of several that are given, which
+// check refuses, it takes the first.
+func (d *draft) clientCertificate(o *origination.Origination) {
+	t := &o.TLS
+	switch {
+	case d.client != "":
+		t.ClientSecret = d.client
+	case d.issuer.Name != "":
+		t.Issuer = origination.Issuer{Kind: cmp.Or(d.issuer.Kind, origination.IssuerKind), Group: cmp.Or(d.issuer.Group, origination.IssuerGroup), Name: d.issuer.Name}
+		t.ServiceAccount = d.serviceAccount
+		t.ClientSecret = o.CertificateName()
+	case d.certificate != "":
+		// A Certificate that is not there yet is taken to give its Secret its own name, as is usual.
+		t.Certificate, t.ClientSecret = d.certificate, d.certificate
+		if d.secretOf != nil {
+			t.ClientSecret = cmp.Or(d.secretOf(d.certificate), t.ClientSecret)
+		}
+	}
+}
+
+// clientKeys are the keys that give the client certificate, one of them alone.
+var clientKeys = []string{"client-secret", "issuer", "certificate"}
+
+// checkClient holds the keys that decide about the client certificate against each other.
+func (w *wish) checkClient(d *draft) field.ErrorList {
+	var errs field.ErrorList
+	refuse := func(name, detail string) {
+		errs = append(errs, field.Invalid(w.instance.at(name), origination.Shorten(w.instance.value(name)), detail))
+	}
+	key := func(name string) string { return origination.KeyOf(w.instance.name, name) }
+	given := slices.DeleteFunc(slices.Clone(clientKeys), func(name string) bool { return w.instance.value(name) == "" })
+	for i, name := range given {
+		if i > 0 {
+			refuse(name, "stands beside "+key(given[0])+"; the client certificate is of one of the two, so remove the other")
+		}
+		if w.TLS.Mode != origination.ModeMutual {
+			what := "is shown"
+			if name == "issuer" {
+				what = "signs what is shown"
+			}
+			refuse(name, fmt.Sprintf("%s to the server in mode mutual alone, and %s is %q; set it to \"mutual\"", what, key("mode"), w.TLS.Mode))
+		}
+	}
+	if w.TLS.Mode == origination.ModeMutual && len(given) == 0 {
+		errs = append(errs, field.Required(w.instance.at("client-secret"), "mode mutual shows the server a client certificate; give the Secret that holds it (tls.crt, tls.key), or cert-manager's part: "+
+			key("issuer")+" to sign one, "+key("certificate")+" for one that is there"))
+	}
+	if d.issuer.Name == "" {
+		for _, name := range []string{"issuer-kind", "issuer-group"} {
+			if w.instance.value(name) != "" {
+				refuse(name, "says more of an issuer that is not named; name it in "+key("issuer")+", or remove this")
+			}
+		}
+	} else if problem := groupsKindProblem(w.TLS.Issuer, key("issuer-group")); problem != "" {
+		refuse("issuer-kind", problem)
+	}
+	if d.caKey != "" && d.caKey != defaultCAKey && !d.insecure && d.caSecret == "" && d.caConfigMap == "" && (w.TLS.Issuer.Name != "" || w.TLS.Certificate != "") {
+		refuse("ca-key", "is no key of cert-manager's Secret, which has the CA in "+defaultCAKey+"; leave this out, or name the object that it is a key of in "+key("ca-secret")+" or "+key("ca-configmap"))
+	}
+	return errs
+}
+
+// client checks where the client certificate comes from, of a status.
+func (c *recheck) client() {
+	t := &c.TLS
+	c.objectName("clientSecret", "a Secret", t.ClientSecret)
+	c.objectName("certificate", "a Certificate", t.Certificate)
+	if (t.ClientSecret != "") != (t.Mode == origination.ModeMutual) {
+		c.fail("clientSecret", "goes with mode mutual, and with no other")
+	}
+	if t.Certificate != "" && t.ClientSecret == "" {
+		c.fail("certificate", "needs the Secret that it gives")
+	}
+	if t.Issuer == (origination.Issuer{}) {
+		if t.ServiceAccount != "" {
+			c.fail("serviceAccount", "goes with an issuer alone")
+		}
+		return
+	}
+	if t.Certificate != "" {
+		c.fail("issuer", "stands beside a Certificate")
+	}
+	if problem := objectNameProblem("an issuer", t.Issuer.Name); problem != "" {
+		c.fail("issuer", "%q %s", origination.Shorten(t.Issuer.Name), problem)
+	}
+	if problem := cmp.Or(kindProblem(t.Issuer.Kind), groupsKindProblem(t.Issuer, "group")); problem != "" {
+		c.fail("issuer", "kind %q %s", origination.Shorten(t.Issuer.Kind), problem)
+	}
+	if problem := groupProblem(t.Issuer.Group); problem != "" {
+		c.fail("issuer", "group %q %s", origination.Shorten(t.Issuer.Group), problem)
+	}
+	if problem := objectNameProblem("a ServiceAccount", t.ServiceAccount); problem != "" {
+		c.fail("serviceAccount", "%q %s", origination.Shorten(t.ServiceAccount), problem)
+	}
+	if t.ClientSecret != c.CertificateName() {
+		c.fail("clientSecret", "%q is not that of the issuer's certificate, %q", origination.Shorten(t.ClientSecret), c.CertificateName())
+	}
+}

@@ -1,0 +1,105 @@
+package annotation
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// maxHostBytes leaves room for HostSuffix within the 253 characters of a DNS name.
+const maxHostBytes = validation.DNS1123SubdomainMaxLength - len(origination.HostSuffix)
+
+// metadataHosts are names under which clouds serve credentials to whoever asks.
+var metadataHosts = []string{
+	"metadata.google.internal", "metadata.goog", "instance-data.ec2.internal", "metadata.azure.internal",
+	"metadata.tencentyun.com", "metadata.packet.net", "metadata.platformequinix.com", "rancher-metadata.rancher.internal",
+}
+
+// host normalises and judges the name that the app dials. problem says what is wrong, "" when nothing is.
+func (r rules) host(text string) (host, problem string) {
+	if r.inMesh {
+		return r.serviceHost(text)
+	}
+	host, problem = origination.NormalName(text, "write it in plain notation into "+origination.Prefix+"addresses")
+	if problem != "" {
+		return "", problem
+	}
+	if problem := r.hostProblem(host); problem != "" {
+		return "", problem
+	}
+	return host, ""
+}
+
+// hostProblem says why a normal name cannot be the host of a Redis outside the cluster, or returns "".
+func (r rules) hostProblem(host string) string {
+	const right = "give the name of a Redis outside the cluster, as in \"redis.example.com\"; for a Service of the mesh set " + origination.Prefix + "mode to \"istio-mutual\""
+	below := func(domain string) bool { return host == domain || strings.HasSuffix(host, "."+domain) }
+	switch {
+	case slices.ContainsFunc([]string{"localhost", "localdomain", "localhost6", "ip6-localhost", "ip6-loopback"}, below):
+		return "is this machine itself, which needs no TLS; give the name of a Redis outside the cluster"
+	case slices.ContainsFunc(metadataHosts, below):
+		return "is the metadata service of a cloud; " + right
+	case below(strings.TrimPrefix(origination.HostSuffix, ".")):
+		return "is a name that redis-tls itself gives; give the real name of the Redis"
+	case !strings.Contains(host, "."):
+		return "is a single word, which resolves inside the cluster; " + right
+	case slices.ContainsFunc([]string{r.cfg.ClusterDomain, "cluster.local", "clusterset.local", "svc", "pod"},
+		func(domain string) bool { return domain != "" && below(domain) }):
+		return "is a name inside the cluster; " + right
+	case len(host) > maxHostBytes:
+		return fmt.Sprintf("has %d characters; at most %d leave room for the private name that the mesh knows it by (…%s)", len(host), maxHostBytes, origination.HostSuffix)
+	}
+	if service := r.serviceNamed(host); service != "" {
+		return fmt.Sprintf("resolves to the Service %s of this cluster; %s", service, right)
+	}
+	return ""
+}
+
+// serviceNamed returns "namespace/name" of the Service that a pod's resolver would find under a name
+// without "svc", by the search domains <namespace>.svc.<domain> and svc.<domain>; "" when there is none.
+func (r rules) serviceNamed(host string) string {
+	if r.services == nil {
+		return ""
+	}
+	type service struct{ namespace, name string }
+	var candidates []service
+	switch labels := strings.Split(host, "."); len(labels) {
+	case 2: // service.namespace, or pod.service of the own namespace
+		candidates = []service{{labels[1], labels[0]}, {r.namespace, labels[1]}}
+	case 3: // pod.service.namespace
+		candidates = []service{{labels[2], labels[1]}}
+	}
+	for _, s := range candidates {
+		if _, found := r.services.Service(s.namespace, s.name); found {
+			return s.namespace + "/" + s.name
+		}
+	}
+	return ""
+}
+
+// subjectAltName normalises one name that a server's certificate may carry: a DNS name, an IP or a URI.
+// Single words and names inside the cluster are fine: it is checked, not dialled.
+func subjectAltName(text string) (name, problem string) {
+	if strings.Contains(text, "*") {
+		return "", "is a wildcard; name one concrete host that the certificate covers, as in \"redis.example.com\""
+	}
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+		return addr.Unmap().String(), ""
+	}
+	if strings.Contains(text, "://") {
+		if !plainURI.MatchString(text) {
+			return "", "is not a URI as certificates carry it; write it as in \"spiffe://example.org/redis\""
+		}
+		return text, ""
+	}
+	return origination.NormalName(text, "write it as in \"10.0.0.3\" or \"2001:db8::3\"")
+}
+
+// plainURI is a scheme, an authority and a path of printable ASCII without quotes, commas or blanks.
+var plainURI = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://[A-Za-z0-9._~:/?#@!$&()+;=%\[\]-]+$`)

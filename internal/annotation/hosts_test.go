@@ -1,0 +1,187 @@
+package annotation
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+)
+
+// long returns a name of n characters in labels of at most 50.
+func long(n int) string {
+	const end = ".example.com"
+	name := ""
+	for n -= len(end); n > 0; n -= 50 {
+		if n > 50 {
+			name += strings.Repeat("a", 49) + "."
+		} else {
+			name += strings.Repeat("b", n)
+		}
+	}
+	return name + end
+}
+
+// hostileHosts are grouped by what the message must say of them.
+var hostileHosts = []struct {
+	why   string // in every message of the group
+	hosts map[string]string
+}{
+	{"is this machine itself", map[string]string{
+		"loopback by name": "localhost", "loopback in capitals": "LOCALHOST", "loopback with a dot": "localhost.",
+		"a name below localhost": "redis.localhost", "a distribution's loopback": "localhost.localdomain", "below localdomain": "redis.localdomain",
+		"IPv6 loopback by name": "ip6-localhost", "Debian's other one": "ip6-loopback", "Red Hat's": "localhost6",
+		"loopback in full width": "ｌｏｃａｌｈｏｓｔ", "loopback with an ideographic dot": "redis。localhost",
+	}},
+	{"is a name inside the cluster", map[string]string{
+		"the API server": "kubernetes.default.svc", "the API server in full": "kubernetes.default.svc.cluster.local", "with the trailing dot": "kubernetes.default.svc.cluster.local.",
+		"in mixed case": "Kubernetes.Default.SVC", "a Service that does not exist": "nothing.nowhere.svc", "a pod by address": "10-0-0-1.shop.pod",
+		"a pod in full": "10-0-0-1.shop.pod.cluster.local", "the domain itself": "cluster.local", "any name below the domain": "example.com.cluster.local",
+		"the domain of this cluster": "redis.shop.svc.corp.example", "another name in this cluster's domain": "redis.corp.example", "the multi-cluster domain": "redis.shop.svc.clusterset.local",
+		"a headless pod": "redis-0.redis.shop.svc", "svc in full width": "kubernetes.default.ｓｖｃ", "with full-width dots": "kubernetes．default．svc", "with an ideographic dot": "kubernetes。default。svc",
+		"with a soft hyphen": "kubernetes.default.s\u00advc", "with a zero-width space": "kubernetes.default.svc\u200b", "with script letters": "kubernetes.default.𝓼𝓿𝓬",
+	}},
+	{"is a single word", map[string]string{
+		"a short name": "redis", "a short name with a dot": "redis.", "the API server's short name": "kubernetes", "AWS's metadata": "instance-data",
+		"Google's metadata": "metadata", "Rancher's metadata": "rancher-metadata", "a synthesised host": "ip-10-0-0-3",
+	}},
+	{"resolves to the Service", map[string]string{
+		"Service and namespace": "redis.data", "in capitals with a dot": "REDIS.DATA.", "a pod of a Service elsewhere": "redis-0.redis.data", "a pod of a Service here": "cache-0.cache",
+	}},
+	{"is the metadata service of a cloud", map[string]string{
+		"Google's": "metadata.google.internal", "Google's in capitals": "METADATA.GOOGLE.INTERNAL.", "below Google's": "x.metadata.google.internal", "Google's other one": "metadata.goog",
+		"AWS's": "instance-data.ec2.internal", "Azure's": "metadata.azure.internal", "Tencent's": "metadata.tencentyun.com", "Equinix's": "metadata.platformequinix.com",
+		"in full width": "ｍetadata.google.internal", "with a Kelvin sign in packet": "metadata.pac\u212aet.net", "Rancher's": "rancher-metadata.rancher.internal",
+	}},
+	{"is a name that redis-tls itself gives", map[string]string{
+		"a private host": "redis.example.com.redis-tls.internal", "the suffix itself": "redis-tls.internal", "in capitals": "A.REDIS-TLS.INTERNAL",
+	}},
+	{"is a wildcard", map[string]string{
+		"all names below one": "*.example.com", "everything": "*", "within a label": "redis-*.example.com", "in the middle": "redis.*.com",
+	}},
+	{"is an address, not a name", map[string]string{
+		"IPv4": "10.0.0.3", "IPv4 loopback": "127.0.0.1", "IPv6": "2001:db8::3", "IPv6 loopback": "::1", "IPv6 in brackets": "[::1]", "IPv4 in IPv6": "::ffff:127.0.0.1",
+		"with a zone": "fe80::1%eth0", "metadata by address": "169.254.169.254",
+	}},
+	{"ends in a number", map[string]string{
+		"IPv4 with a dot": "127.0.0.1.", "two parts": "127.1", "one number": "2130706433", "octal": "0177.0.0.1", "hexadecimal": "0x7f.0.0.1", "one hexadecimal number": "0x7f000001",
+		"hexadecimal in capitals": "0X7F.1", "an empty hexadecimal": "foo.0x", "a name before a number": "foo.1", "leading zeros": "127.000.000.001", "five parts": "1.2.3.4.5",
+		"too large": "999.999.999.999", "full-width digits": "１２７.0.0.1", "circled digits": "①②⑦.0.0.1", "ideographic dots": "127。0。0。1", "superscript": "127.0.0.¹", "all digits": "0",
+		"a name before hexadecimal": "foo.0xa9fe",
+	}},
+	{"has an empty part", map[string]string{
+		"two dots": "redis..example.com", "two trailing dots": "redis.example.com..", "a leading dot": ".example.com", "a dot": ".",
+	}},
+	{"has the part", map[string]string{
+		"an underscore": "redis_a.example.com", "a leading hyphen": "-redis.example.com", "a trailing hyphen": "redis-.example.com", "a blank": "redis example.com", "a line": "redis.example.com\nlocalhost",
+		"a tab": "redis.\texample.com", "a NUL": "redis\x00.example.com", "a slash": "redis.example.com/x", "a list": "a.example.com,b.example.com", "a user": "user@redis.example.com",
+		"a per cent sign": "redis%2eexample.com", "a backslash": "redis\\.example.com", "a quote": "redis\".example.com", "a bracket": "[redis.example.com", "a colon": "a:b:c.example.com",
+		"a label of 64": strings.Repeat("a", 64) + ".example.com", "an environment variable": "$(REDIS_HOST).example.com", "a template": "{{ .host }}.example.com",
+	}},
+	{"has a port behind the name", map[string]string{"a port": "redis.example.com:6379", "an empty port": "redis.example.com:"}},
+	{"is a URL", map[string]string{"Redis": "redis://redis.example.com", "Redis with TLS": "rediss://user:password@redis.example.com:6379/0", "HTTP": "http://169.254.169.254/"}},
+	{"is not a valid international name", map[string]string{
+		"broken punycode": "xn--0.example.com", "punycode of ASCII": "xn--localhost-.example.com", "an unassigned letter": "redis\U0010ffff.example.com", "mixed directions": "aא1b.example.com",
+		"no UTF-8": "redis\xff.example.com", "the sign for no UTF-8": "redis\ufffd.example.com", "a slash in full width": "redis／x.example.com",
+	}},
+	{"leave room for the private name", map[string]string{"one too long for its private name": long(235), "as long as DNS allows": long(253)}},
+	{"a DNS name has at most 253", map[string]string{"longer than DNS allows": long(254), "much longer": long(2000)}},
+}
+
+func TestHostileHostsAreRefusedAndSaidWhy(t *testing.T) {
+	cfg := config.Default()
+	cfg.ClusterDomain = "corp.example"
+	count := 0
+	for _, group := range hostileHosts {
+		for name, host := range group.hosts {
+			count++
+			t.Run(group.why+"/"+name, func(t *testing.T) {
+				res := Resolve(pod("redis-tls/host", host), cfg, cluster)
+				if len(res.Errors) != 1 || len(res.Originations) != 0 {
+					t.Fatalf("%q gave %d errors and %v", host, len(res.Errors), res.Originations)
+				}
+				err := res.Errors[0]
+				if !strings.Contains(err.Detail, group.why) {
+					t.Errorf("%q was refused because it %q, want %q", host, err.Detail, group.why)
+				}
+				if err.Field != "metadata.annotations[redis-tls/host]" || !strings.ContainsAny(err.Detail, ";,") {
+					t.Errorf("the message does not name the key, or not what would be right: %v", err)
+				}
+			})
+		}
+	}
+	if count < 80 {
+		t.Errorf("only %d hostile hosts", count)
+	}
+}
+
+func TestGoodHostsAreTakenInNormalForm(t *testing.T) {
+	for name, hosts := range map[string][2]string{
+		"a managed Redis":                    {"redis-a.aivencloud.com", "redis-a.aivencloud.com"},
+		"capitals":                           {"Redis.Example.COM", "redis.example.com"},
+		"a trailing dot":                     {"redis.example.com.", "redis.example.com"},
+		"blanks around it":                   {" redis.example.com\n", "redis.example.com"},
+		"Azure":                              {"shop.redis.cache.windows.net", "shop.redis.cache.windows.net"},
+		"ElastiCache":                        {"master.shop.abc123.euw1.cache.amazonaws.com", "master.shop.abc123.euw1.cache.amazonaws.com"},
+		"Google's own internal names":        {"redis.c.shop-1.internal", "redis.c.shop-1.internal"},
+		"a label of digits that is not last": {"1.redis.example.com", "1.redis.example.com"},
+		"digits and letters last":            {"redis.1a", "redis.1a"},
+		"hyphens there, in a name that is not all ASCII": {"ab--cd.bücher.example", "ab--cd.xn--bcher-kva.example"},
+		"hyphens in third and fourth place":              {"ab--cd.example.com", "ab--cd.example.com"},
+		"an international name":                          {"bücher.example", "xn--bcher-kva.example"},
+		"its ASCII form":                                 {"XN--BCHER-KVA.example", "xn--bcher-kva.example"},
+		"sharp s, as browsers do":                        {"straße.example", "xn--strae-oqa.example"},
+		"svc that is not last":                           {"redis.svc.example.com", "redis.svc.example.com"},
+		"localhost that is not last":                     {"localhost.example.com", "localhost.example.com"},
+		"a name that ends as the cluster's does":         {"redis.notcluster.local", "redis.notcluster.local"},
+		"a name like our own":                            {"redis.my-redis-tls.internal", "redis.my-redis-tls.internal"},
+		"two words that are no Service":                  {"redis.memorystore-redis", "redis.memorystore-redis"},
+		"a Service's name with a domain":                 {"redis.data.example.com", "redis.data.example.com"},
+		"hexadecimal letters without 0x":                 {"redis.beef", "redis.beef"},
+		"the longest that its private name bears":        {long(234), long(234)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			res := mustResolve(t, pod("redis-tls/host", hosts[0]), config.Default())
+			if got := res.Originations[0].Host; got != hosts[1] {
+				t.Errorf("host %q, want %q", got, hosts[1])
+			}
+			if got := len(res.Originations[0].PrivateHost()); got > 253 {
+				t.Errorf("the private host has %d characters", got)
+			}
+		})
+	}
+}
+
+func TestWithoutALookupNoServiceIsKnown(t *testing.T) {
+	if res := Resolve(pod("redis-tls/host", "redis.data"), config.Default(), nil); len(res.Errors) > 0 {
+		t.Error(res.Errors)
+	}
+	if res := Resolve(pod("redis-tls/addresses", "10.96.0.10", "redis-tls/ca-secret", "ca"), config.Default(), nil); len(res.Errors) > 0 {
+		t.Error(res.Errors)
+	}
+}
+
+func TestSubjectAltNamesAreDNSNamesAddressesAndURIs(t *testing.T) {
+	for name, test := range map[string]struct{ given, want, problem string }{
+		"a DNS name":              {"Redis.Example.com.", "redis.example.com", ""},
+		"a single word":           {"redis-master", "redis-master", ""},
+		"a name in the cluster":   {"redis.shop.svc", "redis.shop.svc", ""},
+		"an IP":                   {"10.0.0.3", "10.0.0.3", ""},
+		"an IPv6 in long form":    {"2001:0DB8:0:0:0:0:0:3", "2001:db8::3", ""},
+		"an IPv4 in IPv6":         {"::ffff:10.0.0.3", "10.0.0.3", ""},
+		"a SPIFFE identity":       {"spiffe://example.org/ns/shop/sa/redis", "spiffe://example.org/ns/shop/sa/redis", ""},
+		"a wildcard":              {"*.example.com", "", "is a wildcard; name one concrete host that the certificate covers"},
+		"a wildcard in a URI":     {"spiffe://example.org/*", "", "is a wildcard"},
+		"an address in odd form":  {"0x7f.1", "", "ends in a number"},
+		"an address with a zone":  {"fe80::1%eth0", "", "is an address, not a name; write it as in \"10.0.0.3\""},
+		"a URI with a blank":      {"spiffe://example.org/a b", "", "is not a URI as certificates carry it"},
+		"a URI of no scheme":      {"://example.org", "", "is not a URI"},
+		"a name with an emphasis": {"redis!", "", "has the part"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, problem := subjectAltName(test.given)
+			if got != test.want || !strings.Contains(problem, test.problem) || (problem == "") != (test.problem == "") {
+				t.Errorf("%q gave %q, %q; want %q, %q", test.given, got, problem, test.want, test.problem)
+			}
+		})
+	}
+}

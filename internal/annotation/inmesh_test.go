@@ -1,0 +1,143 @@
+package annotation
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// inMesh is what a Service of the mesh gives.
+func inMesh(host string) origination.Origination {
+	return origination.Origination{Instances: []string{"default"}, Host: host, Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp", TLS: origination.TLS{Mode: origination.ModeIstioMutual}}
+}
+
+// mutually is a pod of namespace shop that asks for a Service of the mesh.
+func mutually(host string) Input {
+	return pod("redis-tls/host", host, "redis-tls/mode", "istio-mutual")
+}
+
+// ofData is a policy that names the Services of namespace data.
+func ofData(allowed ...string) config.Config {
+	cfg := config.Default()
+	cfg.Policy.AllowedHosts = allowed
+	return cfg
+}
+
+func TestAServiceOfTheMeshIsKnownByAnyOfItsNames(t *testing.T) {
+	corp := ofData("redis.data.svc.corp.example")
+	corp.ClusterDomain = "corp.example"
+	for _, test := range []struct {
+		name, host, want string
+		cfg              config.Config
+		ips              []string
+	}{
+		{"its name alone, of the own namespace", "cache", "cache.shop.svc.cluster.local", config.Default(), nil},
+		{"with the own namespace", "six.shop", "six.shop.svc.cluster.local", config.Default(), []string{"fd00:10:96::a"}},
+		{"with another, which the policy names", "redis.data", "redis.data.svc.cluster.local", ofData("redis.data.svc.cluster.local"), []string{"10.96.0.10"}},
+		{"with svc", "redis.data.svc", "redis.data.svc.cluster.local", ofData("*.data.svc.cluster.local"), []string{"10.96.0.10"}},
+		{"in full, in any case and with a dot", "Redis.Data.SVC.cluster.local.", "redis.data.svc.cluster.local", ofData("a.example.com", "redis.data.svc.cluster.local"), []string{"10.96.0.10"}},
+		{"in another cluster domain", "redis.data.svc.corp.example", "redis.data.svc.corp.example", corp, []string{"10.96.0.10"}},
+		{"of the own namespace, where the policy names others", "cache.shop.svc", "cache.shop.svc.cluster.local", ofData("a.example.com"), nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			services := knownServices{"data/redis": "10.96.0.10", "shop/cache": "", "shop/six": "fd00:10:96::a"}
+			res := Resolve(mutually(test.host), test.cfg, headless{services})
+			wantErrors(t, res)
+			want := inMesh(test.want)
+			for _, ip := range test.ips {
+				want.ClusterIPs = append(want.ClusterIPs, netip.MustParseAddr(ip))
+			}
+			if diff := cmp.Diff([]origination.Origination{want}, res.Originations, compareResults); diff != "" {
+				t.Fatalf("originations differ (-want +got):\n%s", diff)
+			}
+			o := res.Originations[0]
+			if err := ValidateOrigination(&o, "shop", test.cfg); err != nil {
+				t.Errorf("Validate: %v", err)
+			}
+			if o.Pinnable() || o.MeshHost() != o.Host || len(o.DialledAddresses()) > 0 {
+				t.Errorf("pinnable %t, in the mesh %s, dialled %v", o.Pinnable(), o.MeshHost(), o.DialledAddresses())
+			}
+		})
+	}
+}
+
+// headless is a cluster of Services of which none is an alias.
+type headless struct{ knownServices }
+
+func (h headless) Service(namespace, name string) (Service, bool) {
+	service, found := h.knownServices.Service(namespace, name)
+	service.ExternalName = ""
+	return service, found
+}
+
+func TestWhatIsNoServiceOfTheMeshIsRefused(t *testing.T) {
+	const right = `mode istio-mutual leads to a Service of the mesh; write it as in "redis", "redis.data", "redis.data.svc" or "redis.data.svc.cluster.local"`
+	for _, test := range []struct{ name, host, want string }{
+		{"a host outside", "redis.example.com", podKey + `host]: Invalid value: "redis.example.com": is not the name of a Service; ` + right},
+		{"a pod", "redis-0.redis.data.svc", podKey + `host]: Invalid value: "redis-0.redis.data.svc": is not the name of a Service; ` + right},
+		{"another domain", "redis.data.svc.corp.example", podKey + `host]: Invalid value: "redis.data.svc.corp.example": is not the name of a Service; ` + right},
+		{"svc without a namespace", "redis.svc", podKey + `host]: Invalid value: "redis.svc": is not the name of a Service; ` + right},
+		{"an address", "10.96.0.10", podKey + `host]: Invalid value: "10.96.0.10": is an address, not a name; ` + right},
+		{"one that does not exist", "session", podKey + `host]: Invalid value: "session": means the Service shop/session, which does not exist; correct the name, or create the Service first`},
+		{"one that does not exist elsewhere", "session.data", podKey + `host]: Invalid value: "session.data": means the Service data/session, which does not exist; correct the name, or create the Service first`},
+		{"an alias", "alias", podKey + `host]: Invalid value: "alias": means the Service shop/alias, which is an alias of redis.example.com; name the Service that the pods of Redis are behind`},
+		{"another namespace's, which nobody names", "redis.data", podKey + `host]: Forbidden: "redis.data.svc.cluster.local" is a Service of namespace data, and of another namespace than the pod's own this cluster allows only those that it names (policy.allowedHosts): none; ask the cluster's administrator`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			services := knownServices{"data/redis": "10.96.0.10", "shop/alias": "redis.example.com"}
+			wantErrors(t, Resolve(mutually(test.host), config.Default(), services), test.want)
+		})
+	}
+	t.Run("another namespace's, where the policy names others", func(t *testing.T) {
+		wantErrors(t, Resolve(mutually("redis.data"), ofData("*.example.com", "cache.data.svc.cluster.local"), cluster),
+			podKey+`host]: Forbidden: "redis.data.svc.cluster.local" is a Service of namespace data, and of another namespace than the pod's own this cluster allows only those that it names (policy.allowedHosts): *.example.com, cache.data.svc.cluster.local; ask the cluster's administrator`)
+	})
+}
+
+func TestWithoutACatalogueAnyServiceIsTaken(t *testing.T) {
+	res := Resolve(mutually("session"), config.Default(), nil)
+	wantErrors(t, res)
+	if diff := cmp.Diff([]origination.Origination{inMesh("session.shop.svc.cluster.local")}, res.Originations, compareResults); diff != "" {
+		t.Errorf("originations differ (-want +got):\n%s", diff)
+	}
+}
+
+func TestInstancesOnOneServiceAreMerged(t *testing.T) {
+	in := mutually("six")
+	in.Annotations["sentinel.redis-tls/host"], in.Annotations["sentinel.redis-tls/mode"], in.Annotations["sentinel.redis-tls/port"] = "six.shop.svc", "istio-mutual", "26379"
+	res := Resolve(in, config.Default(), nil)
+	wantErrors(t, res)
+	want := inMesh("six.shop.svc.cluster.local")
+	want.Instances, want.Ports = []string{"default", "sentinel"}, []origination.Port{{Number: 6379, Target: 6379}, {Number: 26379, Target: 26379}}
+	if diff := cmp.Diff([]origination.Origination{want}, res.Originations, compareResults); diff != "" {
+		t.Errorf("originations differ (-want +got):\n%s", diff)
+	}
+}
+
+// Where another pod's rule covers other ports, this one's must keep to its own.
+func TestPortsOfAServiceMakeARuleOfTheirOwn(t *testing.T) {
+	one, two := inMesh("redis.shop.svc.cluster.local"), inMesh("redis.shop.svc.cluster.local")
+	two.Ports = append(two.Ports, origination.Port{Number: 26379, Target: 26379})
+	if one.RuleLabel() == two.RuleLabel() {
+		t.Errorf("both have %s", one.RuleLabel())
+	}
+}
+
+func TestADefaultMayNameAServiceOfTheMesh(t *testing.T) {
+	cfg, err := ParseConfig([]byte("defaults: {redis-tls/host: redis, redis-tls/mode: istio-mutual}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseConfig([]byte("defaults: {redis-tls/host: redis.example.com, redis-tls/mode: istio-mutual}")); err == nil {
+		t.Error("a host outside was taken")
+	}
+	res := Resolve(inherit(), cfg, nil)
+	wantErrors(t, res)
+	if diff := cmp.Diff([]origination.Origination{inMesh("redis.shop.svc.cluster.local")}, res.Originations, compareResults); diff != "" {
+		t.Errorf("originations differ (-want +got):\n%s", diff)
+	}
+}

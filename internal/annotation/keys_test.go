@@ -1,0 +1,105 @@
+package annotation
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// TestTheTableHasTheKeysOfTheDesign retypes the user's API, so that a rename is noticed.
+func TestTheTableHasTheKeysOfTheDesign(t *testing.T) {
+	var got, pod []string
+	for _, k := range Keys() {
+		got = append(got, k.Name)
+		if k.Scope != ScopeInstance {
+			pod = append(pod, k.Name)
+		}
+		if k.Description == "" {
+			t.Errorf("%s has no description", k.Name)
+		}
+		if parsed := k.parse != nil || len(k.Values) > 0; parsed != (k.Name != "status") {
+			t.Errorf("%s: a user's key has a parser or a closed set of values", k.Name)
+		}
+	}
+	for what, lists := range map[string][2][]string{
+		"keys": {strings.Fields(`host port target-port passthrough-ports addresses ca-secret ca-configmap ca-key mode client-secret
+			issuer issuer-kind issuer-group certificate sni subject-alt-names insecure-skip-verify delivery protocol
+			connect-timeout idle-timeout tcp-keepalive sidecar server inject status`), got},
+		"keys of the pod": {strings.Fields("sidecar server inject status"), pod},
+	} {
+		if diff := cmp.Diff(lists[0], lists[1]); diff != "" {
+			t.Errorf("%s differ (-want +got):\n%s", what, diff)
+		}
+	}
+}
+
+func TestWhatIsNotSupportedYetIsRefusedEverywhere(t *testing.T) {
+	for _, k := range Keys() {
+		for _, v := range k.Values {
+			value := v.Name
+			if v.Supported {
+				continue
+			}
+			t.Run(k.Name+"="+value, func(t *testing.T) {
+				for _, in := range []Input{pod("redis-tls/host", "a.example.com", "redis-tls/"+k.Name, value), inherit("redis-tls/host", "a.example.com", "redis-tls/"+k.Name, value)} {
+					res := Resolve(in, config.Default(), cluster)
+					if k.Scope == ScopePodOnly && !res.Asked {
+						continue // ignored there
+					}
+					if len(res.Errors) != 1 || !strings.Contains(res.Errors[0].Detail, "not supported yet") || !strings.Contains(res.Errors[0].Field, "[redis-tls/"+k.Name+"]") {
+						t.Errorf("errors %v", res.Errors)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestKeysIsACopy(t *testing.T) {
+	Keys()[0].Name = "changed"
+	if Keys()[0].Name != "host" {
+		t.Error("the table itself was changed")
+	}
+	SidecarPorts()[0] = 1
+	if SidecarPorts()[0] != 15000 {
+		t.Error("the list of ports itself was changed")
+	}
+}
+
+func TestAsksIsAnyKeyOfOursButInjectAndStatus(t *testing.T) {
+	for key, want := range map[string]bool{
+		"redis-tls/host": true, "sessions.redis-tls/host": true, "redis-tls/hots": true, "a.b.redis-tls/x": true, "redis-tls/": true, "sessions.redis-tls/inject": true,
+		"redis-tls/inject": false, "redis-tls/status": false, "redis-tls.example.com/host": false, "notredis-tls/host": false, "example.com/redis-tls": false, "redis-tls": false, "": false,
+	} {
+		if got := Asks(map[string]string{key: "", "example.com/x": ""}); got != want {
+			t.Errorf("%q asks: %t, want %t", key, got, want)
+		}
+	}
+	if Asks(nil) {
+		t.Error("nothing asks")
+	}
+}
+
+func TestKeyOfIsWhatSplitKeyTakesApart(t *testing.T) {
+	for key, instance := range map[string]string{"redis-tls/host": "default", "sessions.redis-tls/host": "sessions"} {
+		if got := origination.KeyOf(instance, "host"); got != key {
+			t.Errorf("key %q, want %q", got, key)
+		}
+		if i, name, ours := splitKey(key); i != instance || name != "host" || !ours {
+			t.Errorf("%q is %q, %q, %t", key, i, name, ours)
+		}
+	}
+}
+
+// The instance that the plain prefix stands for has a name of its own, which can be spelled out.
+func TestTheDefaultInstanceSpelledOutIsTheSame(t *testing.T) {
+	plain := mustResolve(t, pod("redis-tls/host", "a.example.com"), config.Default())
+	named := mustResolve(t, pod("default.redis-tls/host", "a.example.com"), config.Default())
+	if diff := cmp.Diff(plain.Originations, named.Originations, compareResults); diff != "" {
+		t.Error(diff)
+	}
+}

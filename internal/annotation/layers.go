@@ -1,0 +1,207 @@
+package annotation
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// source is one place that carries keys of ours.
+type source struct {
+	name        string // for warnings; "" for the pod itself
+	path        *field.Path
+	annotations map[string]string
+	own         bool // the pod itself
+}
+
+// sources returns the places that count for the pod, the nearest first.
+//
+//	namespace label redis-tls/injection | places that count
+//	enabled                             | pod > namespace > Helm defaults
+//	anything else, or none              | pod
+func sources(in Input, cfg config.Config) []source {
+	all := []source{{path: podPath, annotations: in.Annotations, own: true}}
+	if in.NamespaceLabels[origination.LabelNamespace] == namespaceEnabled {
+		all = append(all,
+			source{name: "namespace " + in.Namespace, path: namespacePath, annotations: in.NamespaceAnnotations},
+			helmDefaults(cfg))
+	}
+	return all
+}
+
+func helmDefaults(cfg config.Config) source {
+	return source{name: "Helm defaults", path: defaultsPath, annotations: cfg.Defaults}
+}
+
+// Where the sources' annotations stand. A source is told by the pointer.
+var (
+	podPath       = field.NewPath("metadata", "annotations")
+	namespacePath = field.NewPath("namespace", "metadata", "annotations")
+	defaultsPath  = field.NewPath("defaults")
+)
+
+// setting is the value of a key as it takes effect, and where it stands.
+type setting struct {
+	name  string // of the key
+	value string
+	path  *field.Path
+	from  *field.Path // of the source
+	own   bool        // on the pod itself
+}
+
+// instance is what takes effect for one Redis: each key from the nearest source that carries it, also
+// when its value is empty.
+type instance struct {
+	name     string
+	first    *field.Path // of the first key that was met
+	settings []setting   // a handful, each key once
+	// carried are the pod's own keys of this instance with a value, known or not, sorted.
+	carried []string
+}
+
+// wished says that there is something to reach.
+func (i *instance) wished() bool {
+	return i.value("host") != "" || i.value("addresses") != ""
+}
+
+// inMesh says that the host is a Service of the mesh. It decides how other keys are read.
+func (i *instance) inMesh() bool {
+	return i != nil && i.value("mode") == string(origination.ModeIstioMutual)
+}
+
+// value returns the trimmed value of a key, "" where it is absent.
+func (i *instance) value(name string) string {
+	s, _ := i.setting(name)
+	return strings.TrimSpace(s.value)
+}
+
+// setting returns what holds for a key, and whether it is there.
+func (i *instance) setting(name string) (setting, bool) {
+	for _, s := range i.settings {
+		if s.name == name {
+			return s, true
+		}
+	}
+	return setting{}, false
+}
+
+// at returns the path of a key: where it stands, or on the pod where it is absent.
+func (i *instance) at(name string) *field.Path {
+	if s, ok := i.setting(name); ok {
+		return s.path
+	}
+	return podPath.Key(origination.KeyOf(i.name, name))
+}
+
+// layers is what all sources say together.
+type layers struct {
+	instances map[string]*instance
+	pod       map[string]setting // the keys of pod scope
+	warnings  []string
+	errs      field.ErrorList
+}
+
+// layer lays the sources over each other.
+func layer(all []source) layers {
+	l := layers{instances: map[string]*instance{}, pod: map[string]setting{}}
+	for _, s := range all {
+		l.add(s)
+	}
+	if n := len(l.instances); n > maxInstances {
+		l.errs = append(l.errs, field.TooMany(podPath, n, maxInstances))
+		l.errs[len(l.errs)-1].Detail += ": one for each <name>." + origination.Prefix + "host; split the pod, or ask for fewer"
+		l.instances = nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.instances)) {
+		if problem := instanceProblem(name); problem != "" {
+			l.errs = append(l.errs, field.Invalid(l.instances[name].first, origination.Shorten(name+"."+origination.Prefix), problem))
+			delete(l.instances, name)
+		}
+	}
+	return l
+}
+
+// add lays one source under those before it.
+func (l *layers) add(s source) {
+	unknown := 0
+	keys := s.keys()
+	if n := len(keys); n > maxKeys {
+		l.errs = append(l.errs, field.TooMany(s.path, n, maxKeys))
+		l.errs[len(l.errs)-1].Detail += fmt.Sprintf(" of the keys below %s; see the table of keys for those that there are", origination.Prefix)
+		return
+	}
+	for _, key := range keys {
+		name, keyName, _ := splitKey(key)
+		warning := unknownKey(key, name, keyName, unknown < maxKeyWarnings)
+		k := keyIndex[keyName]
+		if warning == "" && k.Scope == ScopePodOnly && !s.own {
+			warning = "it holds on pods alone"
+			if key == origination.KeyInject {
+				warning += fmt.Sprintf("; to switch a whole namespace off set its label %s=%s", origination.LabelNamespace, namespaceDisabled)
+			}
+		}
+		if warning != "" {
+			if unknown++; unknown <= maxKeyWarnings {
+				l.warnings = append(l.warnings, fmt.Sprintf("%sannotation %q is ignored: %s", s.prefix(), origination.Shorten(key), warning))
+			}
+		}
+		set := setting{name: keyName, value: s.annotations[key], path: s.path.Key(shortenKey(key)), from: s.path, own: s.own}
+		if warning == "" && k.Scope != ScopeInstance {
+			if _, nearer := l.pod[keyName]; !nearer {
+				l.pod[keyName] = set
+			}
+			continue
+		}
+		l.addInstance(name, keyName, key, set, warning == "")
+	}
+	if more := unknown - maxKeyWarnings; more > 0 {
+		l.warnings = append(l.warnings, fmt.Sprintf("%sand %d further annotations are ignored", s.prefix(), more))
+	}
+}
+
+// addInstance lays one key under what its instance already has. An unknown key of the pod counts as
+// asking for the instance, but sets nothing; one of another source does not count.
+func (l *layers) addInstance(name, keyName, key string, set setting, known bool) {
+	if !known && !set.own {
+		return
+	}
+	i := l.instances[name]
+	if i == nil {
+		i = &instance{name: name, first: set.path, settings: make([]setting, 0, 4)}
+		l.instances[name] = i
+	}
+	if nearer, ok := i.setting(keyName); known && ok && nearer.from == set.from {
+		l.errs = append(l.errs, field.Invalid(set.path, origination.Shorten(set.value), fmt.Sprintf("is the same as %s, which stands beside it; remove one of the two", nearer.path)))
+	} else if known && !ok {
+		i.settings = append(i.settings, set)
+	}
+	if set.own && strings.TrimSpace(set.value) != "" {
+		i.carried = append(i.carried, key)
+	}
+}
+
+// keys returns the keys of ours that say something here, sorted.
+func (s source) keys() []string {
+	var keys []string
+	for key := range s.annotations {
+		if _, _, ours := splitKey(key); ours && key != origination.AnnotationStatus && !(key == origination.KeyInject && s.own) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// prefix begins a warning about the source.
+func (s source) prefix() string {
+	if s.name == "" {
+		return ""
+	}
+	return s.name + ": "
+}

@@ -1,0 +1,199 @@
+package annotation
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// TestPlaceAndPresenceDecide is the truth table above Resolve, and the precedence of the places.
+func TestPlaceAndPresenceDecide(t *testing.T) {
+	const host = "redis-tls/host"
+	helm := func(pairs ...string) config.Config {
+		cfg := config.Default()
+		cfg.Defaults = keysAndValues(pairs...)
+		return cfg
+	}
+	in := func(change func(*Input), pairs ...string) Input {
+		i := inherit(pairs...)
+		change(&i)
+		return i
+	}
+	label := func(value string) func(*Input) {
+		return func(i *Input) { i.NamespaceLabels = map[string]string{"redis-tls/injection": value} }
+	}
+	optOut := func(labels, annotations string) func(*Input) {
+		return func(i *Input) {
+			i.Labels = map[string]string{"redis-tls/inject": labels}
+			i.Annotations = map[string]string{"redis-tls/inject": annotations}
+		}
+	}
+	disabled := `namespace.metadata.labels[redis-tls/injection]: Invalid value: "disabled": switches redis-tls off in namespace shop; set the label to "enabled" or remove it, or take the annotations off the pod`
+	excluded := `metadata.namespace: Invalid value: "kube-system": is excluded from redis-tls (excludedNamespaces in the Helm values); run the pod in another namespace, or ask the cluster's administrator`
+	for _, test := range []struct {
+		name     string
+		in       Input
+		cfg      config.Config
+		hosts    []string
+		asked    bool
+		skip     origination.Reason
+		place    []string
+		errors   []string
+		warnings []string
+	}{
+		{name: "no key anywhere", in: pod(), skip: origination.ReasonNotAsked},
+		{name: "foreign keys alone", in: pod("example.com/host", "a.example.com", "host", "a.example.com", "notredis-tls/host", "a.example.com"), skip: origination.ReasonNotAsked},
+		{name: "inject and status alone ask for nothing", in: pod("redis-tls/inject", "true", "redis-tls/status", "forged"), skip: origination.ReasonNotAsked},
+		{name: "the pod asks", in: pod(host, "pod.example.com"), hosts: []string{"pod.example.com"}, asked: true},
+		{name: "the namespace bequeaths", in: inherit(host, "ns.example.com"), hosts: []string{"ns.example.com"}},
+		{name: "the Helm values bequeath", in: inherit(), cfg: helm(host, "helm.example.com"), hosts: []string{"helm.example.com"}},
+		{name: "the namespace is nearer than the Helm values", in: inherit(host, "ns.example.com"), cfg: helm(host, "helm.example.com"), hosts: []string{"ns.example.com"}},
+		{name: "the pod is nearest", in: in(func(i *Input) { i.Annotations = keysAndValues(host, "pod.example.com") }, host, "ns.example.com"),
+			cfg: helm(host, "helm.example.com"), hosts: []string{"pod.example.com"}, asked: true},
+		{name: "an empty value on the pod leaves an inherited Redis out", in: in(func(i *Input) { i.Annotations = keysAndValues(host, "") }, host, "ns.example.com"), asked: true, skip: origination.ReasonNotAsked},
+		{name: "an empty value on the namespace hides the Helm values", in: inherit(host, ""), cfg: helm(host, "helm.example.com"), skip: origination.ReasonNotAsked},
+		{name: "inherited keys without a host wish nothing", in: inherit("redis-tls/port", "x", "redis-tls/mode", "y"), cfg: helm("redis-tls/ca-secret", "Z"), skip: origination.ReasonNotAsked},
+		{name: "without the label the Helm values do not count", in: pod(), cfg: helm(host, "helm.example.com"), skip: origination.ReasonNotAsked},
+		{name: "without the label the namespace does not count, and an asking pod is told",
+			in:    in(func(i *Input) { i.NamespaceLabels, i.Annotations = nil, keysAndValues(host, "pod.example.com") }, "redis-tls/port", "1"),
+			hosts: []string{"pod.example.com"}, asked: true,
+			warnings: []string{"namespace shop: its redis-tls/ annotations do not count, because it does not carry the label redis-tls/injection=enabled"}},
+		{name: "without the label a pod that does not ask is told nothing", in: in(func(i *Input) { i.NamespaceLabels = nil }, host, "ns.example.com"), skip: origination.ReasonNotAsked},
+		{name: "opted out by label", in: in(optOut("false", "true"), host, "ns.example.com"), skip: origination.ReasonOptedOut},
+		{name: "opted out by annotation", in: in(optOut("true", "false"), host, "ns.example.com"), skip: origination.ReasonOptedOut},
+		{name: "opted out although it asks, in a disabled namespace", in: in(func(i *Input) {
+			label("disabled")(i)
+			i.Annotations = keysAndValues(host, "localhost", "redis-tls/inject", "false")
+		}), asked: true, skip: origination.ReasonOptedOut},
+		{name: "inject true changes nothing", in: in(optOut("true", "true"), host, "ns.example.com"), hosts: []string{"ns.example.com"}},
+		{name: "a disabled namespace bequeaths nothing", in: in(label("disabled"), host, "ns.example.com"), cfg: helm(host, "helm.example.com"), skip: origination.ReasonNotAsked},
+		{name: "a disabled namespace is no place for an asking pod", in: in(func(i *Input) { label("disabled")(i); i.Annotations = keysAndValues(host, "pod.example.com") }),
+			hosts: []string{"pod.example.com"}, asked: true, place: []string{disabled}},
+		{name: "an asking pod in a disabled namespace is told its errors too", in: in(func(i *Input) { label("disabled")(i); i.Annotations = keysAndValues(host, "*") }),
+			asked: true, place: []string{disabled}, errors: []string{podKey + `host]: Invalid value: "*": is a wildcard; name one concrete host, as in "redis.example.com"`}},
+		{name: "an excluded namespace is no place for an asking pod", in: Input{Namespace: "kube-system", Annotations: keysAndValues(host, "pod.example.com")},
+			hosts: []string{"pod.example.com"}, asked: true, place: []string{excluded}},
+		{name: "an excluded namespace is no place to inherit in, right or wrong", in: in(func(i *Input) { i.Namespace = "kube-system" }, host, "*"), place: []string{excluded}},
+		{name: "an excluded namespace where nothing is wished", in: in(func(i *Input) { i.Namespace = "kube-system" }), skip: origination.ReasonNotAsked},
+		{name: "a label that says neither refuses an asking pod", in: in(func(i *Input) { label("true")(i); i.Annotations = keysAndValues(host, "pod.example.com") }),
+			asked: true, errors: []string{`namespace.metadata.labels[redis-tls/injection]: Unsupported value: "true": supported values: "enabled", "disabled"`}},
+		{name: "a label that says neither opts nobody in, which is told", in: in(label("Enabled"), host, "ns.example.com"), skip: origination.ReasonNotAsked,
+			warnings: []string{`namespace shop: label redis-tls/injection has the value "Enabled", which is neither "enabled" nor "disabled", so it is not opted in`}},
+		{name: "an inherited error names the namespace", in: inherit(host, "a.example.com", "redis-tls/port", "x"),
+			errors: []string{`namespace.metadata.annotations[redis-tls/port]: Invalid value: "x": must be a port number from 1 to 65535, as in "6379"`}},
+		{name: "an inherited error names the Helm values", in: inherit(host, "a.example.com"), cfg: helm("redis-tls/port", "x"),
+			errors: []string{`defaults[redis-tls/port]: Invalid value: "x": must be a port number from 1 to 65535, as in "6379"`}},
+		{name: "an instance that none can have is named where it stands", in: inherit("a.b.redis-tls/host", "a.example.com"),
+			errors: []string{`namespace.metadata.annotations[a.b.redis-tls/host]: Invalid value: "a.b.redis-tls/": ` + instanceProblem("")}},
+		{name: "what holds on pods alone is ignored on a namespace, and told", in: inherit(host, "a.example.com", "redis-tls/inject", "false", "redis-tls/server", "strict"), hosts: []string{"a.example.com"},
+			warnings: []string{
+				`namespace shop: annotation "redis-tls/inject" is ignored: it holds on pods alone; to switch a whole namespace off set its label redis-tls/injection=disabled`,
+				`namespace shop: annotation "redis-tls/server" is ignored: it holds on pods alone`}},
+		{name: "a restriction that a namespace bequeaths, and nothing to restrict to", in: inherit("redis-tls/sidecar", "restrict"), skip: origination.ReasonNotAsked},
+		{name: "a server is a pod's own word", in: inherit("redis-tls/server", "strict"), skip: origination.ReasonNotAsked,
+			warnings: []string{`namespace shop: annotation "redis-tls/server" is ignored: it holds on pods alone`}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.cfg.VIP.CIDR.Addr().BitLen() == 0 {
+				test.cfg = config.Default()
+			}
+			res := Resolve(test.in, test.cfg, cluster)
+			var hosts, place []string
+			for _, o := range res.Originations {
+				hosts = append(hosts, o.Host)
+			}
+			for _, p := range res.Place {
+				place = append(place, p.Err.Error())
+				if p.Reason != origination.ReasonNamespaceDisabled {
+					t.Errorf("the place's reason is %s", p.Reason)
+				}
+			}
+			for what, lists := range map[string][2][]string{"hosts": {test.hosts, hosts}, "place": {test.place, place}, "warnings": {test.warnings, res.Warnings}} {
+				if diff := cmp.Diff(lists[0], lists[1], cmpopts.EquateEmpty()); diff != "" {
+					t.Errorf("%s differ (-want +got):\n%s", what, diff)
+				}
+			}
+			wantErrors(t, res, test.errors...)
+			if res.Asked != test.asked || res.Skip != test.skip {
+				t.Errorf("asked %t, skip %q; want %t, %q", res.Asked, res.Skip, test.asked, test.skip)
+			}
+		})
+	}
+}
+
+// TestEveryKeyIsInheritedByPresence runs the precedence over the whole table.
+func TestEveryKeyIsInheritedByPresence(t *testing.T) {
+	for _, k := range Keys() {
+		if k.Scope != ScopeInstance {
+			continue
+		}
+		for mask := range 8 {
+			t.Run(fmt.Sprintf("%s from places %03b", k.Name, mask), func(t *testing.T) {
+				key, cfg, in := "x.redis-tls/"+k.Name, config.Default(), inherit()
+				want := ""
+				if mask&1 != 0 {
+					cfg.Defaults, want = keysAndValues(key, "helm"), "helm"
+				}
+				if mask&2 != 0 {
+					in.NamespaceAnnotations, want = keysAndValues(key, "namespace"), "namespace"
+				}
+				if mask&4 != 0 {
+					in.Annotations, want = keysAndValues(key, "pod"), "pod"
+				}
+				l := layer(sources(in, cfg))
+				if i := l.instances["x"]; mask == 0 && i != nil || mask != 0 && (i == nil || i.value(k.Name) != want) {
+					t.Errorf("instance %+v, want value %q", i, want)
+				}
+			})
+		}
+	}
+}
+
+func TestUnknownKeysAreWarnedAboutWithTheNearestOne(t *testing.T) {
+	for key, want := range map[string]string{
+		"redis-tls/hots":             `annotation "redis-tls/hots" is ignored: there is no such key; did you mean "redis-tls/host"?`,
+		"redis-tls/ports":            `annotation "redis-tls/ports" is ignored: there is no such key; did you mean "redis-tls/port"?`,
+		"redis-tls/Host":             `annotation "redis-tls/Host" is ignored: there is no such key; did you mean "redis-tls/host"?`,
+		"redis-tls/ca_secret":        `annotation "redis-tls/ca_secret" is ignored: there is no such key; did you mean "redis-tls/ca-secret"?`,
+		"redis-tls/address":          `annotation "redis-tls/address" is ignored: there is no such key; did you mean "redis-tls/addresses"?`,
+		"redis-tls/subjectAltNames":  `annotation "redis-tls/subjectAltNames" is ignored: there is no such key; did you mean "redis-tls/subject-alt-names"?`,
+		"redis-tls/injected":         `annotation "redis-tls/injected" is ignored: there is no such key; did you mean "redis-tls/inject"?`,
+		"sessions.redis-tls/hosts":   `annotation "sessions.redis-tls/hosts" is ignored: there is no such key; did you mean "sessions.redis-tls/host"?`,
+		"sessions.redis-tls/injects": `annotation "sessions.redis-tls/injects" is ignored: there is no such key; did you mean "redis-tls/inject"?`,
+		"sessions.redis-tls/inject":  `annotation "sessions.redis-tls/inject" is ignored: inject belongs to the pod, not to one Redis; write "redis-tls/inject"`,
+		"sessions.redis-tls/server":  `annotation "sessions.redis-tls/server" is ignored: server belongs to the pod, not to one Redis; write "redis-tls/server"`,
+		"default.redis-tls/inject":   `annotation "default.redis-tls/inject" is ignored: inject belongs to the pod, not to one Redis; write "redis-tls/inject"`,
+		"redis-tls/colour":           `annotation "redis-tls/colour" is ignored: there is no such key`,
+		"redis-tls/":                 `annotation "redis-tls/" is ignored: there is no such key`,
+		"redis-tls/a/b":              `annotation "redis-tls/a/b" is ignored: there is no such key`,
+	} {
+		t.Run(key, func(t *testing.T) {
+			annotations := keysAndValues("redis-tls/host", "a.example.com", "sessions.redis-tls/host", "b.example.com", key, "value")
+			res := mustResolve(t, Input{Annotations: annotations}, config.Default())
+			if diff := cmp.Diff([]string{want}, res.Warnings); diff != "" {
+				t.Errorf("on the pod (-want +got):\n%s", diff)
+			}
+			res = mustResolve(t, inherit("redis-tls/host", "a.example.com", "sessions.redis-tls/host", "b.example.com", key, "value"), config.Default())
+			if diff := cmp.Diff([]string{"namespace shop: " + want}, res.Warnings); diff != "" {
+				t.Errorf("on the namespace (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNoMoreThanAScreenOfUnknownKeysIsWarnedAbout(t *testing.T) {
+	in := pod("redis-tls/host", "a.example.com")
+	for i := range 20 {
+		maps.Copy(in.Annotations, keysAndValues(fmt.Sprintf("redis-tls/what-is-this-%d", i), ""))
+	}
+	res := mustResolve(t, in, config.Default())
+	if len(res.Warnings) != 17 || res.Warnings[16] != "and 4 further annotations are ignored" {
+		t.Errorf("%d warnings: %q", len(res.Warnings), res.Warnings)
+	}
+}

@@ -1,0 +1,59 @@
+package annotation
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// Limits that hold before anything is parsed, so that nobody's annotations cost the webhook much.
+const (
+	maxValueBytes       = 8192      // of one annotation's value
+	maxAnnotationBytes  = 256 << 10 // of all annotations of a pod, anybody's: Kubernetes' own limit, which holds only after admission
+	maxKeys             = 512       // of ours on one pod: more than all keys of all instances
+	maxInstances        = 16        // of one pod
+	maxPorts            = 16        // of one list
+	maxAddresses        = 64        // of one list
+	maxSubjectAltNames  = 32        // of one list
+	maxKeyWarnings      = 16        // about unknown keys of one source
+	maxKeyBytesToSearch = 63        // longer names get no did-you-mean; Kubernetes allows no longer ones
+)
+
+// Limit is a bound that the reference page names.
+type Limit struct {
+	What string
+	Most int
+}
+
+// Limits returns the bounds that a user may meet.
+func Limits() []Limit {
+	return []Limit{
+		{"bytes of one value", maxValueBytes},
+		{"bytes of all annotations of a pod (Kubernetes' own limit)", maxAnnotationBytes},
+		{"keys of ours on one pod", maxKeys},
+		{"Redis instances of one pod", maxInstances},
+		{"ports of one list", maxPorts},
+		{"elements of `addresses`", maxAddresses},
+		{"elements of `subject-alt-names`", maxSubjectAltNames},
+		{"characters of `host`", maxHostBytes},
+	}
+}
+
+// tooMuch says that a pod's annotations are more than is looked at.
+func tooMuch(annotations map[string]string) field.ErrorList {
+	size := 0
+	for key, value := range annotations {
+		size += len(key) + len(value)
+	}
+	if size <= maxAnnotationBytes {
+		return nil
+	}
+	err := field.TooLong(podPath, "", maxAnnotationBytes)
+	err.Detail = fmt.Sprintf("keys and values have %d bytes together; Kubernetes takes at most %d", size, maxAnnotationBytes)
+	return field.ErrorList{err}
+}
+
+// shortenKey cuts keys that the API server will not let through: admission comes before validation.
+func shortenKey(key string) string { return origination.Cut(key, 253+1+63) }

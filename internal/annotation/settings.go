@@ -1,0 +1,61 @@
+package annotation
+
+import (
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// validateSettings checks them beside the originations.
+func validateSettings(s origination.Status) error {
+	c := recheck{}
+	if s.Server != "" {
+		c.known("server", "server", string(s.Server))
+	}
+	if s.Sidecar != "" {
+		c.known("sidecar", "sidecar", string(s.Sidecar))
+		if len(s.Originations) == 0 {
+			c.fail("sidecar", "restricts the pod to no Redis")
+		}
+	}
+	if s.Server == "" && len(s.Originations) == 0 {
+		c.fail("originations", "there are none, and the pod is no server")
+	}
+	return c.err()
+}
+
+func parseServer(d *draft, _ *field.Path, value string) field.ErrorList {
+	d.settings.Server = origination.Server(value)
+	return nil
+}
+
+func parseSidecar(d *draft, _ *field.Path, value string) field.ErrorList {
+	d.settings.Sidecar = origination.Sidecar(value)
+	return nil
+}
+
+// settings reads the keys of the pod as a whole.
+func (r rules) settings(l layers) (origination.Settings, field.ErrorList) {
+	d := &draft{rules: r}
+	var errs field.ErrorList
+	for _, name := range slices.Sorted(maps.Keys(l.pod)) {
+		set := l.pod[name]
+		errs = append(errs, parseValue(keyIndex[name], d, set.path, set.value)...)
+	}
+	return d.settings, errs
+}
+
+// restricted holds the restriction against what it restricts the pod to. Where none is left, an inherited one is
+// dropped, for it says nothing of its own.
+func (res *Result) restricted(l layers) {
+	if res.Settings.Sidecar == "" || len(res.Originations) > 0 || len(res.Errors) > 0 {
+		return
+	}
+	res.Settings.Sidecar = ""
+	if set := l.pod["sidecar"]; set.own {
+		res.Errors = append(res.Errors, field.Invalid(set.path, origination.Shorten(set.value), "limits the pod to its Redises, and it asks for none; give one in "+origination.Prefix+"host, or remove this"))
+	}
+}

@@ -1,0 +1,48 @@
+package annotation
+
+import (
+	"fmt"
+
+	"github.com/agnivade/levenshtein"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// unknownKey says why a key of ours is not in the table, or not one of an instance; "" for a key that
+// is right where it stands. Which key may have been meant is looked for only where that will be read.
+func unknownKey(key, instance, name string, read bool) string {
+	known, ok := keyIndex[name]
+	switch {
+	case ok && (known.Scope == ScopeInstance || key == origination.Prefix+name):
+		return ""
+	case ok:
+		return fmt.Sprintf("%s belongs to the pod, not to one Redis; write %q", name, origination.Prefix+name)
+	}
+	text := "there is no such key"
+	if !read {
+		return text
+	}
+	if nearest := nearestKey(name); nearest != nil {
+		if nearest.Scope != ScopeInstance {
+			instance = origination.DefaultInstance
+		}
+		text += fmt.Sprintf("; did you mean %q?", origination.Shorten(origination.KeyOf(instance, nearest.Name)))
+	}
+	return text
+}
+
+// nearestKey returns the row whose name is nearest to a mistyped one, nil where none is near: a third
+// of the letters may differ.
+func nearestKey(name string) *Key {
+	if len(name) > maxKeyBytesToSearch {
+		return nil
+	}
+	var nearest *Key
+	best := max(2, len(name)/3) + 1
+	for i := range keys {
+		if d := levenshtein.ComputeDistance(name, keys[i].Name); d < best && d < len(keys[i].Name) {
+			nearest, best = &keys[i], d
+		}
+	}
+	return nearest
+}

@@ -1,0 +1,141 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+)
+
+// Default is what holds where the administrator sets nothing.
+func Default() Config {
+	return Config{
+		Policy:             Policy{Mode: PolicyEnforce},
+		VIP:                VIP{CIDR: netip.MustParsePrefix("240.241.0.0/16")},
+		FirstUse:           FirstUse{Gate: true, Settle: metav1.Duration{Duration: time.Second}},
+		Cleanup:            Cleanup{GracePeriod: metav1.Duration{Duration: 10 * time.Minute}, Delay: metav1.Duration{Duration: time.Minute}},
+		Istio:              Istio{RootNamespace: "istio-system", TrustDomain: "cluster.local", SystemRoots: "/etc/ssl/certs/ca-certificates.crt"},
+		ClusterDomain:      "cluster.local",
+		ExcludedNamespaces: []string{"kube-system", "kube-node-lease", "istio-system"},
+	}
+}
+
+func Parse(yamlBytes []byte, foreign bool) (Config, error) {
+	const doing = "parsing the configuration: %w"
+	asJSON, err := yaml.YAMLToJSONStrict(yamlBytes)
+	if err != nil {
+		return Config{}, fmt.Errorf(doing, err)
+	}
+	var raw map[string]any
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(asJSON, &raw); err != nil {
+		return Config{}, fmt.Errorf("parsing the configuration: the top level must be keys and values: %w", err)
+	}
+	if foreign {
+		maps.DeleteFunc(raw, func(key string, _ any) bool { return !slices.Contains(configKeys, key) })
+	}
+	if errs := checkTexts(raw); len(errs) > 0 {
+		return Config{}, fmt.Errorf(doing, errs.ToAggregate())
+	}
+	if asJSON, err = json.Marshal(raw); err != nil {
+		return Config{}, fmt.Errorf(doing, err)
+	}
+	cfg := Default()
+	strict, err := kjson.UnmarshalStrict(asJSON, &cfg)
+	if err = errors.Join(append(strict, err)...); err != nil {
+		return Config{}, fmt.Errorf(doing, err)
+	}
+	cfg.ClusterDomain = strings.TrimSuffix(strings.ToLower(cfg.ClusterDomain), ".")
+	if errs := cfg.validate(); len(errs) > 0 {
+		return Config{}, fmt.Errorf(doing, errs.ToAggregate())
+	}
+	return cfg, nil
+}
+
+// configKeys are the top-level keys of Config's JSON.
+var configKeys = func() []string {
+	var names []string
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}()
+
+// checkTexts looks at the texts of which the decoder's own errors would not name the key, and writes
+// the numbers and booleans among the defaults as the annotations that they stand for.
+func checkTexts(raw map[string]any) field.ErrorList {
+	var errs field.ErrorList
+	texts := func(check func(string) error, right string, path ...string) {
+		errs = append(errs, checkText(raw, path, check, right)...)
+	}
+	prefix := func(s string) error { _, err := netip.ParsePrefix(s); return err }
+	duration := func(s string) error { _, err := time.ParseDuration(s); return err }
+	texts(prefix, "must be a CIDR, as in \"10.0.0.0/8\"", "policy", "allowedCIDRs")
+	texts(orNone(prefix), "must be a CIDR, as in \"240.241.0.0/16\"", "vip", "cidr")
+	texts(prefix, "must be a CIDR, as in \"fd00:240:241::/112\"", "vip", "ipv6CIDR")
+	const right = "must be a duration with its unit, as in \"1s\" or \"10m\""
+	texts(duration, right, "firstUse", "settle")
+	texts(duration, right, "cleanup", "gracePeriod")
+	texts(duration, right, "cleanup", "delay")
+	if defaults, ok := raw["defaults"].(map[string]any); ok {
+		for _, key := range slices.Sorted(maps.Keys(defaults)) {
+			switch value := defaults[key].(type) {
+			case string:
+			case bool:
+				defaults[key] = strconv.FormatBool(value)
+			case int64:
+				defaults[key] = strconv.FormatInt(value, 10)
+			default:
+				errs = append(errs, field.Invalid(field.NewPath("defaults").Key(key), value, "must be a text, as the value of an annotation is"))
+			}
+		}
+	}
+	return errs
+}
+
+// orNone lets the empty text pass.
+func orNone(check func(string) error) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return check(s)
+	}
+}
+
+// checkText checks the text, or each text of the list, at the path; what is absent or null keeps its default.
+func checkText(raw map[string]any, path []string, check func(string) error, right string) field.ErrorList {
+	at := field.NewPath(path[0], path[1:]...)
+	parent, _ := raw[path[0]].(map[string]any)
+	value := parent[path[1]]
+	if value == nil {
+		delete(parent, path[1]) // metav1.Duration does not read null
+		return nil
+	}
+	elements, isList := value.([]any)
+	if !isList {
+		elements = []any{value}
+	}
+	var errs field.ErrorList
+	for i, element := range elements {
+		elementAt := at
+		if isList {
+			elementAt = at.Index(i)
+		}
+		if text, ok := element.(string); !ok || check(text) != nil {
+			errs = append(errs, field.Invalid(elementAt, element, right))
+		}
+	}
+	return errs
+}

@@ -1,0 +1,50 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// allowsHost: an exact name, or "*.example.com" for all names below one.
+func (p Policy) AllowsHost(host string) bool {
+	return len(p.AllowedHosts) == 0 || slices.ContainsFunc(p.AllowedHosts, func(allowed string) bool {
+		allowed = strings.TrimSuffix(strings.ToLower(allowed), ".")
+		if domain, wildcard := strings.CutPrefix(allowed, "*"); wildcard {
+			return strings.HasSuffix(host, domain)
+		}
+		return host == allowed
+	})
+}
+
+// allowsRange: the whole range lies within one allowed range.
+func (p Policy) AllowsRange(a netip.Prefix) bool {
+	return len(p.AllowedCIDRs) == 0 || slices.ContainsFunc(p.AllowedCIDRs, func(allowed netip.Prefix) bool {
+		return allowed.Bits() <= a.Bits() && allowed.Contains(a.Addr())
+	})
+}
+
+func (p Policy) AllowsPort(n int32) bool {
+	return len(p.AllowedPorts) == 0 || slices.ContainsFunc(p.AllowedPorts, func(allowed string) bool {
+		from, to, problem := portRange(allowed)
+		return problem == "" && from <= n && n <= to
+	})
+}
+
+// portRange reads a number or a range of them, "6379" or "6379-6400".
+func portRange(text string) (from, to int32, problem string) {
+	first, last, isRange := strings.Cut(text, "-")
+	if !isRange {
+		last = first
+	}
+	from, problem = origination.Number(first)
+	if problem == "" {
+		to, problem = origination.Number(last)
+	}
+	if problem != "" || from > to {
+		return 0, 0, "must be a port or a range of ports, as in \"6379\" or \"6379-6400\""
+	}
+	return from, to, ""
+}

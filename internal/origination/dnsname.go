@@ -1,0 +1,118 @@
+package origination
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// hostWithPort is a name with a port behind it, as in a Redis URL.
+var hostWithPort = regexp.MustCompile(`^[^:]+:[0-9]*$`)
+
+// international maps a name in any script to its ASCII form by UTS #46, as browsers and curl do.
+// Hyphens in third and fourth place are let through: public services have such names.
+var international = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(),
+	idna.StrictDomainName(true), idna.CheckHyphens(false))
+
+// normalName returns the DNS name as the wire knows it: ASCII, lower case, without the trailing dot.
+// problem says what is wrong, "" when nothing is; instead says what an address would do better as. A
+// name that it returned it returns unchanged again.
+func NormalName(text, instead string) (name, problem string) {
+	switch {
+	case !utf8.ValidString(text): // idna lets it through, as a name that it then refuses itself
+		return "", "is not a valid international name (no UTF-8); check its spelling"
+	case strings.Contains(text, "://"):
+		return "", "is a URL; write the host name alone, and the port into " + Prefix + "port"
+	case strings.Contains(text, "*"):
+		return "", "is a wildcard; name one concrete host, as in \"redis.example.com\""
+	case isAddress(text):
+		return "", "is an address, not a name; " + instead
+	case hostWithPort.MatchString(text):
+		return "", "has a port behind the name; write the host name alone, and the port into " + Prefix + "port"
+	}
+	name = text
+	if !isASCII(text) || strings.Contains(strings.ToLower(text), "xn--") {
+		ascii, err := international.ToASCII(text)
+		if err != nil {
+			return "", "is not a valid international name (" + Shorten(err.Error()) + "); check its spelling, or give its ASCII form (xn--…)"
+		}
+		name = ascii
+	}
+	name = strings.TrimSuffix(strings.ToLower(name), ".")
+	labels := strings.Split(name, ".")
+	for _, label := range labels {
+		if problem := labelProblem(label); problem != "" {
+			return "", problem
+		}
+	}
+	if endsInNumber(labels[len(labels)-1]) {
+		return "", "ends in a number, which makes it an IPv4 address in odd notation; " + instead
+	}
+	if len(name) > validation.DNS1123SubdomainMaxLength {
+		return "", fmt.Sprintf("has %d characters, a DNS name has at most %d", len(name), validation.DNS1123SubdomainMaxLength)
+	}
+	return name, ""
+}
+
+// labelProblem says why the part between two dots cannot be one of a DNS name. Kubernetes asks the
+// same of a hostAliases name, so there are no underscores.
+func labelProblem(label string) string {
+	switch {
+	case label == "":
+		return "has an empty part between its dots; write it as in \"redis.example.com\""
+	case len(label) > validation.DNS1123LabelMaxLength:
+		return fmt.Sprintf("has the part %q of more than %d characters, which DNS does not allow", Shorten(label), validation.DNS1123LabelMaxLength)
+	case len(validation.IsDNS1123Label(label)) != 0:
+		return fmt.Sprintf("has the part %q; a DNS name has letters, digits and '-' inside, as in \"redis.example.com\"", label)
+	}
+	return ""
+}
+
+// isAddress reports whether the text is an IP address in plain notation, bracketed or not.
+func isAddress(text string) bool {
+	_, err := netip.ParseAddr(strings.Trim(text, "[]"))
+	return err == nil
+}
+
+func isASCII(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r > '\x7f' })
+}
+
+// endsInNumber is the "ends in a number" check of the WHATWG URL standard on a last label: resolvers
+// take such names (127.1, 0x7f.1) for IPv4 addresses in odd notation.
+func endsInNumber(last string) bool {
+	digits, hex := strings.CutPrefix(last, "0x")
+	allowed := "0123456789"
+	if hex {
+		allowed += "abcdef"
+	}
+	return strings.Trim(digits, allowed) == "" && (hex || digits != "")
+}
+
+// shorten cuts what a message repeats of the user's text.
+func Shorten(s string) string { return Cut(s, 100) }
+
+func Cut(s string, longest int) string {
+	if len(s) <= longest {
+		return s
+	}
+	for longest > 0 && !utf8.RuneStart(s[longest]) {
+		longest--
+	}
+	return s[:longest] + "…"
+}
+
+// number reads a port in plain decimal notation.
+func Number(text string) (int32, string) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 || strconv.FormatUint(n, 10) != text {
+		return 0, "must be a port number from 1 to 65535, as in \"6379\""
+	}
+	return int32(n), ""
+}

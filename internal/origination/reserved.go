@@ -1,0 +1,106 @@
+package origination
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// reserved is a range that no origination may reach, and what it is.
+type Reserved struct {
+	Prefix netip.Prefix
+	What   string
+}
+
+// reservedIPv4 are the ranges of DESIGN §6.5 in IPv4.
+var reservedIPv4 = []Reserved{
+	{netip.MustParsePrefix("0.0.0.0/8"), "unspecified (\"this network\")"},
+	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
+	{netip.MustParsePrefix("169.254.0.0/16"), "link-local, where clouds keep their metadata service"},
+	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
+	{netip.MustParsePrefix("255.255.255.255/32"), "broadcast"},
+	{netip.MustParsePrefix("100.100.100.200/32"), "the metadata service of Alibaba Cloud"},
+	{netip.MustParsePrefix("168.63.129.16/32"), "the metadata service of Azure"},
+	{netip.MustParsePrefix("192.0.0.192/32"), "the metadata service of Oracle Cloud"},
+	// istio.io/istio pilot/pkg/serviceregistry/serviceentry/auto_allocation.go
+	{netip.MustParsePrefix("240.240.0.0/16"), "the range that Istio allocates to ServiceEntries"},
+}
+
+// reservedIPv6 are those of IPv6 alone. The zero block 0000::/8 is checked apart, for NAT64 is in it.
+var reservedIPv6 = []Reserved{
+	{netip.MustParsePrefix("fe80::/10"), "link-local"},
+	{netip.MustParsePrefix("ff00::/8"), "multicast"},
+	{netip.MustParsePrefix("fd00:ec2::/32"), "the metadata service of AWS"},
+	{netip.MustParsePrefix("fd20:ce::254/128"), "the metadata service of Google Cloud"},
+	{netip.MustParsePrefix("2001::/32"), "a Teredo tunnel, with an IPv4 address inside"},
+	{netip.MustParsePrefix("2001:2::/48"), "the range that Istio allocates to ServiceEntries"},
+}
+
+var (
+	zeroBlock = netip.MustParsePrefix("::/8")
+	nat64     = netip.MustParsePrefix("64:ff9b::/96")
+	sixToFour = netip.MustParsePrefix("2002::/16")
+)
+
+// reservedEverywhere is reservedIPv4 in all its notations, and reservedIPv6.
+var reservedEverywhere = func() []Reserved {
+	all := slices.Clone(reservedIPv6)
+	for _, r := range reservedIPv4 {
+		all = append(all, InAllNotations(r)...)
+	}
+	return all
+}()
+
+// inAllNotations returns the IPv4 range itself and where NAT64 (RFC 6052) and 6to4 (RFC 3056) put it.
+func InAllNotations(r Reserved) []Reserved {
+	v4 := r.Prefix.Addr().As4()
+	mapped := nat64.Addr().As16()
+	copy(mapped[12:], v4[:])
+	tunnelled := sixToFour.Addr().As16()
+	copy(tunnelled[2:], v4[:])
+	return []Reserved{
+		r,
+		{netip.PrefixFrom(netip.AddrFrom16(mapped), 96+r.Prefix.Bits()), r.What + ", by NAT64"},
+		{netip.PrefixFrom(netip.AddrFrom16(tunnelled), 16+r.Prefix.Bits()), r.What + ", by 6to4"},
+	}
+}
+
+// embeddedIPv4 returns the IPv4 range that a NAT64 range leads to.
+func EmbeddedIPv4(p netip.Prefix) (netip.Prefix, bool) {
+	if p.Bits() < nat64.Bits() || !nat64.Contains(p.Addr()) {
+		return netip.Prefix{}, false
+	}
+	b := p.Addr().As16()
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte(b[12:])), p.Bits()-nat64.Bits()), true
+}
+
+// reservedProblem says which range that no origination may reach, or which of the further ones, the range
+// overlaps, or returns "".
+func ReservedProblem(p netip.Prefix, further []Reserved) string {
+	const right = "give addresses of the Redis alone"
+	say := func(other Reserved) string {
+		if other.Prefix == p || !p.IsSingleIP() && p.Bits() <= other.Prefix.Bits() {
+			return fmt.Sprintf("contains %s, which is %s; %s", other.Prefix, other.What, right)
+		}
+		return fmt.Sprintf("is in %s, which is %s; %s", other.Prefix, other.What, right)
+	}
+	if _, translated := EmbeddedIPv4(p); !translated && zeroBlock.Overlaps(p) {
+		return say(Reserved{zeroBlock, "reserved: loopback, unspecified and IPv4 in other clothes"})
+	}
+	for _, list := range [][]Reserved{reservedEverywhere, further} {
+		for _, other := range list {
+			if other.Prefix.Overlaps(p) {
+				return say(other)
+			}
+		}
+	}
+	return ""
+}
+
+// addressText writes a single address without its length.
+func AddressText(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
