@@ -42,7 +42,7 @@ func excludedNetworks(cs []capture, os []origination.Origination) (warnings []st
 	for _, c := range cs {
 		names := slices.DeleteFunc(split(c.interfaces.value), func(name string) bool { return name == "eth0" })
 		for _, o := range os {
-			if len(names) > 0 && !o.Pinnable() {
+			if len(names) > 0 && !o.Pinned() {
 				warnings = append(warnings, fmt.Sprintf("%s: %q excludes these interfaces from the sidecar: if %s is reached over one of them, it is reached without TLS",
 					c.interfaces.at, c.interfaces.text(), o.Host))
 			}

@@ -29,7 +29,7 @@ func Obstacles(pod *corev1.Pod, namespaceLabels map[string]string, os []originat
 	problems = append(problems, noInterception(cs)...)
 	for _, o := range os {
 		problems = append(problems, excludedPorts(cs, o)...)
-		problems = append(problems, uncaptured(cs, o, slices.Concat(singles(o.Pin), singles(o.ClusterIPs), o.Addresses))...)
+		problems = append(problems, uncaptured(cs, o, slices.Concat(singles(o.VIPs), singles(o.ClusterIPs), o.Addresses))...)
 	}
 	problems = append(problems, proxyUsers(pod, cs)...)
 	warnings = append(warnings, excludedNetworks(cs, os)...)
@@ -147,7 +147,7 @@ func earlyContainers(pod *corev1.Pod, os []origination.Origination) (warnings []
 		}
 		for _, o := range os {
 			effect := "cannot reach it"
-			if !o.Pinnable() {
+			if !o.Pinned() {
 				effect = "would reach it without TLS"
 			}
 			warnings = append(warnings, fmt.Sprintf("%s: init container %q runs before istio-proxy: if it dials %s, it %s; use native sidecars (annotation %s: \"true\")",

@@ -42,7 +42,7 @@ func TestBypassAgreesWithIptables(t *testing.T) {
 		}[random.IntN(5)])
 
 		bypassed := false
-		for _, prefix := range append(singles(o.Pin), o.Addresses...) {
+		for _, prefix := range append(singles(o.VIPs), o.Addresses...) {
 			for addr := prefix.Addr(); prefix.Contains(addr); addr = addr.Next() {
 				for _, port := range o.PortNumbers() {
 					bypassed = bypassed || !rules.redirects(packet{addr, port, user, group})

@@ -8,6 +8,7 @@
 package patches
 
 import (
+	"net/netip"
 	"time"
 
 	"gomodules.xyz/jsonpatch/v2"
@@ -19,37 +20,38 @@ import (
 
 // Options are what For needs besides the pod and its originations.
 type Options struct {
-	// Settings are what the pod asks for as a whole.
+	// Settings are what the pod requests as a whole.
 	Settings origination.Settings
-	// Gate asks for the first-use gate.
+	// Status is what is recorded of the request.
+	Status origination.Status
+	// VIPRanges are the ranges that VIPs are drawn from.
+	VIPRanges []netip.Prefix
+	// Gate adds the first-use gate.
 	Gate bool
-	// FirstUse is recorded in the status when an object was still missing at admission; nil otherwise
-	// and in the offline preview.
+	// FirstUse is recorded when an object was still missing at admission; nil otherwise and in the offline preview.
 	FirstUse *time.Time
 }
 
-// For returns the operations that make the pod's mounts, pins, labels, status and gate those of the
-// originations. Their pins must have been drawn. The pod's JSON must have the objects metadata and
+// For returns the operations that make the pod's mounts, hostAliases, labels, annotations and gate those of the
+// originations. Their VIPs must have been drawn. The pod's JSON must have the objects metadata and
 // spec, as every admitted pod does; absent maps and lists below them are created.
 //
-// With problems there are no operations. Without originations and settings what is left of ours is taken away:
-// labels and a status that a copied pod brought along. Gates and pins are never removed.
+// With problems there are no operations. Gates are never removed.
 func For(pod *corev1.Pod, os []origination.Origination, opts Options) (
 	ops []jsonpatch.Operation, warnings []string, problems []origination.Problem,
 ) {
 	p := patch{pod: pod, ops: make([]jsonpatch.Operation, 0, 8)} // room for what one origination takes
 	problems = p.mounts(os)
-	problems = append(problems, p.pins(os)...)
+	problems = append(problems, p.aliases(os, opts.VIPRanges)...)
 	cs := captures(pod)
 	for _, o := range os {
-		problems = append(problems, uncaptured(cs, o, singles(o.Pin))...)
+		problems = append(problems, uncaptured(cs, o, singles(o.VIPs))...)
 	}
 	if len(problems) > 0 {
 		return nil, nil, distinct(problems)
 	}
-	status := origination.Status{Version: origination.StatusVersion, Originations: os, Settings: opts.Settings}
-	p.labels(status)
-	p.status(status, opts.FirstUse)
+	p.labels(origination.Labels(os, opts.Settings))
+	p.record(p.recorded(os, opts))
 	if warning := p.gate(opts.Gate); warning != "" {
 		warnings = append(warnings, warning)
 	}

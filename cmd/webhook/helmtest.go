@@ -139,17 +139,19 @@ func (t *admissionTest) asking(ctx context.Context) error {
 	if pod.Labels[origination.LabelInjected] != "true" {
 		return told(errors.New("it was admitted without the label " + origination.LabelInjected + ", so redis-tls did nothing for it"))
 	}
-	status, err := origination.ParseStatus(pod.Annotations[origination.AnnotationStatus])
-	if err != nil {
+	if _, err := origination.ParseStatus(pod.Annotations[origination.AnnotationStatus]); err != nil {
 		return told(fmt.Errorf("annotation %s: %w", origination.AnnotationStatus, err))
 	}
-	for _, o := range status.Originations {
-		for _, pin := range o.Pin {
-			pinned := slices.ContainsFunc(pod.Spec.HostAliases, func(a corev1.HostAlias) bool {
-				return a.IP == pin.String() && slices.Contains(a.Hostnames, o.Host)
-			})
-			if !pinned {
-				return told(fmt.Errorf("spec.hostAliases does not lead %s to %s", o.Host, pin))
+	vips, err := origination.ParseVIPs(pod.Annotations[origination.AnnotationVIPs])
+	if err != nil {
+		return told(fmt.Errorf("annotation %s: %w", origination.AnnotationVIPs, err))
+	}
+	for host, addresses := range vips {
+		for _, vip := range addresses {
+			if !slices.ContainsFunc(pod.Spec.HostAliases, func(a corev1.HostAlias) bool {
+				return a.IP == vip.String() && slices.Contains(a.Hostnames, host)
+			}) {
+				return told(fmt.Errorf("spec.hostAliases does not give %s the address %s", host, vip))
 			}
 		}
 	}

@@ -7,13 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/util/validation"
-
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
-
-// maxHostBytes leaves room for HostSuffix within the 253 characters of a DNS name.
-const maxHostBytes = validation.DNS1123SubdomainMaxLength - len(origination.HostSuffix)
 
 // metadataHosts are names under which clouds serve credentials to whoever asks.
 var metadataHosts = []string{
@@ -27,6 +22,9 @@ func (r rules) host(text string) (host, problem string) {
 		return r.serviceHost(text)
 	}
 	host, problem = origination.NormalName(text, "write it in plain notation into "+origination.Prefix+"addresses")
+	if problem == "" {
+		problem = spellingProblem(text)
+	}
 	if problem != "" {
 		return "", problem
 	}
@@ -34,6 +32,19 @@ func (r rules) host(text string) (host, problem string) {
 		return "", problem
 	}
 	return host, ""
+}
+
+// spellingProblem says why a resolver would not find the name in /etc/hosts as the pod has it, or returns "": glibc and
+// musl compare what the app dials with what stands there, without its trailing dot or its capitals.
+func spellingProblem(text string) string {
+	const right = "write it as the app dials it, in lower case and without a dot at the end, and have the app dial that"
+	switch {
+	case strings.HasSuffix(text, "."):
+		return "ends in a dot, and a name with a dot is not found in /etc/hosts, so the VIP would be passed by; " + right
+	case strings.ContainsFunc(text, func(r rune) bool { return 'A' <= r && r <= 'Z' }):
+		return "has capitals, and the VIP stands in /etc/hosts in lower case; " + right
+	}
+	return ""
 }
 
 // hostProblem says why a normal name cannot be the host of a Redis outside the cluster, or returns "".
@@ -52,8 +63,8 @@ func (r rules) hostProblem(host string) string {
 	case slices.ContainsFunc([]string{r.cfg.ClusterDomain, "cluster.local", "clusterset.local", "svc", "pod"},
 		func(domain string) bool { return domain != "" && below(domain) }):
 		return "is a name inside the cluster; " + right
-	case len(host) > maxHostBytes:
-		return fmt.Sprintf("has %d characters; at most %d leave room for the private name that the mesh knows it by (…%s)", len(host), maxHostBytes, origination.HostSuffix)
+	case len(host) > origination.MaxHostBytes:
+		return fmt.Sprintf("has %d characters; at most %d leave room for the private name that the mesh knows it by (…%s)", len(host), origination.MaxHostBytes, origination.HostSuffix)
 	}
 	if service := r.serviceNamed(host); service != "" {
 		return fmt.Sprintf("resolves to the Service %s of this cluster; %s", service, right)

@@ -99,7 +99,10 @@ func (d *draft) wish(i *instance) *wish {
 	if !w.TLS.OwnCA() && !d.insecure {
 		w.TLS.CASecret = w.TLS.ClientSecret
 	}
-	if w.TLS.OwnCA() && w.TLS.CAKey == "" {
+	switch {
+	case !w.TLS.OwnCA() && !d.insecure && !w.InMesh():
+		w.TLS.SystemRoots = d.cfg.Istio.SystemRoots
+	case w.TLS.OwnCA() && w.TLS.CAKey == "":
 		w.TLS.CAKey = defaultCAKey
 	}
 	w.ClusterIPs = d.clusterIPs(&w.Origination)
@@ -157,7 +160,7 @@ func (w *wish) check(d *draft) field.ErrorList {
 			refuse("target-port", "goes with a single port, and "+key("port")+" has several; give each an instance of its own on the same host, as in \"sentinel."+origination.Prefix+"port\"")
 		}
 	}
-	if len(w.given) > 0 && !w.Pinnable() {
+	if len(w.given) > 0 && !w.Pinned() {
 		refuse("passthrough-ports", "goes with a pinned host: one with a name, asked of DNS or beside a single address in "+key("addresses")+"; where the app dials addresses, other ports pass anyway")
 	}
 	for _, p := range w.Ports {

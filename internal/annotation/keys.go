@@ -157,7 +157,15 @@ var keys = []Key{
 	},
 	{
 		Name: "status", Scope: ScopePodOnly,
-		Description: "written by the webhook: the resolved originations, JSON, with the format's version; a user's own value is replaced",
+		Description: "written by the webhook: what the pod requested, JSON, with the format's version; a user's own value is replaced",
+	},
+	{
+		Name: "vips", Scope: ScopePodOnly,
+		Description: "written by the webhook: the VIP of each pinned host, `host=address`, comma list; a user's own value is replaced",
+	},
+	{
+		Name: "first-use", Scope: ScopePodOnly,
+		Description: "written by the webhook: the time of an admission before the mesh objects were there; a user's own value is replaced",
 	},
 }
 
@@ -173,24 +181,34 @@ var keyIndex = func() map[string]*Key {
 	return index
 }()
 
-// splitKey takes an annotation key apart; ours is false for a key of somebody else.
+// domain is what stands before the slash of a key without instance.
+const domain = "redis-tls"
+
+// splitKey takes an annotation key apart; ours is false for a key that is not one of redis-tls, in whatever case it
+// is written (see misspelt).
 func splitKey(key string) (instance, name string, ours bool) {
 	prefix, name, found := strings.Cut(key, "/")
-	if !found {
+	if !found || len(prefix) < len(domain) || !strings.EqualFold(prefix[len(prefix)-len(domain):], domain) {
 		return "", "", false
 	}
-	if prefix+"/" == origination.Prefix {
+	if prefix = prefix[:len(prefix)-len(domain)]; prefix == "" {
 		return origination.DefaultInstance, name, true
 	}
-	instance, found = strings.CutSuffix(prefix+"/", "."+origination.Prefix)
+	instance, found = strings.CutSuffix(prefix, ".")
 	return instance, name, found
 }
 
-// Asks reports whether the annotations carry any key of ours other than inject and status, known or
-// not, whatever its value: such a pod asks for itself instead of inheriting.
+// misspelt reports whether the key of redis-tls has capitals before its slash.
+func misspelt(key string) bool {
+	prefix, _, _ := strings.Cut(key, "/")
+	return !strings.HasSuffix(prefix, domain)
+}
+
+// Asks reports whether the annotations carry any key of ours other than inject and what the webhook writes, known or
+// not, whatever its value: such a pod requests for itself instead of inheriting.
 func Asks(annotations map[string]string) bool {
 	for key := range annotations {
-		if _, _, ours := splitKey(key); ours && key != origination.KeyInject && key != origination.AnnotationStatus {
+		if _, _, ours := splitKey(key); ours && key != origination.KeyInject && !slices.Contains(origination.OurAnnotations, key) {
 			return true
 		}
 	}

@@ -146,39 +146,48 @@ func (l *layers) add(s source) {
 				warning += fmt.Sprintf("; to switch a whole namespace off set its label %s=%s", origination.LabelNamespace, namespaceDisabled)
 			}
 		}
-		if warning != "" {
-			if unknown++; unknown <= maxKeyWarnings {
-				l.warnings = append(l.warnings, fmt.Sprintf("%sannotation %q is ignored: %s", s.prefix(), origination.Shorten(key), warning))
-			}
-		}
 		set := setting{name: keyName, value: s.annotations[key], path: s.path.Key(shortenKey(key)), from: s.path, own: s.own}
-		if warning == "" && k.Scope != ScopeInstance {
+		switch {
+		case warning != "":
+			if unknown++; unknown <= maxKeyWarnings {
+				l.addUnknown(s, key, set, warning)
+			}
+		case k.Scope != ScopeInstance:
 			if _, nearer := l.pod[keyName]; !nearer {
 				l.pod[keyName] = set
 			}
-			continue
+		default:
+			l.addInstance(name, keyName, key, set)
 		}
-		l.addInstance(name, keyName, key, set, warning == "")
 	}
-	if more := unknown - maxKeyWarnings; more > 0 {
+	switch more := unknown - maxKeyWarnings; {
+	case more > 0 && s.own:
+		l.errs = append(l.errs, field.Invalid(s.path, more, "further annotations are no keys of redis-tls either"))
+	case more > 0:
 		l.warnings = append(l.warnings, fmt.Sprintf("%sand %d further annotations are ignored", s.prefix(), more))
 	}
 }
 
-// addInstance lays one key under what its instance already has. An unknown key of the pod counts as
-// asking for the instance, but sets nothing; one of another source does not count.
-func (l *layers) addInstance(name, keyName, key string, set setting, known bool) {
-	if !known && !set.own {
+// addUnknown refuses a key of the pod that is not in the table: a mistyped subject-alt-names must not become TLS
+// without a name check. A key of another source is warned about, for it is not the pod's fault.
+func (l *layers) addUnknown(s source, key string, set setting, problem string) {
+	if s.own {
+		l.errs = append(l.errs, field.Invalid(set.path, origination.Shorten(set.value), problem))
 		return
 	}
+	l.warnings = append(l.warnings, fmt.Sprintf("%sannotation %q is ignored: %s", s.prefix(), origination.Shorten(key), problem))
+}
+
+// addInstance lays one key under what its instance already has.
+func (l *layers) addInstance(name, keyName, key string, set setting) {
 	i := l.instances[name]
 	if i == nil {
 		i = &instance{name: name, first: set.path, settings: make([]setting, 0, 4)}
 		l.instances[name] = i
 	}
-	if nearer, ok := i.setting(keyName); known && ok && nearer.from == set.from {
+	if nearer, ok := i.setting(keyName); ok && nearer.from == set.from {
 		l.errs = append(l.errs, field.Invalid(set.path, origination.Shorten(set.value), fmt.Sprintf("is the same as %s, which stands beside it; remove one of the two", nearer.path)))
-	} else if known && !ok {
+	} else if !ok {
 		i.settings = append(i.settings, set)
 	}
 	if set.own && strings.TrimSpace(set.value) != "" {
@@ -190,7 +199,7 @@ func (l *layers) addInstance(name, keyName, key string, set setting, known bool)
 func (s source) keys() []string {
 	var keys []string
 	for key := range s.annotations {
-		if _, _, ours := splitKey(key); ours && key != origination.AnnotationStatus && !(key == origination.KeyInject && s.own) {
+		if _, _, ours := splitKey(key); ours && !(s.own && (key == origination.KeyInject || slices.Contains(origination.OurAnnotations, key))) {
 			keys = append(keys, key)
 		}
 	}

@@ -37,7 +37,7 @@ func Limits() []Limit {
 		{"ports of one list", maxPorts},
 		{"elements of `addresses`", maxAddresses},
 		{"elements of `subject-alt-names`", maxSubjectAltNames},
-		{"characters of `host`", maxHostBytes},
+		{"characters of `host`", origination.MaxHostBytes},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -55,7 +56,7 @@ type Result struct {
 	Originations []origination.Origination
 	// Settings are to be used as they are.
 	Settings origination.Settings
-	// Asked says that the pod carries keys itself; otherwise the wish is inherited (DESIGN §2).
+	// Asked says that the pod carries keys itself; otherwise the request is inherited.
 	Asked bool
 	// Skip is set when nothing is to be done and why: ReasonNotAsked or ReasonOptedOut.
 	Skip     origination.Reason
@@ -65,6 +66,8 @@ type Result struct {
 	Place []origination.Problem
 	// Errors are wrong values, and of type Forbidden what the cluster's policy denies.
 	Errors field.ErrorList
+	// Status is what is to be recorded of the request on the pod.
+	Status origination.Status
 }
 
 // The values of LabelNamespace.
@@ -114,9 +117,25 @@ func Resolve(in Input, cfg config.Config, services Services) Result {
 	}
 	res.Errors = append(errs, found.Errors...)
 	if len(res.Errors) == 0 {
-		res.Originations, res.Settings = found.Originations, found.Settings
+		res.Originations, res.Settings, res.Status = found.Originations, found.Settings, found.Status
 	}
 	return res
+}
+
+// Recorded resolves what a live pod requested, by the rules of today. The error says why it would be refused now.
+func Recorded(status origination.Status, namespace, serviceAccount string, cfg config.Config, services Services) (Result, error) {
+	res := Resolve(Input{
+		Namespace: namespace, Annotations: status.Request, ServiceAccount: serviceAccount,
+		SecretOfCertificate: func(certificate string) string { return status.Secrets[certificate] },
+	}, cfg, services)
+	errs := res.Errors
+	for _, problem := range res.Place {
+		errs = append(errs, problem.Err)
+	}
+	if res.Skip != "" {
+		return Result{}, fmt.Errorf("%s: it requests nothing", origination.AnnotationStatus)
+	}
+	return res, errs.ToAggregate()
 }
 
 // optOut reads redis-tls/inject off the pod.
@@ -152,16 +171,46 @@ func (r rules) resolve(l layers) Result {
 			wishes = append(wishes, w)
 		}
 	}
+	res.Status = record(wishes, l.pod)
 	merged, errs := merge(wishes)
 	res.Errors = append(res.Errors, errs...)
 	if len(errs) == 0 {
 		res.Errors = append(res.Errors, overlaps(merged)...)
 	}
 	for _, w := range merged {
+		w.SetKey(r.namespace, r.cfg.VIP.Families())
 		res.Originations = append(res.Originations, w.Origination)
 	}
 	res.restricted(l)
 	return res
+}
+
+// record returns what to record of what took effect: every key with a value of the instances that were read, and
+// those of the pod as a whole.
+func record(wishes []*wish, pod map[string]setting) origination.Status {
+	status := origination.Status{Version: origination.StatusVersion, Request: map[string]string{}}
+	add := func(key, value string) {
+		if value = strings.TrimSpace(value); value != "" {
+			status.Request[key] = value
+		}
+	}
+	for _, w := range wishes {
+		for _, set := range w.instance.settings {
+			add(origination.KeyOf(w.instance.name, set.name), set.value)
+		}
+		if w.TLS.Certificate != "" {
+			if status.Secrets == nil {
+				status.Secrets = map[string]string{}
+			}
+			status.Secrets[w.TLS.Certificate] = w.TLS.ClientSecret
+		}
+	}
+	for name, set := range pod {
+		if name == "server" || name == "sidecar" {
+			add(origination.Prefix+name, set.value)
+		}
+	}
+	return status
 }
 
 // placeProblems says why nothing is done in this namespace.

@@ -9,24 +9,6 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// validateSettings checks them beside the originations.
-func validateSettings(s origination.Status) error {
-	c := recheck{}
-	if s.Server != "" {
-		c.known("server", "server", string(s.Server))
-	}
-	if s.Sidecar != "" {
-		c.known("sidecar", "sidecar", string(s.Sidecar))
-		if len(s.Originations) == 0 {
-			c.fail("sidecar", "restricts the pod to no Redis")
-		}
-	}
-	if s.Server == "" && len(s.Originations) == 0 {
-		c.fail("originations", "there are none, and the pod is no server")
-	}
-	return c.err()
-}
-
 func parseServer(d *draft, _ *field.Path, value string) field.ErrorList {
 	d.settings.Server = origination.Server(value)
 	return nil
@@ -55,6 +37,7 @@ func (res *Result) restricted(l layers) {
 		return
 	}
 	res.Settings.Sidecar = ""
+	delete(res.Status.Request, origination.Prefix+"sidecar")
 	if set := l.pod["sidecar"]; set.own {
 		res.Errors = append(res.Errors, field.Invalid(set.path, origination.Shorten(set.value), "limits the pod to its Redises, and it asks for none; give one in "+origination.Prefix+"host, or remove this"))
 	}

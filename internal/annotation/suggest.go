@@ -2,6 +2,7 @@ package annotation
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/agnivade/levenshtein"
 
@@ -13,6 +14,8 @@ import (
 func unknownKey(key, instance, name string, read bool) string {
 	known, ok := keyIndex[name]
 	switch {
+	case misspelt(key):
+		return fmt.Sprintf("keys are written in lower case; write %q", origination.Shorten(strings.ToLower(key)))
 	case ok && (known.Scope == ScopeInstance || key == origination.Prefix+name):
 		return ""
 	case ok:
@@ -22,7 +25,7 @@ func unknownKey(key, instance, name string, read bool) string {
 	if !read {
 		return text
 	}
-	if nearest := nearestKey(name); nearest != nil {
+	if nearest := nearestKey(strings.ToLower(name)); nearest != nil {
 		if nearest.Scope != ScopeInstance {
 			instance = origination.DefaultInstance
 		}

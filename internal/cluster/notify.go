@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // spread is how long a change that concerns all namespaces may wait, so that a burst of them (somebody
@@ -32,11 +33,11 @@ func (v *View) notify(namespace string) {
 
 func (v *View) podChanged(old, pod *Pod) {
 	if pod == nil {
-		v.ledger.remove(old)
+		v.index.remove(old)
 		v.notify(old.Namespace)
 		return
 	}
-	v.ledger.set(pod)
+	v.index.set(pod)
 	v.notify(pod.Namespace)
 }
 
@@ -79,10 +80,12 @@ func (v *View) sweep(pending *atomic.Bool, concerned func(namespace string) bool
 	})
 }
 
-// heedsOthers reports whether pods of the namespace lead to hosts that the mesh knows by their own names: others'
+// heedsOthers reports whether pods of the namespace dial hosts that the mesh knows by their own names: others'
 // rules and routes may be in their way.
 func (v *View) heedsOthers(namespace string) bool {
-	return slices.ContainsFunc(v.Claims(namespace), func(c mesh.Claim) bool { return c.MeshHost() == c.Host })
+	return slices.ContainsFunc(v.Live(namespace).Requests, func(r mesh.Request) bool {
+		return slices.ContainsFunc(r.Originations, func(o origination.Origination) bool { return o.InMesh() || o.HTTP() })
+	})
 }
 
 // allChanged is called when Istio's caches have filled or were taken away.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -53,7 +54,7 @@ func trimNamespace(in any) (any, error) {
 			Labels:            kept(namespace.Labels, func(string) bool { return true }),
 			Annotations: kept(namespace.Annotations, func(key string) bool {
 				domain, _, found := strings.Cut(key, "/")
-				return found && strings.HasSuffix("."+domain+"/", "."+origination.Prefix)
+				return found && strings.HasSuffix("."+strings.ToLower(domain)+"/", "."+origination.Prefix)
 			}),
 		},
 		Status: corev1.NamespaceStatus{Phase: namespace.Status.Phase},
@@ -91,8 +92,16 @@ func trimMesh(in any) (any, error) {
 	case *networkingv1.VirtualService:
 		object.Status.Reset()
 		trimMeshMeta(&object.ObjectMeta)
-		if !mesh.Owned(object) { // routes can be long, and only what they are for is read
-			object.Spec.Http, object.Spec.Tls, object.Spec.Tcp = nil, nil, nil
+		if !mesh.Owned(object) { // routes can be long, and only what they are for is read, and whether there are any
+			object.Spec.Http = nil
+			object.Spec.Tls = object.Spec.Tls[:min(1, len(object.Spec.Tls))]
+			object.Spec.Tcp = object.Spec.Tcp[:min(1, len(object.Spec.Tcp))]
+			for i := range object.Spec.Tls {
+				object.Spec.Tls[i] = &networkingapi.TLSRoute{}
+			}
+			for i := range object.Spec.Tcp {
+				object.Spec.Tcp[i] = &networkingapi.TCPRoute{}
+			}
 		}
 	case *networkingv1.Sidecar:
 		object.Status.Reset()

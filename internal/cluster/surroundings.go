@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -19,6 +20,8 @@ const (
 	// indexExported gives what a namespace sees of others: what is under its name, and under everywhere.
 	indexExported = "exported"
 	everywhere    = "*"
+	// indexAddress finds entries by a single address that they list.
+	indexAddress = "address"
 )
 
 // meshCaches are the filled stores of the kinds of a crdWatch.
@@ -83,7 +86,7 @@ func sharedWith[T metav1.Object](c *meshCaches, resource, namespace string) []T 
 }
 
 // addMesh adds Istio's objects that concern the namespace. They are shared and must not be changed.
-func (c *meshCaches) addMesh(s *mesh.Surroundings) {
+func (c *meshCaches) addMesh(s *mesh.Snapshot) {
 	entries := inNamespace[*networkingv1.ServiceEntry](c, "serviceentries", s.Namespace)
 	shared := sharedWith[*networkingv1.ServiceEntry](c, "serviceentries", s.Namespace)
 	entries = slices.Grow(entries, len(shared))
@@ -109,6 +112,15 @@ func (c *meshCaches) certificates(namespace string) []*certmanagerv1.Certificate
 	return inNamespace[*certmanagerv1.Certificate](c, "certificates", namespace)
 }
 
+// holders returns what the entries of all namespaces know of a VIP.
+func (c *meshCaches) holders(vip netip.Addr) []mesh.Holder {
+	var holders []mesh.Holder
+	for _, entry := range indexed[*networkingv1.ServiceEntry](c.stores["serviceentries"], indexAddress, vip.String()) {
+		holders = append(holders, mesh.HolderOf(entry))
+	}
+	return holders
+}
+
 func inNamespace[T metav1.Object](c *meshCaches, resource, namespace string) []T {
 	return sorted(indexed[T](c.stores[resource], toolscache.NamespaceIndex, namespace))
 }
@@ -130,6 +142,13 @@ func (c *meshCaches) owners() []string {
 func meshIndexers() toolscache.Indexers {
 	indexers := toolscache.Indexers{
 		toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc,
+	}
+	indexers[indexAddress] = func(in any) ([]string, error) {
+		entry, ok := in.(*networkingv1.ServiceEntry)
+		if !ok {
+			return nil, nil
+		}
+		return entry.Spec.Addresses, nil
 	}
 	indexers[indexExported] = func(in any) ([]string, error) {
 		object, _ := in.(metav1.Object)

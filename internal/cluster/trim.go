@@ -14,22 +14,18 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// revisionLabels are the labels of a pod by which mesh.WorkloadOf tells its workload and revision.
-var revisionLabels = map[string]bool{
-	"pod-template-hash":          true,
-	"rollouts-pod-template-hash": true,
-	"controller-revision-hash":   true,
-}
-
-// Pod is what is kept of an injected pod: the fields that the ledger and the reconciler read, by their names in
+// Pod is what is kept of an injected pod: the fields that the index and the reconciler read, by their names in
 // corev1.Pod, which takes 1,240 bytes before anything is in it.
 type Pod struct {
 	metav1.ObjectMeta // without annotations
-	// Recorded is the annotation redis-tls/status.
-	Recorded string
+	// Recorded are the annotations that the webhook wrote.
+	Recorded Recorded
 	Spec     PodSpec
 	Status   PodStatus
 }
+
+// Recorded are annotations of ours: redis-tls/status, redis-tls/vips and redis-tls/first-use.
+type Recorded struct{ Status, VIPs, FirstUse string }
 
 // PodSpec is a part of corev1.PodSpec.
 type PodSpec struct {
@@ -99,10 +95,14 @@ func Trim(pod *corev1.Pod) *Pod {
 			DeletionTimestamp: pod.DeletionTimestamp,
 			OwnerReferences:   controllerOf(pod),
 			Labels: kept(pod.Labels, func(key string) bool {
-				return strings.HasPrefix(key, origination.Prefix) || revisionLabels[key]
+				return strings.HasPrefix(key, origination.Prefix)
 			}),
 		},
-		Recorded: intern(pod.Annotations[origination.AnnotationStatus]),
+		Recorded: Recorded{
+			Status:   intern(pod.Annotations[origination.AnnotationStatus]),
+			VIPs:     intern(pod.Annotations[origination.AnnotationVIPs]),
+			FirstUse: pod.Annotations[origination.AnnotationFirstUse],
+		},
 		Spec: PodSpec{
 			SchedulingGates:    pod.Spec.SchedulingGates,
 			NodeName:           intern(pod.Spec.NodeName),
@@ -121,7 +121,7 @@ func TrimAll(pods []*corev1.Pod) []*Pod {
 	return trimmed
 }
 
-// controllerOf is the one owner that Events go to and that mesh.WorkloadOf reads.
+// controllerOf is the one owner that Events go to.
 func controllerOf(pod *corev1.Pod) []metav1.OwnerReference {
 	owner := metav1.GetControllerOfNoCopy(pod)
 	if owner == nil {
@@ -152,3 +152,21 @@ func kept(in map[string]string, wanted func(key string) bool) map[string]string 
 }
 
 func intern(s string) string { return unique.Make(s).Value() }
+
+// sameRecord reports whether two states of a pod are of one group.
+func sameRecord(a, b *Pod) bool {
+	return a.Recorded.Status == b.Recorded.Status && a.Recorded.VIPs == b.Recorded.VIPs &&
+		a.Spec.ServiceAccountName == b.Spec.ServiceAccountName && maps.Equal(a.Labels, b.Labels)
+}
+
+// finished reports whether the containers of a pod will never run again. A pod that is being deleted
+// may still send, so it counts until it is gone.
+func finished(pod *Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+func gated(pod *Pod) bool {
+	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(gate corev1.PodSchedulingGate) bool {
+		return gate.Name == origination.GateFirstUse
+	})
+}

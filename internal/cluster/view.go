@@ -1,10 +1,9 @@
 // Package cluster is what we know of the cluster: views over informer caches, which the webhook and
 // the controller share.
 //
-// In go watch events of injected pods, namespaces, Services and Istio's objects; out come the claims of
-// a namespace's live pods, the mesh objects around it, and answers about namespaces and Services. No
-// method of View calls the API server, so admission does no I/O (DESIGN §3). The package must never
-// import patches, webhook or controller, and writes nothing.
+// [View] answers from watch events of injected pods, namespaces, Services and the objects of Istio and cert-manager:
+// [View.Snapshot] is what a decision or a pass knows of a namespace. No method of View calls the API server, so
+// admission does no I/O, and nothing is written.
 package cluster
 
 import (
@@ -27,6 +26,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // View answers from memory. Its methods are safe for concurrent use; what they return is shared and
@@ -37,7 +37,8 @@ type View struct {
 	namespaces toolscache.Indexer
 	services   toolscache.Indexer
 	ips        clusterIPs
-	ledger     *ledger
+	index      *podIndex
+	generation atomic.Uint64 // of what requests are resolved by
 	istio      *crdWatch
 	certs      *crdWatch // cert-manager's
 
@@ -97,7 +98,7 @@ func newView(cfg config.Config, pods, namespaces, services toolscache.SharedInde
 		namespaces: namespaces.GetIndexer(),
 		services:   services.GetIndexer(),
 		ips:        clusterIPs{names: map[netip.Addr]string{}},
-		ledger:     newLedger(cfg),
+		index:      newPodIndex(),
 		istio:      istio,
 		certs:      certs,
 	}
@@ -109,8 +110,9 @@ func newView(cfg config.Config, pods, namespaces, services toolscache.SharedInde
 		watch(v, pods, v.podChanged),
 		watch(v, namespaces, func(_, _ *corev1.Namespace) {}),
 		watch(v, services, func(old, service *corev1.Service) {
-			if old == nil || service == nil || !slices.Equal(old.Spec.ClusterIPs, service.Spec.ClusterIPs) {
+			if old == nil || service == nil || !slices.Equal(old.Spec.ClusterIPs, service.Spec.ClusterIPs) || old.Spec.ExternalName != service.Spec.ExternalName {
 				v.ips.set(old, service)
+				v.generation.Add(1)
 			}
 		}))
 }
@@ -155,7 +157,7 @@ func (v *View) Synced() bool {
 	return true
 }
 
-// IstioReady reports whether Istio's objects are known. Until then Surroundings are empty.
+// IstioReady reports whether Istio's objects are known. Until then snapshots have no mesh objects.
 func (v *View) IstioReady() bool { return v.istio.ready() != nil }
 
 // Namespace returns the labels of a namespace, and those of its annotations that are ours.
@@ -185,29 +187,63 @@ func (v *View) Service(namespace, name string) (annotation.Service, bool) {
 // ServiceWithin returns "namespace/name" of a Service with a cluster IP inside the prefix.
 func (v *View) ServiceWithin(prefix netip.Prefix) (string, bool) { return v.ips.within(prefix) }
 
-// Surroundings returns the mesh objects that concern a namespace.
-func (v *View) Surroundings(namespace string) mesh.Surroundings {
-	s := mesh.Surroundings{Namespace: namespace, RootNamespace: v.cfg.Istio.RootNamespace}
+// Snapshot returns what is known of a namespace: what its live pods were admitted with, and its mesh objects.
+func (v *View) Snapshot(namespace string) *mesh.Snapshot {
+	live := v.Live(namespace)
+	s := &mesh.Snapshot{Namespace: namespace, RootNamespace: v.cfg.Istio.RootNamespace, Live: live.Requests, Carried: live.Carried, Holders: v.holders}
 	if caches := v.istio.ready(); caches != nil {
-		caches.addMesh(&s)
+		caches.addMesh(s)
 	}
+	s.CertManager = mesh.Absent
 	if caches := v.certs.ready(); caches != nil {
-		s.CertManager, s.Certificates = true, caches.certificates(namespace)
+		s.CertManager, s.Certificates = mesh.Present, caches.certificates(namespace)
 	}
 	return s
 }
 
-// Claims returns the claims of a namespace's live pods, the oldest first.
-func (v *View) Claims(namespace string) []mesh.Claim { return v.ledger.admittedTo(namespace).Claims }
+// holders returns what holds a VIP in the cluster: entries, and live pods.
+func (v *View) holders(vip netip.Addr) []mesh.Holder {
+	var holders []mesh.Holder
+	if caches := v.istio.ready(); caches != nil {
+		holders = caches.holders(vip)
+	}
+	for _, namespace := range v.index.holding(vip) {
+		holders = append(holders, mesh.Holder{Namespace: namespace})
+	}
+	return holders
+}
 
-// Admitted returns the claims, and what else live pods of the namespace were admitted with.
-func (v *View) Admitted(namespace string) Admitted { return v.ledger.admittedTo(namespace) }
+// resolver resolves requests by the Services of now.
+func (v *View) resolver() resolver {
+	return resolver{resolve: resolveBy(v.cfg, v), generation: v.generation.Load()}
+}
 
-// Rejected returns the live pods of a namespace with a status that cannot be believed.
-func (v *View) Rejected(namespace string) []Rejected { return v.ledger.rejected(namespace) }
+func resolveBy(cfg config.Config, services annotation.Services) func(string, string, origination.Status) (annotation.Result, error) {
+	return func(namespace, serviceAccount string, status origination.Status) (annotation.Result, error) {
+		return annotation.Recorded(status, namespace, serviceAccount, cfg, services)
+	}
+}
+
+// Live returns what the live pods of a namespace were admitted with.
+func (v *View) Live(namespace string) *Live { return v.index.live(namespace, v.resolver()) }
+
+// LiveOf returns the same of pods of one namespace that were listed rather than watched. Finished ones do not count.
+func (v *View) LiveOf(namespace string, pods []*Pod) *Live { return LiveOf(namespace, pods, v.cfg, v) }
+
+// LiveOf returns what the pods of a namespace were admitted with, by the rules of the configuration and these Services;
+// nil: no Service is looked up.
+func LiveOf(namespace string, pods []*Pod, cfg config.Config, services annotation.Services) *Live {
+	x := newPodIndex()
+	for _, pod := range pods {
+		x.set(pod)
+	}
+	return x.live(namespace, resolver{resolve: resolveBy(cfg, services)})
+}
 
 // FirstUses returns the live pods of a namespace that were admitted before their objects existed.
-func (v *View) FirstUses(namespace string) []FirstUse { return v.ledger.firstUses(namespace) }
+func (v *View) FirstUses(namespace string) []FirstUse {
+	return v.index.firstUses(namespace, v.resolver())
+}
 
 // Pod returns an injected pod, trimmed as CacheOptions says.
 func (v *View) Pod(namespace, name string) (*Pod, bool) {
@@ -216,7 +252,7 @@ func (v *View) Pod(namespace, name string) (*Pod, bool) {
 
 // Namespaces returns those that have live pods or objects of ours, sorted.
 func (v *View) Namespaces() []string {
-	names := v.ledger.names()
+	names := v.index.names()
 	for _, watch := range []*crdWatch{v.istio, v.certs} {
 		if caches := watch.ready(); caches != nil {
 			names = append(names, caches.owners()...)

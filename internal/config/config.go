@@ -45,6 +45,8 @@ type Policy struct {
 	AllowedPorts []string `json:"allowedPorts,omitempty"`
 	// AllowedIssuers are cert-manager issuers beyond the own namespace's, "Kind.group/name".
 	AllowedIssuers []string `json:"allowedIssuers,omitempty"`
+	// MaxKeysPerNamespace is the largest number of different originations that live pods of a namespace may have.
+	MaxKeysPerNamespace int `json:"maxKeysPerNamespace"`
 	// AllowInsecure permits insecure-skip-verify.
 	AllowInsecure bool `json:"allowInsecure"`
 }
@@ -81,4 +83,16 @@ type Istio struct {
 	// SystemRoots is the path of the CA bundle in the proxy's image, written out because an empty
 	// caCertificates verifies nothing in older Istio.
 	SystemRoots string `json:"systemRoots"`
+}
+
+// Families returns the IP families of the VIPs: "4", "6" or "46".
+func (v VIP) Families() string {
+	families := ""
+	if v.CIDR.IsValid() {
+		families = "4"
+	}
+	if v.IPv6CIDR != nil {
+		families += "6"
+	}
+	return families
 }

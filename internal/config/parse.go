@@ -21,8 +21,8 @@ import (
 // Default is what holds where the administrator sets nothing.
 func Default() Config {
 	return Config{
-		Policy:             Policy{Mode: PolicyEnforce},
-		VIP:                VIP{CIDR: netip.MustParsePrefix("240.241.0.0/16")},
+		Policy:             Policy{Mode: PolicyEnforce, MaxKeysPerNamespace: 100},
+		VIP:                VIP{CIDR: netip.MustParsePrefix("251.0.0.0/8")},
 		FirstUse:           FirstUse{Gate: true, Settle: metav1.Duration{Duration: time.Second}},
 		Cleanup:            Cleanup{GracePeriod: metav1.Duration{Duration: 10 * time.Minute}, Delay: metav1.Duration{Duration: time.Minute}},
 		Istio:              Istio{RootNamespace: "istio-system", TrustDomain: "cluster.local", SystemRoots: "/etc/ssl/certs/ca-certificates.crt"},

@@ -36,8 +36,8 @@ func (p *pass) authorize(ctx context.Context) error {
 	answers := map[string]access{}
 	asked := 0
 	var errs []error
-	for i := range p.Claims {
-		claim := &p.Claims[i]
+	for i := range p.desired.Claims {
+		claim := &p.desired.Claims[i]
 		pod, known := p.View.Pod(p.namespace, claim.Pod)
 		if !claim.TLS.SDS || claim.TLS.ClientSecret == "" || !known {
 			continue
@@ -88,7 +88,7 @@ func (p *pass) ask(ctx context.Context, account string) (access, error) {
 func (p *pass) sayUnauthorized(claim *mesh.Claim, account string) {
 	p.say(note{regarding: p.owner(claim.Pod), related: p.object(kindRule, claim.RuleName()), kind: corev1.EventTypeWarning,
 		reason: origination.ReasonNotAuthorized, action: actionDeliver,
-		text: fmt.Sprintf("%s cannot reach host %s: its client certificate, Secret %s, is to come by secret discovery, and Istio delivers one only to a service account that may list all Secrets of the namespace, which %s may not; "+
+		text: fmt.Sprintf("pod %s cannot reach host %s: its client certificate, Secret %s, is to come by secret discovery, and Istio delivers one only to a service account that may list all Secrets of the namespace, which %s may not; "+
 			`set %s: "mount", or have the namespace's administrator grant it`,
-			claim.Workload, claim.Host, claim.TLS.ClientSecret, account, origination.KeyOf(claim.Instances[0], "delivery"))})
+			claim.Pod, claim.Host, claim.TLS.ClientSecret, account, origination.KeyOf(claim.Instances[0], "delivery"))})
 }

@@ -2,10 +2,10 @@ package controller
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -55,23 +55,20 @@ type noteKey struct {
 // announce says what is new since the last pass, and what has been standing for long.
 func (p *pass) announce() {
 	for _, refusal := range p.desired.Refused {
-		text := fmt.Sprintf("%s cannot be served host %s: %v", refusal.Claim.Workload, refusal.Claim.Host, refusal.Problem.Err)
-		about := p.object(kindEntry, refusal.Claim.EntryName())
-		if refusal.Claim.InMesh() {
-			about = p.object(kindRule, refusal.Claim.RuleName())
-		}
-		p.say(note{regarding: p.owner(refusal.Claim.Pod), related: about,
+		text := fmt.Sprintf("pod %s cannot be served host %s: %v", refusal.Claim.Pod, refusal.Claim.Host, refusal.Problem.Err)
+		p.say(note{regarding: p.owner(refusal.Claim.Pod), related: p.subject(&refusal.Claim),
 			kind: corev1.EventTypeWarning, reason: refusal.Problem.Reason, action: actionClaim, text: text})
 	}
-	for _, rejected := range p.rejected {
-		p.say(note{regarding: ownerOf(rejected.Pod), related: podReference(rejected.Pod), kind: corev1.EventTypeWarning,
+	for _, unresolved := range p.live.Unresolved {
+		p.say(note{regarding: ownerOf(unresolved.Pod), related: podReference(unresolved.Pod), kind: corev1.EventTypeWarning,
 			reason: origination.ReasonStatusIgnored, action: actionClaim,
-			text: fmt.Sprintf("the claims of the pod are ignored: %v", rejected.Err)})
+			text: fmt.Sprintf("pod %s would be refused today, so it claims nothing new, and what it was admitted with stays until it is deleted: %v", unresolved.Pod.Name, unresolved.Err)})
 	}
-	for i := range p.Claims {
-		trouble, again := mesh.CertificateTrouble(p.Claims[i].Origination, p.around, p.now)
+	for i := range p.desired.Claims {
+		claim := &p.desired.Claims[i]
+		trouble, again := mesh.CertificateTrouble(claim.Origination, p.snap, p.now)
 		if trouble != "" {
-			p.say(note{regarding: p.owner(p.Claims[i].Pod), related: p.certificate(&p.Claims[i]), kind: corev1.EventTypeWarning,
+			p.say(note{regarding: p.owner(claim.Pod), related: p.certificate(claim), kind: corev1.EventTypeWarning,
 				reason: origination.ReasonCertificateTrouble, action: actionIssue, text: trouble})
 		}
 		if again > 0 {
@@ -172,29 +169,45 @@ func (p *pass) sayWaiting(pod *cluster.Pod, what string) {
 
 // claimant is who is told about an object: the owner of the oldest pod that claims it, else the object.
 func (p *pass) claimant(o object) *corev1.ObjectReference {
-	if o.kind == kindPeer && len(p.Servers) > 0 {
-		return p.owner(p.Servers[0])
+	if o.kind == kindPeer && len(p.live.Servers) > 0 {
+		return p.owner(p.live.Servers[0])
 	}
-	for i := range p.Claims {
-		if claim := &p.Claims[i]; p.claimedBy(o, claim) {
+	if o.kind == kindSidecar {
+		for _, r := range p.live.Requests {
+			if r.Settings.Sidecar != "" && origination.EgressName(r.Originations) == o.GetName() {
+				return p.owner(r.Pod)
+			}
+		}
+	}
+	for i := range p.desired.Claims {
+		if claim := &p.desired.Claims[i]; claimedBy(o, claim) {
 			return p.owner(claim.Pod)
 		}
 	}
 	return o.reference()
 }
 
-func (p *pass) claimedBy(o object, claim *mesh.Claim) bool {
-	if o.kind == kindCertificate {
+func claimedBy(o object, claim *mesh.Claim) bool {
+	switch {
+	case o.kind == kindCertificate:
 		return claim.TLS.ClientSecret == o.GetName()
+	case selectedLabel(o) != "":
+		return selectedLabel(o) == claim.Label()
 	}
-	if rule, ok := o.Object.(*networkingv1.DestinationRule); ok {
-		_, selected := rule.Spec.GetWorkloadSelector().GetMatchLabels()[claim.RuleLabel()]
-		return selected
+	group := o.group()
+	return group == claim.Key || group == claim.Host && (claim.HTTP() || claim.InMesh()) ||
+		slices.ContainsFunc(claim.Atoms(), func(a origination.Atom) bool { return origination.Group(a.Host()) == group })
+}
+
+// subject is the object that a claim is about: its entry, or where it has none of its own its rule.
+func (p *pass) subject(claim *mesh.Claim) *corev1.ObjectReference {
+	if atoms := claim.Atoms(); !claim.Pinned() && len(atoms) > 0 {
+		return p.object(kindEntry, atoms[0].EntryName())
 	}
-	if o.kind == kindSidecar {
-		return claim.Egress != "" && origination.EgressNameOf(claim.Egress) == o.GetName()
+	if claim.InMesh() {
+		return p.object(kindRule, claim.RuleName())
 	}
-	return claim.EntryName() == o.GetName() || claim.Workload.String() == o.GetAnnotations()[mesh.AnnotationClaimedBy]
+	return p.object(kindEntry, claim.EntryName())
 }
 
 // owner is the controller owner of a pod of the namespace, else the pod itself.
@@ -214,7 +227,7 @@ func (p *pass) object(k *kind, name string) *corev1.ObjectReference {
 // is said of one object for one reason is the same, though the words differ (getKey in client-go's tools/events).
 func (p *pass) certificate(claim *mesh.Claim) *corev1.ObjectReference {
 	_, name := mesh.CertificateOf(&claim.Origination)
-	found, exists := p.find(kindCertificate, name)
+	found, exists := p.known[kindCertificate][name]
 	if !exists {
 		return p.object(kindCertificate, name)
 	}

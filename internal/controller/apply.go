@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -20,160 +20,222 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// neverVersion makes server-side apply create or fail. With a resourceVersion the API server refuses to
-// apply to an object that exists in another version, and it ignores it on creation; no object has
-// version 1, for etcd begins to count there. Without it, an object that somebody creates between
-// our look and our apply would be overwritten. (rest.Store.Update in k8s.io/apiserver compares versions
-// only when the object exists; controller-runtime's fake client says the same of it.)
-const neverVersion = "1"
-
-// errNotApplied is what ensure returns after it has said why: a foreign object, or a lost race.
+// errNotApplied is what ensure returns after it has said why: an unmanaged object, or a lost race.
 var errNotApplied = errors.New("not applied")
 
-// apply makes the desired objects true: the rules of a host before its entry (see kinds), so that the mesh
-// never knows a port without its TLS. mesh.Objects has the rules cover also the ports of existing entries, so
-// when the entries stand, a second round lets the rules lose what the entries have lost.
+// apply makes the desired objects true: what an entry's traffic needs before the entry (see kinds), so that the mesh
+// never knows a port without its TLS. Where one of a group fails, its entry is left as it is.
 func (p *pass) apply(ctx context.Context) error {
-	failed := map[string]bool{} // hosts
-	var errs []error
-	ensure := func(o object) {
-		if failed[o.host] {
-			return
-		}
-		if err := p.ensure(ctx, o); err != nil {
-			failed[o.host] = true
-			if !errors.Is(err, errNotApplied) {
-				errs = append(errs, err)
-			}
-		}
+	p.desired = mesh.Objects(p.snap, p.Config)
+	for _, refusal := range p.desired.Refused {
+		p.refused[refusal.Claim.Key] = true
 	}
-	for range 2 {
-		p.desired = p.desire(p.Admitted)
-		for _, k := range kinds {
-			for _, o := range k.desired(&p.desired) {
-				ensure(o)
+	failed := map[string]bool{} // groups
+	var errs []error
+	for _, k := range kinds {
+		for _, o := range k.desired(&p.desired) {
+			if failed[o.group()] {
+				continue
 			}
+			if err := p.ensure(ctx, o); err != nil {
+				failed[o.group()] = true
+				if !errors.Is(err, errNotApplied) {
+					errs = append(errs, err)
+				}
+			}
+		}
+		if k == kindRule {
+			errs = append(errs, p.linger(ctx, failed))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// desire returns what should be for pods that were admitted so.
-func (p *pass) desire(admitted cluster.Admitted) mesh.Desired {
-	desired := mesh.Objects(admitted.Claims, p.around, p.Config)
-	if len(admitted.Servers) > 0 {
-		desired.Serve(p.namespace)
+// linger makes the rules of keys that no live pod has on the entries of live pods; see mesh.Desired.
+func (p *pass) linger(ctx context.Context, failed map[string]bool) error {
+	var errs []error
+	for _, rule := range p.desired.Lingering {
+		if _, exists := p.known[kindRule][rule.Name]; exists {
+			continue
+		}
+		o := kindRule.wrap(rule)
+		if err := p.create(ctx, o); err != nil {
+			failed[o.group()] = true
+			errs = append(errs, quiet(err))
+		}
 	}
-	return desired
+	return errors.Join(errs...)
 }
 
-// judge adds to the refused claims those that others' objects have come to stand in the way of since the
-// pods were admitted. What is applied for them stays: it is better than nothing.
-func (p *pass) judge() {
-	around := p.around
+// checkUnmanaged adds to the refused originations those that unmanaged objects have come to stand in the way of since
+// their pods were admitted. What is applied for them stays: it is better than nothing.
+func (p *pass) checkUnmanaged() {
+	snap := p.snap.Unmanaged()
 	// Which Sidecar holds for a pod with one of several is decided by labels that the cache does not keep.
-	if slices.ContainsFunc(around.Sidecars, func(sidecar *networkingv1.Sidecar) bool {
-		return sidecar.Namespace == p.namespace && sidecar.Spec.WorkloadSelector != nil && !mesh.Owned(sidecar)
-	}) {
-		around.Sidecars = nil
-	}
-	for _, claim := range p.Claims {
-		labels := map[string]string{}
-		if claim.Egress != "" {
-			labels[claim.Egress] = "true"
+	for _, sidecar := range snap.Sidecars {
+		if sidecar.Namespace == p.namespace && sidecar.Spec.WorkloadSelector != nil && !mesh.Owned(sidecar) {
+			snap.Sidecars = nil
+			break
 		}
-		problems, _ := mesh.Check(claim.Origination, claim.Workload, labels, nil, around)
+	}
+	restricted := map[string]string{} // the egress label of keys that restricted pods alone have
+	for _, r := range p.live.Requests {
+		for i := range r.Originations {
+			switch key := r.Originations[i].Key; {
+			case r.Settings.Sidecar == "":
+				restricted[key] = ""
+			default:
+				if _, seen := restricted[key]; !seen {
+					restricted[key] = origination.EgressLabel(r.Originations)
+				}
+			}
+		}
+	}
+	for i := range p.desired.Claims {
+		claim := &p.desired.Claims[i]
+		labels := map[string]string{}
+		if label := restricted[claim.Key]; label != "" {
+			labels[label] = "true"
+		}
+		problems, _ := mesh.CheckUnmanaged(&claim.Origination, labels, snap)
 		for _, problem := range problems {
-			p.desired.Refused = append(p.desired.Refused, mesh.Refusal{Claim: claim, Problem: problem})
+			p.refused[claim.Key] = true
+			p.desired.Refused = append(p.desired.Refused, mesh.Refusal{Claim: *claim, Problem: problem})
 		}
 	}
 }
 
 // ensure makes one object true, if it is not.
 func (p *pass) ensure(ctx context.Context, want object) error {
-	have, exists := p.find(want.kind, want.GetName())
+	have, exists := p.known[want.kind][want.GetName()]
+	if exists && mesh.Owned(have) && !want.differs(have) {
+		return nil
+	}
+	p.pending[want.group()] = true
 	switch {
-	case exists && !mesh.Owned(have):
+	case !exists:
+		return p.create(ctx, want)
+	case !mesh.Owned(have):
 		p.sayForeign(want)
 		return errNotApplied
-	case !exists:
-		return p.send(ctx, want, object{}, metrics.WriteCreated)
-	case want.differs(have):
-		return p.send(ctx, want.since(have), have, metrics.WriteUpdated)
+	case have.mark() != "" && contains(have.GetLabels(), want.GetLabels()) && sameSpec(want.spec, have.spec):
+		return p.setMark(ctx, have, "", metrics.WriteUnmarked)
 	default:
-		return nil
+		outcome := metrics.WriteRepaired
+		if want.shared() {
+			outcome = metrics.WriteUpdated
+		}
+		return p.replace(ctx, want, have, outcome)
 	}
 }
 
-// send applies the object over the one that was seen, or creates it when none was.
-func (p *pass) send(ctx context.Context, want, have object, outcome string) error {
-	uid, version := types.UID(""), neverVersion
-	if have.Object != nil {
-		uid, version = have.GetUID(), have.GetResourceVersion()
-	}
-	configuration, err := want.configuration(uid, version)
+// create creates the object. One that somebody has created since the cache was read is not overwritten.
+func (p *pass) create(ctx context.Context, want object) error {
+	configuration, err := want.configuration()
 	if err != nil {
 		return err
 	}
-	err = p.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(configuration),
-		client.FieldOwner(origination.FieldManager), client.ForceOwnership)
+	err = p.Client.Create(ctx, configuration, client.FieldOwner(origination.FieldManager))
+	if apierrors.IsAlreadyExists(err) {
+		err = apierrors.NewConflict(schema.GroupResource{Group: want.Group, Resource: want.Kind}, want.GetName(), err)
+	}
 	if err != nil {
-		return p.refused(want, err)
+		return p.failed(want, err)
 	}
-	now, err := want.decode(configuration)
-	if err != nil {
-		return err
-	}
-	if want.differs(now) { // others have added fields, which an apply of ours leaves in place
-		outcome = metrics.WriteRepaired
-		if now, err = p.replace(ctx, want, now); err != nil {
-			return p.refused(want, err)
-		}
-	}
-	p.learn(now)
-	p.Metrics.applied(want.Kind, outcome)
-	p.sayApplied(now, outcome)
+	want.SetUID(configuration.GetUID())
+	p.Metrics.applied(want.Kind, metrics.WriteCreated)
+	p.sayApplied(want, metrics.WriteCreated)
 	return nil
 }
 
-// replace puts our spec in the place of one that others have added to, and takes off a mark that others
-// have set.
-func (p *pass) replace(ctx context.Context, want, have object) (object, error) {
+// replace puts spec and labels back as they should be, and takes off a mark for deletion. It changes the object that
+// was seen, or nothing.
+func (p *pass) replace(ctx context.Context, want, have object, outcome string) error {
 	spec, err := want.specMap()
 	if err != nil {
-		return object{}, err
+		return err
 	}
 	operations := []map[string]any{
 		{"op": "test", "path": "/metadata/resourceVersion", "value": have.GetResourceVersion()},
 		{"op": "replace", "path": "/spec", "value": spec},
 	}
-	if want.mark() == "" && have.mark() != "" {
+	for key, value := range want.GetLabels() {
+		operations = append(operations, map[string]any{"op": "add", "path": "/metadata/labels/" + strings.ReplaceAll(key, "/", "~1"), "value": value})
+	}
+	if have.mark() != "" {
 		operations = append(operations, map[string]any{"op": "remove", "path": "/metadata/annotations/redis-tls~1deleting"})
 	}
 	data, err := json.Marshal(operations)
 	if err != nil {
-		return object{}, fmt.Errorf("marshalling the patch of %s %s: %w", want.Kind, want.GetName(), err)
+		return fmt.Errorf("marshalling the patch of %s %s: %w", want.Kind, want.GetName(), err)
 	}
-	result := have.clone()
-	err = p.Client.Patch(ctx, result.Object, client.RawPatch(types.JSONPatchType, data), client.FieldOwner(origination.FieldManager))
-	if apierrors.IsInvalid(err) { // a test failed: the API server had accepted this very spec
+	err = p.Client.Patch(ctx, have.clone().Object, client.RawPatch(types.JSONPatchType, data), client.FieldOwner(origination.FieldManager))
+	if apierrors.IsInvalid(err) { // the test failed: the API server had accepted this very spec
 		err = apierrors.NewConflict(schema.GroupResource{Group: want.Group, Resource: want.Kind}, want.GetName(), err)
 	}
-	return result, err
+	if err != nil {
+		return p.failed(want, err)
+	}
+	p.Metrics.applied(want.Kind, outcome)
+	p.sayApplied(have, outcome)
+	return nil
 }
 
-// refused sorts the errors of the API server: a lost race is repeated with a newer cache, anything else
+// setMark marks the object for deletion at the time, or takes the mark off where it is empty.
+func (p *pass) setMark(ctx context.Context, have object, at, outcome string) error {
+	var mark any
+	if at != "" {
+		mark = at
+	}
+	data, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid": have.GetUID(), "resourceVersion": have.GetResourceVersion(),
+		"annotations": map[string]any{mesh.AnnotationDeleting: mark},
+	}})
+	if err != nil {
+		return fmt.Errorf("marshalling the patch of %s %s: %w", have.Kind, have.GetName(), err)
+	}
+	err = p.Client.Patch(ctx, have.clone().Object, client.RawPatch(types.MergePatchType, data), client.FieldOwner(origination.FieldManager))
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return p.failed(have, err)
+	}
+	p.Metrics.applied(have.Kind, outcome)
+	return nil
+}
+
+// failed sorts the errors of the API server: a lost race is repeated with a newer cache, anything else
 // is said and retried with backoff.
-func (p *pass) refused(want object, err error) error {
+func (p *pass) failed(want object, err error) error {
 	switch {
 	case apierrors.IsConflict(err):
 		p.Metrics.applied(want.Kind, metrics.WriteConflict)
 		p.repeat(untilCaught)
 		return errNotApplied
-	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+	case apierrors.IsNotFound(err) && want.GetUID() == "", apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return errNotApplied
 	}
 	p.Metrics.applied(want.Kind, metrics.WriteFailed)
 	p.sayFailed(want, err)
 	return fmt.Errorf("applying %s %s/%s: %w", want.Kind, want.GetNamespace(), want.GetName(), err)
+}
+
+// desireOf returns what should be for other live pods than those that the caches know.
+func (p *pass) desireOf(live *cluster.Live) mesh.Desired {
+	snap := *p.snap
+	snap.Live, snap.Carried = live.Requests, live.Carried
+	return mesh.Objects(&snap, p.Config)
+}
+
+// selectedLabel is the label by which a rule selects pods.
+func selectedLabel(o object) string {
+	rule, ok := o.Object.(*networkingv1.DestinationRule)
+	if !ok {
+		return ""
+	}
+	for label := range rule.Spec.GetWorkloadSelector().GetMatchLabels() {
+		return label
+	}
+	return ""
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -24,17 +27,19 @@ const pageSize = 500
 // cleanup removes what no live pod uses: after the grace period an object is marked, which the webhook
 // counts as missing, and after the delay it is deleted, if a live list agrees that nobody uses it.
 func (p *pass) cleanup(ctx context.Context) error {
-	use := inUse{cluster.Hold(p.Claims, p.rejected), p.desired}
+	use := p.use(p.live, &p.desired)
 	unclaimed := map[types.UID]time.Time{}
 	var errs []error
 	var due []object
 	for _, k := range slices.Backward(kinds) {
-		for _, o := range p.objects(k) {
+		for _, o := range p.known[k] {
 			if !mesh.Owned(o) {
 				continue
 			}
-			if p.holds(use, o) {
-				errs = append(errs, p.unmark(ctx, o))
+			if use.holds(o) {
+				if o.mark() != "" && !use.wants(o) { // what is wanted, apply has unmarked
+					errs = append(errs, quiet(p.setMark(ctx, o, "", metrics.WriteUnmarked)))
+				}
 				continue
 			}
 			ripe, err := p.ripen(ctx, o, unclaimed)
@@ -52,40 +57,74 @@ func (p *pass) cleanup(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// inUse is what live pods may be using: what is desired for them, what their claims name also when they
-// are refused, and what the pods hold whose status is not believed.
+// inUse is what live pods may be using: what is desired for them, and what pods refer to whose request is not
+// resolved: what a pod was admitted with stays as long as it lives.
 type inUse struct {
-	cluster.Held
-	desired mesh.Desired
+	desired map[*kind]map[string]bool
+	carried mesh.Carried
+	// groups are those of the rules and VIPs that such pods refer to.
+	groups     map[string]bool
+	unresolved bool
 }
 
-// holds reports whether an object is in use. A rejected pod's label holds the rule that it selects, and
-// the entry and route that the rule belongs to.
-func (p *pass) holds(use inUse, o object) bool {
-	if use.Name(o.GetName()) || use.wants(o) || o.kind == kindCertificate && use.Unread {
-		return true
+// use gathers what these live pods may be using.
+func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
+	use := inUse{desired: map[*kind]map[string]bool{}, carried: live.Carried, groups: map[string]bool{}, unresolved: len(live.Unresolved) > 0}
+	for _, k := range kinds {
+		names := map[string]bool{}
+		for _, o := range k.desired(desired) {
+			names[o.GetName()] = true
+		}
+		use.desired[k] = names
 	}
-	for _, rule := range p.around.Rules {
-		if rule.Namespace == p.namespace && rule.Spec.Host == o.host && mesh.Owned(rule) &&
-			(o.kind != kindRule || rule.Name == o.GetName()) && use.Selects(rule.Spec.GetWorkloadSelector().GetMatchLabels()) {
-			return true
+	for label := range live.Carried.Unresolved {
+		if key, found := strings.CutPrefix(label, origination.LabelKeyPrefix); found {
+			use.groups[key] = true
 		}
 	}
-	return false
+	if len(live.Carried.Unresolved) > 0 {
+		for _, rule := range p.known[kindRule] {
+			if live.Carried.Unresolved[selectedLabel(rule)] && mesh.Owned(rule) {
+				use.groups[rule.group()] = true
+			}
+		}
+	}
+	for _, entry := range p.known[kindEntry] {
+		for _, text := range entry.Object.(*networkingv1.ServiceEntry).Spec.Addresses {
+			if vip, err := netip.ParseAddr(text); err == nil && live.Carried.VIPs[vip] {
+				use.groups[entry.group()] = true
+			}
+		}
+	}
+	return use
+}
+
+// holds reports whether an object is in use.
+func (use inUse) holds(o object) bool {
+	if use.wants(o) {
+		return true
+	}
+	switch o.kind {
+	case kindCertificate: // which a pod's Secret is of, its unresolved request does not tell
+		return use.unresolved
+	case kindPeer:
+		return use.carried.Unresolved[origination.LabelServer]
+	case kindSidecar:
+		for label := range use.carried.Unresolved {
+			if strings.HasPrefix(label, origination.LabelEgressPrefix) && origination.EgressNameOf(label) == o.GetName() {
+				return true
+			}
+		}
+		return false
+	case kindRule:
+		return use.carried.Unresolved[selectedLabel(o)] || selectedLabel(o) == "" && use.groups[o.group()]
+	default:
+		return use.groups[o.group()]
+	}
 }
 
 // wants reports whether the object is desired.
-func (use inUse) wants(o object) bool {
-	return slices.ContainsFunc(o.desired(&use.desired), func(d object) bool { return d.GetName() == o.GetName() })
-}
-
-// unmark takes the mark off an object that is in use again. What apply has just applied has none.
-func (p *pass) unmark(ctx context.Context, o object) error {
-	if o.mark() == "" {
-		return nil
-	}
-	return quiet(p.send(ctx, o.marked(""), o, metrics.WriteUnmarked))
-}
+func (use inUse) wants(o object) bool { return use.desired[o.kind][o.GetName()] }
 
 // ripen marks an unclaimed object when the grace period is over, and reports when the delay is over too.
 func (p *pass) ripen(ctx context.Context, o object, unclaimed map[types.UID]time.Time) (bool, error) {
@@ -109,7 +148,7 @@ func (p *pass) ripen(ctx context.Context, o object, unclaimed map[types.UID]time
 		return false, nil
 	}
 	p.repeat(p.Config.Cleanup.Delay.Duration)
-	return false, quiet(p.send(ctx, o.marked(p.now.UTC().Format(time.RFC3339)), o, metrics.WriteMarked))
+	return false, quiet(p.setMark(ctx, o, p.now.UTC().Format(time.RFC3339), metrics.WriteMarked))
 }
 
 // remove deletes the objects that also a live list finds unused, an entry before its rules: a rule without
@@ -120,18 +159,18 @@ func (p *pass) remove(ctx context.Context, due []object) error {
 		return err
 	}
 	var errs []error
-	kept := map[string]bool{} // hosts of which the entry could not be deleted
+	kept := map[string]bool{} // groups of which the entry could not be deleted
 	for _, o := range due {   // entries come first
-		if p.holds(use, o) {
+		if use.holds(o) {
 			p.repeat(untilHealed) // the cache will catch up, and the mark be taken off
-			kept[o.host] = true
+			kept[o.group()] = true
 			continue
 		}
-		if o.kind != kindEntry && kept[o.host] {
+		if o.kind != kindEntry && kept[o.group()] {
 			continue
 		}
 		if err := p.delete(ctx, o); err != nil {
-			kept[o.host] = true
+			kept[o.group()] = true
 			errs = append(errs, quiet(err))
 		}
 	}
@@ -152,8 +191,9 @@ func (p *pass) liveUse(ctx context.Context) (inUse, error) {
 			pods = append(pods, cluster.Trim(&page.Items[i]))
 		}
 		if page.Continue == "" {
-			admitted, rejected := cluster.AdmittedOf(pods, p.Config)
-			return inUse{cluster.Hold(admitted.Claims, rejected), p.desire(admitted)}, nil
+			live := p.View.LiveOf(p.namespace, pods)
+			desired := p.desireOf(live)
+			return p.use(live, &desired), nil
 		}
 		page = &corev1.PodList{ListMeta: page.ListMeta}
 	}
@@ -176,7 +216,6 @@ func (p *pass) delete(ctx context.Context, o object) error {
 		p.Metrics.applied(o.Kind, metrics.WriteDeleted)
 		p.sayDeleted(o)
 	}
-	p.unlearn(o)
 	return nil
 }
 

@@ -85,8 +85,12 @@ func (p *pass) measure(use cluster.FirstUse, state podMemory) podMemory {
 
 // stands reports whether everything that the pod needs has been in place at that time for long enough.
 func (p *pass) stands(use cluster.FirstUse, now time.Time) bool {
-	for _, o := range use.Originations {
-		if mesh.Missing(o, p.around, now, p.Config.FirstUse.Settle.Duration) || p.isRefused(use, o.Host) {
+	if use.Err != nil {
+		return false
+	}
+	for i := range use.Originations {
+		o := &use.Originations[i]
+		if p.refused[o.Key] || mesh.Missing(o, p.snap, now, p.Config.FirstUse.Settle.Duration) {
 			return false
 		}
 	}
@@ -94,7 +98,7 @@ func (p *pass) stands(use cluster.FirstUse, now time.Time) bool {
 }
 
 func (p *pass) missingSettings(use cluster.FirstUse, now time.Time) []string {
-	return mesh.MissingSettings(use.Settings, use.Originations, p.around, now, p.Config.FirstUse.Settle.Duration)
+	return mesh.MissingSettings(use.Settings, use.Originations, p.snap, now, p.Config.FirstUse.Settle.Duration)
 }
 
 // accepted reports whether the API server has everything, however short a time ago.
@@ -102,14 +106,6 @@ func (p *pass) accepted(use cluster.FirstUse) bool { return p.stands(use, p.some
 
 // someday is when all that the API server has accepted will have been in place for long enough.
 func (p *pass) someday() time.Time { return p.now.Add(p.Config.FirstUse.Settle.Duration + time.Hour) }
-
-// isRefused reports whether the pod's claim on the host is refused: objects of that name may stand, but
-// not for this pod.
-func (p *pass) isRefused(use cluster.FirstUse, host string) bool {
-	return slices.ContainsFunc(p.desired.Refused, func(refusal mesh.Refusal) bool {
-		return refusal.Claim.Host == host && refusal.Claim.Workload == use.Workload && refusal.Claim.Revision == use.Revision
-	})
-}
 
 // Ungate takes our gate off, and only if the pod and the gate's place are still as was seen: else the error is that
 // the pod is not found, or that the patch is invalid. A pod without the gate is left as it is.
@@ -156,23 +152,29 @@ func (p *pass) wait() {
 // needs names the objects of an origination.
 func needs(o *origination.Origination) string {
 	rule := fmt.Sprintf("DestinationRule %s of host %s", o.RuleName(), o.Host)
-	if o.InMesh() {
+	switch {
+	case o.InMesh():
 		return rule
-	}
-	if o.HTTP() {
+	case o.HTTP():
 		return "ServiceEntry and VirtualService " + o.EntryName() + " and " + rule
+	case o.Pinned():
+		return "ServiceEntry " + o.EntryName() + " and " + rule
 	}
-	return "ServiceEntry " + o.EntryName() + " and " + rule
+	var names []string
+	for _, a := range o.Atoms() {
+		names = append(names, a.EntryName())
+	}
+	return "ServiceEntry " + strings.Join(names, ", ") + " and its DestinationRule"
 }
 
 // missing names the objects that the API server has not accepted yet; empty when it has all.
 func (p *pass) missing(use cluster.FirstUse) string {
 	var wanted []string
-	for _, o := range use.Originations {
-		one := use
-		one.Originations, one.Settings = []origination.Origination{o}, origination.Settings{}
-		if !p.isRefused(use, o.Host) && !p.accepted(one) { // of a refusal its own Event tells
-			wanted = append(wanted, needs(&o))
+	for i := range use.Originations {
+		o := &use.Originations[i]
+		// Of a refusal its own Event tells.
+		if !p.refused[o.Key] && mesh.Missing(o, p.snap, p.someday(), p.Config.FirstUse.Settle.Duration) {
+			wanted = append(wanted, needs(o))
 		}
 	}
 	return strings.Join(append(wanted, p.missingSettings(use, p.someday())...), ", ")

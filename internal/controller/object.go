@@ -3,26 +3,32 @@ package controller
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // object is a mesh object of one of the kinds.
 type object struct {
 	client.Object
 	*kind
-	host string // as the mesh knows it, which ties what belongs to an entry to it
+	host string // as the mesh knows it; the object's own name where it is about none
 	spec any    // a pointer to it
+}
+
+// group is what ties the object to the others of its host.
+func (o object) group() string { return origination.Group(o.host) }
+
+// shared reports whether the object is of several keys, so that it changes as they come and go: those of a host with
+// protocol http.
+func (o object) shared() bool {
+	return (o.kind == kindEntry || o.kind == kindRoute || o.kind == kindRule) && o.group() == o.host
 }
 
 func (o object) reference() *corev1.ObjectReference {
@@ -35,49 +41,11 @@ func (o object) reference() *corev1.ObjectReference {
 // differs reports whether the object in the cluster is not as it should be. Labels and annotations that
 // others have added are theirs to keep; the mark is ours.
 func (o object) differs(have object) bool {
-	return !sameSpec(o.spec, have.spec) || !o.covered(have) || o.mark() != have.mark()
-}
-
-func (o object) covered(have object) bool {
-	return contains(have.GetLabels(), o.GetLabels()) && contains(have.GetAnnotations(), o.GetAnnotations())
+	return have.mark() != "" || !contains(have.GetLabels(), o.GetLabels()) || !sameSpec(o.spec, have.spec)
 }
 
 // mark is when the object was marked for deletion, as written; empty when it is not marked.
 func (o object) mark() string { return o.GetAnnotations()[mesh.AnnotationDeleting] }
-
-// marked returns a copy with that mark; empty takes it off.
-func (o object) marked(mark string) object {
-	marked := o.clone()
-	annotations := maps.Clone(o.GetAnnotations())
-	if annotations == nil {
-		annotations = map[string]string{}
-	}
-	delete(annotations, corev1.LastAppliedConfigAnnotation)
-	delete(annotations, mesh.AnnotationDeleting)
-	if mark != "" {
-		annotations[mesh.AnnotationDeleting] = mark
-	}
-	marked.SetAnnotations(annotations)
-	return marked
-}
-
-// since returns the object with a note of when its spec came into force, where that is what the cluster has already:
-// the time of the write to come would say that it has yet to settle, and pods that need it would wait at their
-// gates. Where pods of one host follow each other, as those of Jobs do, they would wait for as long as the first of
-// them keep ending.
-func (o object) since(have object) object {
-	if have.mark() != "" || !sameSpec(o.spec, have.spec) {
-		return o
-	}
-	noted := o.clone()
-	annotations := maps.Clone(o.GetAnnotations())
-	if annotations == nil {
-		annotations = map[string]string{}
-	}
-	annotations[mesh.AnnotationInForceSince] = mesh.AcceptedAt(have).UTC().Format(time.RFC3339)
-	noted.SetAnnotations(annotations)
-	return noted
-}
 
 func (o object) clone() object { return o.wrap(o.DeepCopyObject().(client.Object)) }
 
@@ -90,9 +58,8 @@ func sameSpec(a, b any) bool {
 	return equality.Semantic.DeepEqual(a, b)
 }
 
-// configuration is what is sent in server-side apply. The UID and the resourceVersion make the API
-// server refuse it when the object is no longer the one that was looked at.
-func (o object) configuration(uid types.UID, resourceVersion string) (*unstructured.Unstructured, error) {
+// configuration is the object as it is created: what we say of it, and no status.
+func (o object) configuration() (*unstructured.Unstructured, error) {
 	spec, err := o.specMap()
 	if err != nil {
 		return nil, err
@@ -102,11 +69,6 @@ func (o object) configuration(uid types.UID, resourceVersion string) (*unstructu
 	u.SetNamespace(o.GetNamespace())
 	u.SetName(o.GetName())
 	u.SetLabels(o.GetLabels())
-	if annotations := o.GetAnnotations(); len(annotations) > 0 {
-		u.SetAnnotations(annotations)
-	}
-	u.SetResourceVersion(resourceVersion)
-	u.SetUID(uid)
 	return u, nil
 }
 
@@ -122,42 +84,6 @@ func (o object) specMap() (map[string]any, error) {
 	}
 	return spec, nil
 }
-
-// decode returns the typed object of an answer of the API server.
-func (k *kind) decode(u *unstructured.Unstructured) (object, error) {
-	data, err := u.MarshalJSON()
-	if err != nil {
-		return object{}, fmt.Errorf("marshalling %s %s: %w", u.GetKind(), u.GetName(), err)
-	}
-	typed := k.new()
-	if err := json.Unmarshal(data, typed); err != nil {
-		return object{}, fmt.Errorf("unmarshalling %s %s: %w", u.GetKind(), u.GetName(), err)
-	}
-	return k.wrap(typed), nil
-}
-
-// find returns the object of that kind and name in the namespace, as the pass knows it.
-func (p *pass) find(k *kind, name string) (object, bool) {
-	for _, o := range p.objects(k) {
-		if o.GetName() == name {
-			return o, true
-		}
-	}
-	return object{}, false
-}
-
-// objects are those of the kind in the namespace, others' included.
-func (p *pass) objects(k *kind) []object {
-	return slices.DeleteFunc(k.known(&p.around), func(o object) bool { return o.GetNamespace() != p.namespace })
-}
-
-// learn brings the surroundings up to date with an answer of the API server.
-func (p *pass) learn(o object) {
-	p.unlearn(o)
-	o.add(&p.around, o.Object)
-}
-
-func (p *pass) unlearn(o object) { o.remove(&p.around, o.GetNamespace(), o.GetName()) }
 
 // contains reports whether all entries of some are in all.
 func contains(all, some map[string]string) bool {

@@ -1,10 +1,9 @@
-// Package controller keeps the mesh objects of each namespace as its live pods claim them, and takes
+// Package controller keeps the mesh objects of each namespace as its live pods call for them, and takes
 // the first-use gate off pods of which the objects stand.
 //
-// In go the views of package cluster; out come server-side applies, deletions, gate removals and
-// Events. There is one level-triggered reconciler per namespace: each pass compares all that is with
-// all that should be, so a lost event or a restart costs nothing. What is desired is computed by package
-// mesh; the package must never import inject or webhook.
+// There is one level-triggered reconciler per namespace, [Reconciler]: each pass compares all that is with
+// all that should be, so a lost event or a restart costs nothing. [mesh.Objects] computes what should be, as a set of
+// objects that are named by their content: missing ones are created, changed ones repaired, unclaimed ones collected.
 //
 // The steps of a pass, each in its file: apply, gate (and the first-use metric), cleanup, access, announce.
 package controller
@@ -30,7 +29,7 @@ const (
 	untilSynced  = 500 * time.Millisecond // the caches are still filling
 	untilCaught  = 200 * time.Millisecond // the API server was ahead of the cache
 	untilSettled = 250 * time.Millisecond // a pod waits at the gate for firstUse.settle to pass
-	untilHealed  = 30 * time.Second       // an object stays in use though nobody claims it
+	untilHealed  = 30 * time.Second       // an object stays in use though nothing claims it
 )
 
 // View is what the reconciler asks of cluster.View.
@@ -39,9 +38,9 @@ type View interface {
 	IstioReady() bool
 	Active(namespace string) bool
 	Namespaces() []string
-	Surroundings(namespace string) mesh.Surroundings
-	Admitted(namespace string) cluster.Admitted
-	Rejected(namespace string) []cluster.Rejected
+	Snapshot(namespace string) *mesh.Snapshot
+	Live(namespace string) *cluster.Live
+	LiveOf(namespace string, pods []*cluster.Pod) *cluster.Live
 	FirstUses(namespace string) []cluster.FirstUse
 	Pod(namespace, name string) (*cluster.Pod, bool)
 	Subscribe(notify func(namespace string))
@@ -70,14 +69,18 @@ type pass struct {
 	*Reconciler
 	namespace string
 	now       time.Time
-	cluster.Admitted
-	rejected  []cluster.Rejected
+	live      *cluster.Live
+	snap      *mesh.Snapshot
 	firstUses []cluster.FirstUse
-	// around is what the caches say, brought up to date with what this pass has applied.
-	around  mesh.Surroundings
-	desired mesh.Desired
-	memory  *memory
-	notes   []note
+	desired   mesh.Desired
+	// refused are the keys of originations that get no objects, or that unmanaged objects are in the way of.
+	refused map[string]bool
+	// pending are the groups (see origination.Group) of which an object was not as it should be when the pass began.
+	pending map[string]bool
+	// known are the objects of the namespace by kind and name, as the caches have them.
+	known  map[*kind]map[string]object
+	memory *memory
+	notes  []note
 	// tally is what this pass counts, and waitingSince the creation of the oldest pod at the gate.
 	tally        tally
 	waitingSince time.Time
@@ -99,7 +102,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	var err error
 	if r.View.IstioReady() {
 		err = p.apply(ctx)
-		p.judge()
+		p.checkUnmanaged()
 		err = errors.Join(err, p.release(ctx), p.cleanup(ctx), p.authorize(ctx))
 	}
 	p.wait()
@@ -117,15 +120,17 @@ func (r *Reconciler) begin(namespace string) *pass {
 		Reconciler: r,
 		namespace:  namespace,
 		now:        r.Clock.Now(),
-		Admitted:   r.View.Admitted(namespace),
-		rejected:   r.View.Rejected(namespace),
+		live:       r.View.Live(namespace),
 		firstUses:  r.View.FirstUses(namespace),
-		around:     r.View.Surroundings(namespace),
+		snap:       r.View.Snapshot(namespace),
+		refused:    map[string]bool{},
+		pending:    map[string]bool{},
+		known:      map[*kind]map[string]object{},
 		memory:     r.recall(namespace),
 		tally:      tally{},
 	}
 	for _, k := range kinds {
-		k.own(&p.around)
+		p.known[k] = k.known(p.snap)
 	}
 	return p
 }

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -8,6 +9,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/cluster"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/metrics"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // tally is what a namespace adds to the gauges. It is made anew in each pass, and what it says otherwise than the
@@ -28,30 +30,39 @@ func settle(before, now tally) {
 	}
 }
 
-// countClaims counts what the namespace's live pods claim.
+// countClaims counts what the namespace's live pods request: each key once.
 func (p *pass) countClaims() {
-	type key struct{ pod, host string }
-	refused := map[key]bool{}
+	refused := map[string]bool{}
 	for _, refusal := range p.desired.Refused {
-		refused[key{refusal.Claim.Pod, refusal.Claim.Host}] = true
+		refused[refusal.Claim.Key] = true
 	}
-	for i := range p.Claims {
+	for i := range p.desired.Claims {
+		claim := &p.desired.Claims[i]
 		state := metrics.ClaimServed
-		switch claim := &p.Claims[i]; {
-		case refused[key{claim.Pod, claim.Host}]:
-			state = metrics.ClaimRefused
-		case mesh.Missing(claim.Origination, p.around, p.someday(), p.Config.FirstUse.Settle.Duration):
+		switch {
+		case refused[claim.Key]:
+			continue // below
+		case p.isPending(claim):
 			state = metrics.ClaimPending
 		}
 		p.count(p.Metrics.claims.WithLabelValues(state), 1)
 	}
-	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimIgnored), len(p.rejected))
+	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimRefused), len(refused))
+	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimIgnored), len(p.live.Unresolved))
+}
+
+// isPending reports whether an object of the claim was not as it should be when the pass began.
+func (p *pass) isPending(claim *mesh.Claim) bool {
+	if p.pending[claim.Key] || p.pending[claim.Host] {
+		return true
+	}
+	return len(p.pending) > 0 && slices.ContainsFunc(claim.Atoms(), func(a origination.Atom) bool { return p.pending[origination.Group(a.Host())] })
 }
 
 // countObjects counts the mesh objects of the namespace that are ours, or in the place of ours.
 func (p *pass) countObjects(use inUse) {
 	for _, k := range kinds {
-		for _, o := range p.objects(k) {
+		for _, o := range p.known[k] {
 			state := metrics.ObjectUnclaimed
 			switch {
 			case !mesh.Owned(o) && !use.wants(o):
@@ -60,7 +71,7 @@ func (p *pass) countObjects(use inUse) {
 				state = metrics.ObjectForeign
 			case o.mark() != "":
 				state = metrics.ObjectMarked
-			case p.holds(use, o):
+			case use.holds(o):
 				state = metrics.ObjectClaimed
 			}
 			p.count(p.Metrics.objects.WithLabelValues(k.Kind, state), 1)

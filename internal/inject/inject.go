@@ -1,14 +1,11 @@
 // Package inject is the one core that decides about a pod. The webhook's handler and the offline
-// preview `redis-tls inject` both call it, so what the preview prints is what the cluster does.
+// preview `redis-tls inject` both call [Injector.Inject], so what the preview prints is what the cluster does.
 //
-// In go a pod, the name of its namespace and a View of the cluster; out comes a Decision: whether the
-// pod is admitted, with which patch operations, and what the user is told. The package is pure: the
-// View is an interface over caches and the clock is passed in. It must never import a client, cluster,
-// webhook or controller.
+// The package is pure: a [View] of the cluster and a clock are passed in.
 package inject
 
 import (
-	"slices"
+	"net/netip"
 	"time"
 
 	"gomodules.xyz/jsonpatch/v2"
@@ -27,19 +24,18 @@ type View interface {
 	annotation.Services
 	// Namespace returns the labels and annotations of a namespace, and whether it is known.
 	Namespace(name string) (labels, annotations map[string]string, ok bool)
-	// Surroundings returns the mesh objects that concern the namespace.
-	Surroundings(namespace string) mesh.Surroundings
-	// Claims returns what the namespace's live pods were admitted with.
-	Claims(namespace string) []mesh.Claim
+	// Snapshot returns the live requests and the mesh objects of the namespace, and what is exported to it.
+	Snapshot(namespace string) *mesh.Snapshot
 }
 
 // Injector decides about pods. It is safe for concurrent use when its View is.
 type Injector struct {
 	Config config.Config
 	View   View
-	// Now is the clock; nil in the offline preview, which then records no time of first use and looks no
-	// Service up: what its input does not describe may exist all the same.
-	Now func() time.Time
+	Now    func() time.Time
+	// Offline is set in the preview: what its input does not describe may exist all the same, so no Service is looked
+	// up, no object counts as accepted long enough ago, and no time of first use is recorded.
+	Offline bool
 }
 
 // Decision is what becomes of a pod.
@@ -54,17 +50,33 @@ type Decision struct {
 	Warnings []string
 	// Problems are all that is wrong, in the order of the pipeline.
 	Problems []origination.Problem
-	// Originations are what the pod was injected with, pins included.
+	// Originations are what the pod was injected with, VIPs included.
 	Originations []origination.Origination
 	// Settings are what it was injected with as a whole.
 	Settings origination.Settings
 }
 
-// Inject decides about a pod that is to be created in the namespace. The pod is only read.
+// Inject decides about a pod that is to be created in the namespace. The pod is only read. What only the webhook
+// writes is taken from a pod that is admitted without originations.
 func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
+	d := i.decide(namespace, pod)
+	if d.Allowed && d.Reason != origination.ReasonInjected {
+		d.Operations = patches.Strip(pod)
+	}
+	return d
+}
+
+func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 	labels, annotations, ok := i.View.Namespace(namespace)
 	if !ok {
 		return i.verdict(true, []origination.Problem{unknownNamespace(namespace)}, nil)
+	}
+	var snap *mesh.Snapshot
+	snapshot := func() *mesh.Snapshot {
+		if snap == nil {
+			snap = i.View.Snapshot(namespace)
+		}
+		return snap
 	}
 	resolved := annotation.Resolve(annotation.Input{
 		Namespace:            namespace,
@@ -73,7 +85,7 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 		Labels:               pod.Labels,
 		Annotations:          pod.Annotations,
 		ServiceAccount:       pod.Spec.ServiceAccountName,
-		SecretOfCertificate:  func(name string) string { return i.View.Surroundings(namespace).SecretOfCertificate(name) },
+		SecretOfCertificate:  func(name string) string { return snapshot().SecretOfCertificate(name) },
 	}, i.Config, i.services())
 	warnings := resolved.Warnings
 	switch {
@@ -101,9 +113,9 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 		return i.verdict(resolved.Asked, problems, warnings)
 	}
 
-	os, absent, inMesh, more := i.meet(namespace, pod, os, resolved.Settings)
+	os, absent, inMesh, more := i.meet(pod, os, resolved.Settings, snapshot())
 	problems, warnings = append(problems, inMesh...), append(warnings, more...)
-	operations, more, inPod := patches.For(pod, os, i.options(absent, resolved.Settings))
+	operations, more, inPod := patches.For(pod, os, i.options(absent, &resolved))
 	problems, warnings = append(problems, inPod...), append(warnings, more...)
 	if len(problems) > 0 {
 		return i.verdict(resolved.Asked, problems, warnings)
@@ -117,40 +129,37 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 // missing says whether an object is not there yet, and whether one is without which the pod must not start.
 type missing struct{ any, gated bool }
 
-// meet holds originations and settings against the namespace's other claims and its mesh objects, and draws
-// the pins. It returns copies, save of those that no pin could be drawn for.
-func (i *Injector) meet(namespace string, pod *corev1.Pod, wished []origination.Origination, settings origination.Settings) (
+// meet validates originations and settings against the snapshot, and draws the VIPs. It returns copies, save of those
+// that no VIP could be drawn for.
+func (i *Injector) meet(pod *corev1.Pod, requested []origination.Origination, settings origination.Settings, snap *mesh.Snapshot) (
 	os []origination.Origination, absent missing, problems []origination.Problem, warnings []string,
 ) {
-	claims, around := i.View.Claims(namespace), i.View.Surroundings(namespace)
-	workload, revision := mesh.WorkloadOf(pod)
-	podLabels := labelsOf(pod, origination.Status{Originations: wished, Settings: settings}, around)
-	problems, warnings = mesh.CheckSettings(settings, podLabels, around)
-	taken := claims // grows by this pod's own pins: its hosts must not share an address
-	for n, o := range wished {
-		var unpinnable *origination.Problem
-		if o.Pinnable() {
-			o.Pin, unpinnable = mesh.Pin(o, patches.Pinned(pod, o.Host), taken, around, i.Config.VIP)
-			if n < len(wished)-1 {
-				taken = append(slices.Clip(taken), mesh.Claim{Workload: workload, Revision: revision, Pod: pod.Name, Origination: o})
-			}
-		}
-		more, told := mesh.Check(o, workload, podLabels, claims, around)
+	podLabels := labelsOf(pod, requested, settings, snap)
+	problems, warnings = mesh.CheckSettings(settings, podLabels, snap)
+	if problem := mesh.CheckKeys(requested, snap, i.Config.Policy.MaxKeysPerNamespace); problem != nil {
+		problems = append(problems, *problem)
+	}
+	settle := i.Config.FirstUse.Settle.Duration
+	for n := range requested {
+		o := requested[n]
+		vips, noVIP := mesh.VIPs(&o, patches.Aliases(pod, o.Host), os, snap, i.Config.VIP)
+		o.VIPs = vips
+		more, told := mesh.Check(&o, podLabels, snap)
 		problems, warnings = append(problems, more...), append(warnings, told...)
-		if trouble, _ := mesh.CertificateTrouble(o, around, i.now()); trouble != "" {
+		if trouble, _ := mesh.CertificateTrouble(o, snap, i.now()); trouble != "" {
 			warnings = append(warnings, trouble)
 		}
-		if unpinnable != nil {
-			problems = append(problems, *unpinnable)
+		if noVIP != nil {
+			problems = append(problems, *noVIP)
 			continue
 		}
-		if mesh.Missing(o, around, i.now(), i.Config.FirstUse.Settle.Duration) {
+		if mesh.Missing(&o, snap, i.now(), settle) {
 			absent.any = true
 			absent.gated = absent.gated || o.Gated()
 		}
 		os = append(os, o)
 	}
-	if len(mesh.MissingSettings(settings, wished, around, i.now(), i.Config.FirstUse.Settle.Duration)) > 0 {
+	if len(mesh.MissingSettings(settings, requested, snap, i.now(), settle)) > 0 {
 		absent = missing{any: true, gated: true}
 	}
 	return os, absent, problems, warnings
@@ -158,11 +167,11 @@ func (i *Injector) meet(namespace string, pod *corev1.Pod, wished []origination.
 
 // labelsOf returns the labels that the pod will have, which a user's Sidecar or PeerAuthentication may select
 // by. Without one nobody reads ours.
-func labelsOf(pod *corev1.Pod, status origination.Status, around mesh.Surroundings) map[string]string {
-	if len(around.Sidecars)+len(around.Peers) == 0 {
+func labelsOf(pod *corev1.Pod, os []origination.Origination, settings origination.Settings, snap *mesh.Snapshot) map[string]string {
+	if len(snap.Sidecars)+len(snap.Peers) == 0 {
 		return pod.Labels
 	}
-	labels, stale := status.Labels(), origination.OurLabels(pod.Labels)
+	labels, stale := origination.Labels(os, settings), origination.OurLabels(pod.Labels)
 	for key, value := range pod.Labels {
 		if _, ours := stale[key]; !ours {
 			labels[key] = value
@@ -173,7 +182,7 @@ func labelsOf(pod *corev1.Pod, status origination.Status, around mesh.Surroundin
 
 // services are those that the decision may ask about; nil in the offline preview.
 func (i *Injector) services() annotation.Services {
-	if i.Now == nil {
+	if i.Offline {
 		return nil
 	}
 	return i.View
@@ -181,25 +190,39 @@ func (i *Injector) services() annotation.Services {
 
 // now returns the zero time in the offline preview: no object counts as accepted long enough ago then.
 func (i *Injector) now() time.Time {
-	if i.Now == nil {
+	if i.Offline {
 		return time.Time{}
 	}
 	return i.Now()
 }
 
 // options are those of the patch. That an earlier invocation's time of first use stays is seen to there.
-func (i *Injector) options(absent missing, settings origination.Settings) patches.Options {
-	o := patches.Options{Settings: settings, Gate: i.Config.FirstUse.Gate && absent.gated}
-	if absent.any && i.Now != nil {
+func (i *Injector) options(absent missing, resolved *annotation.Result) patches.Options {
+	o := patches.Options{
+		Settings: resolved.Settings, Status: resolved.Status, VIPRanges: vipRanges(i.Config.VIP),
+		Gate: i.Config.FirstUse.Gate && absent.gated,
+	}
+	if absent.any && !i.Offline {
 		now := i.Now().UTC().Round(0)
 		o.FirstUse = &now
 	}
 	return o
 }
 
-// noSidecarAsked keeps an inherited wish from a pod that nobody wants a sidecar for. One that asks goes
+func vipRanges(vip config.VIP) []netip.Prefix {
+	ranges := make([]netip.Prefix, 0, 2)
+	if vip.CIDR.IsValid() {
+		ranges = append(ranges, vip.CIDR)
+	}
+	if vip.IPv6CIDR != nil {
+		ranges = append(ranges, *vip.IPv6CIDR)
+	}
+	return ranges
+}
+
+// noSidecarAsked keeps an inherited request from a pod that nobody wants a sidecar for. One that requests itself goes
 // on with a warning instead: the mesh may inject by default, and the guard refuses it if it does not. But
-// a pod that only inherits must not end up pinned with nobody behind the pin.
+// a pod that only inherits must not end up with a VIP and no sidecar behind it.
 func noSidecarAsked(namespace string) origination.Problem {
 	return origination.Problem{Reason: origination.ReasonNoSidecar, Err: field.Invalid(
 		field.NewPath("namespace", "metadata", "labels").Key("istio-injection"), "",

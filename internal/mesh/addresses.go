@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-
-	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // single returns the prefix of one address.
@@ -51,38 +49,6 @@ func addressesOf(e *networkingv1.ServiceEntry) []netip.Prefix {
 	return prefixes
 }
 
-// listsServer reports whether the entry lists the server's own addresses, so that dialling them leads
-// to TLS. With a target port that differs it does not: a neighbour that dials the IP must not be
-// led to another port.
-func listsServer(o *origination.Origination) bool {
-	switch o.Resolution() {
-	case origination.ResolutionNone:
-		return true
-	case origination.ResolutionStatic:
-		return !slices.ContainsFunc(o.Ports, func(p origination.Port) bool { return p.Target != p.Number })
-	default:
-		return false
-	}
-}
-
-// serverAddresses returns the server's own addresses as far as the entry lists them.
-func serverAddresses(o *origination.Origination) []netip.Prefix {
-	if !listsServer(o) {
-		return nil
-	}
-	return o.Addresses
-}
-
-// dialled returns every address that a pod of the origination may dial: its pins and, where the entry
-// lists them, the server's own.
-func dialled(o *origination.Origination) []netip.Prefix {
-	prefixes := slices.Clone(serverAddresses(o))
-	for _, a := range o.Pin {
-		prefixes = append(prefixes, single(a))
-	}
-	return prefixes
-}
-
 // overlap returns a prefix of a that overlaps one of b.
 func overlap(a, b []netip.Prefix) (netip.Prefix, bool) {
 	for _, p := range a {
@@ -105,16 +71,4 @@ func within(inner, outer []netip.Prefix) bool {
 		}
 	}
 	return true
-}
-
-// sortedPrefixes returns the set in order, as strings of an entry.
-func sortedPrefixes(prefixes []netip.Prefix) []string {
-	prefixes = slices.Clone(prefixes)
-	slices.SortFunc(prefixes, netip.Prefix.Compare)
-	prefixes = slices.Compact(prefixes)
-	out := make([]string, len(prefixes))
-	for i, p := range prefixes {
-		out[i] = formatAddress(p)
-	}
-	return out
 }

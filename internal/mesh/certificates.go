@@ -78,7 +78,7 @@ func CertificateOf(o *origination.Origination) (key, name string) {
 }
 
 // certificate returns the namespace's Certificate of the name, or nil.
-func (s *Surroundings) certificate(name string) *certmanagerv1.Certificate {
+func (s *Snapshot) certificate(name string) *certmanagerv1.Certificate {
 	at := slices.IndexFunc(s.Certificates, func(c *certmanagerv1.Certificate) bool { return c.Namespace == s.Namespace && c.Name == name })
 	if at < 0 {
 		return nil
@@ -87,7 +87,7 @@ func (s *Surroundings) certificate(name string) *certmanagerv1.Certificate {
 }
 
 // SecretOfCertificate returns the secretName of a Certificate of the namespace, "" where there is none.
-func (s Surroundings) SecretOfCertificate(name string) string {
+func (s *Snapshot) SecretOfCertificate(name string) string {
 	if c := s.certificate(name); c != nil {
 		return c.Spec.SecretName
 	}
@@ -95,9 +95,9 @@ func (s Surroundings) SecretOfCertificate(name string) string {
 }
 
 // certManagerProblems says that cert-manager is needed and missing.
-func certManagerProblems(o *origination.Origination, around *Surroundings) []origination.Problem {
+func certManagerProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	key, _ := CertificateOf(o)
-	if key == "" || around.CertManager {
+	if key == "" || snap.CertManager != Absent {
 		return nil
 	}
 	return []origination.Problem{{Reason: origination.ReasonNoCertManager, Err: field.Invalid(keyPath(o, key), cmp.Or(o.TLS.Issuer.Name, o.TLS.Certificate),
@@ -109,15 +109,15 @@ func certManagerProblems(o *origination.Origination, around *Surroundings) []ori
 // certificate is of; empty when nothing is. It is no refusal: the pod waits for its Secret, or the server
 // refuses what has expired. What may become trouble without an event is to be looked at once more after the
 // time; 0: nothing may.
-func CertificateTrouble(o origination.Origination, around Surroundings, now time.Time) (trouble string, again time.Duration) {
+func CertificateTrouble(o origination.Origination, snap *Snapshot, now time.Time) (trouble string, again time.Duration) {
 	key, name := CertificateOf(&o)
-	if key == "" || !around.CertManager {
+	if key == "" || snap.CertManager != Present {
 		return "", 0 // without cert-manager, Check refuses it
 	}
 	text := func(format string, args ...any) string {
-		return fmt.Sprintf("%s: Certificate %s/%s ", keyPath(&o, key), around.Namespace, name) + fmt.Sprintf(format, args...)
+		return fmt.Sprintf("%s: Certificate %s/%s ", keyPath(&o, key), snap.Namespace, name) + fmt.Sprintf(format, args...)
 	}
-	c := around.certificate(name)
+	c := snap.certificate(name)
 	switch {
 	case c == nil && issued(&o), c != nil && issued(&o) && !Owned(c):
 		return "", 0 // the controller will make it, or say that it cannot

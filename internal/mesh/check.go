@@ -2,58 +2,98 @@ package mesh
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
 	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Check holds an origination that is about to be admitted against what is there: the claims of other
-// workloads' live pods, by the rules of Objects; users' ServiceEntries, DestinationRules and Sidecars, and
-// for a Service of the mesh users' VirtualServices; and whether cert-manager is there, where it is needed.
-// The pod labels are those it will have, for the selectors of Sidecars. All problems are returned.
-func Check(o origination.Origination, w Workload, podLabels map[string]string, claims []Claim, around Surroundings) (problems []origination.Problem, warnings []string) {
-	if p := refusedBy(o, w, claims, &around); p != nil {
+// Check validates an origination that is about to be admitted against what is there: users' ServiceEntries,
+// DestinationRules, VirtualServices and Sidecars, live http hosts, and whether cert-manager is there where it is
+// needed. The pod labels are those it will have, for the selectors of Sidecars. All problems are returned.
+func Check(o *origination.Origination, podLabels map[string]string, snap *Snapshot) (problems []origination.Problem, warnings []string) {
+	if p := contradiction(o, snap); p != nil {
 		problems = append(problems, *p)
 	}
-	if o.InMesh() {
-		problems = append(problems, serviceProblems(&o, &around)...)
-	} else {
-		problems = append(problems, foreignEntryProblems(&o, &around)...)
-	}
-	if o.HTTP() {
-		problems = append(problems, foreignNameProblems(&o, &around)...)
-	} else if !o.InMesh() {
-		problems = append(problems, foreignHostProblems(&o, &around)...)
-	}
-	problems = append(problems, sidecarProblems(&o, podLabels, &around)...)
-	problems = append(problems, certManagerProblems(&o, &around)...)
-	return problems, namesTaken(&o, &around)
+	more, warnings := CheckUnmanaged(o, podLabels, snap)
+	return append(problems, more...), warnings
 }
 
-// refusedBy returns the problem that Objects would have with the claim, were it a live pod's.
-func refusedBy(o origination.Origination, w Workload, claims []Claim, around *Surroundings) *origination.Problem {
-	lists := listsServer(&o)
-	relevant := func(c *Claim) bool {
-		return c.Host == o.Host || o.HTTP() != c.HTTP() || lists && listsServer(&c.Origination)
+// CheckUnmanaged is the part of Check that does not depend on other live pods.
+func CheckUnmanaged(o *origination.Origination, podLabels map[string]string, snap *Snapshot) (problems []origination.Problem, warnings []string) {
+	if o.InMesh() {
+		problems = append(problems, serviceProblems(o, snap)...)
+	} else {
+		problems = append(problems, foreignEntryProblems(o, snap)...)
 	}
-	if !slices.ContainsFunc(claims, func(c Claim) bool { return c.Workload != w && relevant(&c) }) {
+	if o.HTTP() {
+		problems = append(problems, foreignNameProblems(o, snap)...)
+	} else if !o.InMesh() {
+		problems = append(problems, foreignHostProblems(o, snap)...)
+	}
+	problems = append(problems, sidecarProblems(o, podLabels, snap)...)
+	problems = append(problems, certManagerProblems(o, snap)...)
+	return problems, namesTaken(o, snap)
+}
+
+// Unmanaged returns the snapshot without the managed entries, rules and routes of the namespace: as much of it as
+// CheckUnmanaged reads.
+func (s *Snapshot) Unmanaged() *Snapshot {
+	of := *s
+	of.Entries = slices.DeleteFunc(slices.Clone(s.Entries), func(e *networkingv1.ServiceEntry) bool { return s.manages(e) })
+	of.Rules = slices.DeleteFunc(slices.Clone(s.Rules), func(r *networkingv1.DestinationRule) bool { return s.manages(r) })
+	of.Routes = slices.DeleteFunc(slices.Clone(s.Routes), func(r *networkingv1.VirtualService) bool { return s.manages(r) })
+	of.Live = nil
+	return &of
+}
+
+// contradiction is what Objects would say of the origination beside those of live pods.
+func contradiction(o *origination.Origination, snap *Snapshot) *origination.Problem {
+	if servedEverywhere(o) == nil {
 		return nil
 	}
-	return settle(claims, &Claim{Workload: w, Origination: o}, around).tried
+	var live listeners
+	for _, r := range snap.Live {
+		for i := range r.Originations {
+			if r.Originations[i].Key == o.Key {
+				return nil // it is served already
+			}
+			live.add(&r.Originations[i])
+		}
+	}
+	return live.contradiction(o)
+}
+
+// CheckKeys validates how many different originations the live pods of the namespace have, with those of a new pod.
+func CheckKeys(os []origination.Origination, snap *Snapshot, most int) *origination.Problem {
+	keys := map[string]bool{}
+	for _, r := range snap.Live {
+		for i := range r.Originations {
+			keys[r.Originations[i].Key] = true
+		}
+	}
+	live := len(keys)
+	for i := range os {
+		if keys[os[i].Key] = true; len(keys) > most && len(keys) > live {
+			return &origination.Problem{Reason: origination.ReasonPolicy, Err: field.Forbidden(keyPath(&os[i], "host"), fmt.Sprintf(
+				"live pods of namespace %s have %d different originations already, and at most %d are allowed (policy.maxKeysPerNamespace); "+
+					"use the settings of one that is there, delete pods that are not needed, or ask the cluster's administrator", snap.Namespace, live, most))}
+		}
+	}
+	return nil
 }
 
 // foreignEntryProblems returns a problem for every user's entry that takes traffic of ours, or of which
 // ours would take traffic: one that covers the same address and port.
-func foreignEntryProblems(o *origination.Origination, around *Surroundings) []origination.Problem {
+func foreignEntryProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
-	server := serverAddresses(o)
-	for e := range around.foreignEntries() {
+	server := o.DialledAddresses()
+	for e := range snap.foreignEntries() {
 		name := fmt.Sprintf("ServiceEntry %s/%s", e.Namespace, e.Name)
 		port, shared := portOf(e.Spec.Ports, o.PortNumbers(), opensListener)
 		if !shared {
@@ -79,7 +119,7 @@ func foreignEntryProblems(o *origination.Origination, around *Surroundings) []or
 			continue
 		}
 		// A CIDR does no harm to a VIP: Envoy prefers the listener of the one address.
-		for _, pin := range o.Pin {
+		for _, pin := range o.VIPs {
 			if slices.Contains(listed, single(pin)) {
 				problems = append(problems, foreign(o, "host", o.Host,
 					fmt.Sprintf("%s has the address %s and port %d, to which the pod is pinned for this host; give it another address", name, pin, port)))
@@ -114,49 +154,88 @@ func opensWildcard(protocol string) bool {
 	return true
 }
 
-func firstCIDR(prefixes []netip.Prefix) (netip.Prefix, bool) {
-	for _, p := range prefixes {
-		if !p.IsSingleIP() {
-			return p, true
+// foreignHostProblems returns a problem for every unmanaged object that is for one of our private hosts: an entry or a
+// rule of that host, and a route whose TCP or TLS part takes what is for it past our rule
+// (buildSidecarOutboundTCPFilterChainOpts).
+func foreignHostProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
+	var problems []origination.Problem
+	private := privateHosts(o)
+	ours := func(name string) (string, bool) {
+		at := slices.IndexFunc(private, func(host string) bool { return covers(strings.ToLower(name), host) })
+		if at < 0 {
+			return "", false
+		}
+		return private[at], true
+	}
+	refuse := func(kind string, object metav1.Object, format string, args ...any) {
+		problems = append(problems, foreign(o, "host", o.Host,
+			fmt.Sprintf("%s %s/%s ", kind, object.GetNamespace(), object.GetName())+fmt.Sprintf(format, args...)))
+	}
+	for e := range snap.foreignEntries() {
+		for _, name := range e.Spec.Hosts {
+			if host, found := ours(name); found && !strings.HasPrefix(name, "*") {
+				refuse("ServiceEntry", e, "has the host %s, which is a private one of redis-tls; delete it", host)
+			}
 		}
 	}
-	return netip.Prefix{}, false
+	for _, r := range snap.Rules {
+		// Of wildcards Istio takes the most specific, and only one that names the key is more specific than ours.
+		if Owned(r) {
+			continue
+		}
+		if host, found := ours(r.Spec.Host); found && strings.HasSuffix(r.Spec.Host, origination.Group(host)+suffixOf(host)) {
+			refuse("DestinationRule", r, "is for the host %s, which is a private one of redis-tls; delete it, or put its settings into annotations", r.Spec.Host)
+		}
+	}
+	for _, routes := range [][]*networkingv1.VirtualService{snap.Routes, snap.SharedRoutes} {
+		for _, v := range routes {
+			if Owned(v) && v.Namespace == snap.Namespace || len(v.Spec.Tcp)+len(v.Spec.Tls) == 0 || !inSidecars(v, snap.Namespace) {
+				continue
+			}
+			for _, name := range v.Spec.Hosts {
+				if host, found := ours(name); found {
+					refuse("VirtualService", v, "routes %s, which takes connections to %s past the TLS of redis-tls; leave %s out of its hosts", name, host, origination.HostSuffix[1:])
+				}
+			}
+		}
+	}
+	return distinct(problems)
 }
 
-// foreignHostProblems returns a problem for every object of others that has our private host.
-func foreignHostProblems(o *origination.Origination, around *Surroundings) []origination.Problem {
-	var problems []origination.Problem
-	private := o.PrivateHost()
-	for e := range around.foreignEntries() {
-		if slices.ContainsFunc(e.Spec.Hosts, func(h string) bool { return strings.EqualFold(h, private) }) {
-			problems = append(problems, foreign(o, "host", o.Host,
-				fmt.Sprintf("ServiceEntry %s/%s has the host %s, which is ours; delete it", e.Namespace, e.Name, private)))
-		}
+// privateHosts are the hosts by which the mesh knows an origination that is neither http nor a Service.
+func privateHosts(o *origination.Origination) []string {
+	var hosts []string
+	if o.Pinned() {
+		hosts = append(hosts, o.PrivateHost())
 	}
-	for _, r := range around.Rules {
-		if !Owned(r) && strings.EqualFold(r.Spec.Host, private) {
-			problems = append(problems, foreign(o, "host", o.Host,
-				fmt.Sprintf("DestinationRule %s/%s is for the host %s, which is ours; delete it, or put its settings into annotations", r.Namespace, r.Name, private)))
-		}
+	for _, a := range o.Atoms() {
+		hosts = append(hosts, a.Host())
 	}
-	return problems
+	return hosts
+}
+
+func suffixOf(host string) string {
+	if strings.HasSuffix(host, origination.AtomSuffix) {
+		return origination.AtomSuffix
+	}
+	return origination.VIPSuffix
 }
 
 // foreignNameProblems returns a problem for every object of others that is for the real name of a host which is
 // routed by its Host header: beside what decidingOthers says of rules and routes, two entries of one name are one.
-func foreignNameProblems(o *origination.Origination, around *Surroundings) []origination.Problem {
+func foreignNameProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
 	refuse := func(kind string, object metav1.Object, host string) {
 		problems = append(problems, foreign(o, "host", o.Host,
 			fmt.Sprintf("%s %s/%s is for the host %s, and with %s http the mesh knows this host by its real name, where only one of the two can decide; delete it, give it another host, or leave %s out",
 				kind, object.GetNamespace(), object.GetName(), host, protocolKey(o), protocolKey(o))))
 	}
-	for e := range around.foreignEntries() {
+	for e := range snap.foreignEntries() {
 		if i := slices.IndexFunc(e.Spec.Hosts, func(h string) bool { return serves(h, e.Namespace, o) }); i >= 0 {
 			refuse("ServiceEntry", e, e.Spec.Hosts[i])
 		}
 	}
-	decidingOthers(o, around,
+	decidingOthers(o, snap,
 		func(r *networkingv1.DestinationRule) { refuse("DestinationRule", r, r.Spec.Host) },
 		func(v *networkingv1.VirtualService, host string) { refuse("VirtualService", v, host) })
 	return distinct(problems)
@@ -168,31 +247,50 @@ func protocolKey(o *origination.Origination) string {
 
 // namesTaken warns about objects that have our name but not our label: they are never touched, so what
 // they stand in the way of is missing.
-func namesTaken(o *origination.Origination, around *Surroundings) []string {
+func namesTaken(o *origination.Origination, snap *Snapshot) []string {
 	var warnings []string
 	warn := func(kind, name string) {
 		warnings = append(warnings, fmt.Sprintf("%s: %s %s/%s has the name of ours but not the label %s: %s, so it is left as it is and %s cannot be reached; delete it",
-			keyPath(o, "host"), kind, around.Namespace, name, origination.ManagedByLabel, origination.ManagedBy, o.Host))
+			keyPath(o, "host"), kind, snap.Namespace, name, origination.ManagedByLabel, origination.ManagedBy, o.Host))
 	}
-	for _, e := range around.Entries {
-		if e.Namespace == around.Namespace && e.Name == o.EntryName() && !Owned(e) && !o.InMesh() {
+	entries, rules := namesOf(o)
+	for _, e := range snap.Entries {
+		if e.Namespace == snap.Namespace && !Owned(e) && slices.Contains(entries, e.Name) {
 			warn("ServiceEntry", e.Name)
 		}
 	}
-	for _, r := range around.Rules {
-		if r.Namespace == around.Namespace && r.Name == o.RuleName() && !Owned(r) {
+	for _, r := range snap.Rules {
+		if r.Namespace == snap.Namespace && !Owned(r) && slices.Contains(rules, r.Name) {
 			warn("DestinationRule", r.Name)
 		}
 	}
-	for _, r := range around.Routes {
-		if o.HTTP() && r.Namespace == around.Namespace && r.Name == o.EntryName() && !Owned(r) {
+	for _, r := range snap.Routes {
+		if o.HTTP() && r.Namespace == snap.Namespace && r.Name == o.EntryName() && !Owned(r) {
 			warn("VirtualService", r.Name)
 		}
 	}
 	if issued(o) {
-		if c := around.certificate(o.CertificateName()); c != nil && !Owned(c) {
+		if c := snap.certificate(o.CertificateName()); c != nil && !Owned(c) {
 			warn("Certificate", c.Name)
 		}
 	}
 	return warnings
+}
+
+// namesOf returns the names of the entries and rules of the origination.
+func namesOf(o *origination.Origination) (entries, rules []string) {
+	if !o.InMesh() && o.Pinned() {
+		entries = append(entries, o.EntryName())
+	}
+	if o.InMesh() || o.Pinned() {
+		rules = append(rules, o.RuleName())
+	}
+	if o.Pinned() && !o.HTTP() {
+		rules = append(rules, o.ClosedRuleName())
+	}
+	for _, a := range o.Atoms() {
+		entries = append(entries, a.EntryName())
+		rules = append(rules, origination.AtomRuleName(a.Host(), o.Label(), a.Ports))
+	}
+	return entries, rules
 }

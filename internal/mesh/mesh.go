@@ -1,12 +1,12 @@
-// Package mesh turns the claims of a namespace's live pods into the ServiceEntry, DestinationRule and VirtualService
-// objects of Istio, and judges a new claim against what is already there.
+// Package mesh turns the originations of a namespace's live pods into Istio and cert-manager objects.
 //
-// In go claims and the mesh objects that surround them; out come desired objects, pins and problems.
-// The package is pure: clocks and caches are the caller's. It imports origination alone of ours, and
-// must never import patches, cluster, webhook or controller.
+// [Objects] returns the desired state, [Check] validates a new pod's origination against what is there, [VIPs] draws
+// its VIPs, and [Missing] says whether its objects are in force. Every object but those of protocol http is named by
+// its content and never changes. The package is pure: a [Snapshot] is all that it knows of the cluster.
 package mesh
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -19,38 +19,34 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Workload is who a pod belongs to, as people know it: the Deployment rather than its ReplicaSet.
-type Workload struct {
-	Kind string // "Deployment", "StatefulSet", …; "Pod" for a pod of its own
-	Name string
+// Request is what equal live pods of a namespace were admitted with.
+type Request struct {
+	// Originations have the VIPs that these pods recorded.
+	Originations []origination.Origination
+	Settings     origination.Settings
+	// Pod is the name of the oldest of these pods, and Since the time of its creation.
+	Pod   string
+	Since time.Time
 }
 
-// String returns "Kind/name".
-func (w Workload) String() string { return w.Kind + "/" + w.Name }
-
-// Claim is the origination that equal live pods of one revision of a workload were admitted with.
+// Claim is one origination of live pods: the oldest of them, of those with the same key.
 type Claim struct {
-	Workload Workload
-	// Revision tells the generations of a workload's pods apart (the pod-template-hash and the like).
-	Revision string
-	// First and Last are the creation times of the oldest and the newest of these pods: between
-	// workloads the first stands, within one the revision of the newest pod.
-	First, Last time.Time
-	// Pod is the name of one of these pods, for messages.
-	Pod string
-	// Egress is the label of the Sidecar of ours that these pods are restricted by; empty where they are not.
-	Egress string
 	origination.Origination
+	Pod   string
+	Since time.Time
 }
 
-// Surroundings are the objects of Istio and cert-manager that concern a namespace, ours and others', as the
-// caches say.
-type Surroundings struct {
+// Snapshot is what a decision or a pass knows of a namespace. It is taken once.
+type Snapshot struct {
 	Namespace     string
 	RootNamespace string
+	// Live are the requests of live pods, the oldest first.
+	Live []Request
+	// Carried is what live pods carry of ours, also those whose request cannot be resolved any more.
+	Carried Carried
 	// Entries of the namespace itself, and those of others that are exported to it.
 	Entries []*networkingv1.ServiceEntry
-	// Rules and Routes of the namespace. Of routes that are not ours only the hosts and gateways they are for are known.
+	// Rules and Routes of the namespace. Of unmanaged routes only hosts, gateways and the kinds of routes are known.
 	Rules  []*networkingv1.DestinationRule
 	Routes []*networkingv1.VirtualService
 	// SharedRules and SharedRoutes are what namespaces export to this one, and to all: so its own may be
@@ -61,27 +57,61 @@ type Surroundings struct {
 	Sidecars []*networkingv1.Sidecar
 	// Peers are the PeerAuthentications of the namespace.
 	Peers []*securityv1.PeerAuthentication
-	// CertManager says that cert-manager's kinds are served; Certificates are those of the namespace.
-	CertManager  bool
+	// CertManager says whether cert-manager's kinds are served; Certificates are those of the namespace.
+	CertManager  Presence
 	Certificates []*certmanagerv1.Certificate
+	// Holders returns what holds a VIP anywhere in the cluster; nil: what the snapshot itself shows.
+	Holders func(vip netip.Addr) []Holder
 }
 
-// Refusal is a claim that cannot be served as it is, and why.
+// Presence says whether kinds are served.
+type Presence int
+
+// The states: Unknown until the API server has answered for the first time.
+const (
+	Unknown Presence = iota
+	Absent
+	Present
+)
+
+// Carried are the marks of a namespace's live pods.
+type Carried struct {
+	// Labels are the label keys of ours.
+	Labels map[string]bool
+	// Unresolved are those of pods whose request would be refused today. What they select stays.
+	Unresolved map[string]bool
+	// VIPs are the recorded VIPs of these pods.
+	VIPs map[netip.Addr]bool
+}
+
+// Holder is what holds a VIP.
+type Holder struct {
+	Namespace string
+	Key       string // of an origination; empty where an unmanaged ServiceEntry lists the address
+	Name      string // of the ServiceEntry; empty where only a live pod recorded it
+}
+
+// Refusal is a live origination that gets no objects, and why.
 type Refusal struct {
 	Claim   Claim
 	Problem origination.Problem
 }
 
-// Desired is what the controller makes true. Rules and routes are applied before entries, and deleted after them.
+// Desired is what the controller makes true. All kinds are applied before entries, and deleted after them.
 type Desired struct {
+	// Claims are the originations that the objects are for, in the order in which they take precedence.
+	Claims  []Claim
 	Entries []*networkingv1.ServiceEntry
 	Rules   []*networkingv1.DestinationRule
-	Routes  []*networkingv1.VirtualService
+	// Lingering are rules on the entries of live pods for keys that no live pod has, whose own objects still stand: a
+	// new pod of such a key is admitted at once. They are made where they are missing, and are unclaimed.
+	Lingering []*networkingv1.DestinationRule
+	Routes    []*networkingv1.VirtualService
 	// Certificates are those that issuers are to sign; none without cert-manager.
 	Certificates []*certmanagerv1.Certificate
 	// Sidecars are those of restricted pods.
 	Sidecars []*networkingv1.Sidecar
-	// Peers is the PeerAuthentication of servers, if there are any; see Serve.
+	// Peers is the PeerAuthentication of servers, if there are any.
 	Peers   []*securityv1.PeerAuthentication
 	Refused []Refusal
 }

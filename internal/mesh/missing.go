@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -10,7 +9,6 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -18,38 +16,109 @@ import (
 const granularity = time.Second
 
 // Missing reports whether something that the origination needs is not in force yet: its entry, route or a rule is
-// missing, marked for deletion, does not cover it, or was accepted by the API server less than settle
-// ago (istiod's debounce). Every entry that may carry its traffic needs a rule for it; see Objects. A
-// Service of the mesh needs no entry.
+// missing, marked for deletion, not as it should be, or was accepted by the API server less than settle ago (istiod's
+// debounce). Every atom that may catch its connections needs a rule for it. A Service of the mesh needs no entry.
 //
-// The time of acceptance is that of our field manager's entry in managedFields, so caches must keep
-// them; without one it is the creation.
-func Missing(o origination.Origination, around Surroundings, now time.Time, settle time.Duration) bool {
-	inForce := func(obj metav1.Object) bool { return inForce(obj, now, settle) }
-	carriers := []*carrier{serviceCarrier(&o)}
-	if !o.InMesh() {
-		entry := around.entryOf(o.MeshHost())
-		if entry == nil || !inForce(entry) || !entryCovers(entry, &o) {
-			return true
-		}
-		if o.HTTP() && !slices.ContainsFunc(around.Routes, func(r *networkingv1.VirtualService) bool {
-			return r.Namespace == around.Namespace && Owned(r) && inForce(r) && routeCovers(r, entry, &o)
-		}) {
-			return true
-		}
-		carriers = carriersOf(nil, around.ownedEntries())
+// The time of acceptance is that of our field manager's entry in managedFields, so caches must keep them; without one
+// it is the creation.
+func Missing(o *origination.Origination, snap *Snapshot, now time.Time, settle time.Duration) bool {
+	m := missing{snap: snap, now: now, settle: settle}
+	switch {
+	case o.InMesh():
+		return m.rule(serviceRule(o, snap.Namespace))
+	case o.HTTP():
+		return m.http(o)
+	case o.Pinned() && (m.entry(pinnedEntry(o, snap.Namespace)) || m.rule(pinnedRule(o, snap.Namespace)) || m.closed(o)):
+		return true
 	}
-	for _, c := range carriers {
-		if !c.mayCarry(&o) {
-			continue
+	return m.atoms(o)
+}
+
+// missing is what Missing looks at.
+type missing struct {
+	snap   *Snapshot
+	now    time.Time
+	settle time.Duration
+}
+
+func (m *missing) entry(want *networkingv1.ServiceEntry) bool {
+	return !slices.ContainsFunc(m.snap.Entries, func(e *networkingv1.ServiceEntry) bool {
+		return e.Name == want.Name && m.stands(e) && proto.Equal(&e.Spec, &want.Spec)
+	})
+}
+
+func (m *missing) rule(want *networkingv1.DestinationRule) bool {
+	return !slices.ContainsFunc(m.snap.Rules, func(r *networkingv1.DestinationRule) bool {
+		return r.Name == want.Name && m.stands(r) && proto.Equal(&r.Spec, &want.Spec)
+	})
+}
+
+// closed says whether the closed rule of the key is missing. What roots it names is the configuration's business.
+func (m *missing) closed(o *origination.Origination) bool {
+	return !slices.ContainsFunc(m.snap.Rules, func(r *networkingv1.DestinationRule) bool {
+		return r.Name == o.ClosedRuleName() && m.stands(r)
+	})
+}
+
+func (m *missing) stands(o metav1.Object) bool {
+	return m.snap.manages(o) && inForce(o, m.now, m.settle)
+}
+
+// atoms says whether an entry of the server's own addresses is missing, or a rule on one that may catch the
+// connections of the origination's pods.
+func (m *missing) atoms(o *origination.Origination) bool {
+	atoms := o.Atoms()
+	if len(atoms) == 0 {
+		return false
+	}
+	setting := settingIndex{}
+	setting.add(settingOf(o, m.snap.Namespace))
+	met := existingAtoms(m.snap)
+	for i := range atoms {
+		a := &atoms[i]
+		if m.entry(atomEntry(a, m.snap.Namespace)) {
+			return true
 		}
-		if !slices.ContainsFunc(around.Rules, func(r *networkingv1.DestinationRule) bool {
-			return r.Namespace == around.Namespace && Owned(r) && inForce(r) && ruleCovers(r, c, &o)
-		}) {
+		met[a.Host()] = listing{a.Host(), a.Prefix, a.Ports}
+	}
+	for _, a := range met {
+		if slices.ContainsFunc(setting.rulesOn(a, m.snap.Namespace), m.rule) {
 			return true
 		}
 	}
 	return false
+}
+
+// http says the same of a host that is routed by its Host header.
+func (m *missing) http(o *origination.Origination) bool {
+	entry, route := m.snap.entryOf(o), m.snap.routeOf(o)
+	resolution, endpoints := resolutionOf(o)
+	if len(o.VIPs) == 0 || entry == nil || entry.Spec.Resolution != resolution ||
+		!slices.EqualFunc(entry.Spec.Endpoints, endpoints, func(a, b *networkingapi.WorkloadEntry) bool { return proto.Equal(a, b) }) {
+		return true
+	}
+	if route == nil || !m.stands(entry) || !m.stands(route) || !httpEntryCovers(entry, o) || !routeCovers(route, entry, o) {
+		return true
+	}
+	h := (*httpHost)(nil).with(o)
+	for target := range h.to {
+		h.to[target] = originationPort(entry, target)
+	}
+	want := h.rule(o, m.snap.Namespace)
+	return !slices.ContainsFunc(m.snap.Rules, func(r *networkingv1.DestinationRule) bool {
+		return r.Name == want.Name && m.stands(r) && r.Spec.Host == want.Spec.Host && proto.Equal(r.Spec.WorkloadSelector, want.Spec.WorkloadSelector) &&
+			coversPorts(r.Spec.TrafficPolicy.GetPortLevelSettings(), want.Spec.TrafficPolicy.GetPortLevelSettings())
+	})
+}
+
+// coversPorts reports whether each of the wanted settings is among those that are there.
+func coversPorts(there, wanted []*networkingapi.TrafficPolicy_PortTrafficPolicy) bool {
+	for _, want := range wanted {
+		if !slices.ContainsFunc(there, func(p *networkingapi.TrafficPolicy_PortTrafficPolicy) bool { return proto.Equal(p, want) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // inForce reports whether the object is not about to go, and was accepted by the API server long enough ago.
@@ -57,8 +126,7 @@ func inForce(obj metav1.Object, now time.Time, settle time.Duration) bool {
 	return !marked(obj) && !now.Before(AcceptedAt(obj).Add(settle+granularity))
 }
 
-// AcceptedAt returns when the API server last accepted a change of ours, or the earlier time that
-// AnnotationInForceSince names.
+// AcceptedAt returns when the API server last accepted a change of ours.
 func AcceptedAt(obj metav1.Object) time.Time {
 	var at time.Time
 	for _, f := range obj.GetManagedFields() {
@@ -69,87 +137,5 @@ func AcceptedAt(obj metav1.Object) time.Time {
 	if at.IsZero() {
 		at = obj.GetCreationTimestamp().Time
 	}
-	if since, err := time.Parse(time.RFC3339, obj.GetAnnotations()[AnnotationInForceSince]); err == nil && since.Before(at) {
-		return since
-	}
 	return at
-}
-
-// entryCovers reports whether the entry leads everything that the origination dials to where it wants.
-func entryCovers(e *networkingv1.ServiceEntry, o *origination.Origination) bool {
-	resolution, endpoints := resolutionOf(o)
-	if e.Spec.Resolution != resolution || !slices.EqualFunc(e.Spec.Endpoints, endpoints, func(a, b *networkingapi.WorkloadEntry) bool { return proto.Equal(a, b) }) {
-		return false
-	}
-	if o.HTTP() {
-		return len(o.Pin) > 0 && httpEntryCovers(e, o)
-	}
-	needed := make([]netip.Prefix, 0, len(o.Pin)+len(o.Addresses))
-	if o.Pinnable() {
-		if len(o.Pin) == 0 {
-			return false
-		}
-		for _, pin := range o.Pin {
-			needed = append(needed, single(pin))
-		}
-	} else {
-		needed = append(needed, o.Addresses...)
-	}
-	listed := addressesOf(e)
-	for _, p := range needed {
-		if !slices.Contains(listed, p) {
-			return false
-		}
-	}
-	for _, want := range allPorts(o) {
-		if !slices.ContainsFunc(e.Spec.Ports, func(p *networkingapi.ServicePort) bool {
-			return p.GetNumber() == uint32(want.Number) && targetOf(p) == uint32(want.Target)
-		}) {
-			return false
-		}
-	}
-	return true
-}
-
-// ruleCovers reports whether the rule gives the origination's pods its TLS settings on the entry, at every
-// port that both have.
-func ruleCovers(r *networkingv1.DestinationRule, c *carrier, o *origination.Origination) bool {
-	selector := r.Spec.GetWorkloadSelector().GetMatchLabels()
-	if r.Spec.Host != c.host || len(selector) != 1 || selector[o.RuleLabel()] != "true" {
-		return false
-	}
-	policy, wanted := r.Spec.GetTrafficPolicy(), tlsSettings(o, r.Namespace, someRoots)
-	needed := map[uint32]bool{}
-	for _, p := range o.Ports {
-		needed[uint32(p.Number)] = c.targets[uint32(p.Number)] != nil
-	}
-	for n, targets := range c.targets {
-		if o.HTTP() && c.host == o.MeshHost() && slices.ContainsFunc(targets, func(t uint32) bool { return t != n }) {
-			needed[n] = true // an origination port, to which the route leads
-		}
-	}
-	for n, needed := range needed {
-		tls := policy.GetTls()
-		for _, p := range policy.GetPortLevelSettings() {
-			if p.GetPort().GetNumber() == n {
-				tls = p.GetTls()
-			}
-		}
-		if needed && !tlsCovers(tls, wanted) {
-			return false
-		}
-	}
-	return true
-}
-
-// someRoots stands in for the cluster's configuration where only it matters that there are roots.
-var someRoots = config.Config{Istio: config.Istio{SystemRoots: "/"}}
-
-// tlsCovers reports whether the settings are the wanted ones. Which path the roots have is the configuration's
-// business, and stands in the rule's label.
-func tlsCovers(tls, wanted *networkingapi.ClientTLSSettings) bool {
-	return tls.GetMode() == wanted.Mode && (tls.GetCaCertificates() != "") == (wanted.CaCertificates != "") &&
-		tls.GetInsecureSkipVerify().GetValue() == wanted.GetInsecureSkipVerify().GetValue() &&
-		tls.GetCredentialName() == wanted.CredentialName && tls.GetClientCertificate() == wanted.ClientCertificate && tls.GetPrivateKey() == wanted.PrivateKey &&
-		tls.GetSni() == wanted.Sni && slices.Equal(tls.GetSubjectAltNames(), wanted.SubjectAltNames)
 }

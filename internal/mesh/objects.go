@@ -1,8 +1,9 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -14,62 +15,103 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// onlyHere is the exportTo of all that is ours: the own namespace.
+// onlyHere exports an object to the own namespace.
 const onlyHere = "."
 
-// Objects returns the objects that the claims of a namespace's live pods call for, and the claims that
-// cannot be served as they are. The result is sorted and does not depend on the order of the claims.
-//
-// Rules cover the existing entries of ours too, as long as they exist: an entry that is about to change
-// or go must not for a moment carry a pod's traffic without its rule. So after what is desired has been
-// applied, and what is not has been deleted, further calls may still drop ports and rules, until after
-// a few nothing changes any more.
-func Objects(claims []Claim, around Surroundings, cfg config.Config) Desired {
-	s := settle(claims, nil, &around)
-	led := s.originationPorts(claims, &around)
-	d := Desired{Entries: s.entries(around.Namespace, led), Routes: s.routes(claims, led, around.Namespace), Sidecars: egress(claims, &around), Refused: s.refused}
-	d.Rules = rules(claims, carriersOf(d.Entries, around.ownedEntries()), around.Namespace, cfg)
-	if around.CertManager {
-		d.Certificates = certificates(claims, around.Namespace, cfg)
+// Objects returns the objects that the live pods of the namespace call for, and the originations that get none. The
+// result is sorted and does not depend on the order of the requests.
+func Objects(snap *Snapshot, cfg config.Config) Desired {
+	d := Desired{Sidecars: egress(snap)}
+	d.Claims, d.Refused = standing(snap, cfg.VIP)
+	hosts := map[string]*httpHost{}
+	pinned := false
+	for i := range d.Claims {
+		o := &d.Claims[i].Origination
+		switch {
+		case o.InMesh():
+			d.Rules = append(d.Rules, serviceRule(o, snap.Namespace))
+		case o.HTTP():
+			hosts[o.Host] = hosts[o.Host].with(o)
+		case o.Pinned():
+			pinned = true
+			d.Entries = append(d.Entries, pinnedEntry(o, snap.Namespace))
+			d.Rules = append(d.Rules, pinnedRule(o, snap.Namespace), closedRule(o.ClosedRuleName(), o.PrivateHosts(), snap.Namespace, cfg))
+		}
 	}
+	if pinned || slices.ContainsFunc(snap.Entries, func(e *networkingv1.ServiceEntry) bool { return snap.manages(e) && behindVIP(e) }) {
+		d.Rules = append(d.Rules, closedRule(origination.ClosedName, "*"+origination.VIPSuffix, snap.Namespace, cfg))
+	}
+	d.addAtoms(snap)
+	d.addHTTP(hosts, snap)
+	if slices.ContainsFunc(snap.Live, func(r Request) bool { return r.Settings.Server != "" }) {
+		d.Peers = append(d.Peers, strictPeer(snap.Namespace))
+	}
+	if snap.CertManager == Present {
+		d.Certificates = certificates(d.Claims, snap.Namespace, cfg)
+	}
+	sortByName(d.Entries)
+	sortByName(d.Rules)
 	return d
 }
 
-// entries returns the ServiceEntry of every host with a claim that stands, sorted by name.
-func (s *settlement) entries(namespace string, led map[string]ledTo) []*networkingv1.ServiceEntry {
-	var entries []*networkingv1.ServiceEntry
-	for _, host := range slices.Sorted(maps.Keys(s.listings)) {
-		l := s.listings[host]
-		if l.lead.HTTP() {
-			entries = append(entries, l.httpEntry(namespace, led[host]))
-			continue
-		}
-		if e := l.entry(namespace); e != nil {
-			entries = append(entries, e)
-		}
-		if e := l.leftEntry(namespace); e != nil {
-			entries = append(entries, e)
-		}
-	}
-	slices.SortFunc(entries, func(a, b *networkingv1.ServiceEntry) int { return strings.Compare(a.Name, b.Name) })
-	return entries
+func sortByName[T metav1.Object](objects []T) {
+	slices.SortFunc(objects, func(a, b T) int { return strings.Compare(a.GetName(), b.GetName()) })
 }
 
-// entry returns the host's ServiceEntry, or nil when it would have no addresses: without any, Istio
-// opens 0.0.0.0 and takes every connection of the namespace to the port.
-func (l *listing) entry(namespace string) *networkingv1.ServiceEntry {
-	o := &l.lead.Origination
-	addresses := slices.Clone(serverAddresses(o))
-	for _, pin := range l.pins {
-		addresses = append(addresses, single(pin))
+// standing returns the live originations, one for each key, in their order of precedence: those that have objects
+// already, then the oldest. Refused are those that cannot be served as their pods were admitted: a VIP that another
+// key has, or an http host that another one routes otherwise. Both take two admissions at the same moment.
+func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refusal) {
+	byKey := map[string]int{}
+	entries, rules := snap.managedEntries(), snap.managedRules()
+	var all, requests []Claim
+	for _, r := range snap.Live {
+		for _, o := range r.Originations {
+			c := Claim{Origination: o, Pod: r.Pod, Since: r.Since}
+			if _, known := byKey[o.Key]; !known {
+				byKey[o.Key] = len(all)
+				all = append(all, c)
+			}
+			requests = append(requests, c)
+		}
 	}
-	if len(addresses) == 0 {
-		return nil
+	has := func(c *Claim) bool { return rules[c.RuleName()] != nil || entries[c.EntryName()] != nil }
+	slices.SortStableFunc(all, func(a, b Claim) int {
+		return cmp.Or(compareBool(has(&b), has(&a)), a.Since.Compare(b.Since), strings.Compare(a.Key, b.Key))
+	})
+	vips := vipRegister{snap: snap, ranges: ranges, drawn: map[netip.Addr]string{}}
+	served := map[string][]netip.Addr{}
+	taken := listeners{}
+	for _, c := range all {
+		problem := vips.settle(&c, entries[c.EntryName()])
+		if problem == nil {
+			problem = taken.contradiction(&c.Origination)
+		}
+		if problem != nil {
+			refused = append(refused, Refusal{Claim: c, Problem: *problem})
+			continue
+		}
+		taken.add(&c.Origination)
+		served[c.Key] = c.VIPs
+		claims = append(claims, c)
 	}
-	e := newEntry(namespace, o.EntryName(), o.MeshHost(), l.lead.Workload)
-	e.Spec.Addresses = sortedPrefixes(addresses)
-	e.Spec.Ports = servicePorts(l.ports, o.Protocol)
+	for _, c := range requests {
+		if vips, standing := served[c.Key]; standing && !slices.Equal(vips, c.VIPs) {
+			refused = append(refused, Refusal{Claim: c, Problem: *conflict(&c.Origination, "host", c.Host,
+				fmt.Sprintf("pod %s resolves it to %s, and its VIP is %s; recreate the pod", c.Pod, c.VIPs, vips))})
+		}
+	}
+	return claims, refused
+}
+
+// pinnedEntry is the ServiceEntry behind a VIP.
+func pinnedEntry(o *origination.Origination, namespace string) *networkingv1.ServiceEntry {
+	e := newEntry(namespace, o.EntryName(), o.PrivateHost())
+	for _, vip := range o.VIPs {
+		e.Spec.Addresses = append(e.Spec.Addresses, vip.String())
+	}
 	e.Spec.Resolution, e.Spec.Endpoints = resolutionOf(o)
+	e.Spec.Ports = servicePorts(allPorts(o), o.Protocol)
 	return e
 }
 
@@ -86,32 +128,20 @@ func resolutionOf(o *origination.Origination) (networkingapi.ServiceEntry_Resolu
 	}
 }
 
-func leftHash(host string) string { return origination.Hash("left", host) }
-
-// leftHost is the private host of the entry that leftEntry returns for the host.
-func leftHost(host string) string { return "left-" + leftHash(host) + origination.HostSuffix }
-
-// leftEntry returns the entry that keeps addresses of an older revision, or nil.
-func (l *listing) leftEntry(namespace string) *networkingv1.ServiceEntry {
-	if len(l.left) == 0 || len(l.leftPorts) == 0 {
-		return nil
+// allPorts returns every port of the origination by number, those passed through as they are.
+func allPorts(o *origination.Origination) []origination.Port {
+	ports := slices.Clone(o.Ports)
+	for _, n := range o.Passthrough {
+		ports = append(ports, origination.Port{Number: n, Target: n})
 	}
-	e := newEntry(namespace, origination.ObjectName(l.lead.Host, leftHash(l.lead.Host)), leftHost(l.lead.Host), l.lead.Workload)
-	e.Spec.Addresses = sortedPrefixes(l.left)
-	e.Spec.Ports = servicePorts(l.leftPorts, l.lead.Protocol)
-	e.Spec.Resolution = networkingapi.ServiceEntry_NONE
-	return e
+	slices.SortFunc(ports, func(a, b origination.Port) int { return cmp.Compare(a.Number, b.Number) })
+	return ports
 }
 
-func newEntry(namespace, name, host string, by Workload) *networkingv1.ServiceEntry {
+func newEntry(namespace, name, host string) *networkingv1.ServiceEntry {
 	return &networkingv1.ServiceEntry{
-		TypeMeta: metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "ServiceEntry"},
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace:   namespace,
-			Name:        name,
-			Labels:      map[string]string{origination.ManagedByLabel: origination.ManagedBy},
-			Annotations: map[string]string{AnnotationClaimedBy: by.String()},
-		},
+		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "ServiceEntry"},
+		ObjectMeta: ownMeta(namespace, name),
 		Spec: networkingapi.ServiceEntry{
 			Hosts:    []string{host},
 			ExportTo: []string{onlyHere},
@@ -120,23 +150,38 @@ func newEntry(namespace, name, host string, by Workload) *networkingv1.ServiceEn
 	}
 }
 
-// servicePorts returns the ports by number, named as Istio wants them, by protocol: tcp-redis-<number>, mongo-<number>.
-func servicePorts(ports map[int32]listedPort, protocol string) []*networkingapi.ServicePort {
+// servicePorts returns the ports, named as Istio wants them, by protocol: tcp-redis-<number>, mongo-<number>.
+func servicePorts(ports []origination.Port, protocol string) []*networkingapi.ServicePort {
 	out := make([]*networkingapi.ServicePort, 0, len(ports))
 	name := protocol
 	if protocol == "tcp" {
 		name = "tcp-redis"
 	}
-	for _, n := range slices.Sorted(maps.Keys(ports)) {
-		p := &networkingapi.ServicePort{
-			Number:   uint32(n),
-			Name:     fmt.Sprintf("%s-%d", name, n),
+	for _, p := range ports {
+		port := &networkingapi.ServicePort{
+			Number:   uint32(p.Number),
+			Name:     fmt.Sprintf("%s-%d", name, p.Number),
 			Protocol: strings.ToUpper(protocol),
 		}
-		if target := ports[n].target; target != n {
-			p.TargetPort = uint32(target)
+		if p.Target != p.Number {
+			port.TargetPort = uint32(p.Target)
 		}
-		out = append(out, p)
+		out = append(out, port)
 	}
 	return out
+}
+
+func ownMeta(namespace, name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{origination.ManagedByLabel: origination.ManagedBy}}
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	default:
+		return -1
+	}
 }

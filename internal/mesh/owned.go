@@ -2,25 +2,17 @@ package mesh
 
 import (
 	"iter"
+	"strings"
 
-	"google.golang.org/protobuf/proto"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-const (
-	// AnnotationDeleting marks an object that nothing claims and that will be deleted; its value is the
-	// time of the mark, RFC 3339. A marked object counts as missing.
-	AnnotationDeleting = "redis-tls/deleting"
-	// AnnotationClaimedBy, on an entry, names the workload whose claim stands ("Deployment/cart"), so
-	// that it goes on standing when its oldest pod is replaced.
-	AnnotationClaimedBy = "redis-tls/claimed-by"
-	// AnnotationInForceSince, on an object of which something else than the spec was changed since, is when the API
-	// server accepted its spec, RFC 3339. What settles is the spec: a new claimed-by must hold up no pod.
-	AnnotationInForceSince = "redis-tls/in-force-since"
-)
+// AnnotationDeleting marks an object that nothing claims and that will be deleted; its value is the time of the
+// mark, RFC 3339. A marked object counts as missing.
+const AnnotationDeleting = "redis-tls/deleting"
 
 // Owned reports whether the object carries our label. An object of ours by name alone is not touched.
 func Owned(obj metav1.Object) bool {
@@ -33,45 +25,43 @@ func marked(obj metav1.Object) bool {
 	return deleting || obj.GetDeletionTimestamp() != nil
 }
 
-// SpecEqual reports whether an object as read from the API server is already what is desired: the
-// whole spec, our label, who it is claimed by, and no mark for deletion. Where it is not, the object
-// is to be applied. Labels and annotations that others added do not count.
-func SpecEqual[T *networkingv1.ServiceEntry | *networkingv1.DestinationRule | *networkingv1.VirtualService](applied, desired T) bool {
-	switch applied := any(applied).(type) {
-	case *networkingv1.ServiceEntry:
-		desired := any(desired).(*networkingv1.ServiceEntry)
-		return sameMeta(applied, desired) && proto.Equal(&applied.Spec, &desired.Spec)
-	case *networkingv1.DestinationRule:
-		desired := any(desired).(*networkingv1.DestinationRule)
-		return sameMeta(applied, desired) && proto.Equal(&applied.Spec, &desired.Spec)
-	case *networkingv1.VirtualService:
-		desired := any(desired).(*networkingv1.VirtualService)
-		return sameMeta(applied, desired) && proto.Equal(&applied.Spec, &desired.Spec)
-	}
-	return false
+// manages reports whether the object is a managed one of the namespace.
+func (s *Snapshot) manages(obj metav1.Object) bool {
+	return obj.GetNamespace() == s.Namespace && Owned(obj)
 }
 
-func sameMeta(applied, desired metav1.Object) bool {
-	return applied.GetNamespace() == desired.GetNamespace() && applied.GetName() == desired.GetName() &&
-		Owned(applied) && !marked(applied) &&
-		applied.GetAnnotations()[AnnotationClaimedBy] == desired.GetAnnotations()[AnnotationClaimedBy]
+// behindVIP reports whether the entry is that of a pinned host.
+func behindVIP(e *networkingv1.ServiceEntry) bool {
+	return strings.HasSuffix(hostOf(e), origination.VIPSuffix)
 }
 
-// ownedEntries returns our entries of the namespace, marked ones too.
-func (s *Surroundings) ownedEntries() []*networkingv1.ServiceEntry {
-	var owned []*networkingv1.ServiceEntry
+// managedEntries returns the managed entries of the namespace by name.
+func (s *Snapshot) managedEntries() map[string]*networkingv1.ServiceEntry {
+	byName := make(map[string]*networkingv1.ServiceEntry, len(s.Entries))
 	for _, e := range s.Entries {
-		if e.Namespace == s.Namespace && Owned(e) {
-			owned = append(owned, e)
+		if s.manages(e) {
+			byName[e.Name] = e
 		}
 	}
-	return owned
+	return byName
 }
 
-// entryOf returns our entry of the host by which the mesh knows it, or nil.
-func (s *Surroundings) entryOf(meshHost string) *networkingv1.ServiceEntry {
+// managedRules returns the managed rules of the namespace by name.
+func (s *Snapshot) managedRules() map[string]*networkingv1.DestinationRule {
+	byName := make(map[string]*networkingv1.DestinationRule, len(s.Rules))
+	for _, r := range s.Rules {
+		if s.manages(r) {
+			byName[r.Name] = r
+		}
+	}
+	return byName
+}
+
+// entryOf returns the managed entry of the origination, or nil.
+func (s *Snapshot) entryOf(o *origination.Origination) *networkingv1.ServiceEntry {
+	name := o.EntryName()
 	for _, e := range s.Entries {
-		if e.Namespace == s.Namespace && Owned(e) && hostOf(e) == meshHost {
+		if e.Name == name && s.manages(e) {
 			return e
 		}
 	}
@@ -79,7 +69,7 @@ func (s *Surroundings) entryOf(meshHost string) *networkingv1.ServiceEntry {
 }
 
 // foreignEntries yields the entries that are not ours and that sidecars of the namespace see.
-func (s *Surroundings) foreignEntries() iter.Seq[*networkingv1.ServiceEntry] {
+func (s *Snapshot) foreignEntries() iter.Seq[*networkingv1.ServiceEntry] {
 	return func(yield func(*networkingv1.ServiceEntry) bool) {
 		for _, e := range s.Entries {
 			if (e.Namespace != s.Namespace || !Owned(e)) && Visible(e, s.Namespace) && !yield(e) {

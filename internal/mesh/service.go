@@ -12,37 +12,27 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// serviceCarrier stands for the Service of the mesh that a claim leads to, where others have an entry of ours:
-// it has the claim's own ports alone, for what else the Service has is its owner's business.
-func serviceCarrier(o *origination.Origination) *carrier {
-	c := &carrier{host: o.Host, targets: map[uint32][]uint32{}}
-	for _, p := range o.Ports {
-		c.targets[uint32(p.Number)] = []uint32{uint32(p.Target)}
-	}
-	return c
-}
-
 // decidingOthers calls back with every rule and route of others that says how the namespace's pods reach a host that
 // the mesh knows by its own name, and the host, or wildcard, that it is for.
 //
 // Rules: Istio takes those of one namespace, of which one covers the host, the most specific host alone
 // (PushContext.destinationRule): the client's namespace, all that are not for others only; the host's
 // namespace, what it exports to the client's; the root namespace, likewise. Ours stand in the first and
-// name the very host. So they would hide every other from all pods of the namespace (DESIGN §6.3), and one
+// name the very host. So they would hide every other from all pods of the namespace (docs/architecture.md, invariant 5), and one
 // for the same host might come before ours (SidecarScope.DestinationRule: the first of which the selector
 // matches). Exported rules of further namespaces count nowhere, and one with a selector is never exported.
 //
 // Routes: every VirtualService of the mesh that is exported to the namespace leads on what is for the host,
 // past our rule if to another one (buildSidecarOutboundTCPFilterChainOpts, buildSidecarOutboundHTTPRouteConfig).
-func decidingOthers(o *origination.Origination, around *Surroundings, rule func(r *networkingv1.DestinationRule), route func(v *networkingv1.VirtualService, host string)) {
-	home := hostNamespace(o, around.Namespace)
-	for _, rules := range [][]*networkingv1.DestinationRule{around.Rules, around.SharedRules} {
+func decidingOthers(o *origination.Origination, snap *Snapshot, rule func(r *networkingv1.DestinationRule), route func(v *networkingv1.VirtualService, host string)) {
+	home := hostNamespace(o, snap.Namespace)
+	for _, rules := range [][]*networkingv1.DestinationRule{snap.Rules, snap.SharedRules} {
 		for _, r := range rules {
-			here := r.Namespace == around.Namespace
+			here := r.Namespace == snap.Namespace
 			switch {
-			case here && Owned(r), !here && r.Namespace != home && r.Namespace != around.RootNamespace:
+			case here && Owned(r), !here && r.Namespace != home && r.Namespace != snap.RootNamespace:
 				continue
-			case !here && r.Spec.GetWorkloadSelector() != nil, !exported(r.Spec.ExportTo, r.Namespace, around.Namespace):
+			case !here && r.Spec.GetWorkloadSelector() != nil, !exported(r.Spec.ExportTo, r.Namespace, snap.Namespace):
 				continue
 			case !serves(r.Spec.Host, r.Namespace, o):
 				continue
@@ -50,11 +40,10 @@ func decidingOthers(o *origination.Origination, around *Surroundings, rule func(
 			rule(r)
 		}
 	}
-	for _, routes := range [][]*networkingv1.VirtualService{around.Routes, around.SharedRoutes} {
+	for _, routes := range [][]*networkingv1.VirtualService{snap.Routes, snap.SharedRoutes} {
 		for _, v := range routes {
 			host := slices.IndexFunc(v.Spec.Hosts, func(h string) bool { return serves(h, v.Namespace, o) })
-			if host < 0 || Owned(v) && v.Namespace == around.Namespace || !exported(v.Spec.ExportTo, v.Namespace, around.Namespace) ||
-				len(v.Spec.Gateways) > 0 && !slices.Contains(v.Spec.Gateways, "mesh") {
+			if host < 0 || Owned(v) && v.Namespace == snap.Namespace || !inSidecars(v, snap.Namespace) {
 				continue
 			}
 			route(v, v.Spec.Hosts[host])
@@ -62,20 +51,25 @@ func decidingOthers(o *origination.Origination, around *Surroundings, rule func(
 	}
 }
 
+// inSidecars reports whether the route is one of the namespace's sidecars.
+func inSidecars(v *networkingv1.VirtualService, namespace string) bool {
+	return exported(v.Spec.ExportTo, v.Namespace, namespace) && (len(v.Spec.Gateways) == 0 || slices.Contains(v.Spec.Gateways, "mesh"))
+}
+
 // serviceProblems returns a problem for everything of others that says how the namespace's pods reach the Service of
 // the mesh: rules, routes, and entries at its address and port, which may take its place.
-func serviceProblems(o *origination.Origination, around *Surroundings) []origination.Problem {
+func serviceProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
 	refuse := func(kind string, namespace, name, detail string) {
 		problems = append(problems, foreign(o, "host", o.Host, fmt.Sprintf("%s %s/%s %s", kind, namespace, name, detail)))
 	}
-	decidingOthers(o, around, func(r *networkingv1.DestinationRule) {
+	decidingOthers(o, snap, func(r *networkingv1.DestinationRule) {
 		refuse("DestinationRule", r.Namespace, r.Name, fmt.Sprintf("is for %s too: of the two Istio takes one, so it would no longer hold for pods of namespace %s, or ours would not; "+
-			"delete it or put its settings into annotations, or leave this host out of them", r.Spec.Host, around.Namespace))
+			"delete it or put its settings into annotations, or leave this host out of them", r.Spec.Host, snap.Namespace))
 	}, func(v *networkingv1.VirtualService, host string) {
 		refuse("VirtualService", v.Namespace, v.Name, fmt.Sprintf("routes %s, which may lead elsewhere than to the Service, past its mutual TLS; delete it, or leave this host out of the annotations", host))
 	})
-	for e := range around.foreignEntries() {
+	for e := range snap.foreignEntries() {
 		port, shared := portOf(e.Spec.Ports, o.PortNumbers(), opensListener)
 		if !shared {
 			continue

@@ -19,10 +19,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Serve adds what the namespace needs while it has pods that are Redis servers: one PeerAuthentication,
-// which selects them by our label, so that their sidecars take mutual TLS alone.
-func (d *Desired) Serve(namespace string) { d.Peers = append(d.Peers, strictPeer(namespace)) }
-
+// strictPeer is what the namespace needs while it has pods that are Redis servers: one PeerAuthentication, which selects
+// them by our label, so that their sidecars take mutual TLS alone.
 func strictPeer(namespace string) *securityv1.PeerAuthentication {
 	return &securityv1.PeerAuthentication{
 		TypeMeta:   metav1.TypeMeta{APIVersion: securityv1.SchemeGroupVersion.String(), Kind: "PeerAuthentication"},
@@ -34,46 +32,49 @@ func strictPeer(namespace string) *securityv1.PeerAuthentication {
 	}
 }
 
-func ownMeta(namespace, name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{origination.ManagedByLabel: origination.ManagedBy}}
-}
-
-// egress returns the Sidecars of the restricted pods, sorted by name: one for each set of hosts, with all that
-// the claims of these pods lead to.
-func egress(claims []Claim, around *Surroundings) []*networkingv1.Sidecar {
-	lines := map[string][]string{}
-	for i := range claims {
-		if c := &claims[i]; c.Egress != "" {
-			lines[c.Egress] = append(lines[c.Egress], egressLines(&c.Origination, around.Namespace)...)
+// egress returns the Sidecars of the restricted pods, sorted by name: one for each set of originations.
+func egress(snap *Snapshot) []*networkingv1.Sidecar {
+	byName := map[string]*networkingv1.Sidecar{}
+	for _, r := range snap.Live {
+		if r.Settings.Sidecar != "" {
+			s := egressSidecar(snap, r.Originations)
+			byName[s.Name] = s
 		}
 	}
-	var sidecars []*networkingv1.Sidecar
-	for _, label := range slices.Sorted(maps.Keys(lines)) {
-		sidecars = append(sidecars, egressSidecar(around, label, lines[label]))
-	}
+	sidecars := slices.Collect(maps.Values(byName))
+	sortByName(sidecars)
 	return sidecars
 }
 
-func egressSidecar(around *Surroundings, label string, hosts []string) *networkingv1.Sidecar {
-	slices.Sort(hosts)
+func egressSidecar(snap *Snapshot, os []origination.Origination) *networkingv1.Sidecar {
+	hosts := []string{snap.RootNamespace + "/*"}
+	for i := range os {
+		hosts = append(hosts, egressLines(&os[i], snap.Namespace)...)
+	}
+	slices.Sort(hosts[1:])
 	return &networkingv1.Sidecar{
 		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "Sidecar"},
-		ObjectMeta: ownMeta(around.Namespace, origination.EgressNameOf(label)),
+		ObjectMeta: ownMeta(snap.Namespace, origination.EgressName(os)),
 		Spec: networkingapi.Sidecar{
-			WorkloadSelector: &networkingapi.WorkloadSelector{Labels: map[string]string{label: "true"}},
-			Egress:           []*networkingapi.IstioEgressListener{{Hosts: append([]string{around.RootNamespace + "/*"}, slices.Compact(hosts)...)}},
+			WorkloadSelector: &networkingapi.WorkloadSelector{Labels: map[string]string{origination.EgressLabel(os): "true"}},
+			Egress:           []*networkingapi.IstioEgressListener{{Hosts: slices.Compact(hosts)}},
 			// What is not listed must not pass as it is: a Service of the mesh would lose its mutual TLS.
 			OutboundTrafficPolicy: &networkingapi.OutboundTrafficPolicy{Mode: networkingapi.OutboundTrafficPolicy_REGISTRY_ONLY},
 		},
 	}
 }
 
-// egressLines are what the egress of a restricted pod lists for one origination: its host and, where it dials
-// addresses itself, the entry that keeps them when a newer revision no longer has them (see leftEntry).
+// egressLines are what the egress of a restricted pod lists for one origination.
 func egressLines(o *origination.Origination, namespace string) []string {
-	lines := []string{egressLine(o, namespace)}
-	if len(o.Addresses) > 0 {
-		lines = append(lines, "./"+leftHost(o.Host))
+	if o.InMesh() || o.HTTP() {
+		return []string{egressLine(o, namespace)}
+	}
+	var lines []string
+	if o.Pinned() {
+		lines = append(lines, "./"+o.PrivateHosts())
+	}
+	for _, a := range o.Atoms() {
+		lines = append(lines, "./"+a.Host())
 	}
 	return lines
 }
@@ -84,15 +85,15 @@ func egressLines(o *origination.Origination, namespace string) []string {
 // A PeerAuthentication for some pods goes before the namespace's and the mesh's, and of several that select
 // a pod Istio takes the oldest (ComposePeerAuthentication), whichever of the two that will be. Likewise of
 // Sidecars with a selector; one without yields to ours (see sidecarOf).
-func CheckSettings(settings origination.Settings, podLabels map[string]string, around Surroundings) (problems []origination.Problem, warnings []string) {
+func CheckSettings(settings origination.Settings, podLabels map[string]string, snap *Snapshot) (problems []origination.Problem, warnings []string) {
 	refuse := func(key string, value, detail string) {
 		problems = append(problems, origination.Problem{Reason: origination.ReasonForeignObject, Err: field.Invalid(settingPath(key), value, detail)})
 	}
 	if settings.Server != "" {
-		for _, p := range around.Peers {
+		for _, p := range snap.Peers {
 			selector := p.Spec.GetSelector().GetMatchLabels()
 			switch {
-			case p.Namespace != around.Namespace || Owned(p):
+			case p.Namespace != snap.Namespace || Owned(p):
 			case p.Name == origination.ServerName:
 				refuse("server", string(settings.Server), fmt.Sprintf("PeerAuthentication %s/%s has the name of ours but not the label %s: %s, so it is left as it is; delete or rename it",
 					p.Namespace, p.Name, origination.ManagedByLabel, origination.ManagedBy))
@@ -103,15 +104,15 @@ func CheckSettings(settings origination.Settings, podLabels map[string]string, a
 		}
 	}
 	if settings.Sidecar != "" {
-		for _, s := range around.Sidecars {
-			if s.Namespace == around.Namespace && !Owned(s) && s.Spec.WorkloadSelector != nil && matches(s.Spec.WorkloadSelector.GetLabels(), podLabels) {
+		for _, s := range snap.Sidecars {
+			if s.Namespace == snap.Namespace && !Owned(s) && s.Spec.WorkloadSelector != nil && matches(s.Spec.WorkloadSelector.GetLabels(), podLabels) {
 				refuse("sidecar", string(settings.Sidecar), fmt.Sprintf("Sidecar %s/%s selects this pod too, and Istio takes one of the two; delete it, or leave the annotation out and list the hosts there",
 					s.Namespace, s.Name))
 			}
 		}
-		if s := sidecarOf(nil, &around); s != nil && s.Spec.WorkloadSelector == nil {
+		if s := sidecarOf(nil, snap); s != nil && s.Spec.WorkloadSelector == nil {
 			warnings = append(warnings, fmt.Sprintf("%s: Sidecar %s/%s, which holds for the whole namespace, does not hold for this pod: its own lists %s/* and its Redises alone",
-				settingPath("sidecar"), s.Namespace, s.Name, around.RootNamespace))
+				settingPath("sidecar"), s.Namespace, s.Name, snap.RootNamespace))
 		}
 	}
 	return problems, warnings
@@ -123,23 +124,19 @@ func settingPath(key string) *field.Path {
 
 // MissingSettings names the objects that the pod's settings need and that are not in force yet, as Missing says of an
 // origination.
-func MissingSettings(settings origination.Settings, os []origination.Origination, around Surroundings, now time.Time, settle time.Duration) []string {
+func MissingSettings(settings origination.Settings, os []origination.Origination, snap *Snapshot, now time.Time, settle time.Duration) []string {
 	stands := func(o metav1.Object, name string) bool {
-		return o.GetNamespace() == around.Namespace && o.GetName() == name && Owned(o) && inForce(o, now, settle)
+		return o.GetNamespace() == snap.Namespace && o.GetName() == name && Owned(o) && inForce(o, now, settle)
 	}
 	var missing []string
-	if settings.Server != "" && !slices.ContainsFunc(around.Peers, func(p *securityv1.PeerAuthentication) bool {
-		return stands(p, origination.ServerName) && proto.Equal(&p.Spec, &strictPeer(around.Namespace).Spec)
+	if settings.Server != "" && !slices.ContainsFunc(snap.Peers, func(p *securityv1.PeerAuthentication) bool {
+		return stands(p, origination.ServerName) && proto.Equal(&p.Spec, &strictPeer(snap.Namespace).Spec)
 	}) {
 		missing = append(missing, "PeerAuthentication "+origination.ServerName)
 	}
 	if settings.Sidecar != "" {
-		var hosts []string
-		for i := range os {
-			hosts = append(hosts, egressLines(&os[i], around.Namespace)...)
-		}
-		want := egressSidecar(&around, origination.EgressLabel(os), hosts)
-		if !slices.ContainsFunc(around.Sidecars, func(s *networkingv1.Sidecar) bool {
+		want := egressSidecar(snap, os)
+		if !slices.ContainsFunc(snap.Sidecars, func(s *networkingv1.Sidecar) bool {
 			return stands(s, want.Name) && proto.Equal(&s.Spec, &want.Spec)
 		}) {
 			missing = append(missing, "Sidecar "+want.Name)

@@ -15,18 +15,18 @@ import (
 // sidecarProblems returns the problem of a user's Sidecar that leaves our entry, or a Service of the mesh, out of
 // the pod's proxy: a pinned host would lead nowhere, anything else be dialled in plaintext. For a restricted
 // pod ours holds instead.
-func sidecarProblems(o *origination.Origination, podLabels map[string]string, around *Surroundings) []origination.Problem {
+func sidecarProblems(o *origination.Origination, podLabels map[string]string, snap *Snapshot) []origination.Problem {
 	if restricted(podLabels) {
 		return nil
 	}
-	s := sidecarOf(podLabels, around)
+	s := sidecarOf(podLabels, snap)
 	if s == nil || len(s.Spec.Egress) == 0 { // without egress Istio imports everything
 		return nil
 	}
 	for _, port := range o.PortNumbers() {
-		if why := leftOut(s, o, uint32(port), around.Namespace); why != "" {
+		if why := leftOut(s, o, uint32(port), snap.Namespace); why != "" {
 			return []origination.Problem{foreign(o, "host", o.Host,
-				fmt.Sprintf("Sidecar %s/%s leaves port %d of %s out of this pod's proxy: %s", s.Namespace, s.Name, port, o.MeshHost(), why))}
+				fmt.Sprintf("Sidecar %s/%s leaves port %d of %s out of this pod's proxy: %s", s.Namespace, s.Name, port, meshHosts(o)[0], why))}
 		}
 	}
 	return nil
@@ -38,8 +38,8 @@ func sidecarProblems(o *origination.Origination, podLabels map[string]string, ar
 //  1. the namespace's with a selector that matches, the oldest, then by name
 //  2. the namespace's without a selector, likewise
 //  3. the root namespace's without a selector, likewise
-func sidecarOf(podLabels map[string]string, around *Surroundings) *networkingv1.Sidecar {
-	sidecars := slices.Clone(around.Sidecars)
+func sidecarOf(podLabels map[string]string, snap *Snapshot) *networkingv1.Sidecar {
+	sidecars := slices.Clone(snap.Sidecars)
 	slices.SortStableFunc(sidecars, func(a, b *networkingv1.Sidecar) int {
 		return cmp.Or(
 			-compareBool(a.Spec.WorkloadSelector != nil, b.Spec.WorkloadSelector != nil),
@@ -47,12 +47,12 @@ func sidecarOf(podLabels map[string]string, around *Surroundings) *networkingv1.
 			strings.Compare(a.Name, b.Name))
 	})
 	for _, s := range sidecars {
-		if s.Namespace == around.Namespace && matches(s.Spec.WorkloadSelector.GetLabels(), podLabels) {
+		if s.Namespace == snap.Namespace && matches(s.Spec.WorkloadSelector.GetLabels(), podLabels) {
 			return s
 		}
 	}
 	for _, s := range sidecars {
-		if s.Namespace == around.RootNamespace && s.Spec.WorkloadSelector == nil {
+		if s.Namespace == snap.RootNamespace && s.Spec.WorkloadSelector == nil {
 			return s
 		}
 	}
@@ -84,7 +84,7 @@ func leftOut(s *networkingv1.Sidecar, o *origination.Origination, port uint32, n
 			why = text
 		}
 	}
-	_, wildcard := firstCIDR(serverAddresses(o))
+	_, wildcard := firstCIDR(o.DialledAddresses())
 	for i, e := range s.Spec.Egress {
 		list := fmt.Sprintf("spec.egress[%d]", i)
 		if e.Port != nil && e.Port.GetNumber() != port {
@@ -131,40 +131,59 @@ func hostNamespace(o *origination.Origination, namespace string) string {
 	return namespace
 }
 
-// egressLine is what the hosts of an egress listener must have for the origination of a pod of the namespace.
-func egressLine(o *origination.Origination, namespace string) string {
-	if of := hostNamespace(o, namespace); of != namespace {
-		return of + "/" + o.MeshHost()
+// meshHosts are the hosts by which the mesh knows the origination.
+func meshHosts(o *origination.Origination) []string {
+	if o.InMesh() || o.HTTP() {
+		return []string{o.Host}
 	}
-	return "./" + o.MeshHost()
+	return privateHosts(o)
 }
 
-// imports reports whether the hosts of an egress listener include the origination's, and which of them
-// excludes it. Hosts are namespace/name: the namespace may be "." or "*", "~" before it excludes, the
+// egressLine is what the hosts of an egress listener must have for the origination of a pod of the namespace. That for
+// private hosts holds for all of them, whatever the key.
+func egressLine(o *origination.Origination, namespace string) string {
+	switch of := hostNamespace(o, namespace); {
+	case of != namespace:
+		return of + "/" + o.Host
+	case o.InMesh() || o.HTTP():
+		return "./" + o.Host
+	default:
+		return "./*" + origination.HostSuffix
+	}
+}
+
+// imports reports whether the hosts of an egress listener include all of the origination's, and which of them
+// excludes one. Hosts are namespace/name: the namespace may be "." or "*", "~" before it excludes, the
 // name may begin with "*" (convertIstioListenerToWrapper, hostClassification).
 func imports(hosts []string, o *origination.Origination, namespace string) (included bool, excluded string) {
 	of := hostNamespace(o, namespace)
-	for _, h := range hosts {
-		ns, name, ok := strings.Cut(h, "/")
-		if !ok || strings.Contains(name, "/") {
-			continue
+	for _, host := range meshHosts(o) {
+		found := false
+		for _, h := range hosts {
+			ns, name, ok := strings.Cut(h, "/")
+			if !ok || strings.Contains(name, "/") {
+				continue
+			}
+			ns, exclude := strings.CutPrefix(ns, "~")
+			switch {
+			case ns == ".":
+				ns = namespace
+			case ns == "*", exclude && ns == "":
+				ns = of
+			}
+			if ns != of || !covers(name, host) {
+				continue
+			}
+			if exclude {
+				return false, h
+			}
+			found = true
 		}
-		ns, exclude := strings.CutPrefix(ns, "~")
-		switch {
-		case ns == ".":
-			ns = namespace
-		case ns == "*", exclude && ns == "":
-			ns = of
+		if !found {
+			return false, ""
 		}
-		if ns != of || !covers(name, o.MeshHost()) {
-			continue
-		}
-		if exclude {
-			return false, h
-		}
-		included = true
 	}
-	return included, ""
+	return true, ""
 }
 
 // covers reports whether the name is the host or a wildcard above it (Istio's host.Name.SubsetOf).

@@ -3,9 +3,9 @@ package origination
 // Issuer names a cert-manager issuer (issuerRef of its Certificate).
 type Issuer struct {
 	// Kind is cert-manager's Issuer or ClusterIssuer, or one of another group's.
-	Kind  string `json:"kind"`
-	Group string `json:"group"`
-	Name  string `json:"name"`
+	Kind  string
+	Group string
+	Name  string
 }
 
 // The issuer that a name alone stands for, as in cert-manager: one of the own namespace.

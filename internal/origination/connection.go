@@ -11,21 +11,21 @@ import (
 // of Istio's DestinationRule). Nil and zero fields leave what Istio and Envoy do by default.
 type Connection struct {
 	// ConnectTimeout is at least a millisecond.
-	ConnectTimeout *metav1.Duration `json:"connectTimeout,omitempty"`
+	ConnectTimeout *metav1.Duration
 	// IdleTimeout closes connections without traffic; zero never does. Envoy's own default is an hour.
-	IdleTimeout *metav1.Duration `json:"idleTimeout,omitempty"`
+	IdleTimeout *metav1.Duration
 	// Keepalive, when given, makes the kernel probe idle connections.
-	Keepalive *Keepalive `json:"keepalive,omitempty"`
+	Keepalive *Keepalive
 }
 
 // Keepalive are the kernel's TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT; what is zero is the kernel's default.
 type Keepalive struct {
 	// Time is how long a connection is idle before the first probe, Interval the time between
 	// probes; whole seconds, as the kernel counts them.
-	Time     metav1.Duration `json:"time,omitzero"`
-	Interval metav1.Duration `json:"interval,omitzero"`
+	Time     metav1.Duration
+	Interval metav1.Duration
 	// Probes is how many go unanswered before the connection is dead, 1 to 127 (tcp(7)).
-	Probes uint32 `json:"probes,omitempty"`
+	Probes uint32
 }
 
 // text spells the settings for hashes; empty without any.

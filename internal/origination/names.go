@@ -4,29 +4,19 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 )
 
-// DefaultInstance is the name of the instance of which the keys have no name before the prefix.
-const DefaultInstance = "default"
-
-// KeyOf returns the full annotation key: redis-tls/<name>, or <instance>.redis-tls/<name>.
-func KeyOf(instance, name string) string {
-	if instance == DefaultInstance {
-		return Prefix + name
-	}
-	return instance + "." + Prefix + name
-}
-
-// Labels, annotations and other names that we write. The user's keys are in the table (keys.go).
+// Labels, annotations and other names that we write. The user's keys are in the table of package annotation.
 const (
 	// Prefix is the prefix of all our keys; "<instance>.redis-tls/" is that of a further instance.
 	Prefix = "redis-tls/"
-	// LabelInjected marks a pod that we admitted with at least one origination.
+	// LabelInjected marks a pod that the webhook admitted with originations or settings.
 	LabelInjected = "redis-tls/injected"
-	// LabelRulePrefix begins the labels that select a pod for its DestinationRules; see RuleLabel.
-	LabelRulePrefix = "redis-tls/to-"
+	// LabelKeyPrefix begins the labels that select a pod for the DestinationRules of its keys; see Label.
+	LabelKeyPrefix = "redis-tls/to-"
 	// LabelServer marks a pod as a Redis in the mesh, for the PeerAuthentication of its namespace; its value
 	// is that of Settings.Server.
 	LabelServer = "redis-tls/server"
@@ -36,12 +26,18 @@ const (
 	LabelNamespace = "redis-tls/injection"
 	// KeyInject is the pod label or annotation of which "false" opts a pod out.
 	KeyInject = "redis-tls/inject"
-	// AnnotationStatus is the pod annotation in which we record what was resolved; see Status.
+	// AnnotationStatus is the pod annotation that records the request; see Status.
 	AnnotationStatus = "redis-tls/status"
-	// GateFirstUse is the scheduling gate of an unpinned pod whose objects do not exist yet.
+	// AnnotationVIPs is the pod annotation that records the VIPs; see FormatVIPs.
+	AnnotationVIPs = "redis-tls/vips"
+	// AnnotationFirstUse is the pod annotation with the time of an admission before the objects were there, RFC 3339.
+	AnnotationFirstUse = "redis-tls/first-use"
+	// GateFirstUse is the scheduling gate of a pod that must not start before its objects exist.
 	GateFirstUse = "redis-tls/first-use"
-	// HostSuffix ends the private host names under which the mesh knows an origination.
+	// HostSuffix ends every private host name; VIPSuffix those behind a VIP, AtomSuffix those of addresses.
 	HostSuffix = ".redis-tls.internal"
+	VIPSuffix  = ".vip" + HostSuffix
+	AtomSuffix = ".ip" + HostSuffix
 	// MountRoot is the directory in istio-proxy below which CA bundles are mounted.
 	MountRoot = "/etc/redis-tls/"
 	// MountedCA is the file name of the CA bundle in an origination's mount.
@@ -49,17 +45,23 @@ const (
 	// MountedCertificate and MountedKey are those of the client certificate, as in a kubernetes.io/tls Secret.
 	MountedCertificate = "tls.crt"
 	MountedKey         = "tls.key"
-	// ManagedByLabel and ManagedBy mark the mesh objects that are ours.
+	// ManagedByLabel and ManagedBy mark the mesh objects that redis-tls manages.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	ManagedBy      = "redis-tls"
-	// FieldManager is our field manager in server-side apply.
+	// FieldManager is the field manager of our writes.
 	FieldManager = "redis-tls"
 )
 
-// hashVersion begins every hash input, so that a later format can never meet an older one by accident.
+// ClosedName is the name of the closed rule that covers a whole namespace.
+const ClosedName = "redis-tls-closed"
+
+// hashVersion begins every hash input, so that a later format never meets an older one by accident.
 const hashVersion = "redis-tls/v1"
 
 var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567")
+
+// hashLength is the length of what Hash returns.
+const hashLength = 16
 
 // Hash returns 16 characters [a-z2-7], 80 bits of SHA-256 over the parts and the format's version.
 // Parts are length-prefixed: ("ab","c") and ("a","bc") differ.
@@ -77,50 +79,109 @@ func Hash(parts ...string) string {
 	return lowerBase32.EncodeToString(sum[:10])
 }
 
-// PrivateHost is a name of ours for the host: nobody else's rules, routes or DNS are touched by it.
-func (o *Origination) PrivateHost() string { return o.Host + HostSuffix }
+// MaxHostBytes is how long a host may be: the 253 characters of a DNS name less what private hosts add.
+const MaxHostBytes = 253 - 1 - hashLength - len(VIPSuffix)
 
-// EntryName is the name of the host's ServiceEntry, and of its VirtualService if it has one:
-// redis-tls-<slug>-<hash>, at most 63 characters. While a workload changes to http or back, both entries stand.
-func (o *Origination) EntryName() string {
-	if o.HTTP() {
-		return ObjectName(o.Host, Hash("http entry", o.Host))
+// DefaultInstance is the name of the instance of which the keys have no name before the prefix.
+const DefaultInstance = "default"
+
+// KeyOf returns the full annotation key: redis-tls/<name>, or <instance>.redis-tls/<name>.
+func KeyOf(instance, name string) string {
+	if instance == DefaultInstance {
+		return Prefix + name
 	}
-	return ObjectName(o.Host, Hash("entry", o.Host))
+	return instance + "." + Prefix + name
 }
 
-// RuleName is the name of the DestinationRule for the host and these TLS settings.
-func (o *Origination) RuleName() string { return ObjectName(o.Host, o.ruleHash()) }
-
-// RuleLabel is the pod label key that selects a pod for that rule. It names the settings too, so that
-// pods with different settings for one host each get their own rule.
-func (o *Origination) RuleLabel() string { return LabelRulePrefix + o.ruleHash() }
-
-// ruleHash covers all that differs between two rules of one host: the TLS settings as the rule spells
-// them (where mounted files come from is the mount's business), those of connections, and the ports left to
-// the app's own TLS.
-// The ports with TLS are not in it: a rule covers every port of its host's entry save the
-// passed-through ones, so a port that only another pod asked for cannot be dialled in plaintext. A
-// Service of the mesh has no entry of ours, so there the rule is for its own pods' ports.
-func (o *Origination) ruleHash() string {
+// SetKey sets the key of an origination that is complete: a hash of everything that stands in its mesh objects but
+// for the VIPs themselves. Families are those of the VIPs, "4", "6" or "46". Where the mounted files come from is not
+// in it: the objects name the path alone.
+func (o *Origination) SetKey(namespace, families string) {
 	roots := "mount"
 	switch {
 	case o.TLS.InsecureSkipVerify:
 		roots = "none"
 	case !o.TLS.OwnCA():
-		roots = "system"
+		roots = o.TLS.SystemRoots
 	}
-	roots += o.TLS.Credential("")
-	ports := o.Passthrough
-	if o.InMesh() {
-		ports = o.PortNumbers()
+	if !o.Pinned() {
+		families = ""
 	}
-	parts := make([]string, 0, 8)
-	parts = append(parts, "rule", o.Host, string(o.TLS.Mode), roots, o.TLS.SNI, fmt.Sprint(ports)+o.Connection.text())
+	parts := []string{
+		"key", namespace, families, o.Host, o.Protocol, fmt.Sprint(o.Addresses), fmt.Sprint(o.Ports), fmt.Sprint(o.Passthrough),
+		string(o.TLS.Mode), roots, o.TLS.Credential(namespace), o.TLS.SNI, o.Connection.text(),
+	}
+	o.Key = Hash(append(parts, o.TLS.SubjectAltNames...)...)
+}
+
+// Label is the pod label key that selects a pod for the rules of its key.
+func (o *Origination) Label() string { return LabelKeyPrefix + o.Key }
+
+// PrivateHost is the host under which the mesh knows a pinned origination: no other rule, route or DNS record is
+// for it.
+func (o *Origination) PrivateHost() string { return o.Host + "." + o.Key + VIPSuffix }
+
+// PrivateHosts is the wildcard over the private hosts of the key.
+func (o *Origination) PrivateHosts() string { return "*." + o.Key + VIPSuffix }
+
+// EntryName is the name of the ServiceEntry, redis-tls-<slug>-<hash>, at most 63 characters. Hosts with protocol http
+// have one for each host, with a VirtualService of the same name.
+func (o *Origination) EntryName() string {
 	if o.HTTP() {
-		parts[0] = "http rule"
+		return ObjectName(o.Host, Hash("http entry", o.Host))
 	}
-	return Hash(append(parts, o.TLS.SubjectAltNames...)...)
+	return ObjectName(o.Host, o.Key)
+}
+
+// RuleName is the name of the DestinationRule for the pods of the key.
+func (o *Origination) RuleName() string { return ObjectName(o.Host, o.Key) }
+
+// ClosedRuleName is the name of the DestinationRule for every other pod behind the VIP.
+func (o *Origination) ClosedRuleName() string { return ClosedName + "-" + o.Key }
+
+// Atom is a prefix of the server's own addresses with the ports that are dialled there.
+type Atom struct {
+	Prefix   netip.Prefix
+	Ports    []int32 // sorted
+	Protocol string  // lower case
+	hash     string
+}
+
+// Atoms returns those of the origination: one for each address by which the app may dial the server.
+func (o *Origination) Atoms() []Atom {
+	var atoms []Atom
+	for _, p := range o.DialledAddresses() {
+		ports := make([]int32, len(o.Ports))
+		for i := range o.Ports {
+			ports[i] = o.Ports[i].Number
+		}
+		atoms = append(atoms, Atom{Prefix: p, Ports: ports, Protocol: o.Protocol,
+			hash: Hash("atom", p.String(), fmt.Sprint(ports), o.Protocol)})
+	}
+	return atoms
+}
+
+// Host is the private host of the atom.
+func (a *Atom) Host() string { return a.hash + AtomSuffix }
+
+// EntryName is the name of the atom's ServiceEntry.
+func (a *Atom) EntryName() string { return ObjectName(addressSlug(a.Prefix), a.hash) }
+
+// AtomRuleName is the name of the DestinationRule that gives the pods with the label their TLS on the ports of an
+// atom's host.
+func AtomRuleName(host, label string, ports []int32) string {
+	return ObjectName("rule", Hash("atom rule", host, label, fmt.Sprint(ports)))
+}
+
+// Group is what ties the objects of one host together: the key of a pinned origination, the hash of an atom, or the
+// host itself where the mesh knows it by its own name.
+func Group(host string) string {
+	for _, suffix := range []string{VIPSuffix, AtomSuffix} {
+		if rest, found := strings.CutSuffix(host, suffix); found {
+			return rest[strings.LastIndexByte(rest, '.')+1:]
+		}
+	}
+	return host
 }
 
 // VolumeName is the name of the pod volume with CA bundle and client certificate, a DNS label.
@@ -131,10 +192,16 @@ func (o *Origination) MountPath() string { return MountRoot + o.Host + "/" }
 
 // ObjectName returns redis-tls-<slug>-<hash>, at most 63 characters. The hash alone makes it unique; the slug is for people.
 func ObjectName(host, hash string) string {
-	const longest = 63 - len("redis-tls-") - 1 - 16
+	const longest = 63 - len("redis-tls-") - 1 - hashLength
 	slug := strings.ReplaceAll(host, ".", "-")
 	if len(slug) > longest {
 		slug = slug[:longest]
 	}
 	return "redis-tls-" + strings.TrimRight(slug, "-") + "-" + hash
+}
+
+// addressSlug spells a prefix in the letters of a DNS label.
+func addressSlug(p netip.Prefix) string {
+	slug := strings.NewReplacer(":", "-", "/", "-").Replace(AddressText(p))
+	return "ip-" + strings.TrimLeft(slug, "-")
 }

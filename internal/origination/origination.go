@@ -66,9 +66,6 @@ func (o *Origination) Service() (namespace, name string) {
 	return namespace, name
 }
 
-// StatusVersion is the version of what the status annotation holds; see Status.
-const StatusVersion = "v1"
-
 // Mode is how TLS is originated, by the names of the redis-tls/mode annotation.
 type Mode string
 
@@ -95,38 +92,41 @@ const ProtocolHTTP = "http"
 // Port is one port that the app dials, and the server's TLS port behind it.
 type Port struct {
 	// Number is the port the app dials, 1-65535.
-	Number int32 `json:"number"`
+	Number int32
 	// Target is the TLS port of the server, 1-65535; equal to Number where the two do not differ.
-	Target int32 `json:"target"`
+	Target int32
 }
 
 // TLS holds what decides whether the server is believed.
 type TLS struct {
-	Mode Mode `json:"mode"`
+	Mode Mode
 	// CASecret or CAConfigMap, never both, is the name of the object in the pod's namespace that holds
 	// the CA bundle. Both empty: the proxy's system roots.
-	CASecret    string `json:"caSecret,omitempty"`
-	CAConfigMap string `json:"caConfigMap,omitempty"`
+	CASecret    string
+	CAConfigMap string
 	// CAKey is the key of the bundle in that object; empty with system roots.
-	CAKey string `json:"caKey,omitempty"`
+	CAKey string
+	// SystemRoots is the path of the CA bundle in the proxy's image; empty with a CA of one's own, and where nothing
+	// is verified.
+	SystemRoots string
 	// ClientSecret is the Secret in the pod's namespace with the client certificate, in the keys tls.crt
 	// and tls.key; given in ModeMutual alone. With an Issuer or a Certificate it is theirs.
-	ClientSecret string `json:"clientSecret,omitempty"`
+	ClientSecret string
 	// Issuer is the cert-manager issuer that is to sign the client certificate for the pod's ServiceAccount;
 	// both are given, or neither. See Origination.CertificateName.
-	Issuer         Issuer `json:"issuer,omitzero"`
-	ServiceAccount string `json:"serviceAccount,omitempty"`
+	Issuer         Issuer
+	ServiceAccount string
 	// Certificate is the user's cert-manager Certificate that ClientSecret is of.
-	Certificate string `json:"certificate,omitempty"`
+	Certificate string
 	// SDS has Istio's secret discovery deliver the CA bundle and the client certificate; nothing is mounted.
-	SDS bool `json:"sds,omitempty"`
+	SDS bool
 	// InsecureSkipVerify believes any certificate; neither CA nor names are given then.
-	InsecureSkipVerify bool `json:"insecureSkipVerify,omitempty"`
+	InsecureSkipVerify bool
 	// SNI is the server name sent in the handshake; empty sends none.
-	SNI string `json:"sni,omitempty"`
+	SNI string
 	// SubjectAltNames are the names of which the server's certificate must carry one, sorted;
 	// empty checks no name (allowed only with a CA of one's own).
-	SubjectAltNames []string `json:"subjectAltNames,omitempty"`
+	SubjectAltNames []string
 }
 
 // OwnCA reports whether the CA bundle is one of the user's, not the proxy's system roots.
@@ -137,30 +137,31 @@ func (t *TLS) OwnCA() bool { return t.CASecret != "" || t.CAConfigMap != "" }
 type Origination struct {
 	// Instances are the names of the annotation instances behind it, sorted; "default" is the one
 	// without a name.
-	Instances []string `json:"instances"`
+	Instances []string
 	// Host is the DNS name that the app dials: ASCII, lower case, without a trailing dot. Where only
 	// addresses were given it is synthesised from them (see HostSynthesised); in ModeIstioMutual it is the
 	// full name of the Service.
-	Host string `json:"host"`
+	Host string
 	// HostSynthesised says that no host was given, so there is no name that a pod could be pinned by.
-	HostSynthesised bool `json:"hostSynthesised,omitempty"`
+	HostSynthesised bool
 	// Addresses are the server's addresses, masked and sorted; empty when the host is resolved by DNS.
-	Addresses []netip.Prefix `json:"addresses,omitempty"`
+	Addresses []netip.Prefix
 	// Ports are the ports with TLS, sorted by number, at least one.
-	Ports []Port `json:"ports"`
+	Ports []Port
 	// Passthrough are further ports of a pinned host that the app dials with TLS of its own, sorted.
-	Passthrough []int32 `json:"passthrough,omitempty"`
+	Passthrough []int32
 	// Protocol is the Istio port protocol, lower case; "tcp" unless given.
-	Protocol string `json:"protocol"`
-	TLS      TLS    `json:"tls"`
+	Protocol string
+	TLS      TLS
 	// Connection holds what the rule says of connections; zero where Istio's defaults hold.
-	Connection Connection `json:"connection,omitzero"`
-	// Pin are the addresses that the pod's /etc/hosts gives for Host: an IPv4 VIP, an IPv6 one or one
-	// of each, as configured. Resolve leaves it empty; mesh.Pin draws it.
-	Pin []netip.Addr `json:"pin,omitempty"`
-	// ClusterIPs are the addresses of the Service in ModeIstioMutual, as known at admission; none of a
-	// headless one. They are not recorded: the Service may change them.
-	ClusterIPs []netip.Addr `json:"-"`
+	Connection Connection
+	// Key is the hash of all of the above that stands in the mesh objects; see SetKey.
+	Key string
+	// VIPs are the addresses that the pod's /etc/hosts gives for Host: an IPv4 VIP, an IPv6 one or one
+	// of each, as configured. mesh.VIPs draws them, and annotation.Resolve leaves them empty.
+	VIPs []netip.Addr
+	// ClusterIPs are the addresses of the Service in ModeIstioMutual; none of a headless one.
+	ClusterIPs []netip.Addr
 }
 
 // Resolution returns how the sidecar finds the server: DNS without addresses, STATIC for exactly one
@@ -176,8 +177,8 @@ func (o *Origination) Resolution() Resolution {
 	}
 }
 
-// Pinnable reports whether the app dials a name that can be pinned to a VIP.
-func (o *Origination) Pinnable() bool {
+// Pinned reports whether the app dials a name that the pod resolves to a VIP.
+func (o *Origination) Pinned() bool {
 	return !o.HostSynthesised && !o.InMesh() && o.Resolution() != ResolutionNone
 }
 
@@ -187,7 +188,7 @@ func (o *Origination) HTTP() bool { return o.Protocol == ProtocolHTTP }
 // Gated reports whether the first pods must wait at the first-use gate until the objects exist: those that
 // cannot be pinned, and those that are routed by HTTP, for whatever address they dial, an entry that the
 // sidecar knows a moment before its rule and route leads to the server's plain port.
-func (o *Origination) Gated() bool { return !o.Pinnable() || o.HTTP() }
+func (o *Origination) Gated() bool { return !o.Pinned() || o.HTTP() }
 
 // PortNumbers returns every port of the host that the app may dial: those with TLS and those passed
 // through, sorted.
@@ -200,9 +201,8 @@ func (o *Origination) PortNumbers() []int32 {
 	return numbers
 }
 
-// DialledAddresses are the server's own addresses by which the mesh knows the origination, beside a
-// pin. None where a port is led to another target: neighbours who dial the address on that port must
-// reach what they always did.
+// DialledAddresses are the server's own addresses by which the app may dial it. None where a port has another
+// target: neighbours that dial the address on that port must reach what they always did.
 func (o *Origination) DialledAddresses() []netip.Prefix {
 	if slices.ContainsFunc(o.Ports, func(p Port) bool { return p.Target != p.Number }) {
 		return nil

@@ -9,9 +9,9 @@ import (
 // Settings are what a pod asks for as a whole, beside its originations. Empty fields ask for nothing.
 type Settings struct {
 	// Server says that the pod is a Redis in the mesh, and which clients its sidecar lets in.
-	Server Server `json:"server,omitempty"`
+	Server Server
 	// Sidecar says where the pod may connect to.
-	Sidecar Sidecar `json:"sidecar,omitempty"`
+	Sidecar Sidecar
 }
 
 // Server is a value of the redis-tls/server annotation.
@@ -45,21 +45,35 @@ func EgressNameOf(label string) string {
 func egressHash(os []Origination) string {
 	parts := []string{"egress"}
 	for i := range os {
-		part := os[i].MeshHost()
-		if len(os[i].Addresses) > 0 {
-			part += " at addresses"
-		}
-		parts = append(parts, part)
+		parts = append(parts, os[i].Key)
 	}
 	slices.Sort(parts[1:])
 	return Hash(parts...)
+}
+
+// Labels are the labels of a pod that was admitted with these originations and settings.
+func Labels(os []Origination, settings Settings) map[string]string {
+	labels := map[string]string{}
+	if len(os) > 0 || settings != (Settings{}) {
+		labels[LabelInjected] = "true"
+	}
+	for i := range os {
+		labels[os[i].Label()] = "true"
+	}
+	if settings.Server != "" {
+		labels[LabelServer] = string(settings.Server)
+	}
+	if settings.Sidecar != "" {
+		labels[EgressLabel(os)] = "true"
+	}
+	return labels
 }
 
 // OurLabels returns those of a pod's labels that we alone write.
 func OurLabels(labels map[string]string) map[string]string {
 	ours := maps.Clone(labels)
 	maps.DeleteFunc(ours, func(key, _ string) bool {
-		return key != LabelInjected && key != LabelServer && !strings.HasPrefix(key, LabelRulePrefix) && !strings.HasPrefix(key, LabelEgressPrefix)
+		return key != LabelInjected && key != LabelServer && !strings.HasPrefix(key, LabelKeyPrefix) && !strings.HasPrefix(key, LabelEgressPrefix)
 	})
 	return ours
 }

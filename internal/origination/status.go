@@ -5,45 +5,29 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"time"
+	"net/netip"
+	"strings"
 )
 
-// Labels are the labels that a pod has for what it was admitted with.
-func (s Status) Labels() map[string]string {
-	labels := map[string]string{}
-	if len(s.Originations) > 0 || s.Settings != (Settings{}) {
-		labels[LabelInjected] = "true"
-	}
-	for i := range s.Originations {
-		labels[s.Originations[i].RuleLabel()] = "true"
-	}
-	if s.Server != "" {
-		labels[LabelServer] = string(s.Server)
-	}
-	if s.Sidecar != "" {
-		labels[EgressLabel(s.Originations)] = "true"
-	}
-	return labels
-}
+// StatusVersion is the version of what the status annotation holds.
+const StatusVersion = "v1"
 
-// Status is what the redis-tls/status annotation holds, as JSON. It is written at admission and read by
-// the controller, which validates it again: pods' owners can edit annotations.
+// Status is what the redis-tls/status annotation holds, as JSON: what the pod requested, not what followed from it.
+// It is written at admission. The controller resolves it again, by the code that resolved it then, because pods'
+// owners can write annotations.
 type Status struct {
 	// Version is StatusVersion.
 	Version string `json:"version"`
-	// Originations are sorted by host.
-	Originations []Origination `json:"originations"`
-	Settings
-	// FirstUse is the time of admission, set only when an object was still missing then: the start of
-	// the first-use histogram.
-	FirstUse *time.Time `json:"firstUse,omitempty"`
+	// Request holds the keys that took effect, with their values: those of the pod, its namespace and the Helm
+	// values, laid over each other.
+	Request map[string]string `json:"request"`
+	// Secrets are the names of the Secrets of the cert-manager Certificates that the request names, as they were at
+	// admission.
+	Secrets map[string]string `json:"secrets,omitempty"`
 }
 
 // String returns the JSON of the annotation. Equal statuses give equal strings.
 func (s Status) String() string {
-	if s.Originations == nil {
-		s.Originations = []Origination{} // a list, as for whoever reads it
-	}
 	b, err := json.Marshal(s)
 	if err != nil { // only types that cannot fail
 		panic(err)
@@ -51,8 +35,7 @@ func (s Status) String() string {
 	return string(b)
 }
 
-// ParseStatus reads the annotation strictly: unknown fields, other versions and trailing data are
-// errors. It checks the form, not the claims; see Validate for those.
+// ParseStatus reads the annotation strictly: unknown fields, other versions and trailing data are errors.
 func ParseStatus(value string) (Status, error) {
 	var s Status
 	d := json.NewDecoder(bytes.NewReader([]byte(value)))
@@ -68,3 +51,38 @@ func ParseStatus(value string) (Status, error) {
 	}
 	return s, nil
 }
+
+// FormatVIPs returns what the redis-tls/vips annotation holds: host=address for each VIP of each pinned host, joined by
+// commas; empty where no host is pinned.
+func FormatVIPs(os []Origination) string {
+	var b strings.Builder
+	for i := range os {
+		for _, vip := range os[i].VIPs {
+			if b.Len() > 0 {
+				b.WriteByte(',')
+			}
+			b.WriteString(os[i].Host + "=" + vip.String())
+		}
+	}
+	return b.String()
+}
+
+// ParseVIPs reads the annotation: the VIPs of each host, in their order.
+func ParseVIPs(value string) (map[string][]netip.Addr, error) {
+	vips := map[string][]netip.Addr{}
+	if value == "" {
+		return vips, nil
+	}
+	for element := range strings.SplitSeq(value, ",") {
+		host, text, found := strings.Cut(element, "=")
+		vip, err := netip.ParseAddr(text)
+		if !found || err != nil {
+			return nil, fmt.Errorf("parsing %s: %q must be host=address", AnnotationVIPs, Shorten(element))
+		}
+		vips[host] = append(vips[host], vip)
+	}
+	return vips, nil
+}
+
+// OurAnnotations are the annotations of a pod that the webhook alone writes.
+var OurAnnotations = []string{AnnotationFirstUse, AnnotationStatus, AnnotationVIPs}

@@ -10,8 +10,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/redis-tls/redis-tls/internal/cluster"
 	"github.com/redis-tls/redis-tls/internal/config"
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/test/soak/verdict"
 )
 
@@ -153,14 +154,11 @@ func (a *aftermath) gone(f *followed) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.pods, f)
-	status, err := origination.ParseStatus(f.pod.Annotations[origination.AnnotationStatus])
-	if err != nil {
-		return // a quiet one
-	}
-	for _, o := range status.Originations {
-		for _, name := range []string{o.EntryName(), o.RuleName()} {
-			a.left[f.pod.Namespace+"/"+name] = time.Now()
-		}
+	// Every object is named by a key, or by an atom: those of the pod, desired in an empty namespace.
+	live := cluster.LiveOf(f.pod.Namespace, []*cluster.Pod{cluster.Trim(f.pod)}, a.cfg, nil)
+	desired := mesh.Objects(&mesh.Snapshot{Namespace: f.pod.Namespace, Live: live.Requests}, a.cfg)
+	for _, o := range desired.All() {
+		a.left[f.pod.Namespace+"/"+o.GetName()] = time.Now()
 	}
 }
 

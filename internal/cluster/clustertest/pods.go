@@ -1,7 +1,7 @@
 // Package clustertest builds pods as the webhook admits them, for the tests of cluster and controller.
 //
-// In go annotations as a user writes them; out come pods with the labels and the status of ours. What
-// the webhook really writes is judged by its own tests; here the domain resolves and mesh pins.
+// Annotations as a user writes them become pods with our labels and annotations. What the webhook really writes is
+// for its own tests.
 package clustertest
 
 import (
@@ -70,25 +70,30 @@ func Pod(t testing.TB, namespace, workload, revision, name string, annotations m
 	return pod
 }
 
-// Admit writes the labels and the status of the pod's annotations; firstUse is when its objects were
-// missing, nil when they were not.
+// Admit writes the labels and annotations of an admission; firstUse is when its objects were missing, nil when they
+// were not.
 func Admit(t testing.TB, pod *corev1.Pod, firstUse *time.Time) {
 	t.Helper()
-	status := resolve(t, pod)
-	status.FirstUse = firstUse
-	for key, value := range status.Labels() {
+	result := resolve(t, pod)
+	for key, value := range origination.Labels(result.Originations, result.Settings) {
 		pod.Labels[key] = value
 	}
-	pod.Annotations[origination.AnnotationStatus] = status.String()
+	pod.Annotations[origination.AnnotationStatus] = result.Status.String()
+	if vips := origination.FormatVIPs(result.Originations); vips != "" {
+		pod.Annotations[origination.AnnotationVIPs] = vips
+	}
+	if firstUse != nil {
+		pod.Annotations[origination.AnnotationFirstUse] = firstUse.Format(time.RFC3339Nano)
+	}
 }
 
-// Resolve returns the originations of a pod's annotations, pinned as in an empty namespace.
+// Resolve returns the originations of a pod's annotations, with the VIPs that they get in an empty namespace.
 func Resolve(t testing.TB, pod *corev1.Pod) []origination.Origination {
 	t.Helper()
 	return resolve(t, pod).Originations
 }
 
-func resolve(t testing.TB, pod *corev1.Pod) origination.Status {
+func resolve(t testing.TB, pod *corev1.Pod) annotation.Result {
 	t.Helper()
 	cfg := config.Default()
 	result := annotation.Resolve(annotation.Input{Namespace: pod.Namespace, Annotations: pod.Annotations, ServiceAccount: pod.Spec.ServiceAccountName}, cfg, nil)
@@ -96,13 +101,14 @@ func resolve(t testing.TB, pod *corev1.Pod) origination.Status {
 		t.Fatalf("resolving %v: %v", pod.Annotations, result.Errors)
 	}
 	for i := range result.Originations {
-		pin, problem := mesh.Pin(result.Originations[i], nil, nil, mesh.Surroundings{Namespace: pod.Namespace}, cfg.VIP)
+		o := &result.Originations[i]
+		vips, problem := mesh.VIPs(o, nil, result.Originations[:i], &mesh.Snapshot{Namespace: pod.Namespace}, cfg.VIP)
 		if problem != nil {
-			t.Fatalf("pinning %s: %v", result.Originations[i].Host, problem.Err)
+			t.Fatalf("drawing the VIPs of %s: %v", o.Host, problem.Err)
 		}
-		result.Originations[i].Pin = pin
+		o.VIPs = vips
 	}
-	return origination.Status{Version: origination.StatusVersion, Originations: result.Originations, Settings: result.Settings}
+	return result
 }
 
 // Gated has the pod wait at the first-use gate, behind the others.

@@ -24,8 +24,9 @@ type Namespace struct {
 	Rules   []*networkingv1.DestinationRule
 }
 
-func (n *Namespace) surroundings(cfg config.Config) mesh.Surroundings {
-	return mesh.Surroundings{Namespace: n.Name, RootNamespace: cfg.Istio.RootNamespace, Entries: n.Entries, Rules: n.Rules}
+// live is what the namespace's pods were admitted with.
+func (n *Namespace) live(cfg config.Config) *cluster.Live {
+	return cluster.LiveOf(n.Name, cluster.TrimAll(n.Pods), cfg, nil)
 }
 
 // Wrong returns what of the namespace is not as its live pods' statuses ask for, a sentence for each object or
@@ -33,11 +34,11 @@ func (n *Namespace) surroundings(cfg config.Config) mesh.Surroundings {
 // is wrong only when it is overdue.
 func Wrong(n Namespace, cfg config.Config, overdue func(metav1.Object) bool) (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, n.Name+": "+fmt.Sprintf(format, args...)) }
-	admitted, rejected := cluster.AdmittedOf(cluster.TrimAll(n.Pods), cfg)
-	for _, r := range rejected {
-		say("the status of pod %s is not believed: %v", r.Pod.Name, r.Err)
+	live := n.live(cfg)
+	for _, u := range live.Unresolved {
+		say("the request of pod %s is not resolved: %v", u.Pod.Name, u.Err)
 	}
-	desired := mesh.Objects(admitted.Claims, mesh.Surroundings{Namespace: n.Name, RootNamespace: cfg.Istio.RootNamespace}, cfg)
+	desired := mesh.Objects(&mesh.Snapshot{Namespace: n.Name, RootNamespace: cfg.Istio.RootNamespace, Live: live.Requests}, cfg)
 	for _, refused := range desired.Refused {
 		say("pod %s was admitted with a claim that cannot be served: %v", refused.Claim.Pod, refused.Problem.Err)
 	}
@@ -86,14 +87,17 @@ var longAfter = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Waits says what an admitted pod still waits for: its objects, or the end of its gate. Empty: for nothing.
 func Waits(pod *corev1.Pod, n Namespace, cfg config.Config) string {
-	status, err := origination.ParseStatus(pod.Annotations[origination.AnnotationStatus])
-	if err != nil {
-		return err.Error()
+	one := Namespace{Name: n.Name, Pods: []*corev1.Pod{pod}, Entries: n.Entries, Rules: n.Rules}
+	snap := &mesh.Snapshot{Namespace: n.Name, RootNamespace: cfg.Istio.RootNamespace, Entries: n.Entries, Rules: n.Rules}
+	live := one.live(cfg)
+	for _, u := range live.Unresolved {
+		return u.Err.Error()
 	}
-	around := n.surroundings(cfg)
-	for _, o := range status.Originations {
-		if mesh.Missing(o, around, longAfter, 0) {
-			return "the objects of " + o.MeshHost() + " are missing"
+	for _, r := range live.Requests {
+		for i := range r.Originations {
+			if mesh.Missing(&r.Originations[i], snap, longAfter, 0) {
+				return "the objects of " + r.Originations[i].Host + " are missing"
+			}
 		}
 	}
 	for _, gate := range pod.Spec.SchedulingGates {

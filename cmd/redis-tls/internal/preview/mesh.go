@@ -10,13 +10,10 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-// mesh adds the objects that the controller would create for the claims of every namespace.
+// mesh adds the objects that the controller would create for the pods of every namespace.
 func (p *preview) mesh(cfg config.Config) error {
-	for _, namespace := range p.view.claimed {
-		desired := mesh.Objects(p.view.Claims(namespace), p.view.Surroundings(namespace), cfg)
-		if p.view.admitted[namespace].servers {
-			desired.Serve(namespace)
-		}
+	for _, namespace := range p.view.admitting {
+		desired := mesh.Objects(p.view.Snapshot(namespace), cfg)
 		for _, refused := range desired.Refused {
 			p.refuse(namespace, refused)
 		}
@@ -33,7 +30,7 @@ func (p *preview) mesh(cfg config.Config) error {
 func (p *preview) refuse(namespace string, refused mesh.Refusal) {
 	for _, o := range p.objects {
 		w, ok := workloadOf(o)
-		if ok && o.namespace == namespace && o.Kind == refused.Claim.Workload.Kind && o.name == refused.Claim.Workload.Name {
+		if ok && o.namespace == namespace && o.String() == refused.Claim.Pod {
 			problem := refused.Problem.Err
 			p.result.Problems = append(p.result.Problems, o.finding(problem.Error(), problem.Field, w.template))
 		}

@@ -53,10 +53,10 @@ func Run(in Input) (Result, error) {
 	view := &offline{
 		rootNamespace: in.Config.Istio.RootNamespace,
 		namespaces:    map[string]namespace{},
-		admitted:      map[string]*admitted{},
+		live:          map[string][]mesh.Request{},
 		certificates:  map[string][]*certmanagerv1.Certificate{},
 	}
-	p := preview{view: view, injector: inject.Injector{Config: in.Config, View: view}}
+	p := preview{view: view, injector: inject.Injector{Config: in.Config, View: view, Offline: true}}
 	p.describe(slices.Concat(in.NamespaceFiles, in.Files))
 	for _, file := range in.Files {
 		for _, document := range file.Documents {
@@ -146,7 +146,7 @@ func (p *preview) pod(o object, w workload) error {
 		}
 		return nil
 	}
-	p.claim(o, &pod, decision)
+	p.record(o, decision)
 	if len(decision.Operations) == 0 {
 		return nil
 	}
@@ -162,18 +162,10 @@ func (p *preview) problem(o object, below []any, field, message string) {
 	p.result.Problems = append(p.result.Problems, o.finding(message, field, below))
 }
 
-// claim records what the pod was admitted with. Of two claims the one of the earlier document is older.
-func (p *preview) claim(o object, pod *corev1.Pod, decision inject.Decision) {
-	owner, revision := mesh.WorkloadOf(pod)
-	a := p.view.admittedTo(o.namespace)
-	created := time.Unix(int64(len(a.claims)), 0).UTC()
-	claim := mesh.Claim{Workload: owner, Revision: revision, First: created, Last: created, Pod: pod.Name}
-	if decision.Settings.Sidecar != "" {
-		claim.Egress = origination.EgressLabel(decision.Originations)
+// record notes what the pod was admitted with. Of two the one of the earlier document is older.
+func (p *preview) record(o object, decision inject.Decision) {
+	if decision.Reason == origination.ReasonInjected {
+		p.view.admit(o.namespace, mesh.Request{Originations: decision.Originations, Settings: decision.Settings,
+			Pod: o.String(), Since: time.Unix(int64(len(p.view.live[o.namespace])), 0).UTC()})
 	}
-	for _, origination := range decision.Originations {
-		claim.Origination = origination
-		a.claims = append(a.claims, claim)
-	}
-	a.servers = a.servers || decision.Settings.Server != ""
 }

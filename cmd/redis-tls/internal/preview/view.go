@@ -9,19 +9,13 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-// offline is a cluster with nothing in it but the namespaces, the claims and cert-manager's Certificates of the input.
+// offline is a cluster with nothing in it but the namespaces, the requests and cert-manager's Certificates of the input.
 type offline struct {
 	rootNamespace string
 	namespaces    map[string]namespace
-	admitted      map[string]*admitted
-	claimed       []string // the namespaces of admitted pods, in the order of the first
+	live          map[string][]mesh.Request
+	admitting     []string // the namespaces of admitted pods, in the order of the first
 	certificates  map[string][]*certmanagerv1.Certificate
-}
-
-// admitted is what the pods of a namespace were admitted with.
-type admitted struct {
-	claims  []mesh.Claim
-	servers bool // there are Redis servers among them
 }
 
 // undescribed reports, once, that the input does not describe the namespace.
@@ -49,26 +43,16 @@ func (v *offline) Namespace(name string) (labels, annotations map[string]string,
 	return n.labels, n.annotations, true
 }
 
-// Surroundings implements inject.View: the Certificates, where cert-manager counts as installed.
-func (v *offline) Surroundings(namespace string) mesh.Surroundings {
-	return mesh.Surroundings{Namespace: namespace, RootNamespace: v.rootNamespace, CertManager: true, Certificates: v.certificates[namespace]}
+// Snapshot implements inject.View: the requests so far, and the Certificates, where cert-manager counts as installed.
+func (v *offline) Snapshot(namespace string) *mesh.Snapshot {
+	return &mesh.Snapshot{Namespace: namespace, RootNamespace: v.rootNamespace, Live: v.live[namespace],
+		CertManager: mesh.Present, Certificates: v.certificates[namespace]}
 }
 
-// Claims implements inject.View.
-func (v *offline) Claims(namespace string) []mesh.Claim {
-	if a := v.admitted[namespace]; a != nil {
-		return a.claims
+// admit adds what a pod was admitted with, for those that come after.
+func (v *offline) admit(namespace string, r mesh.Request) {
+	if v.live[namespace] == nil {
+		v.admitting = append(v.admitting, namespace)
 	}
-	return nil
-}
-
-// admittedTo returns the namespace's, to which what pods are admitted with is added for those that come after.
-func (v *offline) admittedTo(namespace string) *admitted {
-	a := v.admitted[namespace]
-	if a == nil {
-		a = &admitted{}
-		v.admitted[namespace] = a
-		v.claimed = append(v.claimed, namespace)
-	}
-	return a
+	v.live[namespace] = append(v.live[namespace], r)
 }

@@ -1,0 +1,359 @@
+package cluster
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unique"
+
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// Live is what the live pods of a namespace were admitted with.
+type Live struct {
+	// Requests are sorted, that of the oldest pod first.
+	Requests []mesh.Request
+	// Carried is what these pods carry of ours.
+	Carried mesh.Carried
+	// Unresolved are pods whose request would be refused today, or resolved otherwise: one for each set of equal pods.
+	Unresolved []Unresolved
+	// Servers are the names of pods that are Redis servers in the mesh, one for each set of equal pods.
+	Servers []string
+}
+
+// Unresolved is the oldest of equal live pods whose request claims nothing, and why. What they refer to stays.
+type Unresolved struct {
+	Pod *Pod
+	Err error
+}
+
+// FirstUse is a live pod that was admitted before its objects existed, or waits at our gate.
+type FirstUse struct {
+	Pod          *Pod
+	Originations []origination.Origination
+	Settings     origination.Settings
+	// Err says why the request is not resolved; nil when it is.
+	Err error
+	// Admitted is when that was, as the pod says; nil when it does not say.
+	Admitted *time.Time
+	// Gated says that the pod waits at the gate redis-tls/first-use.
+	Gated bool
+}
+
+// resolver resolves what a pod recorded by the rules of today. Its generation changes whenever the answer may.
+type resolver struct {
+	resolve    func(namespace, serviceAccount string, status origination.Status) (annotation.Result, error)
+	generation uint64
+}
+
+// podIndex keeps the live pods of all namespaces, fed by pod events. Equal pods are one group: their request is
+// resolved once.
+type podIndex struct {
+	mu         sync.RWMutex
+	namespaces map[string]*namespacePods
+	// vips counts the groups that recorded a VIP, by namespace.
+	vips map[netip.Addr]map[string]int
+}
+
+// namespacePods are the live pods of a namespace. Pod events come one after the other, so only readers are concurrent
+// with them. Each namespace has a lock of its own: the requests of one are resolved without holding up others.
+type namespacePods struct {
+	mu     sync.Mutex
+	pods   map[string]*Pod // by name
+	groups map[groupKey]*group
+	// live is nil when it has to be gathered, and generation that of the resolver when it was.
+	live       *Live
+	generation uint64
+	// unusual are the names of the pods of FirstUses.
+	unusual map[string]bool
+}
+
+// groupKey is what equal pods have in common.
+type groupKey struct {
+	status, vips   unique.Handle[string]
+	labels         unique.Handle[string] // ours, sorted, joined by commas
+	serviceAccount string
+}
+
+// group is a set of equal pods.
+type group struct {
+	key    groupKey
+	pods   map[string]*Pod
+	oldest *Pod
+	labels []string
+	vips   map[string][]netip.Addr // by host
+
+	resolved   bool
+	generation uint64
+	request    mesh.Request
+	err        error
+}
+
+func newPodIndex() *podIndex {
+	return &podIndex{namespaces: map[string]*namespacePods{}, vips: map[netip.Addr]map[string]int{}}
+}
+
+// set takes in the present state of a pod.
+func (x *podIndex) set(pod *Pod) {
+	if finished(pod) {
+		x.remove(pod)
+		return
+	}
+	x.mu.Lock()
+	n := x.namespaces[pod.Namespace]
+	if n == nil {
+		n = &namespacePods{pods: map[string]*Pod{}, groups: map[groupKey]*group{}, unusual: map[string]bool{}}
+		x.namespaces[pod.Namespace] = n
+	}
+	x.mu.Unlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if last := n.pods[pod.Name]; last != nil {
+		if last.UID == pod.UID && sameRecord(last, pod) { // as of most events
+			g := n.groups[keyOf(pod)]
+			g.pods[pod.Name], n.pods[pod.Name] = pod, pod
+			if g.oldest == last {
+				g.oldest = pod
+			}
+			n.sort(pod)
+			return
+		}
+		x.drop(n, last)
+	}
+	x.add(n, pod)
+}
+
+// remove forgets a pod.
+func (x *podIndex) remove(pod *Pod) {
+	n := x.namespace(pod.Namespace)
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if last := n.pods[pod.Name]; last != nil {
+		x.drop(n, last)
+	}
+	if len(n.pods) == 0 {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		delete(x.namespaces, pod.Namespace)
+	}
+}
+
+func (x *podIndex) namespace(name string) *namespacePods {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.namespaces[name]
+}
+
+func keyOf(pod *Pod) groupKey {
+	labels := slices.Sorted(maps.Keys(origination.OurLabels(pod.Labels)))
+	return groupKey{
+		status: unique.Make(pod.Recorded.Status), vips: unique.Make(pod.Recorded.VIPs),
+		labels:         unique.Make(strings.Join(labels, ",")),
+		serviceAccount: cmp.Or(pod.Spec.ServiceAccountName, origination.DefaultServiceAccount),
+	}
+}
+
+func (x *podIndex) add(n *namespacePods, pod *Pod) {
+	key := keyOf(pod)
+	g := n.groups[key]
+	if g == nil {
+		g = &group{key: key, pods: map[string]*Pod{}}
+		if labels := key.labels.Value(); labels != "" {
+			g.labels = strings.Split(labels, ",")
+		}
+		g.vips, _ = origination.ParseVIPs(pod.Recorded.VIPs) // what is wrong with them the resolution says
+		n.groups[key] = g
+		x.count(g, pod.Namespace, 1)
+	}
+	n.pods[pod.Name], g.pods[pod.Name] = pod, pod
+	if g.oldest == nil || older(pod, g.oldest) {
+		g.oldest, n.live = pod, nil
+	}
+	n.sort(pod)
+}
+
+func (x *podIndex) drop(n *namespacePods, pod *Pod) {
+	delete(n.pods, pod.Name)
+	delete(n.unusual, pod.Name)
+	key := keyOf(pod)
+	g := n.groups[key]
+	delete(g.pods, pod.Name)
+	switch {
+	case len(g.pods) == 0:
+		delete(n.groups, key)
+		x.count(g, pod.Namespace, -1)
+		n.live = nil
+	case g.oldest == pod:
+		g.oldest = nil
+		for _, other := range g.pods {
+			if g.oldest == nil || older(other, g.oldest) {
+				g.oldest = other
+			}
+		}
+		n.live = nil
+	}
+}
+
+// older orders pods by creation, then by name.
+func older(a, b *Pod) bool {
+	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name)) < 0
+}
+
+// count counts the VIPs of a group.
+func (x *podIndex) count(g *group, namespace string, by int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, vips := range g.vips {
+		for _, vip := range vips {
+			if x.vips[vip] == nil {
+				x.vips[vip] = map[string]int{}
+			}
+			if x.vips[vip][namespace] += by; x.vips[vip][namespace] == 0 {
+				delete(x.vips[vip], namespace)
+			}
+			if len(x.vips[vip]) == 0 {
+				delete(x.vips, vip)
+			}
+		}
+	}
+}
+
+// holding returns the namespaces with a live pod that recorded the VIP.
+func (x *podIndex) holding(vip netip.Addr) []string {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.Collect(maps.Keys(x.vips[vip]))
+}
+
+// sort notes whether the pod is one of FirstUses.
+func (n *namespacePods) sort(pod *Pod) {
+	if gated(pod) || pod.Recorded.FirstUse != "" {
+		n.unusual[pod.Name] = true
+	} else {
+		delete(n.unusual, pod.Name)
+	}
+}
+
+// live returns what the live pods of a namespace were admitted with, shared.
+func (x *podIndex) live(namespace string, r resolver) *Live {
+	n := x.namespace(namespace)
+	if n == nil {
+		return &Live{}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.live == nil || n.generation != r.generation {
+		n.live, n.generation = n.gather(namespace, r), r.generation
+	}
+	return n.live
+}
+
+func (n *namespacePods) gather(namespace string, r resolver) *Live {
+	live := &Live{
+		Requests: make([]mesh.Request, 0, len(n.groups)),
+		Carried:  mesh.Carried{Labels: map[string]bool{}, Unresolved: map[string]bool{}, VIPs: map[netip.Addr]bool{}},
+	}
+	for _, g := range n.groups {
+		g.resolve(namespace, r)
+		for _, label := range g.labels {
+			live.Carried.Labels[label] = true
+			if g.err != nil {
+				live.Carried.Unresolved[label] = true
+			}
+		}
+		for _, vips := range g.vips {
+			for _, vip := range vips {
+				live.Carried.VIPs[vip] = true
+			}
+		}
+		if g.err != nil {
+			live.Unresolved = append(live.Unresolved, Unresolved{Pod: g.oldest, Err: g.err})
+			continue
+		}
+		request := g.request
+		request.Pod, request.Since = g.oldest.Name, g.oldest.CreationTimestamp.Time
+		live.Requests = append(live.Requests, request)
+		if request.Settings.Server != "" {
+			live.Servers = append(live.Servers, request.Pod)
+		}
+	}
+	slices.SortFunc(live.Requests, func(a, b mesh.Request) int {
+		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Pod, b.Pod))
+	})
+	slices.SortFunc(live.Unresolved, func(a, b Unresolved) int { return strings.Compare(a.Pod.Name, b.Pod.Name) })
+	slices.Sort(live.Servers)
+	return live
+}
+
+// resolve resolves the request of the group, unless that was done by the same rules before.
+func (g *group) resolve(namespace string, r resolver) {
+	if g.resolved && g.generation == r.generation {
+		return
+	}
+	g.resolved, g.generation = true, r.generation
+	g.request, g.err = mesh.Request{}, nil
+	status, err := origination.ParseStatus(g.key.status.Value())
+	if err == nil {
+		_, err = origination.ParseVIPs(g.key.vips.Value())
+	}
+	var result annotation.Result
+	if err == nil {
+		result, err = r.resolve(namespace, g.key.serviceAccount, status)
+	}
+	if err != nil {
+		g.err = err
+		return
+	}
+	for i := range result.Originations {
+		o := &result.Originations[i]
+		if o.Pinned() {
+			o.VIPs = g.vips[o.Host]
+		}
+	}
+	for _, label := range slices.Sorted(maps.Keys(origination.Labels(result.Originations, result.Settings))) {
+		if !slices.Contains(g.labels, label) {
+			g.err = fmt.Errorf("%s: what the pod requested is resolved otherwise today (label %s)", origination.AnnotationStatus, label)
+			return
+		}
+	}
+	g.request = mesh.Request{Originations: result.Originations, Settings: result.Settings}
+}
+
+// firstUses returns the pods of a namespace that were admitted before their objects, sorted by name.
+func (x *podIndex) firstUses(namespace string, r resolver) []FirstUse {
+	n := x.namespace(namespace)
+	if n == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var uses []FirstUse
+	for _, name := range slices.Sorted(maps.Keys(n.unusual)) {
+		pod := n.pods[name]
+		g := n.groups[keyOf(pod)]
+		g.resolve(namespace, r)
+		use := FirstUse{Pod: pod, Originations: g.request.Originations, Settings: g.request.Settings, Err: g.err, Gated: gated(pod)}
+		if admitted, err := time.Parse(time.RFC3339Nano, pod.Recorded.FirstUse); err == nil {
+			use.Admitted = &admitted
+		}
+		uses = append(uses, use)
+	}
+	return uses
+}
+
+// names returns the namespaces that have live pods of ours.
+func (x *podIndex) names() []string {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.Collect(maps.Keys(x.namespaces))
+}

@@ -1,0 +1,169 @@
+package mesh
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	networkingapi "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// An atom is a ServiceEntry for one prefix of a server's own addresses with one set of ports. Whichever atom catches a
+// connection (Envoy takes the most specific prefix, and of two with one address and port Istio serves the older), the
+// pod must get its own TLS there. So every TLS setting has a rule on every atom whose prefix lies within one of its own
+// and that shares a port with it, for just the shared ports.
+
+// listing is an atom as an entry lists it.
+type listing struct {
+	host   string
+	prefix netip.Prefix
+	ports  []int32
+}
+
+// tlsSetting is the TLS that the pods with a label get at some addresses and ports.
+type tlsSetting struct {
+	label    string
+	prefixes []netip.Prefix
+	ports    []int32
+	tls      *networkingapi.ClientTLSSettings
+	pool     *networkingapi.ConnectionPoolSettings
+}
+
+// addAtoms adds the entries of addresses and the rules on them.
+func (d *Desired) addAtoms(snap *Snapshot) {
+	live, existing := map[string]listing{}, existingAtoms(snap)
+	settings, known := settingIndex{}, map[string]bool{}
+	for i := range d.Claims {
+		o := &d.Claims[i].Origination
+		atoms := o.Atoms()
+		if len(atoms) == 0 {
+			continue
+		}
+		for _, a := range atoms {
+			if _, there := live[a.Host()]; !there {
+				live[a.Host()] = listing{a.Host(), a.Prefix, a.Ports}
+				d.Entries = append(d.Entries, atomEntry(&a, snap.Namespace))
+			}
+		}
+		settings.add(settingOf(o, snap.Namespace))
+		known[o.Label()] = true
+	}
+	others := settingIndex{}
+	for _, s := range settingsOfRules(snap, existing, known) {
+		others.add(s)
+	}
+	for _, a := range live {
+		d.Rules = append(d.Rules, settings.rulesOn(a, snap.Namespace)...)
+		for _, r := range others.rulesOn(a, snap.Namespace) {
+			if snap.Carried.Unresolved[selectedLabel(r)] {
+				d.Rules = append(d.Rules, r)
+			} else {
+				d.Lingering = append(d.Lingering, r)
+			}
+		}
+	}
+	for host, a := range existing {
+		if _, there := live[host]; !there {
+			d.Rules = append(d.Rules, settings.rulesOn(a, snap.Namespace)...)
+		}
+	}
+	d.Rules, d.Lingering = distinctRules(d.Rules), distinctRules(d.Lingering)
+}
+
+// distinctRules sorts the rules and drops repeated ones.
+func distinctRules(rules []*networkingv1.DestinationRule) []*networkingv1.DestinationRule {
+	sortByName(rules)
+	return slices.CompactFunc(rules, func(a, b *networkingv1.DestinationRule) bool { return a.Name == b.Name })
+}
+
+// settingOf is the TLS of the origination's pods at the server's own addresses.
+func settingOf(o *origination.Origination, namespace string) tlsSetting {
+	ports := make([]int32, len(o.Ports))
+	for i := range o.Ports {
+		ports[i] = o.Ports[i].Number
+	}
+	return tlsSetting{o.Label(), o.DialledAddresses(), ports, tlsSettings(o, namespace), connectionPool(&o.Connection)}
+}
+
+// settingsOfRules are those that existing rules give to pods with other labels. Rules that are about to be deleted
+// do not count.
+func settingsOfRules(snap *Snapshot, atoms map[string]listing, known map[string]bool) []tlsSetting {
+	var settings []tlsSetting
+	for _, r := range snap.Rules {
+		a, there := atoms[r.Spec.Host]
+		label := selectedLabel(r)
+		if !there || label == "" || known[label] || !snap.manages(r) || marked(r) {
+			continue
+		}
+		of := tlsSetting{label: label, prefixes: []netip.Prefix{a.prefix}, pool: r.Spec.GetTrafficPolicy().GetConnectionPool()}
+		for _, p := range r.Spec.GetTrafficPolicy().GetPortLevelSettings() {
+			of.ports, of.tls = append(of.ports, int32(p.GetPort().GetNumber())), p.GetTls()
+		}
+		if of.tls != nil {
+			settings = append(settings, of)
+		}
+	}
+	return settings
+}
+
+// existingAtoms are the atoms of the namespace's managed entries, by host, marked ones too: they carry traffic.
+func existingAtoms(snap *Snapshot) map[string]listing {
+	atoms := map[string]listing{}
+	for _, e := range snap.Entries {
+		if !strings.HasSuffix(hostOf(e), origination.AtomSuffix) || !snap.manages(e) {
+			continue
+		}
+		if listed := addressesOf(e); len(listed) == 1 {
+			a := listing{host: hostOf(e), prefix: listed[0]}
+			for _, p := range e.Spec.Ports {
+				a.ports = append(a.ports, int32(p.GetNumber()))
+			}
+			atoms[a.host] = a
+		}
+	}
+	return atoms
+}
+
+func atomEntry(a *origination.Atom, namespace string) *networkingv1.ServiceEntry {
+	e := newEntry(namespace, a.EntryName(), a.Host())
+	e.Spec.Addresses = []string{formatAddress(a.Prefix)}
+	e.Spec.Resolution = networkingapi.ServiceEntry_NONE
+	ports := make([]origination.Port, len(a.Ports))
+	for i, n := range a.Ports {
+		ports[i] = origination.Port{Number: n, Target: n}
+	}
+	e.Spec.Ports = servicePorts(ports, a.Protocol)
+	return e
+}
+
+// settingIndex finds the settings of which a prefix contains another.
+type settingIndex map[netip.Prefix][]*tlsSetting
+
+func (x settingIndex) add(s tlsSetting) {
+	for _, p := range s.prefixes {
+		x[p] = append(x[p], &s)
+	}
+}
+
+// rulesOn returns the rule of each setting that may meet the atom.
+func (x settingIndex) rulesOn(a listing, namespace string) []*networkingv1.DestinationRule {
+	var rules []*networkingv1.DestinationRule
+	for bits := a.prefix.Bits(); bits >= 0 && len(x) > 0; bits-- {
+		for _, s := range x[netip.PrefixFrom(a.prefix.Addr(), bits).Masked()] {
+			var shared []int32
+			for _, n := range a.ports {
+				if slices.Contains(s.ports, n) {
+					shared = append(shared, n)
+				}
+			}
+			if len(shared) > 0 {
+				rules = append(rules, newRule(namespace, origination.AtomRuleName(a.host, s.label, shared), a.host, s.label,
+					&networkingapi.TrafficPolicy{ConnectionPool: s.pool.DeepCopy(), PortLevelSettings: portSettings(shared, s.tls, s.pool)}))
+			}
+		}
+	}
+	return rules
+}

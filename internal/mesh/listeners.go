@@ -1,0 +1,85 @@
+package mesh
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// listeners are the live originations that can contradict another: hosts with protocol http, which share an entry
+// with all others on the host, and CIDRs, which Istio serves at 0.0.0.0 like HTTP.
+type listeners struct {
+	http  []*origination.Origination
+	cidrs []*origination.Origination
+}
+
+func (l *listeners) add(o *origination.Origination) {
+	switch _, cidr := firstCIDR(o.DialledAddresses()); {
+	case o.HTTP():
+		l.http = append(l.http, o)
+	case cidr:
+		l.cidrs = append(l.cidrs, o)
+	}
+}
+
+// contradiction returns why the origination cannot be served while the others are, or nil.
+func (l *listeners) contradiction(o *origination.Origination) *origination.Problem {
+	if o.HTTP() {
+		for _, other := range l.http {
+			if other.Host != o.Host || other.Key == o.Key {
+				continue
+			}
+			for _, p := range o.Ports {
+				if slices.Contains(other.Passthrough, p.Number) {
+					return conflict(o, "port", fmt.Sprint(p.Number), otherHTTP(o, "passes it through to the app's own TLS"))
+				}
+			}
+			for _, n := range o.Passthrough {
+				if slices.ContainsFunc(other.Ports, func(p origination.Port) bool { return p.Number == n }) {
+					return conflict(o, "passthrough-ports", fmt.Sprint(n), otherHTTP(o, "has it for plain calls"))
+				}
+			}
+		}
+		return sharedListener(o, l.cidrs)
+	}
+	if _, cidr := firstCIDR(o.DialledAddresses()); cidr {
+		return sharedListener(o, l.http)
+	}
+	return nil
+}
+
+func otherHTTP(o *origination.Origination, what string) string {
+	return fmt.Sprintf("another pod of the namespace requests %s with protocol http and %s; a host has one protocol on a port, so make them equal", o.Host, what)
+}
+
+// sharedListener returns the problem of HTTP and a CIDR at one port: of two such listeners Istio keeps one.
+func sharedListener(o *origination.Origination, others []*origination.Origination) *origination.Problem {
+	for _, other := range others {
+		for _, p := range o.Ports {
+			if slices.ContainsFunc(other.Ports, func(q origination.Port) bool { return q.Number == p.Number }) {
+				return conflict(o, "port", fmt.Sprint(p.Number), fmt.Sprintf(
+					"another pod of the namespace has it for %s by protocol %s: a CIDR and HTTP are both served at 0.0.0.0:%d; give one of them another port", other.Host, other.Protocol, p.Number))
+			}
+		}
+	}
+	return nil
+}
+
+// servedEverywhere returns the ports of a listener at 0.0.0.0 that takes what nobody else's is for.
+func servedEverywhere(o *origination.Origination) []int32 {
+	if _, cidr := firstCIDR(o.DialledAddresses()); cidr || o.HTTP() {
+		return tlsPorts(o)
+	}
+	return nil
+}
+
+func firstCIDR(prefixes []netip.Prefix) (netip.Prefix, bool) {
+	for _, p := range prefixes {
+		if !p.IsSingleIP() {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}

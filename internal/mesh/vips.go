@@ -1,0 +1,241 @@
+package mesh
+
+import (
+	"encoding/base32"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// VIPs returns the addresses that the pod's /etc/hosts must give for the origination's host: a VIP of each family that
+// the configuration has a range for, IPv4 first; nil for what is not pinned. All pods of a key get the same, so in
+// this order:
+//
+//	those that the key's entry lists, marked for deletion or not
+//	those that the oldest live pod of the key recorded
+//	what the pod's hostAliases already give (a reinvocation), when it is a VIP that no other key holds
+//	new ones, drawn by the key's hash, past those that anything in the cluster holds, and the pod's other originations
+func VIPs(o *origination.Origination, already []netip.Addr, others []origination.Origination, snap *Snapshot, ranges config.VIP) ([]netip.Addr, *origination.Problem) {
+	if !o.Pinned() {
+		return nil, nil
+	}
+	if e := snap.entryOf(o); e != nil && !o.HTTP() {
+		return vipsOf(e), nil
+	}
+	for _, r := range snap.Live {
+		for i := range r.Originations {
+			if of := &r.Originations[i]; of.Key == o.Key && len(of.VIPs) > 0 {
+				return of.VIPs, nil
+			}
+		}
+	}
+	taken := func(vip netip.Addr) bool {
+		_, held := snap.holder(vip, o.Key, false)
+		return held || slices.ContainsFunc(others, func(o origination.Origination) bool { return slices.Contains(o.VIPs, vip) })
+	}
+	var vips []netip.Addr
+	for _, r := range prefixesOf(ranges) {
+		at := slices.IndexFunc(already, func(a netip.Addr) bool {
+			return usable(r, a.Unmap()) && !taken(a.Unmap())
+		})
+		if at >= 0 {
+			vips = append(vips, already[at].Unmap())
+			continue
+		}
+		vip, ok := draw(o.Key, r, taken)
+		if !ok {
+			return nil, &origination.Problem{Reason: origination.ReasonConflict, Err: field.Invalid(keyPath(o, "host"), o.Host,
+				fmt.Sprintf("no address of the range %s is free in this cluster; the cluster's administrator can widen it (vip)", r))}
+		}
+		vips = append(vips, vip)
+	}
+	return vips, nil
+}
+
+// prefixesOf returns the ranges that VIPs are drawn from, IPv4 first.
+func prefixesOf(ranges config.VIP) []netip.Prefix {
+	var prefixes []netip.Prefix
+	if ranges.CIDR.IsValid() {
+		prefixes = append(prefixes, ranges.CIDR.Masked())
+	}
+	if ranges.IPv6CIDR != nil {
+		prefixes = append(prefixes, ranges.IPv6CIDR.Masked())
+	}
+	return prefixes
+}
+
+// vipsOf returns the VIPs that an entry of ours lists.
+func vipsOf(e *networkingv1.ServiceEntry) []netip.Addr {
+	var vips []netip.Addr
+	for _, p := range addressesOf(e) {
+		if p.IsSingleIP() {
+			vips = append(vips, p.Addr())
+		}
+	}
+	return vips
+}
+
+// holder returns what holds the VIP other than the key: an entry of any namespace, or unless only entries count a live
+// pod of one.
+func (s *Snapshot) holder(vip netip.Addr, key string, entriesOnly bool) (by string, held bool) {
+	holders := s.Holders
+	if holders == nil {
+		holders = s.ownHolders
+	}
+	for _, h := range holders(vip) {
+		switch {
+		case h.Key == key && key != "":
+		case h.Name != "":
+			return fmt.Sprintf("ServiceEntry %s/%s", h.Namespace, h.Name), true
+		case !entriesOnly:
+			return "a pod of namespace " + h.Namespace, true
+		}
+	}
+	return "", false
+}
+
+// HolderOf returns the holder of the VIPs that an entry lists.
+func HolderOf(e *networkingv1.ServiceEntry) Holder {
+	h := Holder{Namespace: e.Namespace, Name: e.Name}
+	if Owned(e) && behindVIP(e) {
+		h.Key = origination.Group(hostOf(e))
+	}
+	return h
+}
+
+// ownHolders is Holders as far as the snapshot shows.
+func (s *Snapshot) ownHolders(vip netip.Addr) []Holder {
+	var holders []Holder
+	for _, e := range s.Entries {
+		if slices.Contains(vipsOf(e), vip) {
+			holders = append(holders, HolderOf(e))
+		}
+	}
+	for _, r := range s.Live {
+		for i := range r.Originations {
+			if slices.Contains(r.Originations[i].VIPs, vip) {
+				holders = append(holders, Holder{Namespace: s.Namespace, Key: r.Originations[i].Key})
+			}
+		}
+	}
+	return holders
+}
+
+// vipRegister gives live originations their VIPs, in their order of precedence.
+type vipRegister struct {
+	snap   *Snapshot
+	ranges config.VIP
+	drawn  map[netip.Addr]string // the key of each VIP that has no entry yet
+}
+
+// settle puts the VIPs of the key into the claim: those of its entry, else those that its pods recorded, which must be
+// VIPs that nothing else has.
+func (v *vipRegister) settle(c *Claim, entry *networkingv1.ServiceEntry) *origination.Problem {
+	recorded := c.VIPs
+	switch {
+	case !c.Pinned():
+		return nil
+	case entry != nil && !c.HTTP():
+		c.VIPs = vipsOf(entry)
+		return nil
+	case len(recorded) == 0:
+		return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records no VIP for it; recreate the pod", c.Pod))
+	}
+	prefixes := prefixesOf(v.ranges)
+	if len(recorded) != len(prefixes) {
+		return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records the VIPs %s, and the ranges in use are %s (vip); recreate the pod", c.Pod, recorded, prefixes))
+	}
+	for i, vip := range recorded {
+		if !usable(prefixes[i], vip) {
+			return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records the VIP %s, which is not in the range %s (vip); recreate the pod", c.Pod, vip, prefixes[i]))
+		}
+		by, held := v.snap.holder(vip, c.Key, true)
+		if other, drawn := v.drawn[vip]; !held && drawn && other != c.Key {
+			by, held = "another host of this namespace", true
+		}
+		if held {
+			return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s and %s drew the VIP %s at the same moment; recreate the pods of this host", c.Pod, by, vip))
+		}
+	}
+	for _, vip := range recorded {
+		v.drawn[vip] = c.Key
+	}
+	return nil
+}
+
+// usable reports whether the address is one that a VIP may be: of the range, but not its first
+// (the network's) nor its last (its broadcast).
+func usable(r netip.Prefix, a netip.Addr) bool {
+	if !r.Contains(a) || a.Zone() != "" {
+		return false
+	}
+	n := offset(r, a)
+	return n >= 1 && n <= usableIn(r)
+}
+
+// usableIn returns how many addresses of the range VIPs may be; of a large IPv6 range as many as
+// 2^62 suffice.
+func usableIn(r netip.Prefix) uint64 {
+	host := r.Addr().BitLen() - r.Bits()
+	switch {
+	case host < 2:
+		return 0
+	case host > 62:
+		return 1 << 62
+	default:
+		return 1<<host - 2
+	}
+}
+
+// offset returns the position of the address in its range, saturated beyond 2^63.
+func offset(r netip.Prefix, a netip.Addr) uint64 {
+	base, full := r.Masked().Addr().As16(), a.As16()
+	high := binary.BigEndian.Uint64(full[:8]) ^ binary.BigEndian.Uint64(base[:8])
+	if high != 0 {
+		return 1 << 63
+	}
+	return binary.BigEndian.Uint64(full[8:]) ^ binary.BigEndian.Uint64(base[8:])
+}
+
+// draw returns the first address that is not taken of the range from the key's hash on.
+func draw(key string, r netip.Prefix, taken func(netip.Addr) bool) (netip.Addr, bool) {
+	size := usableIn(r)
+	if size == 0 {
+		return netip.Addr{}, false
+	}
+	start := number(origination.Hash("vip", key)) % size
+	for i := range min(size, mostProbes) {
+		a := at(r, 1+(start+i)%size)
+		if !taken(a) {
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// mostProbes bounds a draw: a range of which that many addresses in a row are taken is full.
+const mostProbes = 100_000
+
+// at returns the address at the position in the range.
+func at(r netip.Prefix, n uint64) netip.Addr {
+	bytes := r.Masked().Addr().As16()
+	binary.BigEndian.PutUint64(bytes[8:], binary.BigEndian.Uint64(bytes[8:])|n)
+	return netip.AddrFrom16(bytes).Unmap()
+}
+
+// number returns the first 64 bits of a Hash.
+func number(hash string) uint64 {
+	bytes, err := base32.StdEncoding.DecodeString(strings.ToUpper(hash))
+	if err != nil { // Hash returns nothing else
+		panic(err)
+	}
+	return binary.BigEndian.Uint64(bytes)
+}
