@@ -24,6 +24,10 @@ func redis(host string, edits ...func(*origination.Origination)) origination.Ori
 	for _, edit := range edits {
 		edit(&o)
 	}
+	if !o.TLS.OwnCA() && !o.TLS.InsecureSkipVerify && !o.InMesh() {
+		o.TLS.SystemRoots = testConfig().Istio.SystemRoots
+	}
+	o.SetKey("shop", "4")
 	return o
 }
 
@@ -65,7 +69,7 @@ func instance(name string) func(*origination.Origination) {
 }
 
 func pinned(addresses ...string) func(*origination.Origination) {
-	return func(o *origination.Origination) { o.Pin = addrs(addresses...) }
+	return func(o *origination.Origination) { o.VIPs = addrs(addresses...) }
 }
 
 func addrs(texts ...string) []netip.Addr {
@@ -78,18 +82,28 @@ func addrs(texts ...string) []netip.Addr {
 
 var day = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// claim is that of live pods of a Deployment's revision, created at the hour.
-func claim(deployment, revision string, hour int, o origination.Origination) mesh.Claim {
-	created := day.Add(time.Duration(hour) * time.Hour)
-	return mesh.Claim{
-		Workload: mesh.Workload{Kind: "Deployment", Name: deployment}, Revision: revision,
-		First: created, Last: created, Pod: deployment + "-" + revision + "-x", Origination: o,
-	}
+// claim is the request of live pods of a Deployment's revision, the oldest created at the hour.
+func claim(deployment, revision string, hour int, os ...origination.Origination) mesh.Request {
+	return mesh.Request{Originations: os, Pod: deployment + "-" + revision + "-x", Since: day.Add(time.Duration(hour) * time.Hour)}
+}
+
+// objects are those that live pods with these requests call for.
+func objects(snap *mesh.Snapshot, live ...mesh.Request) mesh.Desired {
+	of := *snap
+	of.Live = live
+	return mesh.Objects(&of, testConfig())
+}
+
+// check validates an origination beside those of live pods.
+func check(o origination.Origination, podLabels map[string]string, snap *mesh.Snapshot, live ...mesh.Request) ([]origination.Problem, []string) {
+	of := *snap
+	of.Live = live
+	return mesh.Check(&o, podLabels, &of)
 }
 
 // surroundings are those of the namespace shop.
-func surroundings(objects ...any) mesh.Surroundings {
-	around := mesh.Surroundings{Namespace: "shop", RootNamespace: "istio-system"}
+func surroundings(objects ...any) *mesh.Snapshot {
+	around := &mesh.Snapshot{Namespace: "shop", RootNamespace: "istio-system"}
 	for _, object := range objects {
 		switch object := object.(type) {
 		case *networkingv1.ServiceEntry:
@@ -120,8 +134,8 @@ func surroundings(objects ...any) mesh.Surroundings {
 }
 
 // applied are the objects of the claims, as the API server has them since the hour.
-func applied(hour int, claims ...mesh.Claim) mesh.Desired {
-	d := mesh.Objects(claims, surroundings(), testConfig())
+func applied(hour int, claims ...mesh.Request) mesh.Desired {
+	d := objects(surroundings(), claims...)
 	at := metav1.NewTime(day.Add(time.Duration(hour) * time.Hour))
 	for _, o := range d.All() {
 		o.SetCreationTimestamp(at)

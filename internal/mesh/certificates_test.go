@@ -84,9 +84,9 @@ func TestCertificateTrouble(t *testing.T) {
 			now: day.Add(18 * 24 * time.Hour), ending: 24 * time.Hour},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			o := redis("redis.example.com", test.of)
+			o := redis("redis.example.com", test.of, pinned("240.241.0.9"))
 			around := surroundings()
-			around.CertManager = true
+			around.CertManager = mesh.Present
 			elsewhere := certificate(o, unready)
 			elsewhere.Namespace = "other"
 			around.Certificates = []*certmanagerv1.Certificate{elsewhere}
@@ -116,21 +116,22 @@ func TestCertificateTrouble(t *testing.T) {
 func TestWithoutCertManagerWhatNeedsItIsRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		of          func(*origination.Origination)
-		certManager bool
+		certManager mesh.Presence
 		want        string
 	}{
-		"an issuer": {signed, false, `metadata.annotations[redis-tls/issuer]: Invalid value: "redis": needs cert-manager, and the API server does not serve its kind Certificate (cert-manager.io/v1); ` +
+		"an issuer": {signed, mesh.Absent, `metadata.annotations[redis-tls/issuer]: Invalid value: "redis": needs cert-manager, and the API server does not serve its kind Certificate (cert-manager.io/v1); ` +
 			`install cert-manager, or give a Secret of your own in redis-tls/client-secret`},
-		"a Certificate":                {ofCertificate, false, `metadata.annotations[redis-tls/certificate]: Invalid value: "client": needs cert-manager`},
-		"an issuer, with cert-manager": {signed, true, ""},
-		"neither":                      {func(*origination.Origination) {}, false, ""},
+		"a Certificate":                                 {ofCertificate, mesh.Absent, `metadata.annotations[redis-tls/certificate]: Invalid value: "client": needs cert-manager`},
+		"an issuer, with cert-manager":                  {signed, mesh.Present, ""},
+		"an issuer, before the API server has answered": {signed, mesh.Unknown, ""},
+		"neither": {func(*origination.Origination) {}, mesh.Absent, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := redis("redis.example.com", test.of)
+			o := redis("redis.example.com", test.of, pinned("240.241.0.9"))
 			around := surroundings()
 			around.CertManager = test.certManager
-			problems, _ := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "cart"}, nil, nil, around)
-			if got := len(mesh.Objects([]mesh.Claim{claim("cart", "1", 0, o)}, around, testConfig()).Certificates); (got == 1) != (test.certManager) {
+			problems, _ := check(o, nil, around)
+			if got, want := len(objects(around, claim("cart", "1", 0, o)).Certificates), test.certManager == mesh.Present && o.TLS.Issuer.Name != ""; (got == 1) != want {
 				t.Errorf("%d Certificates are desired", got)
 			}
 			switch {
@@ -146,14 +147,14 @@ func TestWithoutCertManagerWhatNeedsItIsRefused(t *testing.T) {
 func TestACertificateOfOurNameIsWarnedAbout(t *testing.T) {
 	o := redis("redis.example.com", signed)
 	around := surroundings()
-	around.CertManager = true
+	around.CertManager = mesh.Present
 	for ours, want := range map[bool]int{true: 0, false: 1} {
 		c := certificate(o)
 		if !ours {
 			c.Labels = nil
 		}
 		around.Certificates = []*certmanagerv1.Certificate{c}
-		_, warnings := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "cart"}, nil, nil, around)
+		_, warnings := check(o, nil, around)
 		if len(warnings) != want || want == 1 && !strings.Contains(warnings[0], "Certificate shop/"+c.Name+" has the name of ours but not the label") {
 			t.Errorf("ours %t: warnings %q", ours, warnings)
 		}

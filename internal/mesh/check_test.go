@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
 	"github.com/redis-tls/redis-tls/internal/mesh"
@@ -19,72 +20,17 @@ func said(problems []origination.Problem) []string {
 	return out
 }
 
-func TestCheckAgainstOtherClaims(t *testing.T) {
-	const a = "a.example.com"
-	cart := mesh.Workload{Kind: "Deployment", Name: "cart"}
-	pay := func(o origination.Origination) []mesh.Claim { return []mesh.Claim{claim("pay", "1", 1, o)} }
-	for name, c := range map[string]struct {
-		o      origination.Origination
-		claims []mesh.Claim
-		around mesh.Surroundings
-		want   []string
-	}{
-		"nobody else claims anything":                     {o: redis(a)},
-		"another workload claims the same":                {o: redis(a), claims: pay(redis(a, pinned("240.241.0.1")))},
-		"another workload has further ports":              {o: redis(a), claims: pay(redis(a, port(26379, 26379), pinned("240.241.0.1")))},
-		"another workload has other TLS settings":         {o: redis(a), claims: pay(redis(a, pinned("240.241.0.1"), func(o *origination.Origination) { o.TLS.CASecret, o.TLS.CAKey = "s", "k" }))},
-		"a port with TLS is passed through for another":   {o: redis(a, port(6380, 6380)), claims: pay(redis(a, passthrough(6380), pinned("240.241.0.1")))},
-		"another workload's claim on another host by DNS": {o: redis(a), claims: pay(redis("b.example.com", port(6379, 6380), pinned("240.241.0.1")))},
-		"another target of a port": {o: redis(a, port(6379, 6380)), claims: pay(redis(a, pinned("240.241.0.1"))), want: []string{
-			`Conflict: metadata.annotations[redis-tls/target-port]: Invalid value: "6380": Deployment/cart leads port 6379 of a.example.com to 6380, and Deployment/pay to 6379; make them equal`}},
-		"a passed-through port of another target": {o: redis(a, port(26379, 26379), passthrough(6380)), claims: pay(redis(a, port(6380, 6381), pinned("240.241.0.1"))), want: []string{
-			`Conflict: metadata.annotations[redis-tls/target-port]: Invalid value: "6380": Deployment/cart leads port 6380 of a.example.com to 6380, and Deployment/pay to 6381; make them equal`}},
-		"by DNS and at an address": {o: redis(a), claims: pay(redis(a, at("10.0.0.3/32"), pinned("240.241.0.1"))), want: []string{
-			`Conflict: metadata.annotations[redis-tls/addresses]: Invalid value: "by DNS": Deployment/cart reaches a.example.com by DNS, and Deployment/pay at 10.0.0.3; make them equal, or use another host name`}},
-		"at different addresses": {o: redis(a, at("10.0.0.4/32")), claims: pay(redis(a, at("10.0.0.3/32"), pinned("240.241.0.1"))), want: []string{
-			`Conflict: metadata.annotations[redis-tls/addresses]: Invalid value: "at 10.0.0.4": Deployment/cart reaches a.example.com at 10.0.0.4, and Deployment/pay at 10.0.0.3; make them equal, or use another host name`}},
-		"another protocol": {o: redis(a, func(o *origination.Origination) { o.Protocol = "mongo" }), claims: pay(redis(a, pinned("240.241.0.1"))), want: []string{
-			`Conflict: metadata.annotations[redis-tls/protocol]: Invalid value: "mongo": Deployment/cart has protocol mongo for a.example.com, and Deployment/pay has tcp; make them equal`}},
-		"a target port would take the address out of another's entry": {o: redis(a, at("10.0.0.3/32"), port(6380, 6378)),
-			claims: pay(redis(a, at("10.0.0.3/32"), pinned("240.241.0.1"))), want: []string{
-				`Conflict: metadata.annotations[redis-tls/target-port]: Invalid value: "6379,6380→6378": one of Deployment/cart (ports 6379,6380→6378) and Deployment/pay (ports 6379) has a target port that differs, so that at 10.0.0.3 itself must not be led anywhere, and the other has none; make them equal, or use another host name`}},
-		"the same address and port under two hosts": {o: redis("ip-10-0-0-3", at("10.0.0.3/32"), instance("cache")), claims: pay(redis(a, at("10.0.0.0/24"))), want: []string{
-			`Conflict: metadata.annotations[cache.redis-tls/addresses]: Invalid value: "10.0.0.3": Deployment/cart claims it for ip-10-0-0-3, and Deployment/pay has the same address and port 6379 for a.example.com; give both the same host and settings`}},
-		"the same address with another port under two hosts": {o: redis("ip-10-0-0-3", at("10.0.0.3/32"), func(o *origination.Origination) { o.Ports[0] = origination.Port{Number: 6380, Target: 6380} }), claims: pay(redis(a, at("10.0.0.0/24")))},
-		"the same address where a target port keeps it out":  {o: redis("ip-10-0-0-3", at("10.0.0.3/32")), claims: pay(redis(a, at("10.0.0.3/32"), port(6379, 6380), pinned("240.241.0.1")))},
-		"its own older revision may say anything":            {o: redis(a, port(6379, 6380)), claims: []mesh.Claim{claim("cart", "1", 1, redis(a, at("10.0.0.3/32"), pinned("240.241.0.1")))}},
-		"its own older revision under another host with the same address": {o: redis(a, at("10.0.0.3/32")),
-			claims: []mesh.Claim{claim("cart", "1", 1, redis("ip-10-0-0-3", at("10.0.0.3/32")))}},
-		"an address that another's older revision left is still in use": {o: redis("ip-10-0-0-3", at("10.0.0.3/32")),
-			claims: []mesh.Claim{
-				claim("pay", "1", 1, redis(a, at("10.0.0.0/24"))),
-				claim("pay", "2", 2, redis(a, pinned("240.241.0.1"))),
-			},
-			want: []string{`Conflict: metadata.annotations[redis-tls/addresses]: Invalid value: "10.0.0.3": Deployment/cart claims it for ip-10-0-0-3, and Deployment/pay has the same address and port 6379 for a.example.com; give both the same host and settings`}},
-		"the workload that was there first may change": {o: redis(a, port(6379, 6380)), claims: []mesh.Claim{
-			claim("cart", "1", 1, redis(a, pinned("240.241.0.1"))), claim("pay", "1", 2, redis(a, pinned("240.241.0.1")))}},
-		"the workload named in the entry may change, though the other has the older pod": {o: redis(a, port(6379, 6380)),
-			claims: []mesh.Claim{claim("pay", "1", 1, redis(a, pinned("240.241.0.1"))), claim("cart", "1", 2, redis(a, pinned("240.241.0.1")))},
-			around: surroundings(applied(1, claim("cart", "1", 1, redis(a, pinned("240.241.0.1")))))},
-		"the entry's name does not count once the workload has no live pods": {o: redis(a, port(6379, 6380)),
-			claims: pay(redis(a, pinned("240.241.0.1"))),
-			around: surroundings(applied(1, claim("cart", "1", 1, redis(a, pinned("240.241.0.1"))))),
-			want: []string{
-				`Conflict: metadata.annotations[redis-tls/target-port]: Invalid value: "6380": Deployment/cart leads port 6379 of a.example.com to 6380, and Deployment/pay to 6379; make them equal`}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if c.around.Namespace == "" {
-				c.around = surroundings()
-			}
-			problems, warnings := mesh.Check(c.o, cart, nil, c.claims, c.around)
-			if diff := cmp.Diff(c.want, said(problems)); diff != "" {
-				t.Errorf("problems (-want +got):\n%s", diff)
-			}
-			if len(warnings) > 0 {
-				t.Errorf("warnings: %v", warnings)
-			}
-		})
-	}
+// bytesRoute is a user's VirtualService with a TCP route.
+func bytesRoute(name, host string) *networkingv1.VirtualService {
+	v := theirRoute(name, []string{"x.example.com", host}, nil)
+	v.Spec.Tcp = []*networkingapi.TCPRoute{{}}
+	return v
+}
+
+func gatewayRoute(name, host string) *networkingv1.VirtualService {
+	v := bytesRoute(name, host)
+	v.Spec.Gateways = []string{"istio-system/egress"}
+	return v
 }
 
 func TestCheckAgainstForeignObjects(t *testing.T) {
@@ -105,7 +51,7 @@ func TestCheckAgainstForeignObjects(t *testing.T) {
 	takenRule.Name = sameName.RuleName()
 	for name, c := range map[string]struct {
 		o        origination.Origination
-		around   mesh.Surroundings
+		around   *mesh.Snapshot
 		want     []string
 		warnings []string
 	}{
@@ -136,25 +82,38 @@ func TestCheckAgainstForeignObjects(t *testing.T) {
 			`ForeignObject: metadata.annotations[redis-tls/addresses]: Invalid value: "10.0.0.0/24": a CIDR is served at 0.0.0.0:6379, and so is ServiceEntry other/theirs, which has this TCP port and no addresses; give it addresses`}},
 		"an entry at the very VIP": {o: dns, around: surroundings(entry("shop/theirs", listing("240.241.0.9"))), want: []string{
 			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "a.example.com": ServiceEntry shop/theirs has the address 240.241.0.9 and port 6379, to which the pod is pinned for this host; give it another address`}},
-		"an entry of our private host": {o: dns, around: surroundings(entry("other/theirs", hosts("x.example.com", a+".redis-tls.internal"), withPort(1, "TCP"))), want: []string{
-			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "a.example.com": ServiceEntry other/theirs has the host a.example.com.redis-tls.internal, which is ours; delete it`}},
+		"an entry of our private host": {o: dns, around: surroundings(entry("other/theirs", hosts("x.example.com", dns.PrivateHost()), withPort(1, "TCP"))), want: []string{
+			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "a.example.com": ServiceEntry other/theirs has the host ` + dns.PrivateHost() + `, which is a private one of redis-tls; delete it`}},
 		"our label in another namespace makes no entry ours": {o: ip, around: surroundings(entry("other/theirs", listing("10.0.0.3"), func(e *networkingv1.ServiceEntry) {
 			e.Labels = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
 		})), want: []string{
 			`ForeignObject: metadata.annotations[redis-tls/addresses]: Invalid value: "10.0.0.3": ServiceEntry other/theirs has the same address and port 6379; a connection can be led by one of the two only, so delete it or leave the annotation out`}},
-		"a rule for our private host": {o: dns, around: surroundings(theirs(a+".redis-tls.internal", nil)), want: []string{
-			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "a.example.com": DestinationRule shop/theirs is for the host a.example.com.redis-tls.internal, which is ours; delete it, or put its settings into annotations`}},
-		"our own rule for it":     {o: dns, around: surroundings(theirs(a+".redis-tls.internal", map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}))},
-		"a rule for a wildcard":   {o: dns, around: surroundings(theirs("*.redis-tls.internal", nil))},
-		"a rule for the real one": {o: dns, around: surroundings(theirs(a, nil))},
-		"our own entry":           {o: ip, around: surroundings(applied(1, claim("cart", "1", 1, ip)))},
+		"a rule for our private host": {o: dns, around: surroundings(theirs(dns.PrivateHost(), nil)), want: []string{
+			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "a.example.com": DestinationRule shop/theirs is for the host ` + dns.PrivateHost() + `, which is a private one of redis-tls; delete it, or put its settings into annotations`}},
+		"a rule for all private hosts of the key": {o: dns, around: surroundings(theirs(dns.PrivateHosts(), nil)), want: []string{
+			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "a.example.com": DestinationRule shop/theirs is for the host ` + dns.PrivateHosts() + `, which is a private one of redis-tls; delete it, or put its settings into annotations`}},
+		"a rule for the private host of an address": {o: ip, around: surroundings(theirs(ip.Atoms()[0].Host(), nil)), want: []string{
+			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "ip-10-0-0-3": DestinationRule shop/theirs is for the host ` + ip.Atoms()[0].Host() + `, which is a private one of redis-tls; delete it, or put its settings into annotations`}},
+		"a route of TCP for a wildcard above it": {o: dns, around: surroundings(bytesRoute("shop/theirs", "*.internal")), want: []string{
+			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "a.example.com": VirtualService shop/theirs routes *.internal, which takes connections to ` + dns.PrivateHost() + ` past the TLS of redis-tls; leave redis-tls.internal out of its hosts`}},
+		"a route of TCP for it from another namespace": {o: dns, around: surroundings(bytesRoute("other/theirs", dns.PrivateHost())), want: []string{
+			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "a.example.com": VirtualService other/theirs routes ` + dns.PrivateHost() + `, which takes connections to ` + dns.PrivateHost() + ` past the TLS of redis-tls; leave redis-tls.internal out of its hosts`}},
+		"a route of TCP for an address's": {o: ip, around: surroundings(bytesRoute("shop/theirs", "*.internal")), want: []string{
+			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "ip-10-0-0-3": VirtualService shop/theirs routes *.internal, which takes connections to ` + ip.Atoms()[0].Host() + ` past the TLS of redis-tls; leave redis-tls.internal out of its hosts`}},
+		"a route of HTTP for a wildcard above it": {o: dns, around: surroundings(theirRoute("shop/theirs", []string{"*.internal"}, nil))},
+		"a route of TCP for gateways":             {o: dns, around: surroundings(gatewayRoute("shop/theirs", "*.internal"))},
+		"a route of TCP for another host":         {o: dns, around: surroundings(bytesRoute("shop/theirs", a))},
+		"our own rule for it":                     {o: dns, around: surroundings(theirs(dns.PrivateHosts(), map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}))},
+		"a rule for a wildcard":                   {o: dns, around: surroundings(theirs("*.redis-tls.internal", nil))},
+		"a rule for the real one":                 {o: dns, around: surroundings(theirs(a, nil))},
+		"our own entry":                           {o: ip, around: surroundings(applied(1, claim("cart", "1", 1, ip)))},
 		"objects of our names without our label": {o: dns, around: surroundings(entry("shop/theirs", named(sameName.EntryName()), withPort(1, "TCP")), takenRule), warnings: []string{
 			"metadata.annotations[redis-tls/host]: ServiceEntry shop/" + sameName.EntryName() + " has the name of ours but not the label app.kubernetes.io/managed-by: redis-tls, so it is left as it is and a.example.com cannot be reached; delete it",
 			"metadata.annotations[redis-tls/host]: DestinationRule shop/" + sameName.RuleName() + " has the name of ours but not the label app.kubernetes.io/managed-by: redis-tls, so it is left as it is and a.example.com cannot be reached; delete it"}},
 		"an entry of our name in another namespace": {o: dns, around: surroundings(entry("other/theirs", named(sameName.EntryName()), withPort(1, "TCP")))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			problems, warnings := mesh.Check(c.o, mesh.Workload{Kind: "Deployment", Name: "cart"}, nil, nil, c.around)
+			problems, warnings := check(c.o, nil, c.around)
 			if diff := cmp.Diff(c.want, said(problems)); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}

@@ -1,10 +1,10 @@
 package mesh_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,17 +12,16 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
 var update = flag.Bool("update", false, "write testdata/*/want.yaml anew")
 
-// TestObjectsOfEachShape compares the objects for testdata/<case>/claims.yaml, beside the entries in
-// existing.yaml, with want.yaml. A directory with other or missing files fails.
+// TestObjectsOfEachShape compares the objects for the pods of testdata/<case>/pods.yaml with want.yaml. A directory with other or missing files fails.
 func TestObjectsOfEachShape(t *testing.T) {
 	dirs, err := filepath.Glob("testdata/*")
 	if err != nil || len(dirs) == 0 {
@@ -34,12 +33,11 @@ func TestObjectsOfEachShape(t *testing.T) {
 		}
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			expectFiles(t, dir)
-			var claims []mesh.Claim
-			if err := yaml.UnmarshalStrict(read(t, dir, "claims.yaml"), &claims); err != nil {
-				t.Fatal(err)
+			snap := &mesh.Snapshot{Namespace: "shop", RootNamespace: "istio-system", CertManager: mesh.Present}
+			if live := requests(t, dir, snap); live.Entries != nil {
+				snap.Entries, snap.Rules, snap.Routes = live.Entries, live.Rules, live.Routes
 			}
-			around := mesh.Surroundings{Namespace: "shop", RootNamespace: "istio-system", CertManager: true, Entries: existing(t, dir)}
-			got := render(t, mesh.Objects(claims, around, testConfig()))
+			got := render(t, mesh.Objects(snap, testConfig()))
 			path := filepath.Join(dir, "want.yaml")
 			if *update {
 				if err := os.WriteFile(path, got, 0o644); err != nil {
@@ -60,7 +58,7 @@ func expectFiles(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		if !slices.Contains([]string{"claims.yaml", "existing.yaml", "want.yaml"}, f.Name()) {
+		if !slices.Contains([]string{"pods.yaml", "want.yaml"}, f.Name()) {
 			t.Errorf("%s: no test reads it", filepath.Join(dir, f.Name()))
 		}
 	}
@@ -75,24 +73,45 @@ func read(t *testing.T, dir, name string) []byte {
 	return b
 }
 
-func existing(t *testing.T, dir string) []*networkingv1.ServiceEntry {
+// pod is a row of pods.yaml, in the order of their creation.
+type pod struct {
+	Name           string            `json:"name"`
+	Annotations    map[string]string `json:"annotations"`
+	ServiceAccount string            `json:"serviceAccount"`
+	// Gone says that the pod is no more, and its objects are still there.
+	Gone bool `json:"gone"`
+}
+
+// requests admits the pods of pods.yaml one after the other, and returns the objects that those who are gone left.
+func requests(t *testing.T, dir string, snap *mesh.Snapshot) (left mesh.Desired) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(dir, "existing.yaml"))
-	if os.IsNotExist(err) {
-		return nil
-	}
-	if err != nil {
+	var pods []pod
+	if err := yaml.UnmarshalStrict(read(t, dir, "pods.yaml"), &pods); err != nil {
 		t.Fatal(err)
 	}
-	var entries []*networkingv1.ServiceEntry
-	for _, doc := range bytes.Split(b, []byte("\n---\n")) {
-		e := &networkingv1.ServiceEntry{}
-		if err := yaml.Unmarshal(doc, e); err != nil {
-			t.Fatal(err)
+	cfg := testConfig()
+	for hour, p := range pods {
+		result := annotation.Resolve(annotation.Input{Namespace: snap.Namespace, Annotations: p.Annotations, ServiceAccount: p.ServiceAccount}, cfg, nil)
+		if len(result.Errors) > 0 {
+			t.Fatalf("pod %s: %v", p.Name, result.Errors)
 		}
-		entries = append(entries, e)
+		for i := range result.Originations {
+			o := &result.Originations[i]
+			vips, problem := mesh.VIPs(o, nil, result.Originations[:i], snap, cfg.VIP)
+			if problem != nil {
+				t.Fatalf("pod %s: %v", p.Name, problem.Err)
+			}
+			o.VIPs = vips
+		}
+		request := claim(p.Name, "1", hour, result.Originations...)
+		request.Settings = result.Settings
+		if p.Gone {
+			left = objects(snap, request)
+			continue
+		}
+		snap.Live = append(snap.Live, request)
 	}
-	return entries
+	return left
 }
 
 // render writes what is desired as YAML documents, and the refusals as comments.
@@ -119,11 +138,14 @@ func render(t *testing.T, d mesh.Desired) []byte {
 		add(o)
 	}
 	for _, r := range d.Refused {
-		docs = append(docs, fmt.Sprintf("# refused: %s revision %q, %s: %s\n", r.Claim.Workload, r.Claim.Revision, r.Problem.Reason, r.Problem.Err))
+		docs = append(docs, fmt.Sprintf("# refused: %s, %s: %s\n", r.Claim.Pod, r.Problem.Reason, r.Problem.Err))
 	}
 	return []byte(strings.Join(docs, "---\n"))
 }
 
 func testConfig() config.Config {
-	return config.Config{Istio: config.Istio{RootNamespace: "istio-system", TrustDomain: "cluster.local", SystemRoots: "/etc/ssl/certs/ca-certificates.crt"}}
+	cfg := config.Default()
+	cfg.VIP.CIDR = netip.MustParsePrefix("240.241.0.0/16")
+	cfg.Policy.AllowInsecure = true
+	return cfg
 }

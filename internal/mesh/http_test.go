@@ -26,11 +26,11 @@ func ledBy(e *networkingv1.ServiceEntry, target uint32) uint32 {
 }
 
 func TestOriginationPorts(t *testing.T) {
-	call := func(host string, edits ...func(*origination.Origination)) mesh.Claim {
+	call := func(host string, edits ...func(*origination.Origination)) mesh.Request {
 		return claim("cart", "1", 1, redis(host, append([]func(*origination.Origination){http, pinned("240.241.0.9")}, edits...)...))
 	}
-	port := func(around mesh.Surroundings, target uint32, claims ...mesh.Claim) uint32 {
-		return ledBy(mesh.Objects(claims, around, testConfig()).Entries[0], target)
+	port := func(around *mesh.Snapshot, target uint32, claims ...mesh.Request) uint32 {
+		return ledBy(objects(around, claims...).Entries[0], target)
 	}
 	drawn := port(surroundings(), 443, call(api))
 	if drawn < 49152 || drawn > 65535 {
@@ -151,7 +151,7 @@ func TestMissingOfHTTP(t *testing.T) {
 			if c.edit != nil {
 				c.edit(d.Entries[0], d.Routes[0], d.Rules[0])
 			}
-			if got := mesh.Missing(o, surroundings(d), late, settleTime); got != c.want {
+			if got := mesh.Missing(&o, surroundings(d), late, settleTime); got != c.want {
 				t.Errorf("missing: %t, want %t", got, c.want)
 			}
 		})
@@ -166,16 +166,10 @@ func TestMissingOfHTTP(t *testing.T) {
 		case "rule":
 			d.Rules = nil
 		}
-		if !mesh.Missing(o, surroundings(d), late, settleTime) {
+		if !mesh.Missing(&o, surroundings(d), late, settleTime) {
 			t.Errorf("not missing without the %s", kind)
 		}
 	}
-	t.Run("the same host's entry of bytes has no rule for the pod", func(t *testing.T) {
-		d, left := applied(1, claim("cart", "1", 1, o)), applied(1, claim("cart", "1", 1, redis(api, pinned("240.241.0.9"))))
-		if !mesh.Missing(o, surroundings(d, left), late, settleTime) {
-			t.Error("not missing")
-		}
-	})
 }
 
 func TestCheckOfHTTP(t *testing.T) {
@@ -208,7 +202,7 @@ func TestCheckOfHTTP(t *testing.T) {
 		v.Labels = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
 	}
 	for name, c := range map[string]struct {
-		around   mesh.Surroundings
+		around   *mesh.Snapshot
 		want     []string
 		warnings []string
 	}{
@@ -250,7 +244,7 @@ func TestCheckOfHTTP(t *testing.T) {
 			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 80 of api.example.com out of this pod's proxy: add this line to spec.egress[0].hosts: - "./api.example.com"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			problems, warnings := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "cart"}, nil, nil, c.around)
+			problems, warnings := check(o, nil, c.around)
 			if diff := cmp.Diff(c.want, said(problems)); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}
@@ -261,35 +255,46 @@ func TestCheckOfHTTP(t *testing.T) {
 	}
 }
 
-func TestHTTPBesideOtherClaims(t *testing.T) {
-	cart := mesh.Workload{Kind: "Deployment", Name: "cart"}
-	called, bytes := redis(api, http, pinned("240.241.0.9")), redis(api, port(80, 443), pinned("240.241.0.9"))
+func TestHTTPBesideOtherPods(t *testing.T) {
+	called, bytes := redis(api, http, pinned("240.241.0.9")), redis(api, port(80, 443), pinned("240.241.0.7"))
 	at80 := func(o *origination.Origination) { o.Ports = []origination.Port{{Number: 80, Target: 80}} }
 	cidr := redis("ip-cidr", at("10.0.0.0/24"), at80)
+	another := func(number, target, passed int32) origination.Origination {
+		return redis(api, http, pinned("240.241.0.8"), func(o *origination.Origination) {
+			o.Ports, o.Passthrough = []origination.Port{{Number: number, Target: target}}, []int32{passed}
+		})
+	}
+	everywhere := func(host, protocol string) []string {
+		return []string{`Conflict: metadata.annotations[redis-tls/port]: Invalid value: "80": another pod of the namespace has it for ` + host + ` by protocol ` + protocol + `: a CIDR and HTTP are both served at 0.0.0.0:80; give one of them another port`}
+	}
 	for name, c := range map[string]struct {
 		o     origination.Origination
 		other origination.Origination
 		want  []string
 	}{
-		"the same of another workload":   {o: called, other: called},
+		"the same of another pod":        {o: called, other: called},
 		"another host by HTTP":           {o: called, other: redis("b.example.com", http, pinned("240.241.0.8"))},
 		"another host as bytes":          {o: called, other: redis("b.example.com", port(80, 443), pinned("240.241.0.8"))},
+		"the same host as bytes":         {o: called, other: bytes},
+		"bytes beside HTTP":              {o: bytes, other: called},
+		"another target of the port":     {o: called, other: another(80, 8443, 443)},
 		"one address at the port":        {o: called, other: redis("ip-one", at("10.0.0.3/32"), at80)},
 		"a CIDR at another port":         {o: called, other: redis("ip-cidr", at("10.0.0.0/24"))},
-		"its own workload's, as bytes":   {o: called, other: bytes},
-		"HTTP, and the other has bytes":  {o: called, other: bytes, want: []string{`Conflict: metadata.annotations[redis-tls/protocol]: Invalid value: "http": Deployment/cart has protocol http for api.example.com, and Deployment/pay has tcp; make them equal`}},
-		"bytes, and the other has HTTP":  {o: bytes, other: called, want: []string{`Conflict: metadata.annotations[redis-tls/protocol]: Invalid value: "tcp": Deployment/cart has protocol tcp for api.example.com, and Deployment/pay has http; make them equal`}},
-		"HTTP, and the other has a CIDR": {o: called, other: cidr, want: []string{`Conflict: metadata.annotations[redis-tls/port]: Invalid value: "80": Deployment/cart has it for api.example.com by protocol http, and Deployment/pay for ip-cidr by tcp: a CIDR and HTTP are both served at 0.0.0.0:80, so give one of them another port`}},
-		"a CIDR, and the other has HTTP": {o: cidr, other: called, want: []string{`Conflict: metadata.annotations[redis-tls/port]: Invalid value: "80": Deployment/cart has it for ip-cidr by protocol tcp, and Deployment/pay for api.example.com by http: a CIDR and HTTP are both served at 0.0.0.0:80, so give one of them another port`}},
+		"HTTP, and the other has a CIDR": {o: called, other: cidr, want: everywhere("ip-cidr", "tcp")},
+		"a CIDR, and the other has HTTP": {o: cidr, other: called, want: everywhere(api, "http")},
+		"a plain port that the other passes through": {o: called, other: another(8080, 443, 80), want: []string{
+			`Conflict: metadata.annotations[redis-tls/port]: Invalid value: "80": another pod of the namespace requests api.example.com with protocol http and passes it through to the app's own TLS; a host has one protocol on a port, so make them equal`}},
+		"a passed-through port that is plain for the other": {o: another(8080, 443, 80), other: called, want: []string{
+			`Conflict: metadata.annotations[redis-tls/passthrough-ports]: Invalid value: "80": another pod of the namespace requests api.example.com with protocol http and has it for plain calls; a host has one protocol on a port, so make them equal`}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			by := "pay"
-			if name == "its own workload's, as bytes" {
-				by = "cart"
-			}
-			problems, _ := mesh.Check(c.o, cart, nil, []mesh.Claim{claim(by, "1", 1, c.other)}, surroundings())
+			problems, _ := check(c.o, nil, surroundings(), claim("pay", "1", 1, c.other))
 			if diff := cmp.Diff(c.want, said(problems)); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
+			}
+			d := objects(surroundings(), claim("pay", "1", 1, c.other), claim("cart", "1", 2, c.o))
+			if got := len(d.Refused); got != len(c.want) {
+				t.Errorf("of two such live pods %d are refused", got)
 			}
 		})
 	}

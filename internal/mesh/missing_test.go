@@ -56,7 +56,7 @@ func TestMissing(t *testing.T) {
 			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.InsecureSkipVerify = wrapperspb.Bool(true)
 		}},
 		"the entry is marked": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Annotations[mesh.AnnotationDeleting] = ""
+			e.Annotations = map[string]string{mesh.AnnotationDeleting: ""}
 		}},
 		"the entry is being deleted": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
 			e.DeletionTimestamp = &metav1.Time{Time: day}
@@ -73,14 +73,14 @@ func TestMissing(t *testing.T) {
 			e.Spec.Hosts[0] = "b.example.com.redis-tls.internal"
 		}},
 		"the entry has no host": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) { e.Spec.Hosts = nil }},
-		"the entry does not list the pin": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+		"the entry lists another VIP": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
 			e.Spec.Addresses = []string{"240.241.0.8"}
 		}},
-		"the entry lists a further pin": {o: dns, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+		"the entry lists a further VIP": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
 			e.Spec.Addresses = append(e.Spec.Addresses, "240.241.0.8")
 		}},
-		"the entry has not all addresses": {o: none, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Spec.Addresses = e.Spec.Addresses[:1]
+		"an atom has another address": {o: none, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+			e.Spec.Addresses = []string{"10.0.0.9"}
 		}},
 		"the entry has not the port": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
 			e.Spec.Ports[0].Number = 6378
@@ -134,20 +134,23 @@ func TestMissing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			live := c.o
-			if live.Pinnable() {
-				live.Pin = addrs("240.241.0.9")
+			if live.Pinned() {
+				live.VIPs = addrs("240.241.0.9")
 			}
 			d := applied(1, claim("cart", "1", 1, live))
 			if c.edit != nil {
-				c.edit(d.Entries[0], d.Rules[0])
+				rule := slices.IndexFunc(d.Rules, func(r *networkingv1.DestinationRule) bool {
+					return r.Spec.Host == live.PrivateHosts() && r.Spec.WorkloadSelector != nil || r.Spec.Host == d.Entries[0].Spec.Hosts[0]
+				})
+				c.edit(d.Entries[0], d.Rules[rule])
 			}
-			if got := mesh.Missing(c.o, surroundings(d), late, settleTime); got != c.want {
+			if got := mesh.Missing(&c.o, surroundings(d), late, settleTime); got != c.want {
 				t.Errorf("missing: %t, want %t", got, c.want)
 			}
 			for what, without := range map[string]mesh.Desired{
-				"everything": {}, "the rule": {Entries: d.Entries}, "the entry": {Rules: d.Rules},
+				"everything": {}, "the rules": {Entries: d.Entries}, "the entries": {Rules: d.Rules},
 			} {
-				if !mesh.Missing(c.o, surroundings(without), late, settleTime) {
+				if !mesh.Missing(&c.o, surroundings(without), late, settleTime) {
 					t.Errorf("not missing without %s", what)
 				}
 			}
@@ -163,24 +166,20 @@ func TestMissingUntilSettled(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		fields []metav1.ManagedFieldsEntry
-		since  time.Time // the annotation
 		now    time.Time
 		want   bool
 	}{
-		"created long ago":                                {now: late},
-		"created a moment ago":                            {now: day.Add(time.Hour + time.Second), want: true},
-		"by the second not settled yet":                   {now: day.Add(time.Hour + settleTime + time.Second - time.Nanosecond), want: true},
-		"settled":                                         {now: day.Add(time.Hour + settleTime + time.Second)},
-		"no clock, as in the offline preview":             {now: time.Time{}, want: true},
-		"changed by us and settled":                       {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", accepted)}, now: late},
-		"changed by us a moment ago":                      {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)}, now: late, want: true},
-		"our latest change counts":                        {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late), manager("redis-tls", "", accepted)}, now: late, want: true},
-		"changed by others a moment ago":                  {fields: []metav1.ManagedFieldsEntry{manager("kubectl", "", late)}, now: late},
-		"its status written a moment ago":                 {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "status", late)}, now: late},
-		"changed by us a moment ago, its spec long ago":   {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)}, since: accepted, now: late},
-		"changed by us a moment ago, its spec no earlier": {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)}, since: late, now: late, want: true},
-		"an annotation of later does not count":           {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", accepted)}, since: late, now: late},
-		"a change without a time does not count":          {fields: []metav1.ManagedFieldsEntry{{Manager: "redis-tls"}}, now: late},
+		"created long ago":                       {now: late},
+		"created a moment ago":                   {now: day.Add(time.Hour + time.Second), want: true},
+		"by the second not settled yet":          {now: day.Add(time.Hour + settleTime + time.Second - time.Nanosecond), want: true},
+		"settled":                                {now: day.Add(time.Hour + settleTime + time.Second)},
+		"no clock, as in the offline preview":    {now: time.Time{}, want: true},
+		"changed by us and settled":              {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", accepted)}, now: late},
+		"changed by us a moment ago":             {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)}, now: late, want: true},
+		"our latest change counts":               {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late), manager("redis-tls", "", accepted)}, now: late, want: true},
+		"changed by others a moment ago":         {fields: []metav1.ManagedFieldsEntry{manager("kubectl", "", late)}, now: late},
+		"its status written a moment ago":        {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "status", late)}, now: late},
+		"a change without a time does not count": {fields: []metav1.ManagedFieldsEntry{{Manager: "redis-tls"}}, now: late},
 	} {
 		for _, kind := range []string{"entry", "rule"} {
 			t.Run(name+", the "+kind, func(t *testing.T) {
@@ -190,10 +189,7 @@ func TestMissingUntilSettled(t *testing.T) {
 					object = d.Entries[0]
 				}
 				object.SetManagedFields(c.fields)
-				if !c.since.IsZero() {
-					object.SetAnnotations(map[string]string{mesh.AnnotationInForceSince: c.since.Format(time.RFC3339)})
-				}
-				if got := mesh.Missing(o, surroundings(d), c.now, settleTime); got != c.want {
+				if got := mesh.Missing(&o, surroundings(d), c.now, settleTime); got != c.want {
 					t.Errorf("missing: %t, want %t", got, c.want)
 				}
 			})
@@ -201,22 +197,24 @@ func TestMissingUntilSettled(t *testing.T) {
 	}
 }
 
-// TestMissingOnAnotherHostsEntry: as long as an older revision's entry has an address too, a rule on it
-// for the new pods is needed.
-func TestMissingOnAnotherHostsEntry(t *testing.T) {
-	old, renewed := redis("ip-old", at("10.0.0.3/32")), redis("ip-new", at("10.0.0.3/32", "10.0.0.4/32"))
-	d := applied(1, claim("cart", "1", 1, old), claim("cart", "2", 2, renewed))
-	if mesh.Missing(renewed, surroundings(d), late, settleTime) {
+// TestMissingOnAnotherAtom: as long as an entry of other pods may catch the connections, a rule on it is needed.
+func TestMissingOnAnotherAtom(t *testing.T) {
+	wide, narrow := redis("ip-wide", at("10.0.0.0/24")), redis("ip-narrow", at("10.0.0.3/32"))
+	d := applied(1, claim("cart", "1", 1, wide), claim("pay", "2", 2, narrow))
+	if mesh.Missing(&wide, surroundings(d), late, settleTime) {
 		t.Error("missing though everything is there")
 	}
 	on := slices.IndexFunc(d.Rules, func(r *networkingv1.DestinationRule) bool {
-		return r.Spec.Host == old.PrivateHost() && r.Name != old.RuleName()
+		return r.Spec.Host == narrow.Atoms()[0].Host() && r.Spec.WorkloadSelector.MatchLabels[wide.Label()] != ""
 	})
 	if on < 0 {
-		t.Fatal("no rule of the new revision on the old one's entry")
+		t.Fatal("no rule of the wide one on the narrow one's entry")
 	}
 	d.Rules = slices.Delete(d.Rules, on, on+1)
-	if !mesh.Missing(renewed, surroundings(d), late, settleTime) {
-		t.Error("not missing though the old entry would carry its traffic without TLS")
+	if !mesh.Missing(&wide, surroundings(d), late, settleTime) {
+		t.Error("not missing though the narrow entry would carry its traffic without TLS")
+	}
+	if mesh.Missing(&narrow, surroundings(d), late, settleTime) {
+		t.Error("the narrow one misses a rule of the other")
 	}
 }

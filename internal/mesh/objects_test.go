@@ -1,106 +1,177 @@
 package mesh_test
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
+	networkingapi "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-func TestWhoStands(t *testing.T) {
-	const host = "a.example.com"
-	to := func(target int32) origination.Origination {
-		return redis(host, port(6379, target), pinned("240.241.0.9"))
+// with returns a changed copy with the key that it has then.
+func with(o origination.Origination, edits ...func(*origination.Origination)) origination.Origination {
+	for _, edit := range edits {
+		edit(&o)
 	}
-	statefulSet := claim("cart", "1", 1, to(6380))
-	statefulSet.Workload.Kind = "StatefulSet"
-	last := func(c mesh.Claim, hour int) mesh.Claim {
-		c.Last = day.Add(time.Duration(hour) * time.Hour)
-		return c
-	}
-	for name, c := range map[string]struct {
-		claims []mesh.Claim
-		want   uint32 // the target port that the entry has
-	}{
-		"of two workloads the one with the oldest pod":                       {claims: []mesh.Claim{claim("pay", "1", 2, to(6381)), claim("cart", "1", 1, to(6380))}, want: 6380},
-		"of two as old the first by kind":                                    {claims: []mesh.Claim{statefulSet, claim("cart", "1", 1, to(6381))}, want: 6381},
-		"of two as old and of one kind the first by name":                    {claims: []mesh.Claim{claim("pay", "1", 1, to(6380)), claim("cart", "1", 1, to(6381))}, want: 6381},
-		"of two revisions the one with the newest pod":                       {claims: []mesh.Claim{claim("cart", "1", 1, to(6380)), claim("cart", "2", 2, to(6381))}, want: 6381},
-		"an old revision's newer pod counts":                                 {claims: []mesh.Claim{last(claim("cart", "1", 1, to(6380)), 3), claim("cart", "2", 2, to(6381))}, want: 6380},
-		"of two as new the one without older pods":                           {claims: []mesh.Claim{last(claim("cart", "1", 1, to(6380)), 3), last(claim("cart", "2", 2, to(6381)), 3)}, want: 6381},
-		"of two as new and as old the last by revision":                      {claims: []mesh.Claim{claim("cart", "1", 1, to(6380)), claim("cart", "2", 1, to(6381))}, want: 6381},
-		"of two that differ in nothing else the first as it is spelt":        {claims: []mesh.Claim{claim("cart", "1", 1, to(6381)), claim("cart", "1", 1, to(6380))}, want: 6380},
-		"the workload that was first, by its older revision, with its newer": {claims: []mesh.Claim{claim("cart", "1", 1, to(6380)), claim("pay", "1", 2, to(6381)), claim("cart", "2", 3, to(6382))}, want: 6382},
+	o.SetKey("shop", "4")
+	return o
+}
+
+// TestRunningPodsKeepWhatTheyHave: what a pod was admitted with is served unchanged, whatever other pods request.
+func TestRunningPodsKeepWhatTheyHave(t *testing.T) {
+	running := redis("a.example.com", pinned("240.241.0.9"))
+	byAddress := redis("ip-x", at("10.0.0.0/24"))
+	live := []mesh.Request{claim("cart", "1", 1, running), claim("cart", "1", 1, byAddress)}
+	before := applied(1, live...)
+	for name, other := range map[string]origination.Origination{
+		"a rollout to another target port": redis("a.example.com", port(6379, 6380), pinned("240.241.0.8")),
+		"a rollout to another address":     redis("a.example.com", at("10.1.1.1/32"), pinned("240.241.0.8")),
+		"a rollout without a port":         redis("a.example.com", port(6379, 6379), passthrough(26379), pinned("240.241.0.8")),
+		"other trust for the same host":    redis("a.example.com", pinned("240.241.0.8"), func(o *origination.Origination) { o.TLS.CASecret, o.TLS.CAKey = "ca", "ca.crt" }),
+		"an address within a range":        redis("ip-y", at("10.0.0.20/32"), func(o *origination.Origination) { o.TLS.SubjectAltNames = []string{"x"} }),
+		"a range around an address":        redis("ip-y", at("10.0.0.0/16")),
+		"http on the same host":            redis("a.example.com", http, pinned("240.241.0.8")),
 	} {
 		t.Run(name, func(t *testing.T) {
-			for range 2 {
-				d := mesh.Objects(c.claims, surroundings(), testConfig())
-				if len(d.Entries) != 1 || d.Entries[0].Spec.Ports[0].TargetPort != c.want {
-					t.Errorf("entries %v, want one to port %d", d.Entries, c.want)
+			for _, hour := range []int{0, 2} { // older and newer than the running ones
+				d := objects(surroundings(before), append(slices.Clone(live), claim("pay", "1", hour, other))...)
+				if len(d.Refused) > 0 {
+					t.Errorf("refused %v", d.Refused[0].Problem.Err)
 				}
-				c.claims[0], c.claims[len(c.claims)-1] = c.claims[len(c.claims)-1], c.claims[0]
+				for _, was := range before.Entries {
+					contain(t, d.Entries, was, func(a, b *networkingv1.ServiceEntry) string { return cmp.Diff(a.Spec.String(), b.Spec.String()) })
+				}
+				for _, was := range before.Rules {
+					contain(t, d.Rules, was, func(a, b *networkingv1.DestinationRule) string { return cmp.Diff(a.Spec.String(), b.Spec.String()) })
+				}
 			}
 		})
 	}
 }
 
-func TestAClaimWithoutThePinItNeedsIsRefused(t *testing.T) {
-	c := claim("cart", "1", 1, redis("a.example.com"))
-	d := mesh.Objects([]mesh.Claim{c}, surroundings(), testConfig())
-	if len(d.Entries)+len(d.Rules) > 0 {
-		t.Errorf("made %d entries and %d rules", len(d.Entries), len(d.Rules))
+func contain[T mesh.Object](t *testing.T, all []T, one T, diff func(a, b T) string) {
+	t.Helper()
+	at := slices.IndexFunc(all, func(o T) bool { return o.GetName() == one.GetName() })
+	if at < 0 {
+		t.Errorf("%s is gone", one.GetName())
+	} else if changes := diff(one, all[at]); changes != "" {
+		t.Errorf("%s has changed (-was +is):\n%s", one.GetName(), changes)
 	}
+}
+
+// TestTheClosedRules: Istio merges rules of one host and exportTo, and the merged one would be the selected rule alone.
+func TestTheClosedRules(t *testing.T) {
+	o := redis("a.example.com", pinned("240.241.0.9"))
+	d := objects(surroundings(), claim("cart", "1", 1, o))
 	var got []string
-	for _, r := range d.Refused {
-		got = append(got, said([]origination.Problem{r.Problem})...)
+	for _, r := range d.Rules {
+		tls := r.Spec.TrafficPolicy.GetTls()
+		got = append(got, fmt.Sprintf("%s %s %v selects %t %s %s", strings.ReplaceAll(r.Name, o.Key, "KEY"), strings.ReplaceAll(r.Spec.Host, o.Key, "KEY"), r.Spec.ExportTo,
+			r.Spec.WorkloadSelector != nil, tls.GetSni(), strings.Join(tls.GetSubjectAltNames(), ",")))
 	}
-	want := []string{`Conflict: metadata.annotations[redis-tls/host]: Invalid value: "a.example.com": the status of pod cart-1-x names no address that it is pinned to; recreate it`}
+	want := []string{
+		"redis-tls-a-example-com-KEY *.KEY.vip.redis-tls.internal [.] selects true  ",
+		"redis-tls-closed *.vip.redis-tls.internal [shop] selects false closed.redis-tls.internal closed.redis-tls.internal",
+		"redis-tls-closed-KEY *.KEY.vip.redis-tls.internal [shop] selects false closed.redis-tls.internal closed.redis-tls.internal",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("refused (-want +got):\n%s", diff)
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+	t.Run("that of the namespace stays as long as an entry behind a VIP does", func(t *testing.T) {
+		left := objects(surroundings(applied(1, claim("cart", "1", 1, o))))
+		if len(left.Rules) != 1 || left.Rules[0].Name != origination.ClosedName || len(left.Entries) > 0 {
+			t.Errorf("rules %v, entries %v", left.Rules, left.Entries)
+		}
+	})
+	t.Run("addresses and Services have none", func(t *testing.T) {
+		for _, o := range []origination.Origination{redis("ip-x", at("10.0.0.3/32")), inMesh(service), redis(api, http, pinned("240.241.0.9"))} {
+			for _, r := range objects(surroundings(), claim("cart", "1", 1, o)).Rules {
+				if r.Spec.WorkloadSelector == nil {
+					t.Errorf("%s has the rule %s for every pod", o.Host, r.Name)
+				}
+			}
+		}
+	})
+}
+
+// TestPodsWhoseRequestIsNotResolvedKeepTheirTLSOnNewAtoms: a more specific entry of another pod must not take their
+// connections past their rule.
+func TestPodsWhoseRequestIsNotResolvedKeepTheirTLSOnNewAtoms(t *testing.T) {
+	held, fresh := redis("ip-x", at("10.0.0.0/24")), redis("ip-y", at("10.0.0.20/32"))
+	snap := surroundings(applied(1, claim("cart", "1", 1, held)))
+	onNewAtom := func(d mesh.Desired) (rules, lingering int) {
+		count := func(rules []*networkingv1.DestinationRule) (n int) {
+			for _, r := range rules {
+				if r.Spec.Host == fresh.Atoms()[0].Host() && r.Spec.WorkloadSelector.MatchLabels[held.Label()] == "true" && r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.Mode == networkingapi.ClientTLSSettings_SIMPLE {
+					n++
+				}
+			}
+			return n
+		}
+		return count(d.Rules), count(d.Lingering)
+	}
+	if rules, lingering := onNewAtom(objects(snap, claim("pay", "1", 2, fresh))); rules != 0 || lingering != 1 {
+		t.Errorf("of a key without pods: %d rules, %d lingering", rules, lingering)
+	}
+	snap.Carried.Unresolved = map[string]bool{held.Label(): true}
+	if rules, lingering := onNewAtom(objects(snap, claim("pay", "1", 2, fresh))); rules != 1 || lingering != 0 {
+		t.Errorf("of a key with pods: %d rules, %d lingering", rules, lingering)
+	}
+	snap.Rules[0].Annotations = map[string]string{mesh.AnnotationDeleting: "2026-01-01T00:00:00Z"}
+	snap.Carried.Unresolved = nil
+	if rules, lingering := onNewAtom(objects(snap, claim("pay", "1", 2, fresh))); rules+lingering != 0 {
+		t.Errorf("of a key that is about to go: %d rules, %d lingering", rules, lingering)
 	}
 }
 
-// TestNoEntryWithoutAddresses: Resolve makes no such claim, but a status can be edited. Without addresses
-// Istio would open 0.0.0.0.
-func TestNoEntryWithoutAddresses(t *testing.T) {
-	o := redis("ip-10-0-0-3", at("10.0.0.3/32"), port(6379, 6380))
-	if d := mesh.Objects([]mesh.Claim{claim("cart", "1", 1, o)}, surroundings(), testConfig()); len(d.Entries) > 0 {
-		t.Errorf("made %v", d.Entries)
-	}
-}
-
-// TestNoRetargetingBesideTheServersAddress: a neighbour that dials the IP must not be led to another port,
-// not even by a port that only an older revision has.
-func TestNoRetargetingBesideTheServersAddress(t *testing.T) {
-	d := mesh.Objects([]mesh.Claim{
-		claim("cart", "1", 1, redis("a.example.com", port(6390, 6378), port(6400, 6400), pinned("240.241.0.9"))),
-		claim("cart", "2", 2, redis("a.example.com", at("10.0.0.3/32"), pinned("240.241.0.9"))),
-	}, surroundings(), testConfig())
-	var got []uint32
+// TestHTTPKeepsWhatUnresolvedPodsHave: its entry and route are shared, so they could lose it.
+func TestHTTPKeepsWhatUnresolvedPodsHave(t *testing.T) {
+	held := redis(api, http, pinned("240.241.0.9"), func(o *origination.Origination) {
+		o.Ports, o.Passthrough = []origination.Port{{Number: 8080, Target: 8443}}, []int32{8444}
+	})
+	fresh := redis(api, http, pinned("240.241.0.8"))
+	snap := surroundings(applied(1, claim("cart", "1", 1, held)))
+	snap.Carried.Unresolved = map[string]bool{held.Label(): true}
+	d := objects(snap, claim("pay", "1", 2, fresh))
+	var ports []string
 	for _, p := range d.Entries[0].Spec.Ports {
-		got = append(got, p.Number, p.TargetPort)
+		if p.TargetPort == 0 {
+			ports = append(ports, p.Name)
+		}
 	}
-	if diff := cmp.Diff([]uint32{6379, 0, 6400, 0}, got); diff != "" {
-		t.Errorf("ports and targets (-want +got):\n%s", diff)
+	if diff := cmp.Diff([]string{"http-80", "https-443", "http-8080", "https-8444"}, ports); diff != "" {
+		t.Errorf("ports (-want +got):\n%s", diff)
+	}
+	kept := slices.ContainsFunc(d.Routes[0].Spec.Http, func(r *networkingapi.HTTPRoute) bool {
+		return r.Match[0].Port == 8080 && r.Match[0].SourceLabels[held.Label()] == "true" && r.Route[0].Destination.Port.Number == ledBy(d.Entries[0], 8443)
+	})
+	if !kept {
+		t.Errorf("the route has lost the match of the pod: %v", d.Routes[0].Spec.Http)
 	}
 }
 
-// TestObjectsLeaveTheirInputAlone: claims and cached objects are shared.
+// TestNoRetargetingOfTheServersAddress: a neighbour that dials the IP must not be led to another port.
+func TestNoRetargetingOfTheServersAddress(t *testing.T) {
+	d := objects(surroundings(), claim("cart", "1", 1, redis("a.example.com", at("10.0.0.3/32"), port(6379, 6378), pinned("240.241.0.9"))))
+	if len(d.Entries) != 1 || !slices.Equal(d.Entries[0].Spec.Addresses, []string{"240.241.0.9"}) {
+		t.Errorf("entries %v", d.Entries)
+	}
+}
+
+// TestObjectsLeaveTheirInputAlone: requests and cached objects are shared.
 func TestObjectsLeaveTheirInputAlone(t *testing.T) {
-	claims := []mesh.Claim{
-		claim("cart", "1", 1, redis("a.example.com", port(26379, 26379), passthrough(6380), pinned("240.241.0.9"))),
-		claim("cart", "2", 2, redis("a.example.com", at("10.0.0.3/32"), pinned("240.241.0.8"))),
+	live := []mesh.Request{
 		claim("pay", "1", 3, redis("ip-x", at("10.0.0.3/32", "10.0.0.1/32"))),
+		claim("cart", "1", 1, redis("a.example.com", port(26379, 26379), passthrough(6380), pinned("240.241.0.9"))),
 	}
-	before := origination.Status{}
-	for _, c := range claims {
-		before.Originations = append(before.Originations, c.Origination)
-	}
-	text := before.String()
-	d := mesh.Objects(claims, surroundings(), testConfig())
+	text := fmt.Sprint(live)
+	d := objects(surroundings(), live...)
 	for _, r := range d.Rules {
 		for _, p := range r.Spec.TrafficPolicy.GetPortLevelSettings() {
 			p.Tls.Sni = "changed"
@@ -109,13 +180,35 @@ func TestObjectsLeaveTheirInputAlone(t *testing.T) {
 			}
 		}
 	}
-	mesh.Check(redis("ip-x", at("10.0.0.3/32")), claims[2].Workload, nil, claims, surroundings(d))
-	if diff := cmp.Diff(text, before.String()); diff != "" {
-		t.Errorf("the claims changed (-before +after):\n%s", diff)
+	check(redis("ip-x", at("10.0.0.3/32")), nil, surroundings(d), live...)
+	if diff := cmp.Diff(text, fmt.Sprint(live)); diff != "" {
+		t.Errorf("the requests changed (-before +after):\n%s", diff)
 	}
-	for i, name := range []string{"cart", "cart", "pay"} {
-		if claims[i].Workload.Name != name {
-			t.Errorf("the claims were put in another order: %v", claims)
-		}
+}
+
+func TestCheckKeys(t *testing.T) {
+	a, b, c := redis("a.example.com"), redis("b.example.com"), redis("c.example.com")
+	snap := surroundings()
+	snap.Live = []mesh.Request{claim("cart", "1", 1, a), claim("cart", "2", 2, a), claim("pay", "1", 3, b)}
+	for _, test := range []struct {
+		name string
+		os   []origination.Origination
+		most int
+		want bool
+	}{
+		{"a key that is there", []origination.Origination{a, b}, 2, true},
+		{"a key that is there, where there are too many already", []origination.Origination{a}, 1, true},
+		{"a new one with room", []origination.Origination{c}, 3, true},
+		{"a new one without", []origination.Origination{a, c}, 2, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			problem := mesh.CheckKeys(test.os, snap, test.most)
+			if (problem == nil) != test.want {
+				t.Fatalf("problem %v", problem)
+			}
+			if problem != nil && (problem.Reason != origination.ReasonPolicy || !strings.Contains(problem.Err.Error(), "at most 2 are allowed (policy.maxKeysPerNamespace)")) {
+				t.Errorf("problem %v", problem.Err)
+			}
+		})
 	}
 }

@@ -61,12 +61,12 @@ func TestWhatOthersSayOfAServiceOfTheMesh(t *testing.T) {
 	route := func(name, host string) []string {
 		return []string{at + "VirtualService " + name + " routes " + host + ", which may lead elsewhere than to the Service, past its mutual TLS; delete it, or leave this host out of the annotations"}
 	}
-	shared := func(r *networkingv1.DestinationRule) mesh.Surroundings {
+	shared := func(r *networkingv1.DestinationRule) *mesh.Snapshot {
 		around := surroundings()
 		around.SharedRules = append(around.SharedRules, r)
 		return around
 	}
-	routes := func(v *networkingv1.VirtualService) mesh.Surroundings {
+	routes := func(v *networkingv1.VirtualService) *mesh.Snapshot {
 		around := surroundings()
 		if v.Namespace == "shop" {
 			around.Routes = append(around.Routes, v)
@@ -82,7 +82,7 @@ func TestWhatOthersSayOfAServiceOfTheMesh(t *testing.T) {
 	begins := at + "Sidecar shop/default leaves port 6379 of redis.data.svc.cluster.local out of this pod's proxy: "
 	for name, c := range map[string]struct {
 		host   string
-		around mesh.Surroundings
+		around *mesh.Snapshot
 		want   []string
 	}{
 		"nobody says anything":                               {around: surroundings()},
@@ -125,7 +125,7 @@ func TestWhatOthersSayOfAServiceOfTheMesh(t *testing.T) {
 			if c.host != "" {
 				o.Host = c.host
 			}
-			problems, warnings := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "cart"}, app, nil, c.around)
+			problems, warnings := check(o, app, c.around)
 			if diff := cmp.Diff(c.want, said(problems)); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}
@@ -138,7 +138,7 @@ func TestWhatOthersSayOfAServiceOfTheMesh(t *testing.T) {
 
 func TestAServiceOfTheMeshNeedsItsRuleAlone(t *testing.T) {
 	o := inMesh(service)
-	missing := func(objects ...any) bool { return mesh.Missing(o, surroundings(objects...), late, settleTime) }
+	missing := func(objects ...any) bool { return mesh.Missing(&o, surroundings(objects...), late, settleTime) }
 	there := applied(1, claim("cart", "1", 1, o))
 	if len(there.Entries) > 0 || len(there.Rules) != 1 || len(there.Refused) > 0 {
 		t.Fatalf("objects %+v", there)
@@ -149,7 +149,7 @@ func TestAServiceOfTheMeshNeedsItsRuleAlone(t *testing.T) {
 	if !missing() {
 		t.Error("without its rule it is not missing")
 	}
-	if !mesh.Missing(o, surroundings(there), day.Add(time.Hour), settleTime) {
+	if !mesh.Missing(&o, surroundings(there), day.Add(time.Hour), settleTime) {
 		t.Error("the moment it was accepted it is not missing")
 	}
 	for what, spoil := range map[string]func(*networkingv1.DestinationRule){
@@ -175,8 +175,8 @@ func TestAServiceOfTheMeshNeedsItsRuleAlone(t *testing.T) {
 
 // Two workloads may want the Service on ports of their own: neither is refused, and each has its own rule.
 func TestClaimsOnAServiceContradictNobody(t *testing.T) {
-	claims := []mesh.Claim{claim("cart", "1", 1, inMesh(service)), claim("pay", "1", 2, inMesh(service, port(26379, 26379)))}
-	d := mesh.Objects(claims, surroundings(), testConfig())
+	claims := []mesh.Request{claim("cart", "1", 1, inMesh(service)), claim("pay", "1", 2, inMesh(service, port(26379, 26379)))}
+	d := objects(surroundings(), claims...)
 	if len(d.Refused) > 0 || len(d.Entries) > 0 {
 		t.Errorf("refused %v, entries %v", d.Refused, d.Entries)
 	}
@@ -188,7 +188,7 @@ func TestClaimsOnAServiceContradictNobody(t *testing.T) {
 	if diff := cmp.Diff([]int{1, 2}, ports); diff != "" {
 		t.Errorf("ports of the rules (-want +got):\n%s", diff)
 	}
-	if problems, _ := mesh.Check(claims[1].Origination, claims[1].Workload, nil, claims[:1], surroundings()); len(problems) > 0 {
+	if problems, _ := check(claims[1].Originations[0], nil, surroundings(), claims[0]); len(problems) > 0 {
 		t.Errorf("refused at admission: %v", said(problems))
 	}
 }

@@ -36,9 +36,15 @@ func peer(name string, selector map[string]string, labels map[string]string) *se
 	return p
 }
 
+// served are the objects of a namespace with two servers.
+func served() mesh.Desired {
+	one, two := claim("redis", "1", 1), claim("cache", "1", 2)
+	one.Settings, two.Settings = strict, strict
+	return objects(surroundings(), one, two)
+}
+
 func TestServersHaveOnePeerAuthenticationOfANamespace(t *testing.T) {
-	var d mesh.Desired
-	d.Serve("shop")
+	d := served()
 	text, err := yaml.Marshal(d.Peers[0])
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +128,7 @@ func TestCheckOfARestrictedPod(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			around := surroundings(c.sidecar)
 			problems, warnings := mesh.CheckSettings(restrict, labels, around)
-			more, _ := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "cart"}, labels, nil, around)
+			more, _ := check(o, labels, around)
 			if diff := cmp.Diff(c.want, said(append(problems, more...))); diff != "" {
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}
@@ -140,11 +146,11 @@ func TestCheckOfARestrictedPod(t *testing.T) {
 func TestOurSidecarIsNobodyElses(t *testing.T) {
 	o := redis("redis.example.com")
 	ours := restrictedTo(o)
-	if problems, _ := mesh.Check(redis("other.example.com"), mesh.Workload{Kind: "Deployment", Name: "pay"}, map[string]string{"app": "pay"}, nil, surroundings(ours)); len(problems) > 0 {
+	if problems, _ := check(redis("other.example.com"), map[string]string{"app": "pay"}, surroundings(ours)); len(problems) > 0 {
 		t.Errorf("problems %v", said(problems))
 	}
 	theirs := sidecar("shop", "default", 1, nil, listener{hosts: []string{"istio-system/*"}})
-	problems, _ := mesh.Check(o, mesh.Workload{Kind: "Deployment", Name: "pay"}, map[string]string{"app": "pay"}, nil, surroundings(ours, theirs))
+	problems, _ := check(o, map[string]string{"app": "pay"}, surroundings(ours, theirs))
 	if len(problems) != 1 {
 		t.Errorf("problems %v, want that of the namespace's Sidecar", said(problems))
 	}
@@ -152,21 +158,16 @@ func TestOurSidecarIsNobodyElses(t *testing.T) {
 
 // restrictedTo is the Sidecar for pods of the originations, as the API server has it since the hour one.
 func restrictedTo(os ...origination.Origination) *networkingv1.Sidecar {
-	var claims []mesh.Claim
-	for _, o := range os {
-		c := claim("cart", "1", 1, o)
-		c.Egress = origination.EgressLabel(os)
-		claims = append(claims, c)
-	}
-	s := mesh.Objects(claims, surroundings(), testConfig()).Sidecars[0]
+	request := claim("cart", "1", 1, os...)
+	request.Settings = restrict
+	s := objects(surroundings(), request).Sidecars[0]
 	s.CreationTimestamp = metav1.NewTime(day.Add(time.Hour))
 	return s
 }
 
 func TestMissingSettings(t *testing.T) {
 	os := []origination.Origination{redis("redis.example.com", at("10.0.0.3/32")), inMesh(service)}
-	var d mesh.Desired
-	d.Serve("shop")
+	d := served()
 	d.Peers[0].CreationTimestamp = metav1.NewTime(day.Add(time.Hour))
 	both := origination.Settings{Server: origination.ServerStrict, Sidecar: origination.SidecarRestrict}
 	sidecarName := "Sidecar " + origination.EgressName(os)

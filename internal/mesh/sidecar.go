@@ -26,7 +26,7 @@ func sidecarProblems(o *origination.Origination, podLabels map[string]string, sn
 	for _, port := range o.PortNumbers() {
 		if why := leftOut(s, o, uint32(port), snap.Namespace); why != "" {
 			return []origination.Problem{foreign(o, "host", o.Host,
-				fmt.Sprintf("Sidecar %s/%s leaves port %d of %s out of this pod's proxy: %s", s.Namespace, s.Name, port, meshHosts(o)[0], why))}
+				fmt.Sprintf("Sidecar %s/%s leaves port %d of %s out of this pod's proxy: %s", s.Namespace, s.Name, port, o.Host, why))}
 		}
 	}
 	return nil

@@ -1,0 +1,203 @@
+package mesh_test
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+func vipRanges(v4, v6 string) config.VIP {
+	vip := config.VIP{}
+	if v4 != "" {
+		vip.CIDR = netip.MustParsePrefix(v4)
+	}
+	if v6 != "" {
+		p := netip.MustParsePrefix(v6)
+		vip.IPv6CIDR = &p
+	}
+	return vip
+}
+
+func TestVIPs(t *testing.T) {
+	wide, small := vipRanges("240.241.0.0/16", ""), vipRanges("240.241.0.0/30", "") // the small one has .1 and .2
+	a, b := redis("a.example.com"), redis("b.example.com")
+	fresh, problem := mesh.VIPs(&a, nil, nil, surroundings(), wide)
+	if problem != nil || len(fresh) != 1 || !wide.CIDR.Contains(fresh[0]) {
+		t.Fatalf("drew %v, %v", fresh, problem)
+	}
+	drawn := fresh[0].String()
+	after := fresh[0].Next().String()
+	entryOf := func(o origination.Origination, vip string) mesh.Desired {
+		return applied(1, claim("cart", "1", 1, with(o, pinned(vip))))
+	}
+	marked := func(d mesh.Desired) mesh.Desired {
+		for _, e := range d.Entries {
+			e.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-01-01T00:00:00Z"}
+		}
+		return d
+	}
+	heldElsewhere := func(vips ...string) func(netip.Addr) []mesh.Holder {
+		return func(vip netip.Addr) []mesh.Holder {
+			if slices.Contains(vips, vip.String()) {
+				return []mesh.Holder{{Namespace: "other", Key: "k", Name: "e"}}
+			}
+			return nil
+		}
+	}
+	for _, test := range []struct {
+		name    string
+		o       origination.Origination
+		already []string
+		others  []origination.Origination
+		live    []mesh.Request
+		snap    *mesh.Snapshot
+		holders func(netip.Addr) []mesh.Holder
+		ranges  config.VIP
+		want    []string
+		problem string
+	}{
+		{name: "the same for the same key, whoever asks", o: a, want: []string{drawn}},
+		{name: "another for another key", o: redis("a.example.com", port(6379, 6380)), already: []string{}, want: nil},
+		{name: "one of each family", o: a, ranges: vipRanges("240.241.0.0/30", "fd00:240::/126"), want: nil},
+		{name: "that of the key's entry, whatever the range is today", o: a, snap: surroundings(entryOf(a, "240.241.0.9")), want: []string{"240.241.0.9"}},
+		{name: "that of the entry also while it is marked for deletion", o: a, snap: surroundings(marked(entryOf(a, "240.241.0.9"))), want: []string{"240.241.0.9"}},
+		{name: "the entry's goes before what live pods recorded", o: a, snap: surroundings(entryOf(a, "240.241.0.9")), live: []mesh.Request{claim("cart", "1", 1, with(a, pinned("240.241.0.8")))}, want: []string{"240.241.0.9"}},
+		{name: "what the oldest live pod of the key recorded", o: a, live: []mesh.Request{claim("cart", "1", 1, with(a, pinned("240.241.0.8"))), claim("cart", "2", 2, with(a, pinned("240.241.0.7")))}, want: []string{"240.241.0.8"}},
+		{name: "what hostAliases already give, when nothing holds it", o: a, already: []string{"240.241.9.9"}, want: []string{"240.241.9.9"}},
+		{name: "not what they give outside the range", o: a, already: []string{"10.0.0.1"}, want: []string{drawn}},
+		{name: "not the network's own address", o: a, already: []string{"240.241.0.0"}, want: []string{drawn}},
+		{name: "not what they give when another key's pod has it", o: a, already: []string{"240.241.9.9"}, live: []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.9.9")))}, want: []string{drawn}},
+		{name: "past what another key's pod has", o: a, live: []mesh.Request{claim("pay", "1", 1, with(b, pinned(drawn)))}, want: []string{after}},
+		{name: "past what another key's entry has", o: a, snap: surroundings(entryOf(b, drawn)), want: []string{after}},
+		{name: "past what a user's entry lists", o: a, snap: surroundings(entry("shop/theirs", listing(drawn))), want: []string{after}},
+		{name: "past what anything in the cluster holds", o: a, holders: heldElsewhere(drawn), want: []string{after}},
+		{name: "past what the pod's other host got", o: a, others: []origination.Origination{with(b, pinned(drawn))}, want: []string{after}},
+		{name: "the last one that is free", o: a, ranges: small, live: []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.0.1")))}, want: []string{"240.241.0.2"}},
+		{name: "none where the range is full", o: a, ranges: small, live: []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.0.1", "240.241.0.2")))},
+			problem: "no address of the range 240.241.0.0/30 is free in this cluster"},
+		{name: "none for what is dialled by address", o: redis("ip-10-0-0-3", at("10.0.0.3/32", "10.0.0.4/32")), want: []string{}},
+		{name: "none for a Service of the mesh", o: inMesh(service), want: []string{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			snap := test.snap
+			if snap == nil {
+				snap = surroundings()
+			}
+			snap.Live, snap.Holders = test.live, test.holders
+			ranges := test.ranges
+			if ranges == (config.VIP{}) {
+				ranges = wide
+			}
+			got, problem := mesh.VIPs(&test.o, addrs(test.already...), test.others, snap, ranges)
+			switch {
+			case test.problem != "":
+				if problem == nil || !strings.Contains(problem.Err.Error(), test.problem) {
+					t.Errorf("problem %v, want %q", problem, test.problem)
+				}
+			case problem != nil:
+				t.Errorf("problem %v", problem.Err)
+			case test.want == nil: // any of the range, and another than a's
+				families := len(ranges.Families())
+				if len(got) != families || slices.Contains(got, fresh[0]) {
+					t.Errorf("VIPs %v", got)
+				}
+			case !slices.Equal(got, addrs(test.want...)):
+				t.Errorf("VIPs %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+func TestTwoKeysWithOneVIP(t *testing.T) {
+	first, second := redis("a.example.com", pinned("240.241.0.9")), redis("b.example.com", pinned("240.241.0.9"))
+	served := func(d mesh.Desired) (hosts []string) {
+		for _, e := range d.Entries {
+			hosts = append(hosts, e.Spec.Endpoints[0].Address)
+		}
+		return hosts
+	}
+	for _, test := range []struct {
+		name string
+		snap *mesh.Snapshot
+		live []mesh.Request
+		want string
+	}{
+		{name: "the older pod keeps it", snap: surroundings(), live: []mesh.Request{claim("pay", "1", 2, second), claim("cart", "1", 1, first)}, want: "a.example.com."},
+		{name: "the one with an entry keeps it, also when its pods are younger", snap: surroundings(applied(1, claim("pay", "1", 1, second))),
+			live: []mesh.Request{claim("pay", "2", 2, second), claim("cart", "1", 1, first)}, want: "b.example.com."},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			d := objects(test.snap, test.live...)
+			if got := served(d); !slices.Equal(got, []string{test.want}) {
+				t.Errorf("entries for %v, want %s", got, test.want)
+			}
+			if len(d.Refused) != 1 || !strings.Contains(d.Refused[0].Problem.Err.Error(), "recreate the pods of this host") {
+				t.Errorf("refused %+v", d.Refused)
+			}
+		})
+	}
+	t.Run("an entry of another namespace keeps it", func(t *testing.T) {
+		snap := surroundings()
+		snap.Holders = func(netip.Addr) []mesh.Holder {
+			return []mesh.Holder{{Namespace: "other", Key: "k", Name: "theirs"}}
+		}
+		if d := objects(snap, claim("cart", "1", 1, first)); len(d.Entries) > 0 || len(d.Refused) != 1 {
+			t.Errorf("entries %v, refused %v", d.Entries, d.Refused)
+		}
+	})
+	t.Run("a pod of another namespace does not take it away", func(t *testing.T) {
+		snap := surroundings()
+		snap.Holders = func(netip.Addr) []mesh.Holder { return []mesh.Holder{{Namespace: "other"}} }
+		if d := objects(snap, claim("cart", "1", 1, first)); len(d.Entries) != 1 {
+			t.Errorf("refused %v", d.Refused)
+		}
+	})
+}
+
+func TestRecordedVIPsThatNothingDrew(t *testing.T) {
+	for name, test := range map[string]struct {
+		vips []string
+		want string
+	}{
+		"none":                           {nil, "records no VIP for it"},
+		"one of a Service":               {[]string{"10.96.0.10"}, "records the VIP 10.96.0.10, which is not in the range 240.241.0.0/16"},
+		"the network's own":              {[]string{"240.241.0.0"}, "which is not in the range"},
+		"one of a family too many":       {[]string{"240.241.0.9", "fd00::1"}, "records the VIPs"},
+		"one that a user's entry lists":  {[]string{"240.241.0.8"}, "ServiceEntry shop/theirs drew the VIP 240.241.0.8 at the same moment"},
+		"one in the clothes of IPv6":     {[]string{"::ffff:240.241.0.9"}, "which is not in the range"},
+		"one in the range with its zone": {[]string{"fe80::1%eth0"}, "which is not in the range"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := objects(surroundings(entry("shop/theirs", listing("240.241.0.8"))), claim("cart", "1", 1, redis("a.example.com", pinned(test.vips...))))
+			if len(d.Entries)+len(d.Rules) > 0 || len(d.Refused) != 1 || !strings.Contains(d.Refused[0].Problem.Err.Error(), test.want) {
+				t.Errorf("%d entries, refused %+v, want %q", len(d.Entries), d.Refused, test.want)
+			}
+		})
+	}
+}
+
+// TestAnEntryKeepsItsVIPs: whatever pods record later, and whatever the range is.
+func TestAnEntryKeepsItsVIPs(t *testing.T) {
+	o := redis("a.example.com", pinned("240.241.0.9"))
+	before := applied(1, claim("cart", "1", 1, o))
+	odd := claim("cart", "2", 0, with(o, pinned("240.241.0.7")))
+	d := objects(surroundings(before), odd, claim("cart", "1", 1, o))
+	if len(d.Entries) != 1 || !slices.Equal(d.Entries[0].Spec.Addresses, []string{"240.241.0.9"}) {
+		t.Errorf("entries %v", d.Entries)
+	}
+	if len(d.Refused) != 1 || d.Refused[0].Claim.Pod != odd.Pod {
+		t.Errorf("refused %+v, want the pod that recorded another", d.Refused)
+	}
+	snap := surroundings(before)
+	snap.Live = []mesh.Request{claim("cart", "1", 1, o)}
+	cfg := testConfig()
+	cfg.VIP = vipRanges("251.0.0.0/8", "")
+	if moved := mesh.Objects(snap, cfg); len(moved.Entries) != 1 || !slices.Equal(moved.Entries[0].Spec.Addresses, []string{"240.241.0.9"}) {
+		t.Errorf("with another range the entries are %v", moved.Entries)
+	}
+}
