@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -44,7 +43,7 @@ func ServerObstacles(pod *corev1.Pod) (problems []origination.Problem, warnings 
 
 // foreignPorts are those of the list that are not the sidecar's own.
 func foreignPorts(list string) []string {
-	own := annotation.SidecarPorts()
+	own := origination.SidecarPorts()
 	return slices.DeleteFunc(split(list), func(port string) bool {
 		n, err := strconv.ParseInt(port, 10, 32)
 		return err == nil && slices.Contains(own, int32(n))
