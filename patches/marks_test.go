@@ -101,7 +101,7 @@ func TestGate(t *testing.T) {
 			pod.Spec.SchedulingGates, pod.Spec.NodeName = test.have, test.node
 			got := patched(t, pod, one(), Options{Gate: test.wanted})
 			want(t, "gates", test.want, got.Spec.SchedulingGates)
-			_, warnings, _ := For(pod, one(), Options{Gate: test.wanted})
+			_, warnings, _ := forPod(pod, one(), Options{Gate: test.wanted})
 			if warned := len(warnings) == 1 && strings.Contains(warnings[0], `spec.nodeName: "node-1"`); warned != test.warns {
 				t.Errorf("warnings: %q", warnings)
 			}
@@ -137,7 +137,7 @@ func TestPins(t *testing.T) {
 		"a pin that was never drawn is our bug":  {nil, one(func(o *origination.Origination) { o.Pin = nil }), nil, []string{`Internal: spec.hostAliases: Invalid value: "redis.example.com": no address was drawn`}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, problems := For(newPod(test.changes...), test.os, Options{})
+			_, _, problems := forPod(newPod(test.changes...), test.os, Options{})
 			wantProblems(t, test.problems, problems)
 			if len(test.problems) == 0 {
 				want(t, "aliases", test.want, patched(t, newPod(test.changes...), test.os, Options{}).Spec.HostAliases)
