@@ -28,6 +28,7 @@ func (p *Pod) Check(originations []origination.Origination) (problems []originat
 		p.checkInterfaces(&f, o)
 		p.checkHeadless(&f, o)
 	}
+	p.checkHosts(&f, originations)
 	p.checkUsers(&f)
 	p.checkOrder(&f, originations)
 	return f.distinct()
