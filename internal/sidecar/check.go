@@ -29,7 +29,7 @@ func (p *Pod) Check(originations []origination.Origination) (problems []originat
 		p.checkHeadless(&f, o)
 	}
 	p.checkHosts(&f, originations)
-	p.checkUsers(&f)
+	p.checkUsers(&f, originations)
 	p.checkOrder(&f, originations)
 	return f.distinct()
 }

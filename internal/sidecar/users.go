@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // proxyID is the default user and group of istio-proxy (GetProxyIDs, pkg/kube/inject/inject.go; istio-cni's
@@ -40,15 +43,34 @@ type exemption struct {
 }
 
 // checkUsers refuses containers whose user or group exempts their traffic from the capture.
-func (p *Pod) checkUsers(f *findings) {
+//
+// An init container may need that: Istio advises it for those that use the network before istio-proxy runs
+// (istio.io/docs/setup/additional-setup/cni, "Compatibility with application init containers"). It cannot reach a VIP,
+// which leads nowhere without the sidecar. So it is refused only if a server has addresses, and else warned about.
+func (p *Pod) checkUsers(f *findings, originations []origination.Origination) {
 	users, groups := p.exemptIDs()
 	for i := range p.apps {
 		c := &p.apps[i]
 		for _, e := range p.exemptions(c, users, groups) {
+			if c.ends() && !slices.ContainsFunc(originations, hasAddresses) {
+				if hosts := pinnedHosts(originations); len(hosts) > 0 {
+					f.warn("%s: %q: %s, so it cannot reach %s; if it must, %s",
+						e.at, e.text(), e.cause, strings.Join(hosts, ", "), e.fix)
+				}
+				continue
+			}
 			f.bypass(e.setting, "%s%s; %s", e.cause, e.effect, e.fix)
 		}
 	}
 }
+
+// ends reports whether the container ends before those of the app start. A native sidecar of the app does not.
+func (c *Container) ends() bool {
+	return c.init && (c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways)
+}
+
+// hasAddresses reports whether an app may dial the server by an address. A pinned host may have one too.
+func hasAddresses(o origination.Origination) bool { return !o.Pinnable() || len(o.Addresses) > 0 }
 
 // exemptIDs returns the users and groups of istio-proxy, whose traffic is not captured.
 func (p *Pod) exemptIDs() (users, groups []string) {
