@@ -38,14 +38,17 @@ func TestBypassAgreesWithIptables(t *testing.T) {
 		user, group := pick("1000", "1000", "1000", "1337"), pick("1000", "1000", "1000", "1337", "2000", "3000")
 		o := newOrigination([]origin{
 			func(o *origination.Origination) { o.Pin = append(o.Pin, netip.MustParseAddr("fd00::1f")) },
-			passthrough(6380),
+			passthrough(443), passthrough(6380),
 			addressed("10.0.0.4/32"), addressed("10.0.0.0/29"), addressed("10.0.0.4/32", "240.241.1.1/32"),
-		}[random.IntN(5)])
+		}[random.IntN(6)])
 
 		bypassed := false
 		for _, prefix := range append(singles(o.Pin), o.Addresses...) {
 			for addr := prefix.Addr(); prefix.Contains(addr); addr = addr.Next() {
 				for _, port := range o.PortNumbers() {
+					if port == 6380 {
+						continue // implied by the target port, so the capture may leave it out
+					}
 					bypassed = bypassed || !rules.redirects(packet{addr, port, user, group})
 				}
 			}

@@ -65,7 +65,7 @@ func (p *Pod) checkHeadless(f *findings, o *origination.Origination) {
 	}
 }
 
-// checkPorts refuses captures that exclude a port of the origination.
+// checkPorts refuses captures that exclude a required port of the origination.
 func (p *Pod) checkPorts(f *findings, o *origination.Origination) {
 	for _, c := range p.captures {
 		excluded := c[excludePorts]
@@ -73,7 +73,7 @@ func (p *Pod) checkPorts(f *findings, o *origination.Origination) {
 			continue // the usual value
 		}
 		var out []string
-		for _, port := range o.PortNumbers() {
+		for _, port := range requiredPorts(o) {
 			if listsPort(excluded.value, port) {
 				out = append(out, strconv.Itoa(int(port)))
 			}
@@ -119,12 +119,38 @@ func (p *Pod) checkAddresses(f *findings, o *origination.Origination, prefixes [
 	}
 }
 
-// portsOutside returns the ports of the origination that the list does not include.
+// portsOutside returns the required ports of the origination that the list does not include.
 func portsOutside(list string, o *origination.Origination) (ports []string) {
-	for _, port := range o.PortNumbers() {
+	for _, port := range requiredPorts(o) {
 		if !listsPort(list, port) {
 			ports = append(ports, strconv.Itoa(int(port)))
 		}
 	}
 	return ports
+}
+
+// requiredPorts returns the ports that the capture must include, sorted: those with TLS, and the passthrough ports that
+// the user named.
+func requiredPorts(o *origination.Origination) []int32 {
+	ports := make([]int32, 0, len(o.Ports)+len(o.Passthrough))
+	for _, p := range o.Ports {
+		ports = append(ports, p.Number)
+	}
+	for _, number := range o.Passthrough {
+		if !impliedPort(o, number) {
+			ports = append(ports, number)
+		}
+	}
+	slices.Sort(ports)
+	return ports
+}
+
+// impliedPort reports whether a passthrough port only follows from a target port, or is 443 of protocol http. The user
+// cannot remove such a port, and the app may never dial it. If it does, an excluded port of a VIP leads nowhere.
+//
+// An origination does not record which ports the user named, so a named port with one of these numbers is implied too.
+func impliedPort(o *origination.Origination, number int32) bool {
+	const https = 443
+	return o.Pinnable() && (o.HTTP() && number == https ||
+		slices.ContainsFunc(o.Ports, func(p origination.Port) bool { return p.Target == number && p.Number != number }))
 }

@@ -12,7 +12,7 @@ func TestBypassByAnnotation(t *testing.T) {
 	const exPorts = "metadata.annotations[" + excludeOutboundPorts + "]"
 	const exRanges, inRanges = "metadata.annotations[" + excludeOutboundRanges + "]", "metadata.annotations[" + includeOutboundRanges + "]"
 	pinned, single, network := one(), one(addressed("10.0.0.3/32")), one(addressed("10.0.0.0/30"))
-	both := one(passthrough(6380))
+	both := one(passthrough(26379))
 	for name, test := range map[string]struct {
 		changes []change
 		os      []origination.Origination
@@ -21,8 +21,8 @@ func TestBypassByAnnotation(t *testing.T) {
 		"our port is excluded":                                      {[]change{annotated(excludeOutboundPorts, "6379")}, pinned, `Bypass: ` + exPorts + `: Invalid value: "6379": excludes port 6379 of redis.example.com from the sidecar`},
 		"our port is excluded among others":                         {[]change{annotated(excludeOutboundPorts, "80, 6379 ,443")}, pinned, `Bypass: ` + exPorts},
 		"our port is excluded with leading zeros":                   {[]change{annotated(excludeOutboundPorts, "06379")}, pinned, `Bypass: ` + exPorts},
-		"our passthrough port is excluded":                          {[]change{annotated(excludeOutboundPorts, "6380")}, both, `Bypass: ` + exPorts + `: Invalid value: "6380": excludes port 6380`},
-		"both ports are excluded":                                   {[]change{annotated(excludeOutboundPorts, "6380,6379")}, both, `Bypass: ` + exPorts + `: Invalid value: "6380,6379": excludes port 6379, 6380`},
+		"our passthrough port is excluded":                          {[]change{annotated(excludeOutboundPorts, "26379")}, both, `Bypass: ` + exPorts + `: Invalid value: "26379": excludes port 26379`},
+		"both ports are excluded":                                   {[]change{annotated(excludeOutboundPorts, "26379,6379")}, both, `Bypass: ` + exPorts + `: Invalid value: "26379,6379": excludes port 6379, 26379`},
 		"all ports are excluded":                                    {[]change{annotated(excludeOutboundPorts, "*")}, pinned, `Bypass: ` + exPorts},
 		"the server's port is excluded, not ours":                   {[]change{annotated(excludeOutboundPorts, "6380")}, pinned, ""},
 		"other ports are excluded":                                  {[]change{annotated(excludeOutboundPorts, "63790,637,,x,6380:6390")}, pinned, ""},
@@ -43,7 +43,7 @@ func TestBypassByAnnotation(t *testing.T) {
 		"everything is included":                                    {[]change{annotated(includeOutboundRanges, "*")}, pinned, ""},
 		"the included ranges hold the pin":                          {[]change{annotated(includeOutboundRanges, "10.96.0.0/12,240.241.0.0/16")}, pinned, ""},
 		"our port is included whatever the address":                 {[]change{annotated(includeOutboundRanges, ""), annotated(includeOutboundPorts, "6379")}, pinned, ""},
-		"only one of two ports is included":                         {[]change{annotated(includeOutboundRanges, ""), annotated(includeOutboundPorts, "6379")}, both, `Bypass: ` + inRanges + `: Invalid value: "": does not include 240.241.7.31/32 of redis.example.com, so this traffic would go around the sidecar; give the pod an annotation traffic.sidecar.istio.io/includeOutboundIPRanges with it, or traffic.sidecar.istio.io/includeOutboundPorts with port 6380`},
+		"only one of two ports is included":                         {[]change{annotated(includeOutboundRanges, ""), annotated(includeOutboundPorts, "6379")}, both, `Bypass: ` + inRanges + `: Invalid value: "": does not include 240.241.7.31/32 of redis.example.com, so this traffic would go around the sidecar; give the pod an annotation traffic.sidecar.istio.io/includeOutboundIPRanges with it, or traffic.sidecar.istio.io/includeOutboundPorts with port 26379`},
 		"a part of our network is included":                         {[]change{annotated(includeOutboundRanges, "10.0.0.0/31")}, network, `Bypass: ` + inRanges},
 		"our network is included in two halves":                     {[]change{annotated(includeOutboundRanges, "10.0.0.2/31,10.0.0.0/31")}, network, ""},
 		"our network is included but for one":                       {[]change{annotated(includeOutboundRanges, "10.0.0.2/31,10.0.0.1/32")}, network, `Bypass: ` + inRanges},
@@ -63,6 +63,93 @@ func TestBypassByAnnotation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			problems, _ := check(newPod(test.changes...), test.os)
 			wantProblems(t, problems, test.problem)
+		})
+	}
+}
+
+// A passthrough port that only follows from another setting may stay out of the capture.
+func TestImpliedPassthroughPorts(t *testing.T) {
+	web := func(o *origination.Origination) {
+		o.Protocol, o.Ports = origination.ProtocolHTTP, []origination.Port{{Number: 80, Target: 8443}}
+		o.Passthrough = []int32{443, 8443}
+	}
+	sameTarget := func(o *origination.Origination) {
+		o.Ports, o.Passthrough = []origination.Port{{Number: 6379, Target: 6379}}, []int32{443}
+	}
+	secondTarget := func(o *origination.Origination) {
+		o.Ports = append(o.Ports, origination.Port{Number: 6479, Target: 6480})
+		o.Passthrough = []int32{6380, 6480}
+	}
+	const excludes = "Bypass: metadata.annotations[" + excludeOutboundPorts + "]: Invalid value: "
+	const includes = "Bypass: metadata.annotations[" + includeOutboundRanges + "]: Invalid value: "
+	for name, test := range map[string]struct {
+		origin            origin
+		excluded          string
+		included, problem string
+	}{
+		"the target port is excluded": {
+			origin:   passthrough(6380),
+			excluded: "6380",
+		},
+		"each of two target ports is": {
+			origin:   secondTarget,
+			excluded: "6380,6480",
+		},
+		"443 of protocol http is": {
+			origin:   web,
+			excluded: "443",
+		},
+		"443 of protocol http and the target port are": {
+			origin:   web,
+			excluded: "443,8443",
+		},
+		"a range that has the target port alone is": {
+			origin:   passthrough(6380),
+			excluded: "6380:6390",
+		},
+		"the port with TLS is excluded too": {
+			origin:   passthrough(6380),
+			excluded: "6379,6380",
+			problem:  excludes + `"6379,6380": excludes port 6379 of redis.example.com`,
+		},
+		"all ports are excluded": {
+			origin:   passthrough(6380),
+			excluded: "*",
+			problem:  excludes + `"*": excludes port 6379 of redis.example.com`,
+		},
+		"a port that the user named is excluded too": {
+			origin:   passthrough(6380, 26379),
+			excluded: "6380,26379",
+			problem:  excludes + `"6380,26379": excludes port 26379 of redis.example.com`,
+		},
+		"443 of another protocol is one that the user named": {
+			origin:   sameTarget,
+			excluded: "443",
+			problem:  excludes + `"443": excludes port 443 of redis.example.com`,
+		},
+		"a target that is the port itself has TLS": {
+			origin:   sameTarget,
+			excluded: "6379",
+			problem:  excludes + `"6379": excludes port 6379 of redis.example.com`,
+		},
+		"the port with TLS is included, the target port is not": {
+			origin:   passthrough(6380),
+			included: "6379",
+		},
+		"the target port is included, the port with TLS is not": {
+			origin:   passthrough(6380),
+			included: "6380",
+			problem:  includes + `"": does not include 240.241.7.31/32 of redis.example.com`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changes := []change{annotated(excludeOutboundPorts, test.excluded)}
+			if test.included != "" {
+				changes = append(changes, annotated(includeOutboundPorts, test.included), annotated(includeOutboundRanges, ""))
+			}
+			problems, warnings := check(newPod(changes...), one(test.origin))
+			wantProblems(t, problems, test.problem)
+			wantBeginnings(t, "warnings", warnings, nil)
 		})
 	}
 }
