@@ -129,8 +129,8 @@ func portsOutside(list string, o *origination.Origination) (ports []string) {
 	return ports
 }
 
-// requiredPorts returns the ports that the capture must include, sorted: those with TLS, and the passthrough ports that
-// the user named.
+// requiredPorts returns the ports that the capture must include, sorted: those with TLS, and the passthrough ports
+// that the user named.
 func requiredPorts(o *origination.Origination) []int32 {
 	ports := make([]int32, 0, len(o.Ports)+len(o.Passthrough))
 	for _, p := range o.Ports {
