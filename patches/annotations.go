@@ -7,6 +7,12 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
+// The annotations from which Istio's injection template makes volumes and mounts.
+const (
+	istioUserVolume = "sidecar.istio.io/userVolume"
+	istioUserMount  = "sidecar.istio.io/userVolumeMount"
+)
+
 // userAnnotations merges the bundles into the annotations from which Istio's injection template makes
 // istio-proxy's volumes and mounts: JSON, a list of objects with a name or a map from name to object
 // (the template ranges over either). The user's text is never parsed and written again: ours is

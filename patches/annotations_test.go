@@ -101,12 +101,12 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := newPod(annotated(test.key, fill(test.value)))
-			ops, _, problems := For(pod, one(), Options{})
+			ops, _, problems := forPod(pod, one(), Options{})
 			wantProblems(t, []string{strings.ReplaceAll(test.want, "{K}", fill("{K}"))}, problems)
 			if len(ops) > 0 {
 				t.Errorf("operations %v", ops)
 			}
-			if ops, _, problems := For(pod, one(systemRoots), Options{}); len(problems) > 0 || strings.Contains(paths(ops), "userVolume") {
+			if ops, _, problems := forPod(pod, one(systemRoots), Options{}); len(problems) > 0 || strings.Contains(paths(ops), "userVolume") {
 				t.Errorf("with system roots the annotation is not ours to judge: %v, %v", texts(problems), ops)
 			}
 		})
@@ -152,14 +152,14 @@ func TestMountsAndVolumesOfThePodItself(t *testing.T) {
 					}
 				}
 			}
-			_, _, problems := For(pod, one(), Options{})
+			_, _, problems := forPod(pod, one(), Options{})
 			wantProblems(t, test.problems, problems)
 			if len(test.problems) > 0 {
 				return
 			}
 			got := patched(t, pod, one(), Options{})
 			want(t, "volumes", once(test.volumes, volume), got.Spec.Volumes)
-			want(t, "mounts", once(test.mounts, mount), proxies(got)[0].VolumeMounts)
+			want(t, "mounts", once(test.mounts, mount), proxyOf(got).VolumeMounts)
 			want(t, "Istio's annotations", "", got.Annotations[istioUserVolume]+got.Annotations[istioUserMount])
 			want(t, "the app's mounts", nil, got.Spec.Containers[0].VolumeMounts)
 		})

@@ -14,6 +14,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/sidecar"
+)
+
+// Istio's names.
+const (
+	istioStatus = "sidecar.istio.io/status"
+	istioProxy  = "istio-proxy"
+	istioInit   = "istio-init"
 )
 
 const host = "redis.example.com"
@@ -59,14 +67,10 @@ func alias(ip string, names ...string) change {
 	}
 }
 
-func runsAs(uid, gid *int64) *corev1.SecurityContext {
-	return &corev1.SecurityContext{RunAsUser: uid, RunAsGroup: gid}
-}
-
 // classic and native are what Istio's injector leaves behind, reduced to what matters here.
 func classic(pod *corev1.Pod) {
 	annotated(istioStatus, `{"initContainers":["istio-init"],"containers":["istio-proxy"]}`)(pod)
-	initContainer(corev1.Container{Name: istioInit, Args: initArgs()})(pod)
+	initContainer(corev1.Container{Name: istioInit})(pod)
 	appContainer(corev1.Container{Name: istioProxy, Args: []string{"proxy", "sidecar"}})(pod)
 }
 
@@ -74,17 +78,9 @@ func native(pod *corev1.Pod) {
 	annotated(istioStatus, `{"initContainers":["istio-init","istio-proxy"],"containers":null}`)(pod)
 	always := corev1.ContainerRestartPolicyAlways
 	pod.Spec.InitContainers = append([]corev1.Container{
-		{Name: istioInit, Args: initArgs()},
+		{Name: istioInit},
 		{Name: istioProxy, Args: []string{"proxy", "sidecar"}, RestartPolicy: &always},
 	}, pod.Spec.InitContainers...)
-}
-
-// initArgs are the arguments of istio-init as injection-template.yaml writes them, with more appended.
-func initArgs(more ...string) []string {
-	return append([]string{
-		"istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*",
-		"-d", "15090,15021,15020", "--log_output_level=default:info",
-	}, more...)
 }
 
 // origin is one step in the making of a test origination.
@@ -97,7 +93,7 @@ func newOrigination(steps ...origin) origination.Origination {
 		Ports:     []origination.Port{{Number: 6379, Target: 6380}},
 		Protocol:  "tcp",
 		TLS:       origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt", SNI: host, SubjectAltNames: []string{host}},
-		Pin:       []netip.Addr{pin},
+		VIPs:       []netip.Addr{pin},
 	}
 	for _, s := range steps {
 		s(&o)
@@ -108,13 +104,13 @@ func newOrigination(steps ...origin) origination.Origination {
 func systemRoots(o *origination.Origination) { o.TLS.CASecret, o.TLS.CAKey = "", "" }
 
 func otherHost(name string, at netip.Addr) origin {
-	return func(o *origination.Origination) { o.Host, o.TLS.SNI, o.Pin = name, name, []netip.Addr{at} }
+	return func(o *origination.Origination) { o.Host, o.TLS.SNI, o.VIPs = name, name, []netip.Addr{at} }
 }
 
 // addressed makes an origination without a host, for these addresses.
 func addressed(prefixes ...string) origin {
 	return func(o *origination.Origination) {
-		o.Host, o.HostSynthesised, o.Pin, o.Addresses = "ip-10-0-0-3", true, nil, nil
+		o.Host, o.HostSynthesised, o.VIPs, o.Addresses = "ip-10-0-0-3", true, nil, nil
 		for _, p := range prefixes {
 			o.Addresses = append(o.Addresses, netip.MustParsePrefix(p))
 		}
@@ -124,6 +120,17 @@ func addressed(prefixes ...string) origin {
 func one(steps ...origin) []origination.Origination {
 	return []origination.Origination{newOrigination(steps...)}
 }
+
+// meshed are the labels of a namespace that Istio injects.
+var meshed = map[string]string{"istio-injection": "enabled"}
+
+// forPod is For on a pod of such a namespace.
+func forPod(pod *corev1.Pod, os []origination.Origination, opts Options) ([]patchops.Operation, []string, []origination.Problem) {
+	return For(sidecar.Read(pod, meshed), os, opts)
+}
+
+// proxyOf returns the pod's istio-proxy.
+func proxyOf(pod *corev1.Pod) sidecar.Container { return sidecar.Read(pod, meshed).Proxies[0] }
 
 // patched applies what For says to the pod's JSON, then demands that doing so again changes nothing.
 func patched(t *testing.T, pod *corev1.Pod, os []origination.Origination, opts Options) *corev1.Pod {
@@ -138,7 +145,7 @@ func patched(t *testing.T, pod *corev1.Pod, os []origination.Origination, opts O
 func applied(t *testing.T, raw []byte, os []origination.Origination, opts Options) []byte {
 	t.Helper()
 	before := decoded(t, raw)
-	ops, _, problems := For(before, os, opts)
+	ops, _, problems := forPod(before, os, opts)
 	if len(problems) > 0 {
 		t.Fatalf("unexpected problems: %v", texts(problems))
 	}
@@ -157,7 +164,7 @@ func applied(t *testing.T, raw []byte, os []origination.Origination, opts Option
 	if err != nil {
 		t.Fatalf("applying %s: %v", encoded, err)
 	}
-	if again, _, problems := For(decoded(t, result), os, opts); len(again) > 0 || len(problems) > 0 {
+	if again, _, problems := forPod(decoded(t, result), os, opts); len(again) > 0 || len(problems) > 0 {
 		t.Errorf("a second run is not without effect: operations %v, problems %v", again, texts(problems))
 	}
 	return result

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -27,7 +26,7 @@ func FuzzUserAnnotations(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, volume, mount string) {
 		pod := newPod(annotated(istioUserVolume, volume), annotated(istioUserMount, mount))
-		ops, _, problems := For(pod, one(), Options{})
+		ops, _, problems := forPod(pod, one(), Options{})
 		unreadable := !readable(volume) || !readable(mount)
 		if len(problems) > 0 {
 			if len(ops) > 0 {
@@ -61,7 +60,7 @@ func FuzzUserAnnotations(f *testing.F) {
 				t.Fatalf("%s: ours is missing: %s", key, pod.Annotations[key])
 			}
 		}
-		again, _, problems := For(pod, one(), Options{})
+		again, _, problems := forPod(pod, one(), Options{})
 		for _, op := range again {
 			if strings.Contains(op.Path, "userVolume") {
 				t.Fatalf("a second run writes %s again: %v", op.Path, op.Value)
@@ -119,22 +118,18 @@ func entriesOf(t *testing.T, value string) (entries []string) {
 	}
 }
 
-// Whatever stands in a pod's status, aliases and Istio's settings: no panic, and a second run does nothing.
+// Whatever stands in a pod's status and aliases: no panic, and a second run does nothing.
 func FuzzPod(f *testing.F) {
-	f.Add("", "", "", "", "")
-	f.Add(origination.Status{Version: "v1", Originations: one()}.String(), "240.241.7.31", "*", "6379", "REDIRECT")
-	f.Add(`{"version":"v1","originations":null,"firstUse":"9999-12-31T23:59:59+23:59"}`, "::ffff:1.2.3.4", "0.0.0.0/0,::/0", "1:2:3,-1", "NONE")
-	f.Add(`{"version":"v1","originations":[{"addresses":["0.0.0.0/0",""],"pin":["::1%eth0",""]}]}`, "1.2.3.4%x", "1.2.3.4/33,/,::1/129", "65536,99999999999999999999", "\xff")
-	f.Fuzz(func(t *testing.T, status, ip, ranges, ports, text string) {
-		pod := newPod(native, annotated(origination.AnnotationStatus, status), alias(ip, text), label(origination.LabelRulePrefix+"x", text),
-			annotated(excludeOutboundRanges, ranges), annotated(includeOutboundRanges, ranges), annotated(excludeOutboundPorts, ports),
-			annotated(interceptionMode, text), annotated(proxyConfig, text), annotated(istioTemplates, text),
-			func(p *corev1.Pod) { p.Spec.InitContainers[0].Args = initArgs("-x", ranges, "-o", ports, text) })
+	f.Add("", "", "")
+	f.Add(origination.Status{Version: "v1", Originations: one()}.String(), "240.241.7.31", "REDIRECT")
+	f.Add(`{"version":"v1","originations":null,"firstUse":"9999-12-31T23:59:59+23:59"}`, "::ffff:1.2.3.4", "NONE")
+	f.Add(`{"version":"v1","originations":[{"addresses":["0.0.0.0/0",""],"pin":["::1%eth0",""]}]}`, "1.2.3.4%x", "\xff")
+	f.Fuzz(func(t *testing.T, status, ip, text string) {
+		pod := newPod(native, annotated(origination.AnnotationStatus, status), alias(ip, text), label(origination.LabelRulePrefix+"x", text))
 		os := append(one(), newOrigination(addressed("10.0.0.0/8")))
-		Obstacles(pod, map[string]string{istioInjection: text}, os)
-		SidecarExpected(pod, nil)
+		forPod(pod, os, Options{Gate: true})
 		pod = newPod(native, annotated(origination.AnnotationStatus, status), alias(ip, text))
-		if _, _, problems := For(pod, os, Options{Gate: true}); len(problems) == 0 && json.Valid([]byte(`"`+text+`"`)) {
+		if _, _, problems := forPod(pod, os, Options{Gate: true}); len(problems) == 0 && json.Valid([]byte(`"`+text+`"`)) {
 			patched(t, pod, os, Options{Gate: true})
 		}
 	})

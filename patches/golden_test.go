@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/sidecar"
 )
 
 var update = flag.Bool("update", false, "write the want.* files of testdata anew")
@@ -49,9 +50,10 @@ func golden(t *testing.T, dir string) map[string]string {
 	raw := read(t, filepath.Join(dir, "pod.yaml"), nil)
 	options := Options{Gate: input.Gate, FirstUse: input.FirstUse}
 
-	problems, warnings := Obstacles(decoded(t, raw), ns.Labels, input.Originations)
-	ops, more, conflicts := For(decoded(t, raw), input.Originations, options)
-	problems, warnings = distinct(append(problems, conflicts...)), append(warnings, more...)
+	facts := sidecar.Read(decoded(t, raw), ns.Labels)
+	problems, warnings := facts.Check(input.Originations)
+	ops, more, conflicts := For(facts, input.Originations, options)
+	problems, warnings = origination.Distinct(append(problems, conflicts...)), append(warnings, more...)
 	var told strings.Builder
 	for _, line := range texts(problems) {
 		told.WriteString("refused: " + line + "\n")

@@ -4,16 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Istio's rules, retyped from its source to judge ours: what the injector makes of a pod's annotations,
-// and which packets istio-iptables gives to the sidecar.
+// Istio's rules, retyped from its source to judge ours: what the injector makes of a pod's annotations.
 
 // istioInjects is what Istio's injector does to a pod as far as volumes and mounts go: the template
 // ranges over fromJSON of the annotations and writes `- name: "<index>"` before each value's fields
@@ -94,45 +91,4 @@ func rendered[T any](t *testing.T, value string) (list []T) {
 		t.Fatalf("Istio cannot range over %s", value)
 	}
 	return list
-}
-
-// iptables is the configuration of istio-iptables, and redirects which packets its rules give to the
-// sidecar: the chain ISTIO_OUTPUT of tools/istio-iptables/pkg/capture/run.go from top to bottom.
-type iptables struct {
-	excludePorts, includePorts, excludeRanges, includeRanges string
-	interfaces, uid, gid, onlyGroups, exceptGroups           string
-}
-
-type packet struct {
-	to       netip.Addr
-	port     int32
-	uid, gid string
-}
-
-func (c iptables) redirects(p packet) bool {
-	has := func(list, value string) bool {
-		return slices.Contains(strings.Split(list, ","), value) && value != ""
-	}
-	within := func(list string) bool {
-		return slices.ContainsFunc(strings.Split(list, ","), func(s string) bool {
-			prefix, err := netip.ParsePrefix(s)
-			return err == nil && prefix.Contains(p.to)
-		})
-	}
-	gid := c.gid
-	if gid == "" {
-		gid = c.uid
-	}
-	switch {
-	case has(c.interfaces, "eth0"), has(c.excludePorts, fmt.Sprint(p.port)):
-		return false
-	case has(c.uid, p.uid), has(gid, p.gid):
-		return false
-	case c.onlyGroups == "*" && has(c.exceptGroups, p.gid), c.onlyGroups != "*" && !has(c.onlyGroups, p.gid):
-		return false
-	case within(c.excludeRanges):
-		return false
-	default:
-		return has(c.includePorts, fmt.Sprint(p.port)) || c.includeRanges == "*" || within(c.includeRanges)
-	}
 }

@@ -101,7 +101,7 @@ func TestGate(t *testing.T) {
 			pod.Spec.SchedulingGates, pod.Spec.NodeName = test.have, test.node
 			got := patched(t, pod, one(), Options{Gate: test.wanted})
 			want(t, "gates", test.want, got.Spec.SchedulingGates)
-			_, warnings, _ := For(pod, one(), Options{Gate: test.wanted})
+			_, warnings, _ := forPod(pod, one(), Options{Gate: test.wanted})
 			if warned := len(warnings) == 1 && strings.Contains(warnings[0], `spec.nodeName: "node-1"`); warned != test.warns {
 				t.Errorf("warnings: %q", warnings)
 			}
@@ -111,7 +111,7 @@ func TestGate(t *testing.T) {
 
 func TestPins(t *testing.T) {
 	six := netip.MustParseAddr("fd00:240:241::31")
-	both := func(o *origination.Origination) { o.Pin = []netip.Addr{pin, six} }
+	both := func(o *origination.Origination) { o.VIPs = []netip.Addr{pin, six} }
 	entry := func(ip string, names ...string) corev1.HostAlias {
 		return corev1.HostAlias{IP: ip, Hostnames: names}
 	}
@@ -134,10 +134,10 @@ func TestPins(t *testing.T) {
 			[]string{`PodConflict: spec.hostAliases[1].hostnames[1]: Invalid value: "redis.example.com": gives redis.example.com the address 10.0.0.9, `}},
 		"it is refused beside the pin too":       {[]change{alias("240.241.7.31", host), alias("10.0.0.9", "REDIS.example.com.")}, one(), nil, []string{`PodConflict: spec.hostAliases[1].hostnames[0]: Invalid value: "REDIS.example.com."`}},
 		"an entry that is no address is refused": {[]change{alias("240.241.007.031", host)}, one(), nil, []string{`PodConflict: spec.hostAliases[0].hostnames[0]`}},
-		"a pin that was never drawn is our bug":  {nil, one(func(o *origination.Origination) { o.Pin = nil }), nil, []string{`Internal: spec.hostAliases: Invalid value: "redis.example.com": no address was drawn`}},
+		"a pin that was never drawn is our bug":  {nil, one(func(o *origination.Origination) { o.VIPs = nil }), nil, []string{`Internal: spec.hostAliases: Invalid value: "redis.example.com": no address was drawn`}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _, problems := For(newPod(test.changes...), test.os, Options{})
+			_, _, problems := forPod(newPod(test.changes...), test.os, Options{})
 			wantProblems(t, test.problems, problems)
 			if len(test.problems) == 0 {
 				want(t, "aliases", test.want, patched(t, newPod(test.changes...), test.os, Options{}).Spec.HostAliases)

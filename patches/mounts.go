@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/sidecar"
 )
 
 // bundle is what of an origination is mounted, as a pod has it: a volume, and its mount in istio-proxy.
@@ -74,18 +75,18 @@ func volumeSource(tls *origination.TLS) (source corev1.VolumeSource, needed bool
 
 // mounts gives istio-proxy the bundles: by Istio's annotations where its injector has yet to run, else
 // in the container itself.
-func (p *patch) mounts(os []origination.Origination) (problems []origination.Problem) {
+func (p *patch) mounts(pod *sidecar.Pod, os []origination.Origination) (problems []origination.Problem) {
 	bs := bundles(os)
 	volumes, problems := missingVolumes(p.pod.Spec.Volumes, bs)
-	injected := hasSidecar(p.pod)
-	for _, proxy := range proxies(p.pod) {
-		missing, conflicts := missingMounts(proxy.at.Child("volumeMounts"), proxy.VolumeMounts, bs)
+	for i := range pod.Proxies {
+		proxy := &pod.Proxies[i]
+		missing, conflicts := missingMounts(proxy.Path().Child("volumeMounts"), proxy.VolumeMounts, bs)
 		problems = append(problems, conflicts...)
-		if injected {
-			appendTo(p, proxy.pointer+"/volumeMounts", len(proxy.VolumeMounts), missing)
+		if pod.Injected {
+			appendTo(p, proxy.Pointer()+"/volumeMounts", len(proxy.VolumeMounts), missing)
 		}
 	}
-	if injected {
+	if pod.Injected {
 		appendTo(p, "/spec/volumes", len(p.pod.Spec.Volumes), volumes)
 		return problems
 	}

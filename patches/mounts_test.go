@@ -7,6 +7,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/sidecar"
 )
 
 // What is mounted is what the mode needs, and nothing else of the objects that hold it.
@@ -44,23 +45,23 @@ func TestTheFilesAreThoseOfTheMode(t *testing.T) {
 				return
 			}
 			want(t, "volume", []corev1.Volume{{Name: os[0].VolumeName(), VolumeSource: test.want}}, pod.Spec.Volumes)
-			want(t, "paths", []string{os[0].MountPath()}, mountPaths(proxies(pod)[0]))
+			want(t, "paths", []string{os[0].MountPath()}, mountPaths(proxyOf(pod)))
 
 			before := patched(t, newPod(), os, Options{})
 			want(t, "in Istio's annotation", true, len(before.Annotations[istioUserVolume]) > 0)
-			ops, _, problems := For(before, os, Options{})
+			ops, _, problems := forPod(before, os, Options{})
 			want(t, "problems of a second run", nil, problems)
 			want(t, "operations of a second run", nil, ops)
 
 			fillIn(&pod.Spec.Volumes[0])
-			ops, _, problems = For(pod, os, Options{})
+			ops, _, problems = forPod(pod, os, Options{})
 			want(t, "problems once the API server has filled in defaults", nil, problems)
 			want(t, "operations then", nil, ops)
 		})
 	}
 }
 
-func mountPaths(c container) (paths []string) {
+func mountPaths(c sidecar.Container) (paths []string) {
 	for _, m := range c.VolumeMounts {
 		paths = append(paths, m.MountPath)
 	}

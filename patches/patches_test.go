@@ -31,18 +31,18 @@ func TestBothWebhookOrdersEndTheSame(t *testing.T) {
 		for _, native := range []bool{true, false} {
 			t.Run(name, func(t *testing.T) {
 				ours := istioInjects(t, patched(t, newPod(changes...), os, Options{}), native)
-				if ops, _, problems := For(ours, os, Options{}); len(ops) > 0 || len(problems) > 0 {
+				if ops, _, problems := forPod(ours, os, Options{}); len(ops) > 0 || len(problems) > 0 {
 					t.Errorf("reinvocation: operations %v, problems %v", ops, texts(problems))
 				}
 				theirs := patched(t, istioInjects(t, newPod(changes...), native), os, Options{})
 				again := istioInjects(t, theirs, native)
-				if ops, _, problems := For(again, os, Options{}); len(ops) > 0 || len(problems) > 0 {
+				if ops, _, problems := forPod(again, os, Options{}); len(ops) > 0 || len(problems) > 0 {
 					t.Errorf("reinvocation in the other order: operations %v, problems %v", ops, texts(problems))
 				}
-				want(t, "mounts of istio-proxy", byPath(proxies(ours)[0].VolumeMounts), byPath(proxies(again)[0].VolumeMounts))
+				want(t, "mounts of istio-proxy", byPath(proxyOf(ours).VolumeMounts), byPath(proxyOf(again).VolumeMounts))
 				for _, b := range bundles(os) {
-					if !slices.ContainsFunc(proxies(ours)[0].VolumeMounts, func(m corev1.VolumeMount) bool { return sameMount(m, b.mount) }) {
-						t.Errorf("the bundle of %s is not mounted: %v", b.host, proxies(ours)[0].VolumeMounts)
+					if !slices.ContainsFunc(proxyOf(ours).VolumeMounts, func(m corev1.VolumeMount) bool { return sameMount(m, b.mount) }) {
+						t.Errorf("the bundle of %s is not mounted: %v", b.host, proxyOf(ours).VolumeMounts)
 					}
 				}
 			})
@@ -60,7 +60,7 @@ func byPath(mounts []corev1.VolumeMount) map[string]corev1.VolumeMount {
 
 func TestOperationsAreSortedMinimalAndEscaped(t *testing.T) {
 	pod := newPod(label("redis-tls/to-zz", "true"), annotated("keep", "this"), alias("10.0.0.9", "own.example.com"))
-	ops, _, _ := For(pod, one(), Options{Gate: true})
+	ops, _, _ := forPod(pod, one(), Options{Gate: true})
 	var got []string
 	for _, op := range ops {
 		got = append(got, op.Operation+" "+op.Path)
@@ -111,9 +111,21 @@ func TestUnknownFieldsOfThePodStay(t *testing.T) {
 }
 
 func TestNoOperationsWithProblems(t *testing.T) {
-	ops, warnings, problems := For(newPod(alias("10.0.0.9", host), annotated(istioUserVolume, "{")), one(), Options{Gate: true})
+	ops, warnings, problems := forPod(newPod(alias("10.0.0.9", host), annotated(istioUserVolume, "{")), one(), Options{Gate: true})
 	if len(ops) > 0 || len(warnings) > 0 || len(problems) != 2 {
 		t.Errorf("operations %v, warnings %v, problems %v", ops, warnings, texts(problems))
+	}
+}
+
+// The facts of the pod tell whether the VIPs are captured; For asks them, because nothing before it knows the VIPs.
+func TestTheVIPMustBeCaptured(t *testing.T) {
+	for _, key := range []string{"excludeOutboundIPRanges", "includeOutboundIPRanges"} {
+		value := map[string]string{"excludeOutboundIPRanges": "240.241.0.0/16", "includeOutboundIPRanges": "10.0.0.0/8"}[key]
+		ops, _, problems := forPod(newPod(annotated("traffic.sidecar.istio.io/"+key, value)), one(), Options{})
+		wantProblems(t, []string{"Bypass: metadata.annotations[traffic.sidecar.istio.io/" + key + "]"}, problems)
+		if len(ops) > 0 {
+			t.Errorf("operations %v", ops)
+		}
 	}
 }
 
@@ -132,7 +144,7 @@ func wantProblems(t *testing.T, wanted []string, problems []origination.Problem)
 }
 
 func TestOperationsMarshal(t *testing.T) {
-	ops, _, _ := For(newPod(label("redis-tls/to-stale", "true")), one(systemRoots), Options{})
+	ops, _, _ := forPod(newPod(label("redis-tls/to-stale", "true")), one(systemRoots), Options{})
 	raw, err := json.Marshal(ops)
 	if err != nil || !strings.Contains(string(raw), `{"op":"remove","path":"/metadata/labels/redis-tls~1to-stale"}`) {
 		t.Errorf("%s, %v", raw, err)

@@ -105,12 +105,8 @@ func list(path *field.Path, value string, most int, right string, parse func(ele
 	return errs
 }
 
-// sidecarPorts are the sidecar's own (istio.io/docs/ops/deployment/application-requirements): the
-// capture never leads them anywhere.
-var sidecarPorts = []int32{15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090}
-
-// SidecarPorts returns the ports that nothing can be dialled on.
-func SidecarPorts() []int32 { return slices.Clone(sidecarPorts) }
+// sidecarPorts are the ports that an app cannot dial.
+var sidecarPorts = origination.SidecarPorts()
 
 // dialledPort is a port that the app dials.
 func dialledPort(text string) (int32, string) {

@@ -16,6 +16,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/sidecar"
 	"github.com/redis-tls/redis-tls/patches"
 )
 
@@ -97,16 +98,15 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 
 	problems := append(written(resolved.Errors), resolved.Place...)
 	os := resolved.Originations
-	inPod, more := patches.Obstacles(pod, labels, os)
+	facts := sidecar.Read(pod, labels)
+	inPod, more := facts.Check(os)
 	problems = append(problems, inPod...)
 	if resolved.Settings.Server != "" {
-		inPod, told := patches.ServerObstacles(pod)
+		inPod, told := facts.CheckServer()
 		problems, more = append(problems, inPod...), append(more, told...)
 	}
-	if !resolved.Asked {
-		if certainlyNot, likely := patches.SidecarExpected(pod, labels); !certainlyNot && !likely {
-			return i.verdict(false, append(problems, noSidecarAsked(namespace)), warnings)
-		}
+	if !resolved.Asked && facts.Expected == sidecar.Unknown {
+		return i.verdict(false, append(problems, noSidecarAsked(namespace)), warnings)
 	}
 	warnings = append(warnings, more...)
 	if len(problems) > 0 && (len(os) == 0 || !resolved.Asked) {
@@ -115,7 +115,7 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 
 	os, absent, inMesh, more := i.meet(pod, os, resolved.Settings, snapshot())
 	problems, warnings = append(problems, inMesh...), append(warnings, more...)
-	operations, more, inPod := patches.For(pod, os, i.options(absent, &resolved))
+	operations, more, inPod := patches.For(facts, os, i.options(absent, &resolved))
 	problems, warnings = append(problems, inPod...), append(warnings, more...)
 	if len(problems) > 0 {
 		return i.verdict(resolved.Asked, problems, warnings)

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 const head = `<!-- Generated from internal/annotation/keys.go by "make generate"; do not edit. -->
@@ -70,7 +71,7 @@ func referencePage() string {
 	for _, l := range annotation.Limits() {
 		fmt.Fprintf(&limits, "| %s | %d |\n", l.What, l.Most)
 	}
-	ports := strings.Trim(strings.ReplaceAll(fmt.Sprint(annotation.SidecarPorts()), " ", ", "), "[]")
+	ports := strings.Trim(strings.ReplaceAll(fmt.Sprint(origination.SidecarPorts()), " ", ", "), "[]")
 	return head + table() + fmt.Sprintf(tail, limits.String(), ports)
 }
 

@@ -1,23 +1,11 @@
-package patches
+package sidecar
 
 import (
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/redis-tls/redis-tls/internal/origination"
 )
-
-func namespace(pairs ...string) map[string]string {
-	labels := map[string]string{}
-	for i := 0; i < len(pairs); i += 2 {
-		labels[pairs[i]] = pairs[i+1]
-	}
-	return labels
-}
-
-var meshed = namespace(istioInjection, "enabled")
 
 func hostNetwork(pod *corev1.Pod) { pod.Spec.HostNetwork = true }
 
@@ -36,11 +24,11 @@ func proxyArgs(args ...string) change {
 // Whether there will be a sidecar. The rules are Istio's: the selectors of its
 // MutatingWebhookConfiguration, then injectRequired.
 func TestSidecarExpected(t *testing.T) {
-	const no, likely, unknown = "no", "likely", "unknown"
+	const no, likely, unknown = Never, Likely, Unknown
 	for name, test := range map[string]struct {
 		changes   []change
 		namespace map[string]string
-		expected  string
+		expected  Expected
 		problem   string
 	}{
 		"nobody asks":                                          {nil, nil, unknown, ""},
@@ -88,19 +76,13 @@ func TestSidecarExpected(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := newPod(test.changes...)
-			expected := unknown
-			switch certainlyNot, isLikely := SidecarExpected(pod, test.namespace); {
-			case certainlyNot && isLikely:
-				t.Fatal("both certainly not and likely")
-			case certainlyNot:
-				expected = no
-			case isLikely:
-				expected = likely
+			facts := Read(pod, test.namespace)
+			if facts.Expected != test.expected {
+				t.Errorf("want %d, got %d", test.expected, facts.Expected)
 			}
-			want(t, "expected", test.expected, expected)
-			problems, warnings := Obstacles(pod, test.namespace, one())
-			wantProblems(t, strings.FieldsFunc(test.problem, func(r rune) bool { return r == '\n' }), problems)
-			if warned := len(warnings) == 1 && strings.HasPrefix(warnings[0], "no sidecar may come"); warned != (expected == unknown) {
+			problems, warnings := facts.Check(one())
+			wantProblems(t, problems, test.problem)
+			if warned := len(warnings) == 1 && strings.HasPrefix(warnings[0], "no sidecar may come"); warned != (facts.Expected == Unknown) {
 				t.Errorf("warnings: %q", warnings)
 			}
 		})
@@ -110,57 +92,6 @@ func TestSidecarExpected(t *testing.T) {
 func TestKubeSystemByThePodsOwnNamespace(t *testing.T) {
 	pod := newPod()
 	pod.Namespace = "kube-system"
-	problems, _ := Obstacles(pod, meshed, nil)
-	wantProblems(t, []string{`NoSidecar: metadata.namespace: Invalid value: "kube-system"`}, problems)
-}
-
-func TestWarnings(t *testing.T) {
-	migrate := initContainer(corev1.Container{Name: "migrate"})
-	for name, test := range map[string]struct {
-		changes []change
-		os      []origination.Origination
-		want    []string
-	}{
-		"an init container beside a classic sidecar":  {[]change{migrate, classic}, one(), []string{`spec.initContainers[0]: init container "migrate" runs before istio-proxy: if it dials redis.example.com, it cannot reach it`}},
-		"one that dials an IP would not even get TLS": {[]change{migrate, classic}, one(addressed("10.0.0.3/32")), []string{`spec.initContainers[0]: init container "migrate" runs before istio-proxy: if it dials ip-10-0-0-3, it would reach it without TLS`}},
-		"a classic sidecar that is still to come":     {[]change{migrate, annotated(istioNativeSidecar, "false")}, one(), []string{`spec.initContainers[0]: init container`}},
-		"nobody knows which sidecar comes":            {[]change{migrate}, one(), nil},
-		"an init container after a native sidecar":    {[]change{native, migrate}, one(), nil},
-		"an init container before a native sidecar": {[]change{native, func(p *corev1.Pod) {
-			p.Spec.InitContainers = append([]corev1.Container{{Name: "first"}}, p.Spec.InitContainers...)
-		}}, one(), []string{`spec.initContainers[0]: init container "first" runs before`}},
-		"without originations there is nothing to warn":  {[]change{migrate, classic}, nil, nil},
-		"a further interface is excluded, an IP dialled": {[]change{annotated(excludeInterfaces, "net1")}, one(addressed("10.0.0.3/32")), []string{`metadata.annotations[traffic.sidecar.istio.io/excludeInterfaces]: "net1" excludes`}},
-		"a further interface is excluded, a host pinned": {[]change{annotated(excludeInterfaces, "net1")}, one(), nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			problems, warnings := Obstacles(newPod(test.changes...), meshed, test.os)
-			wantProblems(t, nil, problems)
-			if len(warnings) != len(test.want) {
-				t.Fatalf("warnings: %q", warnings)
-			}
-			for i, prefix := range test.want {
-				if !strings.HasPrefix(warnings[i], prefix) {
-					t.Errorf("want %s…\n got %s", prefix, warnings[i])
-				}
-			}
-		})
-	}
-}
-
-// Obstacles comes before the pin is drawn, so For judges it.
-func TestThePinIsJudgedWhenItIsKnown(t *testing.T) {
-	undrawn := one(func(o *origination.Origination) { o.Pin = nil })
-	problems, _ := Obstacles(newPod(annotated(excludeOutboundRanges, "240.241.0.0/16")), meshed, undrawn)
-	wantProblems(t, nil, problems)
-	_, _, problems = For(newPod(annotated(excludeOutboundRanges, "240.241.0.0/16")), one(), Options{})
-	wantProblems(t, []string{"Bypass: metadata.annotations[" + excludeOutboundRanges + "]"}, problems)
-	_, _, problems = For(newPod(annotated(includeOutboundRanges, "10.0.0.0/8")), one(), Options{})
-	wantProblems(t, []string{"Bypass: metadata.annotations[" + includeOutboundRanges + "]"}, problems)
-}
-
-func TestEveryProblemIsReported(t *testing.T) {
-	pod := newPod(hostNetwork, label(istioInject, "false"), annotated(excludeOutboundPorts, "6379"), annotated(interceptionMode, "NONE"), userOf(1337))
-	problems, _ := Obstacles(pod, meshed, one())
-	wantProblems(t, []string{"HostNetwork: ", "NoSidecar: metadata.labels", "Bypass: metadata.annotations[sidecar.istio.io/interceptionMode]", "Bypass: metadata.annotations[traffic", "Bypass: spec.containers[0]"}, problems)
+	problems, _ := check(pod, nil)
+	wantProblems(t, problems, `NoSidecar: metadata.namespace: Invalid value: "kube-system"`)
 }

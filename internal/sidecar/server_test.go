@@ -1,4 +1,4 @@
-package patches
+package sidecar
 
 import (
 	"slices"
@@ -7,7 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-func TestServerObstacles(t *testing.T) {
+func TestCheckServer(t *testing.T) {
 	const ex, in = "metadata.annotations[traffic.sidecar.istio.io/excludeInboundPorts]", "metadata.annotations[traffic.sidecar.istio.io/includeInboundPorts]"
 	withArgs := func(a ...string) change {
 		return func(pod *corev1.Pod) {
@@ -34,8 +34,8 @@ func TestServerObstacles(t *testing.T) {
 		"it is excluded by the proxy metadata": {[]change{annotated(proxyConfig, "proxyMetadata: {ISTIO_LOCAL_EXCLUDE_PORTS: \"6379\"}")}, []string{`Bypass: metadata.annotations[proxy.istio.io/config]: Invalid value: "ISTIO_LOCAL_EXCLUDE_PORTS 6379"`}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			problems, warnings := ServerObstacles(newPod(test.changes...))
-			wantProblems(t, test.problems, problems)
+			problems, warnings := Read(newPod(test.changes...), meshed).CheckServer()
+			wantProblems(t, problems, test.problems...)
 			if !slices.Equal(test.warnings, warnings) {
 				t.Errorf("warnings %q, want %q", warnings, test.warnings)
 			}

@@ -1,0 +1,72 @@
+package sidecar
+
+import (
+	"slices"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// Check returns what keeps the originations of the pod from working: no sidecar will come, or traffic bypasses it.
+// Once Istio's injector has run, the checks include the containers that it added, which show mesh-wide settings. VIPs
+// are not drawn yet; see [Pod.Uncaptured].
+//
+// A pod for which a sidecar is Unknown gets a warning, not a problem.
+func (p *Pod) Check(originations []origination.Origination) (problems []origination.Problem, warnings []string) {
+	f := findings{problems: slices.Clone(p.absence)}
+	if p.Expected == Unknown {
+		f.warn(`no sidecar may come: neither the namespace asks Istio for one ` +
+			`(label istio-injection: enabled or istio.io/rev) ` +
+			`nor the pod (label sidecar.istio.io/inject: "true" or istio.io/rev); ` +
+			`without istio-proxy the pod is refused`)
+	}
+	p.checkInterception(&f)
+	for i := range originations {
+		o := &originations[i]
+		p.checkPorts(&f, o)
+		p.checkAddresses(&f, o, singles(o.ClusterIPs))
+		p.checkAddresses(&f, o, o.Addresses)
+		p.checkInterfaces(&f, o)
+		p.checkHeadless(&f, o)
+	}
+	p.checkHosts(&f, originations)
+	p.checkUsers(&f, originations)
+	p.checkOrder(&f, originations)
+	return f.distinct()
+}
+
+// Uncaptured returns a problem for each capture that leaves out a VIP of the origination.
+func (p *Pod) Uncaptured(o *origination.Origination) []origination.Problem {
+	var f findings
+	p.checkAddresses(&f, o, singles(o.VIPs))
+	return f.problems
+}
+
+// checkOrder warns about init containers of the app that run before istio-proxy. If the sidecar is a classic one,
+// these are all of them; if it is a native one, those before it in the list (reorderPod, pkg/kube/inject/webhook.go).
+func (p *Pod) checkOrder(f *findings, originations []origination.Origination) {
+	proxy := -1
+	if p.Injected {
+		for i := range p.Proxies {
+			if p.Proxies[i].init {
+				proxy = p.Proxies[i].index
+			}
+		}
+	} else if p.Annotations[istioNativeSidecar] != "false" {
+		return // the mesh configuration decides, and admission does not see it
+	}
+	for i := range p.apps {
+		c := &p.apps[i]
+		if !c.init || proxy >= 0 && c.index > proxy {
+			continue
+		}
+		for j := range originations {
+			effect := "cannot reach it"
+			if !originations[j].Pinned() {
+				effect = "would reach it without TLS"
+			}
+			f.warn("%s: init container %q runs before istio-proxy: if it dials %s, it %s; "+
+				"use native sidecars (annotation %s: \"true\")",
+				c.Path(), c.Name, originations[j].Host, effect, istioNativeSidecar)
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package sidecar
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// A container with a hosts file of its own does not see the host alias that leads to the VIP.
+func TestContainersThatMountTheirOwnHosts(t *testing.T) {
+	mounts := func(paths ...string) (mounts []corev1.VolumeMount) {
+		for i, path := range paths {
+			mounts = append(mounts, corev1.VolumeMount{Name: string(rune('a' + i)), MountPath: path})
+		}
+		return mounts
+	}
+	app := func(paths ...string) change {
+		return func(pod *corev1.Pod) { pod.Spec.Containers[0].VolumeMounts = mounts(paths...) }
+	}
+	const inApp = "PodConflict: spec.containers[0].volumeMounts[0].mountPath: Invalid value: "
+	two := append(one(), newOrigination(func(o *origination.Origination) { o.Host = "cache.example.com" }))
+	for name, test := range map[string]struct {
+		change       change
+		originations []origination.Origination
+		problems     []string
+	}{
+		"an app mounts a file over it": {
+			change:       app("/etc/hosts"),
+			originations: one(),
+			problems: []string{inApp + `"/etc/hosts": container "app" mounts volume "a" over /etc/hosts, ` +
+				`so the kubelet writes no alias for redis.example.com and the container reaches it without TLS; ` +
+				`remove the mount and write its entries into spec.hostAliases`},
+		},
+		"both pinned hosts are named": {
+			change:       app("/etc/hosts"),
+			originations: two,
+			problems: []string{inApp + `"/etc/hosts": container "app" mounts volume "a" over /etc/hosts, ` +
+				`so the kubelet writes no alias for redis.example.com, cache.example.com and`},
+		},
+		"another mount comes first": {
+			change:       app("/etc/ssl", "/etc/hosts"),
+			originations: one(),
+			problems:     []string{"PodConflict: spec.containers[0].volumeMounts[1].mountPath"},
+		},
+		"an init container does": {
+			change:       initContainer(corev1.Container{Name: "migrate", VolumeMounts: mounts("/etc/hosts")}),
+			originations: one(),
+			problems: []string{`PodConflict: spec.initContainers[0].volumeMounts[0].mountPath: ` +
+				`Invalid value: "/etc/hosts": container "migrate" mounts volume "a"`},
+		},
+		"a path that ends with a slash":  {app("/etc/hosts/"), one(), []string{inApp + `"/etc/hosts/"`}},
+		"a path with a detour":           {app("/etc/../etc//./hosts"), one(), []string{inApp}},
+		"a path without a leading slash": {app("etc/hosts"), one(), []string{inApp}},
+		// The kubelet mounts its own file all the same, inside that volume.
+		"the whole of /etc":       {app("/etc"), one(), nil},
+		"a file next to it":       {app("/etc/hosts.allow", "/srv/etc/hosts", "/etc/hostname"), one(), nil},
+		"a path below it":         {app("/etc/hosts/x"), one(), nil},
+		"only addresses are used": {app("/etc/hosts"), one(addressed("10.0.0.3/32")), nil},
+		"a Service of the mesh":   {app("/etc/hosts"), service("10.96.0.10"), nil},
+		"nothing is originated":   {app("/etc/hosts"), nil, nil},
+		"istio-proxy does": {
+			change:       appContainer(corev1.Container{Name: istioProxy, VolumeMounts: mounts("/etc/hosts")}),
+			originations: one(),
+		},
+		"istio-init does": {
+			change:       initContainer(corev1.Container{Name: istioInit, VolumeMounts: mounts("/etc/hosts")}),
+			originations: one(),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			problems, warnings := check(newPod(test.change), test.originations)
+			wantProblems(t, problems, test.problems...)
+			if len(warnings) > 0 {
+				t.Errorf("warnings %s", strings.Join(warnings, "\n"))
+			}
+		})
+	}
+}

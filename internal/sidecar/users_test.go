@@ -1,0 +1,148 @@
+package sidecar
+
+import (
+	"net/netip"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+func proxyRunsAs(uid int64) change {
+	return func(pod *corev1.Pod) { pod.Spec.InitContainers[1].SecurityContext = runsAs(&uid, nil) }
+}
+
+func TestAppsThatRunAsTheProxy(t *testing.T) {
+	podWide := func(uid, gid *int64) change {
+		return func(pod *corev1.Pod) {
+			pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: uid, RunAsGroup: gid, FSGroup: ptr.To[int64](1337)}
+		}
+	}
+	id, other := ptr.To[int64](1337), ptr.To[int64](1000)
+	for name, test := range map[string]struct {
+		changes  []change
+		problems []string
+	}{
+		"a container":         {[]change{userOf(1337)}, []string{`Bypass: spec.containers[0].securityContext.runAsUser: Invalid value: "1337": container "app" runs as the user of istio-proxy`}},
+		"a container's group": {[]change{groupOf(1337)}, []string{`Bypass: spec.containers[0].securityContext.runAsGroup: Invalid value: "1337": container "app" runs as the group`}},
+		"the pod":             {[]change{podWide(id, nil)}, []string{`Bypass: spec.securityContext.runAsUser: Invalid value: "1337": container "app"`}},
+		"the pod's group":     {[]change{podWide(nil, id)}, []string{`Bypass: spec.securityContext.runAsGroup`}},
+		"the pod, its container as somebody else":                     {[]change{podWide(id, id), func(p *corev1.Pod) { p.Spec.Containers[0].SecurityContext = runsAs(other, other) }}, nil},
+		"the pod as somebody else, its container":                     {[]change{podWide(other, nil), userOf(1337)}, []string{`Bypass: spec.containers[0].securityContext.runAsUser`}},
+		"a container that sets only the group":                        {[]change{podWide(id, nil), groupOf(1000)}, []string{`Bypass: spec.securityContext.runAsUser`}},
+		"two containers":                                              {[]change{userOf(1337), appContainer(corev1.Container{Name: "b", SecurityContext: runsAs(nil, id)})}, []string{`Bypass: spec.containers[0]`, `Bypass: spec.containers[1].securityContext.runAsGroup`}},
+		"the volumes' group does not matter":                          {[]change{podWide(nil, nil)}, nil},
+		"somebody else, beside a sidecar that does not say who it is": {[]change{native, podWide(other, other)}, nil},
+		"somebody else":                                               {[]change{podWide(other, other)}, nil},
+		"Istio's own containers may":                                  {[]change{native, proxyRunsAs(1337), initContainer(corev1.Container{Name: istioValidation, SecurityContext: runsAs(id, id)}), initContainer(corev1.Container{Name: istioCoreDump, SecurityContext: runsAs(id, id)})}, nil},
+		"an app named like Istio's init container":                    {[]change{appContainer(corev1.Container{Name: istioInit, SecurityContext: runsAs(id, nil)})}, []string{`Bypass: spec.containers[1]`}},
+		"a placeholder with the app's user":                           {[]change{userOf(1000), appContainer(corev1.Container{Name: istioProxy, SecurityContext: runsAs(other, nil)})}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			problems, _ := check(newPod(test.changes...), one())
+			wantProblems(t, problems, test.problems...)
+		})
+	}
+}
+
+// An init container whose traffic is not captured cannot reach a VIP, which leads nowhere without the sidecar. It reaches
+// an address past the sidecar.
+func TestInitContainersWithoutCapture(t *testing.T) {
+	id, other := ptr.To[int64](1337), ptr.To[int64](2000)
+	migrate := func(uid, gid *int64) change {
+		return initContainer(corev1.Container{Name: "migrate", SecurityContext: runsAs(uid, gid)})
+	}
+	proxyMetadata := func(variable, value string) change {
+		return annotated(proxyConfig, `{"proxyMetadata":{"`+variable+`":"`+value+`"}}`)
+	}
+	const at = "spec.initContainers[0].securityContext."
+	const config = "metadata.annotations[proxy.istio.io/config]: "
+	cache := newOrigination(func(o *origination.Origination) { o.Host = "cache.example.com" })
+	withAddress := func(o *origination.Origination) { o.Addresses = []netip.Prefix{netip.MustParsePrefix("10.0.0.3/32")} }
+	for name, test := range map[string]struct {
+		changes      []change
+		originations []origination.Origination
+		problems     []string
+		warnings     []string
+	}{
+		"the proxy's user and a pinned host": {
+			changes:      []change{migrate(id, nil)},
+			originations: one(),
+			warnings: []string{at + `runAsUser: "1337": container "migrate" runs as the user of istio-proxy, ` +
+				`whose traffic is not captured, so it cannot reach redis.example.com; if it must, give it another runAsUser`},
+		},
+		"the proxy's group and two pinned hosts": {
+			changes:      []change{migrate(nil, id)},
+			originations: append(one(), cache),
+			warnings: []string{at + `runAsGroup: "1337": container "migrate" runs as the group of istio-proxy, ` +
+				`whose traffic is not captured, so it cannot reach redis.example.com, cache.example.com; if it must`},
+		},
+		"the user of the injected proxy": {
+			changes: []change{native, proxyRunsAs(2000), func(pod *corev1.Pod) {
+				pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{
+					Name: "migrate", SecurityContext: runsAs(other, nil)})
+			}},
+			originations: one(),
+			warnings:     []string{`spec.initContainers[2].securityContext.runAsUser: "2000": container "migrate"`},
+		},
+		"a group that is left out": {
+			changes:      []change{proxyMetadata(ownerGroupsExclude, "2000"), migrate(nil, other)},
+			originations: one(),
+			warnings: []string{config + `"ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE 2000": traffic of group 2000 is not captured, ` +
+				`and container "migrate" runs as it, so it cannot reach redis.example.com; if it must, remove the setting`},
+		},
+		"a group that is not one of the captured": {
+			changes:      []change{proxyMetadata(ownerGroups, "1000"), migrate(nil, other), groupOf(1000)},
+			originations: one(),
+			warnings:     []string{config + `"ISTIO_OUTBOUND_OWNER_GROUPS 1000": only traffic of these groups is captured`},
+		},
+		"the proxy's user and an address": {
+			changes:      []change{migrate(id, nil)},
+			originations: one(addressed("10.0.0.3/32")),
+			problems:     []string{"Bypass: " + at + `runAsUser: Invalid value: "1337": container "migrate" runs as the user`},
+		},
+		"the proxy's user, a pinned host and an address of another": {
+			changes:      []change{migrate(id, nil)},
+			originations: append(one(), newOrigination(addressed("10.0.0.3/32"))),
+			problems:     []string{"Bypass: " + at + "runAsUser"},
+		},
+		"the proxy's user and a pinned host with its address": {
+			changes:      []change{migrate(id, nil)},
+			originations: one(withAddress),
+			problems:     []string{"Bypass: " + at + "runAsUser"},
+		},
+		"the proxy's user and a Service of the mesh": {
+			changes:      []change{migrate(id, nil)},
+			originations: service("10.96.0.10"),
+			problems:     []string{"Bypass: " + at + "runAsUser"},
+		},
+		"the proxy's group and an address": {
+			changes:      []change{migrate(nil, id)},
+			originations: one(addressed("10.0.0.3/32")),
+			problems:     []string{"Bypass: " + at + "runAsGroup"},
+		},
+		"nothing is originated": {
+			changes: []change{migrate(id, id)},
+		},
+		"an init container that runs on beside the app is one of the app's": {
+			changes: []change{initContainer(corev1.Container{Name: "agent", SecurityContext: runsAs(id, nil),
+				RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways)})},
+			originations: one(),
+			problems:     []string{"Bypass: " + at + `runAsUser: Invalid value: "1337": container "agent"`},
+		},
+		"the app too": {
+			changes:      []change{migrate(id, nil), userOf(1337)},
+			originations: one(),
+			problems:     []string{"Bypass: spec.containers[0].securityContext.runAsUser"},
+			warnings:     []string{at + "runAsUser"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			problems, warnings := check(newPod(test.changes...), test.originations)
+			wantProblems(t, problems, test.problems...)
+			wantBeginnings(t, "warnings", warnings, test.warnings)
+		})
+	}
+}
