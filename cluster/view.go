@@ -3,7 +3,7 @@
 //
 // In go watch events of injected pods, namespaces, Services and Istio's objects; out come the claims of
 // a namespace's live pods, the mesh objects around it, and answers about namespaces and Services. No
-// method of View calls the API server, so admission does no I/O (DESIGN §3). The package must never
+// method of View calls the API server, so admission does no I/O (docs/architecture.md#path). The package must never
 // import patches, webhook or controller, and writes nothing.
 package cluster
 

@@ -28,7 +28,7 @@ func serviceCarrier(o *origination.Origination) *carrier {
 // Rules: Istio takes those of one namespace, of which one covers the host, the most specific host alone
 // (PushContext.destinationRule): the client's namespace, all that are not for others only; the host's
 // namespace, what it exports to the client's; the root namespace, likewise. Ours stand in the first and
-// name the very host. So they would hide every other from all pods of the namespace (DESIGN §6.3), and one
+// name the very host. So they would hide every other from all pods of the namespace (docs/architecture.md, invariant 5), and one
 // for the same host might come before ours (SidecarScope.DestinationRule: the first of which the selector
 // matches). Exported rules of further namespaces count nowhere, and one with a selector is never exported.
 //

@@ -13,7 +13,7 @@ type reserved struct {
 	what   string
 }
 
-// reservedIPv4 are the ranges of DESIGN §6.5 in IPv4.
+// reservedIPv4 are the refused ranges in IPv4 (docs/architecture.md, invariant 8).
 var reservedIPv4 = []reserved{
 	{netip.MustParsePrefix("0.0.0.0/8"), "unspecified (\"this network\")"},
 	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},

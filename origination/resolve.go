@@ -49,7 +49,7 @@ type Result struct {
 	Originations []Origination
 	// Settings are to be used as they are.
 	Settings Settings
-	// Asked says that the pod carries keys itself; otherwise the wish is inherited (DESIGN §2).
+	// Asked says that the pod carries keys itself; otherwise the wish is inherited (docs/architecture.md#requests).
 	Asked bool
 	// Skip is set when nothing is to be done and why: ReasonNotAsked or ReasonOptedOut.
 	Skip     Reason
