@@ -27,7 +27,8 @@ func passBefore(ctx context.Context, trees []*tree, mutants []mutant) error {
 		}
 		slices.Sort(names)
 		pattern := "^(" + strings.Join(slices.Compact(names), "|") + ")$"
-		if out, err := t.test(ctx, byPackage[pkg][0], pattern); err != nil {
+		// The first run of a test may compile a tool that it needs.
+		if out, err := t.test(ctx, byPackage[pkg][0], pattern, "-timeout=30m"); err != nil {
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, fmt.Errorf("%s: the tests fail without any mutant:\n%s", pkg, out))

@@ -100,7 +100,7 @@ func (t *tree) apply(m mutant) (restore func(), err error) {
 
 // test runs tests of the mutant's package and tier. What vet has to say of a mutant does not count, and
 // most of the time is the compiler's and the linker's, who collect garbage they need not.
-func (t *tree) test(ctx context.Context, m mutant, pattern string) ([]byte, error) {
+func (t *tree) test(ctx context.Context, m mutant, pattern string, more ...string) ([]byte, error) {
 	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-run", pattern}
 	env := append(os.Environ(), "GOGC=400")
 	switch m.Tier {
@@ -112,6 +112,7 @@ func (t *tree) test(ctx context.Context, m mutant, pattern string) ([]byte, erro
 		args = append(args, "-timeout=30m")
 		env = append(env, "E2E=required")
 	}
+	args = append(args, more...)
 	module, pkg := t.module(m.pkg())
 	c := exec.CommandContext(ctx, "go", append(args, pkg)...)
 	c.Dir, c.Env = module, env
