@@ -99,8 +99,7 @@ lint: ## gofmt, go vet and staticcheck
 	cd release && go vet ./... && "$$(cd .. && go tool -n staticcheck)" ./...
 
 .PHONY: test
-test: TIER = unit
-test: lint verify-generate unit verify-image mutants integration e2e ## Everything that must hold: all of this section but fuzz, and of the mutants those of TIER=unit
+test: lint verify-generate unit verify-image integration e2e ## Everything that must hold: all of this section but mutants and fuzz
 
 .PHONY: unit
 unit: race-tools ## Unit tests with fuzz seeds and goldens (-race)
@@ -120,9 +119,9 @@ e2e: ## Real istiod, Envoy and Redis, real bytes (as root); E2E=required: nothin
 	E2E=$(or $(E2E),on) $(if $(HARNESS_LOGS),HARNESS_LOGS=$(abspath $(HARNESS_LOGS))) go test -v -count=1 -timeout=30m $(if $(RUN),-run '$(RUN)') ./test/e2e
 
 .PHONY: mutants
-mutants: ## Take each safeguard out and show that its test fails; TIER=unit, integration or e2e for those of one tier
+mutants: ## Take each safeguard out and show that its test fails; TIER=unit, integration or e2e and ONLY=regexp pick some, CHANGED=1 those of files that differ from main (on main: from origin/main, else from HEAD~1)
 	$(if $(filter unit,$(TIER)),,@$(MAKE) --silent --no-print-directory control-plane network-tools $(if $(filter integration,$(TIER)),,mesh wire-tools))
-	go run ./test/mutants -tier $(or $(TIER),all)
+	go run ./test/mutants -tier $(or $(TIER),all) $(if $(ONLY),-only '$(ONLY)') $(if $(CHANGED),-changed)
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZ_TIME (10s)

@@ -12,7 +12,7 @@ type Reserved struct {
 	What   string
 }
 
-// reservedIPv4 are the ranges of DESIGN §6.5 in IPv4.
+// reservedIPv4 are the refused ranges in IPv4 (docs/architecture.md, invariant 8).
 var reservedIPv4 = []Reserved{
 	{netip.MustParsePrefix("0.0.0.0/8"), "unspecified (\"this network\")"},
 	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},

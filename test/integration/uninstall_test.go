@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -52,6 +53,12 @@ func TestUninstall(t *testing.T) {
 	c.removeEverything()
 	if left := names(c.ours()); len(left) > 0 {
 		t.Errorf("after the documented command there are %q", left)
+	}
+	// A Lease that lost its label is not listed above.
+	leases := &coordinationv1.LeaseList{}
+	c.must(c.Client.List(t.Context(), leases, client.InNamespace(c.release.Namespace)))
+	for _, lease := range leases.Items {
+		t.Errorf("after the documented command there is Lease %s", lease.Name)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 func passBefore(ctx context.Context, trees []*tree, mutants []mutant) error {
 	byPackage := map[string][]mutant{}
 	for _, m := range mutants {
-		byPackage[m.pkg] = append(byPackage[m.pkg], m)
+		byPackage[m.pkg()] = append(byPackage[m.pkg()], m)
 	}
 	var mu sync.Mutex
 	var errs []error
@@ -27,7 +27,8 @@ func passBefore(ctx context.Context, trees []*tree, mutants []mutant) error {
 		}
 		slices.Sort(names)
 		pattern := "^(" + strings.Join(slices.Compact(names), "|") + ")$"
-		if out, err := t.test(ctx, byPackage[pkg][0], pattern); err != nil {
+		// The first run of a test may compile a tool that it needs.
+		if out, err := t.test(ctx, byPackage[pkg][0], pattern, "-timeout=30m"); err != nil {
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, fmt.Errorf("%s: the tests fail without any mutant:\n%s", pkg, out))
@@ -36,32 +37,29 @@ func passBefore(ctx context.Context, trees []*tree, mutants []mutant) error {
 	return errors.Join(errs...)
 }
 
-// judge applies the mutant to the tree, runs its test, takes the mutant out again, and returns what
-// killed it. An error says why it lives.
+// judge applies the mutant to the tree, runs its test, restores the file, and returns the test that killed
+// the mutant. An error says why the mutant survived.
 func judge(ctx context.Context, t *tree, m mutant) (killer string, err error) {
-	if out, err := t.apply(ctx, m.file); err != nil {
-		return "", fmt.Errorf("the patch does not apply, adapt it: %s", lastLine(out))
+	restore, err := t.apply(m)
+	if err != nil {
+		return "", err
 	}
-	defer func() {
-		if out, failed := t.apply(context.Background(), m.file, "-R"); failed != nil {
-			panic(fmt.Sprintf("taking %s out again: %s", m.file, out))
-		}
-	}()
+	defer restore()
 	out, err := t.test(ctx, m, m.pattern())
 	failed := failures(out)
 	switch {
 	case err == nil && bytes.Contains(out, []byte("no tests to run")):
-		return "", fmt.Errorf("%s has no test %s", m.pkg, m.test)
+		return "", fmt.Errorf("%s has no test %s", m.pkg(), m.test())
 	case err == nil:
-		return "", fmt.Errorf("%s %s passes without the safeguard", m.pkg, m.test)
+		return "", fmt.Errorf("%s %s passes without the safeguard", m.pkg(), m.test())
 	case bytes.Contains(out, []byte("[build failed]")) || bytes.Contains(out, []byte("[setup failed]")):
 		return "", fmt.Errorf("the mutant does not compile:\n%s", out)
 	case len(failed) == 0:
-		return "", fmt.Errorf("%s %s broke without naming a failed test:\n%s", m.pkg, m.test, out)
-	case !slices.Contains(failed, strings.ReplaceAll(m.test, " ", "_")):
-		return "", fmt.Errorf("%s %s was not reached, %s failed before:\n%s", m.pkg, m.test, failed[0], out)
-	case !bytes.Contains(out, []byte(m.says)):
-		return "", fmt.Errorf("%s %s failed without saying %q:\n%s", m.pkg, m.test, m.says, out)
+		return "", fmt.Errorf("%s %s broke without naming a failed test:\n%s", m.pkg(), m.test(), out)
+	case !slices.Contains(failed, strings.ReplaceAll(m.test(), " ", "_")):
+		return "", fmt.Errorf("%s %s was not reached, %s failed before:\n%s", m.pkg(), m.test(), failed[0], out)
+	case !bytes.Contains(out, []byte(m.Says)):
+		return "", fmt.Errorf("%s %s failed without saying %q:\n%s", m.pkg(), m.test(), m.Says, out)
 	}
 	return failed[0], nil
 }
@@ -76,9 +74,4 @@ func failures(out []byte) []string {
 	}
 	slices.SortStableFunc(names, func(a, b string) int { return strings.Count(b, "/") - strings.Count(a, "/") })
 	return names
-}
-
-func lastLine(out []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return lines[len(lines)-1]
 }

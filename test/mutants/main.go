@@ -1,20 +1,22 @@
 // Command mutants shows that every safeguard has a test that guards it.
 //
-// In go the patches beside it, each of which takes one safeguard out; each is applied to a copy of the
-// tree, and the test that it names must then fail. A patch whose test passes (a surviving mutant), that
-// no longer applies or that does not compile fails the run. Before, the named tests must pass on the
-// untouched copy: what fails anyway would kill every mutant.
+// Each entry of mutants.yaml takes one safeguard out of a copy of the tree. The test that the entry names must then
+// fail. The run fails if that test passes (a surviving mutant), or if the mutant does not compile. It also fails if
+// the text to replace does not occur exactly once. First, the named tests must pass on the untouched copy, because a
+// test that always fails would kill every mutant.
 //
-// A patch begins with three lines, then the diff, with little context so that it survives changes around it:
+//   - name: mesh-dot
+//     why: "invariant 1: The dot makes Envoy ask DNS and not the pod's own /etc/hosts."
+//     file: mesh/objects.go
+//     replace: '{{Address: o.Host + "."}}'
+//     with: '{{Address: o.Host}}'
+//     test: ./mesh TestObjectsOfEachShape/dns-host-with-system-roots-and-a-target-port
+//     tier: unit
 //
-//	Safeguard: DESIGN §5, the dot: Envoy must ask DNS, not the pod's own /etc/hosts
-//	Test: ./mesh TestObjectsOfEachShape/dns-host-with-a-ca-secret-and-both-families
-//	Tier: unit
+// An entry of tier e2e also has text that the failed test prints. With that many processes a test can fail for
+// reasons that have nothing to do with the safeguard, and such a failure kills no mutant.
 //
-// Of tier e2e, a fourth line has words of the failed test. Where that many processes take part a test can
-// fail for reasons that have nothing to do with the safeguard; those kill no mutant.
-//
-//	Says: :6379 answered "OK", want no answer
+//	says: ':6379 answered "OK", want no answer'
 package main
 
 import (
@@ -24,47 +26,54 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
+	"regexp"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// directory is where the patches are, seen from the root of the repository.
-const directory = "test/mutants"
+// source is the file of the mutants, seen from the root of the repository.
+const source = "test/mutants/mutants.yaml"
 
 func main() {
-	tier := flag.String("tier", "unit", "run the mutants that tests of this tier judge: unit, integration, e2e or all")
-	only := flag.String("only", "", "run only mutants whose file name contains this")
-	parallel := flag.Int("parallel", runtime.NumCPU(), "how many mutants of the unit tier to run at once, each in a copy of its own")
+	var want selection
+	flag.StringVar(&want.tier, "tier", "unit", "run the mutants of this tier: unit, integration, e2e or all")
+	only := flag.String("only", "", "run only mutants whose name matches this regular expression")
+	flag.BoolVar(&want.changed, "changed", false, "run only mutants whose file or entry differs from main")
+	parallel := flag.Int("parallel", runtime.NumCPU(), "run this many mutants of the unit tier at once, each in its own copy")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *tier, *only, *parallel); err != nil {
+	var err error
+	if want.only, err = regexp.Compile(*only); err == nil {
+		err = run(ctx, want, *parallel)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, tier, only string, parallel int) error {
-	all, err := load(directory)
+func run(ctx context.Context, want selection, parallel int) error {
+	all, err := load(source)
 	if err != nil {
 		return err
 	}
+	selected, err := want.of(ctx, all)
+	if err != nil {
+		return err
+	}
+	if len(selected) == 0 { // nothing has changed
+		return nil
+	}
 	var unit, slow []mutant
-	for _, m := range all {
-		switch {
-		case tier != "all" && m.tier != tier || !strings.Contains(filepath.Base(m.file), only):
-		case m.tier == "unit":
+	for _, m := range selected {
+		if m.Tier == "unit" {
 			unit = append(unit, m)
-		default: // each starts processes and network devices of its own
+		} else { // each starts processes and network devices of its own
 			slow = append(slow, m)
 		}
-	}
-	if len(unit)+len(slow) == 0 {
-		return fmt.Errorf("no mutant of tier %q with %q in its name among %d", tier, only, len(all))
 	}
 	if len(unit) == 0 {
 		parallel = 1
@@ -136,7 +145,7 @@ func judgeAll(ctx context.Context, trees []*tree, mutants []mutant) (survived in
 			survived++
 			verdict = "SURVIVED: " + err.Error()
 		}
-		fmt.Printf("%-46s %5.1fs  %s\n%56s%s\n", m.name(), time.Since(began).Seconds(), m.safeguard, "", verdict)
+		fmt.Printf("%-46s %5.1fs  %s\n%56s%s\n", m.label(), time.Since(began).Seconds(), m.Why, "", verdict)
 	})
 	return survived
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -72,22 +73,37 @@ func (t *tree) copy() error {
 
 func (t *tree) remove() { os.RemoveAll(t.dir) }
 
-// apply applies a patch, also where only the nearest line of its context is still the same. Without the
-// ceiling git would, in a temporary directory that lies in a repository, take the patch for one of other
-// files and skip it.
-func (t *tree) apply(ctx context.Context, patch string, options ...string) ([]byte, error) {
-	c := exec.CommandContext(ctx, "git", append([]string{"apply", "-p1", "-C1", patch}, options...)...)
-	c.Dir = t.dir
-	c.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(t.dir))
-	return c.CombinedOutput()
+// apply takes the mutant's safeguard out of the tree. The returned function restores the file.
+func (t *tree) apply(m mutant) (restore func(), err error) {
+	path := filepath.Join(t.dir, filepath.FromSlash(m.File))
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", m.label(), err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", m.label(), err)
+	}
+	mutated, err := m.in(string(text))
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(path, []byte(mutated), info.Mode().Perm()); err != nil {
+		return nil, fmt.Errorf("%s: %w", m.label(), err)
+	}
+	return func() {
+		if err := os.WriteFile(path, text, info.Mode().Perm()); err != nil {
+			panic(fmt.Sprintf("restoring after %s: %s", m.label(), err))
+		}
+	}, nil
 }
 
 // test runs tests of the mutant's package and tier. What vet has to say of a mutant does not count, and
 // most of the time is the compiler's and the linker's, who collect garbage they need not.
-func (t *tree) test(ctx context.Context, m mutant, pattern string) ([]byte, error) {
+func (t *tree) test(ctx context.Context, m mutant, pattern string, more ...string) ([]byte, error) {
 	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-run", pattern}
 	env := append(os.Environ(), "GOGC=400")
-	switch m.tier {
+	switch m.Tier {
 	case "unit":
 		args = append(args, "-timeout=2m")
 	case "integration":
@@ -96,7 +112,8 @@ func (t *tree) test(ctx context.Context, m mutant, pattern string) ([]byte, erro
 		args = append(args, "-timeout=30m")
 		env = append(env, "E2E=required")
 	}
-	module, pkg := t.module(m.pkg)
+	args = append(args, more...)
+	module, pkg := t.module(m.pkg())
 	c := exec.CommandContext(ctx, "go", append(args, pkg)...)
 	c.Dir, c.Env = module, env
 	// Interrupted, a test stops what it started; killed, it could not.
