@@ -47,6 +47,9 @@ type Policy struct {
 	AllowedIssuers []string `json:"allowedIssuers,omitempty"`
 	// AllowInsecure permits insecure-skip-verify.
 	AllowInsecure bool `json:"allowInsecure"`
+	// MaxKeysPerNamespace is the largest number of different originations that live pods of one namespace may
+	// have, from 1 to 1000: it bounds what one namespace costs the controller and every sidecar in it.
+	MaxKeysPerNamespace int `json:"maxKeysPerNamespace"`
 }
 
 // VIP says where the addresses of pins are drawn from: ranges that exist nowhere.

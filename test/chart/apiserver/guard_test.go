@@ -41,7 +41,7 @@ func testGuardOnCreate(t *testing.T, c *cluster) {
 		"a pod that asks in spite of an empty host":           {newPod(in(optedIn), annotated("redis-tls/host", ""), annotated("redis-tls/port", "1")), []string{notAdmitted}},
 		"a pod with an empty key that was admitted, no proxy": {newPod(in(optedIn), annotated("redis-tls/port", ""), recorded(originated("a.example.com"))), []string{noSidecar}},
 		"a pod that may inherit, untouched":                   {newPod(in(optedIn)), nil},
-		"a pod that inherited, without a sidecar":             {newPod(in(optedIn), recorded(originated("a.example.com", "240.241.0.1"))), nil},
+		"a pod that inherited, without a sidecar":             {newPod(in(optedIn), recorded(originated("a.example.com", "251.0.0.1"))), nil},
 		"an admitted pod with 2,000 variables":                {newPod(admitted(), manyVariables()), nil},
 		"an admitted pod with 50 hosts":                       {newPod(admitted(), manyHosts(50)), nil},
 		"a pod with 5,000 annotations that asks in the last":  {newPod(manyAnnotations(5000), admitted()), nil},
@@ -58,11 +58,11 @@ func testGuardOnCreate(t *testing.T, c *cluster) {
 		"a pod that asks in our own namespace":               {newPod(admitted(), in(harness.ReleaseNamespace)), []string{"namespace redis-tls-system is excluded from redis-tls"}},
 		"a pod that asks with no istio-proxy":                {newPod(asking(), recorded(), annotated("sidecar.istio.io/status", "{}")), []string{noSidecar, "container istio-proxy is missing", "istio-injection=enabled"}},
 		"a pod that asks with a placeholder for istio-proxy": {newPod(asking(), recorded(), container("istio-proxy")), []string{noSidecar, "annotation sidecar.istio.io/status, which Istio's injector writes, is missing"}},
-		"a pod of which the pin was taken out":               {newPod(admitted(), noAliases), []string{lostPin, "(redis.example.com → 240.241.7.31)"}},
-		"a pod with another host at the pin's address":       {newPod(admitted(), noAliases, alias("240.241.7.31", "redis.example.com.evil")), []string{lostPin}},
+		"a pod of which the pin was taken out":               {newPod(admitted(), noAliases), []string{lostPin, "(redis.example.com → 251.0.7.31)"}},
+		"a pod with another host at the pin's address":       {newPod(admitted(), noAliases, alias("251.0.7.31", "redis.example.com.evil")), []string{lostPin}},
 		"a pod with its host at another address":             {newPod(admitted(), noAliases, alias("10.0.0.1", "redis.example.com")), []string{lostPin}},
-		"a pod of which the IPv6 pin was taken out":          {newPod(asking(), injected(), recorded(originated("a.example.com", "240.241.0.1", "fdf0:f1::1")), alias("240.241.0.1", "a.example.com")), []string{lostPin, "(a.example.com → fdf0:f1::1)"}},
-		"a pod of which the second host's pin was taken out": {newPod(admitted(), noAliases, recorded(originated("a.example.com", "240.241.0.1"), originated("b.example.com", "240.241.0.2")), alias("240.241.0.1", "a.example.com", "b.example.com")), []string{lostPin, "(b.example.com → 240.241.0.2)"}},
+		"a pod of which the IPv6 pin was taken out":          {newPod(asking(), injected(), recorded(originated("a.example.com", "251.0.0.1", "fdf0:f1::1")), alias("251.0.0.1", "a.example.com")), []string{lostPin, "(a.example.com → fdf0:f1::1)"}},
+		"a pod of which the second host's pin was taken out": {newPod(admitted(), noAliases, recorded(originated("a.example.com", "251.0.0.1"), originated("b.example.com", "251.0.0.2")), alias("251.0.0.1", "a.example.com", "b.example.com")), []string{lostPin, "(b.example.com → 251.0.0.2)"}},
 
 		"our label on a pod that does not ask":          {newPod(label("redis-tls/injected", "true")), []string{notForUs, "redis-tls/injected"}},
 		"a rule's label on a pod that does not ask":     {newPod(label("redis-tls/to-abc", "true")), []string{notForUs, "redis-tls/to-abc"}},
@@ -76,7 +76,7 @@ func testGuardOnCreate(t *testing.T, c *cluster) {
 		"a label of the user's own under our prefix":    {newPod(label("redis-tls/team", "a")), nil},
 		"our label on a pod of an opted-in namespace":   {newPod(in(optedIn), label("redis-tls/to-abc", "true")), nil},
 		"a pod that asks in an opted-in namespace":      {newPod(admitted(), in(optedIn)), nil},
-		"a pod that inherits and got its pin replaced":  {newPod(in(optedIn), recorded(originated("a.example.com", "240.241.0.1")), alias("10.0.0.1", "a.example.com")), nil},
+		"a pod that inherits and got its pin replaced":  {newPod(in(optedIn), recorded(originated("a.example.com", "251.0.0.1")), alias("10.0.0.1", "a.example.com")), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := test.want
@@ -98,7 +98,7 @@ func manyHosts(n int) edit {
 		var all []origination.Origination
 		p.Spec.HostAliases = nil
 		for i := range n {
-			host, v4, v6 := fmt.Sprintf("redis-%d.%s.example.com", i, strings.Repeat("a", 60)), fmt.Sprintf("240.241.0.%d", i+1), fmt.Sprintf("fdf0:f1::%x", i+1)
+			host, v4, v6 := fmt.Sprintf("redis-%d.%s.example.com", i, strings.Repeat("a", 60)), fmt.Sprintf("251.0.0.%d", i+1), fmt.Sprintf("fdf0:f1::%x", i+1)
 			all = append(all, originated(host, v4, v6))
 			alias(v4, host)(p)
 			alias(v6, host)(p)

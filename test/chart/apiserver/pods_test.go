@@ -100,8 +100,8 @@ func injected() edit {
 func admitted() edit {
 	return func(p *corev1.Pod) {
 		asking()(p)
-		recorded(originated("redis.example.com", "240.241.7.31"))(p)
-		alias("240.241.7.31", "redis.example.com")(p)
+		recorded(originated("redis.example.com", "251.0.7.31"))(p)
+		alias("251.0.7.31", "redis.example.com")(p)
 		injected()(p)
 	}
 }
