@@ -45,11 +45,21 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "redis-tls.name" . }}
 {{ set $config "excludedNamespaces" (include "redis-tls.excludedNamespaces" . | fromYamlArray) | toYaml }}
 {{- end -}}
 
-{{/* CEL: the pod's annotation keys that are a wish. Whether one is valid is the webhook's to say. */}}
-{{- define "redis-tls.cel.askingKeys" -}}
-object.metadata.?annotations.orValue({}).filter(key,
-  (key.startsWith('redis-tls/') || key.contains('.redis-tls/')) &&
-  key != 'redis-tls/inject' && key != 'redis-tls/status')
+{{/* CEL: the annotation keys by which the pod requests TLS. A key in the wrong case is one, too: the webhook
+     refuses it. What the webhook itself writes is none. */}}
+{{- define "redis-tls.cel.requestKeys" -}}
+object.metadata.?annotations.orValue({}).filter(key, ('.' + key.lowerAscii()).contains('.redis-tls/') &&
+  !(key in ['redis-tls/inject', {{ include "redis-tls.cel.recordKeys" . }}]))
+{{- end -}}
+
+{{/* CEL: the annotations that only the webhook writes, as elements of a list. */}}
+{{- define "redis-tls.cel.recordKeys" -}}
+'redis-tls/status', 'redis-tls/vips', 'redis-tls/first-use'
+{{- end -}}
+
+{{/* CEL: a list of strings as text for a message, cut: the API server drops messages beyond 5 KiB. */}}
+{{- define "redis-tls.cel.text" -}}
+({{ . }}.join(', ').size() <= 1000 ? {{ . }}.join(', ') : {{ . }}.join(', ').substring(0, 1000) + '…')
 {{- end -}}
 
 {{/* CEL: the pod opts out. */}}
