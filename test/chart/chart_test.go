@@ -206,8 +206,8 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 	}
 }
 
-// TestValuesThatDoNotFitTogetherAreRefusedInASentence proves what the schema cannot say, and that all of it is
-// said at once.
+// TestValuesThatDoNotFitTogetherAreRefusedInASentence proves the checks that the schema cannot express, and that
+// all problems are reported at once.
 func TestValuesThatDoNotFitTogetherAreRefusedInASentence(t *testing.T) {
 	for name, test := range map[string]struct {
 		values string
@@ -220,28 +220,28 @@ func TestValuesThatDoNotFitTogetherAreRefusedInASentence(t *testing.T) {
 		"a provided certificate in the Secret of cert-manager's": {"certs: {mode: provided, provided: {secretName: redis-tls-webhook-tls}}", []string{
 			"certs.provided.secretName is redis-tls-webhook-tls, which other"}},
 		"a provided certificate without its mode": {"certs: {provided: {secretName: mine}}", []string{
-			"certs.provided.secretName is mine, but certs.mode is self-signed: leave it away, or set the mode to provided"}},
-		"CAs beside one of our own": {"certs: {caBundle: '-----BEGIN CERTIFICATE-----'}", []string{
+			"certs.provided.secretName is mine, but certs.mode is self-signed: remove it, or set the mode to provided"}},
+		"CAs with a CA of the chart's own": {"certs: {caBundle: '-----BEGIN CERTIFICATE-----'}", []string{
 			"certs.caBundle is set, but certs.mode is self-signed, which makes a CA of its own"}},
 		"an issuer without cert-manager": {"certs: {certManager: {issuerRef: {name: ours}}}", []string{
-			"certs.certManager.issuerRef.name is ours, but certs.mode is self-signed: leave it away, or set the mode to cert-manager"}},
+			"certs.certManager.issuerRef.name is ours, but certs.mode is self-signed: remove it, or set the mode to cert-manager"}},
 		"a certificate that is always about to be renewed": {"certs: {mode: cert-manager, certManager: {duration: 24h, renewBefore: 24h}}", []string{
 			"certs.certManager.renewBefore is 24h, which must be less than duration, 24h"}},
 		"names of clients without a CA": {"clients: {names: [kube-apiserver]}", []string{
-			"clients.names is set, but clients.caBundle is not: without a CA anybody could carry the names"}},
+			"clients.names is set, but clients.caBundle is not: without a CA, any client could present these names"}},
 		"a label of the pods that their Service selects by": {"podLabels: {app.kubernetes.io/name: mine}", []string{
-			"podLabels has app.kubernetes.io/name, which the chart sets itself: leave it away"}},
+			"podLabels has app.kubernetes.io/name, which the chart sets itself: remove it"}},
 		"a sidecar for the webhook": {"podLabels: {sidecar.istio.io/inject: 'true'}", []string{
-			"podLabels has sidecar.istio.io/inject, which the chart sets itself: leave it away"}},
+			"podLabels has sidecar.istio.io/inject, which the chart sets itself: remove it"}},
 		"a test where the webhook sees no pods": {"helmTest: {namespace: kube-system}", []string{
-			"helmTest.namespace is kube-system, whose pods the webhook does not see (excludedNamespaces, and the namespace of the release): name another"}},
+			"helmTest.namespace is kube-system, whose pods the webhook does not see (excludedNamespaces, and the namespace of the release): set another one"}},
 		"a test in the namespace of the release": {"helmTest: {namespace: redis-tls-system}", []string{"helmTest.namespace is redis-tls-system, whose"}},
-		"no range for pins": {"vip: {cidr: ''}", []string{
-			"vip.cidr and vip.ipv6CIDR are both empty: pins need a range, of IPv6 on clusters that have nothing else"}},
+		"no range for VIPs": {"vip: {cidr: ''}", []string{
+			"vip.cidr and vip.ipv6CIDR are both empty: VIPs need a range; on clusters with IPv6 only set vip.ipv6CIDR"}},
 		"a range of ports the wrong way round": {"policy: {allowedPorts: ['6400-6379', '6379-6400', '6379']}", []string{
-			"fit together:\n- policy.allowedPorts has 6400-6379, which ends before it begins\n"}},
+			"contradict each other:\n- policy.allowedPorts has 6400-6379, which ends before it begins\n"}},
 		"several at once": {"{certs: {mode: provided, certManager: {issuerRef: {name: ours}}}, podLabels: {app.kubernetes.io/component: mine}}", []string{
-			"The values do not fit together:\n- certs.mode is provided, so", "\n- certs.certManager.issuerRef.name is ours", "\n- podLabels has app.kubernetes.io/component"}},
+			"The values contradict each other:\n- certs.mode is provided, so", "\n- certs.certManager.issuerRef.name is ours", "\n- podLabels has app.kubernetes.io/component"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := harness.RenderChart(chartDir, parseValues(t, test.values), nil)
