@@ -45,10 +45,11 @@ type Policy struct {
 	AllowedPorts []string `json:"allowedPorts,omitempty"`
 	// AllowedIssuers are cert-manager issuers beyond the own namespace's, "Kind.group/name".
 	AllowedIssuers []string `json:"allowedIssuers,omitempty"`
-	// MaxKeysPerNamespace is the largest number of different originations that live pods of a namespace may have.
-	MaxKeysPerNamespace int `json:"maxKeysPerNamespace"`
 	// AllowInsecure permits insecure-skip-verify.
 	AllowInsecure bool `json:"allowInsecure"`
+	// MaxKeysPerNamespace is the largest number of different originations that live pods of one namespace may
+	// have, from 1 to 1000: it bounds what one namespace costs the controller and every sidecar in it.
+	MaxKeysPerNamespace int `json:"maxKeysPerNamespace"`
 }
 
 // VIP says where the addresses of pins are drawn from: ranges that exist nowhere.

@@ -82,7 +82,7 @@ func checkTexts(raw map[string]any) field.ErrorList {
 	prefix := func(s string) error { _, err := netip.ParsePrefix(s); return err }
 	duration := func(s string) error { _, err := time.ParseDuration(s); return err }
 	texts(prefix, "must be a CIDR, as in \"10.0.0.0/8\"", "policy", "allowedCIDRs")
-	texts(orNone(prefix), "must be a CIDR, as in \"240.241.0.0/16\"", "vip", "cidr")
+	texts(orNone(prefix), "must be a CIDR, as in \"251.0.0.0/8\"", "vip", "cidr")
 	texts(prefix, "must be a CIDR, as in \"fd00:240:241::/112\"", "vip", "ipv6CIDR")
 	const right = "must be a duration with its unit, as in \"1s\" or \"10m\""
 	texts(duration, right, "firstUse", "settle")

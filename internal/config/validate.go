@@ -48,6 +48,9 @@ func (p Policy) validate(at *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(at.Child("allowedIssuers").Index(i), issuer, "must be Kind.group/name, as in \"ClusterIssuer.cert-manager.io/redis\""))
 		}
 	}
+	if n := p.MaxKeysPerNamespace; n < 1 || n > 1000 {
+		errs = append(errs, field.Invalid(at.Child("maxKeysPerNamespace"), n, "must be a number from 1 to 1000"))
+	}
 	return errs
 }
 
@@ -61,7 +64,7 @@ func (v VIP) validate(at *field.Path) field.ErrorList {
 	case none && v.IPv6CIDR == nil:
 		errs = append(errs, field.Required(at.Child("cidr"), "pins need a range; on clusters with IPv6 alone set vip.ipv6CIDR"))
 	case !none:
-		errs = vipRange(at.Child("cidr"), v.CIDR, v.CIDR.Addr().Is4(), 24, "must be an IPv4 range of at least 256 addresses, as in \"240.241.0.0/16\"")
+		errs = vipRange(at.Child("cidr"), v.CIDR, v.CIDR.Addr().Is4(), 24, "must be an IPv4 range of at least 256 addresses, as in \"251.0.0.0/8\"")
 	}
 	if v.IPv6CIDR != nil {
 		plain := v.IPv6CIDR.Addr().Is6() && !v.IPv6CIDR.Addr().Is4In6()

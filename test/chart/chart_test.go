@@ -158,8 +158,8 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		"a port as a number":                       {"policy: {allowedPorts: [6379]}", "at '/policy/allowedPorts/0': got number, want string"},
 		"an address that is no CIDR":               {"policy: {allowedCIDRs: [10.0.0.1]}", "at '/policy/allowedCIDRs/0': '10.0.0.1' does not match pattern"},
 		"a VIP range that is IPv6":                 {"vip: {cidr: 'fdf0::/64'}", "at '/vip/cidr': 'fdf0::/64' does not match pattern"},
-		"an address that is none":                  {"vip: {cidr: 240.241.0.256/16}", "at '/vip/cidr': '240.241.0.256/16' does not match pattern"},
-		"a VIP range of too few addresses":         {"vip: {cidr: 240.241.0.0/25}", "at '/vip/cidr': '240.241.0.0/25' does not match pattern"},
+		"an address that is none":                  {"vip: {cidr: 251.0.0.256/16}", "at '/vip/cidr': '251.0.0.256/16' does not match pattern"},
+		"a VIP range of too few addresses":         {"vip: {cidr: 251.0.0.0/25}", "at '/vip/cidr': '251.0.0.0/25' does not match pattern"},
 		"a VIP range longer than an address":       {"vip: {ipv6CIDR: 'fd00::/129'}", "at '/vip/ipv6CIDR': 'fd00::/129' does not match pattern"},
 		"a CIDR longer than an address":            {"policy: {allowedCIDRs: [10.0.0.0/33]}", "at '/policy/allowedCIDRs/0': '10.0.0.0/33' does not match pattern"},
 		"a port beyond the last":                   {"policy: {allowedPorts: ['65536']}", "at '/policy/allowedPorts/0': '65536' does not match pattern"},
@@ -175,6 +175,9 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		"an excluded namespace that has no name":   {"excludedNamespaces: ['']", "at '/excludedNamespaces/0': '' does not match pattern"},
 		"a trust domain that is a URI":             {"istio: {trustDomain: 'spiffe://a'}", "at '/istio/trustDomain': 'spiffe://a' does not match pattern"},
 		"roots that are no path":                   {"istio: {systemRoots: ca.crt}", "at '/istio/systemRoots': 'ca.crt' does not match pattern"},
+		"a namespace without a key":                {"policy: {maxKeysPerNamespace: 0}", "at '/policy/maxKeysPerNamespace': minimum: got 0, want 1"},
+		"more keys than a namespace may have":      {"policy: {maxKeysPerNamespace: 1001}", "at '/policy/maxKeysPerNamespace': maximum: got 1,001, want 1,000"},
+		"a number of keys as a string":             {"policy: {maxKeysPerNamespace: '100'}", "at '/policy/maxKeysPerNamespace': got string, want integer"},
 		"no replica":                               {"replicaCount: 0", "at '/replicaCount': minimum: got 0, want 1"},
 		"a digest without its algorithm":           {"image: {digest: e3b0c442}", "at '/image/digest': 'e3b0c442' does not match pattern"},
 		"the protection of objects as a word":      {"guard: {protectObjects: 'yes'}", "at '/guard/protectObjects': got string, want boolean"},
@@ -203,8 +206,8 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 	}
 }
 
-// TestValuesThatDoNotFitTogetherAreRefusedInASentence proves what the schema cannot say, and that all of it is
-// said at once.
+// TestValuesThatDoNotFitTogetherAreRefusedInASentence proves the checks that the schema cannot express, and that
+// all problems are reported at once.
 func TestValuesThatDoNotFitTogetherAreRefusedInASentence(t *testing.T) {
 	for name, test := range map[string]struct {
 		values string
@@ -217,28 +220,28 @@ func TestValuesThatDoNotFitTogetherAreRefusedInASentence(t *testing.T) {
 		"a provided certificate in the Secret of cert-manager's": {"certs: {mode: provided, provided: {secretName: redis-tls-webhook-tls}}", []string{
 			"certs.provided.secretName is redis-tls-webhook-tls, which other"}},
 		"a provided certificate without its mode": {"certs: {provided: {secretName: mine}}", []string{
-			"certs.provided.secretName is mine, but certs.mode is self-signed: leave it away, or set the mode to provided"}},
-		"CAs beside one of our own": {"certs: {caBundle: '-----BEGIN CERTIFICATE-----'}", []string{
+			"certs.provided.secretName is mine, but certs.mode is self-signed: remove it, or set the mode to provided"}},
+		"CAs with a CA of the chart's own": {"certs: {caBundle: '-----BEGIN CERTIFICATE-----'}", []string{
 			"certs.caBundle is set, but certs.mode is self-signed, which makes a CA of its own"}},
 		"an issuer without cert-manager": {"certs: {certManager: {issuerRef: {name: ours}}}", []string{
-			"certs.certManager.issuerRef.name is ours, but certs.mode is self-signed: leave it away, or set the mode to cert-manager"}},
+			"certs.certManager.issuerRef.name is ours, but certs.mode is self-signed: remove it, or set the mode to cert-manager"}},
 		"a certificate that is always about to be renewed": {"certs: {mode: cert-manager, certManager: {duration: 24h, renewBefore: 24h}}", []string{
 			"certs.certManager.renewBefore is 24h, which must be less than duration, 24h"}},
 		"names of clients without a CA": {"clients: {names: [kube-apiserver]}", []string{
-			"clients.names is set, but clients.caBundle is not: without a CA anybody could carry the names"}},
+			"clients.names is set, but clients.caBundle is not: without a CA, any client could present these names"}},
 		"a label of the pods that their Service selects by": {"podLabels: {app.kubernetes.io/name: mine}", []string{
-			"podLabels has app.kubernetes.io/name, which the chart sets itself: leave it away"}},
+			"podLabels has app.kubernetes.io/name, which the chart sets itself: remove it"}},
 		"a sidecar for the webhook": {"podLabels: {sidecar.istio.io/inject: 'true'}", []string{
-			"podLabels has sidecar.istio.io/inject, which the chart sets itself: leave it away"}},
+			"podLabels has sidecar.istio.io/inject, which the chart sets itself: remove it"}},
 		"a test where the webhook sees no pods": {"helmTest: {namespace: kube-system}", []string{
-			"helmTest.namespace is kube-system, whose pods the webhook does not see (excludedNamespaces, and the namespace of the release): name another"}},
+			"helmTest.namespace is kube-system, whose pods the webhook does not see (excludedNamespaces, and the namespace of the release): set another one"}},
 		"a test in the namespace of the release": {"helmTest: {namespace: redis-tls-system}", []string{"helmTest.namespace is redis-tls-system, whose"}},
-		"no range for pins": {"vip: {cidr: ''}", []string{
-			"vip.cidr and vip.ipv6CIDR are both empty: pins need a range, of IPv6 on clusters that have nothing else"}},
+		"no range for VIPs": {"vip: {cidr: ''}", []string{
+			"vip.cidr and vip.ipv6CIDR are both empty: VIPs need a range; on clusters with IPv6 only set vip.ipv6CIDR"}},
 		"a range of ports the wrong way round": {"policy: {allowedPorts: ['6400-6379', '6379-6400', '6379']}", []string{
-			"fit together:\n- policy.allowedPorts has 6400-6379, which ends before it begins\n"}},
+			"contradict each other:\n- policy.allowedPorts has 6400-6379, which ends before it begins\n"}},
 		"several at once": {"{certs: {mode: provided, certManager: {issuerRef: {name: ours}}}, podLabels: {app.kubernetes.io/component: mine}}", []string{
-			"The values do not fit together:\n- certs.mode is provided, so", "\n- certs.certManager.issuerRef.name is ours", "\n- podLabels has app.kubernetes.io/component"}},
+			"The values contradict each other:\n- certs.mode is provided, so", "\n- certs.certManager.issuerRef.name is ours", "\n- podLabels has app.kubernetes.io/component"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := harness.RenderChart(chartDir, parseValues(t, test.values), nil)

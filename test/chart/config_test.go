@@ -1,9 +1,11 @@
 package chart
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -84,6 +86,29 @@ func TestDefaultsAreTheKeysOfTheTable(t *testing.T) {
 			if got := err == nil; got != want {
 				t.Errorf("%s%s as a default: taken %t (%v), want %t", prefix, key.Name, got, err, want)
 			}
+		}
+	}
+}
+
+// TestLimitOfKeysIsThatOfTheServer proves that schema and server accept the same numbers.
+func TestLimitOfKeysIsThatOfTheServer(t *testing.T) {
+	for value, want := range map[int]string{
+		-1:   "must be a number from 1 to 1000",
+		0:    "must be a number from 1 to 1000",
+		1:    "",
+		1000: "",
+		1001: "must be a number from 1 to 1000",
+	} {
+		values := fmt.Sprintf("policy: {maxKeysPerNamespace: %d}", value)
+		cfg, err := annotation.ParseConfig([]byte(values))
+		switch {
+		case want == "" && (err != nil || cfg.Policy.MaxKeysPerNamespace != value):
+			t.Errorf("%s: the server reads %d (%v)", values, cfg.Policy.MaxKeysPerNamespace, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), "policy.maxKeysPerNamespace: ") || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: got %v from the server, want an error with %q", values, err, want)
+		}
+		if _, err := harness.RenderChart(chartDir, parseValues(t, values), nil); (err == nil) != (want == "") {
+			t.Errorf("%s: got %v from the schema, want the server's answer %q", values, err, want)
 		}
 	}
 }

@@ -1,6 +1,6 @@
-{{/* The name of everything namespaced: one release a cluster, because the webhook's configuration is one. */}}
+{{/* The name of all namespaced objects. There is one release a cluster, because there is one webhook configuration. */}}
 {{- define "redis-tls.name" -}}redis-tls-webhook{{- end -}}
-{{/* The Secret of the serving certificate. Another one for each mode: Helm deletes that of self-signed when the mode changes. */}}
+{{/* The Secret of the serving certificate, one for each mode: Helm deletes that of self-signed when the mode changes. */}}
 {{- define "redis-tls.secret" -}}
 {{- get (dict "self-signed" "redis-tls-webhook-cert" "cert-manager" "redis-tls-webhook-tls" "provided" .Values.certs.provided.secretName) .Values.certs.mode -}}
 {{- end -}}
@@ -12,7 +12,7 @@ app.kubernetes.io/name: redis-tls
 app.kubernetes.io/component: webhook
 {{- end -}}
 
-{{/* managed-by is Helm here: the value redis-tls marks the mesh objects that the controller owns. */}}
+{{/* managed-by is Helm here: the value redis-tls marks the mesh objects that the controller manages. */}}
 {{- define "redis-tls.labels" -}}
 {{ include "redis-tls.selector" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -27,12 +27,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* The user name that the API server knows our service account by. */}}
+{{/* The user name of the webhook's service account. */}}
 {{- define "redis-tls.user" -}}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "redis-tls.name" . }}
 {{- end -}}
 
-{{/* What the hook of helm uninstall is made of. */}}
+{{/* The name of the objects of helm uninstall's hook. */}}
 {{- define "redis-tls.uninstall" -}}redis-tls-uninstall{{- end -}}
 
 {{- define "redis-tls.excludedNamespaces" -}}
@@ -45,11 +45,21 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "redis-tls.name" . }}
 {{ set $config "excludedNamespaces" (include "redis-tls.excludedNamespaces" . | fromYamlArray) | toYaml }}
 {{- end -}}
 
-{{/* CEL: the pod's annotation keys that are a wish. Whether one is valid is the webhook's to say. */}}
-{{- define "redis-tls.cel.askingKeys" -}}
-object.metadata.?annotations.orValue({}).filter(key,
-  (key.startsWith('redis-tls/') || key.contains('.redis-tls/')) &&
-  key != 'redis-tls/inject' && key != 'redis-tls/status')
+{{/* CEL: the annotation keys by which the pod requests TLS. A key in the wrong case is one, too: the webhook
+     refuses it. What the webhook itself writes is none. */}}
+{{- define "redis-tls.cel.requestKeys" -}}
+object.metadata.?annotations.orValue({}).filter(key, ('.' + key.lowerAscii()).contains('.redis-tls/') &&
+  !(key in ['redis-tls/inject', {{ include "redis-tls.cel.recordKeys" . }}]))
+{{- end -}}
+
+{{/* CEL: the annotations that only the webhook writes, as elements of a list. */}}
+{{- define "redis-tls.cel.recordKeys" -}}
+'redis-tls/status', 'redis-tls/vips', 'redis-tls/first-use'
+{{- end -}}
+
+{{/* CEL: a list of strings as text for a message, cut: the API server drops messages beyond 5 KiB. */}}
+{{- define "redis-tls.cel.text" -}}
+({{ . }}.join(', ').size() <= 1000 ? {{ . }}.join(', ') : {{ . }}.join(', ').substring(0, 1000) + '…')
 {{- end -}}
 
 {{/* CEL: the pod opts out. */}}
@@ -58,7 +68,7 @@ object.metadata.?labels[?'redis-tls/inject'].orValue('') == 'false' ||
 object.metadata.?annotations[?'redis-tls/inject'].orValue('') == 'false'
 {{- end -}}
 
-{{/* Annotations of the rights that helm test has while it runs. */}}
+{{/* Annotations of the RBAC objects that exist while helm test runs. */}}
 {{- define "redis-tls.test.rights" -}}
 helm.sh/hook: test
 helm.sh/hook-weight: "-1"

@@ -6,6 +6,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -87,7 +88,7 @@ func TestChart(t *testing.T) {
 	}
 }
 
-// install applies the chart, without the webhook's configuration and before Istio's CRDs are there,
+// install applies the chart, without the webhook's configuration and before the CRDs of Istio and cert-manager are there,
 // makes the namespaces and waits until every policy is in force.
 func (c *cluster) install(t *testing.T) {
 	t.Helper()
@@ -119,7 +120,7 @@ func (c *cluster) install(t *testing.T) {
 			return err
 		})
 	}
-	if err := c.InstallIstioCRDs(ctx); err != nil {
+	if err := errors.Join(c.InstallIstioCRDs(ctx), c.InstallCertManagerCRDs(ctx)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the guard", func(ctx context.Context) error {
@@ -204,8 +205,8 @@ func (w *warnings) HandleWarningHeader(_ int, _ string, text string) {
 	w.text = append(w.text, text)
 }
 
-// testTypes proves that no expression has a type error. The policy of Istio's objects names no version,
-// which the type checker skips, so it is checked in a copy that does.
+// testTypes proves that no expression has a type error. The policy of protected objects names no versions,
+// which the type checker skips, so it is checked in a copy that does: for each kind by itself.
 func testTypes(t *testing.T, c *cluster) {
 	versioned := c.object(t, "ValidatingAdmissionPolicy", "redis-tls-protect-objects")
 	versioned.SetName("versioned")
@@ -213,7 +214,9 @@ func testTypes(t *testing.T, c *cluster) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules[0].(map[string]any)["apiVersions"] = []any{"v1"}
+	for _, rule := range rules {
+		rule.(map[string]any)["apiVersions"] = []any{"v1"}
+	}
 	if err := unstructured.SetNestedSlice(versioned.Object, rules, "spec", "matchConstraints", "resourceRules"); err != nil {
 		t.Fatal(err)
 	}

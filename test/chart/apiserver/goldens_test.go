@@ -66,9 +66,6 @@ func (c *cluster) goldens(t *testing.T) map[string]*harness.Release {
 // testGoldens proves that the API server takes all of what Helm renders for every case, hooks included. What it
 // applies by server-side apply must be known to it, field by field.
 func testGoldens(t *testing.T, c *cluster) {
-	if err := c.InstallCertManagerCRDs(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	if err := c.InstallPrometheusOperatorCRDs(t.Context()); err != nil {
 		t.Fatal(err)
 	}

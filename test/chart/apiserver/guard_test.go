@@ -12,17 +12,26 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/redis-tls/redis-tls/internal/origination"
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
 // Words of the guard's refusals.
 const (
+	wrongCase   = "metadata.annotations: keys of redis-tls must be in lower case; write "
 	notAdmitted = "but the redis-tls webhook has not admitted it"
 	noSidecar   = "but it has no Istio sidecar to do it"
-	lostPin     = "spec.hostAliases lacks what redis-tls pinned the pod's hosts to"
-	notForUs    = "are written by the redis-tls webhook when it admits a pod, and this pod is not for it"
-	unchanging  = "say what it was admitted with"
+	malformed   = "must be host=address, as the redis-tls webhook writes it"
+	lostVIP     = "spec.hostAliases lacks VIPs of the pod's hosts"
+	forged      = "may be written only by the redis-tls webhook, which "
+	unrequested = forged + "is not called for this pod, because neither the pod nor its namespace requests TLS; remove "
+	unchanging  = "record what the pod was admitted with"
+)
+
+// Marks that the webhook writes, as a forged pod has them.
+const (
+	injectedLabel = "metadata.labels[redis-tls/injected]"
+	ruleLabel     = "metadata.labels[redis-tls/to-abc]"
+	statusRecord  = "metadata.annotations[redis-tls/status]"
 )
 
 func testGuardOnCreate(t *testing.T, c *cluster) {
@@ -30,53 +39,88 @@ func testGuardOnCreate(t *testing.T, c *cluster) {
 		pod  *corev1.Pod
 		want []string // words of the refusal, none for a pod that is let through
 	}{
-		"a pod without a key of ours":                         {newPod(), nil},
-		"a pod with keys that resemble ours":                  {newPod(annotated("redis/host", "a"), annotated("my-redis-tls/host", "a"), annotated("redis-tls.io/host", "a")), nil},
-		"a pod that asks, admitted, with a native sidecar":    {newPod(admitted()), nil},
-		"a pod that asks, admitted, with a classic sidecar":   {newPod(asking(), recorded(originated("a.example.com")), container("istio-proxy"), annotated("sidecar.istio.io/status", "{}")), nil},
-		"a pod that asks and opts out by label":               {newPod(asking(), label("redis-tls/inject", "false")), nil},
-		"a pod that asks and opts out by annotation":          {newPod(asking(), annotated("redis-tls/inject", "false")), nil},
-		"a pod with a copied status that does not ask":        {newPod(annotated("redis-tls/status", "{}"), annotated("redis-tls/inject", "true")), nil},
-		"a pod that switches off what it would inherit":       {newPod(in(optedIn), annotated("redis-tls/host", ""), annotated("sessions.redis-tls/host", " ")), nil},
-		"a pod that asks in spite of an empty host":           {newPod(in(optedIn), annotated("redis-tls/host", ""), annotated("redis-tls/port", "1")), []string{notAdmitted}},
-		"a pod with an empty key that was admitted, no proxy": {newPod(in(optedIn), annotated("redis-tls/port", ""), recorded(originated("a.example.com"))), []string{noSidecar}},
-		"a pod that may inherit, untouched":                   {newPod(in(optedIn)), nil},
-		"a pod that inherited, without a sidecar":             {newPod(in(optedIn), recorded(originated("a.example.com", "240.241.0.1"))), nil},
-		"an admitted pod with 2,000 variables":                {newPod(admitted(), manyVariables()), nil},
-		"an admitted pod with 50 hosts":                       {newPod(admitted(), manyHosts(50)), nil},
-		"a pod with 5,000 annotations that asks in the last":  {newPod(manyAnnotations(5000), admitted()), nil},
+		"a pod without a key of ours":                             {newPod(), nil},
+		"a pod with keys that resemble ours":                      {newPod(annotated("redis/host", "a"), annotated("My-Redis-TLS/host", "a"), annotated("redis-tls.io/host", "a")), nil},
+		"a pod that requests TLS, admitted, native sidecar":       {newPod(admitted()), nil},
+		"a pod that requests TLS, admitted, classic sidecar":      {newPod(asking(), recorded(), container("istio-proxy"), annotated("sidecar.istio.io/status", "{}")), nil},
+		"a pod that requests TLS and opts out by label":           {newPod(asking(), label("redis-tls/inject", "false")), nil},
+		"a pod that requests TLS and opts out by annotation":      {newPod(asking(), annotated("redis-tls/inject", "false")), nil},
+		"a pod that requests TLS in the wrong case, opted out":    {newPod(annotated("Redis-TLS/host", "a"), label("redis-tls/inject", "false")), nil},
+		"a pod that says inject: true and requests nothing":       {newPod(annotated("redis-tls/inject", "true")), nil},
+		"a pod that switches off what it would inherit":           {newPod(in(optedIn), annotated("redis-tls/host", ""), annotated("sessions.redis-tls/host", " ")), nil},
+		"a pod with a port and an empty host":                     {newPod(in(optedIn), annotated("redis-tls/host", ""), annotated("redis-tls/port", "1")), []string{notAdmitted}},
+		"a pod with an empty key that was admitted, no proxy":     {newPod(in(optedIn), annotated("redis-tls/port", ""), recorded()), []string{noSidecar}},
+		"a pod that may inherit, untouched":                       {newPod(in(optedIn)), nil},
+		"a pod that inherited, without a sidecar":                 {newPod(in(optedIn), recorded("a.example.com=251.0.0.1")), nil},
+		"an admitted pod with 2,000 variables":                    {newPod(admitted(), manyVariables()), nil},
+		"an admitted pod with 128 nodes of both families, thrice": {newPod(admitted(), manyNodes(3, 128)), nil},
+		"a pod with 5,000 annotations that requests TLS":          {newPod(manyAnnotations(5000), admitted()), nil},
 
-		"a pod that asks and never came by the webhook":      {newPod(asking(), injected()), []string{notAdmitted, "(redis-tls/host)", "annotation redis-tls/status is missing", "kubectl -n redis-tls-system get pods"}},
-		"a pod that asks by a named instance":                {newPod(annotated("sessions.redis-tls/port", "6380")), []string{notAdmitted, "(sessions.redis-tls/port)"}},
-		"a pod that asks by a key that does not exist":       {newPod(annotated("redis-tls/hots", "a")), []string{notAdmitted}},
-		"a pod that asks and says inject: true":              {newPod(asking(), annotated("redis-tls/inject", "true"), label("redis-tls/inject", "true")), []string{notAdmitted}},
-		"a pod that asks with a status but no label":         {newPod(admitted(), without("redis-tls/injected")), []string{notAdmitted, `label redis-tls/injected: "true" is missing`}},
-		"a pod that asks with a label that is not true":      {newPod(admitted(), label("redis-tls/injected", "yes")), []string{notAdmitted, `label redis-tls/injected: "true" is missing`}},
-		"a pod that asks with a label but no status":         {newPod(admitted(), without("redis-tls/status")), []string{notAdmitted, "annotation redis-tls/status is missing"}},
-		"a pod that asks in a disabled namespace":            {newPod(asking(), in(disabled)), []string{notAdmitted}},
-		"a pod that asks in kube-system":                     {newPod(admitted(), in("kube-system")), []string{"namespace kube-system is excluded from redis-tls"}},
-		"a pod that asks in our own namespace":               {newPod(admitted(), in(harness.ReleaseNamespace)), []string{"namespace redis-tls-system is excluded from redis-tls"}},
-		"a pod that asks with no istio-proxy":                {newPod(asking(), recorded(), annotated("sidecar.istio.io/status", "{}")), []string{noSidecar, "container istio-proxy is missing", "istio-injection=enabled"}},
-		"a pod that asks with a placeholder for istio-proxy": {newPod(asking(), recorded(), container("istio-proxy")), []string{noSidecar, "annotation sidecar.istio.io/status, which Istio's injector writes, is missing"}},
-		"a pod of which the pin was taken out":               {newPod(admitted(), noAliases), []string{lostPin, "(redis.example.com → 240.241.7.31)"}},
-		"a pod with another host at the pin's address":       {newPod(admitted(), noAliases, alias("240.241.7.31", "redis.example.com.evil")), []string{lostPin}},
-		"a pod with its host at another address":             {newPod(admitted(), noAliases, alias("10.0.0.1", "redis.example.com")), []string{lostPin}},
-		"a pod of which the IPv6 pin was taken out":          {newPod(asking(), injected(), recorded(originated("a.example.com", "240.241.0.1", "fdf0:f1::1")), alias("240.241.0.1", "a.example.com")), []string{lostPin, "(a.example.com → fdf0:f1::1)"}},
-		"a pod of which the second host's pin was taken out": {newPod(admitted(), noAliases, recorded(originated("a.example.com", "240.241.0.1"), originated("b.example.com", "240.241.0.2")), alias("240.241.0.1", "a.example.com", "b.example.com")), []string{lostPin, "(b.example.com → 240.241.0.2)"}},
+		"a pod that requests TLS and did not pass the webhook":  {newPod(asking(), injected()), []string{notAdmitted, "(redis-tls/host)", "annotation redis-tls/status is missing", "kubectl -n redis-tls-system get pods"}},
+		"a pod that requests TLS by a named instance":           {newPod(annotated("sessions.redis-tls/port", "6380")), []string{notAdmitted, "(sessions.redis-tls/port)"}},
+		"a pod that requests TLS by a key that does not exist":  {newPod(annotated("redis-tls/hots", "a")), []string{notAdmitted}},
+		"a pod that requests TLS and says inject: true":         {newPod(asking(), annotated("redis-tls/inject", "true"), label("redis-tls/inject", "true")), []string{notAdmitted}},
+		"a pod that requests TLS with a status but no label":    {newPod(admitted(), without("redis-tls/injected")), []string{notAdmitted, `label redis-tls/injected: "true" is missing`}},
+		"a pod that requests TLS with a label but no status":    {newPod(admitted(), without("redis-tls/status")), []string{notAdmitted, "annotation redis-tls/status is missing"}},
+		"a pod that requests TLS in a disabled namespace":       {newPod(asking(), in(disabled)), []string{notAdmitted}},
+		"a pod that requests TLS in kube-system":                {newPod(admitted(), in("kube-system")), []string{"namespace kube-system is excluded from redis-tls"}},
+		"a pod that requests TLS in our own namespace":          {newPod(admitted(), in(harness.ReleaseNamespace)), []string{"namespace redis-tls-system is excluded from redis-tls"}},
+		"a pod that requests TLS with no istio-proxy":           {newPod(asking(), recorded(), annotated("sidecar.istio.io/status", "{}")), []string{noSidecar, "container istio-proxy is missing", "istio-injection=enabled"}},
+		"a pod that requests TLS with a placeholder of a proxy": {newPod(asking(), recorded(), container("istio-proxy")), []string{noSidecar, "annotation sidecar.istio.io/status, which Istio's injector writes, is missing"}},
 
-		"our label on a pod that does not ask":          {newPod(label("redis-tls/injected", "true")), []string{notForUs, "redis-tls/injected"}},
-		"a rule's label on a pod that does not ask":     {newPod(label("redis-tls/to-abc", "true")), []string{notForUs, "redis-tls/to-abc"}},
-		"a server's label on a pod that does not ask":   {newPod(label("redis-tls/server", "strict")), []string{notForUs, "redis-tls/server"}},
-		"a restriction's label on such a pod":           {newPod(label("redis-tls/egress-abc", "true")), []string{notForUs, "redis-tls/egress-abc"}},
-		"a server that was not admitted by us":          {newPod(annotated("redis-tls/server", "strict")), []string{notAdmitted, "redis-tls/server"}},
-		"our label on a pod that opts out":              {newPod(in(optedIn), asking(), label("redis-tls/inject", "false"), label("redis-tls/to-abc", "true")), []string{notForUs}},
-		"our label in an excluded namespace":            {newPod(in("kube-system"), label("redis-tls/injected", "true")), []string{notForUs}},
-		"our label in an excluded namespace, asked for": {newPod(in("kube-system"), annotated("redis-tls/host", ""), label("redis-tls/to-abc", "true")), []string{notForUs}},
-		"our label in a disabled namespace":             {newPod(in(disabled), label("redis-tls/injected", "true")), []string{notForUs}},
-		"a label of the user's own under our prefix":    {newPod(label("redis-tls/team", "a")), nil},
-		"our label on a pod of an opted-in namespace":   {newPod(in(optedIn), label("redis-tls/to-abc", "true")), nil},
-		"a pod that asks in an opted-in namespace":      {newPod(admitted(), in(optedIn)), nil},
-		"a pod that inherits and got its pin replaced":  {newPod(in(optedIn), recorded(originated("a.example.com", "240.241.0.1")), alias("10.0.0.1", "a.example.com")), nil},
+		"a key with a prefix in the wrong case":               {newPod(annotated("Redis-TLS/host", "a")), []string{wrongCase + "redis-tls/host instead of Redis-TLS/host."}},
+		"a named instance's key in the wrong case":            {newPod(annotated("cart.Redis-TLS/host", "a")), []string{wrongCase + "cart.redis-tls/host instead of cart.Redis-TLS/host."}},
+		"a key with a name in the wrong case":                 {newPod(annotated("redis-tls/HOST", "a")), []string{wrongCase + "redis-tls/host instead of redis-tls/HOST."}},
+		"an instance in the wrong case":                       {newPod(annotated("Cart.redis-tls/host", "a")), []string{wrongCase + "cart.redis-tls/host instead of Cart.redis-tls/host."}},
+		"a key in the wrong case with an empty value":         {newPod(in(optedIn), annotated("Redis-TLS/host", "")), []string{wrongCase}},
+		"an opt-out in the wrong case":                        {newPod(asking(), annotated("Redis-TLS/inject", "false")), []string{wrongCase + "redis-tls/inject instead of Redis-TLS/inject."}},
+		"a key in the wrong case on an admitted pod":          {newPod(admitted(), annotated("Redis-TLS/subject-alt-names", "a")), []string{wrongCase}},
+		"a key in the wrong case in an excluded namespace":    {newPod(in("kube-system"), annotated("Redis-TLS/host", "a")), []string{wrongCase}},
+		"more keys in the wrong case than a message can hold": {newPod(manyMisspelt(200)), []string{wrongCase, "…."}},
+
+		"a pod of which the VIP was taken out":               {newPod(admitted(), noAliases), []string{lostVIP, "(redis.example.com → 251.0.7.31)"}},
+		"a pod of which 384 VIPs were taken out":             {newPod(admitted(), manyNodes(3, 64), noAliases), []string{lostVIP, "redis-0-0.", "…)"}},
+		"a pod with another host at the VIP":                 {newPod(admitted(), noAliases, alias("251.0.7.31", "redis.example.com.evil")), []string{lostVIP}},
+		"a pod with its host at another address":             {newPod(admitted(), noAliases, alias("10.0.0.1", "redis.example.com")), []string{lostVIP}},
+		"a pod with its host at a longer address":            {newPod(admitted(), noAliases, alias("251.0.7.31", "redis.example.com"), recorded("redis.example.com=251.0.7.3")), []string{lostVIP, "(redis.example.com → 251.0.7.3)"}},
+		"a pod of which the IPv6 VIP was taken out":          {newPod(asking(), injected(), recorded("a.example.com=251.0.0.1", "a.example.com=fdf0:f1::1"), alias("251.0.0.1", "a.example.com")), []string{lostVIP, "(a.example.com → fdf0:f1::1)"}},
+		"a pod of which the second host's VIP was taken out": {newPod(admitted(), noAliases, recorded("a.example.com=251.0.0.1", "b.example.com=251.0.0.2"), alias("251.0.0.1", "a.example.com", "b.example.com")), []string{lostVIP, "(b.example.com → 251.0.0.2)"}},
+		"a pod with its VIP beside the user's aliases":       {newPod(admitted(), noAliases, alias("10.0.0.9", "own.example.com"), alias("251.0.7.31", "own.example.com", "redis.example.com")), nil},
+		"an empty list of VIPs":                              {newPod(admitted(), noAliases, recorded("")), []string{malformed, `metadata.annotations[redis-tls/vips]: "":`}},
+		"a VIP without its host":                             {newPod(admitted(), recorded("251.0.7.31")), []string{malformed, `"251.0.7.31":`}},
+		"a VIP with an empty host":                           {newPod(admitted(), recorded("redis.example.com=251.0.7.31", "=251.0.7.31")), []string{malformed, `"=251.0.7.31":`}},
+		"a VIP with an empty address":                        {newPod(admitted(), recorded("redis.example.com=")), []string{malformed, `"redis.example.com=":`}},
+		"a VIP with two addresses":                           {newPod(admitted(), recorded("redis.example.com=251.0.7.31=251.0.7.32")), []string{malformed}},
+		"a list of VIPs with a comma at its end":             {newPod(admitted(), recorded("redis.example.com=251.0.7.31", "")), []string{malformed}},
+
+		"our label on a pod that does not request TLS":     {newPod(label("redis-tls/injected", "true")), []string{injectedLabel + ": " + unrequested + "it from the pod."}},
+		"a rule's label on a pod that does not request it": {newPod(label("redis-tls/to-abc", "true")), []string{ruleLabel + ": " + unrequested}},
+		"a server's label on a pod that is none":           {newPod(label("redis-tls/server", "strict")), []string{"metadata.labels[redis-tls/server]: " + unrequested}},
+		"a restriction's label on such a pod":              {newPod(label("redis-tls/egress-abc", "true")), []string{"metadata.labels[redis-tls/egress-abc]: " + unrequested}},
+		"a status on a pod that does not request TLS":      {newPod(annotated("redis-tls/status", "{}")), []string{statusRecord + ": " + unrequested + "it from the pod."}},
+		"VIPs on a pod that does not request TLS":          {newPod(annotated("redis-tls/vips", "a=251.0.0.1")), []string{"metadata.annotations[redis-tls/vips]: " + unrequested}},
+		"a first use on a pod that does not request TLS":   {newPod(annotated("redis-tls/first-use", "2026-11-30T12:00:00Z")), []string{"metadata.annotations[redis-tls/first-use]: " + unrequested}},
+		"a status on a pod that says inject: true":         {newPod(annotated("redis-tls/status", "{}"), annotated("redis-tls/inject", "true")), []string{statusRecord + ": " + unrequested}},
+		"a server that was not admitted":                   {newPod(annotated("redis-tls/server", "strict")), []string{notAdmitted, "redis-tls/server"}},
+		"our label on a pod that opts out":                 {newPod(in(optedIn), asking(), label("redis-tls/inject", "false"), label("redis-tls/to-abc", "true")), []string{ruleLabel + ": " + forged + "is not called for a pod that opts out; remove it"}},
+		"a status on a pod that opts out":                  {newPod(admitted(), without("redis-tls/injected"), annotated("redis-tls/inject", "false")), []string{statusRecord, "is not called for a pod that opts out; remove them"}},
+		"our label in an excluded namespace":               {newPod(in("kube-system"), label("redis-tls/injected", "true")), []string{injectedLabel + ": " + forged + "is not called in namespace kube-system (excludedNamespaces of the Helm values); remove it"}},
+		"a status in our own namespace":                    {newPod(in(harness.ReleaseNamespace), annotated("redis-tls/status", "{}")), []string{statusRecord + ": " + forged + "is not called in namespace redis-tls-system"}},
+		"our label in an excluded namespace, empty key":    {newPod(in("kube-system"), annotated("redis-tls/host", ""), label("redis-tls/to-abc", "true")), []string{ruleLabel}},
+		"our label in a disabled namespace":                {newPod(in(disabled), label("redis-tls/injected", "true")), []string{unrequested}},
+		"a rule's label on a pod that may inherit":         {newPod(in(optedIn), label("redis-tls/to-abc", "true")), []string{ruleLabel + ": " + forged + "has not admitted this pod; remove it"}},
+		"a rule's label on a pod that switches off":        {newPod(in(optedIn), annotated("redis-tls/host", ""), label("redis-tls/to-abc", "true")), []string{ruleLabel + ": " + forged + "has not admitted this pod"}},
+		"a label of the user's own under our prefix":       {newPod(label("redis-tls/team", "a")), nil},
+		"a pod that requests TLS in an opted-in namespace": {newPod(admitted(), in(optedIn)), nil},
+		"a pod that inherits and got its VIP replaced":     {newPod(in(optedIn), recorded("a.example.com=251.0.0.1"), alias("10.0.0.1", "a.example.com")), nil},
+
+		// What kubectl debug makes of an admitted pod. With annotations the copy is sent to the webhook, which
+		// does not run here.
+		"a copy without labels and annotations": {newPod(admitted(), bareCopy), nil},
+		"a copy with its labels":                {newPod(admitted(), func(p *corev1.Pod) { p.Annotations = nil }), []string{injectedLabel + ": " + unrequested}},
+		"a copy with its annotations":           {newPod(admitted(), without("redis-tls/injected")), []string{notAdmitted}},
+		"a copy of a pod that inherited, in a namespace that is not opted in": {newPod(recorded("a.example.com=251.0.0.1"), label("redis-tls/to-abc", "true"), annotated("redis-tls/first-use", "2026-11-30T12:00:00Z")),
+			[]string{injectedLabel, ruleLabel, statusRecord + ", metadata.annotations[redis-tls/vips], metadata.annotations[redis-tls/first-use]: " + unrequested + "them from the pod."}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := test.want
@@ -92,18 +136,32 @@ func testGuardOnCreate(t *testing.T, c *cluster) {
 
 func noAliases(p *corev1.Pod) { p.Spec.HostAliases = nil }
 
-// manyHosts pins the pod to as many hosts, by an IPv4 and an IPv6 address each.
-func manyHosts(n int) edit {
+// bareCopy drops what kubectl debug --copy-to drops with its general profile.
+func bareCopy(p *corev1.Pod) { p.Labels, p.Annotations = nil, nil }
+
+// manyNodes records VIPs of both families for so many instances with so many nodes, the longest names that clouds give.
+func manyNodes(instances, nodes int) edit {
 	return func(p *corev1.Pod) {
-		var all []origination.Origination
+		var vips []string
 		p.Spec.HostAliases = nil
-		for i := range n {
-			host, v4, v6 := fmt.Sprintf("redis-%d.%s.example.com", i, strings.Repeat("a", 60)), fmt.Sprintf("240.241.0.%d", i+1), fmt.Sprintf("fdf0:f1::%x", i+1)
-			all = append(all, originated(host, v4, v6))
-			alias(v4, host)(p)
-			alias(v6, host)(p)
+		for i := range instances {
+			for n := range nodes {
+				host := fmt.Sprintf("redis-%d-%d.%s.cache.example.com", i, n, strings.Repeat("a", 60))
+				for _, ip := range []string{fmt.Sprintf("251.%d.0.%d", i, n+1), fmt.Sprintf("fdf0:f1:%x::%x", i, n+1)} {
+					vips = append(vips, host+"="+ip)
+					alias(ip, host)(p)
+				}
+			}
 		}
-		recorded(all...)(p)
+		recorded(vips...)(p)
+	}
+}
+
+func manyMisspelt(n int) edit {
+	return func(p *corev1.Pod) {
+		for i := range n {
+			p.Annotations[fmt.Sprintf("instance-%d.Redis-TLS/host", i)] = "redis.example.com"
+		}
 	}
 }
 
@@ -116,7 +174,8 @@ func manyAnnotations(n int) edit {
 }
 
 func testGuardOnUpdate(t *testing.T, c *cluster) {
-	running := newPod(admitted(), named("running"), label("redis-tls/to-abc", "true"), label("redis-tls/inject", "true"))
+	running := newPod(admitted(), named("running"), label("redis-tls/to-abc", "true"), label("redis-tls/inject", "true"),
+		annotated("redis-tls/first-use", "2026-11-30T12:00:00Z"))
 	neighbour := newPod(named("neighbour"))
 	for _, pod := range []*corev1.Pod{running, neighbour} {
 		if _, err := c.Clientset.CoreV1().Pods(plain).Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
@@ -127,27 +186,36 @@ func testGuardOnUpdate(t *testing.T, c *cluster) {
 		pod, patch, subresource string
 		refused                 bool
 	}{
-		"our label taken off":                            {"running", `{"metadata":{"labels":{"redis-tls/injected":null}}}`, "", true},
-		"our label changed":                              {"running", `{"metadata":{"labels":{"redis-tls/injected":"false"}}}`, "", true},
-		"a rule's label taken off":                       {"running", `{"metadata":{"labels":{"redis-tls/to-abc":null}}}`, "", true},
-		"a server's label added":                         {"running", `{"metadata":{"labels":{"redis-tls/server":"strict"}}}`, "", true},
-		"another rule's label added":                     {"running", `{"metadata":{"labels":{"redis-tls/to-xyz":"true"}}}`, "", true},
-		"the opt-out added to a running pod":             {"running", `{"metadata":{"labels":{"redis-tls/inject":"false"}}}`, "", true},
-		"all labels taken off":                           {"running", `{"metadata":{"labels":null}}`, "", true},
-		"the status edited":                              {"running", `{"metadata":{"annotations":{"redis-tls/status":"{}"}}}`, "", true},
-		"the status taken off":                           {"running", `{"metadata":{"annotations":{"redis-tls/status":null}}}`, "", true},
-		"our label taken off by way of the status":       {"running", `{"metadata":{"labels":{"redis-tls/injected":null}}}`, "status", true},
-		"the status annotation edited by that way":       {"running", `{"metadata":{"annotations":{"redis-tls/status":"{}"}}}`, "status", true},
-		"a rule's label added to a pod that never asked": {"neighbour", `{"metadata":{"labels":{"redis-tls/to-abc":"true"}}}`, "", true},
-		"a status added to a pod that never asked":       {"neighbour", `{"metadata":{"annotations":{"redis-tls/status":"{}"}}}`, "", true},
+		"our label taken off":                                    {"running", `{"metadata":{"labels":{"redis-tls/injected":null}}}`, "", true},
+		"our label changed":                                      {"running", `{"metadata":{"labels":{"redis-tls/injected":"false"}}}`, "", true},
+		"a rule's label taken off":                               {"running", `{"metadata":{"labels":{"redis-tls/to-abc":null}}}`, "", true},
+		"a server's label added":                                 {"running", `{"metadata":{"labels":{"redis-tls/server":"strict"}}}`, "", true},
+		"another rule's label added":                             {"running", `{"metadata":{"labels":{"redis-tls/to-xyz":"true"}}}`, "", true},
+		"the opt-out added to a running pod":                     {"running", `{"metadata":{"labels":{"redis-tls/inject":"false"}}}`, "", true},
+		"all labels taken off":                                   {"running", `{"metadata":{"labels":null}}`, "", true},
+		"the status edited":                                      {"running", `{"metadata":{"annotations":{"redis-tls/status":"{}"}}}`, "", true},
+		"the status taken off":                                   {"running", `{"metadata":{"annotations":{"redis-tls/status":null}}}`, "", true},
+		"the VIPs edited":                                        {"running", `{"metadata":{"annotations":{"redis-tls/vips":"redis.example.com=251.0.7.32"}}}`, "", true},
+		"the VIPs taken off":                                     {"running", `{"metadata":{"annotations":{"redis-tls/vips":null}}}`, "", true},
+		"the first use edited":                                   {"running", `{"metadata":{"annotations":{"redis-tls/first-use":"2026-11-30T13:00:00Z"}}}`, "", true},
+		"the first use taken off":                                {"running", `{"metadata":{"annotations":{"redis-tls/first-use":null}}}`, "", true},
+		"all annotations taken off":                              {"running", `{"metadata":{"annotations":null}}`, "", true},
+		"the VIPs taken off by way of the status":                {"running", `{"metadata":{"annotations":{"redis-tls/vips":null}}}`, "status", true},
+		"our label taken off by way of the status":               {"running", `{"metadata":{"labels":{"redis-tls/injected":null}}}`, "status", true},
+		"the status annotation edited by that way":               {"running", `{"metadata":{"annotations":{"redis-tls/status":"{}"}}}`, "status", true},
+		"a rule's label added to a pod that never requested TLS": {"neighbour", `{"metadata":{"labels":{"redis-tls/to-abc":"true"}}}`, "", true},
+		"a status added to a pod that never requested TLS":       {"neighbour", `{"metadata":{"annotations":{"redis-tls/status":"{}"}}}`, "", true},
+		"VIPs added to a pod that never requested TLS":           {"neighbour", `{"metadata":{"annotations":{"redis-tls/vips":"a=251.0.0.1"}}}`, "", true},
+		"a first use added to a pod that never requested TLS":    {"neighbour", `{"metadata":{"annotations":{"redis-tls/first-use":"a"}}}`, "", true},
 
 		"a label of the user's":                     {"running", `{"metadata":{"labels":{"team":"a","redis":"b"}}}`, "", false},
 		"an annotation of the user's":               {"running", `{"metadata":{"annotations":{"team":"a"}}}`, "", false},
 		"a key of ours, for what it is worth":       {"running", `{"metadata":{"annotations":{"redis-tls/port":"1"}}}`, "", false},
+		"a key in the wrong case, likewise":         {"running", `{"metadata":{"annotations":{"Redis-TLS/port":"1"}}}`, "", false},
 		"another image":                             {"running", `{"spec":{"containers":[{"name":"app","image":"app:2"}]}}`, "", false},
 		"a finalizer":                               {"running", `{"metadata":{"finalizers":["example.com/hold"]}}`, "", false},
 		"the kubelet's report":                      {"running", `{"status":{"phase":"Running","podIP":"10.0.0.7"}}`, "status", false},
-		"a label on a pod that never asked":         {"neighbour", `{"metadata":{"labels":{"team":"a"}}}`, "", false},
+		"a label on a pod that never requested TLS": {"neighbour", `{"metadata":{"labels":{"team":"a"}}}`, "", false},
 		"the kubelet's report on it":                {"neighbour", `{"status":{"phase":"Failed"}}`, "status", false},
 		"an ephemeral container to look at the pod": {"running", `{"spec":{"ephemeralContainers":[{"name":"look","image":"busybox"}]}}`, "ephemeralcontainers", false},
 	} {
@@ -196,7 +264,7 @@ func testGuardThatWarns(t *testing.T, c *cluster) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a pod that asks to be let through", func(ctx context.Context) error {
+	eventually(t, "a pod that requests TLS to be let through", func(ctx context.Context) error {
 		seen.text = nil
 		_, err := clientset.CoreV1().Pods(plain).Create(ctx, newPod(asking()), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		return err

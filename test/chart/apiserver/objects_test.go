@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
 	"google.golang.org/protobuf/proto"
 	networkingapi "istio.io/api/networking/v1"
 	securityapi "istio.io/api/security/v1"
@@ -27,7 +29,7 @@ func entry(namespace, name string, labels map[string]string) *networkingv1.Servi
 	return &networkingv1.ServiceEntry{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
 		Spec: networkingapi.ServiceEntry{
-			Hosts: []string{"redis.example.com.redis-tls.internal"},
+			Hosts: []string{"redis.example.com.k7u3vv.vip.redis-tls.internal"},
 			Ports: []*networkingapi.ServicePort{{Number: 6379, Name: "tcp", Protocol: "TCP"}},
 		},
 	}
@@ -36,7 +38,7 @@ func entry(namespace, name string, labels map[string]string) *networkingv1.Servi
 func rule(namespace, name string, labels map[string]string) *networkingv1.DestinationRule {
 	return &networkingv1.DestinationRule{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
-		Spec:       networkingapi.DestinationRule{Host: "redis.example.com.redis-tls.internal"},
+		Spec:       networkingapi.DestinationRule{Host: "redis.example.com.k7u3vv.vip.redis-tls.internal"},
 	}
 }
 
@@ -61,34 +63,73 @@ func peer(namespace, name string, labels map[string]string) *securityv1.PeerAuth
 	}
 }
 
+func certificate(namespace, name string, labels map[string]string) *certmanagerv1.Certificate {
+	return &certmanagerv1.Certificate{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
+		Spec: certmanagerv1.CertificateSpec{
+			SecretName: "redis-client", CommonName: "app", IssuerRef: cmmeta.IssuerReference{Name: "redis"},
+		},
+	}
+}
+
 func managedBy(manager string) map[string]string {
 	return map[string]string{"app.kubernetes.io/managed-by": manager}
+}
+
+// protectedKinds are the kinds that the policy matches, each with a change of its spec.
+var protectedKinds = map[string]struct {
+	make   func(namespace, name string, labels map[string]string) client.Object
+	change string
+}{
+	"ServiceEntry":       {func(ns, name string, l map[string]string) client.Object { return entry(ns, name, l) }, `{"spec":{"exportTo":["*"]}}`},
+	"DestinationRule":    {func(ns, name string, l map[string]string) client.Object { return rule(ns, name, l) }, `{"spec":{"exportTo":["*"]}}`},
+	"VirtualService":     {func(ns, name string, l map[string]string) client.Object { return route(ns, name, l) }, `{"spec":{"exportTo":["*"]}}`},
+	"Sidecar":            {func(ns, name string, l map[string]string) client.Object { return egress(ns, name, l) }, `{"spec":{"outboundTrafficPolicy":{"mode":"ALLOW_ANY"}}}`},
+	"PeerAuthentication": {func(ns, name string, l map[string]string) client.Object { return peer(ns, name, l) }, `{"spec":{"mtls":{"mode":"PERMISSIVE"}}}`},
+	"Certificate":        {func(ns, name string, l map[string]string) client.Object { return certificate(ns, name, l) }, `{"spec":{"secretName":"other"}}`},
 }
 
 // testProtectedObjects proves who may do what with the objects that carry our label. All actors have
 // every right that RBAC can give.
 func testProtectedObjects(t *testing.T, c *cluster) {
 	ours := c.as(t, ourUser)
-	for _, object := range []client.Object{
-		entry(plain, "ours", managedBy("redis-tls")), rule(plain, "ours", managedBy("redis-tls")), route(plain, "ours", managedBy("redis-tls")),
-		egress(plain, "ours", managedBy("redis-tls")), peer(plain, "ours", managedBy("redis-tls")),
-	} {
-		if err := ours.Create(t.Context(), object); err != nil {
+	var owner corev1.Namespace // it stays, so the garbage collector keeps what it owns
+	if err := c.Client.Get(t.Context(), client.ObjectKey{Name: plain}, &owner); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range protectedKinds {
+		managed := kind.make(plain, "ours", managedBy("redis-tls"))
+		managed.SetAnnotations(map[string]string{"redis-tls/deleting": "2026-11-30T12:00:00Z", "team": "a"})
+		managed.SetFinalizers([]string{"example.com/hold"})
+		owned := kind.make(plain, "owned", managedBy("redis-tls"))
+		owned.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Namespace", Name: plain, UID: owner.UID}})
+		for _, object := range []client.Object{managed, owned} {
+			if err := ours.Create(t.Context(), object); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.Client.Create(t.Context(), kind.make(plain, "theirs", managedBy("Helm"))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, object := range []client.Object{
-		entry(plain, "theirs", managedBy("Helm")), rule(plain, "theirs", nil), route(plain, "theirs", nil),
-		egress(plain, "theirs", nil), peer(plain, "theirs", nil),
-	} {
-		if err := c.Client.Create(t.Context(), object); err != nil {
-			t.Fatal(err)
-		}
-	}
-	merge := func(patch string) func(context.Context, client.Client, client.Object) error {
+	type action = func(context.Context, client.Client, client.Object) error
+	merge := func(patch string) action {
 		return func(ctx context.Context, actor client.Client, object client.Object) error {
 			return actor.Patch(ctx, object, client.RawPatch(types.MergePatchType, []byte(patch)), client.DryRunAll)
 		}
+	}
+	rewrite := func(ctx context.Context, actor client.Client, object client.Object) error {
+		if err := actor.Get(ctx, client.ObjectKeyFromObject(object), object); err != nil {
+			return err
+		}
+		return actor.Update(ctx, object, client.DryRunAll)
+	}
+	changeSpec := func(ctx context.Context, actor client.Client, object client.Object) error {
+		kind, err := actor.GroupVersionKindFor(object)
+		if err != nil {
+			return err
+		}
+		return merge(protectedKinds[kind.Kind].change)(ctx, actor, object)
 	}
 	remove := func(ctx context.Context, actor client.Client, object client.Object) error {
 		return actor.Delete(ctx, object, client.DryRunAll)
@@ -96,73 +137,107 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 	removeAll := func(ctx context.Context, actor client.Client, object client.Object) error {
 		return actor.DeleteAllOf(ctx, object, client.InNamespace(plain), client.DryRunAll)
 	}
-	create := func(ctx context.Context, actor client.Client, object client.Object) error {
-		return actor.Create(ctx, object, client.DryRunAll)
+	create := func(labels map[string]string) action {
+		return func(ctx context.Context, actor client.Client, object client.Object) error {
+			object.SetLabels(labels)
+			return actor.Create(ctx, object, client.DryRunAll)
+		}
+	}
+	restored := func(labels ...string) map[string]string {
+		all := managedBy("redis-tls")
+		for _, l := range labels {
+			all["velero.io/"+l] = "nightly"
+		}
+		return all
 	}
 	const (
-		kept       = "is kept by redis-tls for the pods that ask for it"
-		marks      = "which marks the objects that redis-tls makes and deletes by itself"
-		instead    = "Change the redis-tls/ annotations"
-		deletion   = "It is deleted by itself 10m after the last of them is gone"
-		annotating = `{"metadata":{"annotations":{"a":"b"}}}`
-		claiming   = `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"redis-tls"}}}`
-		releasing  = `{"metadata":{"labels":{"app.kubernetes.io/managed-by":null}}}`
+		kept      = "is kept by redis-tls for the pods that request TLS"
+		marks     = "which marks the objects that redis-tls creates and deletes"
+		allowed   = "finalizers and other labels and annotations may change"
+		instead   = "change the redis-tls/ annotations"
+		deletion  = "It is deleted 10m after the last of them is gone"
+		velero    = "Only a restore by Velero may create such an object: with the label velero.io/restore-name"
+		annotate  = `{"metadata":{"annotations":{"a":"b","team":null}}}`
+		finalize  = `{"metadata":{"finalizers":["example.com/hold","example.com/other"]}}`
+		released  = `{"metadata":{"finalizers":null}}`
+		disowned  = `{"metadata":{"ownerReferences":null}}`
+		claiming  = `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"redis-tls","velero.io/restore-name":"nightly"}}}`
+		releasing = `{"metadata":{"labels":{"app.kubernetes.io/managed-by":null}}}`
+		object    = "redis-tls-redis-example-com-k7u3vv"
 	)
+	adopted := fmt.Sprintf(`{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Namespace","name":%q,"uid":%q}]}}`, plain, owner.UID)
 	for name, test := range map[string]struct {
 		user   string
-		do     func(context.Context, client.Client, client.Object) error
+		do     action
 		object string
 		want   []string // words of the refusal, none for what is let through
 	}{
-		"a user edits ours":                             {"anna", merge(annotating), "ours", []string{kept, instead, "plain/ours"}},
-		"a user takes our label off":                    {"anna", merge(releasing), "ours", []string{kept, instead}},
-		"a user empties the spec of ours":               {"anna", merge(`{"spec":{"exportTo":["*"]}}`), "ours", []string{kept}},
+		"a user changes the spec of ours":               {"anna", changeSpec, "ours", []string{kept, allowed, instead, "plain/ours"}},
+		"a user takes our label off":                    {"anna", merge(releasing), "ours", []string{kept, allowed}},
+		"a user gives ours another manager":             {"anna", merge(`{"metadata":{"labels":{"app.kubernetes.io/managed-by":"argocd"}}}`), "ours", []string{kept}},
+		"a user edits our annotation":                   {"anna", merge(`{"metadata":{"annotations":{"redis-tls/deleting":"2020-01-01T00:00:00Z"}}}`), "ours", []string{kept}},
+		"a user takes our annotation off":               {"anna", merge(`{"metadata":{"annotations":{"redis-tls/deleting":null}}}`), "ours", []string{kept}},
+		"a user takes all annotations off":              {"anna", merge(`{"metadata":{"annotations":null}}`), "ours", []string{kept}},
+		"a user adds an annotation of ours":             {"anna", merge(`{"metadata":{"annotations":{"redis-tls/other":"a"}}}`), "ours", []string{kept}},
+		"a user adds a label of ours":                   {"anna", merge(`{"metadata":{"labels":{"redis-tls/other":"a"}}}`), "ours", []string{kept}},
+		"a user hides ours from istiod by a revision":   {"anna", merge(`{"metadata":{"labels":{"istio.io/rev":"canary"}}}`), "ours", []string{kept}},
+		"a user adds an annotation that Istio reads":    {"anna", merge(`{"metadata":{"annotations":{"networking.istio.io/exportTo":"*"}}}`), "ours", []string{kept}},
+		"a user gives ours an owner":                    {"anna", merge(adopted), "ours", []string{kept, "must not add an owner"}},
 		"a user deletes ours":                           {"anna", remove, "ours", []string{kept, deletion, "helm uninstall redis-tls -n redis-tls-system"}},
 		"a user deletes all of a namespace":             {"anna", removeAll, "ours", []string{kept}},
 		"a user puts our label on theirs":               {"anna", merge(claiming), "theirs", []string{marks}},
-		"a user creates one with our label":             {"anna", create, "new-with-our-label", []string{marks, "plain/new-with-our-label"}},
-		"the namespace controller edits ours":           {namespaceController, merge(annotating), "ours", []string{kept}},
-		"the garbage collector edits ours":              {garbageCollector, merge(annotating), "ours", []string{kept}},
+		"a user creates one with our label":             {"anna", create(managedBy("redis-tls")), object, []string{marks, velero, "plain/" + object}},
+		"a restore of another name":                     {"anna", create(restored("restore-name", "backup-name")), "redis-example-com", []string{marks, velero}},
+		"a backup's label alone":                        {"anna", create(restored("backup-name")), object, []string{marks, velero}},
+		"the namespace controller changes ours":         {namespaceController, changeSpec, "ours", []string{kept}},
+		"the garbage collector changes ours":            {garbageCollector, changeSpec, "ours", []string{kept}},
 		"the garbage collector puts our label":          {garbageCollector, merge(claiming), "theirs", []string{marks}},
 		"another service account of ours deletes ours":  {"system:serviceaccount:redis-tls-system:default", remove, "ours", []string{kept}},
 		"our account's name in another namespace":       {"system:serviceaccount:plain:redis-tls-webhook", remove, "ours", []string{kept}},
 		"another controller of the system deletes ours": {"system:serviceaccount:kube-system:job-controller", remove, "ours", []string{kept}},
 
-		"we edit ours":                             {ourUser, merge(`{"spec":{"exportTo":["."]}}`), "ours", nil},
-		"we mark ours":                             {ourUser, merge(annotating), "ours", nil},
-		"we delete ours":                           {ourUser, remove, "ours", nil},
-		"we create one":                            {ourUser, create, "new-with-our-label", nil},
-		"the namespace controller deletes ours":    {namespaceController, remove, "ours", nil},
-		"the namespace controller deletes all":     {namespaceController, removeAll, "ours", nil},
-		"the garbage collector deletes ours":       {garbageCollector, remove, "ours", nil},
-		"a user edits theirs":                      {"anna", merge(annotating), "theirs", nil},
-		"a user deletes theirs":                    {"anna", remove, "theirs", nil},
-		"a user creates one without our label":     {"anna", create, "new", nil},
-		"a user gives theirs another manager":      {"anna", merge(`{"metadata":{"labels":{"app.kubernetes.io/managed-by":"argocd"}}}`), "theirs", nil},
-		"a user takes the manager's label of ones": {"anna", merge(releasing), "theirs", nil},
+		"we change the spec of ours":                  {ourUser, changeSpec, "ours", nil},
+		"we mark ours":                                {ourUser, merge(`{"metadata":{"annotations":{"redis-tls/deleting":null}}}`), "ours", nil},
+		"we delete ours":                              {ourUser, remove, "ours", nil},
+		"we create one":                               {ourUser, create(managedBy("redis-tls")), object, nil},
+		"the namespace controller deletes ours":       {namespaceController, remove, "ours", nil},
+		"the namespace controller deletes all":        {namespaceController, removeAll, "ours", nil},
+		"the garbage collector deletes ours":          {garbageCollector, remove, "ours", nil},
+		"the garbage collector takes a finalizer off": {garbageCollector, merge(released), "ours", nil},
+		"the garbage collector takes an owner off":    {garbageCollector, merge(disowned), "owned", nil},
+		"the storage migration writes ours":           {"system:serviceaccount:kube-system:storage-version-migrator-controller", rewrite, "ours", nil},
+		"a user writes ours as it is":                 {"anna", merge(`{}`), "ours", nil},
+		"a user writes an owned one as it is":         {"anna", rewrite, "owned", nil},
+		"a user edits annotations of their own":       {"anna", merge(annotate), "ours", nil},
+		"a user adds a label of their own":            {"anna", merge(`{"metadata":{"labels":{"team":"a","my-redis-tls/a":"b"}}}`), "ours", nil},
+		"a user adds a finalizer":                     {"anna", merge(finalize), "ours", nil},
+		"a restore labels ours, which is there":       {"anna", merge(`{"metadata":{"labels":{"velero.io/restore-name":"nightly","velero.io/backup-name":"nightly"}}}`), "ours", nil},
+		"a restore creates one":                       {"anna", create(restored("restore-name", "backup-name")), object, nil},
+		"a user edits theirs":                         {"anna", merge(annotate), "theirs", nil},
+		"a user changes the spec of theirs":           {"anna", changeSpec, "theirs", nil},
+		"a user deletes theirs":                       {"anna", remove, "theirs", nil},
+		"a user creates one without our label":        {"anna", create(nil), "new", nil},
+		"a user gives theirs another manager":         {"anna", merge(`{"metadata":{"labels":{"app.kubernetes.io/managed-by":"argocd"}}}`), "theirs", nil},
+		"a user takes the manager's label off theirs": {"anna", merge(releasing), "theirs", nil},
 	} {
-		for kind, make := range map[string]func(namespace, name string, labels map[string]string) client.Object{
-			"ServiceEntry":       func(ns, name string, l map[string]string) client.Object { return entry(ns, name, l) },
-			"DestinationRule":    func(ns, name string, l map[string]string) client.Object { return rule(ns, name, l) },
-			"VirtualService":     func(ns, name string, l map[string]string) client.Object { return route(ns, name, l) },
-			"Sidecar":            func(ns, name string, l map[string]string) client.Object { return egress(ns, name, l) },
-			"PeerAuthentication": func(ns, name string, l map[string]string) client.Object { return peer(ns, name, l) },
-		} {
+		for kind, protected := range protectedKinds {
 			t.Run(name+", "+kind, func(t *testing.T) {
-				var labels map[string]string
-				if test.object == "new-with-our-label" {
-					labels = managedBy("redis-tls")
-				}
 				want := test.want
 				if want != nil {
 					want = append([]string{"redis-tls-protect-objects", kind}, want...)
 				}
-				if err := wantRefusal(test.do(t.Context(), c.as(t, test.user), make(plain, test.object, labels)), want...); err != nil {
+				if err := wantRefusal(test.do(t.Context(), c.as(t, test.user), protected.make(plain, test.object, nil)), want...); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 	}
+	t.Run("a user takes the whole spec off", func(t *testing.T) {
+		err := merge(`{"spec":null}`)(t.Context(), c.as(t, "anna"), peer(plain, "ours", nil))
+		if err := wantRefusal(err, "redis-tls-protect-objects", kept); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("istiod writes the status of ours", func(t *testing.T) {
 		patch := client.RawPatch(types.MergePatchType, []byte(`{"status":{"addresses":[{"value":"240.240.0.1","host":"a"}]}}`))
 		object := entry(plain, "ours", nil)

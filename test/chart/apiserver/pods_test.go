@@ -2,12 +2,10 @@ package apiserver
 
 import (
 	"fmt"
-	"net/netip"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // edit changes a pod under construction.
@@ -37,6 +35,7 @@ func without(key string) edit {
 	return func(p *corev1.Pod) { delete(p.Labels, key); delete(p.Annotations, key) }
 }
 
+// asking makes the pod one that requests TLS.
 func asking() edit { return annotated("redis-tls/host", "redis.example.com") }
 
 // container adds a container, nativeSidecar an init container that keeps running.
@@ -65,26 +64,14 @@ func alias(ip string, hosts ...string) edit {
 	}
 }
 
-// originated returns an origination of the host as the webhook records it.
-func originated(host string, pins ...string) origination.Origination {
-	o := origination.Origination{
-		Instances: []string{"default"},
-		Host:      host,
-		Ports:     []origination.Port{{Number: 6379, Target: 6380}},
-		Protocol:  "tcp",
-		TLS:       origination.TLS{Mode: origination.ModeSimple, SNI: host, SubjectAltNames: []string{host}},
-	}
-	for _, pin := range pins {
-		o.Pin = append(o.Pin, netip.MustParseAddr(pin))
-	}
-	return o
-}
-
-// recorded writes the label and the status as the webhook does.
-func recorded(originations ...origination.Origination) edit {
+// recorded writes the label and the annotations as the webhook does; a VIP is "host=address".
+func recorded(vips ...string) edit {
 	return func(p *corev1.Pod) {
 		p.Labels["redis-tls/injected"] = "true"
-		p.Annotations["redis-tls/status"] = origination.Status{Version: origination.StatusVersion, Originations: originations}.String()
+		p.Annotations["redis-tls/status"] = `{"version":"v1"}`
+		if len(vips) > 0 {
+			p.Annotations["redis-tls/vips"] = strings.Join(vips, ",")
+		}
 	}
 }
 
@@ -96,12 +83,12 @@ func injected() edit {
 	}
 }
 
-// admitted makes the pod one that asks and got everything.
+// admitted makes the pod one that requests TLS and has everything that it needs.
 func admitted() edit {
 	return func(p *corev1.Pod) {
 		asking()(p)
-		recorded(originated("redis.example.com", "240.241.7.31"))(p)
-		alias("240.241.7.31", "redis.example.com")(p)
+		recorded("redis.example.com=251.0.7.31")(p)
+		alias("251.0.7.31", "redis.example.com")(p)
 		injected()(p)
 	}
 }

@@ -58,11 +58,21 @@ func testWebhookConditions(t *testing.T, c *cluster) {
 		"a pod that asks":                                    {newPod(asking()), asked},
 		"a pod that asks by a named instance":                {newPod(annotated("sessions.redis-tls/port", "1")), asked},
 		"a pod that asks by an unknown key":                  {newPod(annotated("redis-tls/hots", "a")), asked},
-		"a pod with inject and status alone":                 {newPod(annotated("redis-tls/inject", "true"), annotated("redis-tls/status", "{}")), ""},
+		"a pod that asks by a prefix in the wrong case":      {newPod(annotated("Redis-TLS/host", "a")), asked},
+		"a pod that asks by an instance in the wrong case":   {newPod(annotated("cart.Redis-TLS/host", "a")), asked},
+		"a pod that asks by a name in the wrong case":        {newPod(annotated("redis-tls/HOST", "a")), asked},
+		"a pod with an opt-out in the wrong case":            {newPod(annotated("Redis-TLS/inject", "false")), asked},
+		"a pod with a status in the wrong case":              {newPod(annotated("Redis-TLS/status", "{}")), asked},
+		"a pod with inject alone":                            {newPod(annotated("redis-tls/inject", "true")), ""},
+		"a pod with a status alone":                          {newPod(annotated("redis-tls/status", "{}")), guard},
+		"a pod with VIPs alone":                              {newPod(annotated("redis-tls/vips", "a=251.0.0.1")), guard},
+		"a pod with a first use alone":                       {newPod(annotated("redis-tls/first-use", "a")), guard},
+		"a copy with its annotations":                        {newPod(admitted(), without("redis-tls/injected")), asked},
 		"a pod that asks in an opted-in namespace":           {newPod(asking(), in(optedIn)), asked},
 		"a pod that asks in a disabled namespace":            {newPod(asking(), in(disabled)), asked},
 		"a pod that may inherit":                             {newPod(in(optedIn), annotated("a", "b")), inherited},
 		"a pod that may inherit, with an old status":         {newPod(in(optedIn), annotated("redis-tls/status", "{}")), inherited},
+		"a pod that may inherit, with all old records":       {newPod(in(optedIn), recorded("a=251.0.0.1"), annotated("redis-tls/first-use", "a")), inherited},
 		"a pod that switches off what it would inherit":      {newPod(in(optedIn), annotated("redis-tls/host", "")), asked},
 		"a pod of a disabled namespace":                      {newPod(in(disabled)), ""},
 		"a pod that asks and opts out by label":              {newPod(asking(), label("redis-tls/inject", "false")), ""},
@@ -82,7 +92,7 @@ func testWebhookConditions(t *testing.T, c *cluster) {
 				want = []string{test.want}
 			}
 			if asks := annotation.Asks(test.pod.Annotations); (test.want == asked && !asks) || (test.want == inherited && asks) {
-				t.Errorf("origination.Asks is %v", asks)
+				t.Errorf("annotation.Asks is %v", asks)
 			}
 			if err := wantRefusal(c.tryCreate(t.Context(), test.pod), want...); err != nil {
 				t.Error(err)
