@@ -30,6 +30,9 @@ func (p *pass) apply(ctx context.Context) error {
 	for _, refusal := range p.desired.Refused {
 		p.refused[refusal.Claim.Key] = true
 	}
+	for i := range p.desired.Claims { // of a key that is served, some pods may be told to be recreated
+		delete(p.refused, p.desired.Claims[i].Key)
+	}
 	failed := map[string]bool{} // groups
 	var errs []error
 	for _, k := range kinds {

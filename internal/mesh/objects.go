@@ -75,7 +75,10 @@ func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refu
 			requests = append(requests, c)
 		}
 	}
-	has := func(c *Claim) bool { return rules[c.RuleName()] != nil || entries[c.EntryName()] != nil }
+	has := func(c *Claim) bool {
+		return rules[c.RuleName()] != nil || entries[c.EntryName()] != nil ||
+			slices.ContainsFunc(c.Atoms(), func(a origination.Atom) bool { return entries[a.EntryName()] != nil })
+	}
 	slices.SortStableFunc(all, func(a, b Claim) int {
 		return cmp.Or(compareBool(has(&b), has(&a)), a.Since.Compare(b.Since), strings.Compare(a.Key, b.Key))
 	})
@@ -96,7 +99,8 @@ func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refu
 		claims = append(claims, c)
 	}
 	for _, c := range requests {
-		if vips, standing := served[c.Key]; standing && !slices.Equal(vips, c.VIPs) {
+		// With protocol http a VIP leads nowhere by itself, so any will do.
+		if vips, standing := served[c.Key]; standing && !c.HTTP() && !slices.Equal(vips, c.VIPs) {
 			refused = append(refused, Refusal{Claim: c, Problem: *conflict(&c.Origination, "host", c.Host,
 				fmt.Sprintf("pod %s resolves it to %s, and its VIP is %s; recreate the pod", c.Pod, c.VIPs, vips))})
 		}
