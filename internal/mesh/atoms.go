@@ -161,7 +161,7 @@ func (x settingIndex) rulesOn(a listing, namespace string) []*networkingv1.Desti
 			}
 			if len(shared) > 0 {
 				rules = append(rules, newRule(namespace, origination.AtomRuleName(a.host, s.label, shared), a.host, s.label,
-					&networkingapi.TrafficPolicy{ConnectionPool: s.pool.DeepCopy(), PortLevelSettings: portSettings(shared, s.tls, s.pool)}))
+					&networkingapi.TrafficPolicy{ConnectionPool: s.pool, PortLevelSettings: portSettings(shared, s.tls, s.pool)}))
 			}
 		}
 	}

@@ -138,11 +138,13 @@ type vipRegister struct {
 
 // settle puts the VIPs of the key into the claim: those of its entry, else those that its pods recorded, which must be
 // VIPs that nothing else has.
-func (v *vipRegister) settle(c *Claim, entry *networkingv1.ServiceEntry) *origination.Problem {
+func (v *vipRegister) settle(c *Claim, entries map[string]*networkingv1.ServiceEntry) *origination.Problem {
 	recorded := c.VIPs
-	switch {
-	case !c.Pinned():
+	if !c.Pinned() {
 		return nil
+	}
+	entry := entries[c.EntryName()]
+	switch {
 	case entry != nil && !c.HTTP():
 		c.VIPs = vipsOf(entry)
 		return nil

@@ -200,8 +200,10 @@ func ObjectName(host, hash string) string {
 	return "redis-tls-" + strings.TrimRight(slug, "-") + "-" + hash
 }
 
+var dashes = strings.NewReplacer(":", "-", "/", "-")
+
 // addressSlug spells a prefix in the letters of a DNS label.
 func addressSlug(p netip.Prefix) string {
-	slug := strings.NewReplacer(":", "-", "/", "-").Replace(AddressText(p))
+	slug := dashes.Replace(AddressText(p))
 	return "ip-" + strings.TrimLeft(slug, "-")
 }
