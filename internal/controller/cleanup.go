@@ -89,9 +89,13 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 			}
 		}
 	}
+	vips := map[netip.Addr]bool{}
+	for _, vip := range live.Carried.VIPs {
+		vips[vip] = true
+	}
 	for _, entry := range p.known[kindEntry] {
 		for _, text := range entry.Object.(*networkingv1.ServiceEntry).Spec.Addresses {
-			if vip, err := netip.ParseAddr(text); err == nil && live.Carried.VIPs[vip] {
+			if vip, err := netip.ParseAddr(text); err == nil && vips[vip] {
 				use.groups[entry.group()] = true
 			}
 		}

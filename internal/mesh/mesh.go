@@ -76,12 +76,10 @@ const (
 
 // Carried are the marks of a namespace's live pods.
 type Carried struct {
-	// Labels are the label keys of ours.
-	Labels map[string]bool
-	// Unresolved are those of pods whose request would be refused today. What they select stays.
+	// Unresolved are the label keys of ours of pods whose request would be refused today. What they select stays.
 	Unresolved map[string]bool
 	// VIPs are the recorded VIPs of these pods.
-	VIPs map[netip.Addr]bool
+	VIPs []netip.Addr
 }
 
 // Holder is what holds a VIP.
