@@ -75,7 +75,7 @@ func TestBypassByAnnotation(t *testing.T) {
 // service is an origination to a Service of the mesh.
 func service(ips ...string) []origination.Origination {
 	return one(func(o *origination.Origination) {
-		o.Host, o.TLS, o.Pin = "redis.data.svc.cluster.local", origination.TLS{Mode: origination.ModeIstioMutual}, nil
+		o.Host, o.TLS, o.VIPs = "redis.data.svc.cluster.local", origination.TLS{Mode: origination.ModeIstioMutual}, nil
 		for _, ip := range ips {
 			o.ClusterIPs = append(o.ClusterIPs, netip.MustParseAddr(ip))
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -119,23 +120,36 @@ func entriesOf(t *testing.T, value string) (entries []string) {
 	}
 }
 
-// Whatever stands in a pod's status, aliases and Istio's settings: no panic, and a second run does nothing.
+// Whatever stands in a pod's annotations of ours, its aliases and Istio's settings: no panic, and a second run does nothing.
 func FuzzPod(f *testing.F) {
-	f.Add("", "", "", "", "")
-	f.Add(origination.Status{Version: "v1", Originations: one()}.String(), "240.241.7.31", "*", "6379", "REDIRECT")
-	f.Add(`{"version":"v1","originations":null,"firstUse":"9999-12-31T23:59:59+23:59"}`, "::ffff:1.2.3.4", "0.0.0.0/0,::/0", "1:2:3,-1", "NONE")
-	f.Add(`{"version":"v1","originations":[{"addresses":["0.0.0.0/0",""],"pin":["::1%eth0",""]}]}`, "1.2.3.4%x", "1.2.3.4/33,/,::1/129", "65536,99999999999999999999", "\xff")
-	f.Fuzz(func(t *testing.T, status, ip, ranges, ports, text string) {
-		pod := newPod(native, annotated(origination.AnnotationStatus, status), alias(ip, text), label(origination.LabelRulePrefix+"x", text),
-			annotated(excludeOutboundRanges, ranges), annotated(includeOutboundRanges, ranges), annotated(excludeOutboundPorts, ports),
+	status := origination.Status{Version: origination.StatusVersion, Request: map[string]string{"redis-tls/host": host}}
+	f.Add("", "", "", "", "", "", "")
+	f.Add(status.String(), host+"=240.241.7.31", "2026-01-02T03:04:05Z", "240.241.7.31", "*", "6379", "REDIRECT")
+	f.Add(`{"version":"v1","request":null}`, "=,", "9999-12-31T23:59:59+23:59", "::ffff:1.2.3.4", "0.0.0.0/0,::/0", "1:2:3,-1", "NONE")
+	f.Add(`{"version":"v0"}`, host+"=::1%eth0", "0", "1.2.3.4%x", "1.2.3.4/33,/,::1/129", "65536,99999999999999999999", "\xff")
+	f.Fuzz(func(t *testing.T, recorded, vips, firstUse, ip, ranges, ports, text string) {
+		copied := []change{native, annotated(origination.AnnotationStatus, recorded), annotated(origination.AnnotationVIPs, vips), annotated(origination.AnnotationFirstUse, firstUse),
+			label(origination.LabelKeyPrefix+"x", text), alias(ip, host)}
+		pod := newPod(append(copied, annotated(excludeOutboundRanges, ranges), annotated(includeOutboundRanges, ranges), annotated(excludeOutboundPorts, ports),
 			annotated(interceptionMode, text), annotated(proxyConfig, text), annotated(istioTemplates, text),
-			func(p *corev1.Pod) { p.Spec.InitContainers[0].Args = initArgs("-x", ranges, "-o", ports, text) })
+			func(p *corev1.Pod) { p.Spec.InitContainers[0].Args = initArgs("-x", ranges, "-o", ports, text) })...)
 		os := append(one(), newOrigination(addressed("10.0.0.0/8")))
 		Obstacles(pod, map[string]string{istioInjection: text}, os)
 		SidecarExpected(pod, nil)
-		pod = newPod(native, annotated(origination.AnnotationStatus, status), alias(ip, text))
-		if _, _, problems := For(pod, os, Options{Gate: true}); len(problems) == 0 && json.Valid([]byte(`"`+text+`"`)) {
-			patched(t, pod, os, Options{Gate: true})
+		pod = newPod(copied...)
+		for _, s := range []string{recorded, vips, firstUse, ip, text} {
+			if !utf8.ValidString(s) { // it does not survive JSON
+				return
+			}
 		}
+		opts := Options{Status: status, VIPRanges: drawnFrom, Gate: true}
+		if _, _, problems := For(pod, os, opts); len(problems) == 0 {
+			patched(t, pod, os, opts)
+		}
+		raw, err := json.Marshal(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stripped(t, raw)
 	})
 }

@@ -10,18 +10,20 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-var update = flag.Bool("update", false, "write the want.* files of testdata anew")
+var update = flag.Bool("update", false, "write the want.* files of testdata")
 
-// A case is a directory: pod.yaml, namespace.yaml and originations.yaml go in; want.pod.yaml is the pod
-// that the operations of want.patch.json make, want.txt what the user is told.
+// A case is a directory: pod.yaml, namespace.yaml and originations.yaml are its input; want.pod.yaml is the pod
+// that the operations of want.patch.json make, want.txt what the user is told. Without originations the pod is stripped.
 type goldenInput struct {
 	Originations []origination.Origination `json:"originations"`
+	Status       origination.Status        `json:"status"`
 	Gate         bool                      `json:"gate"`
 	FirstUse     *time.Time                `json:"firstUse"`
 }
@@ -47,11 +49,22 @@ func golden(t *testing.T, dir string) map[string]string {
 	read(t, filepath.Join(dir, "originations.yaml"), &input)
 	read(t, filepath.Join(dir, "namespace.yaml"), &ns)
 	raw := read(t, filepath.Join(dir, "pod.yaml"), nil)
-	options := Options{Gate: input.Gate, FirstUse: input.FirstUse}
+	options := Options{Status: input.Status, VIPRanges: drawnFrom, Gate: input.Gate, FirstUse: input.FirstUse}
 
-	problems, warnings := Obstacles(decoded(t, raw), ns.Labels, input.Originations)
-	ops, more, conflicts := For(decoded(t, raw), input.Originations, options)
-	problems, warnings = distinct(append(problems, conflicts...)), append(warnings, more...)
+	var ops []jsonpatch.Operation
+	var problems []origination.Problem
+	var warnings []string
+	after := func() []byte { return stripped(t, raw) }
+	if len(input.Originations) == 0 {
+		ops = Strip(decoded(t, raw))
+	} else {
+		problems, warnings = Obstacles(decoded(t, raw), ns.Labels, input.Originations)
+		var more []string
+		var conflicts []origination.Problem
+		ops, more, conflicts = For(decoded(t, raw), input.Originations, options)
+		problems, warnings = distinct(append(problems, conflicts...)), append(warnings, more...)
+		after = func() []byte { return applied(t, raw, input.Originations, options) }
+	}
 	var told strings.Builder
 	for _, line := range texts(problems) {
 		told.WriteString("refused: " + line + "\n")
@@ -67,7 +80,7 @@ func golden(t *testing.T, dir string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod, err := yaml.JSONToYAML(applied(t, raw, input.Originations, options))
+	pod, err := yaml.JSONToYAML(after())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +118,7 @@ func compare(t *testing.T, dir string, files map[string]string) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(meaning(t, name, string(old)), meaning(t, name, content)); diff != "" {
-			t.Errorf("%s (-want +got), -update writes it anew:\n%s", name, diff)
+			t.Errorf("%s (-want +got), -update writes it:\n%s", name, diff)
 		}
 	}
 }

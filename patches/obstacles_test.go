@@ -150,7 +150,7 @@ func TestWarnings(t *testing.T) {
 
 // Obstacles comes before the pin is drawn, so For judges it.
 func TestThePinIsJudgedWhenItIsKnown(t *testing.T) {
-	undrawn := one(func(o *origination.Origination) { o.Pin = nil })
+	undrawn := one(func(o *origination.Origination) { o.VIPs = nil })
 	problems, _ := Obstacles(newPod(annotated(excludeOutboundRanges, "240.241.0.0/16")), meshed, undrawn)
 	wantProblems(t, nil, problems)
 	_, _, problems = For(newPod(annotated(excludeOutboundRanges, "240.241.0.0/16")), one(), Options{})

@@ -36,7 +36,7 @@ func TestBypassAgreesWithIptables(t *testing.T) {
 		}
 		user, group := pick("1000", "1000", "1000", "1337"), pick("1000", "1000", "1000", "1337", "2000", "3000")
 		o := newOrigination([]origin{
-			func(o *origination.Origination) { o.Pin = append(o.Pin, netip.MustParseAddr("fd00::1f")) },
+			func(o *origination.Origination) { o.VIPs = append(o.VIPs, netip.MustParseAddr("fd00::1f")) },
 			func(o *origination.Origination) { o.Passthrough = []int32{6380} },
 			addressed("10.0.0.4/32"), addressed("10.0.0.0/29"), addressed("10.0.0.4/32", "240.241.1.1/32"),
 		}[random.IntN(5)])
