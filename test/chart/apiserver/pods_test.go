@@ -65,26 +65,28 @@ func alias(ip string, hosts ...string) edit {
 	}
 }
 
-// originated returns an origination of the host as the webhook records it.
-func originated(host string, pins ...string) origination.Origination {
-	o := origination.Origination{
-		Instances: []string{"default"},
-		Host:      host,
-		Ports:     []origination.Port{{Number: 6379, Target: 6380}},
-		Protocol:  "tcp",
-		TLS:       origination.TLS{Mode: origination.ModeSimple, SNI: host, SubjectAltNames: []string{host}},
-	}
-	for _, pin := range pins {
-		o.Pin = append(o.Pin, netip.MustParseAddr(pin))
+// originated returns as much of an origination of the host as the webhook records.
+func originated(host string, vips ...string) origination.Origination {
+	o := origination.Origination{Host: host}
+	for _, vip := range vips {
+		o.VIPs = append(o.VIPs, netip.MustParseAddr(vip))
 	}
 	return o
 }
 
-// recorded writes the label and the status as the webhook does.
+// recorded writes the label, the status and the VIPs as the webhook does.
 func recorded(originations ...origination.Origination) edit {
 	return func(p *corev1.Pod) {
+		status := origination.Status{Version: origination.StatusVersion, Request: map[string]string{}}
+		for n, o := range originations {
+			status.Request[origination.KeyOf(fmt.Sprintf("r%d", n), "host")] = o.Host
+		}
 		p.Labels["redis-tls/injected"] = "true"
-		p.Annotations["redis-tls/status"] = origination.Status{Version: origination.StatusVersion, Originations: originations}.String()
+		p.Annotations["redis-tls/status"] = status.String()
+		delete(p.Annotations, "redis-tls/vips")
+		if vips := origination.FormatVIPs(originations); vips != "" {
+			p.Annotations["redis-tls/vips"] = vips
+		}
 	}
 }
 
