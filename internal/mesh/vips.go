@@ -20,7 +20,7 @@ import (
 // this order:
 //
 //	those that the key's entry lists, marked for deletion or not
-//	those that the oldest live pod of the key recorded
+//	those that the oldest live pod of the key recorded, where they can be served
 //	what the pod's hostAliases already give (a reinvocation), when it is a VIP that no other key holds
 //	new ones, drawn by the key's hash, past those that anything in the cluster holds, and the pod's other originations
 func VIPs(o *origination.Origination, already []netip.Addr, others []origination.Origination, snap *Snapshot, ranges config.VIP) ([]netip.Addr, *origination.Problem) {
@@ -30,19 +30,16 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 	if e := snap.entryOf(o); e != nil && !o.HTTP() {
 		return vipsOf(e), nil
 	}
-	for _, r := range snap.Live {
-		for i := range r.Originations {
-			if of := &r.Originations[i]; of.Key == o.Key && len(of.VIPs) > 0 {
-				return of.VIPs, nil
-			}
-		}
+	prefixes := prefixesOf(ranges)
+	if vips := snap.recordedVIPs(o.Key, others, prefixes); len(vips) > 0 {
+		return vips, nil
 	}
 	taken := func(vip netip.Addr) bool {
 		_, held := snap.holder(vip, o.Key, false)
-		return held || slices.ContainsFunc(others, func(o origination.Origination) bool { return slices.Contains(o.VIPs, vip) })
+		return held || another(others, o.Key, vip)
 	}
 	var vips []netip.Addr
-	for _, r := range prefixesOf(ranges) {
+	for _, r := range prefixes {
 		at := slices.IndexFunc(already, func(a netip.Addr) bool {
 			return usable(r, a.Unmap()) && !taken(a.Unmap())
 		})
@@ -58,6 +55,39 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 		vips = append(vips, vip)
 	}
 	return vips, nil
+}
+
+// recordedVIPs returns the VIPs that the oldest live pod of the key recorded, of those pods that can be served: with VIPs
+// of the ranges that no entry has, no older pod of another key, and none of the other originations.
+func (s *Snapshot) recordedVIPs(key string, others []origination.Origination, prefixes []netip.Prefix) []netip.Addr {
+	for n, r := range s.Live {
+		for i := range r.Originations {
+			vips := r.Originations[i].VIPs
+			if r.Originations[i].Key != key || len(vips) != len(prefixes) {
+				continue
+			}
+			served := true
+			for at, vip := range vips {
+				_, held := s.holder(vip, key, true)
+				served = served && !held && usable(prefixes[at], vip) && !another(others, key, vip) &&
+					!slices.ContainsFunc(s.Live[:n], func(older Request) bool { return another(older.Originations, key, vip) })
+			}
+			if served {
+				return vips
+			}
+		}
+	}
+	return nil
+}
+
+// another reports whether one of the originations with another key has the VIP.
+func another(os []origination.Origination, key string, vip netip.Addr) bool {
+	for i := range os {
+		if os[i].Key != key && slices.Contains(os[i].VIPs, vip) {
+			return true
+		}
+	}
+	return false
 }
 
 // prefixesOf returns the ranges that VIPs are drawn from, IPv4 first.

@@ -106,7 +106,7 @@ func (d *demo) applyExample(ctx context.Context, e *example) error {
 		return err
 	}
 	d.text("")
-	d.fact("time", "%s from the first pod to both objects", bold.Sprint(seen.objects().Round(100*time.Microsecond)))
+	d.fact("time", "%s from the first pod to the last of its objects", bold.Sprint(seen.objects().Round(100*time.Microsecond)))
 	if seen.gated {
 		d.fact("gate", "the pod dials an IP, so it waited at the gate redis-tls/first-use, for %s", bold.Sprint(seen.gate().Round(time.Millisecond)))
 	}
@@ -130,7 +130,7 @@ func (d *demo) showPod(pod *corev1.Pod) {
 		}
 	}
 	for _, a := range pod.Spec.HostAliases {
-		d.fact("pin", "%s → %s", strings.Join(a.Hostnames, ", "), a.IP)
+		d.fact("VIP", "%s → %s", strings.Join(a.Hostnames, ", "), a.IP)
 	}
 	for _, key := range slices.Sorted(maps.Keys(pod.Labels)) {
 		if strings.HasPrefix(key, "redis-tls/") {
@@ -141,7 +141,14 @@ func (d *demo) showPod(pod *corev1.Pod) {
 
 func (d *demo) showObjects(seen *firstUse) error {
 	d.text("\n  The objects that appeared:")
-	for _, o := range []client.Object{seen.entry, seen.rule} {
+	var objects []client.Object
+	for _, e := range seen.entries {
+		objects = append(objects, e)
+	}
+	for _, r := range seen.rules {
+		objects = append(objects, r)
+	}
+	for _, o := range objects {
 		document, err := objectYAML(o)
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -16,12 +17,12 @@ import (
 
 // firstUse is what was seen of the first pod of a namespace that asks.
 type firstUse struct {
-	pod   *corev1.Pod
-	entry *networkingv1.ServiceEntry
-	rule  *networkingv1.DestinationRule
-	gated bool // the pod began with the gate
+	pod     *corev1.Pod
+	entries []*networkingv1.ServiceEntry
+	rules   []*networkingv1.DestinationRule
+	gated   bool // the pod began with the gate
 
-	created, applied, ungated time.Time // the pod; the later of the objects; the gate taken off
+	created, applied, ungated time.Time // the pod; the last of the objects; the gate taken off
 }
 
 // objects is how long they took.
@@ -33,8 +34,8 @@ func (f *firstUse) gate() time.Duration { return f.ungated.Sub(f.created) }
 // firstUseGate is the scheduling gate of pods that cannot be pinned.
 const firstUseGate = "redis-tls/first-use"
 
-// watchFirstUse applies the Deployment of an example and watches its namespace until the pod, both
-// objects and, where the pod has the gate, its removal were seen.
+// watchFirstUse applies the Deployment of an example and watches its namespace until the pod, its objects and, where
+// the pod has the gate, its removal were seen.
 func (d *demo) watchFirstUse(ctx context.Context, e *example) (*firstUse, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -79,12 +80,12 @@ func (f *firstUse) take(event watch.Event) {
 	case *corev1.Pod:
 		f.takePod(o, now)
 	case *networkingv1.ServiceEntry:
-		if isOurs(o) && f.entry == nil {
-			f.entry, f.applied = o, now
+		if isOurs(o) && event.Type == watch.Added {
+			f.entries, f.applied = append(f.entries, o), now
 		}
 	case *networkingv1.DestinationRule:
-		if isOurs(o) && f.rule == nil {
-			f.rule, f.applied = o, now
+		if isOurs(o) && event.Type == watch.Added {
+			f.rules, f.applied = append(f.rules, o), now
 		}
 	}
 }
@@ -103,13 +104,45 @@ func (f *firstUse) takePod(pod *corev1.Pod, now time.Time) {
 	f.pod = pod
 }
 
+// complete says that all was seen. Entries are made last: rules without them lead nobody anywhere.
 func (f *firstUse) complete() bool {
-	return f.pod != nil && f.entry != nil && f.rule != nil && (!f.gated || !f.ungated.IsZero())
+	return f.pod != nil && len(f.entries) > 0 && len(f.lacking()) == 0 && (!f.gated || !f.ungated.IsZero())
+}
+
+// lacking are the rules that the pod's labels and VIPs call for and that were not seen: one that selects it for each key,
+// and behind a VIP the closed one of the key and that of the namespace.
+func (f *firstUse) lacking() (lacking []string) {
+	seen := map[string]bool{}
+	for _, r := range f.rules {
+		seen[r.Name] = true
+		for label := range r.Spec.GetWorkloadSelector().GetMatchLabels() {
+			seen[label] = true
+		}
+	}
+	want := func(name string) {
+		if !seen[name] {
+			lacking = append(lacking, name)
+		}
+	}
+	for label := range f.pod.Labels {
+		if key, found := strings.CutPrefix(label, "redis-tls/to-"); found {
+			want(label)
+			if f.pod.Annotations["redis-tls/vips"] != "" {
+				want("redis-tls-closed-" + key)
+				want("redis-tls-closed")
+			}
+		}
+	}
+	return lacking
 }
 
 // missing says what was not seen.
 func (d *demo) missing(f *firstUse, e *example) error {
 	events, _, _ := d.plane.Kubectl(context.Background(), nil, "get", "events", "--namespace="+e.namespace, "--output=custom-columns=REASON:.reason,MESSAGE:.message")
-	return fmt.Errorf("waited a minute: pod seen: %t, ServiceEntry: %t, DestinationRule: %t, gate: %t, taken off: %t\nevents:\n%s%s",
-		f.pod != nil, f.entry != nil, f.rule != nil, f.gated, !f.ungated.IsZero(), events, d.webhook.Tail())
+	var lacking []string
+	if f.pod != nil {
+		lacking = f.lacking()
+	}
+	return fmt.Errorf("waited a minute: pod seen: %t, ServiceEntries: %d, DestinationRules: %d without %v, gate: %t, taken off: %t\nevents:\n%s%s",
+		f.pod != nil, len(f.entries), len(f.rules), lacking, f.gated, !f.ungated.IsZero(), events, d.webhook.Tail())
 }
