@@ -47,7 +47,7 @@ func Objects(snap *Snapshot, cfg config.Config) Desired {
 		d.Peers = append(d.Peers, strictPeer(snap.Namespace))
 	}
 	if snap.CertManager == Present {
-		d.Certificates = certificates(d.Claims, snap.Namespace, cfg)
+		d.Certificates = certificates(snap, cfg)
 	}
 	sortByName(d.Entries)
 	sortByName(d.Rules)
