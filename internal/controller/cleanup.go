@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -57,19 +58,24 @@ func (p *pass) cleanup(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// inUse is what live pods may be using: what is desired for them, and what pods refer to whose request is not
-// resolved: what a pod was admitted with stays as long as it lives.
+// inUse is what live pods may be using: what is desired for them, and what pods refer to of which the request is not
+// resolved or gets no objects today: what a pod was admitted with stays as long as it lives.
 type inUse struct {
 	desired map[*kind]map[string]bool
-	carried mesh.Carried
-	// groups are those of the rules and VIPs that such pods refer to.
-	groups     map[string]bool
-	unresolved bool
+	// labels are those of such pods, and groups those of the rules and VIPs that they refer to.
+	labels, groups map[string]bool
+	unresolved     bool
 }
 
 // use gathers what these live pods may be using.
 func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
-	use := inUse{desired: map[*kind]map[string]bool{}, carried: live.Carried, groups: map[string]bool{}, unresolved: len(live.Unresolved) > 0}
+	use := inUse{desired: map[*kind]map[string]bool{}, labels: maps.Clone(live.Carried.Unresolved), groups: map[string]bool{}, unresolved: len(live.Unresolved) > 0}
+	if use.labels == nil {
+		use.labels = map[string]bool{}
+	}
+	for _, refusal := range desired.Refused {
+		use.labels[refusal.Claim.Label()], use.unresolved = true, true
+	}
 	for _, k := range kinds {
 		names := map[string]bool{}
 		for _, o := range k.desired(desired) {
@@ -77,14 +83,15 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 		}
 		use.desired[k] = names
 	}
-	for label := range live.Carried.Unresolved {
+	for label := range use.labels {
 		if key, found := strings.CutPrefix(label, origination.LabelKeyPrefix); found {
 			use.groups[key] = true
+			use.groups[everyKey] = true
 		}
 	}
-	if len(live.Carried.Unresolved) > 0 {
+	if len(use.labels) > 0 {
 		for _, rule := range p.known[kindRule] {
-			if live.Carried.Unresolved[selectedLabel(rule)] && mesh.Owned(rule) {
+			if use.labels[selectedLabel(rule)] && mesh.Owned(rule) {
 				use.groups[rule.group()] = true
 			}
 		}
@@ -103,6 +110,9 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 	return use
 }
 
+// everyKey is the group of the closed rule that covers a namespace.
+const everyKey = "*"
+
 // holds reports whether an object is in use.
 func (use inUse) holds(o object) bool {
 	if use.wants(o) {
@@ -112,16 +122,16 @@ func (use inUse) holds(o object) bool {
 	case kindCertificate: // which a pod's Secret is of, its unresolved request does not tell
 		return use.unresolved
 	case kindPeer:
-		return use.carried.Unresolved[origination.LabelServer]
+		return use.labels[origination.LabelServer]
 	case kindSidecar:
-		for label := range use.carried.Unresolved {
+		for label := range use.labels {
 			if strings.HasPrefix(label, origination.LabelEgressPrefix) && origination.EgressNameOf(label) == o.GetName() {
 				return true
 			}
 		}
 		return false
 	case kindRule:
-		return use.carried.Unresolved[selectedLabel(o)] || selectedLabel(o) == "" && use.groups[o.group()]
+		return use.labels[selectedLabel(o)] || selectedLabel(o) == "" && use.groups[o.group()]
 	default:
 		return use.groups[o.group()]
 	}

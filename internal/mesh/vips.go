@@ -35,8 +35,7 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 		return vips, nil
 	}
 	taken := func(vip netip.Addr) bool {
-		_, held := snap.holder(vip, o.Key, false)
-		return held || another(others, o.Key, vip)
+		return len(snap.otherHolders(vip, o.Key)) > 0 || another(others, o.Key, vip)
 	}
 	var vips []netip.Addr
 	for _, r := range prefixes {
@@ -113,23 +112,13 @@ func vipsOf(e *networkingv1.ServiceEntry) []netip.Addr {
 	return vips
 }
 
-// holder returns what holds the VIP other than the key: an entry of any namespace, or unless only entries count a live
-// pod of one.
-func (s *Snapshot) holder(vip netip.Addr, key string, entriesOnly bool) (by string, held bool) {
+// otherHolders returns what holds the VIP other than the key: entries of any namespace, and live pods.
+func (s *Snapshot) otherHolders(vip netip.Addr, key string) []Holder {
 	holders := s.Holders
 	if holders == nil {
 		holders = s.ownHolders
 	}
-	for _, h := range holders(vip) {
-		switch {
-		case h.Key == key && key != "":
-		case h.Name != "":
-			return fmt.Sprintf("ServiceEntry %s/%s", h.Namespace, h.Name), true
-		case !entriesOnly:
-			return "a pod of namespace " + h.Namespace, true
-		}
-	}
-	return "", false
+	return slices.DeleteFunc(slices.Clone(holders(vip)), func(h Holder) bool { return h.Key == key && key != "" })
 }
 
 // HolderOf returns the holder of the VIPs that an entry lists.
@@ -189,16 +178,34 @@ func (v *vipRegister) settle(c *Claim, entries map[string]*networkingv1.ServiceE
 		if !usable(prefixes[i], vip) {
 			return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records the VIP %s, which is not in the range %s (vip); recreate the pod", c.Pod, vip, prefixes[i]))
 		}
-		by, held := v.snap.holder(vip, c.Key, true)
-		if other, drawn := v.drawn[vip]; !held && drawn && other != c.Key {
-			by, held = "another host of this namespace", true
-		}
-		if held {
-			return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s and %s drew the VIP %s at the same moment; recreate the pods of this host", c.Pod, by, vip))
+		if problem := v.held(c, vip); problem != nil {
+			return problem
 		}
 	}
 	for _, vip := range recorded {
 		v.drawn[vip] = c.Key
+	}
+	return nil
+}
+
+// held returns the problem of a VIP that an entry of something else lists, or that another key of the namespace has. An
+// unmanaged entry of the claim's own name lists it in the place of the managed one, which is reported where that one is
+// missed.
+func (v *vipRegister) held(c *Claim, vip netip.Addr) *origination.Problem {
+	const drawn = "pod %s and %s drew the VIP %s at the same moment; recreate the pods of this host"
+	for _, h := range v.snap.otherHolders(vip, c.Key) {
+		entry := fmt.Sprintf("ServiceEntry %s/%s", h.Namespace, h.Name)
+		switch {
+		case h.Name == "", h.Key == "" && h.Namespace == v.snap.Namespace && h.Name == c.EntryName():
+		case h.Key == "":
+			p := foreign(&c.Origination, "host", c.Host, fmt.Sprintf("%s has the address %s, which is the VIP of pod %s for this host; give it another address", entry, vip, c.Pod))
+			return &p
+		default:
+			return conflict(&c.Origination, "host", c.Host, fmt.Sprintf(drawn, c.Pod, entry, vip))
+		}
+	}
+	if other, found := v.drawn[vip]; found && other != c.Key {
+		return conflict(&c.Origination, "host", c.Host, fmt.Sprintf(drawn, c.Pod, "another host of this namespace", vip))
 	}
 	return nil
 }

@@ -168,7 +168,7 @@ func TestRecordedVIPsThatNothingDrew(t *testing.T) {
 		"one of a Service":               {[]string{"10.96.0.10"}, "records the VIP 10.96.0.10, which is not in the range 240.241.0.0/16"},
 		"the network's own":              {[]string{"240.241.0.0"}, "which is not in the range"},
 		"one of a family too many":       {[]string{"240.241.0.9", "fd00::1"}, "records the VIPs"},
-		"one that a user's entry lists":  {[]string{"240.241.0.8"}, "ServiceEntry shop/theirs drew the VIP 240.241.0.8 at the same moment"},
+		"one that a user's entry lists":  {[]string{"240.241.0.8"}, "ServiceEntry shop/theirs has the address 240.241.0.8, which is the VIP of pod"},
 		"one in the clothes of IPv6":     {[]string{"::ffff:240.241.0.9"}, "which is not in the range"},
 		"one in the range with its zone": {[]string{"fe80::1%eth0"}, "which is not in the range"},
 	} {
@@ -178,6 +178,17 @@ func TestRecordedVIPsThatNothingDrew(t *testing.T) {
 				t.Errorf("%d entries, refused %+v, want %q", len(d.Entries), d.Refused, test.want)
 			}
 		})
+	}
+}
+
+// TestAnEntryThatLostItsLabel: it lists the VIP in the place of the managed one, so the rules of its pods stay.
+func TestAnEntryThatLostItsLabel(t *testing.T) {
+	o := redis("a.example.com", pinned("240.241.0.9"))
+	before := applied(1, claim("cart", "1", 1, o))
+	delete(before.Entries[0].Labels, origination.ManagedByLabel)
+	d := objects(surroundings(before), claim("cart", "1", 1, o))
+	if len(d.Entries) != 1 || len(d.Rules) != len(before.Rules) || len(d.Refused) > 0 {
+		t.Errorf("%d entries, %d rules, refused %+v", len(d.Entries), len(d.Rules), d.Refused)
 	}
 }
 
