@@ -20,7 +20,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// REGISTRY_ONLY closes the gap that no pin can: an app that dials another name of the server than it
+// REGISTRY_ONLY closes the gap that no VIP can: an app that dials another name of the server than it
 // annotated. What it annotated is in the registry.
 func TestRegistryOnly(t *testing.T) {
 	b := mesh(t)
@@ -97,8 +97,8 @@ func TestUsersSidecar(t *testing.T) {
 	s := sidecar(t, b, ns, networking.OutboundTrafficPolicy_ALLOW_ANY, "istio-system/*")
 	line := ""
 	t.Run("without our host a pod is refused, with the line to add", func(t *testing.T) {
-		const want = `Sidecar users-sidecar/default leaves port 6379 of redis-k.aivencloud.com.redis-tls.internal out of this pod's proxy: ` +
-			`add this line to spec.egress[0].hosts: - "./redis-k.aivencloud.com.redis-tls.internal"`
+		const want = `Sidecar users-sidecar/default leaves port 6379 of redis-k.aivencloud.com out of this pod's proxy: ` +
+			`add this line to spec.egress[0].hosts: - "./*.redis-tls.internal"`
 		ok(t, harness.Eventually(t.Context(), 30*time.Second, "the pod to be refused", func(ctx context.Context) error {
 			err := b.Client.Create(ctx, asking("refused"), client.DryRunAll)
 			if err == nil || !strings.Contains(err.Error(), want) {
@@ -153,9 +153,9 @@ func eventually(ctx context.Context, p *bed.Pod, host string, answered bool) err
 	})
 }
 
-// onlyAt ends the capture and fails where a client connected to another port than this one, or sent
-// anything but TLS. It returns how many connections sent something.
-func onlyAt(t *testing.T, c *bed.Capture, port uint16) int {
+// onlyAt ends the capture and fails where a client connected to another port than this one, sent anything but TLS, or
+// sent one of the texts in clear. It returns how many connections sent something.
+func onlyAt(t *testing.T, c *bed.Capture, port uint16, texts ...string) int {
 	t.Helper()
 	streams, err := c.Stop(t.Context(), port)
 	ok(t, err)
@@ -163,6 +163,11 @@ func onlyAt(t *testing.T, c *bed.Capture, port uint16) int {
 	for _, s := range streams {
 		if s.Server.Port() != port || len(s.Sent) > 0 && !s.TLS() {
 			t.Errorf("on the wire: %s, want TLS at port %d only", s, port)
+		}
+		for _, text := range texts {
+			if strings.Contains(string(s.Sent), text) {
+				t.Errorf("%q is in clear on the wire: %s", text, s)
+			}
 		}
 		if len(s.Sent) > 0 {
 			n++
