@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"cmp"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/mesh"
@@ -38,6 +40,62 @@ func (v *View) podChanged(old, pod *Pod) {
 	}
 	v.ledger.set(pod)
 	v.notify(pod.Namespace)
+}
+
+// NamespaceState is the state of a namespace in the cache.
+type NamespaceState int
+
+const (
+	// NamespaceUnknown: the namespace does not exist, or its watch event has not arrived. The API server does not
+	// order the watches of pods and of namespaces against each other.
+	NamespaceUnknown NamespaceState = iota
+	NamespaceActive
+	// NamespaceTerminating: the namespace is being deleted, and the API server refuses new objects in it.
+	NamespaceTerminating
+)
+
+// NamespaceState returns the state of a namespace.
+func (v *View) NamespaceState(name string) NamespaceState {
+	namespace, _ := get[*corev1.Namespace](v.namespaces, name)
+	return stateOf(namespace)
+}
+
+func stateOf(namespace *corev1.Namespace) NamespaceState {
+	switch {
+	case namespace == nil:
+		return NamespaceUnknown
+	case namespace.DeletionTimestamp != nil, namespace.Status.Phase == corev1.NamespaceTerminating:
+		return NamespaceTerminating
+	default:
+		return NamespaceActive
+	}
+}
+
+// namespaceChanged notifies a namespace whose state changes, if redis-tls manages pods or objects there. A pass does
+// nothing before the namespace is active.
+func (v *View) namespaceChanged(old, namespace *corev1.Namespace) {
+	if stateOf(old) == stateOf(namespace) {
+		return
+	}
+	name := cmp.Or(namespace, old).Name
+	if v.HasPods(name) || v.ownsObjects(name) {
+		v.notify(name)
+	}
+}
+
+// HasPods reports whether a namespace has live injected pods.
+func (v *View) HasPods(namespace string) bool {
+	v.ledger.mu.RLock()
+	defer v.ledger.mu.RUnlock()
+	return v.ledger.namespaces[namespace] != nil
+}
+
+// ownsObjects reports whether a namespace has mesh objects managed by redis-tls.
+func (v *View) ownsObjects(namespace string) bool {
+	return slices.ContainsFunc([]*crdWatch{v.istio, v.certs}, func(watch *crdWatch) bool {
+		caches := watch.ready()
+		return caches != nil && caches.owns(namespace)
+	})
 }
 
 // meshChanged passes on who is concerned: the own namespace, and soon, where others see the object, all that we

@@ -107,7 +107,7 @@ func newView(cfg config.Config, pods, namespaces, services toolscache.SharedInde
 	}
 	return v, errors.Join(
 		watch(v, pods, v.podChanged),
-		watch(v, namespaces, func(_, _ *corev1.Namespace) {}),
+		watch(v, namespaces, v.namespaceChanged),
 		watch(v, services, func(old, service *corev1.Service) {
 			if old == nil || service == nil || !slices.Equal(old.Spec.ClusterIPs, service.Spec.ClusterIPs) {
 				v.ips.set(old, service)
@@ -165,12 +165,6 @@ func (v *View) Namespace(name string) (labels, annotations map[string]string, ok
 		return nil, nil, false
 	}
 	return namespace.Labels, namespace.Annotations, true
-}
-
-// Active reports whether a namespace exists and is not being deleted.
-func (v *View) Active(name string) bool {
-	namespace, ok := get[*corev1.Namespace](v.namespaces, name)
-	return ok && namespace.DeletionTimestamp == nil && namespace.Status.Phase != corev1.NamespaceTerminating
 }
 
 // Service returns what is to know of a Service, and whether it exists.

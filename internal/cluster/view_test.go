@@ -84,6 +84,7 @@ type world struct {
 	failing  bool
 	mesh     map[string]source
 	notified map[string]int
+	resyncs  int // how many times all namespaces were notified because caches had filled or gone
 }
 
 func newWorld(t *testing.T) *world {
@@ -127,6 +128,15 @@ func (w *world) start() *View {
 		defer w.mu.Unlock()
 		w.notified[namespace]++
 	})
+	for _, watch := range []*crdWatch{view.istio, view.certs} {
+		resynced := watch.resynced
+		watch.resynced = func() {
+			resynced()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.resyncs++
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	for _, informer := range informers {
@@ -163,6 +173,18 @@ func (w *world) tolds(namespace string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.notified[namespace]
+}
+
+// fill waits until the view has filled and has notified all namespaces of it: later notifications have later causes.
+func (w *world) fill() {
+	w.t.Helper()
+	w.eventually("the view to fill", 0, func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.view.Synced() && w.resyncs == 2
+	})
+	w.mesh["serviceentries"].Add(entry("marker", "last", false, ".")) // handled after all that were listed
+	w.eventually("the last entry", 0, func() bool { return w.tolds("marker") > 0 })
 }
 
 // eventually waits for a condition with a deadline; ticks moves the fake clock while it waits.
@@ -416,9 +438,11 @@ func TestNamespacesAndServices(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"redis-tls/host": "redis.example.com", "sessions.redis-tls/port": "6380"}, annotations); diff != "" {
 		t.Errorf("annotations (-want +got):\n%s", diff)
 	}
-	for name, want := range map[string]bool{"shop": true, "going": false, "unknown": false} {
-		if got := view.Active(name); got != want {
-			t.Errorf("Active(%q) = %t", name, got)
+	for name, want := range map[string]NamespaceState{
+		"shop": NamespaceActive, "going": NamespaceTerminating, "unknown": NamespaceUnknown,
+	} {
+		if got := view.NamespaceState(name); got != want {
+			t.Errorf("NamespaceState(%q) = %d, want %d", name, got, want)
 		}
 	}
 	for name, want := range map[string]string{

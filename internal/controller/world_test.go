@@ -55,6 +55,8 @@ type world struct {
 	// noCertManager says that cert-manager's kinds are not served.
 	noCertManager bool
 	gone          bool
+	// unknown says that the cache does not know the namespace yet.
+	unknown bool
 
 	writes []write
 	events []string
@@ -238,9 +240,19 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, text string
 
 func (w *world) Synced() bool           { return !w.filling }
 func (w *world) IstioReady() bool       { return !w.notReady }
-func (w *world) Active(string) bool     { return !w.gone }
+func (w *world) HasPods(string) bool    { return len(w.cached) > 0 }
 func (w *world) Namespaces() []string   { return []string{namespace} }
 func (w *world) Subscribe(func(string)) {}
+func (w *world) NamespaceState(string) cluster.NamespaceState {
+	switch {
+	case w.gone:
+		return cluster.NamespaceTerminating
+	case w.unknown:
+		return cluster.NamespaceUnknown
+	default:
+		return cluster.NamespaceActive
+	}
+}
 func (w *world) Admitted(string) cluster.Admitted {
 	admitted, _ := cluster.AdmittedOf(w.cached, w.r.Config)
 	return admitted
