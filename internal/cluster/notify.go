@@ -98,15 +98,18 @@ func (v *View) ownsObjects(namespace string) bool {
 	})
 }
 
-// meshChanged passes on who is concerned: the own namespace, and soon, where others see the object, all that we
-// know that read it.
+// meshChanged notifies the object's own namespace, and soon, where others see the object, all that we know that
+// read it.
 func (v *View) meshChanged(resource string, old, object metav1.Object) {
-	all, shared := false, false
+	all, shared, notified := false, false, false
 	for _, o := range []metav1.Object{object, old} {
 		if o == nil {
 			continue
 		}
-		v.notify(o.GetNamespace())
+		if !notified { // both states are of one namespace
+			v.notify(o.GetNamespace())
+			notified = true
+		}
 		switch {
 		case resource == "sidecars":
 			all = all || o.GetNamespace() == v.cfg.Istio.RootNamespace

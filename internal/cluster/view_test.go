@@ -183,8 +183,13 @@ func (w *world) fill() {
 		defer w.mu.Unlock()
 		return w.view.Synced() && w.resyncs == 2
 	})
-	w.mesh["serviceentries"].Add(entry("marker", "last", false, ".")) // handled after all that were listed
-	w.eventually("the last entry", 0, func() bool { return w.tolds("marker") > 0 })
+	// These are handled after all that were listed.
+	w.mesh["serviceentries"].Add(entry("last-entry", "x", false, "."))
+	certificate := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Namespace: "last-certificate", Name: "x"}}
+	w.mesh["certificates"].Add(certificate)
+	w.eventually("the last objects", 0, func() bool {
+		return w.tolds("last-entry") > 0 && w.tolds("last-certificate") > 0
+	})
 }
 
 // eventually waits for a condition with a deadline; ticks moves the fake clock while it waits.

@@ -69,7 +69,8 @@ type crdWatch struct {
 	served    func(context.Context) (bool, error)
 	listWatch func(resource string) (toolscache.ListerWatcher, error)
 	clock     clock.WithDelayedExecution
-	// changed is told of every event, resynced when the caches have filled or were taken away.
+	// changed is called for every event that changes something that is read, resynced when the caches have filled or
+	// were taken away.
 	changed  func(resource string, old, object metav1.Object)
 	resynced func()
 
@@ -194,8 +195,14 @@ func (w *crdWatch) handler(caches *meshCaches, resource string) toolscache.Resou
 		}
 	}
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(object any) { changed(nil, object.(metav1.Object)) },
-		UpdateFunc: func(old, object any) { changed(old.(metav1.Object), object.(metav1.Object)) },
+		AddFunc: func(object any) { changed(nil, object.(metav1.Object)) },
+		UpdateFunc: func(old, object any) {
+			before, after := old.(metav1.Object), object.(metav1.Object)
+			// istiod's ipallocate controller writes the status of every ServiceEntry that lists no address.
+			if !equalObjects(before, after) {
+				changed(before, after)
+			}
+		},
 		DeleteFunc: func(object any) {
 			if unknown, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
 				object = unknown.Obj
