@@ -11,6 +11,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// equalPods reports whether two states of a pod are equal in everything that Trim keeps, resourceVersion apart.
+func equalPods(old, pod *Pod) bool {
+	before, after := *old, *pod
+	before.ResourceVersion, after.ResourceVersion = "", ""
+	return equality.Semantic.DeepEqual(&before, &after)
+}
+
 // equalObjects reports whether two states of a mesh object are equal in everything that is read of it, which is what
 // trimMesh keeps. Not compared are resourceVersion, generation and managedFields: a pass that needs them reads them
 // from the cache, and repeats itself while a pod waits for an object to settle.

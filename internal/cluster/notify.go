@@ -39,7 +39,9 @@ func (v *View) podChanged(old, pod *Pod) {
 		return
 	}
 	v.ledger.set(pod)
-	v.notify(pod.Namespace)
+	if old == nil || !equalPods(old, pod) { // most updates are the kubelet's, of conditions that Trim drops
+		v.notify(pod.Namespace)
+	}
 }
 
 // NamespaceState is the state of a namespace in the cache.

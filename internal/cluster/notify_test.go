@@ -221,6 +221,61 @@ func TestAnUpdateOfNothingThatIsReadNotifiesNoNamespace(t *testing.T) {
 	}
 }
 
+func TestAnUpdateOfNothingThatIsReadOfAPodNotifiesNoNamespace(t *testing.T) {
+	w := newWorld(t)
+	pod := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByAddress, clustertest.Gated())
+	w.pods.Add(pod)
+	w.serve(true)
+	w.start()
+	w.fill()
+	for n, tc := range []struct {
+		name     string
+		change   func(*corev1.Pod)
+		notified bool
+	}{
+		{
+			name: "the kubelet reports a condition",
+			change: func(pod *corev1.Pod) {
+				pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+			},
+		},
+		{
+			name:   "a user adds an annotation",
+			change: func(pod *corev1.Pod) { pod.Annotations["note"] = "new" },
+		},
+		{
+			name:     "the gate is off",
+			change:   func(pod *corev1.Pod) { pod.Spec.SchedulingGates = nil },
+			notified: true,
+		},
+		{
+			name:     "the pod runs",
+			change:   func(pod *corev1.Pod) { pod.Status.Phase = corev1.PodRunning },
+			notified: true,
+		},
+		{
+			name:     "the deletion begins",
+			change:   func(pod *corev1.Pod) { pod.DeletionTimestamp = &metav1.Time{Time: clustertest.Epoch} },
+			notified: true,
+		},
+		{
+			name:     "an owner edits the status",
+			change:   func(pod *corev1.Pod) { pod.Annotations[origination.AnnotationStatus] = "{}" },
+			notified: true,
+		},
+	} {
+		before := w.tolds("shop")
+		tc.change(pod)
+		w.pods.Modify(pod.DeepCopy())
+		end := fmt.Sprint("end-", n)
+		w.pods.Add(clustertest.Pod(t, end, "cart", "r1", "a", clustertest.ByName))
+		w.eventually("the event after the update", 0, func() bool { return w.tolds(end) > 0 })
+		if got := w.tolds("shop") > before; got != tc.notified {
+			t.Errorf("%s: the namespace is notified: %t, want %t", tc.name, got, tc.notified)
+		}
+	}
+}
+
 // settle lets the sweeps that are pending pass.
 func (w *world) settle() {
 	w.t.Helper()
