@@ -16,31 +16,41 @@ import (
 // applies 1,000 entries that are exported everywhere) is looked at once.
 const spread = time.Second
 
-// Subscribe has a function called after the view has taken in a change that concerns a namespace. It
-// must not block.
-func (v *View) Subscribe(notify func(namespace string)) {
+// Priority says which of several namespaces is to be reconciled first.
+type Priority int
+
+const (
+	// Background: something changed elsewhere that may concern every namespace.
+	Background Priority = iota
+	// Urgent: a pod, an object or the state of the namespace itself changed. A pod may be waiting for the pass.
+	Urgent
+)
+
+// Subscribe registers a function to be called after the view has taken in a change that concerns a namespace. The
+// function must not block.
+func (v *View) Subscribe(notify func(namespace string, priority Priority)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.subscribers = append(v.subscribers, notify)
 }
 
-func (v *View) notify(namespace string) {
+func (v *View) notify(namespace string, priority Priority) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	for _, notify := range v.subscribers {
-		notify(namespace)
+		notify(namespace, priority)
 	}
 }
 
 func (v *View) podChanged(old, pod *Pod) {
 	if pod == nil {
 		v.ledger.remove(old)
-		v.notify(old.Namespace)
+		v.notify(old.Namespace, Urgent)
 		return
 	}
 	v.ledger.set(pod)
 	if old == nil || !equalPods(old, pod) { // most updates are the kubelet's, of conditions that Trim drops
-		v.notify(pod.Namespace)
+		v.notify(pod.Namespace, Urgent)
 	}
 }
 
@@ -81,7 +91,7 @@ func (v *View) namespaceChanged(old, namespace *corev1.Namespace) {
 	}
 	name := cmp.Or(namespace, old).Name
 	if v.HasPods(name) || v.ownsObjects(name) {
-		v.notify(name)
+		v.notify(name, Urgent)
 	}
 }
 
@@ -109,7 +119,7 @@ func (v *View) meshChanged(resource string, old, object metav1.Object) {
 			continue
 		}
 		if !notified { // both states are of one namespace
-			v.notify(o.GetNamespace())
+			v.notify(o.GetNamespace(), Urgent)
 			notified = true
 		}
 		switch {
@@ -136,7 +146,7 @@ func (v *View) sweep(pending *atomic.Bool, concerned func(namespace string) bool
 		pending.Store(false)
 		for _, name := range v.Namespaces() {
 			if concerned(name) {
-				v.notify(name)
+				v.notify(name, Background)
 			}
 		}
 	})
@@ -148,9 +158,9 @@ func (v *View) heedsOthers(namespace string) bool {
 	return slices.ContainsFunc(v.Claims(namespace), func(c mesh.Claim) bool { return c.MeshHost() == c.Host })
 }
 
-// allChanged is called when Istio's caches have filled or were taken away.
+// allChanged is called when the caches of a crdWatch have filled or were taken away.
 func (v *View) allChanged() {
 	for _, name := range v.Namespaces() {
-		v.notify(name)
+		v.notify(name, Background)
 	}
 }

@@ -297,3 +297,53 @@ func (w *world) version(resource string, object metav1.Object) string {
 	}
 	return cached.GetResourceVersion()
 }
+
+func TestAChangeInTheNamespaceIsUrgentAndOneElsewhereIsNot(t *testing.T) {
+	w := newWorld(t)
+	w.serve(true)
+	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName))
+	w.start()
+	w.fill()
+	last := func(namespace string) Priority {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.priority[namespace]
+	}
+	for _, tc := range []struct {
+		name     string
+		happens  func()
+		priority Priority
+	}{
+		{
+			name:     "a pod comes",
+			happens:  func() { w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "b", clustertest.ByName)) },
+			priority: Urgent,
+		},
+		{
+			name:     "a public entry of another namespace comes",
+			happens:  func() { w.mesh["serviceentries"].Add(entry("other", "x", false)) },
+			priority: Background,
+		},
+		{
+			name:     "an entry of the namespace comes",
+			happens:  func() { w.mesh["serviceentries"].Add(entry("shop", "x", false, ".")) },
+			priority: Urgent,
+		},
+		{
+			name:     "the namespace comes",
+			happens:  func() { w.namespaces.Add(named("shop")) },
+			priority: Urgent,
+		},
+		{
+			name:     "the kinds are no longer served",
+			happens:  func() { w.serve(false) },
+			priority: Background,
+		},
+	} {
+		before := w.tolds("shop")
+		tc.happens()
+		w.eventually(tc.name, 10*time.Second, func() bool {
+			return w.tolds("shop") > before && last("shop") == tc.priority
+		})
+	}
+}

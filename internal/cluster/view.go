@@ -45,7 +45,7 @@ type View struct {
 	synced   atomic.Bool
 
 	mu          sync.RWMutex
-	subscribers []func(namespace string)
+	subscribers []func(namespace string, priority Priority)
 	// sweeping says that all namespaces will be notified soon, sweepingServices that those with claims on
 	// Services of the mesh will be.
 	sweeping, sweepingServices atomic.Bool

@@ -84,11 +84,13 @@ type world struct {
 	failing  bool
 	mesh     map[string]source
 	notified map[string]int
-	resyncs  int // how many times all namespaces were notified because caches had filled or gone
+	priority map[string]Priority // of the last notification
+	resyncs  int                 // how many times all namespaces were notified because caches had filled or gone
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, clock: clocktesting.NewFakeClock(clustertest.Epoch), calls: &atomic.Int64{}, notified: map[string]int{}}
+	w := &world{t: t, clock: clocktesting.NewFakeClock(clustertest.Epoch), calls: &atomic.Int64{}, notified: map[string]int{},
+		priority: map[string]Priority{}}
 	w.pods, w.namespaces, w.services = w.source(), w.source(), w.source()
 	w.mesh = map[string]source{}
 	for _, kinds := range []watchedKinds{istioKinds, certManagerKinds} {
@@ -123,10 +125,11 @@ func (w *world) start() *View {
 		w.t.Fatal(err)
 	}
 	w.view = view
-	view.Subscribe(func(namespace string) {
+	view.Subscribe(func(namespace string, priority Priority) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.notified[namespace]++
+		w.priority[namespace] = priority
 	})
 	for _, watch := range []*crdWatch{view.istio, view.certs} {
 		resynced := watch.resynced

@@ -45,7 +45,7 @@ type View interface {
 	Rejected(namespace string) []cluster.Rejected
 	FirstUses(namespace string) []cluster.FirstUse
 	Pod(namespace, name string) (*cluster.Pod, bool)
-	Subscribe(notify func(namespace string))
+	Subscribe(notify func(namespace string, priority cluster.Priority))
 }
 
 // Reconciler reconciles a namespace, whose name is the request's.

@@ -238,11 +238,11 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, text string
 
 // The view: what the caches say.
 
-func (w *world) Synced() bool           { return !w.filling }
-func (w *world) IstioReady() bool       { return !w.notReady }
-func (w *world) HasPods(string) bool    { return len(w.cached) > 0 }
-func (w *world) Namespaces() []string   { return []string{namespace} }
-func (w *world) Subscribe(func(string)) {}
+func (w *world) Synced() bool                             { return !w.filling }
+func (w *world) IstioReady() bool                         { return !w.notReady }
+func (w *world) HasPods(string) bool                      { return len(w.cached) > 0 }
+func (w *world) Namespaces() []string                     { return []string{namespace} }
+func (w *world) Subscribe(func(string, cluster.Priority)) {}
 func (w *world) NamespaceState(string) cluster.NamespaceState {
 	switch {
 	case w.gone:
