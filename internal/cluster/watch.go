@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -14,15 +12,10 @@ import (
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
-	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
@@ -212,49 +205,4 @@ func (w *crdWatch) handler(caches *meshCaches, resource string) toolscache.Resou
 			}
 		},
 	}
-}
-
-// askDiscovery returns crdWatch.served for a real API server: one GET for each version of a group.
-func askDiscovery(client discovery.ServerResourcesInterface, kinds watchedKinds) func(context.Context) (bool, error) {
-	wanted := map[string][]string{}
-	for resource, kind := range kinds {
-		version := kind.GroupVersion().String()
-		wanted[version] = append(wanted[version], resource)
-	}
-	return func(context.Context) (bool, error) {
-		for version, resources := range wanted {
-			list, err := client.ServerResourcesForGroupVersion(version)
-			if apierrors.IsNotFound(err) {
-				return false, nil
-			}
-			if err != nil {
-				return false, err
-			}
-			found := map[string]bool{}
-			for _, resource := range list.APIResources {
-				found[resource.Name] = true
-			}
-			if slices.ContainsFunc(resources, func(resource string) bool { return !found[resource] }) {
-				return false, nil
-			}
-		}
-		return true, nil
-	}
-}
-
-// restListWatch returns crdWatch.listWatch for a real API server.
-func restListWatch(config *rest.Config, http *http.Client, kinds watchedKinds) (func(string) (toolscache.ListerWatcher, error), error) {
-	scheme := runtime.NewScheme()
-	if err := AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("registering the kinds of others: %w", err)
-	}
-	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
-	codecs := serializer.NewCodecFactory(scheme)
-	return func(resource string) (toolscache.ListerWatcher, error) {
-		client, err := apiutil.RESTClientForGVK(kinds[resource].GroupVersionKind, false, false, config, codecs, http)
-		if err != nil {
-			return nil, err
-		}
-		return toolscache.NewListWatchFromClient(client, resource, metav1.NamespaceAll, fields.Everything()), nil
-	}, nil
 }
