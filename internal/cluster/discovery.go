@@ -19,15 +19,17 @@ import (
 )
 
 // askDiscovery returns crdWatch.served for a real API server: one GET for each version of a group.
-func askDiscovery(client discovery.ServerResourcesInterface, kinds watchedKinds) func(context.Context) (bool, error) {
+func askDiscovery(client discovery.ServerResourcesInterfaceWithContext, kinds watchedKinds) (
+	served func(context.Context) (bool, error),
+) {
 	wanted := map[string][]string{}
 	for resource, kind := range kinds {
 		version := kind.GroupVersion().String()
 		wanted[version] = append(wanted[version], resource)
 	}
-	return func(context.Context) (bool, error) {
+	return func(ctx context.Context) (bool, error) {
 		for version, resources := range wanted {
-			list, err := client.ServerResourcesForGroupVersion(version)
+			list, err := client.ServerResourcesForGroupVersionWithContext(ctx, version)
 			if apierrors.IsNotFound(err) {
 				return false, nil
 			}

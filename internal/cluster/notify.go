@@ -158,6 +158,10 @@ func (v *View) heedsOthers(namespace string) bool {
 	return slices.ContainsFunc(v.Claims(namespace), func(c mesh.Claim) bool { return c.MeshHost() == c.Host })
 }
 
+// NeedCertManager has the watch ask soon for cert-manager's kinds, which a pod needs and which are absent. It does
+// not block.
+func (v *View) NeedCertManager() { v.certs.askSoon() }
+
 // allChanged is called when the caches of a crdWatch have filled or were taken away.
 func (v *View) allChanged() {
 	for _, name := range v.Namespaces() {

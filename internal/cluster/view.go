@@ -101,6 +101,7 @@ func newView(cfg config.Config, pods, namespaces, services toolscache.SharedInde
 		istio:      istio,
 		certs:      certs,
 	}
+	istio.longestPause, certs.longestPause = longestIstioPause, longestCertManagerPause
 	for _, watch := range []*crdWatch{istio, certs} {
 		watch.poke = make(chan struct{}, 1)
 		watch.changed, watch.resynced = v.meshChanged, v.allChanged

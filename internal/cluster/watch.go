@@ -19,11 +19,19 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 )
 
-// How often the API server is asked whether it serves the kinds of others: one small GET, more often while
-// somebody may be waiting for them. That they have vanished is also noticed by a watch that ends in 404.
+// How often the API server is asked, with one small GET for each version, whether it serves the kinds of others.
 const (
-	askWhileAbsent  = 2 * time.Second
-	askWhilePresent = 30 * time.Second
+	// shortestPause is the first pause while kinds are absent, which doubles from question to question. A poke waits
+	// for it too: a loop of refused pods must not become a loop of questions.
+	shortestPause = 2 * time.Second
+	// longestIstioPause: Istio may be installed after redis-tls, and pods wait at the gate for its kinds.
+	longestIstioPause = 30 * time.Second
+	// longestCertManagerPause: a cluster without cert-manager may never get it, and a pod that needs it pokes.
+	longestCertManagerPause = 5 * time.Minute
+	// servedPause is the pause while the kinds are served. A watch that ends in 404 pokes as well.
+	servedPause = 30 * time.Second
+	// answerWithin bounds a question: behind an aggregated API the answer may never come.
+	answerWithin = 10 * time.Second
 )
 
 // watchedKinds are kinds that come and go together, by resource.
@@ -62,6 +70,8 @@ type crdWatch struct {
 	served    func(context.Context) (bool, error)
 	listWatch func(resource string) (toolscache.ListerWatcher, error)
 	clock     clock.WithDelayedExecution
+	// longestPause bounds the pause between two questions while the kinds are absent.
+	longestPause time.Duration
 	// changed is called for every event that changes something that is read, resynced when the caches have filled or
 	// were taken away.
 	changed  func(resource string, old, object metav1.Object)
@@ -94,8 +104,9 @@ func (w *crdWatch) Start(ctx context.Context) error {
 	log := logf.FromContext(ctx).WithName(w.name)
 	stop := func() {}
 	defer func() { stop() }()
+	absent := time.Duration(0) // the last pause while the kinds were absent
 	for {
-		served, err := w.served(ctx)
+		served, err := w.ask(ctx)
 		running := w.current.Load() != nil
 		switch {
 		case ctx.Err() != nil:
@@ -116,16 +127,49 @@ func (w *crdWatch) Start(ctx context.Context) error {
 		if err == nil {
 			w.asked.Store(true)
 		}
-		pause := askWhileAbsent
-		if w.current.Load() != nil {
-			pause = askWhilePresent
+		pause := servedPause
+		if w.current.Load() == nil {
+			absent = min(max(2*absent, shortestPause), w.longestPause)
+			pause = absent
+		} else {
+			absent = 0
 		}
+		if !w.wait(ctx, pause) {
+			return nil
+		}
+	}
+}
+
+func (w *crdWatch) ask(ctx context.Context) (served bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	return w.served(ctx)
+}
+
+// wait returns after the pause, or earlier after a poke. It returns false when the context ends.
+func (w *crdWatch) wait(ctx context.Context, pause time.Duration) bool {
+	begun, over := w.clock.Now(), w.clock.After(pause)
+	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return false
+		case <-over:
+			return true
 		case <-w.poke:
-		case <-w.clock.After(pause):
+			left := shortestPause - w.clock.Since(begun)
+			if left <= 0 {
+				return true
+			}
+			over = w.clock.After(left)
 		}
+	}
+}
+
+// askSoon has the watch ask before the pause is over. It does not block.
+func (w *crdWatch) askSoon() {
+	select {
+	case w.poke <- struct{}{}:
+	default:
 	}
 }
 
@@ -170,10 +214,7 @@ func (w *crdWatch) informer(resource string, object runtime.Object) (toolscache.
 	return informer, informer.SetWatchErrorHandlerWithContext(
 		func(ctx context.Context, r *toolscache.Reflector, err error) {
 			if apierrors.IsNotFound(err) {
-				select {
-				case w.poke <- struct{}{}:
-				default:
-				}
+				w.askSoon()
 			}
 			toolscache.DefaultWatchErrorHandler(ctx, r, err)
 		})

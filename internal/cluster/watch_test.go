@@ -1,0 +1,127 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+)
+
+// These tests prove when the API server is asked for the kinds of others, and what waits for its answer.
+
+// answers is what a fake API server answers in a second.
+type answers func(second int) (served bool, err error)
+
+func absent(int) (bool, error) { return false, nil }
+
+// asking runs a watch for a time, and returns the seconds at which it asks the API server. The function begun, if it
+// is not nil, is called at the start.
+func asking(t *testing.T, longest, within time.Duration, answer answers, begun func(*crdWatch)) []int {
+	t.Helper()
+	var asked []int
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		w := &crdWatch{clock: clock.RealClock{}, longestPause: longest, poke: make(chan struct{}, 1), resynced: func() {}}
+		w.served = func(context.Context) (bool, error) {
+			second := int(time.Since(start).Seconds())
+			asked = append(asked, second)
+			return answer(second)
+		}
+		ctx, cancel := context.WithTimeout(logf.IntoContext(t.Context(), logr.Discard()), within)
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- w.Start(ctx) }()
+		if begun != nil {
+			begun(w)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return asked
+}
+
+func TestAbsentKindsAreAskedForEverMoreRarely(t *testing.T) {
+	for name, tc := range map[string]struct {
+		longest, within time.Duration
+		answer          answers
+		want            []int
+	}{
+		"Istio's": {
+			longest: longestIstioPause,
+			within:  125 * time.Second,
+			answer:  absent,
+			want:    []int{0, 2, 6, 14, 30, 60, 90, 120},
+		},
+		"cert-manager's": {
+			longest: longestCertManagerPause,
+			within:  1200 * time.Second,
+			answer:  absent,
+			want:    []int{0, 2, 6, 14, 30, 62, 126, 254, 510, 810, 1110},
+		},
+		"those of an API server that does not answer": {
+			longest: longestCertManagerPause,
+			within:  100 * time.Second,
+			answer: func(int) (bool, error) {
+				return false, errors.New("the server is currently unable to handle the request")
+			},
+			want: []int{0, 2, 6, 14, 30, 62},
+		},
+		"those that were served, soon after they have vanished": {
+			longest: longestCertManagerPause,
+			within:  150 * time.Second,
+			answer:  func(second int) (bool, error) { return second >= 30 && second < 90, nil },
+			want:    []int{0, 2, 6, 14, 30, 60, 90, 92, 96, 104, 120},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, asking(t, tc.longest, tc.within, tc.answer, nil)); diff != "" {
+				t.Errorf("asked at second (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAPokeIsFollowedByAQuestionAndManyPokesByFew(t *testing.T) {
+	got := asking(t, longestCertManagerPause, 121*time.Second, absent, func(w *crdWatch) {
+		v := &View{certs: w}
+		time.Sleep(100 * time.Second)
+		for range 100 { // for ten seconds
+			v.NeedCertManager()
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+	want := []int{0, 2, 6, 14, 30, 62, 100, 102, 104, 106, 108, 110}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("asked at second (-want +got):\n%s", diff)
+	}
+}
+
+func TestAQuestionEndsWithItsContext(t *testing.T) {
+	hanging := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hanging }))
+	defer server.Close()
+	defer close(hanging)
+	client, err := discovery.NewDiscoveryClientForConfigAndClient(&rest.Config{Host: server.URL}, server.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if served, err := askDiscovery(client, certManagerKinds)(ctx); err == nil || served {
+		t.Errorf("served %t, error %v", served, err)
+	}
+	if ctx.Err() == nil {
+		t.Error("it ended before its context")
+	}
+}
