@@ -158,6 +158,10 @@ func (v *View) heedsOthers(namespace string) bool {
 	return slices.ContainsFunc(v.Claims(namespace), func(c mesh.Claim) bool { return c.MeshHost() == c.Host })
 }
 
+// CertManager returns the state of cert-manager's kinds. While it is unknown, Surroundings report cert-manager as
+// served, without any Certificate: admission refuses no pod, and the controller makes the Certificates later.
+func (v *View) CertManager() KindsState { return v.certs.state() }
+
 // NeedCertManager has the watch ask soon for cert-manager's kinds, which a pod needs and which are absent. It does
 // not block.
 func (v *View) NeedCertManager() { v.certs.askSoon() }

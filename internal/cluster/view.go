@@ -101,7 +101,7 @@ func newView(cfg config.Config, pods, namespaces, services toolscache.SharedInde
 		istio:      istio,
 		certs:      certs,
 	}
-	istio.longestPause, certs.longestPause = longestIstioPause, longestCertManagerPause
+	istio.longestPause, certs.longestPause, certs.optional = longestIstioPause, longestCertManagerPause, true
 	for _, watch := range []*crdWatch{istio, certs} {
 		watch.poke = make(chan struct{}, 1)
 		watch.changed, watch.resynced = v.meshChanged, v.allChanged
@@ -138,8 +138,8 @@ func watch[T any](v *View, informer toolscache.SharedIndexInformer, changed func
 }
 
 // Synced reports whether the view has been complete once: pods, namespaces, Services, and the objects of
-// Istio and cert-manager where the API server serves them. It never turns false again, for these may
-// come and go.
+// Istio where the API server serves them; for those of cert-manager it waits optionalWait at most. It never turns
+// false again, for the kinds may come and go.
 func (v *View) Synced() bool {
 	if v.synced.Load() {
 		return true
@@ -186,8 +186,11 @@ func (v *View) Surroundings(namespace string) mesh.Surroundings {
 	if caches := v.istio.ready(); caches != nil {
 		caches.addMesh(&s)
 	}
-	if caches := v.certs.ready(); caches != nil {
-		s.CertManager, s.Certificates = true, caches.certificates(namespace)
+	caches := v.certs.ready()
+	// While the state is unknown, no pod is refused because cert-manager is missing; see CertManager.
+	s.CertManager = caches != nil || v.certs.state() != KindsAbsent
+	if caches != nil {
+		s.Certificates = caches.certificates(namespace)
 	}
 	return s
 }

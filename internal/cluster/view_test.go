@@ -85,7 +85,9 @@ type world struct {
 	mesh     map[string]source
 	notified map[string]int
 	priority map[string]Priority // of the last notification
-	resyncs  int                 // how many times all namespaces were notified because caches had filled or gone
+	// certManager answers for cert-manager's kinds; nil leaves them to ask.
+	certManager func(context.Context) (bool, error)
+	resyncs     int // how many times all namespaces were notified because caches had filled or gone
 }
 
 func newWorld(t *testing.T) *world {
@@ -120,7 +122,7 @@ func (w *world) start() *View {
 	listWatch := func(resource string) (toolscache.ListerWatcher, error) { return w.mesh[resource], nil }
 	view, err := newView(config.Default(), informers[0], informers[1], informers[2],
 		&crdWatch{kinds: istioKinds, served: w.ask, listWatch: listWatch, clock: w.clock},
-		&crdWatch{kinds: certManagerKinds, served: w.ask, listWatch: listWatch, clock: w.clock})
+		&crdWatch{kinds: certManagerKinds, served: w.askForCertManager, listWatch: listWatch, clock: w.clock})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -164,6 +166,16 @@ func (w *world) ask(context.Context) (bool, error) {
 		return false, errors.New("the API server is away")
 	}
 	return w.served, nil
+}
+
+func (w *world) askForCertManager(ctx context.Context) (bool, error) {
+	w.mu.Lock()
+	answer := w.certManager
+	w.mu.Unlock()
+	if answer == nil {
+		return w.ask(ctx)
+	}
+	return answer(ctx)
 }
 
 func (w *world) serve(served bool) {

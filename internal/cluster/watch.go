@@ -34,6 +34,22 @@ const (
 	answerWithin = 10 * time.Second
 )
 
+// optionalWait bounds how long Synced waits for kinds that most pods do not need: they may hold up a replica for as
+// long as it needs to list pods anyway, but an aggregated API that is away must not keep it unready.
+const optionalWait = 5 * time.Second
+
+// KindsState is what is known of kinds that the API server may serve or not.
+type KindsState int
+
+const (
+	// KindsUnknown: the API server has not answered yet, or serves the kinds and their caches are still filling. No
+	// pod may be refused because the kinds are missing, and none of their objects may be created or reported missing.
+	KindsUnknown KindsState = iota
+	KindsAbsent
+	// KindsServed: the API server serves the kinds, and their caches are filled.
+	KindsServed
+)
+
 // watchedKinds are kinds that come and go together, by resource.
 type watchedKinds map[string]watchedKind
 
@@ -70,6 +86,8 @@ type crdWatch struct {
 	served    func(context.Context) (bool, error)
 	listWatch func(resource string) (toolscache.ListerWatcher, error)
 	clock     clock.WithDelayedExecution
+	// optional says that Synced does not wait longer than optionalWait.
+	optional bool
 	// longestPause bounds the pause between two questions while the kinds are absent.
 	longestPause time.Duration
 	// changed is called for every event that changes something that is read, resynced when the caches have filled or
@@ -77,10 +95,10 @@ type crdWatch struct {
 	changed  func(resource string, old, object metav1.Object)
 	resynced func()
 
-	// asked is set once the API server has answered.
-	asked   atomic.Bool
-	current atomic.Pointer[meshCaches]
-	poke    chan struct{}
+	// answered is set once the API server has answered, overdue once optionalWait is over.
+	answered, overdue atomic.Bool
+	current           atomic.Pointer[meshCaches]
+	poke              chan struct{}
 }
 
 // ready returns the caches when they are filled, else nil.
@@ -91,10 +109,19 @@ func (w *crdWatch) ready() *meshCaches {
 	return nil
 }
 
-// settled reports whether nothing is left to wait for: the kinds are absent, or their caches are filled.
-func (w *crdWatch) settled() bool {
-	return w.asked.Load() && (w.current.Load() == nil || w.ready() != nil)
+func (w *crdWatch) state() KindsState {
+	switch caches := w.current.Load(); {
+	case caches != nil && caches.synced():
+		return KindsServed
+	case caches != nil, !w.answered.Load():
+		return KindsUnknown
+	default:
+		return KindsAbsent
+	}
 }
+
+// settled reports whether Synced need not wait for the kinds, or no longer.
+func (w *crdWatch) settled() bool { return w.state() != KindsUnknown || w.overdue.Load() }
 
 // NeedLeaderElection says that every replica watches: all of them answer admissions.
 func (w *crdWatch) NeedLeaderElection() bool { return false }
@@ -104,6 +131,9 @@ func (w *crdWatch) Start(ctx context.Context) error {
 	log := logf.FromContext(ctx).WithName(w.name)
 	stop := func() {}
 	defer func() { stop() }()
+	if w.optional {
+		defer w.clock.AfterFunc(optionalWait, func() { w.overdue.Store(true) }).Stop()
+	}
 	absent := time.Duration(0) // the last pause while the kinds were absent
 	for {
 		served, err := w.ask(ctx)
@@ -118,14 +148,15 @@ func (w *crdWatch) Start(ctx context.Context) error {
 			if stop, err = w.run(ctx); err != nil {
 				return err
 			}
-		case !served && running:
-			log.Info("the kinds are no longer served")
+		case !served && (running || !w.answered.Load()):
+			log.Info("the kinds are not served")
 			w.current.Store(nil)
+			w.answered.Store(true)
 			stop()
 			w.resynced()
 		}
 		if err == nil {
-			w.asked.Store(true)
+			w.answered.Store(true)
 		}
 		pause := servedPause
 		if w.current.Load() == nil {

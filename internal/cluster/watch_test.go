@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
 )
 
 // These tests prove when the API server is asked for the kinds of others, and what waits for its answer.
@@ -123,5 +125,69 @@ func TestAQuestionEndsWithItsContext(t *testing.T) {
 	}
 	if ctx.Err() == nil {
 		t.Error("it ended before its context")
+	}
+}
+
+func TestOptionalKindsKeepNoReplicaUnready(t *testing.T) {
+	for name, tc := range map[string]struct {
+		answer func(context.Context) (bool, error)
+		down   bool // no Certificate can be listed
+	}{
+		"the API server answers with an error": {
+			answer: func(context.Context) (bool, error) { return false, errors.New("503 Service Unavailable") },
+		},
+		"the API server does not answer": {
+			answer: func(ctx context.Context) (bool, error) { <-ctx.Done(); return false, ctx.Err() },
+		},
+		"Certificates cannot be listed": {
+			answer: func(context.Context) (bool, error) { return true, nil },
+			down:   true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.serve(true)
+			w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByIssuer))
+			w.certManager = tc.answer
+			w.mesh["certificates"].down.Store(tc.down)
+			view := w.start()
+			w.eventually("Istio's kinds", 0, view.IstioReady)
+			if view.Synced() {
+				t.Error("synced at once, want a short wait for an answer that comes in time")
+			}
+			w.eventually("the view to be synced", 100*time.Millisecond, view.Synced)
+			around := view.Surroundings("shop")
+			if state := view.CertManager(); state != KindsUnknown || !around.CertManager || len(around.Certificates) > 0 {
+				t.Errorf("state %d, with cert-manager %t and %d Certificates; want unknown, and no pod refused for it",
+					state, around.CertManager, len(around.Certificates))
+			}
+		})
+	}
+}
+
+func TestAllNamespacesAreNotifiedOnceCertManagerIsKnownToBeAbsent(t *testing.T) {
+	w := newWorld(t)
+	w.serve(true)
+	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByIssuer))
+	answers := make(chan bool)
+	w.certManager = func(ctx context.Context) (bool, error) {
+		select {
+		case served := <-answers:
+			return served, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	view := w.start()
+	w.eventually("the view to be synced", time.Second, func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return view.Synced() && w.resyncs == 1 // of Istio's kinds
+	})
+	told := w.tolds("shop")
+	answers <- false
+	w.eventually("the namespace to be notified", 0, func() bool { return w.tolds("shop") > told })
+	if state := view.CertManager(); state != KindsAbsent || view.Surroundings("shop").CertManager {
+		t.Errorf("state %d after the answer, want absent", state)
 	}
 }

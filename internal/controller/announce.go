@@ -69,6 +69,9 @@ func (p *pass) announce() {
 			text: fmt.Sprintf("the claims of the pod are ignored: %v", rejected.Err)})
 	}
 	for i := range p.Claims {
+		if p.certs == cluster.KindsUnknown { // a pass follows once they are known
+			break
+		}
 		trouble, again := mesh.CertificateTrouble(p.Claims[i].Origination, p.around, p.now)
 		if trouble != "" {
 			p.say(note{regarding: p.owner(p.Claims[i].Pod), related: p.certificate(&p.Claims[i]), kind: corev1.EventTypeWarning,

@@ -61,6 +61,9 @@ func (p *pass) apply(ctx context.Context) error {
 // desire returns what should be for pods that were admitted so.
 func (p *pass) desire(admitted cluster.Admitted) mesh.Desired {
 	desired := mesh.Objects(admitted.Claims, p.around, p.Config)
+	if p.certs == cluster.KindsUnknown { // and so are the Certificates that exist
+		desired.Certificates = nil
+	}
 	if len(admitted.Servers) > 0 {
 		desired.Serve(p.namespace)
 	}

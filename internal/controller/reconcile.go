@@ -37,6 +37,7 @@ const (
 type View interface {
 	Synced() bool
 	IstioReady() bool
+	CertManager() cluster.KindsState
 	NamespaceState(namespace string) cluster.NamespaceState
 	HasPods(namespace string) bool
 	Namespaces() []string
@@ -74,6 +75,8 @@ type pass struct {
 	cluster.Admitted
 	rejected  []cluster.Rejected
 	firstUses []cluster.FirstUse
+	// certs is older than around: while it is unknown, no Certificate is applied or reported missing.
+	certs cluster.KindsState
 	// around is what the caches say, brought up to date with what this pass has applied.
 	around  mesh.Surroundings
 	desired mesh.Desired
@@ -125,6 +128,7 @@ func (r *Reconciler) begin(namespace string) *pass {
 		Admitted:   r.View.Admitted(namespace),
 		rejected:   r.View.Rejected(namespace),
 		firstUses:  r.View.FirstUses(namespace),
+		certs:      r.View.CertManager(),
 		around:     r.View.Surroundings(namespace),
 		memory:     r.recall(namespace),
 		tally:      tally{},

@@ -54,7 +54,9 @@ type world struct {
 	notReady bool
 	// noCertManager says that cert-manager's kinds are not served.
 	noCertManager bool
-	gone          bool
+	// certManagerUnknown says that the API server has not answered for cert-manager's kinds.
+	certManagerUnknown bool
+	gone               bool
 	// unknown says that the cache does not know the namespace yet.
 	unknown bool
 
@@ -238,7 +240,17 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, text string
 
 // The view: what the caches say.
 
-func (w *world) Synced() bool                             { return !w.filling }
+func (w *world) Synced() bool { return !w.filling }
+func (w *world) CertManager() cluster.KindsState {
+	switch {
+	case w.certManagerUnknown:
+		return cluster.KindsUnknown
+	case w.noCertManager:
+		return cluster.KindsAbsent
+	default:
+		return cluster.KindsServed
+	}
+}
 func (w *world) IstioReady() bool                         { return !w.notReady }
 func (w *world) HasPods(string) bool                      { return len(w.cached) > 0 }
 func (w *world) Namespaces() []string                     { return []string{namespace} }
