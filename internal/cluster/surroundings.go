@@ -138,6 +138,16 @@ func (c *meshCaches) owners() []string {
 	return namespaces
 }
 
+// owns reports whether the namespace has objects managed by redis-tls.
+func (c *meshCaches) owns(namespace string) bool {
+	for _, store := range c.stores {
+		if slices.ContainsFunc(indexed[metav1.Object](store, toolscache.NamespaceIndex, namespace), mesh.Owned) {
+			return true
+		}
+	}
+	return false
+}
+
 // meshIndexers are the indexers of each informer.
 func meshIndexers() toolscache.Indexers {
 	indexers := toolscache.Indexers{

@@ -85,10 +85,15 @@ type world struct {
 	failing  bool
 	mesh     map[string]source
 	notified map[string]int
+	priority map[string]Priority // of the last notification
+	// certManager answers for cert-manager's kinds; nil leaves them to ask.
+	certManager func(context.Context) (bool, error)
+	resyncs     int // how many times all namespaces were notified because caches had filled or gone
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, clock: clocktesting.NewFakeClock(clustertest.Epoch), calls: &atomic.Int64{}, notified: map[string]int{}}
+	w := &world{t: t, clock: clocktesting.NewFakeClock(clustertest.Epoch), calls: &atomic.Int64{}, notified: map[string]int{},
+		priority: map[string]Priority{}}
 	w.pods, w.namespaces, w.services = w.source(), w.source(), w.source()
 	w.mesh = map[string]source{}
 	for _, kinds := range []watchedKinds{istioKinds, certManagerKinds} {
@@ -118,16 +123,26 @@ func (w *world) start() *View {
 	listWatch := func(resource string) (toolscache.ListerWatcher, error) { return w.mesh[resource], nil }
 	view, err := newView(config.Default(), informers[0], informers[1], informers[2],
 		&crdWatch{kinds: istioKinds, served: w.ask, listWatch: listWatch, clock: w.clock},
-		&crdWatch{kinds: certManagerKinds, served: w.ask, listWatch: listWatch, clock: w.clock})
+		&crdWatch{kinds: certManagerKinds, served: w.askForCertManager, listWatch: listWatch, clock: w.clock})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.view = view
-	view.Subscribe(func(namespace string) {
+	view.Subscribe(func(namespace string, priority Priority) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.notified[namespace]++
+		w.priority[namespace] = priority
 	})
+	for _, watch := range []*crdWatch{view.istio, view.certs} {
+		resynced := watch.resynced
+		watch.resynced = func() {
+			resynced()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.resyncs++
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	for _, informer := range informers {
@@ -154,6 +169,16 @@ func (w *world) ask(context.Context) (bool, error) {
 	return w.served, nil
 }
 
+func (w *world) askForCertManager(ctx context.Context) (bool, error) {
+	w.mu.Lock()
+	answer := w.certManager
+	w.mu.Unlock()
+	if answer == nil {
+		return w.ask(ctx)
+	}
+	return answer(ctx)
+}
+
 func (w *world) serve(served bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -164,6 +189,23 @@ func (w *world) tolds(namespace string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.notified[namespace]
+}
+
+// fill waits until the view has filled and has notified all namespaces of it: later notifications have later causes.
+func (w *world) fill() {
+	w.t.Helper()
+	w.eventually("the view to fill", 0, func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.view.Synced() && w.resyncs == 2
+	})
+	// These are handled after all that were listed.
+	w.mesh["serviceentries"].Add(entry("last-entry", "x", false, "."))
+	certificate := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Namespace: "last-certificate", Name: "x"}}
+	w.mesh["certificates"].Add(certificate)
+	w.eventually("the last objects", 0, func() bool {
+		return w.tolds("last-entry") > 0 && w.tolds("last-certificate") > 0
+	})
 }
 
 // eventually waits for a condition with a deadline; ticks moves the fake clock while it waits.
@@ -418,9 +460,11 @@ func TestNamespacesAndServices(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"redis-tls/host": "redis.example.com", "sessions.redis-tls/port": "6380"}, annotations); diff != "" {
 		t.Errorf("annotations (-want +got):\n%s", diff)
 	}
-	for name, want := range map[string]bool{"shop": true, "going": false, "unknown": false} {
-		if got := view.Active(name); got != want {
-			t.Errorf("Active(%q) = %t", name, got)
+	for name, want := range map[string]NamespaceState{
+		"shop": NamespaceActive, "going": NamespaceTerminating, "unknown": NamespaceUnknown,
+	} {
+		if got := view.NamespaceState(name); got != want {
+			t.Errorf("NamespaceState(%q) = %d, want %d", name, got, want)
 		}
 	}
 	for name, want := range map[string]string{

@@ -74,6 +74,28 @@ func TestWithoutCertManagerTheRestStandsAndAnEventSaysWhatIsMissing(t *testing.T
 	}
 }
 
+func TestUntilCertManagerIsKnownNothingIsDoneOrSaidAboutCertificates(t *testing.T) {
+	issuing, o := cart(t, "a", clustertest.ByIssuer)
+	using := clustertest.Pod(t, namespace, "stock", "r1", "a", map[string]string{
+		"redis-tls/host": "stock.example.com", "redis-tls/mode": "mutual", "redis-tls/certificate": "client"})
+	w := newWorld(t).admit(issuing, using)
+	w.certManagerUnknown = true
+	writes := w.pass()
+	if len(writes) == 0 || slices.Contains(writes, "apply Certificate "+o.CertificateName()) {
+		t.Errorf("writes %q, want everything but the Certificate", writes)
+	}
+	if w.said("CertificateTrouble") || w.said("NoCertManager") {
+		t.Errorf("events %q", w.events)
+	}
+	w.certManagerUnknown = false
+	if got := w.pass(); !slices.Contains(got, "apply Certificate "+o.CertificateName()) {
+		t.Errorf("writes %q once it is known, want the Certificate", got)
+	}
+	if !w.said("Warning CertificateTrouble", "Certificate shop/client does not exist") {
+		t.Errorf("events once it is known %q", w.events)
+	}
+}
+
 func TestACertificateThatFailsHoldsNobodyElseUp(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByIssuer)
 	w := newWorld(t).admit(pod)

@@ -26,7 +26,7 @@ import (
 
 // Pauses before a pass is repeated though nothing is known to have changed.
 const (
-	untilSynced  = 500 * time.Millisecond // the caches are still filling
+	untilSynced  = 500 * time.Millisecond // the caches are still filling, or do not know the namespace yet
 	untilCaught  = 200 * time.Millisecond // the API server was ahead of the cache
 	untilSettled = 250 * time.Millisecond // a pod waits at the gate for firstUse.settle to pass
 	untilHealed  = 30 * time.Second       // an object stays in use though nothing claims it
@@ -36,14 +36,15 @@ const (
 type View interface {
 	Synced() bool
 	IstioReady() bool
-	Active(namespace string) bool
+	NamespaceState(namespace string) cluster.NamespaceState
+	HasPods(namespace string) bool
 	Namespaces() []string
 	Snapshot(namespace string) *mesh.Snapshot
 	Live(namespace string) *cluster.Live
 	LiveOf(namespace string, pods []*cluster.Pod) *cluster.Live
 	FirstUses(namespace string) []cluster.FirstUse
 	Pod(namespace, name string) (*cluster.Pod, bool)
-	Subscribe(notify func(namespace string))
+	Subscribe(notify func(namespace string, priority cluster.Priority))
 }
 
 // Reconciler reconciles a namespace, whose name is the request's.
@@ -94,7 +95,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if !r.View.Synced() {
 		return reconcile.Result{RequeueAfter: untilSynced}, nil
 	}
-	if !r.View.Active(namespace) { // its objects go with it, and the API server would refuse new ones
+	state := r.View.NamespaceState(namespace)
+	if state == cluster.NamespaceUnknown && r.View.HasPods(namespace) { // its watch event has not arrived
+		return reconcile.Result{RequeueAfter: untilSynced}, nil
+	}
+	if state != cluster.NamespaceActive { // its objects go with it, and the API server would refuse new ones
 		r.forget(namespace)
 		return reconcile.Result{}, nil
 	}

@@ -54,7 +54,11 @@ type world struct {
 	notReady bool
 	// noCertManager says that cert-manager's kinds are not served.
 	noCertManager bool
-	gone          bool
+	// certManagerUnknown says that the API server has not answered for cert-manager's kinds.
+	certManagerUnknown bool
+	gone               bool
+	// unknown says that the cache does not know the namespace yet.
+	unknown bool
 
 	writes []write
 	events []string
@@ -236,11 +240,31 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, text string
 
 // The view: what the caches say.
 
-func (w *world) Synced() bool           { return !w.filling }
-func (w *world) IstioReady() bool       { return !w.notReady }
-func (w *world) Active(string) bool     { return !w.gone }
-func (w *world) Namespaces() []string   { return []string{namespace} }
-func (w *world) Subscribe(func(string)) {}
+func (w *world) Synced() bool { return !w.filling }
+func (w *world) CertManager() mesh.Presence {
+	switch {
+	case w.certManagerUnknown:
+		return mesh.Unknown
+	case w.noCertManager:
+		return mesh.Absent
+	default:
+		return mesh.Present
+	}
+}
+func (w *world) IstioReady() bool                         { return !w.notReady }
+func (w *world) HasPods(string) bool                      { return len(w.cached) > 0 }
+func (w *world) Namespaces() []string                     { return []string{namespace} }
+func (w *world) Subscribe(func(string, cluster.Priority)) {}
+func (w *world) NamespaceState(string) cluster.NamespaceState {
+	switch {
+	case w.gone:
+		return cluster.NamespaceTerminating
+	case w.unknown:
+		return cluster.NamespaceUnknown
+	default:
+		return cluster.NamespaceActive
+	}
+}
 func (w *world) Admitted(string) cluster.Admitted {
 	admitted, _ := cluster.AdmittedOf(w.cached, w.r.Config)
 	return admitted

@@ -64,13 +64,15 @@ type Snapshot struct {
 	Holders func(vip netip.Addr) []Holder
 }
 
-// Presence says whether kinds are served.
+// Presence says whether the API server serves kinds of others.
 type Presence int
 
-// The states: Unknown until the API server has answered for the first time.
 const (
+	// Unknown: the API server has not answered yet, or serves the kinds and their caches are still filling. No pod is
+	// refused because they are missing, and no object of them is made.
 	Unknown Presence = iota
 	Absent
+	// Present: the API server serves the kinds, and their caches are filled.
 	Present
 )
 

@@ -67,7 +67,7 @@ func (s *Snapshot) recordedVIPs(key string, others []origination.Origination, pr
 			}
 			served := true
 			for at, vip := range vips {
-				_, held := s.holder(vip, key, true)
+				held := slices.ContainsFunc(s.otherHolders(vip, key), func(h Holder) bool { return h.Name != "" })
 				served = served && !held && usable(prefixes[at], vip) && !another(others, key, vip) &&
 					!slices.ContainsFunc(s.Live[:n], func(older Request) bool { return another(older.Originations, key, vip) })
 			}
