@@ -17,6 +17,7 @@ import (
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
 // These tests prove when the API server is asked for the kinds of others, and what waits for its answer.
@@ -156,10 +157,8 @@ func TestOptionalKindsKeepNoReplicaUnready(t *testing.T) {
 				t.Error("synced at once, want a short wait for an answer that comes in time")
 			}
 			w.eventually("the view to be synced", 100*time.Millisecond, view.Synced)
-			around := view.Surroundings("shop")
-			if state := view.CertManager(); state != KindsUnknown || !around.CertManager || len(around.Certificates) > 0 {
-				t.Errorf("state %d, with cert-manager %t and %d Certificates; want unknown, and no pod refused for it",
-					state, around.CertManager, len(around.Certificates))
+			if snap := view.Snapshot("shop"); snap.CertManager != mesh.Unknown || len(snap.Certificates) > 0 {
+				t.Errorf("cert-manager %d with %d Certificates; want unknown, and no pod refused for it", snap.CertManager, len(snap.Certificates))
 			}
 		})
 	}
@@ -187,7 +186,7 @@ func TestAllNamespacesAreNotifiedOnceCertManagerIsKnownToBeAbsent(t *testing.T) 
 	told := w.tolds("shop")
 	answers <- false
 	w.eventually("the namespace to be notified", 0, func() bool { return w.tolds("shop") > told })
-	if state := view.CertManager(); state != KindsAbsent || view.Surroundings("shop").CertManager {
+	if state := view.Snapshot("shop").CertManager; state != mesh.Absent {
 		t.Errorf("state %d after the answer, want absent", state)
 	}
 }
