@@ -23,7 +23,7 @@ func (t *TLS) Identity(trustDomain, namespace string) string {
 	return fmt.Sprintf("spiffe://%s/ns/%s/sa/%s", trustDomain, namespace, t.ServiceAccount)
 }
 
-// delivery spells the annotation.
+// Delivery spells the annotation.
 func (t *TLS) Delivery() string {
 	if t.SDS {
 		return "sds"
@@ -47,17 +47,8 @@ func (t *TLS) Credential(namespace string) string {
 }
 
 // InMesh reports whether the server is a Service of the mesh, with a sidecar of its own (mode
-// istio-mutual): there is nothing to pin and nothing to mount, and the mesh knows the host as it is.
+// istio-mutual): there is no VIP and nothing to mount, and the mesh knows the host as it is.
 func (o *Origination) InMesh() bool { return o.TLS.Mode == ModeIstioMutual }
-
-// MeshHost is the host under which the mesh knows the origination: that of its Service, the real one where requests
-// are routed by their Host header, or a private one.
-func (o *Origination) MeshHost() string {
-	if o.InMesh() || o.HTTP() {
-		return o.Host
-	}
-	return o.PrivateHost()
-}
 
 // Service returns whose host it is in the mesh.
 func (o *Origination) Service() (namespace, name string) {
