@@ -84,6 +84,11 @@ func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refu
 	taken := listeners{}
 	for _, c := range all {
 		problem := vips.settle(&c, entries[c.EntryName()])
+		for i := 0; problem != nil && i < len(requests); i++ { // a younger pod may have recorded others
+			if other := requests[i]; other.Key == c.Key && vips.settle(&other, nil) == nil {
+				c, problem = other, nil
+			}
+		}
 		if problem == nil {
 			problem = taken.contradiction(&c.Origination)
 		}
@@ -96,7 +101,7 @@ func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refu
 		claims = append(claims, c)
 	}
 	for _, c := range requests {
-		if vips, standing := served[c.Key]; standing && !slices.Equal(vips, c.VIPs) {
+		if vips, standing := served[c.Key]; standing && !c.HTTP() && !slices.Equal(vips, c.VIPs) {
 			refused = append(refused, Refusal{Claim: c, Problem: *conflict(&c.Origination, "host", c.Host,
 				fmt.Sprintf("pod %s resolves it to %s, and its VIP is %s; recreate the pod", c.Pod, c.VIPs, vips))})
 		}

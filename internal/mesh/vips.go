@@ -20,7 +20,7 @@ import (
 // this order:
 //
 //	those that the key's entry lists, marked for deletion or not
-//	those that the oldest live pod of the key recorded
+//	those that the oldest live pod of the key recorded, of those with VIPs that it can have
 //	what the pod's hostAliases already give (a reinvocation), when it is a VIP that no other key holds
 //	new ones, drawn by the key's hash, past those that anything in the cluster holds, and the pod's other originations
 func VIPs(o *origination.Origination, already []netip.Addr, others []origination.Origination, snap *Snapshot, ranges config.VIP) ([]netip.Addr, *origination.Problem) {
@@ -28,11 +28,13 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 		return nil, nil
 	}
 	if e := snap.entryOf(o); e != nil && !o.HTTP() {
-		return vipsOf(e), nil
+		if vips := vipsOf(e); len(vips) == len(prefixesOf(ranges)) { // somebody may have edited it
+			return vips, nil
+		}
 	}
 	for _, r := range snap.Live {
 		for i := range r.Originations {
-			if of := &r.Originations[i]; of.Key == o.Key && len(of.VIPs) > 0 {
+			if of := &r.Originations[i]; of.Key == o.Key && snap.vipProblem(of, ranges) == "" {
 				return of.VIPs, nil
 			}
 		}
@@ -137,38 +139,52 @@ type vipRegister struct {
 }
 
 // settle puts the VIPs of the key into the claim: those of its entry, else those that its pods recorded, which must be
-// VIPs that nothing else has.
+// VIPs that nothing else has. No object of a host with protocol http has them.
 func (v *vipRegister) settle(c *Claim, entry *networkingv1.ServiceEntry) *origination.Problem {
-	recorded := c.VIPs
-	switch {
-	case !c.Pinned():
+	if !c.Pinned() {
 		return nil
-	case entry != nil && !c.HTTP():
-		c.VIPs = vipsOf(entry)
-		return nil
-	case len(recorded) == 0:
-		return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records no VIP for it; recreate the pod", c.Pod))
 	}
-	prefixes := prefixesOf(v.ranges)
-	if len(recorded) != len(prefixes) {
-		return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records the VIPs %s, and the ranges in use are %s (vip); recreate the pod", c.Pod, recorded, prefixes))
-	}
-	for i, vip := range recorded {
-		if !usable(prefixes[i], vip) {
-			return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records the VIP %s, which is not in the range %s (vip); recreate the pod", c.Pod, vip, prefixes[i]))
-		}
-		by, held := v.snap.holder(vip, c.Key, true)
-		if other, drawn := v.drawn[vip]; !held && drawn && other != c.Key {
-			by, held = "another host of this namespace", true
-		}
-		if held {
-			return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s and %s drew the VIP %s at the same moment; recreate the pods of this host", c.Pod, by, vip))
+	if entry != nil && !c.HTTP() {
+		if vips := vipsOf(entry); len(vips) == len(prefixesOf(v.ranges)) { // somebody may have edited it
+			c.VIPs = vips
+			return nil
 		}
 	}
-	for _, vip := range recorded {
+	if !c.HTTP() {
+		problem := v.snap.vipProblem(&c.Origination, v.ranges)
+		for _, vip := range c.VIPs {
+			if other, drawn := v.drawn[vip]; problem == "" && drawn && other != c.Key {
+				problem = fmt.Sprintf("records the VIP %s, which a pod for another host drew at the same moment; recreate the pods of this host", vip)
+			}
+		}
+		if problem != "" {
+			return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s %s", c.Pod, problem))
+		}
+	}
+	for _, vip := range c.VIPs {
 		v.drawn[vip] = c.Key
 	}
 	return nil
+}
+
+// vipProblem says why the VIPs that a pod recorded cannot be those of its key; empty when they can.
+func (s *Snapshot) vipProblem(o *origination.Origination, ranges config.VIP) string {
+	prefixes := prefixesOf(ranges)
+	switch {
+	case len(o.VIPs) == 0:
+		return "records no VIP for it; recreate the pod"
+	case len(o.VIPs) != len(prefixes):
+		return fmt.Sprintf("records the VIPs %s, and the ranges in use are %s (vip); recreate the pod", o.VIPs, prefixes)
+	}
+	for i, vip := range o.VIPs {
+		if !usable(prefixes[i], vip) {
+			return fmt.Sprintf("records the VIP %s, which is not in the range %s (vip); recreate the pod", vip, prefixes[i])
+		}
+		if by, held := s.holder(vip, o.Key, true); held {
+			return fmt.Sprintf("records the VIP %s, which %s has; recreate the pods of this host", vip, by)
+		}
+	}
+	return ""
 }
 
 // usable reports whether the address is one that a VIP may be: of the range, but not its first
