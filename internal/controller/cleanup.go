@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -58,18 +59,17 @@ func (p *pass) cleanup(ctx context.Context) error {
 }
 
 // inUse is what live pods may be using: what is desired for them, and what pods refer to whose request is not
-// resolved: what a pod was admitted with stays as long as it lives.
+// resolved, or is refused: what a pod was admitted with stays as long as it lives.
 type inUse struct {
 	desired map[*kind]map[string]bool
-	carried mesh.Carried
-	// groups are those of the rules and VIPs that such pods refer to.
-	groups     map[string]bool
-	unresolved bool
+	// labels are ours of such pods, and groups those of the rules and VIPs that they refer to.
+	labels, groups map[string]bool
+	unresolved     bool
 }
 
 // use gathers what these live pods may be using.
 func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
-	use := inUse{desired: map[*kind]map[string]bool{}, carried: live.Carried, groups: map[string]bool{}, unresolved: len(live.Unresolved) > 0}
+	use := inUse{desired: map[*kind]map[string]bool{}, labels: map[string]bool{}, groups: map[string]bool{}, unresolved: len(live.Unresolved) > 0}
 	for _, k := range kinds {
 		names := map[string]bool{}
 		for _, o := range k.desired(desired) {
@@ -77,14 +77,18 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 		}
 		use.desired[k] = names
 	}
-	for label := range live.Carried.Unresolved {
+	maps.Copy(use.labels, live.Carried.Unresolved)
+	for key := range refusedKeys(desired) {
+		use.labels[origination.LabelKeyPrefix+key] = true
+	}
+	for label := range use.labels {
 		if key, found := strings.CutPrefix(label, origination.LabelKeyPrefix); found {
 			use.groups[key] = true
 		}
 	}
-	if len(live.Carried.Unresolved) > 0 {
+	if len(use.labels) > 0 {
 		for _, rule := range p.known[kindRule] {
-			if live.Carried.Unresolved[selectedLabel(rule)] && mesh.Owned(rule) {
+			if use.labels[selectedLabel(rule)] && mesh.Owned(rule) {
 				use.groups[rule.group()] = true
 			}
 		}
@@ -112,16 +116,17 @@ func (use inUse) holds(o object) bool {
 	case kindCertificate: // which a pod's Secret is of, its unresolved request does not tell
 		return use.unresolved
 	case kindPeer:
-		return use.carried.Unresolved[origination.LabelServer]
+		return use.labels[origination.LabelServer]
 	case kindSidecar:
-		for label := range use.carried.Unresolved {
+		for label := range use.labels {
 			if strings.HasPrefix(label, origination.LabelEgressPrefix) && origination.EgressNameOf(label) == o.GetName() {
 				return true
 			}
 		}
 		return false
-	case kindRule:
-		return use.carried.Unresolved[selectedLabel(o)] || selectedLabel(o) == "" && use.groups[o.group()]
+	case kindRule: // those of other keys on the same addresses or host are not
+		label := selectedLabel(o)
+		return use.labels[label] || use.groups[o.group()] && (label == "" || label == origination.LabelKeyPrefix+o.group())
 	default:
 		return use.groups[o.group()]
 	}
@@ -156,15 +161,21 @@ func (p *pass) ripen(ctx context.Context, o object, unclaimed map[types.UID]time
 }
 
 // remove deletes the objects that also a live list finds unused, an entry before its rules: a rule without
-// its entry does nothing, an entry without its rule would lead plaintext to a TLS port.
+// its entry does nothing, an entry without its rule would lead plaintext to a TLS port. So an entry that is not due, as
+// one that could not be marked with the rest, keeps them too.
 func (p *pass) remove(ctx context.Context, due []object) error {
 	use, err := p.liveUse(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	kept := map[string]bool{} // groups of which the entry could not be deleted
-	for _, o := range due {   // entries come first
+	kept := map[string]bool{} // groups of which an entry that nobody uses is there
+	for _, entry := range p.known[kindEntry] {
+		if mesh.Owned(entry) && !use.holds(entry) {
+			kept[entry.group()] = true
+		}
+	}
+	for _, o := range due { // entries come first
 		if use.holds(o) {
 			p.repeat(untilHealed) // the cache will catch up, and the mark be taken off
 			kept[o.group()] = true
@@ -173,9 +184,12 @@ func (p *pass) remove(ctx context.Context, due []object) error {
 		if o.kind != kindEntry && kept[o.group()] {
 			continue
 		}
-		if err := p.delete(ctx, o); err != nil {
+		switch err := p.delete(ctx, o); {
+		case err != nil:
 			kept[o.group()] = true
 			errs = append(errs, quiet(err))
+		case o.kind == kindEntry:
+			delete(kept, o.group())
 		}
 	}
 	return errors.Join(errs...)

@@ -41,7 +41,7 @@ var (
 		host: func(c *certmanagerv1.Certificate) string { return "Certificate " + c.Name },
 	})
 	kindSidecar = newKind(networkingv1.SchemeGroupVersion.WithKind("Sidecar"), shape[*networkingv1.Sidecar]{
-		spec:    func(s *networkingv1.Sidecar) any { return s.Spec },
+		spec:    func(s *networkingv1.Sidecar) any { return &s.Spec },
 		known:   func(s *mesh.Snapshot) []*networkingv1.Sidecar { return s.Sidecars },
 		desired: func(d *mesh.Desired) []*networkingv1.Sidecar { return d.Sidecars },
 		host:    (*networkingv1.Sidecar).GetName,
