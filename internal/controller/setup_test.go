@@ -23,6 +23,7 @@ func TestAPassBeforeItsNamespaceIsKnownIsRepeated(t *testing.T) {
 	w := newWorld(t).admit(pod)
 	again := func() time.Duration {
 		t.Helper()
+		w.caches.objects = w.stored()
 		request := reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}}
 		result, err := w.r.Reconcile(context.Background(), request)
 		if err != nil {
