@@ -23,7 +23,6 @@ func TestAPassBeforeItsNamespaceIsKnownIsRepeated(t *testing.T) {
 	w := newWorld(t).admit(pod)
 	again := func() time.Duration {
 		t.Helper()
-		w.caches.objects = w.stored()
 		request := reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}}
 		result, err := w.r.Reconcile(context.Background(), request)
 		if err != nil {
@@ -134,6 +133,7 @@ func TestASweepHoldsUpNoFirstUse(t *testing.T) {
 func TestARemindersPassComesBackInTheBackground(t *testing.T) {
 	repeat := func(w *world) reconcile.Result {
 		t.Helper()
+		w.caches.objects = w.stored()
 		request := reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}}
 		result, err := w.r.reconcileRanked(t.Context(), request)
 		if err != nil {
