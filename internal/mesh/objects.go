@@ -62,16 +62,16 @@ func sortByName[T metav1.Object](objects []T) {
 // already, then the oldest. Refused are those that cannot be served as their pods were admitted: a VIP that another
 // key has, or an http host that another one routes otherwise. Both take two admissions at the same moment.
 func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refusal) {
-	byKey := map[string]int{}
+	byKey := map[string][]Claim{}
 	entries, rules := snap.managedEntries(), snap.managedRules()
 	var all, requests []Claim
 	for _, r := range snap.Live {
 		for _, o := range r.Originations {
 			c := Claim{Origination: o, Pod: r.Pod, Since: r.Since}
-			if _, known := byKey[o.Key]; !known {
-				byKey[o.Key] = len(all)
+			if len(byKey[o.Key]) == 0 {
 				all = append(all, c)
 			}
+			byKey[o.Key] = append(byKey[o.Key], c)
 			requests = append(requests, c)
 		}
 	}
@@ -82,8 +82,8 @@ func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refu
 	vips := vipRegister{snap: snap, ranges: ranges, drawn: map[netip.Addr]string{}}
 	served := map[string][]netip.Addr{}
 	taken := listeners{}
-	for _, c := range all {
-		problem := vips.settle(&c, entries[c.EntryName()])
+	for _, oldest := range all {
+		c, problem := vips.settleOne(byKey[oldest.Key], entries[oldest.EntryName()])
 		if problem == nil {
 			problem = taken.contradiction(&c.Origination)
 		}

@@ -166,6 +166,22 @@ type vipRegister struct {
 	drawn  map[netip.Addr]string // the key of each VIP that has no entry yet
 }
 
+// settleOne returns the oldest of the claims of one key that can be served, with its VIPs; where none can, the oldest and
+// its problem. A pod that was recreated after its key lost a VIP is served though the old one still lives.
+func (v *vipRegister) settleOne(claims []Claim, entry *networkingv1.ServiceEntry) (Claim, *origination.Problem) {
+	var problem *origination.Problem
+	for _, c := range claims {
+		why := v.settle(&c, entry)
+		if why == nil {
+			return c, nil
+		}
+		if problem == nil {
+			problem = why
+		}
+	}
+	return claims[0], problem
+}
+
 // settle puts the VIPs of the key into the claim: those of its entry, else those that its pods recorded, which must be
 // VIPs that nothing else has.
 func (v *vipRegister) settle(c *Claim, entry *networkingv1.ServiceEntry) *origination.Problem {
