@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/mesh"
@@ -39,6 +40,14 @@ func (v *View) podChanged(old, pod *Pod) {
 	}
 	v.index.set(pod)
 	v.notify(pod.Namespace)
+}
+
+// namespaceChanged passes on that a namespace has come of which pods are known already: the watches are not in step, and
+// nothing is made in a namespace that is not there.
+func (v *View) namespaceChanged(old, namespace *corev1.Namespace) {
+	if namespace != nil && (old == nil || old.UID != namespace.UID) && v.index.namespace(namespace.Name) != nil {
+		v.notify(namespace.Name)
+	}
 }
 
 // meshChanged passes on who is concerned: the own namespace, and soon, where others see the object, all that we

@@ -108,7 +108,7 @@ func newView(cfg config.Config, pods, namespaces, services toolscache.SharedInde
 	}
 	return v, errors.Join(
 		watch(v, pods, v.podChanged),
-		watch(v, namespaces, func(_, _ *corev1.Namespace) {}),
+		watch(v, namespaces, v.namespaceChanged),
 		watch(v, services, func(old, service *corev1.Service) {
 			if old == nil || service == nil || !slices.Equal(old.Spec.ClusterIPs, service.Spec.ClusterIPs) || old.Spec.ExternalName != service.Spec.ExternalName {
 				v.ips.set(old, service)
