@@ -12,6 +12,8 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"net/url"
+	"path"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -36,6 +38,7 @@ type WatchProxy struct {
 
 	mu      sync.Mutex
 	held    chan struct{} // closed when watches may go on; nil while nothing holds them
+	holds   []string      // the resources of which watches are held; empty: all
 	cut     bool
 	watches map[*watchBody]bool
 
@@ -114,17 +117,17 @@ func (p *WatchProxy) through(config *rest.Config) *rest.Config {
 	return config
 }
 
-// Hold keeps all events of watches back, those of new watches too, until release is called. It lets
-// requests and the beginnings of responses pass.
-func (p *WatchProxy) Hold() (release func()) {
+// Hold keeps the events of watches back, those of new watches too, until release is called: of the resources ("pods")
+// alone where some are given. It lets requests and the beginnings of responses pass.
+func (p *WatchProxy) Hold(resources ...string) (release func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	held := make(chan struct{})
-	p.held = held
+	p.held, p.holds = held, resources
 	return sync.OnceFunc(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.held = nil
+		p.held, p.holds = nil, nil
 		close(held)
 	})
 }
@@ -174,7 +177,7 @@ func (p *WatchProxy) follow(response *http.Response) error {
 	if response.StatusCode == http.StatusGone {
 		p.expired.Add(1)
 	}
-	body := &watchBody{ReadCloser: response.Body, proxy: p, closed: make(chan struct{})}
+	body := &watchBody{ReadCloser: response.Body, proxy: p, resource: path.Base(response.Request.URL.Path), closed: make(chan struct{})}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cut { // since it was let in
@@ -189,10 +192,11 @@ func (p *WatchProxy) follow(response *http.Response) error {
 // watchBody is the body of a watch's response.
 type watchBody struct {
 	io.ReadCloser
-	proxy  *WatchProxy
-	cut    atomic.Bool
-	once   sync.Once
-	closed chan struct{}
+	proxy    *WatchProxy
+	resource string
+	cut      atomic.Bool
+	once     sync.Once
+	closed   chan struct{}
 }
 
 // Read returns what the API server sends, once nothing holds it back.
@@ -207,6 +211,9 @@ func (b *watchBody) Read(into []byte) (int, error) {
 	}
 	b.proxy.mu.Lock()
 	held := b.proxy.held
+	if len(b.proxy.holds) > 0 && !slices.Contains(b.proxy.holds, b.resource) {
+		held = nil
+	}
 	b.proxy.mu.Unlock()
 	if held != nil {
 		select {

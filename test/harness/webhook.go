@@ -32,6 +32,8 @@ type WebhookOptions struct {
 	// the endpoint controller would, looked at once a second. Otherwise it is there from Start to Stop, and a
 	// killed replica keeps it.
 	Probed bool
+	// Unpublished keeps the replica out of its Service: it may lead, and is asked for no admission.
+	Unpublished bool
 }
 
 // Webhook is one replica of the chart's Deployment, run as a process with the arguments, environment and
@@ -47,6 +49,7 @@ type Webhook struct {
 	slice     *discoveryv1.EndpointSlice
 	ready     string  // URL of the readiness probe
 	probed    *probed // nil unless WebhookOptions.Probed
+	hidden    bool    // WebhookOptions.Unpublished
 	metrics   string  // its port
 	profiles  string  // likewise; empty where none was asked for
 }
@@ -68,7 +71,7 @@ func (c *ControlPlane) RunWebhook(ctx context.Context, r *Release, o WebhookOpti
 		return nil, err
 	}
 	name := fmt.Sprintf("%s-%s", deployment.Name, strings.ReplaceAll(address.String(), ".", "-"))
-	w := &Webhook{plane: c, Address: address, container: &container{
+	w := &Webhook{plane: c, Address: address, hidden: o.Unpublished, container: &container{
 		namespace: r.Namespace, pod: name, address: address, dir: c.file(name),
 		spec: deployment.Spec.Template.Spec, labels: deployment.Spec.Template.Labels,
 	}}
@@ -175,10 +178,14 @@ func (w *Webhook) Start(ctx context.Context) error {
 		w.Kill()
 		return err
 	}
-	if w.probed != nil {
+	switch {
+	case w.hidden:
+		return nil
+	case w.probed != nil:
 		return w.WaitForEndpoint(ctx, true)
+	default:
+		return w.publish(ctx)
 	}
-	return w.publish(ctx)
 }
 
 // Stop ends the replica as a kubelet would, within the Deployment's grace period. Its endpoint goes before,

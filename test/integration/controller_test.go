@@ -13,12 +13,12 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestController: the reconciler against server-side apply, preconditions, finalizers of CRDs and its own
-// service account as they really are. Its logic is tested in controller/, on a fake client that knows
+// TestController: the reconciler against creation, JSON patches, preconditions, finalizers of CRDs and its own
+// service account as they really are. Its logic is tested in internal/controller, on a fake client that knows
 // none of these.
 func TestController(t *testing.T) {
 	c := start(t, setup{lateCRDs: true, values: map[string]any{
@@ -27,8 +27,8 @@ func TestController(t *testing.T) {
 	}})
 	t.Run("it starts without Istio's CRDs and goes on when they come", func(t *testing.T) { testLateCRDs(c.on(t)) })
 	t.Run("objects that are edited or deleted are repaired", func(t *testing.T) { testDrift(c.on(t)) })
-	t.Run("an object of our name without our label is left alone, and said", func(t *testing.T) { testForeign(c.on(t)) })
-	t.Run("an apply with the first version creates or fails", func(t *testing.T) { testCreateOrFail(c.on(t)) })
+	t.Run("an object that has the name of a managed one, without the label, is left alone, and reported", func(t *testing.T) { testForeign(c.on(t)) })
+	t.Run("a patch that tests an older version changes nothing", func(t *testing.T) { testOlderVersion(c.on(t)) })
 	t.Run("what no live pod claims is deleted, and nothing else", func(t *testing.T) { testCleanup(c.on(t)) })
 	t.Run("it survives Istio's CRDs being removed and brought back", func(t *testing.T) { testCRDsReturn(c.on(t)) })
 }
@@ -58,46 +58,46 @@ func testLateCRDs(c *cluster) {
 
 func testDrift(c *cluster) {
 	ns := c.namespace("drift", nil, nil)
-	c.admitted(pod(ns, "p", asking()))
-	entries, rules := c.waitForObjects(ns, 1, 1)
-	entry, rule := entries.Items[0], rules.Items[0]
-	if f := entry.ManagedFields; len(f) != 1 || f[0].Manager != "redis-tls" || f[0].Operation != metav1.ManagedFieldsOperationApply {
-		c.t.Errorf("the entry is not applied by us alone: %v", f)
+	c.admitted(pod(ns, "p", requesting()))
+	found := c.waitForObjects(ns, 1, 1)
+	entry, rule, closed := found.entries[0], found.rules[0], found.closed
+	if f := entry.ManagedFields; len(f) != 1 || f[0].Manager != "redis-tls" || f[0].Operation != metav1.ManagedFieldsOperationUpdate {
+		c.t.Errorf("the entry was not created by the controller alone: %v", f)
 	}
 
 	edited := entry.DeepCopy()
 	edited.Spec.Ports[0].TargetPort = 1
-	edited.Spec.SubjectAltNames = []string{"other.example.com"} // a field that an apply of ours leaves in place
+	edited.Spec.SubjectAltNames = []string{"other.example.com"} // a field that the controller never sets
 	edited.Spec.Location = networking.ServiceEntry_MESH_INTERNAL
 	c.must(c.Client.Update(c.t.Context(), edited))
 	c.must(c.Client.Delete(c.t.Context(), rule))
-	c.eventually("both to be as they were", func(ctx context.Context) error {
-		entries, rules, err := c.objects(ctx, ns)
+	for _, rule := range closed {
+		c.must(c.Client.Delete(c.t.Context(), rule))
+	}
+	c.eventually("all to be as they were", func(ctx context.Context) error {
+		found, err := c.objects(ctx, ns)
 		if err != nil {
 			return err
 		}
-		if len(entries.Items) != 1 || entries.Items[0].Spec.String() != entry.Spec.String() {
-			return fmt.Errorf("entries %v", entries.Items)
+		if len(found.entries) != 1 || found.entries[0].Spec.String() != entry.Spec.String() {
+			return fmt.Errorf("entries %v", found.entries)
 		}
-		if len(rules.Items) != 1 || rules.Items[0].UID == rule.UID || rules.Items[0].Spec.String() != rule.Spec.String() {
-			return fmt.Errorf("rules %v", rules.Items)
+		if len(found.rules) != 1 || found.rules[0].UID == rule.UID || found.rules[0].Spec.String() != rule.Spec.String() {
+			return fmt.Errorf("rules %v", found.rules)
 		}
-		return nil
+		return found.wrongClosed()
 	})
 }
 
 func testForeign(c *cluster) {
-	learn := c.namespace("learn", nil, nil)
-	c.admitted(pod(learn, "p", asking()))
-	entries, _ := c.waitForObjects(learn, 1, 1)
 	ns := c.namespace("foreign", nil, nil)
 	theirs := &networkingv1.ServiceEntry{
-		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: entries.Items[0].Name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "redis-tls-redis-example-com-" + c.keyIn(ns, requesting())},
 		Spec: networking.ServiceEntry{Hosts: []string{"theirs.example.com"}, ExportTo: []string{"."}, Resolution: networking.ServiceEntry_DNS,
 			Ports: []*networking.ServicePort{{Number: 80, Name: "http", Protocol: "HTTP"}}},
 	}
 	c.must(c.Client.Create(c.t.Context(), theirs))
-	p := pod(ns, "p", asking())
+	p := pod(ns, "p", requesting())
 	c.eventually("the webhook to know the entry", func(context.Context) error {
 		if _, warnings, err := c.create(p, client.DryRunAll); err != nil || !strings.Contains(strings.Join(warnings, "\n"), theirs.Name) {
 			return fmt.Errorf("error %w, warnings %q", err, warnings)
@@ -113,38 +113,37 @@ func testForeign(c *cluster) {
 	}
 }
 
-// testCreateOrFail shows the fact on which a foreign object's safety rests, created between our look and
-// our apply: the API server applies with resourceVersion 1 only to what is not there.
-func testCreateOrFail(c *cluster) {
-	ns := c.namespace("create-or-fail", nil, nil)
-	apply := func(host string) error {
-		u := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{"host": host}}}
-		u.SetGroupVersionKind(networkingv1.SchemeGroupVersion.WithKind("DestinationRule"))
-		u.SetNamespace(ns)
-		u.SetName("rule")
-		u.SetResourceVersion("1")
-		return c.Client.Apply(c.t.Context(), client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("redis-tls"), client.ForceOwnership)
+// testOlderVersion shows the fact on which a repair's safety rests: the API server answers "invalid" when a test in a
+// JSON patch fails, and changes nothing.
+func testOlderVersion(c *cluster) {
+	ns := c.namespace("older-version", nil, nil)
+	rule := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "rule"}, Spec: networking.DestinationRule{Host: "first.example.com"}}
+	c.must(c.Client.Create(c.t.Context(), rule))
+	older := rule.ResourceVersion
+	rule.Spec.Host = "second.example.com"
+	c.must(c.Client.Update(c.t.Context(), rule))
+	patch := fmt.Sprintf(`[{"op":"test","path":"/metadata/resourceVersion","value":%q},{"op":"replace","path":"/spec","value":{"host":"third.example.com"}}]`, older)
+	err := c.Client.Patch(c.t.Context(), rule.DeepCopy(), client.RawPatch(types.JSONPatchType, []byte(patch)))
+	if !apierrors.IsInvalid(err) {
+		c.t.Errorf("error %v, want invalid", err)
 	}
-	c.must(apply("first.example.com"))
-	if err := apply("second.example.com"); !apierrors.IsConflict(err) {
-		c.t.Errorf("error %v, want a conflict", err)
-	}
-	_, rules, err := c.objects(c.t.Context(), ns)
-	if err != nil || len(rules.Items) != 1 || rules.Items[0].Spec.Host != "first.example.com" {
-		c.t.Errorf("rules %v, error %v", rules.Items, err)
+	found, err := c.objects(c.t.Context(), ns)
+	if err != nil || len(found.rules) != 1 || found.rules[0].Spec.Host != "second.example.com" {
+		c.t.Errorf("rules %v, error %v", found.rules, err)
 	}
 }
 
 func testCleanup(c *cluster) {
 	ns := c.namespace("cleanup", nil, nil)
-	other := asking()
+	other := requesting()
 	other["redis-tls/host"] = "other.example.com"
-	going, staying := c.admitted(pod(ns, "going", other)), c.admitted(pod(ns, "staying", asking()))
+	going, staying := c.admitted(pod(ns, "going", other)), c.admitted(pod(ns, "staying", requesting()))
 	c.waitForObjects(ns, 2, 2)
 	c.must(c.Client.Delete(c.t.Context(), going, client.GracePeriodSeconds(0)))
-	entries, rules := c.waitForObjects(ns, 1, 1)
-	if host := entries.Items[0].Spec.Hosts[0]; !strings.HasPrefix(host, "redis.example.com.") || rules.Items[0].Spec.Host != host {
-		c.t.Errorf("left are the entry of %s and the rule of %s", host, rules.Items[0].Spec.Host)
+	found := c.waitForObjects(ns, 1, 1)
+	host, rule := found.entries[0].Spec.Hosts[0], found.rules[0].Spec.Host
+	if !strings.HasPrefix(host, "redis.example.com.") || "redis.example.com"+strings.TrimPrefix(rule, "*") != host {
+		c.t.Errorf("left are the entry of %s and the rule of %s", host, rule)
 	}
 	c.waitForEvent(ns, "Deleted", "no live pod")
 
@@ -156,7 +155,7 @@ func testCleanup(c *cluster) {
 
 func testCRDsReturn(c *cluster) {
 	ns := c.namespace("return", nil, nil)
-	c.admitted(pod(ns, "p", asking()))
+	c.admitted(pod(ns, "p", requesting()))
 	c.waitForObjects(ns, 1, 1)
 	c.must(c.RemoveIstioCRDs(c.t.Context()))
 	c.eventually("the webhook to count the objects as missing", func(context.Context) error {

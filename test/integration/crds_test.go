@@ -16,8 +16,8 @@ import (
 func TestCRDsLate(t *testing.T) {
 	c := start(t, setup{lateCRDs: true})
 	ns := c.namespace("late", nil, nil)
-	pinned := c.admitted(pod(ns, "pinned", asking()))
-	if len(pins(pinned, "redis.example.com")) != 1 {
+	pinned := c.admitted(pod(ns, "pinned", requesting()))
+	if len(vips(pinned, "redis.example.com")) != 1 {
 		t.Errorf("hostAliases %v", pinned.Spec.HostAliases)
 	}
 	wantGates(c, pinned)
@@ -36,8 +36,8 @@ func TestCRDsLate(t *testing.T) {
 	c.must(c.InstallIstioCRDs(t.Context()))
 	c.waitForObjects(ns, 2, 2)
 	c.waitForGates(waiting, "example.com/quota")
-	if entry := c.entryOf(ns, "redis.example.com"); fmt.Sprint(entry.Spec.Addresses) != fmt.Sprint(pins(pinned, "redis.example.com")) {
-		t.Errorf("the entry lists %v, the pod was pinned to %v", entry.Spec.Addresses, pins(pinned, "redis.example.com"))
+	if entry := c.entryOf(ns, "redis.example.com"); fmt.Sprint(entry.Spec.Addresses) != fmt.Sprint(vips(pinned, "redis.example.com")) {
+		t.Errorf("the entry lists %v, the pod was pinned to %v", entry.Spec.Addresses, vips(pinned, "redis.example.com"))
 	}
 
 	// With the kinds go all objects; whoever would be ungated in front of that waits.

@@ -36,13 +36,13 @@ func testFiftyPods(c *cluster) {
 	before := c.metric("redis_tls_first_use_seconds_count")
 	pods := make([]*corev1.Pod, 50)
 	c.atOnce(len(pods), 50, func(i int) error {
-		pods[i] = pod(ns, fmt.Sprintf("p-%d", i), asking())
+		pods[i] = pod(ns, fmt.Sprintf("p-%d", i), requesting())
 		return c.Client.Create(c.t.Context(), pods[i])
 	})
-	entries, _ := c.waitForObjects(ns, 1, 1)
+	found := c.waitForObjects(ns, 1, 1)
 	for _, p := range pods {
-		if got := pins(p, "redis.example.com"); !slices.Equal(got, entries.Items[0].Spec.Addresses) {
-			c.t.Errorf("pod %s is pinned to %v, the entry lists %v", p.Name, got, entries.Items[0].Spec.Addresses)
+		if got := vips(p, "redis.example.com"); !slices.Equal(got, found.entries[0].Spec.Addresses) {
+			c.t.Errorf("pod %s has the VIPs %v, the entry lists %v", p.Name, got, found.entries[0].Spec.Addresses)
 		}
 	}
 	c.waitForFirstUses(before, pods)
@@ -61,19 +61,19 @@ func testManyNamespaces(c *cluster) {
 	before := c.metric("redis_tls_first_use_seconds_count")
 	pods := make([]*corev1.Pod, count)
 	c.atOnce(count, count, func(i int) error {
-		pods[i] = pod(name(i), "p", asking())
+		pods[i] = pod(name(i), "p", requesting())
 		return c.Client.Create(c.t.Context(), pods[i])
 	})
 	c.eventually("an entry and a rule in every namespace", func(ctx context.Context) error {
-		entries, rules, err := c.objects(ctx, metav1.NamespaceAll)
+		found, err := c.objects(ctx, metav1.NamespaceAll)
 		if err != nil {
 			return err
 		}
 		entriesIn, rulesIn := map[string]int{}, map[string]int{}
-		for _, entry := range entries.Items {
+		for _, entry := range found.entries {
 			entriesIn[entry.Namespace]++
 		}
-		for _, rule := range rules.Items {
+		for _, rule := range found.rules {
 			rulesIn[rule.Namespace]++
 		}
 		var others []string
@@ -90,13 +90,13 @@ func testManyNamespaces(c *cluster) {
 	c.waitForFirstUses(before, pods)
 }
 
-// waitForFirstUses waits until the histogram has counted every pod whose status says that it came before
+// waitForFirstUses waits until the histogram has counted every pod that records that it came before
 // its objects, and checks that it counts no others.
 func (c *cluster) waitForFirstUses(before float64, pods []*corev1.Pod) {
 	c.t.Helper()
 	want := 0.0
 	for _, p := range pods {
-		if strings.Contains(p.Annotations[statusKey], `"firstUse":`) {
+		if p.Annotations[firstUseKey] != "" {
 			want++
 		}
 	}
@@ -115,7 +115,7 @@ func (c *cluster) waitForFirstUses(before float64, pods []*corev1.Pod) {
 // time that one's objects are there, requests for the former would have been made too.
 func testNoRequests(c *cluster, log string) {
 	warm, cold := c.namespace("warm", nil, nil), c.namespace("cold", nil, nil)
-	c.admitted(pod(warm, "first", asking()))
+	c.admitted(pod(warm, "first", requesting()))
 	c.admitted(pod(warm, "first-by-address", dialling()))
 	c.waitForObjects(warm, 2, 2)
 	c.eventually("the objects to count as settled", func(context.Context) error {
@@ -140,10 +140,10 @@ func testNoRequests(c *cluster, log string) {
 
 	begin := time.Now()
 	for i := range 20 {
-		c.admitted(pod(warm, fmt.Sprintf("pinned-%d", i), asking()))
+		c.admitted(pod(warm, fmt.Sprintf("pinned-%d", i), requesting()))
 		wantGates(c, c.admitted(pod(warm, fmt.Sprintf("by-address-%d", i), dialling())))
 	}
-	c.admitted(pod(cold, "first", asking()))
+	c.admitted(pod(cold, "first", requesting()))
 	c.waitForObjects(cold, 1, 1)
 
 	forCold := 0

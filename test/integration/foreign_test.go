@@ -18,31 +18,32 @@ import (
 // hears of them. None is ever changed; one that would lead the traffic elsewhere refuses the pod.
 func TestForeignObjects(t *testing.T) {
 	c := start(t, setup{})
-	t.Run("a DestinationRule of our name is left alone, and said", func(t *testing.T) { testForeignRule(c.on(t)) })
+	t.Run("a DestinationRule that has the name of a managed one is left alone, and reported", func(t *testing.T) { testForeignRule(c.on(t)) })
 	t.Run("a ServiceEntry on the same address and port refuses the pod", func(t *testing.T) { testSameAddress(c.on(t)) })
-	t.Run("a ServiceEntry that takes a pin's address keeps it, and the next pod gets another", func(t *testing.T) { testTakenPin(c.on(t)) })
+	t.Run("no VIP is drawn that somebody's ServiceEntry lists", func(t *testing.T) { testListedVIP(c.on(t)) })
+	t.Run("a ServiceEntry that takes a VIP later is reported, and refuses the next pod", func(t *testing.T) { testTakenVIP(c.on(t)) })
 	t.Run("a ServiceEntry that comes later is said, and refuses the next pod", func(t *testing.T) { testLaterEntry(c.on(t)) })
 	t.Run("a wildcard rule and an entry of the real host stay, and stand in nobody's way", func(t *testing.T) { testRealHost(c.on(t)) })
-	t.Run("a Sidecar that leaves our host out refuses the pod, with the line to add", func(t *testing.T) { testSidecar(c.on(t), "sidecar", "sidecar") })
+	t.Run("a Sidecar that leaves the private hosts out refuses the pod, with the line to add", func(t *testing.T) { testSidecar(c.on(t), "sidecar", "sidecar") })
 	t.Run("so does one of the root namespace", func(t *testing.T) { testSidecar(c.on(t), "root-sidecar", "istio-system") })
 }
 
 func testForeignRule(c *cluster) {
-	learn := c.namespace("learn", nil, nil)
-	c.admitted(pod(learn, "p", asking()))
-	_, rules := c.waitForObjects(learn, 1, 1)
 	ns := c.namespace("foreign-rule", nil, nil)
 	theirs := &networkingv1.DestinationRule{
-		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: rules.Items[0].Name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "redis-tls-redis-example-com-" + c.keyIn(ns, requesting())},
 		Spec:       networking.DestinationRule{Host: "theirs.example.com"},
 	}
 	c.must(c.Client.Create(c.t.Context(), theirs))
 	c.eventuallyWarned(ns, theirs.Name)
-	c.admitted(pod(ns, "p", asking()))
+	c.admitted(pod(ns, "p", requesting()))
 	c.waitForEvent(ns, "ForeignObject", theirs.Name)
 	c.wantUntouched(theirs)
-	// Without its rule our entry would lead plaintext to a TLS port.
-	c.waitForObjects(ns, 0, 1)
+	// Without its rule the entry would lead to nothing but the closed rule.
+	found, err := c.objects(c.t.Context(), ns)
+	if err != nil || len(found.entries) > 0 || len(found.rules) != 1 {
+		c.t.Errorf("entries %v, rules %v, error %v", found.entries, found.rules, err)
+	}
 }
 
 func testSameAddress(c *cluster) {
@@ -63,36 +64,51 @@ func testSameAddress(c *cluster) {
 
 }
 
-// testTakenPin: an address of ours that somebody else takes is not given to further pods.
-func testTakenPin(c *cluster) {
-	ns := c.namespace("taken-pin", nil, nil)
-	first := c.admitted(pod(ns, "first", asking()))
-	c.waitForObjects(ns, 1, 1)
-	old := pins(first, "redis.example.com")
-	theirs := c.foreignEntry(ns, "theirs", old[0], 6379, ".")
-	c.waitForEvent(ns, "ForeignObject", "ServiceEntry taken-pin/theirs")
-	next := pins(c.admitted(pod(ns, "next", asking())), "redis.example.com")
-	if len(next) != 1 || next[0] == old[0] {
-		c.t.Errorf("the next pod is pinned to %v, the first to %v", next, old)
+// testListedVIP has the address that a pod would get taken before the pod comes, by an entry of another namespace that
+// this one does not even see.
+func testListedVIP(c *cluster) {
+	ns, elsewhere := c.namespace("listed-vip", nil, nil), c.namespace("listed-elsewhere", nil, nil)
+	drawn := func() string {
+		p, _, err := c.create(pod(ns, "draws", requesting()), client.DryRunAll)
+		c.must(err)
+		return vips(p, "redis.example.com")[0]
 	}
-	want := slices.Sorted(slices.Values(append(next, old...)))
-	c.eventually(fmt.Sprintf("the entry to list %q", want), func(context.Context) error {
-		if got := slices.Sorted(slices.Values(c.entryOf(ns, "redis.example.com").Spec.Addresses)); !slices.Equal(got, want) {
-			return fmt.Errorf("%q", got)
+	first := drawn()
+	theirs := c.foreignEntry(elsewhere, "theirs", first, 6379, ".")
+	c.eventually("another VIP to be drawn", func(context.Context) error {
+		if now := drawn(); now == first {
+			return fmt.Errorf("%s", now)
 		}
 		return nil
 	})
+	p := c.admitted(pod(ns, "p", requesting()))
+	if got := c.entryOf(ns, "redis.example.com").Spec.Addresses; !slices.Equal(got, vips(p, "redis.example.com")) || got[0] == first {
+		c.t.Errorf("the entry lists %v, the pod has %v, and %s was taken", got, vips(p, "redis.example.com"), first)
+	}
+	c.wantUntouched(theirs)
+}
+
+// testTakenVIP: an entry keeps its VIP as long as it lives, so what else lists it is in the way of new pods.
+func testTakenVIP(c *cluster) {
+	ns := c.namespace("taken-vip", nil, nil)
+	first := c.admitted(pod(ns, "first", requesting()))
+	found := c.waitForObjects(ns, 1, 1)
+	vip := vips(first, "redis.example.com")[0]
+	theirs := c.foreignEntry(ns, "theirs", vip, 6379, ".")
+	c.waitForEvent(ns, "ForeignObject", "ServiceEntry taken-vip/theirs")
+	c.eventuallyForbidden(ns, requesting(), "ServiceEntry taken-vip/theirs", vip, "redis-tls/host")
+	c.wantUntouched(found.entries[0])
 	c.wantUntouched(theirs)
 }
 
 func testLaterEntry(c *cluster) {
 	ns := c.namespace("later", nil, nil)
 	c.admitted(pod(ns, "first", dialling()))
-	entries, _ := c.waitForObjects(ns, 1, 1)
+	found := c.waitForObjects(ns, 1, 1)
 	c.foreignEntry(ns, "theirs", "10.20.30.40", 6378, ".")
 	c.waitForEvent(ns, "ForeignObject", "ServiceEntry later/theirs")
 	c.eventuallyForbidden(ns, dialling(), "ServiceEntry later/theirs")
-	c.wantUntouched(entries.Items[0]) // better than nothing for the pod that runs
+	c.wantUntouched(found.entries[0]) // better than nothing for the pod that runs
 }
 
 func testRealHost(c *cluster) {
@@ -109,7 +125,7 @@ func testRealHost(c *cluster) {
 	}
 	c.must(c.Client.Create(c.t.Context(), rule))
 	c.must(c.Client.Create(c.t.Context(), entry))
-	_, warnings, err := c.create(pod(ns, "p", asking()))
+	_, warnings, err := c.create(pod(ns, "p", requesting()))
 	c.must(err)
 	if len(warnings) > 0 {
 		c.t.Errorf("warnings %q", warnings)
@@ -128,17 +144,17 @@ func testSidecar(c *cluster, name, in string) {
 	}
 	c.must(c.Client.Create(c.t.Context(), theirs))
 	defer func() { c.must(c.Client.Delete(c.t.Context(), theirs)) }()
-	const line = "./redis.example.com.redis-tls.internal"
-	c.eventuallyForbidden(ns, asking(), "Sidecar "+in+"/default", "spec.egress[0].hosts", `- "`+line+`"`)
+	const line = "./*.redis-tls.internal"
+	c.eventuallyForbidden(ns, requesting(), "Sidecar "+in+"/default", "spec.egress[0].hosts", `- "`+line+`"`)
 	c.waitForObjects(ns, 0, 0)
 
 	theirs.Spec.Egress[0].Hosts = append(theirs.Spec.Egress[0].Hosts, line)
 	c.must(c.Client.Update(c.t.Context(), theirs))
 	c.eventually("the pod to be admitted with the line added", func(context.Context) error {
-		_, _, err := c.create(pod(ns, "p", asking()), client.DryRunAll)
+		_, _, err := c.create(pod(ns, "p", requesting()), client.DryRunAll)
 		return err
 	})
-	c.admitted(pod(ns, "p", asking()))
+	c.admitted(pod(ns, "p", requesting()))
 	c.waitForObjects(ns, 1, 1)
 	c.wantUntouched(theirs)
 }
@@ -175,11 +191,27 @@ func (c *cluster) eventuallyForbidden(namespace string, annotations map[string]s
 	})
 }
 
+// keyIn returns the key of the one origination that such a pod of the namespace has.
+func (c *cluster) keyIn(namespace string, annotations map[string]string) (key string) {
+	c.t.Helper()
+	p, _, err := c.create(pod(namespace, "key", annotations), client.DryRunAll)
+	c.must(err)
+	for label := range p.Labels {
+		if of, found := strings.CutPrefix(label, "redis-tls/to-"); found {
+			key = of
+		}
+	}
+	if len(key) != 16 {
+		c.t.Fatalf("labels %v", p.Labels)
+	}
+	return key
+}
+
 // eventuallyWarned waits until a pod is admitted with the text in a warning.
 func (c *cluster) eventuallyWarned(namespace, text string) {
 	c.t.Helper()
 	c.eventually("a warning of "+text, func(context.Context) error {
-		_, warnings, err := c.create(pod(namespace, "warned", asking()), client.DryRunAll)
+		_, warnings, err := c.create(pod(namespace, "warned", requesting()), client.DryRunAll)
 		if err == nil && !strings.Contains(strings.Join(warnings, "\n"), text) {
 			err = fmt.Errorf("warnings %q", warnings)
 		}

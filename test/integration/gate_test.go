@@ -29,7 +29,7 @@ func TestFirstUseGate(t *testing.T) {
 		"cleanup":  map[string]any{"gracePeriod": "1s", "delay": "1h"},
 	}})
 	t.Run("a pod that dials an address waits until its objects have been accepted for long enough", func(t *testing.T) { testGate(c.on(t)) })
-	t.Run("a pinned pod never waits", func(t *testing.T) { testNoGateForPins(c.on(t)) })
+	t.Run("a pod with a VIP never waits", func(t *testing.T) { testNoGateForVIPs(c.on(t)) })
 	t.Run("other gates stay, in their order", func(t *testing.T) { testOtherGates(c.on(t)) })
 	t.Run("a pod with a node is warned about", func(t *testing.T) { testNodeName(c.on(t)) })
 	t.Run("objects marked for deletion count as missing, and a pod that returns takes the mark off", func(t *testing.T) { testMarked(c.on(t)) })
@@ -42,13 +42,13 @@ func testGate(c *cluster) {
 	p := c.admitted(pod(ns, "first", dialling()))
 	wantGates(c, p, gate)
 	last := c.waitForGates(p)
-	entries, rules := c.waitForObjects(ns, 1, 1)
+	found := c.waitForObjects(ns, 1, 1)
 	// The API server rounds down; so much later than the truth the gate may at most have come off.
-	accepted := entries.Items[0].CreationTimestamp.Time
+	accepted := found.entries[0].CreationTimestamp.Time
 	if last.Before(accepted.Add(settle)) {
 		c.t.Errorf("the gate was seen last at %s; the entry was accepted at %s", last, accepted)
 	}
-	if rule, entry := revision(rules.Items[0]), revision(entries.Items[0]); rule > entry {
+	if rule, entry := revision(found.rules[0]), revision(found.entries[0]); rule > entry {
 		c.t.Errorf("the entry was accepted at version %d, before its rule at %d", entry, rule)
 	}
 	wantGates(c, c.admitted(pod(ns, "second", dialling())))
@@ -57,12 +57,12 @@ func testGate(c *cluster) {
 	wantGates(c, c.admitted(pod(ns, "another-port", other)), gate)
 }
 
-func testNoGateForPins(c *cluster) {
-	wantGates(c, c.admitted(pod(c.namespace("gate-pinned", nil, nil), "by-name", asking())))
-	beside := dialling() // the host is dialled, its address is pinned
+func testNoGateForVIPs(c *cluster) {
+	wantGates(c, c.admitted(pod(c.namespace("gate-pinned", nil, nil), "by-name", requesting())))
+	beside := dialling() // with a host that has a VIP
 	beside["redis-tls/host"] = "redis.memorystore-redis"
 	wantGates(c, c.admitted(pod(c.namespace("gate-pinned-beside", nil, nil), "by-name-and-address", beside)))
-	mixed := asking()
+	mixed := requesting()
 	mixed["other.redis-tls/addresses"], mixed["other.redis-tls/ca-secret"] = "10.20.30.40", "redis-ca"
 	wantGates(c, c.admitted(pod(c.namespace("gate-mixed", nil, nil), "mixed", mixed)), gate)
 }
@@ -92,7 +92,7 @@ func testMarked(c *cluster) {
 	ns := c.namespace("gate-marked", nil, nil)
 	first := c.admitted(pod(ns, "first", dialling()))
 	c.waitForGates(first)
-	before, _ := c.waitForObjects(ns, 1, 1)
+	before := c.waitForObjects(ns, 1, 1)
 	c.must(c.Client.Delete(c.t.Context(), first, client.GracePeriodSeconds(0)))
 	c.waitForMarks(ns, true)
 	marked := time.Now()
@@ -107,8 +107,8 @@ func testMarked(c *cluster) {
 	wantGates(c, next, gate)
 	c.waitForMarks(ns, false)
 	c.waitForGates(next)
-	after, _ := c.waitForObjects(ns, 1, 1)
-	if after.Items[0].UID != before.Items[0].UID {
+	after := c.waitForObjects(ns, 1, 1)
+	if after.entries[0].UID != before.entries[0].UID {
 		c.t.Error("the entry was deleted and made again, instead of kept")
 	}
 }
@@ -189,15 +189,15 @@ func (c *cluster) waitForGates(p *corev1.Pod, want ...string) (last time.Time) {
 func (c *cluster) waitForMarks(namespace string, marked bool) {
 	c.t.Helper()
 	c.eventually(fmt.Sprintf("objects with a mark: %t", marked), func(ctx context.Context) error {
-		entries, rules, err := c.objects(ctx, namespace)
+		found, err := c.objects(ctx, namespace)
 		if err != nil {
 			return err
 		}
 		var all []metav1.Object
-		for _, entry := range entries.Items {
+		for _, entry := range found.entries {
 			all = append(all, entry)
 		}
-		for _, rule := range rules.Items {
+		for _, rule := range slices.Concat(found.rules, found.closed) {
 			all = append(all, rule)
 		}
 		for _, object := range all {

@@ -17,11 +17,12 @@ import (
 // TestHTTP: what is routed by the Host header, with the rights of our own service account, against Istio's CRDs.
 func TestHTTP(t *testing.T) {
 	c := start(t, setup{})
-	t.Run("the first pod is pinned, and waits until all three objects are there", func(t *testing.T) { testHTTPFirstUse(c.on(t)) })
+	t.Run("the first pod has a VIP, and waits until all three objects are there", func(t *testing.T) { testHTTPFirstUse(c.on(t)) })
 	t.Run("a route that is lost comes back", func(t *testing.T) { testHTTPRepair(c.on(t)) })
 	t.Run("objects for the real name that come later are said, and refuse the next pod", func(t *testing.T) { testHTTPForeign(c.on(t)) })
 	t.Run("one of the root namespace too", func(t *testing.T) { testHTTPForeignRoot(c.on(t)) })
-	t.Run("a pod that has it by tcp is refused, with both named", func(t *testing.T) { testHTTPAndTCP(c.on(t)) })
+	t.Run("pods that have it by tcp have objects of their own", func(t *testing.T) { testHTTPAndTCP(c.on(t)) })
+	t.Run("another use of a port is refused", func(t *testing.T) { testHTTPContradiction(c.on(t)) })
 }
 
 func calling(host string) map[string]string {
@@ -47,16 +48,16 @@ func (c *cluster) routeOf(namespace string) *networkingv1.VirtualService {
 func testHTTPFirstUse(c *cluster) {
 	ns := c.namespace("http", nil, nil)
 	p := c.admitted(pod(ns, "first", calling("api.example.com")))
-	if got := pins(p, "api.example.com"); len(got) != 1 {
-		c.t.Errorf("pinned to %q", got)
+	if got := vips(p, "api.example.com"); len(got) != 1 {
+		c.t.Errorf("VIPs %q", got)
 	}
 	if got := gates(p); len(got) != 1 {
 		c.t.Errorf("gates %q", got)
 	}
-	entries, rules := c.waitForObjects(ns, 1, 1)
+	found := c.waitForObjects(ns, 1, 1)
 	route := c.routeOf(ns)
-	if e := entries.Items[0]; len(e.Spec.Addresses) > 0 || e.Spec.Hosts[0] != "api.example.com" || rules.Items[0].Spec.Host != "api.example.com" || route.Spec.Hosts[0] != "api.example.com" {
-		c.t.Errorf("the entry is %v, the rule %v, the route %v", &e.Spec, &rules.Items[0].Spec, &route.Spec)
+	if e := found.entries[0]; len(e.Spec.Addresses) > 0 || e.Spec.Hosts[0] != "api.example.com" || found.rules[0].Spec.Host != "api.example.com" || route.Spec.Hosts[0] != "api.example.com" {
+		c.t.Errorf("the entry is %v, the rule %v, the route %v", &e.Spec, &found.rules[0].Spec, &route.Spec)
 	}
 	for label := range route.Spec.Http[0].Match[0].SourceLabels {
 		if p.Labels[label] != "true" {
@@ -130,7 +131,23 @@ func testHTTPAndTCP(c *cluster) {
 	ns := c.namespace("http-tcp", nil, nil)
 	c.admitted(pod(ns, "calls", calling("api.example.com")))
 	c.routeOf(ns)
+	c.waitForObjects(ns, 1, 1)
+	before := c.meshObjectsIn(ns)
 	annotations := calling("api.example.com")
 	maps.Copy(annotations, map[string]string{"redis-tls/protocol": "tcp", "redis-tls/port": "80", "redis-tls/target-port": "443"})
-	c.eventuallyForbidden(ns, annotations, "Pod/calls has http")
+	c.admitted(pod(ns, "dials", annotations))
+	c.waitForObjects(ns, 2, 2)
+	c.wantKept(before)
+}
+
+// testHTTPContradiction: all pods share the entry of a host that is routed by HTTP, so one port has one use.
+func testHTTPContradiction(c *cluster) {
+	ns := c.namespace("http-port", nil, nil)
+	passes := calling("api.example.com")
+	passes["redis-tls/passthrough-ports"] = "8080"
+	c.admitted(pod(ns, "passes", passes))
+	c.routeOf(ns)
+	calls := calling("api.example.com")
+	calls["redis-tls/port"] = "8080"
+	c.eventuallyForbidden(ns, calls, "redis-tls/port", "8080", "another pod of the namespace requests api.example.com with protocol http")
 }

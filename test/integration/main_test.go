@@ -12,11 +12,13 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
+	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,11 +30,12 @@ import (
 )
 
 const (
-	statusKey  = "redis-tls/status"
-	injected   = "redis-tls/injected"
-	gate       = "redis-tls/first-use"
-	within     = 30 * time.Second
-	deployment = "Deployment"
+	statusKey   = "redis-tls/status"
+	vipsKey     = "redis-tls/vips"
+	firstUseKey = "redis-tls/first-use"
+	injected    = "redis-tls/injected"
+	gate        = "redis-tls/first-use"
+	within      = 30 * time.Second
 )
 
 func TestMain(m *testing.M) {
@@ -61,8 +64,6 @@ type cluster struct {
 	t       *testing.T
 	release *harness.Release
 	webhook *harness.Webhook
-	// replicas are the webhooks of a test that has several.
-	replicas []*harness.Webhook
 }
 
 // start starts a cluster of the test's own, which ends with the test.
@@ -136,12 +137,12 @@ func pod(namespace, name string, annotations map[string]string) *corev1.Pod {
 	}
 }
 
-// asking are the annotations of a pod with a Redis by DNS name and a CA of its own.
-func asking() map[string]string {
+// requesting are the annotations of a pod with a Redis by DNS name and a CA of its own.
+func requesting() map[string]string {
 	return map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/ca-secret": "redis-ca"}
 }
 
-// dialling are the annotations of a pod that dials an address, which cannot be pinned.
+// dialling are the annotations of a pod that dials an address, so it has no VIP.
 func dialling() map[string]string {
 	return map[string]string{"redis-tls/addresses": "10.20.30.40", "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"}
 }
@@ -189,33 +190,81 @@ func (c *cluster) live(p *corev1.Pod) *corev1.Pod {
 	return &now
 }
 
-// objects returns the ServiceEntries and DestinationRules of the namespace.
-func (c *cluster) objects(ctx context.Context, namespace string) (networkingv1.ServiceEntryList, networkingv1.DestinationRuleList, error) {
+// objects are the ServiceEntries and DestinationRules of a namespace, managed or not. Closed rules, which every VIP
+// has in addition, stand by themselves.
+type objects struct {
+	entries       []*networkingv1.ServiceEntry
+	rules, closed []*networkingv1.DestinationRule
+}
+
+// objects returns those of the namespace.
+func (c *cluster) objects(ctx context.Context, namespace string) (found objects, err error) {
 	var entries networkingv1.ServiceEntryList
 	var rules networkingv1.DestinationRuleList
-	if err := c.Client.List(ctx, &entries, client.InNamespace(namespace)); err != nil {
-		return entries, rules, err
+	for _, list := range []client.ObjectList{&entries, &rules} {
+		if err := c.Client.List(ctx, list, client.InNamespace(namespace)); err != nil {
+			return found, err
+		}
 	}
-	return entries, rules, c.Client.List(ctx, &rules, client.InNamespace(namespace))
+	found.entries = entries.Items
+	for _, rule := range rules.Items {
+		if strings.HasPrefix(rule.Name, "redis-tls-closed") {
+			found.closed = append(found.closed, rule)
+		} else {
+			found.rules = append(found.rules, rule)
+		}
+	}
+	return found, nil
 }
 
-// waitForObjects waits until the namespace has so many of each, and returns them.
-func (c *cluster) waitForObjects(namespace string, wantEntries, wantRules int) (entries networkingv1.ServiceEntryList, rules networkingv1.DestinationRuleList) {
+// wrongClosed says what is wrong with the closed rules: there is one for the key of each entry with a VIP, and where
+// there is such an entry one for the namespace.
+func (o objects) wrongClosed() error {
+	want, found := map[string]bool{}, map[string]bool{}
+	for _, entry := range o.entries {
+		if key, behindVIP := keyOf(entry); behindVIP {
+			want["*."+key+".vip.redis-tls.internal"], want["*.vip.redis-tls.internal"] = true, true
+		}
+	}
+	for _, rule := range o.closed {
+		found[rule.Spec.Host] = true
+		tls := rule.Spec.GetTrafficPolicy().GetTls()
+		if rule.Spec.WorkloadSelector != nil || !slices.Equal(rule.Spec.ExportTo, []string{rule.Namespace}) ||
+			tls.GetMode() != networking.ClientTLSSettings_SIMPLE || tls.GetSni() != "closed.redis-tls.internal" ||
+			!slices.Equal(tls.GetSubjectAltNames(), []string{"closed.redis-tls.internal"}) || tls.GetCaCertificates() == "" {
+			return fmt.Errorf("closed rule %s does not close: %v", rule.Name, &rule.Spec)
+		}
+	}
+	if !maps.Equal(want, found) {
+		return fmt.Errorf("closed rules for %q, want %q", slices.Sorted(maps.Keys(found)), slices.Sorted(maps.Keys(want)))
+	}
+	return nil
+}
+
+// keyOf returns the key in the private host of an entry, and whether it is that of a VIP.
+func keyOf(entry *networkingv1.ServiceEntry) (key string, behindVIP bool) {
+	rest, behindVIP := strings.CutSuffix(entry.Spec.Hosts[0], ".vip.redis-tls.internal")
+	return rest[strings.LastIndexByte(rest, '.')+1:], behindVIP
+}
+
+// waitForObjects waits until the namespace has so many entries, so many rules besides the closed ones, and the closed
+// rules of these entries, and returns all.
+func (c *cluster) waitForObjects(namespace string, wantEntries, wantRules int) (found objects) {
 	c.t.Helper()
 	c.eventually(fmt.Sprintf("%d entries and %d rules in %s", wantEntries, wantRules, namespace), func(ctx context.Context) (err error) {
-		if entries, rules, err = c.objects(ctx, namespace); err != nil {
+		if found, err = c.objects(ctx, namespace); err != nil {
 			return err
 		}
-		if len(entries.Items) != wantEntries || len(rules.Items) != wantRules {
-			return fmt.Errorf("%d entries and %d rules", len(entries.Items), len(rules.Items))
+		if len(found.entries) != wantEntries || len(found.rules) != wantRules {
+			return fmt.Errorf("%d entries and %d rules", len(found.entries), len(found.rules))
 		}
-		return nil
+		return found.wrongClosed()
 	})
-	return entries, rules
+	return found
 }
 
-// pins returns the addresses that the pod's hostAliases give for the host.
-func pins(p *corev1.Pod, host string) (addresses []string) {
+// vips returns the addresses that the pod's hostAliases give for the host.
+func vips(p *corev1.Pod, host string) (addresses []string) {
 	for _, alias := range p.Spec.HostAliases {
 		for _, name := range alias.Hostnames {
 			if name == host {

@@ -17,7 +17,7 @@ import (
 func TestAlertsAndDashboardAskForWhatIsExported(t *testing.T) {
 	c := start(t, setup{})
 	ns := c.namespace("seen", nil, nil)
-	c.admitted(pod(ns, "p", asking()))
+	c.admitted(pod(ns, "p", requesting()))
 	c.waitForObjects(ns, 1, 1)
 	server, err := c.webhook.Metrics(t.Context())
 	c.must(err)
@@ -26,7 +26,7 @@ func TestAlertsAndDashboardAskForWhatIsExported(t *testing.T) {
 	}
 
 	c.must(c.webhook.Stop(t.Context()))
-	c.refused(pod(ns, "q", asking()), "failed calling webhook")
+	c.refused(pod(ns, "q", requesting()), "failed calling webhook")
 	var apiServer string
 	c.eventually("the API server to count the call that failed", func(ctx context.Context) error {
 		raw, err := c.Clientset.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)

@@ -1,10 +1,11 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ import (
 // installOptions are those of every webhook here: built with the race detector.
 func installOptions() harness.WebhookOptions { return harness.WebhookOptions{Race: true} }
 
-// originations reads the pod's status as "host:port,port/CA Secret", one for each, sorted by host.
+// originations reads what the pod's status says was requested as "host:port/CA Secret", one for each instance, sorted.
 func originations(t *testing.T, p *corev1.Pod) string {
 	t.Helper()
 	value, ok := p.Annotations[statusKey]
@@ -27,23 +28,21 @@ func originations(t *testing.T, p *corev1.Pod) string {
 		return ""
 	}
 	var status struct {
-		Originations []struct {
-			Host  string
-			Ports []struct{ Number int }
-			TLS   struct{ CASecret string }
-		}
+		Version string
+		Request map[string]string
 	}
-	if err := json.Unmarshal([]byte(value), &status); err != nil {
+	if err := json.Unmarshal([]byte(value), &status); err != nil || status.Version != "v1" {
 		t.Fatalf("%s: %v", value, err)
 	}
 	var texts []string
-	for _, o := range status.Originations {
-		var ports []string
-		for _, port := range o.Ports {
-			ports = append(ports, strconv.Itoa(port.Number))
+	for key := range status.Request {
+		instance, name, _ := strings.Cut(key, "redis-tls/")
+		of := func(name string) string { return status.Request[instance+"redis-tls/"+name] }
+		if name == "host" || name == "addresses" && of("host") == "" {
+			texts = append(texts, status.Request[key]+":"+cmp.Or(of("port"), "6379")+"/"+of("ca-secret"))
 		}
-		texts = append(texts, fmt.Sprintf("%s:%s/%s", o.Host, strings.Join(ports, ","), o.TLS.CASecret))
 	}
+	slices.Sort(texts)
 	return strings.Join(texts, " ")
 }
 

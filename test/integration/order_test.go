@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -9,13 +10,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	registrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
 // TestWebhookOrders: called before Istio's injector or after it, with a classic or a native sidecar, the
-// pod ends with the same mount in istio-proxy, the same pin and the same labels.
+// pod ends with the same mount in istio-proxy, the same VIP and the same labels, and what was admitted stays as it is when
+// it is created anew, whatever the webhook's cache has learnt in between.
 func TestWebhookOrders(t *testing.T) {
 	plane := start(t, setup{noInjector: true})
 	for _, order := range []string{harness.InjectorAfterOurs, harness.InjectorBeforeOurs} {
@@ -27,14 +30,44 @@ func TestWebhookOrders(t *testing.T) {
 					c.must(err)
 					defer func() { c.must(injector.Stop(t.Context())) }()
 					ns := c.namespace(strings.ToLower(fmt.Sprintf("o-%.3s-%t-%s", order, native, again)), nil, nil)
-					wantMounted(c, c.admitted(pod(ns, "pod", asking())), native)
+					requests := requesting()
+					maps.Copy(requests, map[string]string{"ip.redis-tls/addresses": "10.20.30.40", "ip.redis-tls/port": "6378", "ip.redis-tls/ca-secret": "redis-ca"})
+					cold := c.admitted(pod(ns, "cold", requests))
+					wantMounted(c, cold, native)
+					c.waitForObjects(ns, 2, 2)
+					c.waitForGates(cold)
+					warm := c.admitted(pod(ns, "warm", requests))
+					wantMounted(c, warm, native)
+					wantGates(c, warm)
+					for _, p := range []*corev1.Pod{cold, warm} {
+						wantSameAgain(c, p)
+					}
 				})
 			}
 		}
 	}
 }
 
-// wantMounted checks that istio-proxy has our mount exactly once, and the pod its volume, pin and labels.
+// wantSameAgain creates the pod anew from what was admitted, as a second call of the webhooks would see it, while its
+// objects stand.
+func wantSameAgain(c *cluster, p *corev1.Pod) {
+	c.t.Helper()
+	anew := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name + "-again", Labels: maps.Clone(p.Labels), Annotations: maps.Clone(p.Annotations)},
+		Spec: *p.Spec.DeepCopy()}
+	got, _, err := c.create(anew, client.DryRunAll)
+	c.must(err)
+	for what, pair := range map[string][2]any{
+		"labels": {p.Labels, got.Labels}, "annotations": {p.Annotations, got.Annotations}, "hostAliases": {p.Spec.HostAliases, got.Spec.HostAliases},
+		"volumes": {p.Spec.Volumes, got.Spec.Volumes}, "gates": {p.Spec.SchedulingGates, got.Spec.SchedulingGates},
+		"containers": {p.Spec.Containers, got.Spec.Containers}, "init containers": {p.Spec.InitContainers, got.Spec.InitContainers},
+	} {
+		if diff := cmp.Diff(pair[0], pair[1]); diff != "" {
+			c.t.Errorf("%s of pod %s created anew (-before +after):\n%s", what, p.Name, diff)
+		}
+	}
+}
+
+// wantMounted checks that istio-proxy has each mount exactly once, and the pod its volume, VIP and labels.
 func wantMounted(c *cluster, p *corev1.Pod, native bool) {
 	c.t.Helper()
 	among := p.Spec.Containers
@@ -47,7 +80,7 @@ func wantMounted(c *cluster, p *corev1.Pod, native bool) {
 	}
 	var mounts []corev1.VolumeMount
 	for _, m := range among[i].VolumeMounts {
-		if strings.HasPrefix(m.MountPath, "/etc/redis-tls/") {
+		if strings.HasPrefix(m.MountPath, "/etc/redis-tls/redis.") {
 			mounts = append(mounts, m)
 		}
 	}
@@ -67,8 +100,8 @@ func wantMounted(c *cluster, p *corev1.Pod, native bool) {
 	if diff := cmp.Diff(want, volumes); diff != "" {
 		c.t.Errorf("the volume (-want +got):\n%s", diff)
 	}
-	if got := pins(p, "redis.example.com"); len(got) != 1 {
-		c.t.Errorf("pinned to %v", got)
+	if got := vips(p, "redis.example.com"); len(got) != 1 {
+		c.t.Errorf("VIPs %v", got)
 	}
 	if p.Labels[injected] != "true" {
 		c.t.Errorf("labels %v", p.Labels)
@@ -88,7 +121,7 @@ func TestDryRun(t *testing.T) {
 		return all
 	}
 	before := keys()
-	for i, annotations := range []map[string]string{asking(), dialling()} {
+	for i, annotations := range []map[string]string{requesting(), dialling()} {
 		p, _, err := c.create(pod(ns, fmt.Sprintf("dry-%d", i), annotations), client.DryRunAll)
 		c.must(err)
 		if p.Annotations[statusKey] == "" {
@@ -100,7 +133,7 @@ func TestDryRun(t *testing.T) {
 		t.Errorf("etcd changed (-before +after):\n%s", diff)
 	}
 	other := c.namespace("wet", nil, nil)
-	c.admitted(pod(other, "real", asking()))
+	c.admitted(pod(other, "real", requesting()))
 	c.waitForObjects(other, 1, 1)
 	c.waitForObjects(ns, 0, 0)
 	for _, key := range keys() {
@@ -110,21 +143,37 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-// TestFailsClosed: with the webhook dead, pods that ask are refused and all others admitted, and the
-// guard holds even where the webhook's configuration is deleted.
+// TestFailsClosed: with the webhook dead, pods that request TLS are refused and all others admitted, and the
+// guard holds even where the webhook's configuration is deleted: for these, and for pods that carry what the webhook
+// alone writes.
 func TestFailsClosed(t *testing.T) {
 	c := start(t, setup{})
 	ns := c.namespace("shop", nil, nil)
 	opted := c.namespace("opted", map[string]string{"redis-tls/injection": "enabled"}, map[string]string{"redis-tls/host": "redis.example.com"})
-	running := c.admitted(pod(ns, "running", asking()))
+	running := c.admitted(pod(ns, "running", requesting()))
 	c.webhook.Kill()
-	c.refused(pod(ns, "asks", asking()), "asking.pods.redis-tls.internal")
+	c.refused(pod(ns, "requests", requesting()), "asking.pods.redis-tls.internal")
 	c.refused(pod(opted, "inherits", nil), "inheriting.pods.redis-tls.internal")
 	c.admitted(pod(ns, "plain", nil))
 	c.admitted(pod(opted, "out", map[string]string{"redis-tls/inject": "false"}))
 	c.must(c.Client.Delete(t.Context(), &registrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1Name("00-redis-tls")}))
-	c.eventuallyRefused(func() *corev1.Pod { return pod(ns, "asks-the-guard", asking()) }, "redis-tls-guard")
-	forged := pod(ns, "forged", asking())
+	c.eventuallyRefused(func() *corev1.Pod { return pod(ns, "requests-of-the-guard", requesting()) }, "redis-tls-guard")
+	for key, value := range running.Annotations {
+		if key == statusKey || key == vipsKey {
+			c.refused(pod(ns, "annotated", map[string]string{key: value}), "redis-tls-guard", "metadata.annotations["+key+"]")
+		}
+	}
+	for key, value := range running.Labels {
+		if !strings.HasPrefix(key, "redis-tls/") {
+			continue
+		}
+		for _, namespace := range []string{ns, opted} {
+			labelled := pod(namespace, "labelled", nil)
+			labelled.Labels = map[string]string{key: value}
+			c.refused(labelled, "redis-tls-guard", "metadata.labels["+key+"]")
+		}
+	}
+	forged := pod(ns, "forged", requesting())
 	forged.Labels = map[string]string{injected: "true"}
 	forged.Annotations[statusKey] = running.Annotations[statusKey]
 	forged.Annotations["sidecar.istio.io/inject"] = "false"
@@ -132,6 +181,6 @@ func TestFailsClosed(t *testing.T) {
 	now := c.live(running)
 	delete(now.Labels, injected)
 	if err := c.Client.Update(t.Context(), now); err == nil || !strings.Contains(err.Error(), "redis-tls-guard") {
-		t.Errorf("taking our label off a running pod: %v", err)
+		t.Errorf("taking the label off a running pod: %v", err)
 	}
 }

@@ -3,7 +3,9 @@ package integration
 import (
 	"maps"
 	"slices"
+	"strings"
 
+	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -48,6 +50,27 @@ func (c *cluster) meshObjects() map[string]string {
 	found := c.ours()
 	maps.DeleteFunc(found, func(name, _ string) bool { return name == "Lease redis-tls-system/redis-tls-webhook" })
 	return found
+}
+
+// meshObjectsIn are those of a namespace.
+func (c *cluster) meshObjectsIn(namespace string) map[string]string {
+	c.t.Helper()
+	found := c.meshObjects()
+	maps.DeleteFunc(found, func(name, _ string) bool { return !strings.Contains(name, " "+namespace+"/") })
+	return found
+}
+
+// wantKept checks that mesh objects are byte for byte what they were; others may have come.
+func (c *cluster) wantKept(before map[string]string) {
+	c.t.Helper()
+	if len(before) == 0 {
+		c.t.Error("there are no objects to be kept")
+	}
+	now := c.meshObjects()
+	maps.DeleteFunc(now, func(name, _ string) bool { _, was := before[name]; return !was })
+	if diff := cmp.Diff(before, now); diff != "" {
+		c.t.Errorf("mesh objects changed (-before +after):\n%s", diff)
+	}
 }
 
 // names returns the keys, sorted.

@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,12 +32,8 @@ var changes = []struct {
 		entry.Spec.ExportTo = []string{"*"}
 		return c.Update(ctx, entry)
 	}},
-	{"who claims an entry is rewritten", func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
-		entry.Annotations["redis-tls/claimed-by"] = "Deployment/other"
-		return c.Update(ctx, entry)
-	}},
 	{"an entry is marked for deletion", func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
-		entry.Annotations["redis-tls/deleting"] = "2020-01-01T00:00:00Z"
+		entry.Annotations = map[string]string{"redis-tls/deleting": "2020-01-01T00:00:00Z"}
 		return c.Update(ctx, entry)
 	}},
 	{"an entry is deleted", func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
@@ -50,6 +47,19 @@ var changes = []struct {
 		rule.Spec.WorkloadSelector = nil
 		return c.Update(ctx, rule)
 	}},
+	{"a rule is given to other pods", func(ctx context.Context, c client.Client, _ *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) error {
+		rule.Spec.WorkloadSelector.MatchLabels = map[string]string{"app": "evil"}
+		return c.Update(ctx, rule)
+	}},
+	{"the closed rules are opened", func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
+		return eachClosed(ctx, c, entry.Namespace, func(rule *networkingv1.DestinationRule) error {
+			rule.Spec.TrafficPolicy.Tls.Mode = networking.ClientTLSSettings_DISABLE
+			return c.Update(ctx, rule)
+		})
+	}},
+	{"the closed rules are deleted", func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
+		return eachClosed(ctx, c, entry.Namespace, func(rule *networkingv1.DestinationRule) error { return c.Delete(ctx, rule) })
+	}},
 	{"a rule is deleted", func(ctx context.Context, c client.Client, _ *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) error {
 		return c.Delete(ctx, rule)
 	}},
@@ -61,23 +71,39 @@ var changes = []struct {
 	}},
 }
 
+// eachClosed does something to each of the namespace's closed rules, and returns the first error.
+func eachClosed(ctx context.Context, c client.Client, namespace string, do func(*networkingv1.DestinationRule) error) error {
+	var rules networkingv1.DestinationRuleList
+	if err := c.List(ctx, &rules, client.InNamespace(namespace)); err != nil {
+		return err
+	}
+	for _, rule := range rules.Items {
+		if rule.Spec.WorkloadSelector == nil {
+			if err := do(rule); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // TestProtectedObjects: nobody but us changes our objects, be they as mighty as the administrator; only a
 // real API server evaluates the policy. The namespace's own deletion goes through.
 func TestProtectedObjects(t *testing.T) {
 	c := start(t, setup{})
 	ns := c.namespace("protected", nil, nil)
-	c.admitted(pod(ns, "p", asking()))
-	entries, rules := c.waitForObjects(ns, 1, 1)
+	c.admitted(pod(ns, "p", requesting()))
+	found := c.waitForObjects(ns, 1, 1)
 	for _, change := range changes {
 		t.Run(change.name, func(t *testing.T) {
-			err := change.make(t.Context(), c.Client, entries.Items[0].DeepCopy(), rules.Items[0].DeepCopy())
+			err := change.make(t.Context(), c.Client, found.entries[0].DeepCopy(), found.rules[0].DeepCopy())
 			if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "redis-tls-protect-objects") {
 				t.Errorf("error: %v", err)
 			}
 		})
 	}
 	t.Run("our label is taken off", func(t *testing.T) {
-		entry := entries.Items[0].DeepCopy()
+		entry := found.entries[0].DeepCopy()
 		delete(entry.Labels, "app.kubernetes.io/managed-by")
 		if err := c.Client.Update(t.Context(), entry); !apierrors.IsForbidden(err) {
 			t.Errorf("error: %v", err)
@@ -109,9 +135,9 @@ func TestRepair(t *testing.T) {
 		t.Run(change.name, func(t *testing.T) {
 			c := c.on(t)
 			ns := c.namespace(fmt.Sprintf("repair-%d", i), nil, nil)
-			c.admitted(pod(ns, "p", asking()))
-			entries, rules := c.waitForObjects(ns, 1, 1)
-			entry, rule := entries.Items[0], rules.Items[0]
+			c.admitted(pod(ns, "p", requesting()))
+			found := c.waitForObjects(ns, 1, 1)
+			entry, rule := found.entries[0], found.rules[0]
 			edited, editedRule := entry.DeepCopy(), rule.DeepCopy()
 			c.must(change.make(t.Context(), c.Client, edited, editedRule))
 			c.waitForRepair(ns, entry, rule)
@@ -126,78 +152,80 @@ func TestRepair(t *testing.T) {
 // waitForRepair waits until the namespace has the entry and the rule, unmarked, and no others.
 func (c *cluster) waitForRepair(namespace string, entry *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) {
 	c.t.Helper()
-	c.eventually("both to be as they were", func(ctx context.Context) error {
-		entries, rules, err := c.objects(ctx, namespace)
+	c.eventually("all to be as they were", func(ctx context.Context) error {
+		found, err := c.objects(ctx, namespace)
 		if err != nil {
 			return err
 		}
-		if len(entries.Items) != 1 || len(rules.Items) != 1 {
-			return fmt.Errorf("%d entries and %d rules", len(entries.Items), len(rules.Items))
+		if len(found.entries) != 1 || len(found.rules) != 1 {
+			return fmt.Errorf("%d entries and %d rules", len(found.entries), len(found.rules))
 		}
-		for _, objects := range [][2]client.Object{{entry, entries.Items[0]}, {rule, rules.Items[0]}} {
+		for _, objects := range [][2]client.Object{{entry, found.entries[0]}, {rule, found.rules[0]}} {
 			was, is := objects[0], objects[1]
-			// Since when its spec has been in force, where something else was put right.
-			delete(is.GetAnnotations(), "redis-tls/in-force-since")
 			if fmt.Sprint(was.GetAnnotations()) != fmt.Sprint(is.GetAnnotations()) || fmt.Sprint(was.GetLabels()) != fmt.Sprint(is.GetLabels()) {
 				return fmt.Errorf("%s has labels %v and annotations %v", is.GetName(), is.GetLabels(), is.GetAnnotations())
 			}
 		}
-		if now := &entries.Items[0].Spec; now.String() != entry.Spec.String() {
+		if now := &found.entries[0].Spec; now.String() != entry.Spec.String() {
 			return fmt.Errorf("the entry is %v", now)
 		}
-		if now := &rules.Items[0].Spec; now.String() != rule.Spec.String() {
+		if now := &found.rules[0].Spec; now.String() != rule.Spec.String() {
 			return fmt.Errorf("the rule is %v", now)
 		}
-		return nil
+		return found.wrongClosed()
 	})
 }
 
 func testAddedLabels(c *cluster) {
 	ns := c.namespace("added", nil, nil)
-	c.admitted(pod(ns, "p", asking()))
-	entries, rules := c.waitForObjects(ns, 1, 1)
-	edited := entries.Items[0].DeepCopy()
-	edited.Labels["team"], edited.Annotations["example.com/note"] = "a", "b"
+	c.admitted(pod(ns, "p", requesting()))
+	found := c.waitForObjects(ns, 1, 1)
+	edited := found.entries[0].DeepCopy()
+	edited.Labels["team"], edited.Annotations = "a", map[string]string{"example.com/note": "b"}
 	edited.Spec.ExportTo = []string{"*"} // so that we write
 	want := edited.DeepCopy()
 	want.Spec.ExportTo = []string{"."}
 	c.must(c.Client.Update(c.t.Context(), edited))
-	c.waitForRepair(ns, want, rules.Items[0])
+	c.waitForRepair(ns, want, found.rules[0])
 }
 
 // testLostLabel holds us to the label: what does not carry it is not touched, even of our name.
 func testLostLabel(c *cluster) {
 	ns := c.namespace("lost-label", nil, nil)
-	c.admitted(pod(ns, "p", asking()))
-	entries, rules := c.waitForObjects(ns, 1, 1)
-	entry := entries.Items[0]
+	c.admitted(pod(ns, "p", requesting()))
+	found := c.waitForObjects(ns, 1, 1)
+	entry := found.entries[0]
 	lost := entry.DeepCopy()
 	delete(lost.Labels, "app.kubernetes.io/managed-by")
 	lost.Spec.ExportTo = []string{"*"}
 	c.must(c.Client.Update(c.t.Context(), lost))
 	c.waitForEvent(ns, "ForeignObject", entry.Name)
-	if now := c.entryOf(ns, "redis.example.com"); now.ResourceVersion != lost.ResourceVersion {
-		c.t.Errorf("it was changed: %v", now)
-	}
+	c.wantUntouched(lost)
+	c.waitForSweep(ns, "other.example.com") // meanwhile the rules would be collected, were they not in use
+	c.waitForObjects(ns, 1, 1)
+	c.wantUntouched(lost)
+	c.wantUntouched(found.rules[0])
 	c.must(c.Client.Delete(c.t.Context(), lost))
-	c.waitForRepair(ns, entry, rules.Items[0])
+	c.waitForRepair(ns, entry, found.rules[0])
 }
 
 func testOrderOfDeletion(c *cluster) {
 	ns := c.namespace("unused", nil, nil)
-	p := c.admitted(pod(ns, "p", asking()))
-	entries, rules := c.waitForObjects(ns, 1, 1)
+	p := c.admitted(pod(ns, "p", requesting()))
+	found := c.waitForObjects(ns, 1, 1)
 	watcher, err := client.NewWithWatch(c.Config(), client.Options{Scheme: harness.Scheme()})
 	c.must(err)
 	c.must(c.Client.Delete(c.t.Context(), p, client.GracePeriodSeconds(0)))
 
-	entryMarked, entryGone := c.watchDeletion(watcher, &networkingv1.ServiceEntryList{}, entries.Items[0])
-	ruleMarked, ruleGone := c.watchDeletion(watcher, &networkingv1.DestinationRuleList{}, rules.Items[0])
-	if entryMarked == 0 || ruleMarked == 0 || max(entryMarked, ruleMarked) > min(entryGone, ruleGone) {
-		c.t.Errorf("marked at revisions %d and %d, deleted at %d and %d", entryMarked, ruleMarked, entryGone, ruleGone)
-	}
-	if entryGone > ruleGone {
-		c.t.Errorf("the entry was deleted at revision %d, after its rule at %d", entryGone, ruleGone)
+	entryMarked, entryGone := c.watchDeletion(watcher, &networkingv1.ServiceEntryList{}, found.entries[0])
+	for _, rule := range slices.Concat(found.rules, found.closed) {
+		ruleMarked, ruleGone := c.watchDeletion(watcher, &networkingv1.DestinationRuleList{}, rule)
+		if entryMarked == 0 || ruleMarked == 0 || max(entryMarked, ruleMarked) > min(entryGone, ruleGone) {
+			c.t.Errorf("marked at revisions %d and %d, deleted at %d and %d", entryMarked, ruleMarked, entryGone, ruleGone)
+		}
+		if entryGone > ruleGone {
+			c.t.Errorf("the entry was deleted at revision %d, after %s at %d", entryGone, rule.Name, ruleGone)
+		}
 	}
 }
 

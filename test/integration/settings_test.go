@@ -69,7 +69,7 @@ func testServers(c *cluster) {
 
 func testRestricted(c *cluster) {
 	ns := c.namespace("restricted", nil, nil)
-	keys := asking()
+	keys := requesting()
 	keys["redis-tls/sidecar"] = "restrict"
 	first := c.admitted(pod(ns, "first", keys))
 	wantGates(c, first, gate)
@@ -80,7 +80,7 @@ func testRestricted(c *cluster) {
 	s := sidecars.Items[0]
 	hosts := strings.Join(s.Spec.Egress[0].Hosts, " ")
 	policy := s.Spec.OutboundTrafficPolicy
-	if hosts != "istio-system/* ./redis.example.com.redis-tls.internal" || policy == nil || policy.Mode != networking.OutboundTrafficPolicy_REGISTRY_ONLY {
+	if hosts != "istio-system/* ./*."+c.keyIn(ns, requesting())+".vip.redis-tls.internal" || policy == nil || policy.Mode != networking.OutboundTrafficPolicy_REGISTRY_ONLY {
 		c.t.Errorf("egress to %q, policy %v", hosts, policy)
 	}
 	for key := range s.Spec.GetWorkloadSelector().GetLabels() {
@@ -123,9 +123,9 @@ func testService(c *cluster) {
 	c.eventually("the pod to be admitted", func(ctx context.Context) error { return c.Client.Create(ctx, p) })
 	wantGates(c, p, gate)
 	c.waitForGates(p)
-	_, rules := c.waitForObjects(ns, 0, 1)
-	if rules.Items[0].Spec.Host != "redis.service.svc.cluster.local" {
-		c.t.Errorf("a rule for %s", rules.Items[0].Spec.Host)
+	found := c.waitForObjects(ns, 0, 1)
+	if found.rules[0].Spec.Host != "redis.service.svc.cluster.local" {
+		c.t.Errorf("a rule for %s", found.rules[0].Spec.Host)
 	}
 	other := map[string]string{"redis-tls/host": "redis.service", "redis-tls/mode": "istio-mutual"}
 	c.refused(pod(c.namespace("service-other", nil, nil), "p", other), "redis.service.svc.cluster.local", "policy.allowedHosts")

@@ -54,9 +54,9 @@ func (c *cluster) stream(prefix string) *stream {
 
 func (s *stream) create(namespace, name string) {
 	before := time.Now()
-	p := pod(namespace, name, asking())
+	p := pod(namespace, name, requesting())
 	err := s.c.Client.Create(s.c.t.Context(), p)
-	if err == nil && len(pins(p, "redis.example.com")) != 1 {
+	if err == nil && len(vips(p, "redis.example.com")) != 1 {
 		err = fmt.Errorf("pod %s was admitted without its pin", p.Name)
 	}
 	s.mu.Lock()

@@ -24,7 +24,7 @@ import (
 func TestUninstall(t *testing.T) {
 	c := start(t, setup{values: map[string]any{"firstUse": map[string]any{"settle": "1h"}}}) // nobody is freed in time
 	ns := c.namespace("shop", nil, nil)
-	running := c.admitted(pod(ns, "running", asking()))
+	running := c.admitted(pod(ns, "running", requesting()))
 	waits := pod(ns, "waits", dialling())
 	waits.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "example.com/quota"}}
 	waits = c.admitted(waits)
@@ -37,14 +37,14 @@ func TestUninstall(t *testing.T) {
 	c.must(c.webhook.Stop(t.Context()))
 
 	wantGates(c, c.live(waits), "example.com/quota")
-	if diff := cmp.Diff(before, c.meshObjects()); len(before) != 4 || diff != "" {
+	if diff := cmp.Diff(before, c.meshObjects()); len(before) != 6 || diff != "" {
 		t.Errorf("of %d mesh objects in use these changed (-before +after):\n%s", len(before), diff)
 	}
-	if got := pins(c.live(running), "redis.example.com"); len(got) != 1 {
-		t.Errorf("the running pod has the pins %q", got)
+	if got := vips(c.live(running), "redis.example.com"); len(got) != 1 {
+		t.Errorf("the running pod has the VIPs %q", got)
 	}
 	c.eventually("pods that ask to be admitted as in a cluster that never had redis-tls", func(context.Context) error {
-		p, _, err := c.create(pod(ns, "after", asking()), client.DryRunAll)
+		p, _, err := c.create(pod(ns, "after", requesting()), client.DryRunAll)
 		if err == nil && p.Annotations[statusKey] != "" {
 			err = fmt.Errorf("admitted with %s", p.Annotations[statusKey])
 		}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -14,21 +15,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestPin: what a pod's /etc/hosts says and what the namespace's ServiceEntries list is drawn at two
-// places, in the webhook and in the controller; here both look at one API server. The range is
-// the smallest allowed, so that hosts collide.
-func TestPin(t *testing.T) {
+// TestVIPs: what a pod's /etc/hosts says the webhook draws, and what the ServiceEntries list the controller writes; here
+// both look at one API server. The range is the smallest allowed, so that draws collide.
+func TestVIPs(t *testing.T) {
 	c := start(t, setup{values: map[string]any{"vip": map[string]any{"cidr": "240.241.7.0/24", "ipv6CIDR": "fd00:241::/64"}}})
-	c.namespace("empty", nil, nil)
 	t.Run("a user's own hostAliases stay, and ours comes behind them", func(t *testing.T) { testOwnAliases(c.on(t)) })
 	t.Run("a user's alias for the same host is refused", func(t *testing.T) { testAliasForHost(c.on(t)) })
-	t.Run("all pods of a host have the same addresses, which are the entry's", func(t *testing.T) { testSamePin(c.on(t)) })
-	t.Run("two hosts of one hash get different addresses", func(t *testing.T) { testCollision(c.on(t)) })
-	t.Run("a copied pod keeps its pin", func(t *testing.T) { testCopiedPod(c.on(t)) })
+	t.Run("an alias of another VIP for the same host is replaced", func(t *testing.T) { testStaleAlias(c.on(t)) })
+	t.Run("all pods of a key have the same VIPs, which are the entry's", func(t *testing.T) { testSameVIPs(c.on(t)) })
+	t.Run("two hosts that draw one address get different ones", func(t *testing.T) { testCollision(c.on(t)) })
+	t.Run("a copied pod keeps its VIPs, and gets others in another namespace", func(t *testing.T) { testCopiedPod(c.on(t)) })
 }
 
 func testOwnAliases(c *cluster) {
-	p := pod(c.namespace("aliases", nil, nil), "p", asking())
+	p := pod(c.namespace("aliases", nil, nil), "p", requesting())
 	own := []corev1.HostAlias{
 		{IP: "10.9.8.7", Hostnames: []string{"db.example.com", "other.example.com"}},
 		{IP: "fd00::7", Hostnames: []string{"db.example.com"}},
@@ -36,27 +36,36 @@ func testOwnAliases(c *cluster) {
 	p.Spec.HostAliases = own
 	got := c.admitted(p).Spec.HostAliases
 	if len(got) != 4 || !slices.EqualFunc(got[:2], own, func(a, b corev1.HostAlias) bool { return a.String() == b.String() }) {
-		c.t.Fatalf("hostAliases %v, want %v and a pin of each family behind them", got, own)
+		c.t.Fatalf("hostAliases %v, want %v and a VIP of each family after them", got, own)
 	}
-	wantPins(c, p, "redis.example.com")
+	wantVIPs(c, p, "redis.example.com")
 }
 
 func testAliasForHost(c *cluster) {
 	ns := c.namespace("alias-for-host", nil, nil)
-	p := pod(ns, "p", asking())
+	p := pod(ns, "p", requesting())
 	p.Spec.HostAliases = []corev1.HostAlias{{IP: "10.9.8.7", Hostnames: []string{"db.example.com", "redis.example.com"}}}
 	c.refused(p, "hostAliases", "10.9.8.7", "redis.example.com")
-	// Of our range, but another host's.
-	c.admitted(pod(ns, "first", asking()))
-	taken := c.entryOf(ns, "redis.example.com").Spec.Addresses[0]
-	p = pod(ns, "taken", askingFor("other.example.com"))
-	p.Spec.HostAliases = []corev1.HostAlias{{IP: taken, Hostnames: []string{"other.example.com"}}}
-	c.refused(p, "hostAliases", taken, "is the address of")
 }
 
-func testSamePin(c *cluster) {
+// testStaleAlias: a template that was made of an admitted pod has the alias of its VIP, and the key may have changed.
+func testStaleAlias(c *cluster) {
+	ns := c.namespace("stale-alias", nil, nil)
+	c.admitted(pod(ns, "first", requesting()))
+	taken := c.entryOf(ns, "redis.example.com")
+	p := pod(ns, "stale", requestingFor("other.example.com"))
+	p.Spec.HostAliases = []corev1.HostAlias{{IP: taken.Spec.Addresses[0], Hostnames: []string{"other.example.com"}}}
+	p = c.admitted(p)
+	wantVIPs(c, p, "other.example.com")
+	if slices.Contains(vips(p, "other.example.com"), taken.Spec.Addresses[0]) {
+		c.t.Errorf("other.example.com has the VIP of redis.example.com: %v", p.Spec.HostAliases)
+	}
+	c.wantUntouched(taken)
+}
+
+func testSameVIPs(c *cluster) {
 	ns := c.namespace("same", nil, nil)
-	c.must(c.Client.Create(c.t.Context(), newDeployment(ns, "cart", 3, asking())))
+	c.must(c.Client.Create(c.t.Context(), newDeployment(ns, "cart", 3, requesting())))
 	var pods corev1.PodList
 	c.eventually("three pods", func(ctx context.Context) error {
 		err := c.Client.List(ctx, &pods, client.InNamespace(ns))
@@ -65,101 +74,100 @@ func testSamePin(c *cluster) {
 		}
 		return err
 	})
-	pods.Items = append(pods.Items, *c.admitted(pod(ns, "later", asking())))
+	pods.Items = append(pods.Items, *c.admitted(pod(ns, "later", requesting())))
 	for i := range pods.Items {
-		wantPins(c, &pods.Items[i], "redis.example.com")
+		wantVIPs(c, &pods.Items[i], "redis.example.com")
 	}
-	elsewhere := c.admitted(pod(c.namespace("same-elsewhere", nil, nil), "p", asking()))
-	if got, want := pins(elsewhere, "redis.example.com"), pins(&pods.Items[0], "redis.example.com"); !slices.Equal(got, want) {
-		c.t.Errorf("pinned to %v in one empty namespace and to %v in another", want, got)
+	elsewhere := c.admitted(pod(c.namespace("same-elsewhere", nil, nil), "p", requesting()))
+	wantVIPs(c, elsewhere, "redis.example.com")
+	for _, vip := range vips(elsewhere, "redis.example.com") {
+		if slices.Contains(vips(&pods.Items[0], "redis.example.com"), vip) {
+			c.t.Errorf("two namespaces have the VIP %s", vip)
+		}
 	}
 }
 
 func testCollision(c *cluster) {
-	a, b := c.colliding()
 	ns := c.namespace("collision", nil, nil)
-	first := c.admitted(pod(ns, "first", askingFor(a)))
-	c.waitForObjects(ns, 1, 1) // the claim is known by now
-	second := c.admitted(pod(ns, "second", askingFor(b)))
-	wantPins(c, first, a)
-	wantPins(c, second, b)
-	wantPins(c, c.admitted(pod(ns, "second-again", askingFor(b))), b)
-	if x, y := pins(first, a)[0], pins(second, b)[0]; x == y {
-		c.t.Errorf("%s and %s are both pinned to %s", a, b, x)
+	a, b := c.colliding(ns)
+	first := c.admitted(pod(ns, "first", requestingFor(a)))
+	c.waitForObjects(ns, 1, 1) // the VIP is known by now
+	second := c.admitted(pod(ns, "second", requestingFor(b)))
+	wantVIPs(c, first, a)
+	wantVIPs(c, second, b)
+	wantVIPs(c, c.admitted(pod(ns, "second-again", requestingFor(b))), b)
+	if x, y := vips(first, a)[0], vips(second, b)[0]; x == y {
+		c.t.Errorf("%s and %s both have the VIP %s", a, b, x)
 	}
 
-	both := askingFor(a)
-	both["other.redis-tls/host"] = b
 	ns = c.namespace("collision-in-pod", nil, nil)
+	a, b = c.colliding(ns)
+	both := requestingFor(a)
+	both["other.redis-tls/host"], both["other.redis-tls/ca-secret"] = b, "redis-ca"
 	p := c.admitted(pod(ns, "both", both))
-	wantPins(c, p, a)
-	wantPins(c, p, b)
-	if x, y := pins(p, a)[0], pins(p, b)[0]; x == y {
-		c.t.Errorf("in one pod %s and %s are both pinned to %s", a, b, x)
+	wantVIPs(c, p, a)
+	wantVIPs(c, p, b)
+	if x, y := vips(p, a)[0], vips(p, b)[0]; x == y {
+		c.t.Errorf("in one pod %s and %s both have the VIP %s", a, b, x)
 	}
 }
 
 // testCopiedPod does what people do to try something out: kubectl get pod -o yaml, another name, kubectl
-// create. The pod's host had been probed past another one, so that the address is not the one that the
-// new namespace would draw.
+// create. In another namespace the VIP of the original is another key's.
 func testCopiedPod(c *cluster) {
-	a, b := c.colliding()
 	ns := c.namespace("original", nil, nil)
-	c.admitted(pod(ns, "first", askingFor(a)))
+	original := c.live(c.admitted(pod(ns, "original", requesting())))
 	c.waitForObjects(ns, 1, 1)
-	original := c.live(c.admitted(pod(ns, "second", askingFor(b))))
-	if own := c.draws(b); own == pins(original, b)[0] {
-		c.t.Fatalf("%s was not probed past %s", b, own)
-	}
-	for _, to := range []string{ns, c.namespace("copy", nil, nil)} {
-		copied := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Namespace: to, Name: "copied", Labels: maps.Clone(original.Labels), Annotations: maps.Clone(original.Annotations)},
+	before := c.meshObjectsIn(ns)
+	copyTo := func(namespace string) *corev1.Pod {
+		return c.admitted(&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "copied", Labels: maps.Clone(original.Labels), Annotations: maps.Clone(original.Annotations)},
 			Spec:       *original.Spec.DeepCopy(),
-		}
-		copied = c.admitted(copied)
-		if got, want := copied.Spec.HostAliases, original.Spec.HostAliases; fmt.Sprint(got) != fmt.Sprint(want) {
-			c.t.Errorf("in %s hostAliases are %v, of the original %v", to, got, want)
-		}
-		wantPins(c, copied, b)
+		})
 	}
+	here := copyTo(ns)
+	if got, want := here.Spec.HostAliases, original.Spec.HostAliases; fmt.Sprint(got) != fmt.Sprint(want) {
+		c.t.Errorf("hostAliases of the copy are %v, of the original %v", got, want)
+	}
+	there := copyTo(c.namespace("copy", nil, nil))
+	wantVIPs(c, there, "redis.example.com")
+	if got, others := there.Spec.HostAliases, vips(original, "redis.example.com"); len(got) != 2 || slices.Contains(others, got[0].IP) || slices.Contains(others, got[1].IP) {
+		c.t.Errorf("hostAliases of the copy in another namespace are %v, of the original %v", got, original.Spec.HostAliases)
+	}
+	c.wantKept(before)
 }
 
-// colliding returns two hosts that an empty namespace gives the same address: with 256 addresses there
-// are two among 257 hosts, most likely among the first thirty.
-func (c *cluster) colliding() (a, b string) {
+// colliding returns two hosts for which the namespace draws the same address: with 254 addresses there
+// are two among 255 hosts, most likely among the first thirty.
+func (c *cluster) colliding(namespace string) (a, b string) {
 	c.t.Helper()
 	drawn := map[string]string{}
-	for i := range 257 {
+	for i := range 255 {
 		host := fmt.Sprintf("c%d.example.com", i)
-		at := c.draws(host)
+		p, _, err := c.create(pod(namespace, "draws", requestingFor(host)), client.DryRunAll)
+		c.must(err)
+		at := vips(p, host)[0]
 		if other, taken := drawn[at]; taken {
 			return other, host
 		}
 		drawn[at] = host
 	}
-	c.t.Fatalf("no two of %d hosts share an address", len(drawn))
+	c.t.Fatalf("no two of %d hosts draw one address", len(drawn))
 	return "", ""
 }
 
-// draws returns the IPv4 address that a namespace without pods gives the host.
-func (c *cluster) draws(host string) string {
+// wantVIPs checks that the pod has a VIP of each family for the host, and that the entry of its key lists exactly these.
+func wantVIPs(c *cluster, p *corev1.Pod, host string) {
 	c.t.Helper()
-	p, _, err := c.create(pod("empty", "draws", askingFor(host)), client.DryRunAll)
-	c.must(err)
-	return pins(p, host)[0]
-}
-
-// wantPins checks that the pod has a pin of each family for the host, and that the entry lists exactly
-// these.
-func wantPins(c *cluster, p *corev1.Pod, host string) {
-	c.t.Helper()
-	got := pins(c.live(p), host)
+	got := vips(c.live(p), host)
 	if len(got) != 2 || !inside(got[0], "240.241.7.0/24") || !inside(got[1], "fd00:241::/64") {
-		c.t.Fatalf("pod %s is pinned to %v for %s", p.Name, got, host)
+		c.t.Fatalf("pod %s has the VIPs %v for %s", p.Name, got, host)
 	}
-	slices.Sort(got)
-	if listed := slices.Sorted(slices.Values(c.entryOf(p.Namespace, host).Spec.Addresses)); !slices.Equal(listed, got) {
-		c.t.Errorf("for %s the entry lists %v, pod %s is pinned to %v", host, listed, p.Name, got)
+	if listed := c.entryOf(p.Namespace, host).Spec.Addresses; !slices.Equal(listed, got) {
+		c.t.Errorf("for %s the entry lists %v, pod %s has %v", host, listed, p.Name, got)
+	}
+	if recorded := c.live(p).Annotations[vipsKey]; !strings.Contains(","+recorded+",", ","+host+"="+got[0]+","+host+"="+got[1]+",") {
+		c.t.Errorf("pod %s records %q, and has %v for %s", p.Name, recorded, got, host)
 	}
 }
 
@@ -168,30 +176,34 @@ func inside(address, cidr string) bool {
 	return err == nil && netip.MustParsePrefix(cidr).Contains(a)
 }
 
-// askingFor are the annotations of a pod with that host.
-func askingFor(host string) map[string]string {
-	annotations := asking()
+// requestingFor are the annotations of a pod with that host.
+func requestingFor(host string) map[string]string {
+	annotations := requesting()
 	annotations["redis-tls/host"] = host
 	return annotations
 }
 
-// entryOf waits for the ServiceEntry of the host.
-func (c *cluster) entryOf(namespace, host string) (found *networkingv1.ServiceEntry) {
+// entryOf waits for the one ServiceEntry behind the VIPs of the host.
+func (c *cluster) entryOf(namespace, host string) (entry *networkingv1.ServiceEntry) {
 	c.t.Helper()
 	c.eventually("the entry of "+host+" in "+namespace, func(ctx context.Context) error {
-		entries, _, err := c.objects(ctx, namespace)
+		found, err := c.objects(ctx, namespace)
 		if err != nil {
 			return err
 		}
 		var hosts []string
-		for _, entry := range entries.Items {
-			if entry.Spec.Hosts[0] == host+".redis-tls.internal" {
-				found = entry
-				return nil
-			}
-			hosts = append(hosts, entry.Spec.Hosts...)
+		for _, e := range found.entries {
+			hosts = append(hosts, e.Spec.Hosts...)
 		}
-		return fmt.Errorf("entries of %q", hosts)
+		of := slices.DeleteFunc(found.entries, func(e *networkingv1.ServiceEntry) bool {
+			key, behindVIP := keyOf(e)
+			return !behindVIP || e.Spec.Hosts[0] != host+"."+key+".vip.redis-tls.internal"
+		})
+		if len(of) != 1 {
+			return fmt.Errorf("entries of %q", hosts)
+		}
+		entry = of[0]
+		return nil
 	})
-	return found
+	return entry
 }

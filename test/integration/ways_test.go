@@ -72,9 +72,9 @@ func TestWaysOfUse(t *testing.T) {
 		}
 	})
 	t.Run("a pod that asks in a disabled namespace is refused", func(t *testing.T) {
-		c.on(t).refused(pod("off", "asks", asking()), "redis-tls/injection", "disabled")
+		c.on(t).refused(pod("off", "asks", requesting()), "redis-tls/injection", "disabled")
 	})
-	t.Run("a Deployment's pods get their TLS, and its ServiceEntry says so", func(t *testing.T) {
+	t.Run("a Deployment's pods get their TLS", func(t *testing.T) {
 		testDeployment(c.on(t))
 	})
 	t.Run("every problem of a pod is said at once, with key, value and rule", func(t *testing.T) {
@@ -82,10 +82,18 @@ func TestWaysOfUse(t *testing.T) {
 			"redis-tls/host": "redis.example.com", "redis-tls/port": "sixthousand", "redis-tls/ca-secret": "Not_A_Name",
 		}), "metadata.annotations[redis-tls/port]", "sixthousand", "metadata.annotations[redis-tls/ca-secret]", "Not_A_Name", "pod typo", "namespace plain")
 	})
-	t.Run("an unknown key is warned about with the key that was meant", func(t *testing.T) {
-		annotations := asking()
-		annotations["redis-tls/ca-secert"] = "x"
-		_, warnings, err := c.on(t).create(pod("plain", "unknown-key", annotations))
+	t.Run("an unknown key of a pod is refused with the key that was meant", func(t *testing.T) {
+		annotations := requesting()
+		annotations["redis-tls/subject-alt-name"] = "x"
+		c.on(t).refused(pod("plain", "unknown-key", annotations), "redis-tls/subject-alt-name", "redis-tls/subject-alt-names")
+	})
+	t.Run("a key in capitals is refused with what to write", func(t *testing.T) {
+		c.on(t).refused(pod("plain", "capitals", map[string]string{"Redis-TLS/host": "redis.example.com"}), "Redis-TLS/host", "redis-tls/host")
+	})
+	t.Run("an unknown key of a namespace is warned about", func(t *testing.T) {
+		c := c.on(t)
+		c.namespace("mistyped", map[string]string{"redis-tls/injection": "enabled"}, map[string]string{"redis-tls/ca-secert": "x"})
+		_, warnings, err := c.create(pod("mistyped", "p", nil))
 		if err != nil || !strings.Contains(strings.Join(warnings, "\n"), "ca-secret") {
 			t.Errorf("error %v, warnings %q", err, warnings)
 		}
@@ -96,7 +104,7 @@ func TestWaysOfUse(t *testing.T) {
 func testDeployment(c *cluster) {
 	ns := c.namespace("deployed", nil, nil)
 	labels := map[string]string{"app": "cart"}
-	template := pod(ns, "", asking())
+	template := pod(ns, "", requesting())
 	template.Labels = labels
 	c.must(c.Client.Create(c.t.Context(), &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "cart"},
@@ -116,13 +124,10 @@ func testDeployment(c *cluster) {
 		return nil
 	})
 	p := &pods.Items[0]
-	entries, rules := c.waitForObjects(ns, 1, 1)
-	entry, rule := entries.Items[0], rules.Items[0]
-	if got, want := entry.Spec.Addresses, pins(p, "redis.example.com"); len(want) != 1 || !slices.Equal(got, want) {
-		c.t.Errorf("the entry lists %v, the pod is pinned to %v", got, want)
-	}
-	if got := entry.Annotations["redis-tls/claimed-by"]; got != deployment+"/cart" {
-		c.t.Errorf("claimed by %q", got)
+	found := c.waitForObjects(ns, 1, 1)
+	entry, rule := found.entries[0], found.rules[0]
+	if got, want := entry.Spec.Addresses, vips(p, "redis.example.com"); len(want) != 1 || !slices.Equal(got, want) {
+		c.t.Errorf("the entry lists %v, the pod has the VIPs %v", got, want)
 	}
 	for key, value := range rule.Spec.WorkloadSelector.GetMatchLabels() {
 		if p.Labels[key] != value {
@@ -144,7 +149,7 @@ func testDeployment(c *cluster) {
 func TestPolicyWarn(t *testing.T) {
 	c := start(t, setup{values: map[string]any{"policy": map[string]any{"mode": "warn"}}})
 	ns := c.namespace("trial", nil, nil)
-	wrong := asking()
+	wrong := requesting()
 	wrong["redis-tls/port"] = "sixthousand"
 	p, warnings, err := c.create(pod(ns, "wrong", wrong))
 	c.must(err)
@@ -154,8 +159,8 @@ func TestPolicyWarn(t *testing.T) {
 	if !strings.Contains(strings.Join(warnings, "\n"), "sixthousand") {
 		t.Errorf("warnings: %q", warnings)
 	}
-	if right := c.admitted(pod(ns, "right", asking())); len(pins(right, "redis.example.com")) != 1 {
-		t.Errorf("a pod with right annotations is not pinned: %v", right.Spec.HostAliases)
+	if right := c.admitted(pod(ns, "right", requesting())); len(vips(right, "redis.example.com")) != 1 {
+		t.Errorf("a pod with right annotations has no VIP: %v", right.Spec.HostAliases)
 	}
 }
 
@@ -193,7 +198,7 @@ func TestNeverAsked(t *testing.T) {
 			t.Errorf("with the webhook:\n%s\nwithout:\n%s", got, want)
 		}
 	}
-	c.refused(pod("plain", "asks", asking()), "istio-proxy") // by the guard: no injector runs here
+	c.refused(pod("plain", "asks", requesting()), "istio-proxy") // by the guard: no injector runs here
 	if after := c.asked(); after == before {
 		t.Error("the count does not rise for a pod that asks either, so it shows nothing")
 	}

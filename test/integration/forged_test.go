@@ -1,0 +1,192 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"strings"
+
+	"github.com/google/go-cmp/cmp"
+	registrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// marks are what the webhook alone writes on pods.
+type marks struct{ labels, annotations map[string]string }
+
+// forged returns marks by hand: those of a pod of the namespace with the request, which is then replaced by another one.
+// The VIP is the one given.
+func (c *cluster) forged(namespace string, as, request map[string]string, vip string) marks {
+	c.t.Helper()
+	p, _, err := c.create(pod(namespace, "template", as), client.DryRunAll)
+	c.must(err)
+	status, err := json.Marshal(map[string]any{"version": "v1", "request": request})
+	c.must(err)
+	m := marks{labels: map[string]string{}, annotations: map[string]string{statusKey: string(status), vipsKey: as["redis-tls/host"] + "=" + vip}}
+	for key, value := range p.Labels {
+		if strings.HasPrefix(key, "redis-tls/") {
+			m.labels[key] = value
+		}
+	}
+	return m
+}
+
+// on returns the pod with the marks besides its own annotations.
+func (m marks) on(p *corev1.Pod) *corev1.Pod {
+	p.Labels = maps.Clone(m.labels)
+	annotations := maps.Clone(m.annotations)
+	maps.Copy(annotations, p.Annotations)
+	p.Annotations = annotations
+	return p
+}
+
+// of returns the marks of a pod.
+func marksOf(p *corev1.Pod) (found []string) {
+	for key := range p.Labels {
+		if strings.HasPrefix(key, "redis-tls/") {
+			found = append(found, key)
+		}
+	}
+	for _, key := range []string{statusKey, vipsKey, firstUseKey} {
+		if _, is := p.Annotations[key]; is {
+			found = append(found, key)
+		}
+	}
+	return found
+}
+
+// testForgedMarks: pods that the webhook skips or tolerates come out without marks, those that it is not called for are
+// refused by the guard. The request in them is for another tenant's Service, the VIP a neighbour's.
+func testForgedMarks(c *cluster, user client.Client, ns string) {
+	neighbour := c.entryOf("honest", "redis.example.com")
+	evil := map[string]string{"redis-tls/addresses": clusterIP, "redis-tls/ca-secret": "redis-ca"}
+	vip := neighbour.Spec.Addresses[0]
+	m := c.forged(ns, requesting(), evil, vip)
+
+	for name, p := range map[string]*corev1.Pod{
+		"status-alone": pod(ns, "status-alone", map[string]string{statusKey: m.annotations[statusKey]}),
+		"vips-alone":   pod(ns, "vips-alone", map[string]string{vipsKey: m.annotations[vipsKey]}),
+		"all":          m.on(pod(ns, "all", nil)),
+		"opted-out":    m.on(pod(ns, "opted-out", map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/inject": "false"})),
+	} {
+		if err := user.Create(c.t.Context(), p); err == nil || !strings.Contains(err.Error(), "redis-tls-guard") {
+			c.t.Errorf("%s: error %v", name, err)
+		}
+	}
+
+	opted := map[string]string{"redis-tls/injection": "enabled"}
+	empty := c.namespace("forged-opted-in", opted, nil)
+	inherits := c.namespace("forged-inherits", opted, requesting())
+	host := m.on(pod(inherits, "tolerated", nil))
+	host.Spec.HostNetwork = true
+	labelled := m.on(pod(ns, "labelled", map[string]string{"redis-tls/host": ""}))
+	labelled.Labels["redis-tls/egress-0123456789abcdef"], labelled.Labels["redis-tls/server"] = "true", "strict"
+	for name, p := range map[string]*corev1.Pod{
+		"that requests nothing by an empty host":      labelled,
+		"without a key in a namespace that opted in":  m.on(pod(empty, "keyless", nil)),
+		"on its node's network, which only inherits":  host,
+		"with an alias of the VIP, and an empty host": aliased(m.on(pod(ns, "aliased", map[string]string{"redis-tls/host": ""})), vip),
+	} {
+		as := user
+		if p.Namespace != ns {
+			as = c.podCreator(p.Namespace)
+		}
+		if err := as.Create(c.t.Context(), p); err != nil {
+			c.t.Errorf("a pod %s: %v", name, err)
+		} else if found := marksOf(p); len(found) > 0 {
+			c.t.Errorf("a pod %s was admitted with %q", name, found)
+		}
+	}
+	c.wantOnlyHonest(ns, 2)
+	for _, namespace := range []string{empty, inherits} {
+		if found := c.meshObjectsIn(namespace); len(found) > 0 {
+			c.t.Errorf("in %s there are %q", namespace, names(found))
+		}
+	}
+	c.wantUntouched(neighbour)
+}
+
+// aliased returns the pod with a line of /etc/hosts.
+func aliased(p *corev1.Pod, vip string) *corev1.Pod {
+	p.Spec.HostAliases = []corev1.HostAlias{{IP: vip, Hostnames: []string{"redis.example.com"}}}
+	return p
+}
+
+// testForgedRequest: a pod that requests TLS gets its own marks in the place of forged ones, and its own VIP in the place
+// of a neighbour's.
+func testForgedRequest(c *cluster) {
+	neighbour := c.entryOf("honest", "redis.example.com")
+	own := c.namespace("forged", nil, nil)
+	m := c.forged(own, requesting(), map[string]string{"redis-tls/host": "kubernetes.default.svc"}, neighbour.Spec.Addresses[0])
+	m.labels["redis-tls/to-0123456789abcdef"] = "true"
+	p := aliased(m.on(pod(own, "p", requesting())), neighbour.Spec.Addresses[0])
+	c.must(c.podCreator(own).Create(c.t.Context(), p))
+	if got := originations(c.t, p); got != "redis.example.com:6379/redis-ca" {
+		c.t.Errorf("the status of a pod that requests TLS says %q", got)
+	}
+	if _, kept := p.Labels["redis-tls/to-0123456789abcdef"]; kept {
+		c.t.Errorf("labels %v", p.Labels)
+	}
+	entry := c.entryOf(own, "redis.example.com")
+	if diff := cmp.Diff(entry.Spec.Addresses, vips(p, "redis.example.com")); diff != "" || entry.Spec.Addresses[0] == neighbour.Spec.Addresses[0] {
+		c.t.Errorf("the neighbour has the VIP %s; of the entry and the pod (-entry +pod):\n%s", neighbour.Spec.Addresses[0], diff)
+	}
+	c.wantUntouched(neighbour)
+}
+
+// testForgedPastGuard shows the controller's own validation: the policy that would refuse such pods is
+// deleted first.
+func testForgedPastGuard(c *cluster, user client.Client, ns string) {
+	neighbour := c.entryOf("honest", "redis.example.com")
+	c.must(c.Client.Delete(c.t.Context(), &registrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1Name("redis-tls-guard")}))
+	for i, test := range []struct {
+		request map[string]string
+		said    string
+	}{
+		{map[string]string{"redis-tls/addresses": clusterIP, "redis-tls/ca-secret": "redis-ca"}, "Service default/redis"},
+		{map[string]string{"redis-tls/addresses": "169.254.169.254", "redis-tls/ca-secret": "redis-ca"}, "169.254.169.254"},
+		{map[string]string{"redis-tls/host": "kubernetes.default.svc"}, "kubernetes.default.svc"},
+		{map[string]string{"redis-tls/host": "localhost"}, "localhost"},
+		{map[string]string{"redis-tls/host": "*.example.com"}, "is a wildcard"},
+		{map[string]string{"redis-tls/host": "redis.example.com."}, "redis.example.com."},
+		{map[string]string{"redis-tls/host": "other.example.com"}, "is resolved otherwise today"}, // the label is of redis.example.com
+		{map[string]string{}, "it requests nothing"},
+	} {
+		forged := c.forged(ns, requesting(), test.request, "251.7.7.7").on(pod(ns, fmt.Sprintf("past-guard-%d", i), nil))
+		c.eventually("the guard to be gone", func(ctx context.Context) error { return user.Create(ctx, forged) })
+		c.waitForEvent(ns, "StatusIgnored", test.said)
+	}
+	// What is right but for the VIP, which is a neighbour's.
+	stolen := c.forged(ns, requesting(), requesting(), neighbour.Spec.Addresses[0]).on(pod(ns, "stolen", nil))
+	c.must(user.Create(c.t.Context(), stolen))
+	c.waitForEvent(ns, "Conflict", neighbour.Spec.Addresses[0])
+	outside := c.forged(ns, requestingFor("outside.example.com"), requestingFor("outside.example.com"), clusterIP).on(pod(ns, "outside", nil))
+	c.must(user.Create(c.t.Context(), outside))
+	c.waitForEvent(ns, "Conflict", clusterIP)
+	c.wantOnlyHonest(ns, 3)
+	c.wantUntouched(neighbour)
+}
+
+// mostKeys is policy.maxKeysPerNamespace.
+const mostKeys = 5
+
+// testKeysPerNamespace: the limit is of different originations, not of pods, and pods that end make room.
+func testKeysPerNamespace(c *cluster) {
+	ns := c.namespace("keys", nil, nil)
+	user := c.podCreator(ns)
+	request := func(n int) map[string]string { return requestingFor(fmt.Sprintf("k%d.example.com", n)) }
+	pods := make([]*corev1.Pod, mostKeys)
+	for i := range pods {
+		pods[i] = pod(ns, fmt.Sprintf("k%d", i), request(i))
+		c.must(user.Create(c.t.Context(), pods[i]))
+	}
+	c.waitForObjects(ns, mostKeys, mostKeys)
+	c.eventuallyForbidden(ns, request(mostKeys), "redis-tls/host", fmt.Sprintf("have %d different originations already", mostKeys), "policy.maxKeysPerNamespace")
+	c.must(user.Create(c.t.Context(), pod(ns, "equal", request(0))))
+	c.must(c.Client.Delete(c.t.Context(), pods[2], client.GracePeriodSeconds(0)))
+	c.eventually("the pod that went to make room", func(ctx context.Context) error {
+		return user.Create(ctx, pod(ns, "next", request(mostKeys)))
+	})
+}
