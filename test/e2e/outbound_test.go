@@ -132,6 +132,22 @@ func TestUsersSidecar(t *testing.T) {
 	})
 }
 
+// A user's VirtualService whose TCP route takes our private hosts, by a wildcard, past the TLS: the pod is refused.
+func TestUsersRouteForPrivateHosts(t *testing.T) {
+	b := mesh(t)
+	ns := namespace(t, b, "users-route", nil, nil)
+	apply(t, b, ns, `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: internal}
+spec:
+  hosts: ["*.internal"]
+  tcp:
+  - route: [{destination: {host: egress.example.com}}]
+`)
+	refusedBy(t, b, app(ns, "app", map[string]string{"redis-tls/host": "redis-route.aivencloud.com"}), "VirtualService users-route/internal routes *.internal")
+}
+
 // sidecar creates the namespace's Sidecar with one egress listener.
 func sidecar(t *testing.T, b *bed.Bed, ns string, mode networking.OutboundTrafficPolicy_Mode, hosts ...string) *networkingv1.Sidecar {
 	t.Helper()
