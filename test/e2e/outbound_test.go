@@ -12,6 +12,7 @@ import (
 	networking "istio.io/api/networking/v1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -130,6 +131,56 @@ func TestUsersSidecar(t *testing.T) {
 			t.Errorf("%d connections were seen on the wire, want one of each pod at least", n)
 		}
 	})
+}
+
+// A user's VirtualService whose TCP route takes our private hosts, by a wildcard, past the TLS: a pod is refused. One that
+// runs already is told of by an Event; its connection goes where the route says, which is why others are refused.
+func TestUsersRouteForPrivateHosts(t *testing.T) {
+	b := mesh(t)
+	const host, port = "redis-route.aivencloud.com", 16222
+	ns := namespace(t, b, "users-route", nil, nil)
+	server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: issue(t, b.PublicCA, []string{host})})
+	elsewhere := server(t, b, "elsewhere.example.com", bed.RedisOptions{Port: 6379})
+	running := run(t, b, app(ns, "running", with(host, port)))
+	answers(t, running, host, 6379, "PONG", "PING")
+	apply(t, b, ns, `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: elsewhere}
+spec:
+  hosts: [elsewhere.example.com]
+  exportTo: ["."]
+  location: MESH_EXTERNAL
+  resolution: DNS
+  ports: [{number: 6379, name: tcp-redis, protocol: TCP}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: internal}
+spec:
+  hosts: ["*.internal"]
+  exportTo: ["."]
+  tcp:
+  - route: [{destination: {host: elsewhere.example.com, port: {number: 6379}}}]
+`)
+	const route = "VirtualService users-route/internal routes *.internal"
+	refusedBy(t, b, app(ns, "app", with(host, port)), route)
+	ok(t, harness.Eventually(t.Context(), 30*time.Second, "an Event of the running pod", func(ctx context.Context) error {
+		events := &eventsv1.EventList{}
+		if err := b.Client.List(ctx, events, client.InNamespace(ns)); err != nil {
+			return err
+		}
+		for _, e := range events.Items {
+			if e.Regarding.Name == "running" && e.Reason == "ForeignObject" && strings.Contains(e.Note, route) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%d events", len(events.Items))
+	}))
+	waitFor(t, running, func(t *testing.T, p *bed.Pod) string { return dump(t, p, "dynamic_listeners", "_6379") }, "||elsewhere.example.com", true)
+	capture := record(t, elsewhere)
+	answers(t, running, host, 6379, "OK", "SET", "k", password)
+	inClear(t, capture, 6379, password)
 }
 
 // sidecar creates the namespace's Sidecar with one egress listener.
