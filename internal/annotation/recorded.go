@@ -49,9 +49,7 @@ func record(wishes []*wish, pod map[string]setting) origination.Status {
 		}
 	}
 	for name, set := range pod {
-		if name == "server" || name == "sidecar" {
-			add(origination.Prefix+name, set.value)
-		}
+		add(origination.Prefix+name, set.value)
 	}
 	return status
 }

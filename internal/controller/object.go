@@ -39,13 +39,16 @@ func (o object) reference() *corev1.ObjectReference {
 }
 
 // differs reports whether the object in the cluster is not as it should be. Labels and annotations that
-// others have added are theirs to keep; the mark is ours.
+// others have added are theirs to keep; the mark and the one of lingering rules are ours.
 func (o object) differs(have object) bool {
-	return have.mark() != "" || !contains(have.GetLabels(), o.GetLabels()) || !sameSpec(o.spec, have.spec)
+	return have.mark() != "" || have.lingers() || !contains(have.GetLabels(), o.GetLabels()) || !sameSpec(o.spec, have.spec)
 }
 
 // mark is when the object was marked for deletion, as written; empty when it is not marked.
 func (o object) mark() string { return o.GetAnnotations()[mesh.AnnotationDeleting] }
+
+// lingers reports whether the object was made for a key that no live pod had.
+func (o object) lingers() bool { return o.GetAnnotations()[mesh.AnnotationLingering] != "" }
 
 func (o object) clone() object { return o.wrap(o.DeepCopyObject().(client.Object)) }
 
@@ -69,6 +72,7 @@ func (o object) configuration() (*unstructured.Unstructured, error) {
 	u.SetNamespace(o.GetNamespace())
 	u.SetName(o.GetName())
 	u.SetLabels(o.GetLabels())
+	u.SetAnnotations(o.GetAnnotations())
 	return u, nil
 }
 

@@ -30,6 +30,7 @@ const (
 	untilCaught  = 200 * time.Millisecond // the API server was ahead of the cache
 	untilSettled = 250 * time.Millisecond // a pod waits at the gate for firstUse.settle to pass
 	untilHealed  = 30 * time.Second       // an object stays in use though nothing claims it
+	patience     = 2 * time.Second        // what a pod waits for at the gate is said, though nothing failed
 )
 
 // View is what the reconciler asks of cluster.View.
@@ -82,6 +83,8 @@ type pass struct {
 	known  map[*kind]map[string]object
 	memory *memory
 	notes  []note
+	// trouble says that an object could not be made, for another reason than a lost race.
+	trouble bool
 	// tally is what this pass counts, and waitingSince the creation of the oldest pod at the gate.
 	tally        tally
 	waitingSince time.Time
@@ -128,7 +131,6 @@ func (r *Reconciler) begin(namespace string) *pass {
 		live:       r.View.Live(namespace),
 		firstUses:  r.View.FirstUses(namespace),
 		snap:       r.View.Snapshot(namespace),
-		refused:    map[string]bool{},
 		pending:    map[string]bool{},
 		known:      map[*kind]map[string]object{},
 		memory:     r.recall(namespace),

@@ -15,6 +15,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/cluster"
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
 func TestAPassBeforeItsNamespaceIsKnownIsRepeated(t *testing.T) {
@@ -141,7 +142,7 @@ func TestARemindersPassComesBackInTheBackground(t *testing.T) {
 	}
 	pod, _ := cart(t, "a", clustertest.ByIssuer)
 	w := newWorld(t).admit(pod)
-	w.noCertManager = true // of which it reminds every half an hour
+	w.caches.certManager = mesh.Absent // of which it reminds every half an hour
 	if got := repeat(w); got.RequeueAfter < time.Minute || got.Priority == nil || *got.Priority >= 0 {
 		t.Errorf("a reminder is due after %s at priority %v, want below the default", got.RequeueAfter, got.Priority)
 	}

@@ -32,22 +32,18 @@ func settle(before, now tally) {
 
 // countClaims counts what the namespace's live pods request: each key once.
 func (p *pass) countClaims() {
-	refused := map[string]bool{}
-	for _, refusal := range p.desired.Refused {
-		refused[refusal.Claim.Key] = true
-	}
 	for i := range p.desired.Claims {
 		claim := &p.desired.Claims[i]
 		state := metrics.ClaimServed
 		switch {
-		case refused[claim.Key]:
+		case p.refused[claim.Key]:
 			continue // below
 		case p.isPending(claim):
 			state = metrics.ClaimPending
 		}
 		p.count(p.Metrics.claims.WithLabelValues(state), 1)
 	}
-	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimRefused), len(refused))
+	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimRefused), len(p.refused))
 	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimIgnored), len(p.live.Unresolved))
 }
 

@@ -94,6 +94,9 @@ func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refu
 	for i := range all {
 		c := all[i]
 		problem := vips.settle(&c, entries)
+		if problem != nil { // a younger pod may have recorded others
+			problem = vips.settleByOthers(&c, problem)
+		}
 		if problem == nil {
 			problem = taken.contradiction(&c.Origination)
 		}

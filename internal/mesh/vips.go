@@ -20,7 +20,7 @@ import (
 // this order:
 //
 //	those that the key's entry lists, marked for deletion or not
-//	those that the oldest live pod of the key recorded, where they can be served
+//	those that the oldest live pod of the key recorded, of those with VIPs that it can have
 //	what the pod's hostAliases already give (a reinvocation), when it is a VIP that no other key holds
 //	new ones, drawn by the key's hash, past those that anything in the cluster holds, and the pod's other originations
 func VIPs(o *origination.Origination, already []netip.Addr, others []origination.Origination, snap *Snapshot, ranges config.VIP) ([]netip.Addr, *origination.Problem) {
@@ -28,17 +28,22 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 		return nil, nil
 	}
 	if e := snap.entryOf(o); e != nil && !o.HTTP() {
-		return vipsOf(e), nil
+		if vips := vipsOf(e); len(vips) == len(prefixesOf(ranges)) { // somebody may have edited it
+			return vips, nil
+		}
 	}
-	prefixes := prefixesOf(ranges)
-	if vips := snap.recordedVIPs(o.Key, others, prefixes); len(vips) > 0 {
-		return vips, nil
+	for _, r := range snap.Live {
+		for i := range r.Originations {
+			if of := &r.Originations[i]; of.Key == o.Key && snap.vipProblem(of, r.Pod, ranges) == nil {
+				return of.VIPs, nil
+			}
+		}
 	}
 	taken := func(vip netip.Addr) bool {
-		return len(snap.otherHolders(vip, o.Key)) > 0 || another(others, o.Key, vip)
+		return len(snap.otherHolders(vip, o.Key)) > 0 || slices.ContainsFunc(others, func(o origination.Origination) bool { return slices.Contains(o.VIPs, vip) })
 	}
 	var vips []netip.Addr
-	for _, r := range prefixes {
+	for _, r := range prefixesOf(ranges) {
 		at := slices.IndexFunc(already, func(a netip.Addr) bool {
 			return usable(r, a.Unmap()) && !taken(a.Unmap())
 		})
@@ -54,39 +59,6 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 		vips = append(vips, vip)
 	}
 	return vips, nil
-}
-
-// recordedVIPs returns the VIPs that the oldest live pod of the key recorded, of those pods that can be served: with VIPs
-// of the ranges that no entry has, no older pod of another key, and none of the other originations.
-func (s *Snapshot) recordedVIPs(key string, others []origination.Origination, prefixes []netip.Prefix) []netip.Addr {
-	for n, r := range s.Live {
-		for i := range r.Originations {
-			vips := r.Originations[i].VIPs
-			if r.Originations[i].Key != key || len(vips) != len(prefixes) {
-				continue
-			}
-			served := true
-			for at, vip := range vips {
-				held := slices.ContainsFunc(s.otherHolders(vip, key), func(h Holder) bool { return h.Name != "" })
-				served = served && !held && usable(prefixes[at], vip) && !another(others, key, vip) &&
-					!slices.ContainsFunc(s.Live[:n], func(older Request) bool { return another(older.Originations, key, vip) })
-			}
-			if served {
-				return vips
-			}
-		}
-	}
-	return nil
-}
-
-// another reports whether one of the originations with another key has the VIP.
-func another(os []origination.Origination, key string, vip netip.Addr) bool {
-	for i := range os {
-		if os[i].Key != key && slices.Contains(os[i].VIPs, vip) {
-			return true
-		}
-	}
-	return false
 }
 
 // prefixesOf returns the ranges that VIPs are drawn from, IPv4 first.
@@ -156,56 +128,76 @@ type vipRegister struct {
 }
 
 // settle puts the VIPs of the key into the claim: those of its entry, else those that its pods recorded, which must be
-// VIPs that nothing else has.
+// VIPs that nothing else has. No object of a host with protocol http has them.
 func (v *vipRegister) settle(c *Claim, entries map[string]*networkingv1.ServiceEntry) *origination.Problem {
-	recorded := c.VIPs
-	if !c.Pinned() {
+	if !c.Pinned() || c.HTTP() {
 		return nil
 	}
-	entry := entries[c.EntryName()]
-	switch {
-	case entry != nil && !c.HTTP():
-		c.VIPs = vipsOf(entry)
-		return nil
-	case len(recorded) == 0:
-		return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records no VIP for it; recreate the pod", c.Pod))
-	}
-	prefixes := prefixesOf(v.ranges)
-	if len(recorded) != len(prefixes) {
-		return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records the VIPs %s, and the ranges in use are %s (vip); recreate the pod", c.Pod, recorded, prefixes))
-	}
-	for i, vip := range recorded {
-		if !usable(prefixes[i], vip) {
-			return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records the VIP %s, which is not in the range %s (vip); recreate the pod", c.Pod, vip, prefixes[i]))
-		}
-		if problem := v.held(c, vip); problem != nil {
-			return problem
+	if entry := entries[c.EntryName()]; entry != nil {
+		if vips := vipsOf(entry); len(vips) == len(prefixesOf(v.ranges)) { // somebody may have edited it
+			c.VIPs = vips
+			return nil
 		}
 	}
-	for _, vip := range recorded {
-		v.drawn[vip] = c.Key
+	problem := v.snap.vipProblem(&c.Origination, c.Pod, v.ranges)
+	for _, vip := range c.VIPs {
+		if other, drawn := v.drawn[vip]; problem == nil && drawn && other != c.Key {
+			problem = conflict(&c.Origination, "host", c.Host,
+				fmt.Sprintf("pod %s records the VIP %s, which a pod for another host drew at the same moment; recreate the pods of this host", c.Pod, vip))
+		}
 	}
-	return nil
+	if problem == nil {
+		for _, vip := range c.VIPs {
+			v.drawn[vip] = c.Key
+		}
+	}
+	return problem
 }
 
-// held returns the problem of a VIP that an entry of something else lists, or that another key of the namespace has. An
-// unmanaged entry of the claim's own name lists it in the place of the managed one, which is reported where that one is
-// missed.
-func (v *vipRegister) held(c *Claim, vip netip.Addr) *origination.Problem {
-	const drawn = "pod %s and %s drew the VIP %s at the same moment; recreate the pods of this host"
-	for _, h := range v.snap.otherHolders(vip, c.Key) {
-		entry := fmt.Sprintf("ServiceEntry %s/%s", h.Namespace, h.Name)
-		switch {
-		case h.Name == "", h.Key == "" && h.Namespace == v.snap.Namespace && h.Name == c.EntryName():
-		case h.Key == "":
-			p := foreign(&c.Origination, "host", c.Host, fmt.Sprintf("%s has the address %s, which is the VIP of pod %s for this host; give it another address", entry, vip, c.Pod))
-			return &p
-		default:
-			return conflict(&c.Origination, "host", c.Host, fmt.Sprintf(drawn, c.Pod, entry, vip))
+// settleByOthers puts the VIPs into the claim that another pod of the key recorded, if those can be served.
+func (v *vipRegister) settleByOthers(c *Claim, problem *origination.Problem) *origination.Problem {
+	for i := range v.snap.Live {
+		r := &v.snap.Live[i]
+		for j := range r.Originations {
+			if o := &r.Originations[j]; o.Key == c.Key {
+				other := Claim{Origination: *o, Pod: r.Pod, Since: r.Since}
+				if v.settle(&other, nil) == nil {
+					*c = other
+					return nil
+				}
+			}
 		}
 	}
-	if other, found := v.drawn[vip]; found && other != c.Key {
-		return conflict(&c.Origination, "host", c.Host, fmt.Sprintf(drawn, c.Pod, "another host of this namespace", vip))
+	return problem
+}
+
+// vipProblem says why the VIPs that a pod recorded cannot be those of its key; nil when they can. An unmanaged entry of
+// the key's own name lists its VIP in the place of the managed one, which is reported where that one is missed.
+func (s *Snapshot) vipProblem(o *origination.Origination, pod string, ranges config.VIP) *origination.Problem {
+	refuse := func(format string, args ...any) *origination.Problem {
+		return conflict(o, "host", o.Host, "pod "+pod+" "+fmt.Sprintf(format, args...))
+	}
+	prefixes := prefixesOf(ranges)
+	switch {
+	case len(o.VIPs) == 0:
+		return refuse("records no VIP for it; recreate the pod")
+	case len(o.VIPs) != len(prefixes):
+		return refuse("records the VIPs %s, and the ranges in use are %s (vip); recreate the pod", o.VIPs, prefixes)
+	}
+	for i, vip := range o.VIPs {
+		if !usable(prefixes[i], vip) {
+			return refuse("records the VIP %s, which is not in the range %s (vip); recreate the pod", vip, prefixes[i])
+		}
+		for _, h := range s.otherHolders(vip, o.Key) {
+			switch {
+			case h.Name == "", h.Key == "" && h.Namespace == s.Namespace && h.Name == o.EntryName():
+			case h.Key == "":
+				p := foreign(o, "host", o.Host, fmt.Sprintf("ServiceEntry %s/%s has the address %s, which is the VIP of pod %s for this host; give it another address", h.Namespace, h.Name, vip, pod))
+				return &p
+			default:
+				return refuse("records the VIP %s, which ServiceEntry %s/%s has; recreate the pods of this host", vip, h.Namespace, h.Name)
+			}
+		}
 	}
 	return nil
 }
