@@ -192,6 +192,7 @@ func TestHostAliasesGiveEachHostItsVIPs(t *testing.T) {
 			entry("10.0.0.6", "g"), entry("10.0.0.7", "h"), entry("10.0.0.8", "i"), entry("10.0.0.9", "j"), entry("240.241.7.31", host), entry("fd00:240:241::31", host)}, nil},
 		"another VIP that other names share is refused": {[]change{alias("240.241.1.1", "y", host)}, one(), nil, []string{fmt.Sprintf(conflict, 0, 1, host, "240.241.1.1")}},
 		"another VIP beside the pod's own is refused":   {[]change{alias("240.241.7.31", host), alias("240.241.1.1", host)}, one(), nil, []string{fmt.Sprintf(conflict, 1, 0, host, "240.241.1.1")}},
+		"an address outside the ranges is refused":      {[]change{alias("10.0.0.9", host)}, one(), nil, []string{fmt.Sprintf(conflict, 0, 0, host, "10.0.0.9")}},
 		"another address for the host is refused":       {[]change{alias("10.0.0.1", "x"), alias("10.0.0.9", "y", host)}, one(), nil, []string{fmt.Sprintf(conflict, 1, 1, host, "10.0.0.9")}},
 		"it is refused beside the VIP too":              {[]change{alias("240.241.7.31", host), alias("10.0.0.9", "REDIS.example.com.")}, one(), nil, []string{fmt.Sprintf(conflict, 1, 0, "REDIS.example.com.", "10.0.0.9")}},
 		"an entry that is no address is refused":        {[]change{alias("240.241.007.031", host)}, one(), nil, []string{fmt.Sprintf(conflict, 0, 0, host, "240.241.007.031")}},

@@ -133,6 +133,7 @@ func TestASweepHoldsUpNoFirstUse(t *testing.T) {
 func TestARemindersPassComesBackInTheBackground(t *testing.T) {
 	repeat := func(w *world) reconcile.Result {
 		t.Helper()
+		w.caches.objects = w.stored()
 		request := reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}}
 		result, err := w.r.reconcileRanked(t.Context(), request)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
@@ -29,7 +30,12 @@ type identity struct {
 }
 
 func identityOf(pod *corev1.Pod, d Decision) identity {
-	id := identity{origination.OurLabels(pod.Labels), pod.Annotations[origination.AnnotationStatus], pod.Annotations[origination.AnnotationVIPs], pod.Spec.HostAliases, nil}
+	id := identity{
+		Labels:  origination.OurLabels(pod.Labels),
+		Status:  pod.Annotations[origination.AnnotationStatus],
+		VIPs:    pod.Annotations[origination.AnnotationVIPs],
+		Aliases: pod.Spec.HostAliases,
+	}
 	for _, o := range d.Originations {
 		id.Keys = append(id.Keys, o.Key)
 	}
@@ -69,15 +75,21 @@ func TestEqualPodsGetTheSameWhateverTheCacheKnows(t *testing.T) {
 						e.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-03-04T11:00:00Z"}
 					}
 				}, false, false},
-				"both":                        {func(w *world, d Decision) { w.serve(t, pod, d) }, false, false},
-				"live pods with other VIPs":   {func(w *world, d Decision) { w.live(pod, withVIPs(d)) }, true, true},
-				"the objects with other VIPs": {func(w *world, d Decision) { w.serve(t, pod, withVIPs(d)); w.snap.Live = nil }, true, false},
+				"both":                      {func(w *world, d Decision) { w.serve(t, pod, d) }, false, false},
+				"live pods with other VIPs": {func(w *world, d Decision) { w.live(pod, withVIPs(d)) }, true, true},
+				"the objects with other VIPs": {func(w *world, d Decision) {
+					w.serve(t, pod, withVIPs(d))
+					w.snap.Live = nil
+				}, true, false},
 				"the objects, and pods with other VIPs": {func(w *world, d Decision) {
 					w.serve(t, pod, d)
 					w.snap.Live = nil
 					w.live(pod, withVIPs(d))
 				}, false, true},
-				"pods with other VIPs, then pods with the first": {func(w *world, d Decision) { w.live(pod, withVIPs(d)); w.live(pod, d) }, true, true},
+				"pods with other VIPs, then pods with the first": {func(w *world, d Decision) {
+					w.live(pod, withVIPs(d))
+					w.live(pod, d)
+				}, true, true},
 				"another pod's objects": {func(w *world, _ Decision) {
 					other := newPod("host", "redis-b.example.com", "target-port", "16379")
 					w.serve(t, other, w.injector().Inject(shop, other))
@@ -86,7 +98,11 @@ func TestEqualPodsGetTheSameWhateverTheCacheKnows(t *testing.T) {
 				w := newWorld()
 				test.set(w, first)
 				want := drawn
-				if pod.Annotations["redis-tls/protocol"] == "http" && test.movedHTTP || pod.Annotations["redis-tls/protocol"] != "http" && test.moved {
+				moves := test.moved
+				if pod.Annotations["redis-tls/protocol"] == origination.ProtocolHTTP {
+					moves = test.movedHTTP
+				}
+				if moves {
 					moved := withVIPs(first).Originations
 					want.VIPs, want.Aliases = origination.FormatVIPs(moved), slices.Clone(pod.Spec.HostAliases)
 					for _, o := range moved {
@@ -171,13 +187,18 @@ func TestACopiedPodEndsWithItsOwnVIPInOneAlias(t *testing.T) {
 			}
 			own := w.injector().Inject(shop, fresh)
 			vip := d.Originations[0].VIPs[0]
-			if diff := cmp.Diff([]corev1.HostAlias{{IP: vip.String(), Hostnames: []string{host}}}, aliasesOf(admitted, host)); diff != "" {
+			if w.snap.Holders != nil && len(w.snap.Holders(vip)) > 0 {
+				t.Errorf("it keeps the VIP %s, which others hold", vip)
+			}
+			want := []corev1.HostAlias{{IP: vip.String(), Hostnames: []string{host}}}
+			if diff := cmp.Diff(want, aliasesOf(admitted, host)); diff != "" {
 				t.Errorf("aliases: %s", diff)
 			}
 			if got, want := admitted.Annotations[origination.AnnotationVIPs], host+"="+vip.String(); got != want {
 				t.Errorf("VIPs %s, want %s", got, want)
 			}
-			if diff := cmp.Diff(origination.Labels(own.Originations, own.Settings), origination.OurLabels(admitted.Labels)); diff != "" {
+			labels := origination.Labels(own.Originations, own.Settings)
+			if diff := cmp.Diff(labels, origination.OurLabels(admitted.Labels)); diff != "" {
 				t.Errorf("labels: %s", diff)
 			}
 			if len(admitted.Spec.HostAliases) != max(1, len(copied.Spec.HostAliases)) {
@@ -245,27 +266,34 @@ func TestPodsThatDifferInAnythingDoNotMeet(t *testing.T) {
 		return pod
 	}
 	hook := newPod("host", host, "target-port", "6380")
-	hook.OwnerReferences[0].APIVersion, hook.OwnerReferences[0].Kind, hook.OwnerReferences[0].Name = "batch/v1", "Job", "cart-migrate"
+	hook.OwnerReferences[0] = metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: "cart-migrate", UID: "j"}
+	byName := func(keysAndValues ...string) *corev1.Pod { return newPod(append(keysAndValues, "host", host)...) }
+	byAddress := func(addresses string, keysAndValues ...string) *corev1.Pod {
+		return newPod(append(keysAndValues, "addresses", addresses, "ca-secret", "ca")...)
+	}
 	for name, pods := range map[string][]*corev1.Pod{
-		"another target port":          {newPod("host", host), newPod("host", host, "target-port", "6380")},
-		"another port":                 {newPod("host", host), newPod("host", host, "port", "6380")},
-		"one more port":                {newPod("host", host), newPod("host", host, "port", "6379,6380")},
-		"another SNI":                  {newPod("host", host), newPod("host", host, "sni", "redis-b.example.com")},
-		"another name to check":        {newPod("host", host), newPod("host", host, "subject-alt-names", "redis-b.example.com")},
-		"a CA of its own":              {newPod("host", host), newPod("host", host, "ca-secret", "ca")},
-		"a client certificate":         {newPod("host", host), newPod("host", host, "mode", "mutual", "client-secret", "client")},
-		"a timeout":                    {newPod("host", host), newPod("host", host, "connect-timeout", "5s")},
-		"another protocol":             {newPod("host", host), newPod("host", host, "protocol", "redis")},
-		"an address":                   {newPod("host", host, "ca-secret", "ca"), newPod("host", host, "ca-secret", "ca", "addresses", "10.0.0.3")},
-		"another address":              {newPod("host", host, "ca-secret", "ca", "addresses", "10.0.0.3"), newPod("host", host, "ca-secret", "ca", "addresses", "10.0.0.4")},
-		"another host":                 {newPod("host", host), newPod("host", "redis-b.example.com")},
-		"a hook Job of the Deployment": {newPod("host", host), hook},
-		"two Knative revisions":        {knative("hello-00001", "10.90.0.3"), knative("hello-00002", "10.90.0.4")},
-		"lists that share an address":  {newPod("addresses", "10.0.0.3,10.0.0.4", "ca-secret", "ca"), newPod("addresses", "10.0.0.3", "ca-secret", "ca")},
-		"a CIDR and an address in it":  {newPod("addresses", "10.0.0.0/24", "ca-secret", "ca"), newPod("addresses", "10.0.0.20", "ca-secret", "other")},
-		"three pods":                   {newPod("host", host), newPod("host", host, "target-port", "6380"), newPod("host", host, "target-port", "6381")},
-		"three lists": {newPod("addresses", "10.0.0.3,10.0.0.4", "ca-secret", "ca"), newPod("addresses", "10.0.0.4,10.0.0.5", "ca-secret", "ca"),
-			newPod("addresses", "10.0.0.3,10.0.0.4,10.0.0.5", "port", "6380,6379", "ca-secret", "ca")},
+		"another target port":   {byName(), byName("target-port", "6380")},
+		"another port":          {byName(), byName("port", "6380")},
+		"one more port":         {byName(), byName("port", "6379,6380")},
+		"another SNI":           {byName(), byName("sni", "redis-b.example.com")},
+		"another name to check": {byName(), byName("subject-alt-names", "redis-b.example.com")},
+		"a CA of its own":       {byName(), byName("ca-secret", "ca")},
+		"a client certificate":  {byName(), byName("mode", "mutual", "client-secret", "client")},
+		"a timeout":             {byName(), byName("connect-timeout", "5s")},
+		"another protocol":      {byName(), byName("protocol", "redis")},
+		"an address":            {byName("ca-secret", "ca"), byAddress("10.0.0.3", "host", host)},
+		"another address":       {byAddress("10.0.0.3", "host", host), byAddress("10.0.0.4", "host", host)},
+		"another host":          {byName(), newPod("host", "redis-b.example.com")},
+		"a hook Job beside":     {byName(), hook},
+		"two Knative revisions": {knative("hello-00001", "10.90.0.3"), knative("hello-00002", "10.90.0.4")},
+		"lists that overlap":    {byAddress("10.0.0.3,10.0.0.4"), byAddress("10.0.0.3")},
+		"an address of a CIDR":  {byAddress("10.0.0.0/24"), byAddress("10.0.0.20", "subject-alt-names", "a.example.com")},
+		"three pods":            {byName(), byName("target-port", "6380"), byName("target-port", "6381")},
+		"three lists that overlap": {
+			byAddress("10.0.0.3,10.0.0.4"),
+			byAddress("10.0.0.4,10.0.0.5"),
+			byAddress("10.0.0.3,10.0.0.4,10.0.0.5", "port", "6380,6379"),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
@@ -323,7 +351,9 @@ func TestTheLimitOfKeysRefusesThePodThatWouldBeOneTooMany(t *testing.T) {
 		d := limited.Inject(shop, pod)
 		check(t, d, origination.OutcomeRefused, origination.ReasonPolicy)
 		message := d.Message(shop, pod)
-		for _, want := range []string{"policy.maxKeysPerNamespace", "at most 2 are allowed", "have " + live + " different originations", "namespace shop"} {
+		for _, want := range []string{
+			"policy.maxKeysPerNamespace", "at most 2 are allowed", "have " + live + " different originations", "namespace shop",
+		} {
 			if !strings.Contains(message, want) {
 				t.Errorf("%s: %q does not say %q", name, message, want)
 			}
@@ -377,6 +407,7 @@ func TestTwoHostsOfOnePodNeverGetOneVIP(t *testing.T) {
 		"of which a live pod recorded the VIP of another's entry": func(t *testing.T, w *world, pod *corev1.Pod) {
 			served, late := other(t, 4), other(t, 2)
 			w.serve(t, pod, served)
+			w.snap.Live = nil
 			late.Originations[0].VIPs = served.Originations[0].VIPs
 			w.live(pod, late)
 		},
@@ -405,6 +436,19 @@ func TestTwoHostsOfOnePodNeverGetOneVIP(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a pod of the later of two keys that recorded one", func(t *testing.T) {
+		w, pod := newWorld(), newPod("host", "redis-2.example.com")
+		for _, n := range []int{4, 2} {
+			d := other(t, n)
+			d.Originations[0].VIPs = []netip.Addr{netip.MustParseAddr("251.0.0.5")}
+			w.live(pod, d)
+		}
+		d := w.injector(small).Inject(shop, pod)
+		check(t, d, origination.OutcomeInjected, origination.ReasonInjected)
+		if vip := d.Originations[0].VIPs[0]; vip == netip.MustParseAddr("251.0.0.5") {
+			t.Errorf("it gets %s, which an older pod has for another host", vip)
+		}
+	})
 	t.Run("one too many for the range", func(t *testing.T) {
 		pod := six()
 		pod.Annotations["redis-tls/host"] = host
@@ -414,6 +458,41 @@ func TestTwoHostsOfOnePodNeverGetOneVIP(t *testing.T) {
 			t.Error(message)
 		}
 	})
+}
+
+func TestAPodThatIsRecreatedAfterItsKeyLostAVIPIsServed(t *testing.T) {
+	w := newWorld()
+	winner, loser := newPod("host", host), newPod("host", "redis-b.example.com")
+	won := w.injector().Inject(shop, winner)
+	w.serve(t, winner, won)
+	lost := w.injector().Inject(shop, loser)
+	lost.Originations[0].VIPs = won.Originations[0].VIPs
+	loser.Name = "old"
+	w.live(loser, lost)
+	says := func(refused []mesh.Refusal, what string) bool {
+		return len(refused) == 1 && slices.Equal(refused[0].Claim.VIPs, won.Originations[0].VIPs) &&
+			strings.Contains(refused[0].Problem.Err.Error(), what)
+	}
+	if refused := mesh.Objects(&w.snap, w.cfg).Refused; !says(refused, "recreate the pods of this host") {
+		t.Fatalf("refused: %v, want the pod that lost its VIP", refused)
+	}
+	again := w.injector().Inject(shop, loser)
+	w.live(loser, again)
+	desired := mesh.Objects(&w.snap, w.cfg)
+	addresses := map[string]string{}
+	for _, e := range desired.Entries {
+		addresses[e.Spec.Addresses[0]] = e.Spec.Endpoints[0].Address
+	}
+	want := map[string]string{
+		won.Originations[0].VIPs[0].String():   host + ".",
+		again.Originations[0].VIPs[0].String(): "redis-b.example.com.",
+	}
+	if diff := cmp.Diff(want, addresses); diff != "" {
+		t.Errorf("entries: %s", diff)
+	}
+	if refused := desired.Refused; !says(refused, "recreate the pod") {
+		t.Errorf("refused: %v, want the old pod alone", refused)
+	}
 }
 
 func TestTheTimeOfTheFirstInvocationStays(t *testing.T) {

@@ -18,10 +18,11 @@ func TestAVirtualServiceThatTakesConnectionsPastOurRulesIsRefusedByItsName(t *te
 	shared := func(v *networkingv1.VirtualService) { v.Namespace = "till" }
 	gateway := func(v *networkingv1.VirtualService) { v.Spec.Gateways = []string{"egress"} }
 	both := func(v *networkingv1.VirtualService) { v.Spec.Gateways = []string{"egress", "mesh"} }
+	type edit = func(*networkingv1.VirtualService)
 	for name, test := range map[string]struct {
 		pod     *corev1.Pod
 		host    string
-		changes []func(*networkingv1.VirtualService)
+		changes []edit
 		refused bool
 	}{
 		"TCP for every internal name":             {pinned, "*.internal", nil, true},
@@ -30,12 +31,12 @@ func TestAVirtualServiceThatTakesConnectionsPastOurRulesIsRefusedByItsName(t *te
 		"TCP for those behind a VIP":              {pinned, "*.vip.redis-tls.internal", nil, true},
 		"TCP for those of addresses":              {unpinned, "*.ip.redis-tls.internal", nil, true},
 		"TCP, of a pod that dials an IP":          {unpinned, "*.internal", nil, true},
-		"TLS for every internal name":             {pinned, "*.internal", []func(*networkingv1.VirtualService){tlsOnly}, true},
-		"TCP, exported by another namespace":      {pinned, "*.internal", []func(*networkingv1.VirtualService){shared}, true},
-		"TCP, in sidecars and at a gateway":       {pinned, "*.internal", []func(*networkingv1.VirtualService){both}, true},
-		"TCP, at a gateway alone":                 {pinned, "*.internal", []func(*networkingv1.VirtualService){gateway}, false},
-		"HTTP alone":                              {pinned, "*.internal", []func(*networkingv1.VirtualService){httpOnly}, false},
-		"HTTP alone, of a pod that dials an IP":   {unpinned, "*.internal", []func(*networkingv1.VirtualService){httpOnly}, false},
+		"TLS for every internal name":             {pinned, "*.internal", []edit{tlsOnly}, true},
+		"TCP, exported by another namespace":      {pinned, "*.internal", []edit{shared}, true},
+		"TCP, in sidecars and at a gateway":       {pinned, "*.internal", []edit{both}, true},
+		"TCP, at a gateway alone":                 {pinned, "*.internal", []edit{gateway}, false},
+		"HTTP alone":                              {pinned, "*.internal", []edit{httpOnly}, false},
+		"HTTP alone, of a pod that dials an IP":   {unpinned, "*.internal", []edit{httpOnly}, false},
 		"TCP for other names":                     {pinned, "*.example.org", nil, false},
 		"TCP for those of addresses, of a pinned": {pinned, "*.ip.redis-tls.internal", nil, false},
 	} {

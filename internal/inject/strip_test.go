@@ -12,9 +12,10 @@ import (
 
 // mark writes on the pod what the webhook alone writes, as a user may do by hand and a copied pod brings along.
 func mark(pod *corev1.Pod) {
-	for _, key := range []string{origination.LabelInjected, origination.LabelKeyPrefix + "mxfo3gqy2kvt5w7h", origination.LabelEgressPrefix + "mxfo3gqy2kvt5w7h"} {
-		pod.Labels[key] = "true"
-	}
+	const key = "mxfo3gqy2kvt5w7h"
+	pod.Labels[origination.LabelInjected] = "true"
+	pod.Labels[origination.LabelKeyPrefix+key] = "true"
+	pod.Labels[origination.LabelEgressPrefix+key] = "true"
 	pod.Labels[origination.LabelServer] = "strict"
 	pod.Annotations[origination.AnnotationStatus] = `{"version":"v1","request":{"redis-tls/host":"redis-a.example.com"}}`
 	pod.Annotations[origination.AnnotationVIPs] = "redis-a.example.com=251.1.2.3"
@@ -26,45 +27,112 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 		w.labels[origination.LabelNamespace] = "enabled"
 		w.annotations = map[string]string{"redis-tls/host": host}
 	}
-	warn := func(cfg *config.Config) { cfg.Policy.Mode = config.PolicyWarn }
-	enforce := func(*config.Config) {}
 	for name, test := range map[string]struct {
 		set     func(w *world, pod *corev1.Pod)
-		mode    func(*config.Config)
+		warn    bool // policy.mode is warn
 		outcome origination.Outcome
 		reason  origination.Reason
 	}{
 		"no key anywhere": {
-			func(*world, *corev1.Pod) {}, enforce, origination.OutcomeSkipped, origination.ReasonNotAsked},
+			set:     func(*world, *corev1.Pod) {},
+			outcome: origination.OutcomeSkipped,
+			reason:  origination.ReasonNotAsked,
+		},
 		"no key in an opted-in namespace": {
-			func(w *world, _ *corev1.Pod) { w.labels[origination.LabelNamespace] = "enabled" }, enforce, origination.OutcomeSkipped, origination.ReasonNotAsked},
+			set: func(w *world, _ *corev1.Pod) {
+				w.labels[origination.LabelNamespace] = "enabled"
+			},
+			outcome: origination.OutcomeSkipped,
+			reason:  origination.ReasonNotAsked,
+		},
 		"no key in a disabled namespace": {
-			func(w *world, _ *corev1.Pod) { w.labels[origination.LabelNamespace] = "disabled" }, enforce, origination.OutcomeSkipped, origination.ReasonNotAsked},
+			set: func(w *world, _ *corev1.Pod) {
+				w.labels[origination.LabelNamespace] = "disabled"
+			},
+			outcome: origination.OutcomeSkipped,
+			reason:  origination.ReasonNotAsked,
+		},
 		"an empty host": {
-			func(_ *world, pod *corev1.Pod) { pod.Annotations["redis-tls/host"] = "" }, enforce, origination.OutcomeSkipped, origination.ReasonNotAsked},
+			set: func(_ *world, pod *corev1.Pod) {
+				pod.Annotations["redis-tls/host"] = ""
+			},
+			outcome: origination.OutcomeSkipped,
+			reason:  origination.ReasonNotAsked,
+		},
 		"an empty host that takes the namespace's away": {
-			func(w *world, pod *corev1.Pod) { optIn(w); pod.Annotations["redis-tls/host"] = "" }, enforce, origination.OutcomeSkipped, origination.ReasonNotAsked},
+			set: func(w *world, pod *corev1.Pod) {
+				optIn(w)
+				pod.Annotations["redis-tls/host"] = ""
+			},
+			outcome: origination.OutcomeSkipped,
+			reason:  origination.ReasonNotAsked,
+		},
 		"opted out by label": {
-			func(w *world, pod *corev1.Pod) { optIn(w); pod.Labels[origination.KeyInject] = "false" }, enforce, origination.OutcomeSkipped, origination.ReasonOptedOut},
+			set: func(w *world, pod *corev1.Pod) {
+				optIn(w)
+				pod.Labels[origination.KeyInject] = "false"
+			},
+			outcome: origination.OutcomeSkipped,
+			reason:  origination.ReasonOptedOut,
+		},
 		"opted out by annotation": {
-			func(w *world, pod *corev1.Pod) { optIn(w); pod.Annotations[origination.KeyInject] = "false" }, enforce, origination.OutcomeSkipped, origination.ReasonOptedOut},
+			set: func(w *world, pod *corev1.Pod) {
+				optIn(w)
+				pod.Annotations[origination.KeyInject] = "false"
+			},
+			outcome: origination.OutcomeSkipped,
+			reason:  origination.ReasonOptedOut,
+		},
 		"inherited, on the node's network": {
-			func(w *world, pod *corev1.Pod) { optIn(w); pod.Spec.HostNetwork = true }, enforce, origination.OutcomeTolerated, origination.ReasonHostNetwork},
+			set: func(w *world, pod *corev1.Pod) {
+				optIn(w)
+				pod.Spec.HostNetwork = true
+			},
+			outcome: origination.OutcomeTolerated,
+			reason:  origination.ReasonHostNetwork,
+		},
 		"inherited, where no sidecar is expected": {
-			func(w *world, _ *corev1.Pod) { optIn(w); delete(w.labels, "istio-injection") }, enforce, origination.OutcomeTolerated, origination.ReasonNoSidecar},
+			set: func(w *world, _ *corev1.Pod) {
+				optIn(w)
+				delete(w.labels, "istio-injection")
+			},
+			outcome: origination.OutcomeTolerated,
+			reason:  origination.ReasonNoSidecar,
+		},
 		"inherited, with an alias of the user's": {
-			func(w *world, pod *corev1.Pod) { optIn(w); alias(pod, "10.1.2.3", host) }, enforce, origination.OutcomeTolerated, origination.ReasonPodConflict},
+			set: func(w *world, pod *corev1.Pod) {
+				optIn(w)
+				alias(pod, "10.1.2.3", host)
+			},
+			outcome: origination.OutcomeTolerated,
+			reason:  origination.ReasonPodConflict,
+		},
 		"a wrong value, with policy.mode warn": {
-			func(_ *world, pod *corev1.Pod) {
+			set: func(_ *world, pod *corev1.Pod) {
 				pod.Annotations["redis-tls/host"], pod.Annotations["redis-tls/port"] = host, "70000"
-			}, warn, origination.OutcomeTolerated, origination.ReasonInvalidAnnotation},
+			},
+			warn:    true,
+			outcome: origination.OutcomeTolerated,
+			reason:  origination.ReasonInvalidAnnotation,
+		},
 		"an unmanaged object in the way, with policy.mode warn": {
-			func(w *world, pod *corev1.Pod) {
+			set: func(w *world, pod *corev1.Pod) {
 				pod.Annotations["redis-tls/host"] = host
 				w.snap.Routes = append(w.snap.Routes, tcpRoute(shop, "*.internal"))
-			}, warn, origination.OutcomeTolerated, origination.ReasonForeignObject},
+			},
+			warn:    true,
+			outcome: origination.OutcomeTolerated,
+			reason:  origination.ReasonForeignObject,
+		},
 		"a namespace that is not known yet, with policy.mode warn": {
-			func(w *world, pod *corev1.Pod) { pod.Annotations["redis-tls/host"] = host; w.labels = nil }, warn, origination.OutcomeTolerated, origination.ReasonNamespaceUnknown},
+			set: func(w *world, pod *corev1.Pod) {
+				pod.Annotations["redis-tls/host"] = host
+				w.labels = nil
+			},
+			warn:    true,
+			outcome: origination.OutcomeTolerated,
+			reason:  origination.ReasonNamespaceUnknown,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, clean := newWorld(), newPod()
@@ -73,7 +141,11 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 			alias(clean, "251.7.7.7", "redis-b.example.com")
 			gate(clean)
 			test.set(w, clean)
-			i := w.injector(test.mode)
+			i := w.injector(func(cfg *config.Config) {
+				if test.warn {
+					cfg.Policy.Mode = config.PolicyWarn
+				}
+			})
 			if d := i.Inject(shop, clean); len(d.Operations) > 0 {
 				t.Errorf("a pod without marks is changed: %v", d.Operations)
 			}

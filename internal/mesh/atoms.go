@@ -82,11 +82,7 @@ func distinctRules(rules []*networkingv1.DestinationRule) []*networkingv1.Destin
 
 // settingOf is the TLS of the origination's pods at the server's own addresses.
 func settingOf(o *origination.Origination, namespace string) tlsSetting {
-	ports := make([]int32, len(o.Ports))
-	for i := range o.Ports {
-		ports[i] = o.Ports[i].Number
-	}
-	return tlsSetting{o.Label(), o.DialledAddresses(), ports, tlsSettings(o, namespace), connectionPool(&o.Connection)}
+	return tlsSetting{o.Label(), o.DialledAddresses(), tlsPorts(o), tlsSettings(o, namespace), connectionPool(&o.Connection)}
 }
 
 // settingsOfRules are those that existing rules give to pods with other labels. Those that linger do not count: two of

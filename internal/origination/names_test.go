@@ -21,7 +21,7 @@ func names(o origination.Origination) []string {
 		all = append(all, o.EntryName(), o.ClosedRuleName(), o.PrivateHost(), o.PrivateHosts())
 	}
 	for _, a := range o.Atoms() {
-		all = append(all, a.EntryName(), a.Host(), origination.AtomRuleName(a.Host(), o.Label(), a.Ports))
+		all = append(all, a.EntryName(), a.Host(), origination.AtomRuleName(a.Host(), o.Label()))
 	}
 	if o.TLS.ServiceAccount != "" {
 		all = append(all, o.CertificateName())
@@ -72,7 +72,7 @@ func TestNamesAreTheSameForEver(t *testing.T) {
 			"/etc/redis-tls/ip-10-0-0-3/",
 			"redis-tls-ip-10-0-0-3-i2mpcu44myvpqaxz",
 			"i2mpcu44myvpqaxz.ip.redis-tls.internal",
-			"redis-tls-rule-5sx3rbhvh3fnlwry",
+			"redis-tls-rule-l4qwoxeyvseggeio",
 		}},
 		{"a Service of the mesh", inMesh(), []string{
 			"redis-tls/to-sxcxzudm33uxgctf",
@@ -137,7 +137,7 @@ func TestNamesAndLabelsAreWhatKubernetesTakes(t *testing.T) {
 			objects = append(objects, o.CertificateName())
 		}
 		for _, a := range o.Atoms() {
-			objects = append(objects, a.EntryName(), origination.AtomRuleName(a.Host(), o.Label(), a.Ports))
+			objects = append(objects, a.EntryName(), origination.AtomRuleName(a.Host(), o.Label()))
 			hosts = append(hosts, a.Host())
 		}
 		for _, name := range objects {
@@ -205,17 +205,15 @@ func TestEqualAtomsAreShared(t *testing.T) {
 	}
 }
 
-// The rule of an atom has a name for each of host, label and ports: ports apart, rules of one label would be one.
-func TestARuleOfAnAtomIsNamedByItsHostLabelAndPorts(t *testing.T) {
+// The rule of an atom has a name for each of host and label: the ports that both have follow from these.
+func TestARuleOfAnAtomIsNamedByItsHostAndLabel(t *testing.T) {
 	seen := map[string]bool{}
 	for _, host := range []string{"a.ip.redis-tls.internal", "b.ip.redis-tls.internal"} {
 		for _, label := range []string{"redis-tls/to-a", "redis-tls/to-b"} {
-			for _, ports := range [][]int32{{6379}, {6379, 6380}} {
-				seen[origination.AtomRuleName(host, label, ports)] = true
-			}
+			seen[origination.AtomRuleName(host, label)] = true
 		}
 	}
-	if len(seen) != 8 {
-		t.Errorf("%d names for 8 rules", len(seen))
+	if len(seen) != 4 {
+		t.Errorf("%d names for 4 rules", len(seen))
 	}
 }
