@@ -36,8 +36,8 @@ func (p *pass) authorize(ctx context.Context) error {
 	answers := map[string]access{}
 	asked := 0
 	var errs []error
-	for i := range p.desired.Claims {
-		claim := &p.desired.Claims[i]
+	for i := range p.desired.Requests {
+		claim := &p.desired.Requests[i]
 		pod, known := p.View.Pod(p.namespace, claim.Pod)
 		if !claim.TLS.SDS || claim.TLS.ClientSecret == "" || !known {
 			continue

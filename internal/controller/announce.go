@@ -64,8 +64,8 @@ func (p *pass) announce() {
 			reason: origination.ReasonStatusIgnored, action: actionClaim,
 			text: fmt.Sprintf("pod %s would be refused today, so it claims nothing new, and what it was admitted with stays until it is deleted: %v", unresolved.Pod.Name, unresolved.Err)})
 	}
-	for i := range p.desired.Claims {
-		claim := &p.desired.Claims[i]
+	for i := range p.desired.Requests {
+		claim := &p.desired.Requests[i]
 		trouble, again := mesh.CertificateTrouble(claim.Origination, p.snap, p.now)
 		if trouble != "" {
 			p.say(note{regarding: p.owner(claim.Pod), related: p.certificate(claim), kind: corev1.EventTypeWarning,
@@ -179,8 +179,8 @@ func (p *pass) claimant(o object) *corev1.ObjectReference {
 			}
 		}
 	}
-	for i := range p.desired.Claims {
-		if claim := &p.desired.Claims[i]; claimedBy(o, claim) {
+	for i := range p.desired.Requests {
+		if claim := &p.desired.Requests[i]; claimedBy(o, claim) {
 			return p.owner(claim.Pod)
 		}
 	}

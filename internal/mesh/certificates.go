@@ -28,12 +28,12 @@ const (
 	lastDay = 24 * time.Hour
 )
 
-// certificates returns what the claims' issuers are to sign, sorted by name: a client certificate for each service
+// certificates returns what the requests' issuers are to sign, sorted by name: a client certificate for each service
 // account, host and issuer. The Secrets are cert-manager's to make, renew and leave.
-func certificates(claims []Claim, namespace string, cfg config.Config) []*certmanagerv1.Certificate {
+func certificates(requests []Claim, namespace string, cfg config.Config) []*certmanagerv1.Certificate {
 	byName := map[string]*certmanagerv1.Certificate{}
-	for i := range claims {
-		o := &claims[i].Origination
+	for i := range requests {
+		o := &requests[i].Origination
 		if !issued(o) {
 			continue
 		}

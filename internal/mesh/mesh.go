@@ -100,9 +100,12 @@ type Refusal struct {
 // Desired is what the controller makes true. All kinds are applied before entries, and deleted after them.
 type Desired struct {
 	// Claims are the originations that the objects are for, in the order in which they take precedence.
-	Claims  []Claim
-	Entries []*networkingv1.ServiceEntry
-	Rules   []*networkingv1.DestinationRule
+	Claims []Claim
+	// Requests are those of all live pods with a key among the claims: their pods may mount other files, and have other
+	// service accounts.
+	Requests []Claim
+	Entries  []*networkingv1.ServiceEntry
+	Rules    []*networkingv1.DestinationRule
 	// Lingering are rules on the entries of live pods for keys that no live pod has, whose own objects still stand: a
 	// new pod of such a key is admitted at once. They are made where they are missing, and are unclaimed.
 	Lingering []*networkingv1.DestinationRule

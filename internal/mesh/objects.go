@@ -22,7 +22,7 @@ const onlyHere = "."
 // result is sorted and does not depend on the order of the requests.
 func Objects(snap *Snapshot, cfg config.Config) Desired {
 	d := Desired{Sidecars: egress(snap)}
-	d.Claims, d.Refused = standing(snap, cfg.VIP)
+	d.Claims, d.Requests, d.Refused = standing(snap, cfg.VIP)
 	hosts := map[string]*httpHost{}
 	pinned := false
 	for i := range d.Claims {
@@ -47,7 +47,7 @@ func Objects(snap *Snapshot, cfg config.Config) Desired {
 		d.Peers = append(d.Peers, strictPeer(snap.Namespace))
 	}
 	if snap.CertManager == Present {
-		d.Certificates = certificates(d.Claims, snap.Namespace, cfg)
+		d.Certificates = certificates(d.Requests, snap.Namespace, cfg)
 	}
 	sortByName(d.Entries)
 	sortByName(d.Rules)
@@ -59,12 +59,12 @@ func sortByName[T metav1.Object](objects []T) {
 }
 
 // standing returns the live originations, one for each key, in their order of precedence: those that have objects
-// already, then the oldest. Refused are those that cannot be served as their pods were admitted: a VIP that another
+// already, then the oldest; and all that have these keys. Refused are those that cannot be served as their pods were admitted: a VIP that another
 // key has, or an http host that another one routes otherwise. Both take two admissions at the same moment.
-func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refusal) {
+func standing(snap *Snapshot, ranges config.VIP) (claims, requests []Claim, refused []Refusal) {
 	byKey := map[string]int{}
 	entries, rules := snap.managedEntries(), snap.managedRules()
-	var all, requests []Claim
+	var all, live []Claim
 	for _, r := range snap.Live {
 		for _, o := range r.Originations {
 			c := Claim{Origination: o, Pod: r.Pod, Since: r.Since}
@@ -72,7 +72,7 @@ func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refu
 				byKey[o.Key] = len(all)
 				all = append(all, c)
 			}
-			requests = append(requests, c)
+			live = append(live, c)
 		}
 	}
 	has := func(c *Claim) bool { return rules[c.RuleName()] != nil || entries[c.EntryName()] != nil }
@@ -95,13 +95,18 @@ func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refu
 		served[c.Key] = c.VIPs
 		claims = append(claims, c)
 	}
-	for _, c := range requests {
-		if vips, standing := served[c.Key]; standing && !slices.Equal(vips, c.VIPs) {
+	for _, c := range live {
+		vips, standing := served[c.Key]
+		if !standing {
+			continue
+		}
+		requests = append(requests, c)
+		if !slices.Equal(vips, c.VIPs) {
 			refused = append(refused, Refusal{Claim: c, Problem: *conflict(&c.Origination, "host", c.Host,
 				fmt.Sprintf("pod %s resolves it to %s, and its VIP is %s; recreate the pod", c.Pod, c.VIPs, vips))})
 		}
 	}
-	return claims, refused
+	return claims, requests, refused
 }
 
 // pinnedEntry is the ServiceEntry behind a VIP.
