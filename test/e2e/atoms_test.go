@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"net/netip"
 	"testing"
 
@@ -51,15 +52,21 @@ func TestAtoms(t *testing.T) {
 		ok(t, b.Client.Create(t.Context(), pod))
 		return pod
 	}
+	pods := map[string]*bed.Pod{"first": launch(t, b, *asking("first", "first", ranges[0].String(), "6379", "first.example.com"))}
+	inside := hosts["inside"].Address.String()
+	capture, stop := record(t, hosts["inside"]), keepCalling(t, pods["first"], inside, 6379)
+	pods["inside"] = launch(t, b, *asking("inside", "inside", inside, "6379", "inside.example.com"))
+	answers(t, pods["inside"], inside, 6379, "PONG", "PING")
+	stop()
+	t.Run("a pod for an address inside the CIDR of another exposes nothing of it while it comes", func(t *testing.T) {
+		seesTLSOf(t, capture, pods["first"])
+	})
 	created := []*corev1.Pod{
-		asking("first", "first", ranges[0].String(), "6379", "first.example.com"),
-		asking("inside", "inside", hosts["inside"].Address.String(), "6379", "inside.example.com"),
 		asking("second", "second", ranges[1].String(), "6379", "second.example.com"),
 		asking("one-port", "shared", shared, "6379", "one.example.com"),
 		asking("two-ports", "shared", shared, "6379,6380", "two.example.com"),
 		asking("wrong-name", "shared", shared, "6379", "three.example.com"),
 	}
-	pods := map[string]*bed.Pod{}
 	for _, pod := range created {
 		pods[pod.Name] = launch(t, b, *pod)
 	}
@@ -78,7 +85,7 @@ func TestAtoms(t *testing.T) {
 	}
 	t.Run("each pod is answered by its own server", answered)
 	t.Run("and by no other that its CIDR has", func(t *testing.T) {
-		refused(t, pods["first"], hosts["inside"].Address.String(), 6379)
+		refused(t, pods["first"], inside, 6379)
 		refused(t, pods["second"], shared, 6379)
 	})
 	t.Run("a name that the certificate lacks fails that pod alone", func(t *testing.T) {
@@ -113,6 +120,42 @@ func TestAtoms(t *testing.T) {
 		inClear(t, capture, 6379, password)
 	})
 	silence(t, b, ns)
+	t.Run("nor while it goes", func(t *testing.T) {
+		cluster := "outbound|6379||" + atomHost(t, b, ns, inside, 6379)
+		configure(t, b, quickCleanup)
+		capture, stop := record(t, hosts["inside"]), keepCalling(t, pods["first"], inside, 6379)
+		ok(t, pods["inside"].Delete(t.Context()))
+		waitFor(t, pods["first"], privateClusters, cluster, false)
+		stop()
+		seesTLSOf(t, capture, pods["first"])
+	})
+}
+
+// keepCalling has the pod's app call the address, which does not answer, again and again until it is stopped.
+func keepCalling(t *testing.T, p *bed.Pod, address string, port int) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if got, err := p.Redis(ctx, address, port, "PING"); err == nil {
+				t.Errorf("%s answered %q, want no answer", address, got)
+			}
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return stop
+}
+
+// seesTLSOf ends the capture and fails where a client sent anything but TLS, or the pod sent nothing.
+func seesTLSOf(t *testing.T, c *bed.Capture, p *bed.Pod) {
+	t.Helper()
+	n := onlyTLS(t, c, 6379, p.Host.Address)
+	if t.Logf("%d connections", n); n == 0 {
+		t.Errorf("no connection of pod %s was seen on the wire", p.Name)
+	}
 }
 
 // entryOf returns the entry of the host.

@@ -148,7 +148,7 @@ func TestCopyForDebugging(t *testing.T) {
 	if got, want := fmt.Sprint(copied.Spec.HostAliases), fmt.Sprint(p.Spec.HostAliases); got != want {
 		t.Errorf("the copy has the hostAliases %s, want %s", got, want)
 	}
-	waitFor(t, copied, privateClusters, of(o.closed.Name), true)
+	knows(t, copied, 6379, o.entry.Spec.Hosts[0])
 	t.Run("the key's closed rule stops it", func(t *testing.T) {
 		capture := record(t, redis)
 		answers(t, p, host, 6379, "PONG", authenticated("PING")...)
