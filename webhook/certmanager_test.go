@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
 func TestAPodWithoutItsCertManagerHasTheKindsAskedFor(t *testing.T) {
@@ -14,7 +15,7 @@ func TestAPodWithoutItsCertManagerHasTheKindsAskedFor(t *testing.T) {
 	}
 	for _, mode := range []config.PolicyMode{config.PolicyEnforce, config.PolicyWarn} {
 		needed := 0
-		h := newHandler(t, &view{}, mode) // whose cluster has no cert-manager
+		h := newHandler(t, &view{certManager: mesh.Absent}, mode)
 		h.NeedCertManager = func() { needed++ }
 		response := answer(t, post(h, newReview(t, newPod(issuing))))
 		if response.Allowed != (mode == config.PolicyWarn) {

@@ -33,8 +33,9 @@ import (
 
 // view is a cluster with one namespace, which may become known only after some questions.
 type view struct {
-	unknownFor atomic.Int32
-	boom       bool
+	unknownFor  atomic.Int32
+	boom        bool
+	certManager mesh.Presence
 }
 
 func (*view) Service(string, string) (annotation.Service, bool) { return annotation.Service{}, false }
@@ -43,7 +44,7 @@ func (v *view) Snapshot(namespace string) *mesh.Snapshot {
 	if v.boom {
 		panic("boom")
 	}
-	return &mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system"}
+	return &mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system", CertManager: v.certManager}
 }
 func (v *view) Namespace(string) (map[string]string, map[string]string, bool) {
 	if v.unknownFor.Add(-1) >= 0 {

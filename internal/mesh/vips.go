@@ -32,9 +32,11 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 			return vips, nil
 		}
 	}
-	for _, r := range snap.Live {
+	for n, r := range snap.Live {
 		for i := range r.Originations {
-			if of := &r.Originations[i]; of.Key == o.Key && snap.vipProblem(of, r.Pod, ranges) == nil {
+			of := &r.Originations[i]
+			if of.Key == o.Key && snap.vipProblem(of, r.Pod, ranges) == nil && !contested(of, others) &&
+				!slices.ContainsFunc(snap.Live[:n], func(older Request) bool { return contested(of, older.Originations) }) {
 				return of.VIPs, nil
 			}
 		}
@@ -59,6 +61,13 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 		vips = append(vips, vip)
 	}
 	return vips, nil
+}
+
+// contested reports whether one of the others has a VIP of the origination for another key.
+func contested(o *origination.Origination, others []origination.Origination) bool {
+	return slices.ContainsFunc(others, func(other origination.Origination) bool {
+		return other.Key != o.Key && slices.ContainsFunc(other.VIPs, func(vip netip.Addr) bool { return slices.Contains(o.VIPs, vip) })
+	})
 }
 
 // prefixesOf returns the ranges that VIPs are drawn from, IPv4 first.
