@@ -63,19 +63,30 @@ func (w *world) caught(namespace string) []string {
 	return problems
 }
 
-// running are the requests of the live pods that the API server holds and that wait at no gate of ours.
+// running are the requests of the live pods that the API server holds, that wait at no gate of ours and were admitted
+// by the webhook.
 func (w *world) running(namespace string) []mesh.Request {
 	w.t.Helper()
-	var pods corev1.PodList
-	w.must(w.client.List(context.Background(), &pods, client.InNamespace(namespace)))
-	var running []*cluster.Pod
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		if !slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == origination.GateFirstUse }) {
-			running = append(running, cluster.Trim(pod))
+	var pods []*cluster.Pod
+	if w.truth != nil {
+		pods = w.truth.podsIn(namespace)
+	} else {
+		var list corev1.PodList
+		w.must(w.client.List(context.Background(), &list, client.InNamespace(namespace)))
+		for i := range list.Items {
+			pods = append(pods, cluster.Trim(&list.Items[i]))
 		}
 	}
-	return w.caches.LiveOf(namespace, running).Requests
+	return w.caches.LiveOf(namespace, slices.DeleteFunc(pods, func(pod *cluster.Pod) bool {
+		return waiting(pod) || strings.HasPrefix(pod.Name, forged)
+	})).Requests
+}
+
+// forged begins the names of pods that the webhook has not seen.
+const forged = "forged"
+
+func waiting(pod *cluster.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == origination.GateFirstUse })
 }
 
 // caughtOf says which entries may catch the origination's connections without its TLS. Behind a VIP there is the closed

@@ -23,8 +23,10 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	clientgotesting "k8s.io/client-go/testing"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -54,7 +56,9 @@ type world struct {
 	clock    *clocktesting.FakePassiveClock
 	caches   *caches
 	// frozen says that the caches stay behind the API server, of the mesh's objects.
-	frozen   bool
+	frozen bool
+	// truth, when set, is what the API server holds, so that it need not be asked.
+	truth    *caches
 	filling  bool
 	notReady bool
 	gone     bool
@@ -75,7 +79,9 @@ type world struct {
 	fail func(write) error
 	// before and after, when set, are called before and after each write that the API server takes.
 	before, after func(write)
-	noting        sync.Mutex
+	// lost, when set, says whether the answer to a write is lost that the API server has taken.
+	lost   func(write) bool
+	noting sync.Mutex
 	// accepted is when the API server last took a write of ours, by UID, and uids how many it has given.
 	accepted map[types.UID]time.Time
 	uids     int
@@ -101,7 +107,9 @@ func newWorld(t testing.TB, objects ...client.Object) *world {
 		}
 	}
 	w := &world{t: t, clock: clocktesting.NewFakePassiveClock(clustertest.Epoch.Add(time.Hour)), accepted: map[types.UID]time.Time{}}
-	w.client = fake.NewClientBuilder().WithScheme(scheme).WithGlobalResourceVersionCounter().WithObjects(objects...).Build()
+	// A tracker without managed fields, which take most of the time of the usual one; see timed.
+	tracker := clientgotesting.NewObjectTracker(scheme, serializer.NewCodecFactory(scheme).UniversalDecoder())
+	w.client = fake.NewClientBuilder().WithScheme(scheme).WithObjectTracker(tracker).WithGlobalResourceVersionCounter().WithObjects(objects...).Build()
 	cfg := config.Default()
 	cfg.Cleanup.GracePeriod.Duration, cfg.Cleanup.Delay.Duration = grace, delay
 	cfg.FirstUse.Gate, cfg.FirstUse.Settle.Duration = true, time.Second
@@ -191,13 +199,17 @@ func (w *world) note(call write) error {
 	return nil
 }
 
-func (w *world) taken(call write, uid types.UID) {
+func (w *world) taken(call write, uid types.UID) error {
 	w.noting.Lock()
 	defer w.noting.Unlock()
 	w.accepted[uid] = w.clock.Now().Truncate(time.Second)
 	if w.after != nil {
 		w.after(call)
 	}
+	if w.lost != nil && w.lost(call) {
+		return apierrors.NewTimeoutError("the answer is lost", 1)
+	}
+	return nil
 }
 
 // create makes mesh objects, and answers access reviews.
@@ -226,8 +238,7 @@ func (w *world) create(ctx context.Context, c client.WithWatch, object client.Ob
 	if err := c.Create(ctx, u, opts...); err != nil {
 		return err
 	}
-	w.taken(call, u.GetUID())
-	return nil
+	return w.taken(call, u.GetUID())
 }
 
 func (w *world) review(review *authorizationv1.SubjectAccessReview) error {
@@ -271,8 +282,7 @@ func (w *world) patch(ctx context.Context, c client.WithWatch, object client.Obj
 	err = c.Patch(ctx, object, patch, opts...)
 	switch {
 	case err == nil:
-		w.taken(call, object.GetUID())
-		return nil
+		return w.taken(call, object.GetUID())
 	case patch.Type() == types.JSONPatchType && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err):
 		return apierrors.NewInvalid(schema.GroupKind{Kind: kindOf(object)}, object.GetName(), nil)
 	default:
@@ -292,8 +302,7 @@ func (w *world) delete(ctx context.Context, c client.WithWatch, object client.Ob
 	if err := c.Delete(ctx, object, opts...); err != nil {
 		return err
 	}
-	w.taken(call, object.GetUID())
-	return nil
+	return w.taken(call, object.GetUID())
 }
 
 func (w *world) get(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
@@ -406,6 +415,9 @@ func (w *world) now() *mesh.Snapshot {
 
 func (w *world) nowIn(namespace string) *mesh.Snapshot {
 	w.t.Helper()
+	if w.truth != nil {
+		return w.truth.Snapshot(namespace)
+	}
 	of := *w.caches
 	of.objects = w.stored()
 	return of.Snapshot(namespace)

@@ -176,10 +176,10 @@ func (o *Origination) Pinned() bool {
 // HTTP reports whether the sidecar routes by the Host header.
 func (o *Origination) HTTP() bool { return o.Protocol == ProtocolHTTP }
 
-// Gated reports whether the first pods must wait at the first-use gate until the objects exist: those that
-// cannot be pinned, and those that are routed by HTTP, for whatever address they dial, an entry that the
+// Gated reports whether the first pods must wait at the first-use gate until the objects exist: those that may dial the
+// server's own address, and those that are routed by HTTP, for whatever address they dial, an entry that the
 // sidecar knows a moment before its rule and route leads to the server's plain port.
-func (o *Origination) Gated() bool { return !o.Pinned() || o.HTTP() }
+func (o *Origination) Gated() bool { return !o.Pinned() || o.HTTP() || len(o.DialledAddresses()) > 0 }
 
 // PortNumbers returns every port of the host that the app may dial: those with TLS and those passed
 // through, sorted.
