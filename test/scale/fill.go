@@ -112,12 +112,17 @@ func (c *cluster) ask(ctx context.Context, pod *corev1.Pod, o metav1.CreateOptio
 
 const statusKey = "redis-tls/status"
 
-// waitForObjects waits until every namespace that was filled has its entry and its rule, and no others.
+// meshResources are what the one key of each namespace needs, and how many: the entry behind its VIP, its rule and the
+// two closed ones, that of the key and that of the namespace.
+var meshResources = map[string]int{"serviceentries": 1, "destinationrules": 3}
+
+// waitForObjects waits until every namespace that was filled has its entry and its rules, and no others.
 func (c *cluster) waitForObjects(ctx context.Context) error {
-	for _, resource := range []string{"serviceentries", "destinationrules"} {
-		err := harness.Eventually(ctx, 5*time.Minute, fmt.Sprintf("%d %s", c.served, resource), func(ctx context.Context) error {
+	for resource, of := range meshResources {
+		want := of * c.served
+		err := harness.Eventually(ctx, 5*time.Minute, fmt.Sprintf("%d %s", want, resource), func(ctx context.Context) error {
 			keys, err := c.plane.EtcdKeys(ctx, "/registry/networking.istio.io/"+resource+"/")
-			if err == nil && len(keys) != c.served {
+			if err == nil && len(keys) != want {
 				err = fmt.Errorf("there are %d", len(keys))
 			}
 			return err

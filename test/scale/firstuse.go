@@ -17,7 +17,7 @@ import (
 const managed = "app.kubernetes.io/managed-by=redis-tls"
 
 // firstUses creates the first pods of n new namespaces at once, and returns how long each took from its request,
-// and from the API server's answer, until both of its objects were accepted.
+// and from the API server's answer, until all of its objects were accepted.
 func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered times, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
@@ -26,7 +26,11 @@ func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered tim
 	if err := c.namespaces(ctx, prefix, 0, n, inMesh); err != nil {
 		return nil, nil, err
 	}
-	accepted := &arrivals{want: n * len(meshResources), all: make(chan struct{}), last: map[string]time.Time{}}
+	perNamespace := 0
+	for _, of := range meshResources {
+		perNamespace += of
+	}
+	accepted := &arrivals{want: n * perNamespace, all: make(chan struct{}), last: map[string]time.Time{}}
 	if err := c.watchObjects(ctx, prefix, accepted); err != nil {
 		return nil, nil, err
 	}
@@ -56,16 +60,13 @@ func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered tim
 	return requested, answered, nil
 }
 
-// meshResources are what each of our pods needs.
-var meshResources = []string{"serviceentries", "destinationrules"}
-
 // watchObjects tells of the new objects of ours in the namespaces of the prefix, until the context ends.
 func (c *cluster) watchObjects(ctx context.Context, prefix string, accepted *arrivals) error {
 	client, err := dynamic.NewForConfig(c.plane.Config())
 	if err != nil {
 		return err
 	}
-	for _, resource := range meshResources {
+	for resource := range meshResources {
 		of := client.Resource(schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: resource})
 		now, err := of.List(ctx, metav1.ListOptions{Limit: 1})
 		if err != nil {

@@ -104,9 +104,6 @@ func (s *soak) install(ctx context.Context) (err error) {
 	}
 	values := map[string]any{
 		"cleanup": map[string]any{"gracePeriod": s.form.grace.String(), "delay": s.form.delay.String()},
-		// While watches lag no replica knows which addresses others have given out, and 200 new hosts of one
-		// namespace would have one in common too often in the 65,536 of the default.
-		"vip": map[string]any{"cidr": "240.0.0.0/9"},
 	}
 	s.say("the chart and its replicas")
 	if s.release, s.replicas, err = s.InstallReplicas(ctx, values, s.options); err != nil {
