@@ -69,8 +69,8 @@ func TestPreview(t *testing.T) {
 			from(t, printed, "Pod", &predicted)
 			predicted.Namespace = mirror
 			predicted.Name = name
-			mirrored := c.admitted(&predicted)
 			admitted := c.admitted(original)
+			mirrored := c.admitted(&predicted)           // afterwards, because it holds the VIP too
 			if admitted.Annotations[firstUseKey] == "" { // a preview records no time
 				t.Error("the first pod does not record its first use")
 			}

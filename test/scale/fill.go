@@ -112,10 +112,14 @@ func (c *cluster) ask(ctx context.Context, pod *corev1.Pod, o metav1.CreateOptio
 
 const statusKey = "redis-tls/status"
 
+// meshResources are what the one key of each namespace needs, and how many: the entry behind its VIP, its rule and the
+// two closed ones, that of the key and that of the namespace.
+var meshResources = map[string]int{"serviceentries": 1, "destinationrules": 3}
+
 // waitForObjects waits until every namespace that was filled has its entry and its rules, and no others.
 func (c *cluster) waitForObjects(ctx context.Context) error {
-	for resource, each := range meshResources {
-		want := each * c.served
+	for resource, of := range meshResources {
+		want := of * c.served
 		err := harness.Eventually(ctx, 5*time.Minute, fmt.Sprintf("%d %s", want, resource), func(ctx context.Context) error {
 			keys, err := c.plane.EtcdKeys(ctx, "/registry/networking.istio.io/"+resource+"/")
 			if err == nil && len(keys) != want {

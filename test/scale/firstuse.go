@@ -17,7 +17,7 @@ import (
 const managed = "app.kubernetes.io/managed-by=redis-tls"
 
 // firstUses creates the first pods of n new namespaces at once, and returns how long each took from its request,
-// and from the API server's answer, until the last of its objects was accepted.
+// and from the API server's answer, until all of its objects were accepted.
 func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered times, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
@@ -26,7 +26,11 @@ func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered tim
 	if err := c.namespaces(ctx, prefix, 0, n, inMesh); err != nil {
 		return nil, nil, err
 	}
-	accepted := &arrivals{want: n * objectsOfPod, all: make(chan struct{}), last: map[string]time.Time{}}
+	perNamespace := 0
+	for _, of := range meshResources {
+		perNamespace += of
+	}
+	accepted := &arrivals{want: n * perNamespace, all: make(chan struct{}), last: map[string]time.Time{}}
 	if err := c.watchObjects(ctx, prefix, accepted); err != nil {
 		return nil, nil, err
 	}
@@ -55,13 +59,6 @@ func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered tim
 	}
 	return requested, answered, nil
 }
-
-// meshResources are what each of our namespaces needs for its one Redis: an entry, and the rules of its key, the closed
-// one beside it, and the namespace's.
-var meshResources = map[string]int{"serviceentries": 1, "destinationrules": 3}
-
-// objectsOfPod are all of them.
-const objectsOfPod = 4
 
 // watchObjects tells of the new objects of ours in the namespaces of the prefix, until the context ends.
 func (c *cluster) watchObjects(ctx context.Context, prefix string, accepted *arrivals) error {

@@ -77,7 +77,7 @@ func severalPorts(life time.Duration) kind {
 		annotations: fixed("host", "cache.example.com", "port", "6379,26379", "ca-configmap", "redis-ca")}
 }
 
-// byAddress cannot be pinned, so it is gated until its objects stand. Of one address all pods come and go, of
+// byAddress has no VIP, so it is gated until its objects stand. Of one address all pods come and go, of
 // the other they stay.
 func byAddress(life time.Duration) kind {
 	address := "10.20.30.40"
@@ -132,7 +132,7 @@ func (k *kind) touched(p *corev1.Pod) string {
 		case p.Labels["redis-tls/injected"] != "true":
 			return "the label redis-tls/injected is missing"
 		case k.place == "names" && len(p.Spec.HostAliases) == 0:
-			return "it is not pinned"
+			return "it has no VIP"
 		}
 		return ""
 	}

@@ -29,8 +29,8 @@ func (n *Namespace) live(cfg config.Config) *cluster.Live {
 	return cluster.LiveOf(n.Name, cluster.TrimAll(n.Pods), cfg, nil)
 }
 
-// Wrong returns what of the namespace is not as its live pods' statuses ask for, a sentence for each object or
-// pod. The objects that should be are computed anew, by nothing but the pods. An object that no pod asks for
+// Wrong returns what of the namespace is not as its live pods' statuses request, a sentence for each object or
+// pod. The objects that should be are computed anew, by nothing but the pods. An object that no pod requests
 // is wrong only when it is overdue.
 func Wrong(n Namespace, cfg config.Config, overdue func(metav1.Object) bool) (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, n.Name+": "+fmt.Sprintf(format, args...)) }
@@ -71,12 +71,12 @@ func differences[T metav1.Object](namespace, kind string, desired, found []T, ov
 		case found[i].GetAnnotations()[mesh.AnnotationDeleting] != "":
 			say(want.GetName(), "is marked for deletion, and in use")
 		case !equal(found[i], want):
-			say(want.GetName(), "is not what its pods ask for")
+			say(want.GetName(), "is not what its pods request")
 		}
 	}
 	for _, have := range found {
 		if named(desired, have.GetName()) < 0 && overdue(have) {
-			say(have.GetName(), "is asked for by no pod, for longer than the grace period and the delay")
+			say(have.GetName(), "is requested by no pod, for longer than the grace period and the delay")
 		}
 	}
 	return wrong
