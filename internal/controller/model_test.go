@@ -87,7 +87,6 @@ type model struct {
 	namespaces      []string
 	told            map[string]bool // namespaces that a pass is due of
 	pods            int
-	restrictedVIPs  bool
 	// held are objects that pods refer to whose request is unresolved, since it was.
 	held   map[types.NamespacedName]map[string]string
 	nested bool
