@@ -79,7 +79,14 @@ func TestAtoms(t *testing.T) {
 		for _, c := range []struct {
 			pod, server string
 			port        int
-		}{{"first", "first", 6379}, {"inside", "inside", 6379}, {"second", "second", 6379}, {"one-port", "shared", 6379}, {"two-ports", "shared", 6379}, {"two-ports", "shared", 6380}} {
+		}{
+			{"first", "first", 6379},
+			{"inside", "inside", 6379},
+			{"second", "second", 6379},
+			{"one-port", "shared", 6379},
+			{"two-ports", "shared", 6379},
+			{"two-ports", "shared", 6380},
+		} {
 			answers(t, pods[c.pod], hosts[c.server].Address.String(), c.port, "PONG", "PING")
 		}
 	}

@@ -76,7 +76,8 @@ func atomHost(t testing.TB, b *bed.Bed, namespace, address string, ports ...uint
 		}
 		for _, e := range entries.Items {
 			atom, found := strings.CutSuffix(e.Spec.Hosts[0], ".ip.redis-tls.internal")
-			if found && keyed.MatchString(atom) && slices.Equal(e.Spec.Addresses, []string{address}) && slices.Equal(portsOf(e), ports) {
+			if found && keyed.MatchString(atom) && slices.Equal(e.Spec.Addresses, []string{address}) &&
+				slices.Equal(portsOf(e), ports) {
 				host = e.Spec.Hosts[0]
 				return nil
 			}

@@ -133,8 +133,8 @@ func TestUsersSidecar(t *testing.T) {
 	})
 }
 
-// A user's VirtualService whose TCP route takes our private hosts, by a wildcard, past the TLS: a pod is refused. One that
-// runs already is told of by an Event; its connection goes where the route says, which is why others are refused.
+// A user's VirtualService whose TCP route takes our private hosts, by a wildcard, past the TLS: a pod is refused. One
+// that runs already is told of by an Event; its connection goes where the route says, which is why others are refused.
 func TestUsersRouteForPrivateHosts(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-route.aivencloud.com", 16222
@@ -177,7 +177,8 @@ spec:
 		}
 		return fmt.Errorf("%d events", len(events.Items))
 	}))
-	waitFor(t, running, func(t *testing.T, p *bed.Pod) string { return dump(t, p, "dynamic_listeners", "_6379") }, "||elsewhere.example.com", true)
+	listeners := func(t *testing.T, p *bed.Pod) string { return dump(t, p, "dynamic_listeners", "_6379") }
+	waitFor(t, running, listeners, "||elsewhere.example.com", true)
 	capture := record(t, elsewhere)
 	answers(t, running, host, 6379, "OK", "SET", "k", password)
 	inClear(t, capture, 6379, password)

@@ -150,7 +150,8 @@ func TestRevisionsSideBySide(t *testing.T) {
 	configure(t, b, map[string]any{
 		"cleanup": quickCleanup["cleanup"], "vip": map[string]any{"cidr": "252.0.0.0/8"},
 		"policy": map[string]any{
-			"allowedPorts": []any{"16333", "6379"}, "allowedHosts": []any{byPort, byIP, "redis-late.aivencloud.com"}, "allowedCIDRs": []any{second.Address.String() + "/32"},
+			"allowedPorts": []any{"16333", "6379"}, "allowedHosts": []any{byPort, byIP, "redis-late.aivencloud.com"},
+			"allowedCIDRs": []any{second.Address.String() + "/32"},
 		},
 	})
 	collected(t, b, ns, app(ns, "decoy", with("redis-late.aivencloud.com", 16333, trust)))
@@ -183,29 +184,38 @@ func TestRevisionsSideBySide(t *testing.T) {
 	}
 	answers(t, other, byPort, 6379, "syslog-ident\nsecond port", "CONFIG", "GET", "syslog-ident")
 
-	names := map[netip.Addr]string{}
-	for i, r := range deployments[2].revisions {
-		names[r.pod.Host.Address] = []string{"first.example.com", "second.example.com"}[i]
-	}
-	for i, c := range captures {
-		streams, err := c.Stop(t.Context(), []uint16{16222, 6379, 6379, 16333}[i])
-		ok(t, err)
-		seen := map[netip.Addr]int{}
-		for _, s := range streams {
-			if len(s.Sent) == 0 {
-				continue
-			}
-			seen[s.Client.Addr()]++
-			if !s.TLS() {
-				t.Errorf("plaintext on the wire: %s", s)
-			}
-			if i == 3 && !strings.Contains(string(s.Sent[:min(len(s.Sent), 600)]), names[s.Client.Addr()]) {
-				t.Errorf("the ClientHello does not ask for %s: %s", names[s.Client.Addr()], s)
-			}
-		}
-		if len(seen) == 0 {
+	for i, port := range []uint16{16222, 6379, 6379} {
+		if n := onlyTLS(t, captures[i], port); n == 0 {
 			t.Error("no connection was seen on the wire")
 		}
+	}
+	names := deployments[2].revisions
+	asksFor(t, captures[3], 16333, map[netip.Addr]string{
+		names[0].pod.Host.Address: "first.example.com", names[1].pod.Host.Address: "second.example.com",
+	})
+}
+
+// asksFor ends the capture and fails where a client sent anything but TLS, or did not ask for its name in it.
+func asksFor(t *testing.T, c *bed.Capture, port uint16, names map[netip.Addr]string) {
+	t.Helper()
+	const longestHello = 600
+	streams, err := c.Stop(t.Context(), port)
+	ok(t, err)
+	seen := map[netip.Addr]bool{}
+	for _, s := range streams {
+		name := names[s.Client.Addr()]
+		switch hello := string(s.Sent[:min(len(s.Sent), longestHello)]); {
+		case len(s.Sent) == 0:
+			continue
+		case !s.TLS():
+			t.Errorf("plaintext on the wire: %s", s)
+		case name == "" || !strings.Contains(hello, name):
+			t.Errorf("the ClientHello does not ask for %q: %s", name, s)
+		}
+		seen[s.Client.Addr()] = true
+	}
+	if len(seen) != len(names) {
+		t.Errorf("connections of %d clients were seen on the wire, want %d", len(seen), len(names))
 	}
 }
 
