@@ -33,7 +33,8 @@ const (
 // leave.
 func certificates(snap *Snapshot, cfg config.Config) []*certmanagerv1.Certificate {
 	byName, namespace := map[string]*certmanagerv1.Certificate{}, snap.Namespace
-	for _, o := range snap.originations() {
+	for _, r := range snap.requests() {
+		o := r.Origination
 		if !issued(o) {
 			continue
 		}
@@ -60,17 +61,6 @@ func certificates(snap *Snapshot, cfg config.Config) []*certmanagerv1.Certificat
 		}
 	}
 	return slices.SortedFunc(maps.Values(byName), func(a, b *certmanagerv1.Certificate) int { return strings.Compare(a.Name, b.Name) })
-}
-
-// originations are those of all live requests.
-func (s *Snapshot) originations() []*origination.Origination {
-	var os []*origination.Origination
-	for _, r := range s.Live {
-		for i := range r.Originations {
-			os = append(os, &r.Originations[i])
-		}
-	}
-	return os
 }
 
 // issued reports whether an issuer is to sign the client certificate.

@@ -248,6 +248,9 @@ func protocolKey(o *origination.Origination) string {
 // namesTaken warns about objects that have our name but not our label: they are never touched, so what
 // they stand in the way of is missing.
 func namesTaken(o *origination.Origination, snap *Snapshot) []string {
+	if len(snap.Entries)+len(snap.Rules)+len(snap.Routes)+len(snap.Certificates) == 0 {
+		return nil
+	}
 	var warnings []string
 	warn := func(kind, name string) {
 		warnings = append(warnings, fmt.Sprintf("%s: %s %s/%s has the name of ours but not the label %s: %s, so it is left as it is and %s cannot be reached; delete it",

@@ -79,11 +79,13 @@ func (d *Desired) addHTTP(hosts map[string]*httpHost, snap *Snapshot) {
 	}
 	names := slices.Sorted(maps.Keys(hosts))
 	used := portsInUse(d.Claims, snap)
+	entries, routes := snap.managedEntries(), snap.managedRoutes()
 	for _, host := range names {
 		h := hosts[host]
-		h.keep(snap)
+		name := h.claims[0].EntryName()
+		h.keep(entries[name], routes[name], snap.Carried.Unresolved)
 		for target := range h.to {
-			if kept := originationPort(snap.entryOf(h.claims[0]), target); kept != 0 && !h.plain[kept] && !h.passed[kept] {
+			if kept := originationPort(entries[name], target); kept != 0 && !h.plain[kept] && !h.passed[kept] {
 				h.to[target] = kept
 			}
 		}
@@ -106,15 +108,14 @@ func (d *Desired) addHTTP(hosts map[string]*httpHost, snap *Snapshot) {
 }
 
 // keep takes over what pods are served with whose request cannot be resolved any more.
-func (h *httpHost) keep(snap *Snapshot) {
-	entry, route := snap.entryOf(h.claims[0]), snap.routeOf(h.claims[0])
-	if entry == nil || route == nil {
+func (h *httpHost) keep(entry *networkingv1.ServiceEntry, route *networkingv1.VirtualService, unresolved map[string]bool) {
+	if entry == nil || route == nil || len(unresolved) == 0 {
 		return
 	}
 	for _, r := range route.Spec.Http {
 		for _, m := range r.Match {
 			for label := range m.GetSourceLabels() {
-				if snap.Carried.Unresolved[label] && len(r.Route) == 1 {
+				if unresolved[label] && len(r.Route) == 1 {
 					h.held = append(h.held, heldMatch{label, int32(m.GetPort()), int32(r.Route[0].GetDestination().GetPort().GetNumber())})
 				}
 			}
@@ -195,6 +196,7 @@ func (h *httpHost) entry(namespace string) *networkingv1.ServiceEntry {
 	e := newEntry(namespace, o.EntryName(), o.Host)
 	// Else mesh-wide DNS capture would give neighbours an address of Istio's for the real name, at which no
 	// port but those below leads anywhere.
+	e.Labels = maps.Clone(e.Labels)
 	e.Labels[label.NetworkingEnableAutoallocateIp.Name] = "false"
 	e.Spec.Resolution, e.Spec.Endpoints = resolutionOf(o)
 	port := func(n int32, protocol string, target int32) {
@@ -238,7 +240,7 @@ func (h *httpHost) route(namespace string) *networkingv1.VirtualService {
 		}}}
 	}
 	r := &networkingv1.VirtualService{
-		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "VirtualService"},
+		TypeMeta:   metav1.TypeMeta{APIVersion: networkingVersion, Kind: "VirtualService"},
 		ObjectMeta: ownMeta(namespace, o.EntryName()),
 		Spec:       networkingapi.VirtualService{Hosts: []string{o.Host}, ExportTo: []string{onlyHere}},
 	}

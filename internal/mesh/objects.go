@@ -15,6 +15,9 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
+// networkingVersion is that of the objects of Istio's networking.
+var networkingVersion = networkingv1.SchemeGroupVersion.String()
+
 // onlyHere exports an object to the own namespace.
 const onlyHere = "."
 
@@ -62,30 +65,33 @@ func sortByName[T metav1.Object](objects []T) {
 // already, then the oldest. Refused are those that cannot be served as their pods were admitted: a VIP that another
 // key has, or an http host that another one routes otherwise. Both take two admissions at the same moment.
 func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refusal) {
-	byKey := map[string]int{}
+	requests := snap.requests()
 	entries, rules := snap.managedEntries(), snap.managedRules()
-	var all, requests []Claim
-	for _, r := range snap.Live {
-		for _, o := range r.Originations {
-			c := Claim{Origination: o, Pod: r.Pod, Since: r.Since}
-			if _, known := byKey[o.Key]; !known {
-				byKey[o.Key] = len(all)
-				all = append(all, c)
-			}
-			requests = append(requests, c)
+	seen := make(map[string]bool, len(requests))
+	all := make([]request, 0, len(requests)) // one for each key, of its oldest pod
+	for _, r := range requests {
+		if !seen[r.Key] {
+			seen[r.Key] = true
+			r.entry = entries[r.EntryName()]
+			r.has = r.entry != nil || rules[r.RuleName()] != nil
+			all = append(all, r)
 		}
 	}
-	has := func(c *Claim) bool { return rules[c.RuleName()] != nil || entries[c.EntryName()] != nil }
-	slices.SortStableFunc(all, func(a, b Claim) int {
-		return cmp.Or(compareBool(has(&b), has(&a)), a.Since.Compare(b.Since), strings.Compare(a.Key, b.Key))
+	slices.SortStableFunc(all, func(a, b request) int {
+		return cmp.Or(compareBool(b.has, a.has), a.of.Since.Compare(b.of.Since), strings.Compare(a.Key, b.Key))
 	})
 	vips := vipRegister{snap: snap, ranges: ranges, drawn: map[netip.Addr]string{}}
-	served := map[string][]netip.Addr{}
+	claims = make([]Claim, 0, len(all))
+	served := make(map[string][]netip.Addr, len(all))
 	taken := listeners{}
-	for _, c := range all {
-		problem := vips.settle(&c, entries[c.EntryName()])
+	for _, r := range all {
+		c := r.claim()
+		problem := vips.settle(&c, r.entry)
 		for i := 0; problem != nil && i < len(requests); i++ { // a younger pod may have recorded others
-			if other := requests[i]; other.Key == c.Key && vips.settle(&other, nil) == nil {
+			if requests[i].Key != c.Key {
+				continue
+			}
+			if other := requests[i].claim(); vips.settle(&other, nil) == nil {
 				c, problem = other, nil
 			}
 		}
@@ -96,17 +102,46 @@ func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refu
 			refused = append(refused, Refusal{Claim: c, Problem: *problem})
 			continue
 		}
-		taken.add(&c.Origination)
-		served[c.Key] = c.VIPs
 		claims = append(claims, c)
+		taken.add(&claims[len(claims)-1].Origination)
+		served[c.Key] = c.VIPs
 	}
-	for _, c := range requests {
-		if vips, standing := served[c.Key]; standing && !c.HTTP() && !slices.Equal(vips, c.VIPs) {
+	for _, r := range requests {
+		if vips, standing := served[r.Key]; standing && !r.HTTP() && !slices.Equal(vips, r.VIPs) {
+			c := r.claim()
 			refused = append(refused, Refusal{Claim: c, Problem: *conflict(&c.Origination, "host", c.Host,
 				fmt.Sprintf("pod %s resolves it to %s, and its VIP is %s; recreate the pod", c.Pod, c.VIPs, vips))})
 		}
 	}
 	return claims, refused
+}
+
+// request is one origination of live pods. It is small, where a Claim is not.
+type request struct {
+	*origination.Origination
+	of *Request
+	// entry is the key's, and has says whether objects of it stand.
+	entry *networkingv1.ServiceEntry
+	has   bool
+}
+
+func (r request) claim() Claim {
+	return Claim{Origination: *r.Origination, Pod: r.of.Pod, Since: r.of.Since}
+}
+
+// requests are all originations of live pods, in the order of Live.
+func (s *Snapshot) requests() []request {
+	n := 0
+	for i := range s.Live {
+		n += len(s.Live[i].Originations)
+	}
+	all := make([]request, 0, n)
+	for i := range s.Live {
+		for k := range s.Live[i].Originations {
+			all = append(all, request{Origination: &s.Live[i].Originations[k], of: &s.Live[i]})
+		}
+	}
+	return all
 }
 
 // pinnedEntry is the ServiceEntry behind a VIP.
@@ -145,7 +180,7 @@ func allPorts(o *origination.Origination) []origination.Port {
 
 func newEntry(namespace, name, host string) *networkingv1.ServiceEntry {
 	return &networkingv1.ServiceEntry{
-		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "ServiceEntry"},
+		TypeMeta:   metav1.TypeMeta{APIVersion: networkingVersion, Kind: "ServiceEntry"},
 		ObjectMeta: ownMeta(namespace, name),
 		Spec: networkingapi.ServiceEntry{
 			Hosts:    []string{host},
@@ -176,8 +211,11 @@ func servicePorts(ports []origination.Port, protocol string) []*networkingapi.Se
 	return out
 }
 
+// ownLabels are those of most of our objects, which share them.
+var ownLabels = map[string]string{origination.ManagedByLabel: origination.ManagedBy}
+
 func ownMeta(namespace, name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{origination.ManagedByLabel: origination.ManagedBy}}
+	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: ownLabels}
 }
 
 func compareBool(a, b bool) int {

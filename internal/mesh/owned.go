@@ -60,6 +60,17 @@ func (s *Snapshot) managedRules() map[string]*networkingv1.DestinationRule {
 	return byName
 }
 
+// managedRoutes returns the managed routes of the namespace by name.
+func (s *Snapshot) managedRoutes() map[string]*networkingv1.VirtualService {
+	byName := make(map[string]*networkingv1.VirtualService, len(s.Routes))
+	for _, r := range s.Routes {
+		if s.manages(r) {
+			byName[r.Name] = r
+		}
+	}
+	return byName
+}
+
 // entryOf returns the managed entry of the origination, or nil.
 func (s *Snapshot) entryOf(o *origination.Origination) *networkingv1.ServiceEntry {
 	name := o.EntryName()

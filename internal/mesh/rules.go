@@ -38,7 +38,7 @@ func closedRule(name, host, namespace string, cfg config.Config) *networkingv1.D
 	r := newRule(namespace, name, host, "", &networkingapi.TrafficPolicy{Tls: &networkingapi.ClientTLSSettings{
 		Mode: networkingapi.ClientTLSSettings_SIMPLE, CaCertificates: cfg.Istio.SystemRoots, Sni: closedServer, SubjectAltNames: []string{closedServer},
 	}})
-	r.Spec.ExportTo, r.Spec.WorkloadSelector = []string{namespace}, nil
+	r.Spec.ExportTo = []string{namespace}
 	return r
 }
 
@@ -58,24 +58,24 @@ func portSettings(ports []int32, tls *networkingapi.ClientTLSSettings, pool *net
 		settings[i] = &networkingapi.TrafficPolicy_PortTrafficPolicy{
 			Port:           &networkingapi.PortSelector{Number: uint32(n)},
 			ConnectionPool: pool.DeepCopy(),
-			Tls:            tls.DeepCopy(),
+			Tls:            tls, // shared: objects are only read
 		}
 	}
 	return settings
 }
 
+// newRule returns a rule for the pods with the label, or for all where it is empty.
 func newRule(namespace, name, host, label string, policy *networkingapi.TrafficPolicy) *networkingv1.DestinationRule {
-	return &networkingv1.DestinationRule{
-		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "DestinationRule"},
+	r := &networkingv1.DestinationRule{
+		TypeMeta:   metav1.TypeMeta{APIVersion: networkingVersion, Kind: "DestinationRule"},
 		ObjectMeta: ownMeta(namespace, name),
-		Spec: networkingapi.DestinationRule{
-			Host:     host,
-			ExportTo: []string{onlyHere},
-			// Without it the rule reaches sidecars without the mount, and they never become ready.
-			WorkloadSelector: &typeapi.WorkloadSelector{MatchLabels: map[string]string{label: "true"}},
-			TrafficPolicy:    policy,
-		},
+		Spec:       networkingapi.DestinationRule{Host: host, ExportTo: []string{onlyHere}, TrafficPolicy: policy},
 	}
+	if label != "" {
+		// Without it the rule reaches sidecars without the mount, and they never become ready.
+		r.Spec.WorkloadSelector = &typeapi.WorkloadSelector{MatchLabels: map[string]string{label: "true"}}
+	}
+	return r
 }
 
 // selectedLabel is the one label key by which a rule selects pods; empty where it has none or several.
