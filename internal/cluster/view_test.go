@@ -72,7 +72,7 @@ func (s source) Watch(options metav1.ListOptions) (apiwatch.Interface, error) {
 
 // world is a cluster for tests.
 type world struct {
-	t          *testing.T
+	t          testing.TB
 	view       *View
 	clock      *clocktesting.FakeClock
 	calls      *atomic.Int64
@@ -87,7 +87,7 @@ type world struct {
 	notified map[string]int
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	w := &world{t: t, clock: clocktesting.NewFakeClock(clustertest.Epoch), calls: &atomic.Int64{}, notified: map[string]int{}}
 	w.pods, w.namespaces, w.services = w.source(), w.source(), w.source()
 	w.mesh = map[string]source{}
