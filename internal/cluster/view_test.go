@@ -72,7 +72,7 @@ func (s source) Watch(options metav1.ListOptions) (apiwatch.Interface, error) {
 
 // world is a cluster for tests.
 type world struct {
-	t          *testing.T
+	t          testing.TB
 	view       *View
 	clock      *clocktesting.FakeClock
 	calls      *atomic.Int64
@@ -91,7 +91,7 @@ type world struct {
 	resyncs     int // how many times all namespaces were notified because caches had filled or gone
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	w := &world{t: t, clock: clocktesting.NewFakeClock(clustertest.Epoch), calls: &atomic.Int64{}, notified: map[string]int{},
 		priority: map[string]Priority{}}
 	w.pods, w.namespaces, w.services = w.source(), w.source(), w.source()

@@ -71,8 +71,9 @@ type inUse struct {
 func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 	use := inUse{desired: map[*kind]map[string]bool{}, labels: map[string]bool{}, groups: map[string]bool{}, unresolved: len(live.Unresolved) > 0}
 	for _, k := range kinds {
-		names := map[string]bool{}
-		for _, o := range k.desired(desired) {
+		wanted := k.desired(desired)
+		names := make(map[string]bool, len(wanted))
+		for _, o := range wanted {
 			names[o.GetName()] = true
 		}
 		use.desired[k] = names
