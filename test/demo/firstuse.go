@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -14,14 +15,14 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// firstUse is what was seen of the first pod of a namespace that asks.
+// firstUse is what was seen of the first pod of a namespace that requests TLS.
 type firstUse struct {
 	pod   *corev1.Pod
 	entry *networkingv1.ServiceEntry
-	rule  *networkingv1.DestinationRule
+	rules []*networkingv1.DestinationRule
 	gated bool // the pod began with the gate
 
-	created, applied, ungated time.Time // the pod; the later of the objects; the gate taken off
+	created, applied, ungated time.Time // the pod; the last of the objects; the gate taken off
 }
 
 // objects is how long they took.
@@ -30,10 +31,10 @@ func (f *firstUse) objects() time.Duration { return f.applied.Sub(f.created) }
 // gate is how long the pod waited at it.
 func (f *firstUse) gate() time.Duration { return f.ungated.Sub(f.created) }
 
-// firstUseGate is the scheduling gate of pods that cannot be pinned.
+// firstUseGate is the scheduling gate of pods that have no VIP.
 const firstUseGate = "redis-tls/first-use"
 
-// watchFirstUse applies the Deployment of an example and watches its namespace until the pod, both
+// watchFirstUse applies the Deployment of an example and watches its namespace until the pod, all of its
 // objects and, where the pod has the gate, its removal were seen.
 func (d *demo) watchFirstUse(ctx context.Context, e *example) (*firstUse, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -79,12 +80,12 @@ func (f *firstUse) take(event watch.Event) {
 	case *corev1.Pod:
 		f.takePod(o, now)
 	case *networkingv1.ServiceEntry:
-		if isOurs(o) && f.entry == nil {
+		if isManaged(o) && f.entry == nil {
 			f.entry, f.applied = o, now
 		}
 	case *networkingv1.DestinationRule:
-		if isOurs(o) && f.rule == nil {
-			f.rule, f.applied = o, now
+		if isManaged(o) && !slices.ContainsFunc(f.rules, func(r *networkingv1.DestinationRule) bool { return r.Name == o.Name }) {
+			f.rules, f.applied = append(f.rules, o), now
 		}
 	}
 }
@@ -104,12 +105,20 @@ func (f *firstUse) takePod(pod *corev1.Pod, now time.Time) {
 }
 
 func (f *firstUse) complete() bool {
-	return f.pod != nil && f.entry != nil && f.rule != nil && (!f.gated || !f.ungated.IsZero())
+	return f.pod != nil && f.entry != nil && len(f.rules) == f.wanted() && (!f.gated || !f.ungated.IsZero())
+}
+
+// wanted is how many rules the entry has: that of the pod's key and, behind a VIP, two closed ones.
+func (f *firstUse) wanted() int {
+	if strings.HasSuffix(f.entry.Spec.Hosts[0], ".vip.redis-tls.internal") {
+		return 3
+	}
+	return 1
 }
 
 // missing says what was not seen.
 func (d *demo) missing(f *firstUse, e *example) error {
 	events, _, _ := d.plane.Kubectl(context.Background(), nil, "get", "events", "--namespace="+e.namespace, "--output=custom-columns=REASON:.reason,MESSAGE:.message")
-	return fmt.Errorf("waited a minute: pod seen: %t, ServiceEntry: %t, DestinationRule: %t, gate: %t, taken off: %t\nevents:\n%s%s",
-		f.pod != nil, f.entry != nil, f.rule != nil, f.gated, !f.ungated.IsZero(), events, d.webhook.Tail())
+	return fmt.Errorf("waited a minute: pod seen: %t, ServiceEntry: %t, DestinationRules: %d, gate: %t, taken off: %t\nevents:\n%s%s",
+		f.pod != nil, f.entry != nil, len(f.rules), f.gated, !f.ungated.IsZero(), events, d.webhook.Tail())
 }
