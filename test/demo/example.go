@@ -87,7 +87,7 @@ func (d *demo) applyExample(ctx context.Context, e *example) error {
 	d.title("examples/%s: kubectl apply", e.name)
 	for _, key := range slices.Sorted(maps.Keys(e.template.Annotations)) {
 		if strings.Contains(key, "redis-tls/") {
-			d.fact("asks", "%s: %q", key, e.template.Annotations[key])
+			d.fact("requests", "%s: %q", key, e.template.Annotations[key])
 		}
 	}
 	seen, err := d.watchFirstUse(ctx, e)
@@ -96,7 +96,7 @@ func (d *demo) applyExample(ctx context.Context, e *example) error {
 	}
 	d.text("")
 	d.showPod(seen.pod)
-	d.text("\n  The pod without and with us (%s):", seen.pod.Name)
+	d.text("\n  The pod without and with redis-tls (%s):", seen.pod.Name)
 	diff, err := podDiff(e.before, seen.pod)
 	if err != nil {
 		return err
@@ -108,7 +108,7 @@ func (d *demo) applyExample(ctx context.Context, e *example) error {
 	d.text("")
 	d.fact("time", "%s from the first pod to the last of its objects", bold.Sprint(seen.objects().Round(100*time.Microsecond)))
 	if seen.gated {
-		d.fact("gate", "the pod dials an IP, so it waited at the gate redis-tls/first-use, for %s", bold.Sprint(seen.gate().Round(time.Millisecond)))
+		d.fact("gate", "the pod dials an IP, so it waited at the scheduling gate redis-tls/first-use for %s", bold.Sprint(seen.gate().Round(time.Millisecond)))
 	}
 	return nil
 }
@@ -118,7 +118,7 @@ func (d *demo) showPod(pod *corev1.Pod) {
 	for _, v := range pod.Spec.Volumes {
 		if strings.HasPrefix(v.Name, "redis-tls-") && v.Secret != nil {
 			for _, i := range v.Secret.Items {
-				d.fact("volume", "%s: of Secret %s the key %s alone, as %s", v.Name, v.Secret.SecretName, i.Key, i.Path)
+				d.fact("volume", "%s: key %[3]s of Secret %[2]s, as %[4]s", v.Name, v.Secret.SecretName, i.Key, i.Path)
 			}
 		}
 	}
@@ -140,27 +140,44 @@ func (d *demo) showPod(pod *corev1.Pod) {
 }
 
 func (d *demo) showObjects(seen *firstUse) error {
-	d.text("\n  The objects that appeared:")
-	var objects []client.Object
-	for _, e := range seen.entries {
-		objects = append(objects, e)
+	key := ""
+	for label := range seen.pod.Labels {
+		if of, found := strings.CutPrefix(label, "redis-tls/to-"); found {
+			key = of
+		}
 	}
-	for _, r := range seen.rules {
-		objects = append(objects, r)
+	d.text("\n  Where the connections go:")
+	if err := d.showObject(seen.entry); err != nil {
+		return err
 	}
-	for _, o := range objects {
-		document, err := objectYAML(o)
-		if err != nil {
+	slices.SortFunc(seen.rules, func(a, b *networkingv1.DestinationRule) int { return strings.Compare(b.Name, a.Name) }) // the closed ones last
+	for _, rule := range seen.rules {
+		switch {
+		case rule.Spec.WorkloadSelector != nil:
+			d.text("\n  TLS, for pods with the label of key %s:", key)
+		case strings.Contains(rule.Spec.Host, key):
+			d.text("\n  For all other pods that resolve the host to the VIP, a closed rule: TLS to a name that no certificate carries:")
+		default:
+			d.text("\n  The same for all VIPs of the namespace, if both rules of a key are missing:")
+		}
+		if err := d.showObject(rule); err != nil {
 			return err
 		}
-		d.yaml(document)
-		d.text("    ---")
 	}
 	return nil
 }
 
-// isOurs reports whether the object is one of the controller's.
-func isOurs(o metav1.Object) bool {
+func (d *demo) showObject(o client.Object) error {
+	document, err := objectYAML(o)
+	if err != nil {
+		return err
+	}
+	d.yaml(document)
+	return nil
+}
+
+// isManaged reports whether the object is one of the controller's.
+func isManaged(o metav1.Object) bool {
 	return o.GetLabels()["app.kubernetes.io/managed-by"] == "redis-tls"
 }
 

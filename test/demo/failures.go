@@ -10,9 +10,9 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// typo shows what somebody gets who mistypes.
+// typo shows the answer to mistyped annotations.
 func (d *demo) typo(ctx context.Context) error {
-	d.title("A typo: every problem at once, each with its key and value")
+	d.title("A typo: every problem at once, each with its key, value and rule")
 	manifest := pod("typo", `
     redis-tls/host: redis..example.com
     redis-tls/port: "6379O"
@@ -20,9 +20,9 @@ func (d *demo) typo(ctx context.Context) error {
 	return d.refused(ctx, manifest, "redis-tls/host", "redis-tls/port", "redis-tls/ca-secret")
 }
 
-// handEdit shows that the objects cannot be pulled away under the pods.
+// handEdit shows that objects in use cannot be deleted.
 func (d *demo) handEdit(ctx context.Context) error {
-	d.title("Somebody deletes the rule by hand: bytes would reach a TLS port in clear, so it is refused")
+	d.title("A rule is deleted by hand: refused, because plaintext would reach the TLS port without it")
 	namespace := "--namespace=" + d.examples[0].namespace
 	stdout, stderr, err := d.kubectl(ctx, nil, "delete", "destinationrules", "--all", namespace)
 	if err == nil {
@@ -31,25 +31,25 @@ func (d *demo) handEdit(ctx context.Context) error {
 	return nil
 }
 
-// deadWebhook shows that nobody gets plaintext instead, and that others are not in its way.
+// deadWebhook shows that no pod gets plaintext instead, and that other pods are admitted.
 func (d *demo) deadWebhook(ctx context.Context) error {
-	asking := pod("asking", "\n    redis-tls/host: redis.example.com")
-	d.title("The webhook is dead (kill -9): a pod that asks is refused")
+	requesting := pod("requesting", "\n    redis-tls/host: redis.example.com")
+	d.title("The webhook is dead (kill -9): a pod that requests TLS is refused")
 	d.webhook.Kill()
-	if err := d.refused(ctx, asking, "failed calling webhook", "asking.pods.redis-tls.internal"); err != nil {
+	if err := d.refused(ctx, requesting, "failed calling webhook", "asking.pods.redis-tls.internal"); err != nil {
 		return err
 	}
-	d.text("  A pod that does not ask is none of its business:")
+	d.text("  Any other pod is admitted:")
 	if _, stderr, err := d.kubectl(ctx, strings.NewReader(pod("plain", " {}")), "create", "-f", "-"); err != nil {
-		return fmt.Errorf("a pod that does not ask was refused: %s", stderr)
+		return fmt.Errorf("a pod that requests nothing was refused: %s", stderr)
 	}
 
-	d.title("Even its registration is gone: the guard, which the API server runs itself, still holds")
+	d.title("Its registration is deleted as well: the guard, which the API server itself evaluates, still refuses the pod")
 	if _, stderr, err := d.kubectl(ctx, nil, "delete", "mutatingwebhookconfiguration", "00-redis-tls"); err != nil {
 		return fmt.Errorf("deleting the webhook configuration: %s", stderr)
 	}
 	err := harness.Eventually(ctx, time.Minute, "the API server to ask the webhook no more", func(ctx context.Context) error {
-		_, stderr, err := d.plane.Kubectl(ctx, strings.NewReader(asking), "create", "--dry-run=server", "-f", "-")
+		_, stderr, err := d.plane.Kubectl(ctx, strings.NewReader(requesting), "create", "--dry-run=server", "-f", "-")
 		if err == nil || strings.Contains(stderr, "failed calling webhook") {
 			return errors.New(stderr)
 		}
@@ -58,7 +58,7 @@ func (d *demo) deadWebhook(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.refused(ctx, asking, "redis-tls-guard")
+	return d.refused(ctx, requesting, "redis-tls-guard")
 }
 
 // refused creates the manifest and fails unless it is refused in words that have each of the texts.

@@ -15,12 +15,12 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// firstUse is what was seen of the first pod of a namespace that asks.
+// firstUse is what was seen of the first pod of a namespace that requests TLS.
 type firstUse struct {
-	pod     *corev1.Pod
-	entries []*networkingv1.ServiceEntry
-	rules   []*networkingv1.DestinationRule
-	gated   bool // the pod began with the gate
+	pod   *corev1.Pod
+	entry *networkingv1.ServiceEntry
+	rules []*networkingv1.DestinationRule
+	gated bool // the pod began with the gate
 
 	created, applied, ungated time.Time // the pod; the last of the objects; the gate taken off
 }
@@ -31,11 +31,11 @@ func (f *firstUse) objects() time.Duration { return f.applied.Sub(f.created) }
 // gate is how long the pod waited at it.
 func (f *firstUse) gate() time.Duration { return f.ungated.Sub(f.created) }
 
-// firstUseGate is the scheduling gate of pods that cannot be pinned.
+// firstUseGate is the scheduling gate of pods that have no VIP.
 const firstUseGate = "redis-tls/first-use"
 
-// watchFirstUse applies the Deployment of an example and watches its namespace until the pod, its objects and, where
-// the pod has the gate, its removal were seen.
+// watchFirstUse applies the Deployment of an example and watches its namespace until the pod, all of its
+// objects and, where the pod has the gate, its removal were seen.
 func (d *demo) watchFirstUse(ctx context.Context, e *example) (*firstUse, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -80,11 +80,11 @@ func (f *firstUse) take(event watch.Event) {
 	case *corev1.Pod:
 		f.takePod(o, now)
 	case *networkingv1.ServiceEntry:
-		if isOurs(o) && event.Type == watch.Added {
-			f.entries, f.applied = append(f.entries, o), now
+		if isManaged(o) && f.entry == nil {
+			f.entry, f.applied = o, now
 		}
 	case *networkingv1.DestinationRule:
-		if isOurs(o) && event.Type == watch.Added {
+		if isManaged(o) && !slices.ContainsFunc(f.rules, func(r *networkingv1.DestinationRule) bool { return r.Name == o.Name }) {
 			f.rules, f.applied = append(f.rules, o), now
 		}
 	}
@@ -104,45 +104,21 @@ func (f *firstUse) takePod(pod *corev1.Pod, now time.Time) {
 	f.pod = pod
 }
 
-// complete says that all was seen. Entries are made last: rules without them lead nobody anywhere.
 func (f *firstUse) complete() bool {
-	return f.pod != nil && len(f.entries) > 0 && len(f.lacking()) == 0 && (!f.gated || !f.ungated.IsZero())
+	return f.pod != nil && f.entry != nil && len(f.rules) == f.wanted() && (!f.gated || !f.ungated.IsZero())
 }
 
-// lacking are the rules that the pod's labels and VIPs call for and that were not seen: one that selects it for each key,
-// and behind a VIP the closed one of the key and that of the namespace.
-func (f *firstUse) lacking() (lacking []string) {
-	seen := map[string]bool{}
-	for _, r := range f.rules {
-		seen[r.Name] = true
-		for label := range r.Spec.GetWorkloadSelector().GetMatchLabels() {
-			seen[label] = true
-		}
+// wanted is how many rules the entry has: that of the pod's key and, behind a VIP, two closed ones.
+func (f *firstUse) wanted() int {
+	if strings.HasSuffix(f.entry.Spec.Hosts[0], ".vip.redis-tls.internal") {
+		return 3
 	}
-	want := func(name string) {
-		if !seen[name] {
-			lacking = append(lacking, name)
-		}
-	}
-	for label := range f.pod.Labels {
-		if key, found := strings.CutPrefix(label, "redis-tls/to-"); found {
-			want(label)
-			if f.pod.Annotations["redis-tls/vips"] != "" {
-				want("redis-tls-closed-" + key)
-				want("redis-tls-closed")
-			}
-		}
-	}
-	return lacking
+	return 1
 }
 
 // missing says what was not seen.
 func (d *demo) missing(f *firstUse, e *example) error {
 	events, _, _ := d.plane.Kubectl(context.Background(), nil, "get", "events", "--namespace="+e.namespace, "--output=custom-columns=REASON:.reason,MESSAGE:.message")
-	var lacking []string
-	if f.pod != nil {
-		lacking = f.lacking()
-	}
-	return fmt.Errorf("waited a minute: pod seen: %t, ServiceEntries: %d, DestinationRules: %d without %v, gate: %t, taken off: %t\nevents:\n%s%s",
-		f.pod != nil, len(f.entries), len(f.rules), lacking, f.gated, !f.ungated.IsZero(), events, d.webhook.Tail())
+	return fmt.Errorf("waited a minute: pod seen: %t, ServiceEntry: %t, DestinationRules: %d, gate: %t, taken off: %t\nevents:\n%s%s",
+		f.pod != nil, f.entry != nil, len(f.rules), f.gated, !f.ungated.IsZero(), events, d.webhook.Tail())
 }

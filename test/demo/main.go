@@ -1,5 +1,5 @@
 // Command demo shows the whole on a real control plane: what a pod gets, which objects appear and how
-// fast, what a typo gets, and what happens when the webhook is dead. It fails where it does not see what
+// fast, what another request changes, what a typo gets, and what happens when the webhook is dead. It fails where it does not see what
 // it says. KEEP=1 leaves the control plane running until Ctrl-C.
 package main
 
@@ -56,7 +56,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	for _, show := range []func(context.Context) error{
-		d.mesh, d.podsBefore, d.install, d.applyExamples, d.typo, d.handEdit, d.deadWebhook,
+		d.mesh, d.podsBefore, d.install, d.applyExamples, d.nextRevision, d.typo, d.handEdit, d.deadWebhook,
 	} {
 		if err := show(ctx); err != nil {
 			return err
