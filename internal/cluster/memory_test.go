@@ -43,8 +43,7 @@ func TestAnInjectedPodNeedsLittleMemory(t *testing.T) {
 			x := newPodIndex()
 			trimmer := &podTrimmer{}
 			store := toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
-			before := heap()
-			for i := range uint64(count) {
+			add := func(i uint64) {
 				template := templateIn(fmt.Sprintf("shop-%d", i/tc.together))
 				template.Name = fmt.Sprintf("cart-r1-%06d", i)
 				template.UID = types.UID(fmt.Sprintf("0b7e4f0e-7c8a-4f7e-9d5b-%012d", i))
@@ -67,6 +66,11 @@ func TestAnInjectedPodNeedsLittleMemory(t *testing.T) {
 				if len(x.live(template.Namespace, resolver{resolve: resolveBy(config.Default(), nil)}).Requests) != 1 {
 					t.Fatal("the index has lost a request")
 				}
+			}
+			add(count) // what the first pod of a process initialises, whichever case comes first
+			before := heap()
+			for i := range uint64(count) {
+				add(i)
 			}
 			each := (heap() - before) / count
 			t.Logf("%d bytes for each pod", each)

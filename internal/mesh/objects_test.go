@@ -131,6 +131,18 @@ func TestPodsWhoseRequestIsNotResolvedKeepTheirTLSOnNewAtoms(t *testing.T) {
 	}
 }
 
+// TestALivePodHasItsRuleOnAtomsThatAreLeft: the entry of a pod that is gone catches connections until it is deleted.
+func TestALivePodHasItsRuleOnAtomsThatAreLeft(t *testing.T) {
+	left, live := redis("ip-x", at("10.0.0.20/32")), redis("ip-y", at("10.0.0.0/24"))
+	d := objects(surroundings(applied(1, claim("cart", "1", 1, left))), claim("pay", "1", 2, live))
+	host := left.Atoms()[0].Host()
+	if !slices.ContainsFunc(d.Rules, func(r *networkingv1.DestinationRule) bool {
+		return r.Spec.Host == host && r.Spec.WorkloadSelector.GetMatchLabels()[live.Label()] == "true"
+	}) {
+		t.Errorf("no rule of the range on the address in it: %v", d.Rules)
+	}
+}
+
 // TestHTTPKeepsWhatUnresolvedPodsHave: its entry and route are shared, so they could lose it.
 func TestHTTPKeepsWhatUnresolvedPodsHave(t *testing.T) {
 	held := redis(api, http, pinned("240.241.0.9"), func(o *origination.Origination) {
