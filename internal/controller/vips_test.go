@@ -190,6 +190,28 @@ func TestAnEntryThatLostItsVIPGetsThatOfItsPods(t *testing.T) {
 	}
 }
 
+// A pod that is refused for its VIP may still dial the server's address, so all that is left of its objects stays.
+func TestAPodThatIsRefusedForItsVIPKeepsItsObjects(t *testing.T) {
+	pod, o := cart(t, "a", byBoth)
+	w := newWorld(t).admit(pod)
+	w.pass()
+	for _, entry := range w.now().Entries {
+		if entry.Name == o.EntryName() {
+			w.remove(t, entry)
+		}
+	}
+	w.r.Config.VIP.CIDR = netip.MustParsePrefix("252.0.0.0/8")
+	before := w.contents()
+	w.pass()
+	if !w.said("Warning Conflict on ReplicaSet cart-r1", "which is not in the range") {
+		t.Errorf("Events: %q", w.events)
+	}
+	w.collect()
+	if diff := cmp.Diff(before, w.contents()); diff != "" {
+		t.Errorf("objects (-want +got):\n%s", diff)
+	}
+}
+
 // VIPs are in no object of a routed host, so nobody else's can end it.
 func TestARoutedHostIsServedWhateverHasItsVIP(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByHTTP)
