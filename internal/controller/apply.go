@@ -28,7 +28,9 @@ var errNotApplied = errors.New("not applied")
 func (p *pass) apply(ctx context.Context) error {
 	p.desired = mesh.Objects(p.snap, p.Config)
 	for _, refusal := range p.desired.Refused {
-		p.refused[refusal.Claim.Key] = true
+		if !refusal.Served {
+			p.refused[refusal.Claim.Key] = true
+		}
 	}
 	failed := map[string]bool{} // groups
 	var errs []error

@@ -30,11 +30,16 @@ func settle(before, now tally) {
 	}
 }
 
-// countClaims counts what the namespace's live pods request: each key once.
+// countClaims counts what the namespace's live pods request: each key once, and each request that is refused though its
+// key is served.
 func (p *pass) countClaims() {
-	refused := map[string]bool{}
+	refused, others := map[string]bool{}, 0
 	for _, refusal := range p.desired.Refused {
-		refused[refusal.Claim.Key] = true
+		if refusal.Served {
+			others++
+		} else {
+			refused[refusal.Claim.Key] = true
+		}
 	}
 	for i := range p.desired.Claims {
 		claim := &p.desired.Claims[i]
@@ -47,7 +52,7 @@ func (p *pass) countClaims() {
 		}
 		p.count(p.Metrics.claims.WithLabelValues(state), 1)
 	}
-	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimRefused), len(refused))
+	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimRefused), len(refused)+others)
 	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimIgnored), len(p.live.Unresolved))
 }
 

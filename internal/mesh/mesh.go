@@ -91,10 +91,12 @@ type Holder struct {
 	Name      string // of the ServiceEntry; empty where only a live pod recorded it
 }
 
-// Refusal is a live origination that gets no objects, and why.
+// Refusal is a live origination that is not served, and why.
 type Refusal struct {
 	Claim   Claim
 	Problem origination.Problem
+	// Served says that the key has its objects, for other pods: those of this request do not resolve the host to its VIPs.
+	Served bool
 }
 
 // Desired is what the controller makes true. All kinds are applied before entries, and deleted after them.

@@ -102,7 +102,7 @@ func standing(snap *Snapshot, ranges config.VIP) (claims, requests []Claim, refu
 		}
 		requests = append(requests, c)
 		if !slices.Equal(vips, c.VIPs) {
-			refused = append(refused, Refusal{Claim: c, Problem: *conflict(&c.Origination, "host", c.Host,
+			refused = append(refused, Refusal{Claim: c, Served: true, Problem: *conflict(&c.Origination, "host", c.Host,
 				fmt.Sprintf("pod %s resolves it to %s, and its VIP is %s; recreate the pod", c.Pod, c.VIPs, vips))})
 		}
 	}

@@ -82,13 +82,30 @@ func vipsOf(e *networkingv1.ServiceEntry) []netip.Addr {
 	return vips
 }
 
-// otherHolders returns what holds the VIP other than the key: entries of any namespace, and live pods.
-func (s *Snapshot) otherHolders(vip netip.Addr, key string) []Holder {
-	holders := s.Holders
-	if holders == nil {
-		holders = s.ownHolders
+// otherHolders returns what holds the VIP other than the key: entries of any namespace, and live pods. The pods of the
+// snapshot's own namespace are those of the snapshot, by their keys: the index may know pods of this key already that
+// have come since.
+func (s *Snapshot) otherHolders(vip netip.Addr, key string) (others []Holder) {
+	for _, h := range s.holders(vip) {
+		if h.Key != key && (h.Name != "" || h.Namespace != s.Namespace) {
+			others = append(others, h)
+		}
 	}
-	return slices.DeleteFunc(slices.Clone(holders(vip)), func(h Holder) bool { return h.Key == key && key != "" })
+	resolved := false
+	for _, r := range s.Live {
+		for i := range r.Originations {
+			if o := &r.Originations[i]; slices.Contains(o.VIPs, vip) {
+				resolved = true
+				if o.Key != key {
+					others = append(others, Holder{Namespace: s.Namespace, Key: o.Key})
+				}
+			}
+		}
+	}
+	if s.Carried.VIPs[vip] && !resolved {
+		others = append(others, Holder{Namespace: s.Namespace})
+	}
+	return others
 }
 
 // HolderOf returns the holder of the VIPs that an entry lists.
@@ -100,19 +117,14 @@ func HolderOf(e *networkingv1.ServiceEntry) Holder {
 	return h
 }
 
-// ownHolders is Holders as far as the snapshot shows.
-func (s *Snapshot) ownHolders(vip netip.Addr) []Holder {
-	var holders []Holder
+// holders are those of the cluster, or as far as the snapshot shows.
+func (s *Snapshot) holders(vip netip.Addr) (holders []Holder) {
+	if s.Holders != nil {
+		return s.Holders(vip)
+	}
 	for _, e := range s.Entries {
 		if slices.Contains(vipsOf(e), vip) {
 			holders = append(holders, HolderOf(e))
-		}
-	}
-	for _, r := range s.Live {
-		for i := range r.Originations {
-			if slices.Contains(r.Originations[i].VIPs, vip) {
-				holders = append(holders, Holder{Namespace: s.Namespace, Key: r.Originations[i].Key})
-			}
 		}
 	}
 	return holders
