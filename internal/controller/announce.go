@@ -64,13 +64,15 @@ func (p *pass) announce() {
 			reason: origination.ReasonStatusIgnored, action: actionClaim,
 			text: fmt.Sprintf("pod %s would be refused today, so it claims nothing new, and what it was admitted with stays until it is deleted: %v", unresolved.Pod.Name, unresolved.Err)})
 	}
-	certificates := map[string]bool{}
+	type mounted struct{ certificate, secret string }
+	looked := map[mounted]bool{}
 	for claim := range p.requests() {
 		_, name := mesh.CertificateOf(&claim.Origination)
-		if name == "" || certificates[name] {
+		m := mounted{name, claim.TLS.ClientSecret}
+		if name == "" || looked[m] {
 			continue
 		}
-		certificates[name] = true
+		looked[m] = true
 		trouble, again := mesh.CertificateTrouble(claim.Origination, p.snap, p.now)
 		if trouble != "" {
 			p.say(note{regarding: p.owner(claim.Pod), related: p.certificate(claim), kind: corev1.EventTypeWarning,

@@ -80,11 +80,11 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 	}
 	maps.Copy(use.labels, live.Carried.Unresolved)
 	for key := range refusedKeys(desired) {
-		use.labels[origination.LabelKeyPrefix+key], use.unresolved = true, true
+		use.labels[origination.LabelKeyPrefix+key] = true
 	}
 	for label := range use.labels {
 		if key, found := strings.CutPrefix(label, origination.LabelKeyPrefix); found {
-			use.groups[key], use.groups[everyKey] = true, true
+			use.groups[key] = true
 		}
 	}
 	if len(use.labels) > 0 {
@@ -96,7 +96,7 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 	}
 	vips := map[netip.Addr]bool{}
 	for _, vip := range live.Carried.VIPs {
-		vips[vip] = true
+		vips[vip], use.groups[everyKey] = true, true
 	}
 	for _, entry := range p.known[kindEntry] {
 		for _, text := range entry.Object.(*networkingv1.ServiceEntry).Spec.Addresses {

@@ -645,7 +645,7 @@ func (m *model) equals(namespace string) {
 			}
 		}
 		for _, vip := range live.Carried.VIPs {
-			vips[vip.String()] = true
+			vips[vip.String()], besides[kindRule.Kind+" "+origination.ClosedName] = true, true
 		}
 	}
 	byVIP := map[string]bool{}

@@ -42,7 +42,8 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 		}
 	}
 	taken := func(vip netip.Addr) bool {
-		return len(snap.otherHolders(vip, o.Key)) > 0 || slices.ContainsFunc(others, func(o origination.Origination) bool { return slices.Contains(o.VIPs, vip) })
+		return len(snap.otherHolders(vip, o.Key)) > 0 || snap.heldHere(vip, o.Key) ||
+			slices.ContainsFunc(others, func(o origination.Origination) bool { return slices.Contains(o.VIPs, vip) })
 	}
 	var vips []netip.Addr
 	for _, r := range prefixesOf(ranges) {
@@ -93,13 +94,33 @@ func vipsOf(e *networkingv1.ServiceEntry) []netip.Addr {
 	return vips
 }
 
-// otherHolders returns what holds the VIP other than the key: entries of any namespace, and live pods.
-func (s *Snapshot) otherHolders(vip netip.Addr, key string) []Holder {
-	holders := s.Holders
-	if holders == nil {
-		holders = s.ownHolders
+// otherHolders returns what holds the VIP other than the key: entries of any namespace, and live pods of other
+// namespaces.
+func (s *Snapshot) otherHolders(vip netip.Addr, key string) (others []Holder) {
+	for _, h := range s.holders(vip) {
+		if h.Key == key && key != "" || h.Name == "" && h.Namespace == s.Namespace {
+			continue
+		}
+		others = append(others, h)
 	}
-	return slices.DeleteFunc(slices.Clone(holders(vip)), func(h Holder) bool { return h.Key == key && key != "" })
+	return others
+}
+
+// heldHere reports whether a live pod of the snapshot's namespace has the VIP for another key. These pods are the
+// snapshot's and not the index's, which may know pods already that have come since, and of the same key.
+func (s *Snapshot) heldHere(vip netip.Addr, key string) bool {
+	same := false
+	for _, r := range s.Live {
+		for i := range r.Originations {
+			if o := &r.Originations[i]; slices.Contains(o.VIPs, vip) {
+				if o.Key != key {
+					return true
+				}
+				same = true
+			}
+		}
+	}
+	return !same && slices.Contains(s.Carried.VIPs, vip) // of a pod whose request is not resolved
 }
 
 // HolderOf returns the holder of the VIPs that an entry lists.
@@ -111,19 +132,14 @@ func HolderOf(e *networkingv1.ServiceEntry) Holder {
 	return h
 }
 
-// ownHolders is Holders as far as the snapshot shows.
-func (s *Snapshot) ownHolders(vip netip.Addr) []Holder {
-	var holders []Holder
+// holders are those of the cluster, or as far as the snapshot shows.
+func (s *Snapshot) holders(vip netip.Addr) (holders []Holder) {
+	if s.Holders != nil {
+		return s.Holders(vip)
+	}
 	for _, e := range s.Entries {
 		if slices.Contains(vipsOf(e), vip) {
 			holders = append(holders, HolderOf(e))
-		}
-	}
-	for _, r := range s.Live {
-		for i := range r.Originations {
-			if slices.Contains(r.Originations[i].VIPs, vip) {
-				holders = append(holders, Holder{Namespace: s.Namespace, Key: r.Originations[i].Key})
-			}
 		}
 	}
 	return holders

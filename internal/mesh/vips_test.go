@@ -57,6 +57,7 @@ func TestVIPs(t *testing.T) {
 		live    []mesh.Request
 		snap    *mesh.Snapshot
 		holders func(netip.Addr) []mesh.Holder
+		carried string
 		ranges  config.VIP
 		want    []string
 		problem string
@@ -76,6 +77,9 @@ func TestVIPs(t *testing.T) {
 		{name: "past what another key's entry has", o: a, snap: surroundings(entryOf(b, drawn)), want: []string{after}},
 		{name: "past what a user's entry lists", o: a, snap: surroundings(entry("shop/theirs", listing(drawn))), want: []string{after}},
 		{name: "past what anything in the cluster holds", o: a, holders: heldElsewhere(drawn), want: []string{after}},
+		{name: "not past what the index alone knows of its own namespace, which a pod of the key may have come to hold since", o: a,
+			holders: func(netip.Addr) []mesh.Holder { return []mesh.Holder{{Namespace: "shop"}} }, want: []string{drawn}},
+		{name: "past what a pod of the namespace has whose request is not resolved", o: a, carried: drawn, want: []string{after}},
 		{name: "past what the pod's other host got", o: a, others: []origination.Origination{with(b, pinned(drawn))}, want: []string{after}},
 		{name: "the last one that is free", o: a, ranges: small, live: []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.0.1")))}, want: []string{"240.241.0.2"}},
 		{name: "none where the range is full", o: a, ranges: small, live: []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.0.1", "240.241.0.2")))},
@@ -89,6 +93,9 @@ func TestVIPs(t *testing.T) {
 				snap = surroundings()
 			}
 			snap.Live, snap.Holders = test.live, test.holders
+			if test.carried != "" {
+				snap.Carried.VIPs = []netip.Addr{netip.MustParseAddr(test.carried)}
+			}
 			ranges := test.ranges
 			if ranges == (config.VIP{}) {
 				ranges = wide

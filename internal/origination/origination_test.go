@@ -86,7 +86,8 @@ func TestTheEndpointAndTheNameDecideHowTheServerIsFound(t *testing.T) {
 	}{
 		{"a host alone is resolved by DNS", byDNS("a.example.com"), origination.ResolutionDNS, true, false, nil},
 		{"one address is static", byAddress(), origination.ResolutionStatic, false, true, prefixes("10.0.0.3/32")},
-		{"a host with one address is pinned", byDNS("a.example.com", at(6379, "10.0.0.3/32")), origination.ResolutionStatic, true, false, prefixes("10.0.0.3/32")},
+		{"a host with one address is pinned, and waits, because the address can be dialled too",
+			byDNS("a.example.com", at(6379, "10.0.0.3/32")), origination.ResolutionStatic, true, true, prefixes("10.0.0.3/32")},
 		{"a host with one address and another target is dialled by the VIP only",
 			byDNS("a.example.com", at(6380, "10.0.0.3/32")), origination.ResolutionStatic, true, false, nil},
 		{"several addresses are dialled themselves", byDNS("a.example.com", at(6379, "10.0.0.3/32", "10.0.0.4/32")),
