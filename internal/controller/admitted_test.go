@@ -77,6 +77,13 @@ func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
 		"after its status is of another version": {status(func(s string) string { return strings.Replace(s, `"v1"`, `"v9"`, 1) }), `version "v9"`},
 		"after its status was emptied":           {status(func(string) string { return "" }), "parsing redis-tls/status"},
 		"after its status was edited":            {status(func(s string) string { return strings.Replace(s, "both.example.com", "more.example.com", 1) }), "label redis-tls/"},
+		"after the label of a key was taken off": {func(w *world, pod *corev1.Pod) {
+			for _, o := range clustertest.Resolve(w.t, pod) {
+				if o.Host == "redis.example.com" {
+					w.edit(pod, func(pod *corev1.Pod) { delete(pod.Labels, o.Label()) })
+				}
+			}
+		}, "label redis-tls/"},
 		"after its VIPs were edited": {func(w *world, pod *corev1.Pod) {
 			w.edit(pod, recorded("none"))
 		}, "parsing redis-tls/vips"},
