@@ -4,4 +4,4 @@
 set -eu
 cd "$(dirname "$0")/.."
 git archive "$1" -- go.mod go.sum charts '*.go' ':(exclude,glob)**/*_test.go' ':(exclude,glob)**/*test/**' \
-	':(exclude,glob)**/internal/**' ':(exclude)test' ':(exclude)release' ':(exclude)cmd/redis-tls' | gzip -9n
+	':(exclude,glob)internal/*/internal/**' ':(exclude)test' ':(exclude)release' ':(exclude)cmd/redis-tls' | gzip -9n

@@ -97,15 +97,17 @@ func idiomatic(tb testing.TB, pod *corev1.Pod) http.Handler {
 func change(pod *corev1.Pod, d inject.Decision) {
 	metav1.SetMetaDataLabel(&pod.ObjectMeta, origination.LabelInjected, "true")
 	for _, o := range d.Originations {
-		metav1.SetMetaDataLabel(&pod.ObjectMeta, o.RuleLabel(), "true")
-		for _, pin := range o.Pin {
-			pod.Spec.HostAliases = append(pod.Spec.HostAliases, corev1.HostAlias{IP: pin.String(), Hostnames: []string{o.Host}})
+		metav1.SetMetaDataLabel(&pod.ObjectMeta, o.Label(), "true")
+		for _, vip := range o.VIPs {
+			pod.Spec.HostAliases = append(pod.Spec.HostAliases, corev1.HostAlias{IP: vip.String(), Hostnames: []string{o.Host}})
 		}
 	}
 	for _, op := range d.Operations {
 		switch value, _ := op.Value.(string); op.Path {
 		case "/metadata/annotations/redis-tls~1status":
 			pod.Annotations[origination.AnnotationStatus] = value
+		case "/metadata/annotations/redis-tls~1vips":
+			pod.Annotations[origination.AnnotationVIPs] = value
 		case "/metadata/annotations/sidecar.istio.io~1userVolume":
 			pod.Annotations["sidecar.istio.io/userVolume"] = value
 		case "/metadata/annotations/sidecar.istio.io~1userVolumeMount":

@@ -17,16 +17,12 @@ import (
 
 const namespace = "shop"
 
-// view is a warm cache: a namespace with a live pod that has claimed the host, and the objects.
-type view struct {
-	claims []mesh.Claim
-	around mesh.Surroundings
-}
+// view is a warm cache: a namespace with a live pod of the same request, and its objects.
+type view struct{ snap *mesh.Snapshot }
 
 func (*view) Service(string, string) (annotation.Service, bool) { return annotation.Service{}, false }
 func (*view) ServiceWithin(netip.Prefix) (string, bool)         { return "", false }
-func (v *view) Claims(string) []mesh.Claim                      { return v.claims }
-func (v *view) Surroundings(string) mesh.Surroundings           { return v.around }
+func (v *view) Snapshot(string) *mesh.Snapshot                  { return v.snap }
 func (*view) Namespace(string) (map[string]string, map[string]string, bool) {
 	return namespaceLabels, nil, true
 }
@@ -37,18 +33,15 @@ var namespaceLabels = map[string]string{"istio-injection": "enabled", corev1.Lab
 // newInjector returns an injector over a cache in which the pod's first use is long over.
 func newInjector(tb testing.TB, pod *corev1.Pod) *inject.Injector {
 	tb.Helper()
-	v := &view{around: mesh.Surroundings{Namespace: namespace, RootNamespace: "istio-system"}}
+	v := &view{snap: &mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system"}}
 	i := &inject.Injector{Config: config.Default(), View: v, Now: time.Now}
 	first := i.Inject(namespace, pod)
 	if len(first.Operations) == 0 {
 		tb.Fatalf("not injected: %s", first.Message(namespace, pod))
 	}
-	workload, revision := mesh.WorkloadOf(pod)
 	long := time.Now().Add(-time.Hour)
-	for _, o := range first.Originations {
-		v.claims = append(v.claims, mesh.Claim{Workload: workload, Revision: revision, First: long, Last: long, Pod: "cart-1", Origination: o})
-	}
-	desired := mesh.Objects(v.claims, v.around, i.Config)
+	v.snap.Live = []mesh.Request{{Originations: first.Originations, Settings: first.Settings, Pod: "cart-1", Since: long}}
+	desired := mesh.Objects(v.snap, i.Config)
 	accepted := []metav1.ManagedFieldsEntry{{Manager: origination.FieldManager, Time: &metav1.Time{Time: long}}}
 	for _, e := range desired.Entries {
 		e.ManagedFields = accepted
@@ -56,7 +49,7 @@ func newInjector(tb testing.TB, pod *corev1.Pod) *inject.Injector {
 	for _, r := range desired.Rules {
 		r.ManagedFields = accepted
 	}
-	v.around.Entries, v.around.Rules = desired.Entries, desired.Rules
+	v.snap.Entries, v.snap.Rules = desired.Entries, desired.Rules
 	return i
 }
 
