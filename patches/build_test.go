@@ -27,8 +27,10 @@ const (
 const host = "redis.example.com"
 
 var (
-	pin      = netip.MustParseAddr("240.241.7.31")
-	otherPin = netip.MustParseAddr("240.241.9.9")
+	vip      = netip.MustParseAddr("240.241.7.31")
+	otherVIP = netip.MustParseAddr("240.241.9.9")
+	// drawnFrom are the ranges that VIPs of the tests are drawn from.
+	drawnFrom = []netip.Prefix{netip.MustParsePrefix("240.241.0.0/16"), netip.MustParsePrefix("fd00:240:241::/64")}
 )
 
 // change is one step in the making of a test pod.
@@ -93,11 +95,12 @@ func newOrigination(steps ...origin) origination.Origination {
 		Ports:     []origination.Port{{Number: 6379, Target: 6380}},
 		Protocol:  "tcp",
 		TLS:       origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt", SNI: host, SubjectAltNames: []string{host}},
-		VIPs:       []netip.Addr{pin},
+		VIPs:      []netip.Addr{vip},
 	}
 	for _, s := range steps {
 		s(&o)
 	}
+	o.SetKey("shop", "4")
 	return o
 }
 
@@ -144,27 +147,41 @@ func patched(t *testing.T, pod *corev1.Pod, os []origination.Origination, opts O
 
 func applied(t *testing.T, raw []byte, os []origination.Origination, opts Options) []byte {
 	t.Helper()
+	return apply(t, raw, func(pod *corev1.Pod) ([]patchops.Operation, []origination.Problem) {
+		ops, _, problems := forPod(pod, os, opts)
+		return ops, problems
+	})
+}
+
+func stripped(t *testing.T, raw []byte) []byte {
+	t.Helper()
+	return apply(t, raw, func(pod *corev1.Pod) ([]patchops.Operation, []origination.Problem) { return Strip(pod), nil })
+}
+
+// apply applies the operations to the pod's JSON, then demands that doing so again changes nothing.
+func apply(t *testing.T, raw []byte, operations func(*corev1.Pod) ([]patchops.Operation, []origination.Problem)) []byte {
+	t.Helper()
 	before := decoded(t, raw)
-	ops, _, problems := forPod(before, os, opts)
+	ops, problems := operations(before)
 	if len(problems) > 0 {
 		t.Fatalf("unexpected problems: %v", texts(problems))
 	}
 	if diff := cmp.Diff(decoded(t, raw), before); diff != "" {
-		t.Errorf("For changed the pod that it was given (-before +after):\n%s", diff)
+		t.Errorf("the given pod was changed (-before +after):\n%s", diff)
 	}
 	encoded, err := json.Marshal(ops)
 	if err != nil {
 		t.Fatal(err)
 	}
-	operations, err := jsonpatch.DecodePatch(encoded)
+	patch, err := jsonpatch.DecodePatch(encoded)
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := operations.Apply(raw)
+	result, err := patch.Apply(raw)
 	if err != nil {
 		t.Fatalf("applying %s: %v", encoded, err)
 	}
-	if again, _, problems := forPod(decoded(t, result), os, opts); len(again) > 0 || len(problems) > 0 {
+	if again, problems := operations(decoded(t, result)); len(again) > 0 || len(problems) > 0 {
 		t.Errorf("a second run is not without effect: operations %v, problems %v", again, texts(problems))
 	}
 	return result

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -118,19 +119,30 @@ func entriesOf(t *testing.T, value string) (entries []string) {
 	}
 }
 
-// Whatever stands in a pod's status and aliases: no panic, and a second run does nothing.
+// Whatever stands in a pod's annotations of ours and its aliases: no panic, and a second run does nothing.
 func FuzzPod(f *testing.F) {
-	f.Add("", "", "")
-	f.Add(origination.Status{Version: "v1", Originations: one()}.String(), "240.241.7.31", "REDIRECT")
-	f.Add(`{"version":"v1","originations":null,"firstUse":"9999-12-31T23:59:59+23:59"}`, "::ffff:1.2.3.4", "NONE")
-	f.Add(`{"version":"v1","originations":[{"addresses":["0.0.0.0/0",""],"pin":["::1%eth0",""]}]}`, "1.2.3.4%x", "\xff")
-	f.Fuzz(func(t *testing.T, status, ip, text string) {
-		pod := newPod(native, annotated(origination.AnnotationStatus, status), alias(ip, text), label(origination.LabelRulePrefix+"x", text))
-		os := append(one(), newOrigination(addressed("10.0.0.0/8")))
-		forPod(pod, os, Options{Gate: true})
-		pod = newPod(native, annotated(origination.AnnotationStatus, status), alias(ip, text))
-		if _, _, problems := forPod(pod, os, Options{Gate: true}); len(problems) == 0 && json.Valid([]byte(`"`+text+`"`)) {
-			patched(t, pod, os, Options{Gate: true})
+	status := origination.Status{Version: origination.StatusVersion, Request: map[string]string{"redis-tls/host": host}}
+	f.Add("", "", "", "", "")
+	f.Add(status.String(), host+"=240.241.7.31", "2026-01-02T03:04:05Z", "240.241.7.31", "true")
+	f.Add(`{"version":"v1","request":null}`, "=,", "9999-12-31T23:59:59+23:59", "::ffff:1.2.3.4", "")
+	f.Add(`{"version":"v0"}`, host+"=::1%eth0", "0", "1.2.3.4%x", "\xff")
+	f.Fuzz(func(t *testing.T, recorded, vips, firstUse, ip, text string) {
+		for _, s := range []string{recorded, vips, firstUse, ip, text} {
+			if !utf8.ValidString(s) { // it does not survive JSON
+				return
+			}
 		}
+		pod := newPod(native, annotated(origination.AnnotationStatus, recorded), annotated(origination.AnnotationVIPs, vips),
+			annotated(origination.AnnotationFirstUse, firstUse), label(origination.LabelKeyPrefix+"x", text), alias(ip, host))
+		os := append(one(), newOrigination(addressed("10.0.0.0/8")))
+		opts := Options{Status: status, VIPRanges: drawnFrom, Gate: true}
+		if _, _, problems := forPod(pod, os, opts); len(problems) == 0 {
+			patched(t, pod, os, opts)
+		}
+		raw, err := json.Marshal(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stripped(t, raw)
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"gomodules.xyz/jsonpatch/v2"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -17,12 +18,13 @@ import (
 	"github.com/redis-tls/redis-tls/internal/sidecar"
 )
 
-var update = flag.Bool("update", false, "write the want.* files of testdata anew")
+var update = flag.Bool("update", false, "write the want.* files of testdata")
 
-// A case is a directory: pod.yaml, namespace.yaml and originations.yaml go in; want.pod.yaml is the pod
-// that the operations of want.patch.json make, want.txt what the user is told.
+// A case is a directory: pod.yaml, namespace.yaml and originations.yaml are its input; want.pod.yaml is the pod
+// that the operations of want.patch.json make, want.txt what the user is told. Without originations the pod is stripped.
 type goldenInput struct {
 	Originations []origination.Origination `json:"originations"`
+	Status       origination.Status        `json:"status"`
 	Gate         bool                      `json:"gate"`
 	FirstUse     *time.Time                `json:"firstUse"`
 }
@@ -48,12 +50,23 @@ func golden(t *testing.T, dir string) map[string]string {
 	read(t, filepath.Join(dir, "originations.yaml"), &input)
 	read(t, filepath.Join(dir, "namespace.yaml"), &ns)
 	raw := read(t, filepath.Join(dir, "pod.yaml"), nil)
-	options := Options{Gate: input.Gate, FirstUse: input.FirstUse}
+	options := Options{Status: input.Status, VIPRanges: drawnFrom, Gate: input.Gate, FirstUse: input.FirstUse}
 
-	facts := sidecar.Read(decoded(t, raw), ns.Labels)
-	problems, warnings := facts.Check(input.Originations)
-	ops, more, conflicts := For(facts, input.Originations, options)
-	problems, warnings = origination.Distinct(append(problems, conflicts...)), append(warnings, more...)
+	var ops []jsonpatch.Operation
+	var problems []origination.Problem
+	var warnings []string
+	after := func() []byte { return stripped(t, raw) }
+	if len(input.Originations) == 0 {
+		ops = Strip(decoded(t, raw))
+	} else {
+		facts := sidecar.Read(decoded(t, raw), ns.Labels)
+		problems, warnings = facts.Check(input.Originations)
+		var more []string
+		var conflicts []origination.Problem
+		ops, more, conflicts = For(facts, input.Originations, options)
+		problems, warnings = origination.Distinct(append(problems, conflicts...)), append(warnings, more...)
+		after = func() []byte { return applied(t, raw, input.Originations, options) }
+	}
 	var told strings.Builder
 	for _, line := range texts(problems) {
 		told.WriteString("refused: " + line + "\n")
@@ -69,7 +82,7 @@ func golden(t *testing.T, dir string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod, err := yaml.JSONToYAML(applied(t, raw, input.Originations, options))
+	pod, err := yaml.JSONToYAML(after())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +120,7 @@ func compare(t *testing.T, dir string, files map[string]string) {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(meaning(t, name, string(old)), meaning(t, name, content)); diff != "" {
-			t.Errorf("%s (-want +got), -update writes it anew:\n%s", name, diff)
+			t.Errorf("%s (-want +got), -update writes it:\n%s", name, diff)
 		}
 	}
 }

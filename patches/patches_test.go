@@ -15,7 +15,7 @@ import (
 // Whatever the order of the webhooks, istio-proxy ends up with the same mounts and nobody changes
 // anything in a second round.
 func TestBothWebhookOrdersEndTheSame(t *testing.T) {
-	os := []origination.Origination{newOrigination(), newOrigination(otherHost("cache.example.com", otherPin))}
+	os := []origination.Origination{newOrigination(), newOrigination(otherHost("cache.example.com", otherVIP))}
 	for name, changes := range map[string][]change{
 		"a plain pod": nil,
 		"a pod with volumes in list form": {
@@ -68,10 +68,11 @@ func TestOperationsAreSortedMinimalAndEscaped(t *testing.T) {
 	o := newOrigination()
 	want(t, "operations", []string{
 		"add /metadata/annotations/redis-tls~1status",
+		"add /metadata/annotations/redis-tls~1vips",
 		"add /metadata/annotations/sidecar.istio.io~1userVolume",
 		"add /metadata/annotations/sidecar.istio.io~1userVolumeMount",
 		"add /metadata/labels/redis-tls~1injected",
-		"add /metadata/labels/" + escape(o.RuleLabel()),
+		"add /metadata/labels/" + escape(o.Label()),
 		"remove /metadata/labels/redis-tls~1to-zz",
 		"add /spec/hostAliases/-",
 		"add /spec/schedulingGates",
@@ -92,10 +93,10 @@ func TestAbsentNullAndEmptyContainersAreFilled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := decoded(t, applied(t, []byte(raw), one(), Options{Gate: true}))
-			want(t, "pins", []corev1.HostAlias{{IP: pin.String(), Hostnames: []string{host}}}, got.Spec.HostAliases)
+			want(t, "aliases", []corev1.HostAlias{{IP: vip.String(), Hostnames: []string{host}}}, got.Spec.HostAliases)
 			want(t, "gates", []corev1.PodSchedulingGate{{Name: origination.GateFirstUse}}, got.Spec.SchedulingGates)
 			o := newOrigination()
-			want(t, "labels", map[string]string{origination.LabelInjected: "true", o.RuleLabel(): "true"}, got.Labels)
+			want(t, "labels", map[string]string{origination.LabelInjected: "true", o.Label(): "true"}, got.Labels)
 		})
 	}
 }

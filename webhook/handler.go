@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,6 +37,10 @@ const (
 // Handler is the http.Handler of Path. It decodes by itself, rather than through controller-runtime's
 // admission.Webhook, because that one parses the pod four times more (test/bench has the difference).
 type Handler struct {
+	// NeedCertManager, if it is set, is called when a pod needs cert-manager and the API server does not serve its
+	// kinds. It must not block.
+	NeedCertManager func()
+
 	injector *inject.Injector
 	log      logr.Logger
 	metrics  handlerMetrics
@@ -137,6 +142,11 @@ func (h *Handler) decide(req *request) (decision inject.Decision, message string
 	pod.Namespace = req.Namespace // objects under review may lack it
 	decision = h.injector.Inject(req.Namespace, pod)
 	message = decision.Message(req.Namespace, pod)
+	if h.NeedCertManager != nil && slices.ContainsFunc(decision.Problems, func(p origination.Problem) bool {
+		return p.Reason == origination.ReasonNoCertManager
+	}) {
+		h.NeedCertManager()
+	}
 
 	log := h.log.V(1)
 	if len(decision.Problems) > 0 {

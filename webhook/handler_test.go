@@ -33,20 +33,18 @@ import (
 
 // view is a cluster with one namespace, which may become known only after some questions.
 type view struct {
-	unknownFor atomic.Int32
-	boom       bool
+	unknownFor  atomic.Int32
+	boom        bool
+	certManager mesh.Presence
 }
 
 func (*view) Service(string, string) (annotation.Service, bool) { return annotation.Service{}, false }
 func (*view) ServiceWithin(netip.Prefix) (string, bool)         { return "", false }
-func (v *view) Claims(string) []mesh.Claim {
+func (v *view) Snapshot(namespace string) *mesh.Snapshot {
 	if v.boom {
 		panic("boom")
 	}
-	return nil
-}
-func (*view) Surroundings(namespace string) mesh.Surroundings {
-	return mesh.Surroundings{Namespace: namespace, RootNamespace: "istio-system"}
+	return &mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system", CertManager: v.certManager}
 }
 func (v *view) Namespace(string) (map[string]string, map[string]string, bool) {
 	if v.unknownFor.Add(-1) >= 0 {
@@ -59,7 +57,8 @@ func newHandler(t testing.TB, v *view, mode config.PolicyMode) *Handler {
 	t.Helper()
 	cfg := config.Default()
 	cfg.Policy.Mode = mode
-	h, err := NewHandler(&inject.Injector{Config: cfg, View: v, Now: time.Now}, prometheus.NewRegistry(), logr.Discard())
+	noon := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	h, err := NewHandler(&inject.Injector{Config: cfg, View: v, Now: func() time.Time { return noon }}, prometheus.NewRegistry(), logr.Discard())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,15 +150,7 @@ func TestAskingPodIsPatched(t *testing.T) {
 	if err := json.Unmarshal(response.Patch, &got); err != nil {
 		t.Fatal(err)
 	}
-	ignoreTime := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == `["value"]` }, cmp.Comparer(func(a, b any) bool {
-		x, ok1 := a.(string)
-		y, ok2 := b.(string)
-		if ok1 && ok2 && strings.Contains(x, `"firstUse"`) && strings.Contains(y, `"firstUse"`) {
-			return true
-		}
-		return cmp.Equal(a, b)
-	}))
-	if diff := cmp.Diff(want, got, ignoreTime); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the patch is not what the injector decided: %s", diff)
 	}
 }
@@ -169,6 +160,20 @@ func TestPodThatWishesNothingIsAnsweredWithoutAPatch(t *testing.T) {
 	response := answer(t, post(h, newReview(t, newPod(nil))))
 	if !response.Allowed || response.Patch != nil || response.PatchType != nil || len(response.Warnings) > 0 {
 		t.Errorf("got %+v", response)
+	}
+}
+
+func TestPodThatIsNotInjectedIsStrippedByThePatch(t *testing.T) {
+	pod := newPod(map[string]string{"redis-tls/host": "", "redis-tls/status": "mine", "redis-tls/vips": "mine"})
+	pod.Labels = map[string]string{"redis-tls/injected": "true", "app": "cart"}
+	response := answer(t, post(newHandler(t, &view{}, config.PolicyEnforce), newReview(t, pod)))
+	if !response.Allowed || response.PatchType == nil {
+		t.Fatalf("got %+v, want a patch", response)
+	}
+	const want = `[{"op":"remove","path":"/metadata/annotations/redis-tls~1status"},{"op":"remove","path":"/metadata/annotations/redis-tls~1vips"},` +
+		`{"op":"remove","path":"/metadata/labels/redis-tls~1injected"}]`
+	if diff := cmp.Diff(want, string(response.Patch)); diff != "" {
+		t.Errorf("patch: %s", diff)
 	}
 }
 

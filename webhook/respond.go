@@ -62,20 +62,14 @@ func refusal(reason origination.Reason, message string) *metav1.Status {
 }
 
 // operation is jsonpatch.Operation without its MarshalJSON, which encodes every operation twice.
-type operation struct {
-	Op    string `json:"op"`
-	Path  string `json:"path"`
-	Value any    `json:"value,omitempty"`
-}
+type operation jsonpatch.Operation
 
-// encode returns the JSON patch (RFC 6902: add and replace have a value, be it null), which stands in the buffer.
+// encode returns the JSON patch, which stands in the buffer. Only operations that remove have a nil value: package
+// patches adds and replaces maps, lists and strings.
 func encode(operations []jsonpatch.Operation, into *bytes.Buffer) ([]byte, error) {
 	wire := make([]operation, len(operations))
 	for i, o := range operations {
-		wire[i] = operation{Op: o.Operation, Path: o.Path, Value: o.Value}
-		if o.Value == nil && o.Operation != "remove" {
-			wire[i].Value = json.RawMessage("null")
-		}
+		wire[i] = operation(o)
 	}
 	e := json.NewEncoder(into)
 	e.SetEscapeHTML(false)

@@ -42,7 +42,6 @@ func TestPatchIsEncodedAsTheLibraryDoes(t *testing.T) {
 	operations := []jsonpatch.Operation{
 		jsonpatch.NewOperation("add", "/metadata/annotations/redis-tls~1status", `{"a":"<b>"}`),
 		jsonpatch.NewOperation("add", "/spec/hostAliases/-", corev1.HostAlias{IP: "240.241.0.1", Hostnames: []string{"h"}}),
-		jsonpatch.NewOperation("replace", "/spec/x", nil),
 		jsonpatch.NewOperation("replace", "/spec/y", ""),
 		jsonpatch.NewOperation("remove", "/metadata/labels/z", nil),
 	}

@@ -8,11 +8,12 @@ import (
 	"net/http"
 	"sync"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/json"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -22,8 +23,7 @@ import (
 // 1 MiB for what the review puts around it.
 const maxBody = 4 << 20
 
-// review is the part of an AdmissionReview that we read. The pod is decoded in the same pass, save what
-// prune cuts out.
+// review is the part of an AdmissionReview that is read. The pod is decoded in the same pass, except what is skipped.
 type review struct {
 	metav1.TypeMeta `json:",inline"`
 	Request         *request `json:"request"`
@@ -87,10 +87,43 @@ func readBody(b *bytes.Buffer, w http.ResponseWriter, r *http.Request) *unreadab
 	return nil
 }
 
-// decode returns the request of the review. The body is changed on the way.
+// skipped are the parts of a pod that no decision reads, by type. In many pods they are most of the JSON. The list
+// names what is left out, not what is read: a field that a decision reads tomorrow is decoded already.
+var skipped = json.JoinUnmarshalers(
+	skip[[]metav1.ManagedFieldsEntry](), skip[corev1.PodStatus](),
+	skip[*corev1.Affinity](), skip[[]corev1.Toleration](), skip[[]corev1.TopologySpreadConstraint](),
+	skip[[]corev1.EnvFromSource](), skip[[]corev1.ContainerPort](), skip[corev1.ResourceRequirements](),
+	skip[*corev1.Lifecycle](), skip[*corev1.Probe](),
+)
+
+// skip reads the JSON of every T, which must be valid, and leaves the T zero.
+func skip[T any]() *json.Unmarshalers {
+	return json.UnmarshalFunc(func([]byte, *T) error { return nil })
+}
+
+// As in the API server (sigs.k8s.io/json), the last of two members of the same name counts, and bytes that are not
+// UTF-8 become U+FFFD.
+var (
+	withEnv = json.JoinOptions(
+		jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true), json.WithUnmarshalers(skipped),
+	)
+	withoutEnv = json.JoinOptions(
+		withEnv, json.WithUnmarshalers(json.JoinUnmarshalers(skip[[]corev1.EnvVar](), skipped)),
+	)
+)
+
+// istioNames begins the names of the containers that Istio's injector adds. Their environment says how they capture
+// traffic, so environments are decoded if the review may have such a container.
+var istioNames = []byte(`"istio-`)
+
+// decode returns the request of the review.
 func decode(body []byte) (*request, *unreadableError) {
+	options := withoutEnv
+	if bytes.Contains(body, istioNames) {
+		options = withEnv
+	}
 	var v review
-	if err := json.UnmarshalCaseSensitivePreserveInts(prune(body), &v); err != nil {
+	if err := json.Unmarshal(body, &v, options); err != nil {
 		return nil, malformed(http.StatusBadRequest, "decoding the AdmissionReview: %w", err)
 	}
 	switch {

@@ -25,6 +25,9 @@ func TestUnreadableRequestsGetA4xx(t *testing.T) {
 		{"no body", "POST", "application/json", func(*testing.T) []byte { return nil }, 400},
 		{"garbage", "POST", "application/json", func(*testing.T) []byte { return []byte("\x00{") }, 400},
 		{"JSON after the review", "POST", "application/json", func(t *testing.T) []byte { return append(valid(t), "{}"...) }, 400},
+		{"a syntax error in what is skipped", "POST", "application/json", func(t *testing.T) []byte {
+			return bytes.Replace(valid(t), []byte(`"value":"b"`), []byte(`"value":b`), 1)
+		}, 400},
 		{"no request", "POST", "application/json", func(*testing.T) []byte {
 			return []byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`)
 		}, 400},

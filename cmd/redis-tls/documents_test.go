@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,7 +143,7 @@ func tableOfKeys() string {
 	var table strings.Builder
 	table.WriteString("| annotation | default | meaning |\n| --- | --- | --- |\n")
 	for _, key := range annotation.Keys() {
-		if !hasChoice(key) || "redis-tls/"+key.Name == origination.AnnotationStatus {
+		if !hasChoice(key) || slices.Contains(origination.OurAnnotations, origination.Prefix+key.Name) {
 			continue
 		}
 		fmt.Fprintf(&table, "| `redis-tls/%s` | %s | %s |\n", key.Name, key.Default, key.Description)

@@ -20,8 +20,9 @@ func served(_ context.Context, pod *corev1.Pod) (*corev1.Pod, []string, error) {
 	}
 	pod = pod.DeepCopy()
 	pod.Labels["redis-tls/injected"] = "true"
-	pod.Annotations["redis-tls/status"] = `{"version":"v1","originations":[{"instances":["default"],"host":"redis.example.com","ports":[{"number":6379,"target":6379}],"protocol":"tcp","tls":{"mode":"simple"},"pin":["240.241.0.1"]}]}`
-	pod.Spec.HostAliases = []corev1.HostAlias{{IP: "240.241.0.1", Hostnames: []string{"redis.example.com"}}}
+	pod.Annotations["redis-tls/status"] = `{"version":"v1","request":{"redis-tls/host":"redis.example.com"}}`
+	pod.Annotations["redis-tls/vips"] = "redis.example.com=251.0.0.1"
+	pod.Spec.HostAliases = []corev1.HostAlias{{IP: "251.0.0.1", Hostnames: []string{"redis.example.com"}}}
 	pod.Spec.InitContainers = []corev1.Container{{Name: "istio-proxy"}}
 	return pod, nil, nil
 }
@@ -67,8 +68,10 @@ func TestHelmTestTellsWhatIsAmiss(t *testing.T) {
 			want:   []string{"it was admitted without the label redis-tls/injected, so redis-tls did nothing for it\n        warning: something is amiss"}},
 		"a status of nobody": {
 			create: but(func(pod *corev1.Pod) { pod.Annotations["redis-tls/status"] = "?" }), want: []string{"annotation redis-tls/status: "}},
-		"a pin that was lost": {
-			create: but(func(pod *corev1.Pod) { pod.Spec.HostAliases[0].Hostnames = []string{"other"} }), want: []string{"spec.hostAliases does not lead redis.example.com to 240.241.0.1"}},
+		"VIPs that nobody can read": {
+			create: but(func(pod *corev1.Pod) { pod.Annotations["redis-tls/vips"] = "redis.example.com" }), want: []string{`annotation redis-tls/vips: parsing redis-tls/vips: "redis.example.com" must be host=address`}},
+		"an alias that was lost": {
+			create: but(func(pod *corev1.Pod) { pod.Spec.HostAliases[0].Hostnames = []string{"other"} }), want: []string{"spec.hostAliases does not give redis.example.com the address 251.0.0.1"}},
 		"no sidecar": {
 			create: but(func(pod *corev1.Pod) { pod.Spec.InitContainers = nil }), want: []string{"it has no container istio-proxy: Istio's injector gave it no sidecar"}},
 		"what is wrong passes": {

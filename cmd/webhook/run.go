@@ -79,6 +79,7 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return err
 	}
+	handler.NeedCertManager = view.NeedCertManager
 	serving, err := f.addServer(mgr, handler, rotator)
 	if err != nil {
 		return err

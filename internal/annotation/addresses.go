@@ -40,7 +40,7 @@ func (r rules) addressProblem(p netip.Prefix) string {
 	return r.serviceProblem(p)
 }
 
-// vips are the ranges of the pins in every notation: what is dialled there is ours to lead.
+// vips are the ranges of the VIPs in every notation: what is dialled there is ours to route.
 func (r rules) vips() []origination.Reserved {
 	const what = "the range of our own pins (vip in the Helm values)"
 	all := make([]origination.Reserved, 0, 4)

@@ -43,13 +43,13 @@ var hostileAddresses = []struct {
 	}},
 	{"Istio allocates", map[string]string{"IPv4": "240.240.0.1", "a range": "240.240.0.0/17", "IPv6": "2001:2::f0f0:1"}},
 	{"Teredo", map[string]string{"a tunnel": "2001:0:4136:e378:8000:63bf:3fff:fdd2"}},
-	{"our own pins", map[string]string{"a pin": "240.241.7.31", "a range": "240.241.0.0/24", "mapped": "::ffff:240.241.0.1", "an IPv6 pin": "fd00:240:241::5", "by NAT64": "64:ff9b::f0f1:1"}},
+	{"our own pins", map[string]string{"a VIP": "251.7.31.9", "a range": "251.0.0.0/24", "around the range": "250.0.0.0/7", "mapped": "::ffff:251.0.0.1", "an IPv6 VIP": "fd00:240:241::5", "by NAT64": "64:ff9b::fb00:1"}},
 	{"reaches the Service data/redis", map[string]string{"its cluster IP": "10.96.0.10", "a range around it": "10.96.0.0/12", "mapped": "::ffff:10.96.0.10", "by NAT64": "64:ff9b::10.96.0.10"}},
 	{"reaches the Service shop/six", map[string]string{"its IPv6 cluster IP": "fd00:10:96::a"}},
 	{"has an empty element", map[string]string{"a comma at the end": "10.0.0.3,", "two commas": "10.0.0.3,,10.0.0.4", "a comma alone": ","}},
 }
 
-func pinsInBothFamilies() config.Config {
+func vipsInBothFamilies() config.Config {
 	cfg := config.Default()
 	v6 := netip.MustParsePrefix("fd00:240:241::/112")
 	cfg.VIP.IPv6CIDR = &v6
@@ -62,7 +62,7 @@ func TestHostileAddressesAreRefusedAndSaidWhy(t *testing.T) {
 		for name, address := range group.addresses {
 			count++
 			t.Run(group.why+"/"+name, func(t *testing.T) {
-				res := Resolve(pod("redis-tls/addresses", address, "redis-tls/ca-secret", "ca"), pinsInBothFamilies(), cluster)
+				res := Resolve(pod("redis-tls/addresses", address, "redis-tls/ca-secret", "ca"), vipsInBothFamilies(), cluster)
 				if len(res.Errors) == 0 || len(res.Originations) != 0 {
 					t.Fatalf("%q gave %d errors and %v", address, len(res.Errors), res.Originations)
 				}
@@ -104,7 +104,7 @@ func TestGoodAddressesAreTakenInNormalForm(t *testing.T) {
 		"a unique local address":            {"fd12:3456::5", prefixes("fd12:3456::5"), "ip-fd12-3456-0-0-0-0-0-5"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			res := mustResolve(t, pod("redis-tls/addresses", test.given, "redis-tls/ca-secret", "ca"), pinsInBothFamilies())
+			res := mustResolve(t, pod("redis-tls/addresses", test.given, "redis-tls/ca-secret", "ca"), vipsInBothFamilies())
 			o := res.Originations[0]
 			if diff := cmp.Diff(test.want, o.Addresses, compareResults); diff != "" {
 				t.Errorf("addresses differ (-want +got):\n%s", diff)
@@ -112,7 +112,7 @@ func TestGoodAddressesAreTakenInNormalForm(t *testing.T) {
 			if test.host != "" && o.Host != test.host {
 				t.Errorf("host %q, want %q", o.Host, test.host)
 			}
-			if !o.HostSynthesised || o.Pinnable() || strings.Contains(o.Host, ".") {
+			if !o.HostSynthesised || o.Pinned() || strings.Contains(o.Host, ".") {
 				t.Errorf("%q could be taken for a host that was given", o.Host)
 			}
 		})

@@ -12,12 +12,15 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// compareResults compares what is visible of results: empty and absent lists are the same.
-var compareResults = cmp.Options{
+// compareKeys compares results: empty and absent lists are the same.
+var compareKeys = cmp.Options{
 	cmpopts.EquateEmpty(),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 }
+
+// compareResults leaves out the keys, which follow from the rest.
+var compareResults = append(compareKeys, cmpopts.IgnoreFields(origination.Origination{}, "Key"))
 
 // knownServices is a cluster with the named Services ("namespace/name") and cluster IPs.
 type knownServices map[string]string
@@ -67,19 +70,40 @@ func keysAndValues(pairs ...string) map[string]string {
 	return m
 }
 
-// mustResolve resolves an input that has nothing wrong, and holds every origination to be valid.
+// mustResolve resolves an input that has nothing wrong, and holds what is recorded of it against the result.
 func mustResolve(t *testing.T, in Input, cfg config.Config) Result {
 	t.Helper()
 	res := Resolve(in, cfg, cluster)
 	if len(res.Errors) > 0 || len(res.Place) > 0 {
 		t.Fatalf("refused: %v %v", res.Errors, res.Place)
 	}
-	for _, o := range res.Originations {
-		if err := ValidateOrigination(&o, "shop", cfg); err != nil {
-			t.Errorf("what Resolve returned does not pass Validate: %v", err)
-		}
-	}
+	wantRecorded(t, res, in, cfg, cluster)
 	return res
+}
+
+// wantRecorded holds what a live pod resolves to, by its annotation, to be what it was admitted with.
+func wantRecorded(t *testing.T, res Result, in Input, cfg config.Config, services Services) {
+	t.Helper()
+	status, err := origination.ParseStatus(res.Status.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Recorded(status, in.Namespace, in.ServiceAccount, cfg, services)
+	if err != nil {
+		t.Fatalf("what was admitted is refused of a live pod that recorded %s: %v", status, err)
+	}
+	if diff := cmp.Diff(res.Originations, again.Originations, compareKeys); diff != "" {
+		t.Fatalf("originations of a live pod that recorded %s differ (-admitted +resolved again):\n%s", status, diff)
+	}
+	if res.Settings != again.Settings {
+		t.Fatalf("settings %+v were admitted, and of %s are %+v", res.Settings, status, again.Settings)
+	}
+	if diff := cmp.Diff(origination.Labels(res.Originations, res.Settings), origination.Labels(again.Originations, again.Settings)); diff != "" {
+		t.Fatalf("labels of a live pod that recorded %s differ (-admitted +resolved again):\n%s", status, diff)
+	}
+	if again.Status.String() != status.String() {
+		t.Fatalf("%s is recorded again as %s", status, again.Status)
+	}
 }
 
 // wantErrors holds the errors to be exactly those, in order.
@@ -109,44 +133,4 @@ func prefixes(texts ...string) []netip.Prefix {
 		all = append(all, netip.MustParsePrefix(text))
 	}
 	return all
-}
-
-func TestAnOriginationTellsHowItsServerIsFound(t *testing.T) {
-	for _, test := range []struct {
-		name       string
-		o          origination.Origination
-		resolution origination.Resolution
-		pinnable   bool
-		dialled    []netip.Prefix
-	}{
-		{"a host alone is asked of DNS", origination.Origination{Host: "a.example.com"}, origination.ResolutionDNS, true, nil},
-		{"one address is static", origination.Origination{Host: "ip-10-0-0-3", HostSynthesised: true, Addresses: prefixes("10.0.0.3")}, origination.ResolutionStatic, false, prefixes("10.0.0.3")},
-		{"one address beside a host is pinned", origination.Origination{Host: "a.example.com", Addresses: prefixes("10.0.0.3")}, origination.ResolutionStatic, true, prefixes("10.0.0.3")},
-		{"one address with another target is dialled by the pin alone",
-			origination.Origination{Host: "a.example.com", Addresses: prefixes("10.0.0.3"), Ports: []origination.Port{{Number: 6379, Target: 6380}}}, origination.ResolutionStatic, true, nil},
-		{"several addresses are dialled themselves", origination.Origination{Host: "a.example.com", Addresses: prefixes("10.0.0.3", "10.0.0.4")}, origination.ResolutionNone, false, prefixes("10.0.0.3", "10.0.0.4")},
-		{"a range is dialled itself", origination.Origination{Host: "a.example.com", Addresses: prefixes("10.0.0.0/28")}, origination.ResolutionNone, false, prefixes("10.0.0.0/28")},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			if got := test.o.Resolution(); got != test.resolution {
-				t.Errorf("resolution %s, want %s", got, test.resolution)
-			}
-			if got := test.o.Pinnable(); got != test.pinnable {
-				t.Errorf("pinnable %t, want %t", got, test.pinnable)
-			}
-			if diff := cmp.Diff(test.dialled, test.o.DialledAddresses(), compareResults); diff != "" {
-				t.Errorf("dialled addresses differ:\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestPortNumbersAreThoseWithTLSAndThosePassedThrough(t *testing.T) {
-	o := origination.Origination{Ports: []origination.Port{{Number: 6379, Target: 6380}, {Number: 26379, Target: 26379}}, Passthrough: []int32{6380, 9121}}
-	if diff := cmp.Diff([]int32{6379, 6380, 9121, 26379}, o.PortNumbers()); diff != "" {
-		t.Error(diff)
-	}
-	if diff := cmp.Diff([]int32{6380, 9121}, o.Passthrough); diff != "" {
-		t.Errorf("the origination itself was changed: %s", diff)
-	}
 }

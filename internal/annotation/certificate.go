@@ -118,6 +118,10 @@ func (w *wish) checkClient(d *draft) field.ErrorList {
 	} else if problem := groupsKindProblem(w.TLS.Issuer, key("issuer-group")); problem != "" {
 		refuse("issuer-kind", problem)
 	}
+	// The name is cert-manager's word, and after admission that of the pod's own annotation.
+	if problem := objectNameProblem("a Secret", w.TLS.ClientSecret); w.TLS.Certificate != "" && problem != "" {
+		refuse("certificate", fmt.Sprintf("gives its Secret the name %q, which %s", origination.Shorten(w.TLS.ClientSecret), problem))
+	}
 	if d.caKey != "" && d.caKey != defaultCAKey && !d.insecure && d.caSecret == "" && d.caConfigMap == "" && (w.TLS.Issuer.Name != "" || w.TLS.Certificate != "") {
 		refuse("ca-key", "is no key of cert-manager's Secret, which has the CA in "+defaultCAKey+"; leave this out, or name the object that it is a key of in "+key("ca-secret")+" or "+key("ca-configmap"))
 	}

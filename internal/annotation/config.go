@@ -11,8 +11,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// ParseConfig reads the server's config file over DefaultConfig and validates it. Unknown and repeated
-// keys are errors; every error names key, value and rule.
+// ParseConfig reads the server's config file over config.Default and validates it, the annotations among its defaults
+// too. Unknown and repeated keys are errors; every error names key, value and rule.
 func ParseConfig(yamlBytes []byte) (config.Config, error) {
 	return checked(config.Parse(yamlBytes, false))
 }
@@ -23,7 +23,7 @@ func ParseValues(chartValues []byte) (config.Config, error) {
 	return checked(config.Parse(chartValues, true))
 }
 
-// checked adds what the table of keys says of the defaults, which the rest of the configuration judges.
+// checked validates the defaults of a configuration of which all else is valid.
 func checked(cfg config.Config, err error) (config.Config, error) {
 	if err != nil {
 		return config.Config{}, err
@@ -34,7 +34,7 @@ func checked(cfg config.Config, err error) (config.Config, error) {
 	return cfg, nil
 }
 
-// validateDefaults checks each default by itself. What several keys say together is judged on the pod,
+// validateDefaults checks each default by itself. What several keys say together is checked on the pod,
 // which may add what is missing here.
 func validateDefaults(c config.Config) field.ErrorList {
 	helm := helmDefaults(c)

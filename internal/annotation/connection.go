@@ -36,7 +36,7 @@ func idleTimeoutProblem(d time.Duration) string {
 	return ""
 }
 
-// problem says what is wrong with the settings, or returns "".
+// keepaliveProblem says why the kernel could not do as the settings say, or returns "".
 func keepaliveProblem(k *origination.Keepalive) string {
 	seconds := func(d time.Duration) bool {
 		return d == 0 || d >= time.Second && d <= longestKeepalive && d%time.Second == 0
@@ -46,8 +46,6 @@ func keepaliveProblem(k *origination.Keepalive) string {
 		return "time and interval must be whole seconds from 1s to 32767s, as in \"" + keepaliveExample + "\""
 	case k.Probes > mostProbes:
 		return "probes must be a number from 1 to 127, as in \"" + keepaliveExample + "\""
-	case *k == origination.Keepalive{}:
-		return "says nothing; write any of time, interval and probes, as in \"" + keepaliveExample + "\""
 	}
 	return ""
 }

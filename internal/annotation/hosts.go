@@ -1,6 +1,7 @@
 package annotation
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -16,30 +17,31 @@ var metadataHosts = []string{
 	"metadata.tencentyun.com", "metadata.packet.net", "metadata.platformequinix.com", "rancher-metadata.rancher.internal",
 }
 
-// host normalises and judges the name that the app dials. problem says what is wrong, "" when nothing is.
+// host normalises and checks the name that the app dials. problem says what is wrong, "" when nothing is.
 func (r rules) host(text string) (host, problem string) {
 	if r.inMesh {
 		return r.serviceHost(text)
 	}
 	host, problem = origination.NormalName(text, "write it in plain notation into "+origination.Prefix+"addresses")
 	if problem == "" {
-		problem = spellingProblem(text)
+		problem = cmp.Or(r.hostProblem(host), spellingProblem(text))
 	}
 	if problem != "" {
-		return "", problem
-	}
-	if problem := r.hostProblem(host); problem != "" {
 		return "", problem
 	}
 	return host, ""
 }
 
 // spellingProblem says why a resolver would not find the name in /etc/hosts as the pod has it, or returns "": glibc and
-// musl compare what the app dials with what stands there, without its trailing dot or its capitals.
+// musl compare what the app dials with what stands there, without its trailing dot or its capitals. The text is one
+// that NormalName takes.
 func spellingProblem(text string) string {
 	const right = "write it as the app dials it, in lower case and without a dot at the end, and have the app dial that"
+	// Scripts have dots of their own, and characters that the normal form leaves out may follow one. What ends in a
+	// dot is the name that takes no further one.
+	_, second := origination.NormalName(text+".", "")
 	switch {
-	case strings.HasSuffix(text, "."):
+	case second != "":
 		return "ends in a dot, and a name with a dot is not found in /etc/hosts, so the VIP would be passed by; " + right
 	case strings.ContainsFunc(text, func(r rune) bool { return 'A' <= r && r <= 'Z' }):
 		return "has capitals, and the VIP stands in /etc/hosts in lower case; " + right

@@ -1,10 +1,12 @@
 package annotation
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // long returns a name of n characters in labels of at most 50.
@@ -83,7 +85,7 @@ var hostileHosts = []struct {
 		"broken punycode": "xn--0.example.com", "punycode of ASCII": "xn--localhost-.example.com", "an unassigned letter": "redis\U0010ffff.example.com", "mixed directions": "aא1b.example.com",
 		"no UTF-8": "redis\xff.example.com", "the sign for no UTF-8": "redis\ufffd.example.com", "a slash in full width": "redis／x.example.com",
 	}},
-	{"leave room for the private name", map[string]string{"one too long for its private name": long(235), "as long as DNS allows": long(253)}},
+	{"leave room for the private name", map[string]string{"one too long for its private name": long(214), "as long as DNS allows": long(253)}},
 	{"a DNS name has at most 253", map[string]string{"longer than DNS allows": long(254), "much longer": long(2000)}},
 }
 
@@ -117,8 +119,6 @@ func TestHostileHostsAreRefusedAndSaidWhy(t *testing.T) {
 func TestGoodHostsAreTakenInNormalForm(t *testing.T) {
 	for name, hosts := range map[string][2]string{
 		"a managed Redis":                    {"redis-a.aivencloud.com", "redis-a.aivencloud.com"},
-		"capitals":                           {"Redis.Example.COM", "redis.example.com"},
-		"a trailing dot":                     {"redis.example.com.", "redis.example.com"},
 		"blanks around it":                   {" redis.example.com\n", "redis.example.com"},
 		"Azure":                              {"shop.redis.cache.windows.net", "shop.redis.cache.windows.net"},
 		"ElastiCache":                        {"master.shop.abc123.euw1.cache.amazonaws.com", "master.shop.abc123.euw1.cache.amazonaws.com"},
@@ -128,7 +128,8 @@ func TestGoodHostsAreTakenInNormalForm(t *testing.T) {
 		"hyphens there, in a name that is not all ASCII": {"ab--cd.bücher.example", "ab--cd.xn--bcher-kva.example"},
 		"hyphens in third and fourth place":              {"ab--cd.example.com", "ab--cd.example.com"},
 		"an international name":                          {"bücher.example", "xn--bcher-kva.example"},
-		"its ASCII form":                                 {"XN--BCHER-KVA.example", "xn--bcher-kva.example"},
+		"its ASCII form":                                 {"xn--bcher-kva.example", "xn--bcher-kva.example"},
+		"an international name in other capitals":        {"Ñandú.example", "xn--and-6ma2c.example"},
 		"sharp s, as browsers do":                        {"straße.example", "xn--strae-oqa.example"},
 		"svc that is not last":                           {"redis.svc.example.com", "redis.svc.example.com"},
 		"localhost that is not last":                     {"localhost.example.com", "localhost.example.com"},
@@ -137,7 +138,7 @@ func TestGoodHostsAreTakenInNormalForm(t *testing.T) {
 		"two words that are no Service":                  {"redis.memorystore-redis", "redis.memorystore-redis"},
 		"a Service's name with a domain":                 {"redis.data.example.com", "redis.data.example.com"},
 		"hexadecimal letters without 0x":                 {"redis.beef", "redis.beef"},
-		"the longest that its private name bears":        {long(234), long(234)},
+		"the longest that its private name bears":        {long(213), long(213)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			res := mustResolve(t, pod("redis-tls/host", hosts[0]), config.Default())
@@ -151,37 +152,66 @@ func TestGoodHostsAreTakenInNormalForm(t *testing.T) {
 	}
 }
 
+// TestAHostIsWrittenAsTheAppDialsIt: a resolver compares what it is asked for with /etc/hosts, so a VIP by another
+// spelling would be passed by, and the password go out in plaintext.
+func TestAHostIsWrittenAsTheAppDialsIt(t *testing.T) {
+	const dot = "ends in a dot, and a name with a dot is not found in /etc/hosts, so the VIP would be passed by; " +
+		"write it as the app dials it, in lower case and without a dot at the end, and have the app dial that"
+	const capitals = "has capitals, and the VIP stands in /etc/hosts in lower case; " +
+		"write it as the app dials it, in lower case and without a dot at the end, and have the app dial that"
+	for _, test := range []struct{ name, host, want string }{
+		{"a trailing dot", "redis.example.com.", dot},
+		{"capitals", "Redis.Example.COM", capitals},
+		{"one capital", "redis.example.coM", capitals},
+		{"the first of the capitals", "A.example.com", capitals},
+		{"the last of the capitals", "redis.exampleZ.com", capitals},
+		{"capitals and a trailing dot", "Redis.example.com.", dot},
+		{"an international name with a trailing dot", "bücher.example.", dot},
+		{"an ideographic trailing dot", "bücher.example。", dot},
+		{"a full-width trailing dot", "redis.example．", dot},
+		{"a half-width trailing dot", "redis.example｡", dot},
+		{"a trailing dot with a soft hyphen after it", "redis.example.\u00ad", dot},
+		{"an international name with capitals", "Bücher.example", capitals},
+		{"an ASCII form in capitals", "XN--BCHER-KVA.example", capitals},
+		{"the longest host, with a dot", long(213) + ".", dot},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			refused := fmt.Sprintf("[redis-tls/host]: Invalid value: %q: %s", origination.Shorten(test.host), test.want)
+			wantErrors(t, Resolve(pod("redis-tls/host", test.host), config.Default(), cluster), "metadata.annotations"+refused)
+			wantErrors(t, Resolve(inherit("redis-tls/host", test.host), config.Default(), cluster), "namespace.metadata.annotations"+refused)
+			_, err := ParseConfig(fmt.Appendf(nil, "defaults: {redis-tls/host: %q}", test.host))
+			if want := "parsing the configuration: defaults" + refused; err == nil || err.Error() != want {
+				t.Errorf("error %v\nwant  %s", err, want)
+			}
+			cfg := withConfig(func(c *config.Config) { c.Defaults = keysAndValues("redis-tls/host", test.host) })
+			wantErrors(t, Resolve(inherit(), cfg, cluster), "defaults"+refused)
+		})
+	}
+}
+
+// A Service of the mesh has no VIP: what the app dials is left to DNS.
+func TestAServiceOfTheMeshIsFoundByAnySpelling(t *testing.T) {
+	for _, host := range []string{"SIX", "six.", "Six.Shop.", "six.shop.svc.cluster.local."} {
+		pairs := []string{"redis-tls/host", host, "redis-tls/mode", "istio-mutual"}
+		helm, err := ParseConfig(fmt.Appendf(nil, "defaults: {redis-tls/host: %q, redis-tls/mode: istio-mutual}", host))
+		if err != nil {
+			t.Errorf("%s: %v", host, err)
+		}
+		for place, res := range map[string]Result{
+			"pod": mustResolve(t, pod(pairs...), config.Default()), "namespace": mustResolve(t, inherit(pairs...), config.Default()), "Helm values": mustResolve(t, inherit(), helm),
+		} {
+			if got := res.Originations[0].Host; got != "six.shop.svc.cluster.local" {
+				t.Errorf("%s on the %s is %s", host, place, got)
+			}
+		}
+	}
+}
+
 func TestWithoutALookupNoServiceIsKnown(t *testing.T) {
 	if res := Resolve(pod("redis-tls/host", "redis.data"), config.Default(), nil); len(res.Errors) > 0 {
 		t.Error(res.Errors)
 	}
 	if res := Resolve(pod("redis-tls/addresses", "10.96.0.10", "redis-tls/ca-secret", "ca"), config.Default(), nil); len(res.Errors) > 0 {
 		t.Error(res.Errors)
-	}
-}
-
-func TestSubjectAltNamesAreDNSNamesAddressesAndURIs(t *testing.T) {
-	for name, test := range map[string]struct{ given, want, problem string }{
-		"a DNS name":              {"Redis.Example.com.", "redis.example.com", ""},
-		"a single word":           {"redis-master", "redis-master", ""},
-		"a name in the cluster":   {"redis.shop.svc", "redis.shop.svc", ""},
-		"an IP":                   {"10.0.0.3", "10.0.0.3", ""},
-		"an IPv6 in long form":    {"2001:0DB8:0:0:0:0:0:3", "2001:db8::3", ""},
-		"an IPv4 in IPv6":         {"::ffff:10.0.0.3", "10.0.0.3", ""},
-		"a SPIFFE identity":       {"spiffe://example.org/ns/shop/sa/redis", "spiffe://example.org/ns/shop/sa/redis", ""},
-		"a wildcard":              {"*.example.com", "", "is a wildcard; name one concrete host that the certificate covers"},
-		"a wildcard in a URI":     {"spiffe://example.org/*", "", "is a wildcard"},
-		"an address in odd form":  {"0x7f.1", "", "ends in a number"},
-		"an address with a zone":  {"fe80::1%eth0", "", "is an address, not a name; write it as in \"10.0.0.3\""},
-		"a URI with a blank":      {"spiffe://example.org/a b", "", "is not a URI as certificates carry it"},
-		"a URI of no scheme":      {"://example.org", "", "is not a URI"},
-		"a name with an emphasis": {"redis!", "", "has the part"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, problem := subjectAltName(test.given)
-			if got != test.want || !strings.Contains(problem, test.problem) || (problem == "") != (test.problem == "") {
-				t.Errorf("%q gave %q, %q; want %q, %q", test.given, got, problem, test.want, test.problem)
-			}
-		})
 	}
 }

@@ -55,12 +55,10 @@ func TestAServiceOfTheMeshIsKnownByAnyOfItsNames(t *testing.T) {
 				t.Fatalf("originations differ (-want +got):\n%s", diff)
 			}
 			o := res.Originations[0]
-			if err := ValidateOrigination(&o, "shop", test.cfg); err != nil {
-				t.Errorf("Validate: %v", err)
+			if o.Pinned() || len(o.DialledAddresses()) > 0 {
+				t.Errorf("pinned %t, dialled %v", o.Pinned(), o.DialledAddresses())
 			}
-			if o.Pinnable() || o.MeshHost() != o.Host || len(o.DialledAddresses()) > 0 {
-				t.Errorf("pinnable %t, in the mesh %s, dialled %v", o.Pinnable(), o.MeshHost(), o.DialledAddresses())
-			}
+			wantRecorded(t, res, mutually(test.host), test.cfg, headless{services})
 		})
 	}
 }
@@ -120,10 +118,11 @@ func TestInstancesOnOneServiceAreMerged(t *testing.T) {
 
 // Where another pod's rule covers other ports, this one's must keep to its own.
 func TestPortsOfAServiceMakeARuleOfTheirOwn(t *testing.T) {
-	one, two := inMesh("redis.shop.svc.cluster.local"), inMesh("redis.shop.svc.cluster.local")
-	two.Ports = append(two.Ports, origination.Port{Number: 26379, Target: 26379})
-	if one.RuleLabel() == two.RuleLabel() {
-		t.Errorf("both have %s", one.RuleLabel())
+	more := mutually("six")
+	more.Annotations["redis-tls/port"] = "6379,26379"
+	one, two := mustResolve(t, mutually("six"), config.Default()), mustResolve(t, more, config.Default())
+	if one.Originations[0].Label() == two.Originations[0].Label() {
+		t.Errorf("both have %s", one.Originations[0].Label())
 	}
 }
 

@@ -51,7 +51,7 @@ type Key struct {
 var keys = []Key{
 	{
 		Name: "host", Scope: ScopeInstance, Default: "synthesised from `addresses`", parse: parseHost,
-		Description: "DNS name of the Redis, the one the app dials; beside `addresses` it need not exist in DNS (`redis.memorystore-redis`)",
+		Description: "DNS name of the Redis, written as the app dials it: in lower case, without a dot at the end; beside `addresses` it need not exist in DNS (`redis.memorystore-redis`)",
 	},
 	{
 		Name: "port", Scope: ScopeInstance, Default: "`6379`, with protocol `http` `80`", parse: parsePort,

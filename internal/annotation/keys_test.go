@@ -1,6 +1,7 @@
 package annotation
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,8 +11,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// TestTheTableHasTheKeysOfTheDesign retypes the user's API, so that a rename is noticed.
-func TestTheTableHasTheKeysOfTheDesign(t *testing.T) {
+// TestTheTableHasTheseKeys retypes the user's API, so that a rename is noticed.
+func TestTheTableHasTheseKeys(t *testing.T) {
 	var got, pod []string
 	for _, k := range Keys() {
 		got = append(got, k.Name)
@@ -21,15 +22,15 @@ func TestTheTableHasTheKeysOfTheDesign(t *testing.T) {
 		if k.Description == "" {
 			t.Errorf("%s has no description", k.Name)
 		}
-		if parsed := k.parse != nil || len(k.Values) > 0; parsed != (k.Name != "status") {
+		if parsed := k.parse != nil || len(k.Values) > 0; parsed == slices.Contains(origination.OurAnnotations, "redis-tls/"+k.Name) {
 			t.Errorf("%s: a user's key has a parser or a closed set of values", k.Name)
 		}
 	}
 	for what, lists := range map[string][2][]string{
 		"keys": {strings.Fields(`host port target-port passthrough-ports addresses ca-secret ca-configmap ca-key mode client-secret
 			issuer issuer-kind issuer-group certificate sni subject-alt-names insecure-skip-verify delivery protocol
-			connect-timeout idle-timeout tcp-keepalive sidecar server inject status`), got},
-		"keys of the pod": {strings.Fields("sidecar server inject status"), pod},
+			connect-timeout idle-timeout tcp-keepalive sidecar server inject status vips first-use`), got},
+		"keys of the pod": {strings.Fields("sidecar server inject status vips first-use"), pod},
 	} {
 		if diff := cmp.Diff(lists[0], lists[1]); diff != "" {
 			t.Errorf("%s differ (-want +got):\n%s", what, diff)
@@ -66,10 +67,11 @@ func TestKeysIsACopy(t *testing.T) {
 	}
 }
 
-func TestAsksIsAnyKeyOfOursButInjectAndStatus(t *testing.T) {
+func TestAnyKeyOfOursAsksButInjectAndWhatTheWebhookWrites(t *testing.T) {
 	for key, want := range map[string]bool{
 		"redis-tls/host": true, "sessions.redis-tls/host": true, "redis-tls/hots": true, "a.b.redis-tls/x": true, "redis-tls/": true, "sessions.redis-tls/inject": true,
-		"redis-tls/inject": false, "redis-tls/status": false, "redis-tls.example.com/host": false, "notredis-tls/host": false, "example.com/redis-tls": false, "redis-tls": false, "": false,
+		"Redis-TLS/host": true, "cart.REDIS-tls/host": true, "Redis-TLS/status": true, "sessions.redis-tls/vips": true,
+		"redis-tls/inject": false, "redis-tls/status": false, "redis-tls/vips": false, "redis-tls/first-use": false, "redis-tls.example.com/host": false, "notredis-tls/host": false, "example.com/redis-tls": false, "redis-tls": false, "": false,
 	} {
 		if got := Asks(map[string]string{key: "", "example.com/x": ""}); got != want {
 			t.Errorf("%q asks: %t, want %t", key, got, want)

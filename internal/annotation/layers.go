@@ -138,19 +138,19 @@ func (l *layers) add(s source) {
 	}
 	for _, key := range keys {
 		name, keyName, _ := splitKey(key)
-		warning := unknownKey(key, name, keyName, unknown < maxKeyWarnings)
+		problem := unknownKey(key, name, keyName, unknown < maxKeyWarnings)
 		k := keyIndex[keyName]
-		if warning == "" && k.Scope == ScopePodOnly && !s.own {
-			warning = "it holds on pods alone"
+		if problem == "" && k.Scope == ScopePodOnly && !s.own {
+			problem = "it holds on pods alone"
 			if key == origination.KeyInject {
-				warning += fmt.Sprintf("; to switch a whole namespace off set its label %s=%s", origination.LabelNamespace, namespaceDisabled)
+				problem += fmt.Sprintf("; to switch a whole namespace off set its label %s=%s", origination.LabelNamespace, namespaceDisabled)
 			}
 		}
 		set := setting{name: keyName, value: s.annotations[key], path: s.path.Key(shortenKey(key)), from: s.path, own: s.own}
 		switch {
-		case warning != "":
+		case problem != "":
 			if unknown++; unknown <= maxKeyWarnings {
-				l.addUnknown(s, key, set, warning)
+				l.addUnknown(s, key, set, problem)
 			}
 		case k.Scope != ScopeInstance:
 			if _, nearer := l.pod[keyName]; !nearer {
@@ -164,7 +164,7 @@ func (l *layers) add(s source) {
 	case more > 0 && s.own:
 		l.errs = append(l.errs, field.Invalid(s.path, more, "further annotations are no keys of redis-tls either"))
 	case more > 0:
-		l.warnings = append(l.warnings, fmt.Sprintf("%sand %d further annotations are ignored", s.prefix(), more))
+		l.warnings = append(l.warnings, fmt.Sprintf("%s: and %d further annotations are ignored", s.name, more))
 	}
 }
 
@@ -175,7 +175,7 @@ func (l *layers) addUnknown(s source, key string, set setting, problem string) {
 		l.errs = append(l.errs, field.Invalid(set.path, origination.Shorten(set.value), problem))
 		return
 	}
-	l.warnings = append(l.warnings, fmt.Sprintf("%sannotation %q is ignored: %s", s.prefix(), origination.Shorten(key), problem))
+	l.warnings = append(l.warnings, fmt.Sprintf("%s: annotation %q is ignored: %s", s.name, origination.Shorten(key), problem))
 }
 
 // addInstance lays one key under what its instance already has.
@@ -205,12 +205,4 @@ func (s source) keys() []string {
 	}
 	slices.Sort(keys)
 	return keys
-}
-
-// prefix begins a warning about the source.
-func (s source) prefix() string {
-	if s.name == "" {
-		return ""
-	}
-	return s.name + ": "
 }

@@ -2,7 +2,6 @@ package annotation
 
 import (
 	"fmt"
-	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,7 +48,7 @@ func TestPlaceAndPresenceDecide(t *testing.T) {
 	}{
 		{name: "no key anywhere", in: pod(), skip: origination.ReasonNotAsked},
 		{name: "foreign keys alone", in: pod("example.com/host", "a.example.com", "host", "a.example.com", "notredis-tls/host", "a.example.com"), skip: origination.ReasonNotAsked},
-		{name: "inject and status alone ask for nothing", in: pod("redis-tls/inject", "true", "redis-tls/status", "forged"), skip: origination.ReasonNotAsked},
+		{name: "inject and what the webhook writes ask for nothing", in: pod("redis-tls/inject", "true", "redis-tls/status", "forged", "redis-tls/vips", "forged", "redis-tls/first-use", "forged"), skip: origination.ReasonNotAsked},
 		{name: "the pod asks", in: pod(host, "pod.example.com"), hosts: []string{"pod.example.com"}, asked: true},
 		{name: "the namespace bequeaths", in: inherit(host, "ns.example.com"), hosts: []string{"ns.example.com"}},
 		{name: "the Helm values bequeath", in: inherit(), cfg: helm(host, "helm.example.com"), hosts: []string{"helm.example.com"}},
@@ -152,48 +151,5 @@ func TestEveryKeyIsInheritedByPresence(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-func TestUnknownKeysAreWarnedAboutWithTheNearestOne(t *testing.T) {
-	for key, want := range map[string]string{
-		"redis-tls/hots":             `annotation "redis-tls/hots" is ignored: there is no such key; did you mean "redis-tls/host"?`,
-		"redis-tls/ports":            `annotation "redis-tls/ports" is ignored: there is no such key; did you mean "redis-tls/port"?`,
-		"redis-tls/Host":             `annotation "redis-tls/Host" is ignored: there is no such key; did you mean "redis-tls/host"?`,
-		"redis-tls/ca_secret":        `annotation "redis-tls/ca_secret" is ignored: there is no such key; did you mean "redis-tls/ca-secret"?`,
-		"redis-tls/address":          `annotation "redis-tls/address" is ignored: there is no such key; did you mean "redis-tls/addresses"?`,
-		"redis-tls/subjectAltNames":  `annotation "redis-tls/subjectAltNames" is ignored: there is no such key; did you mean "redis-tls/subject-alt-names"?`,
-		"redis-tls/injected":         `annotation "redis-tls/injected" is ignored: there is no such key; did you mean "redis-tls/inject"?`,
-		"sessions.redis-tls/hosts":   `annotation "sessions.redis-tls/hosts" is ignored: there is no such key; did you mean "sessions.redis-tls/host"?`,
-		"sessions.redis-tls/injects": `annotation "sessions.redis-tls/injects" is ignored: there is no such key; did you mean "redis-tls/inject"?`,
-		"sessions.redis-tls/inject":  `annotation "sessions.redis-tls/inject" is ignored: inject belongs to the pod, not to one Redis; write "redis-tls/inject"`,
-		"sessions.redis-tls/server":  `annotation "sessions.redis-tls/server" is ignored: server belongs to the pod, not to one Redis; write "redis-tls/server"`,
-		"default.redis-tls/inject":   `annotation "default.redis-tls/inject" is ignored: inject belongs to the pod, not to one Redis; write "redis-tls/inject"`,
-		"redis-tls/colour":           `annotation "redis-tls/colour" is ignored: there is no such key`,
-		"redis-tls/":                 `annotation "redis-tls/" is ignored: there is no such key`,
-		"redis-tls/a/b":              `annotation "redis-tls/a/b" is ignored: there is no such key`,
-	} {
-		t.Run(key, func(t *testing.T) {
-			annotations := keysAndValues("redis-tls/host", "a.example.com", "sessions.redis-tls/host", "b.example.com", key, "value")
-			res := mustResolve(t, Input{Annotations: annotations}, config.Default())
-			if diff := cmp.Diff([]string{want}, res.Warnings); diff != "" {
-				t.Errorf("on the pod (-want +got):\n%s", diff)
-			}
-			res = mustResolve(t, inherit("redis-tls/host", "a.example.com", "sessions.redis-tls/host", "b.example.com", key, "value"), config.Default())
-			if diff := cmp.Diff([]string{"namespace shop: " + want}, res.Warnings); diff != "" {
-				t.Errorf("on the namespace (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestNoMoreThanAScreenOfUnknownKeysIsWarnedAbout(t *testing.T) {
-	in := pod("redis-tls/host", "a.example.com")
-	for i := range 20 {
-		maps.Copy(in.Annotations, keysAndValues(fmt.Sprintf("redis-tls/what-is-this-%d", i), ""))
-	}
-	res := mustResolve(t, in, config.Default())
-	if len(res.Warnings) != 17 || res.Warnings[16] != "and 4 further annotations are ignored" {
-		t.Errorf("%d warnings: %q", len(res.Warnings), res.Warnings)
 	}
 }

@@ -18,7 +18,7 @@ func TestInstancesOfOneHostAreMerged(t *testing.T) {
 		in   Input
 		want origination.Origination
 	}{
-		{"the union of their ports", pod("redis-tls/host", "a.example.com", "other.redis-tls/host", "A.example.com.", "other.redis-tls/port", "26379,6379"),
+		{"the union of their ports", pod("redis-tls/host", "a.example.com", "other.redis-tls/host", "a.example.com", "other.redis-tls/port", "26379,6379"),
 			merged(func(o *origination.Origination) {
 				o.Ports = []origination.Port{{Number: 6379, Target: 6379}, {Number: 26379, Target: 26379}}
 			})},
@@ -68,6 +68,8 @@ func TestInstancesOfOneHostMustAgree(t *testing.T) {
 		{"in how they show themselves", hosts("redis-tls/mode", "mutual", "redis-tls/client-secret", "client", "redis-tls/ca-configmap", "trust", "other.redis-tls/ca-configmap", "trust"), []string{
 			other + `mode]: Invalid value: "": ` + both + `differ in mode: "mutual" there, "simple" here` + equal,
 			other + `client-secret]: Invalid value: "": ` + both + `differ in client-secret: "client" there, "" here` + equal}},
+		{"in the issuer of their certificates", hosts("redis-tls/mode", "mutual", "redis-tls/issuer", "one", "redis-tls/ca-secret", "ca", "other.redis-tls/mode", "mutual", "other.redis-tls/issuer", "two", "other.redis-tls/ca-secret", "ca"),
+			[]string{other + `issuer]: Invalid value: "two": ` + both + `differ in issuer: "Issuer.cert-manager.io/one" there, "Issuer.cert-manager.io/two" here` + equal}},
 		{"in how the CA reaches the sidecar", hosts("redis-tls/ca-secret", "ca", "redis-tls/delivery", "sds", "other.redis-tls/ca-secret", "ca"),
 			[]string{other + `delivery]: Invalid value: "": ` + both + `differ in delivery: "sds" there, "mount" here` + equal}},
 		{"in the protocol and in what holds of connections", hosts("redis-tls/protocol", "redis", "redis-tls/connect-timeout", "3s", "other.redis-tls/idle-timeout", "0s", "redis-tls/tcp-keepalive", "probes=3"), []string{
@@ -114,7 +116,7 @@ func TestTwoRedisOfAPodShareNoAddressAndPort(t *testing.T) {
 			[]string{`metadata.annotations[other.redis-tls/addresses]: Invalid value: "10.0.0.3": the instances default and other have address 10.0.0.3 and port 9121 in common` + right}},
 		{"the same address with other ports", both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "other.redis-tls/addresses", "10.0.0.3", "other.redis-tls/port", "6380"), nil},
 		{"other addresses with the same port", both("redis-tls/addresses", "10.0.0.3", "other.redis-tls/addresses", "10.0.0.4"), nil},
-		{"two names for one address, by pins alone", both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "redis-tls/target-port", "6380",
+		{"two names for one address, by VIPs only", both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "redis-tls/target-port", "6380",
 			"other.redis-tls/addresses", "10.0.0.3", "other.redis-tls/host", "b.example.com"), nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,105 +1,32 @@
 package annotation
 
 import (
-	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-
-// TestNamesAreTheSameForEver: a changed name orphans the objects of running pods.
-func TestNamesAreTheSameForEver(t *testing.T) {
-	o := pinnedByName()
-	got := []string{o.PrivateHost(), o.EntryName(), o.RuleName(), o.RuleLabel(), o.VolumeName(), o.MountPath()}
-	want := []string{
-		"a.example.com.redis-tls.internal", "redis-tls-a-example-com-vpmu2mztoxebf4ka", "redis-tls-a-example-com-3plaaunrvn2e7cdj",
-		"redis-tls/to-3plaaunrvn2e7cdj", "redis-tls-mpiayszlh37wjnpf", "/etc/redis-tls/a.example.com/",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestNamesOfHTTPAreTheSameForEver(t *testing.T) {
-	o := pinnedByName()
-	o.Protocol = origination.ProtocolHTTP
-	got := []string{o.MeshHost(), o.EntryName(), o.RuleName(), o.RuleLabel(), o.VolumeName(), o.MountPath()}
-	want := []string{
-		"a.example.com", "redis-tls-a-example-com-oumobhbyf4422ncp", "redis-tls-a-example-com-tatxawu55e3ypjih", "redis-tls/to-tatxawu55e3ypjih", "redis-tls-mpiayszlh37wjnpf", "/etc/redis-tls/a.example.com/",
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestNamesAreDNSLabelsForTheLongestHosts(t *testing.T) {
-	for _, host := range []string{"a.example.com", long(234), strings.Repeat("a-", 30) + "b.example.com", "a." + strings.Repeat("b", 34) + "-c.example.com"} {
-		o := byDNS(host)
-		for _, name := range []string{o.EntryName(), o.RuleName(), o.VolumeName(), strings.TrimPrefix(o.RuleLabel(), "redis-tls/")} {
-			if !dnsLabel.MatchString(name) || strings.Contains(name, "--") {
-				t.Errorf("%q of %s is no DNS label of at most 63 characters", name, host)
-			}
-		}
-	}
-}
-
-func TestHostsThatSpellAlikeHaveNamesOfTheirOwn(t *testing.T) {
-	a, b := byDNS("a.b-c.example.com"), byDNS("a-b.c.example.com")
-	if a.EntryName() == b.EntryName() || a.RuleName() == b.RuleName() || a.VolumeName() == b.VolumeName() {
-		t.Error("two hosts share a name")
-	}
-	if origination.Hash("ab", "c") == origination.Hash("a", "bc") || origination.Hash("a") == origination.Hash("a", "") {
-		t.Error("the parts of a hash run together")
-	}
-}
-
-func TestARuleIsOfItsSettingsAndNotOfItsPortsAndMount(t *testing.T) {
-	base := pinnedByName()
-	for _, test := range []struct {
-		name   string
-		change func(*origination.Origination)
-		same   bool
-	}{
-		{"a port more", func(o *origination.Origination) {
-			o.Ports = append(o.Ports, origination.Port{Number: 7000, Target: 7000})
-		}, true},
-		{"another pin", func(o *origination.Origination) { o.Pin = nil }, true},
-		{"another instance", func(o *origination.Origination) { o.Instances = []string{"other"} }, true},
-		{"another way of routing", func(o *origination.Origination) { o.Protocol = origination.ProtocolHTTP }, false},
-		{"another host", func(o *origination.Origination) { o.Host = "b.example.com" }, false},
-		{"a CA of one's own", func(o *origination.Origination) { o.TLS.CASecret = "ca" }, false},
-		{"another server name", func(o *origination.Origination) { o.TLS.SNI = "b.example.com" }, false},
-		{"another name to check", func(o *origination.Origination) { o.TLS.SubjectAltNames = []string{"b.example.com"} }, false},
-		{"another mode", func(o *origination.Origination) { o.TLS.Mode = origination.ModeMutual }, false},
-		{"a timeout", func(o *origination.Origination) { o.Connection.IdleTimeout = &metav1.Duration{} }, false},
-		{"no check at all", func(o *origination.Origination) { o.TLS.InsecureSkipVerify = true }, false},
-		{"another port passed through", func(o *origination.Origination) { o.Passthrough = []int32{9121} }, false},
+func TestSubjectAltNamesAreDNSNamesAddressesAndURIs(t *testing.T) {
+	for name, test := range map[string]struct{ given, want, problem string }{
+		"a DNS name":              {"Redis.Example.com.", "redis.example.com", ""},
+		"a single word":           {"redis-master", "redis-master", ""},
+		"a name in the cluster":   {"redis.shop.svc", "redis.shop.svc", ""},
+		"an IP":                   {"10.0.0.3", "10.0.0.3", ""},
+		"an IPv6 in long form":    {"2001:0DB8:0:0:0:0:0:3", "2001:db8::3", ""},
+		"an IPv4 in IPv6":         {"::ffff:10.0.0.3", "10.0.0.3", ""},
+		"a SPIFFE identity":       {"spiffe://example.org/ns/shop/sa/redis", "spiffe://example.org/ns/shop/sa/redis", ""},
+		"a wildcard":              {"*.example.com", "", "is a wildcard; name one concrete host that the certificate covers"},
+		"a wildcard in a URI":     {"spiffe://example.org/*", "", "is a wildcard"},
+		"an address in odd form":  {"0x7f.1", "", "ends in a number"},
+		"an address with a zone":  {"fe80::1%eth0", "", "is an address, not a name; write it as in \"10.0.0.3\""},
+		"a URI with a blank":      {"spiffe://example.org/a b", "", "is not a URI as certificates carry it"},
+		"a URI of no scheme":      {"://example.org", "", "is not a URI"},
+		"a name with an emphasis": {"redis!", "", "has the part"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			o := base
-			test.change(&o)
-			if same := o.RuleLabel() == base.RuleLabel() && o.RuleName() == base.RuleName(); same != test.same {
-				t.Errorf("same rule: %t, want %t", same, test.same)
+		t.Run(name, func(t *testing.T) {
+			got, problem := subjectAltName(test.given)
+			if got != test.want || !strings.Contains(problem, test.problem) || (problem == "") != (test.problem == "") {
+				t.Errorf("%q gave %q, %q; want %q, %q", test.given, got, problem, test.want, test.problem)
 			}
 		})
-	}
-	one, other := with(base, func(o *origination.Origination) { o.TLS.CASecret = "one" }), with(base, func(o *origination.Origination) { o.TLS.CASecret = "other" })
-	if one.RuleName() != other.RuleName() {
-		t.Error("which Secret is mounted is the pod's business, not the rule's")
-	}
-	labels := map[string]bool{one.RuleLabel(): true}
-	for _, tls := range []origination.TLS{{CASecret: "one"}, {CASecret: "other"}, {CAConfigMap: "one"}, {CASecret: "one", ClientSecret: "client"}, {ClientSecret: "client", InsecureSkipVerify: true}} {
-		tls.SDS = true
-		o := with(base, func(o *origination.Origination) { o.TLS = tls })
-		labels[o.RuleLabel()] = true
-	}
-	if len(labels) != 6 {
-		t.Errorf("%d rules for a mount and 5 credentials, each of which its rule names", len(labels))
 	}
 }

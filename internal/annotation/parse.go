@@ -13,10 +13,10 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// rules is what values are judged by, besides the syntax.
+// rules is what values are checked against, besides the syntax.
 type rules struct {
 	cfg       config.Config
-	services  Services // nil: no lookup (configuration, re-validation, offline)
+	services  Services // nil: no lookup (configuration, offline)
 	namespace string
 	inMesh    bool // the host is a Service of the mesh: mode istio-mutual
 	// serviceAccount is the pod's; empty where there is no pod.

@@ -1,6 +1,7 @@
 // Package annotation reads what a pod requests: the annotations of the pod, those of its namespace and the defaults
-// of the Helm values. [Resolve] returns the originations, warnings and every problem found. [Keys] is the table of
-// annotation keys that drives parsing, inheritance, messages and the reference page. The package is pure.
+// of the Helm values. [Resolve] returns the originations, warnings and every problem found, [Recorded] those of a live
+// pod, by the same rules. [Keys] is the table of annotation keys that drives parsing, inheritance, messages and the
+// reference page. The package is pure.
 package annotation
 
 import (
@@ -9,7 +10,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -122,22 +122,6 @@ func Resolve(in Input, cfg config.Config, services Services) Result {
 	return res
 }
 
-// Recorded resolves what a live pod requested, by the rules of today. The error says why it would be refused now.
-func Recorded(status origination.Status, namespace, serviceAccount string, cfg config.Config, services Services) (Result, error) {
-	res := Resolve(Input{
-		Namespace: namespace, Annotations: status.Request, ServiceAccount: serviceAccount,
-		SecretOfCertificate: func(certificate string) string { return status.Secrets[certificate] },
-	}, cfg, services)
-	errs := res.Errors
-	for _, problem := range res.Place {
-		errs = append(errs, problem.Err)
-	}
-	if res.Skip != "" {
-		return Result{}, fmt.Errorf("%s: it requests nothing", origination.AnnotationStatus)
-	}
-	return res, errs.ToAggregate()
-}
-
 // optOut reads redis-tls/inject off the pod.
 func optOut(in Input) (bool, field.ErrorList) {
 	var errs field.ErrorList
@@ -183,34 +167,6 @@ func (r rules) resolve(l layers) Result {
 	}
 	res.restricted(l)
 	return res
-}
-
-// record returns what to record of what took effect: every key with a value of the instances that were read, and
-// those of the pod as a whole.
-func record(wishes []*wish, pod map[string]setting) origination.Status {
-	status := origination.Status{Version: origination.StatusVersion, Request: map[string]string{}}
-	add := func(key, value string) {
-		if value = strings.TrimSpace(value); value != "" {
-			status.Request[key] = value
-		}
-	}
-	for _, w := range wishes {
-		for _, set := range w.instance.settings {
-			add(origination.KeyOf(w.instance.name, set.name), set.value)
-		}
-		if w.TLS.Certificate != "" {
-			if status.Secrets == nil {
-				status.Secrets = map[string]string{}
-			}
-			status.Secrets[w.TLS.Certificate] = w.TLS.ClientSecret
-		}
-	}
-	for name, set := range pod {
-		if name == "server" || name == "sidecar" {
-			add(origination.Prefix+name, set.value)
-		}
-	}
-	return status
 }
 
 // placeProblems says why nothing is done in this namespace.

@@ -2,6 +2,7 @@ package annotation
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/agnivade/levenshtein"
@@ -34,7 +35,7 @@ func unknownKey(key, instance, name string, read bool) string {
 	return text
 }
 
-// nearestKey returns the row whose name is nearest to a mistyped one, nil where none is near: a third
+// nearestKey returns the row of a user's key whose name is nearest to a mistyped one, nil where none is near: a third
 // of the letters may differ.
 func nearestKey(name string) *Key {
 	if len(name) > maxKeyBytesToSearch {
@@ -43,6 +44,9 @@ func nearestKey(name string) *Key {
 	var nearest *Key
 	best := max(2, len(name)/3) + 1
 	for i := range keys {
+		if slices.Contains(origination.OurAnnotations, origination.Prefix+keys[i].Name) {
+			continue
+		}
 		if d := levenshtein.ComputeDistance(name, keys[i].Name); d < best && d < len(keys[i].Name) {
 			nearest, best = &keys[i], d
 		}

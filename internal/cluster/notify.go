@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -16,49 +17,108 @@ import (
 // applies 1,000 entries that are exported everywhere) is looked at once.
 const spread = time.Second
 
-// Subscribe has a function called after the view has taken in a change that concerns a namespace. It
-// must not block.
-func (v *View) Subscribe(notify func(namespace string)) {
+// Priority says which of several namespaces is to be reconciled first.
+type Priority int
+
+const (
+	// Background: something changed elsewhere that may concern every namespace.
+	Background Priority = iota
+	// Urgent: a pod, an object or the state of the namespace itself changed. A pod may be waiting for the pass.
+	Urgent
+)
+
+// Subscribe registers a function to be called after the view has taken in a change that concerns a namespace. The
+// function must not block.
+func (v *View) Subscribe(notify func(namespace string, priority Priority)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.subscribers = append(v.subscribers, notify)
 }
 
-func (v *View) notify(namespace string) {
+func (v *View) notify(namespace string, priority Priority) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	for _, notify := range v.subscribers {
-		notify(namespace)
+		notify(namespace, priority)
 	}
 }
 
 func (v *View) podChanged(old, pod *Pod) {
 	if pod == nil {
 		v.index.remove(old)
-		v.notify(old.Namespace)
+		v.notify(old.Namespace, Urgent)
 		return
 	}
 	v.index.set(pod)
-	v.notify(pod.Namespace)
-}
-
-// namespaceChanged passes on that a namespace has come of which pods are known already: the watches are not in step, and
-// nothing is made in a namespace that is not there.
-func (v *View) namespaceChanged(old, namespace *corev1.Namespace) {
-	if namespace != nil && (old == nil || old.UID != namespace.UID) && v.index.namespace(namespace.Name) != nil {
-		v.notify(namespace.Name)
+	if old == nil || !equalPods(old, pod) { // most updates are the kubelet's, of conditions that Trim drops
+		v.notify(pod.Namespace, Urgent)
 	}
 }
 
-// meshChanged passes on who is concerned: the own namespace, and soon, where others see the object, all that we
-// know that read it.
+// NamespaceState is the state of a namespace in the cache.
+type NamespaceState int
+
+const (
+	// NamespaceUnknown: the namespace does not exist, or its watch event has not arrived. The API server does not
+	// order the watches of pods and of namespaces against each other.
+	NamespaceUnknown NamespaceState = iota
+	NamespaceActive
+	// NamespaceTerminating: the namespace is being deleted, and the API server refuses new objects in it.
+	NamespaceTerminating
+)
+
+// NamespaceState returns the state of a namespace.
+func (v *View) NamespaceState(name string) NamespaceState {
+	namespace, _ := get[*corev1.Namespace](v.namespaces, name)
+	return stateOf(namespace)
+}
+
+func stateOf(namespace *corev1.Namespace) NamespaceState {
+	switch {
+	case namespace == nil:
+		return NamespaceUnknown
+	case namespace.DeletionTimestamp != nil, namespace.Status.Phase == corev1.NamespaceTerminating:
+		return NamespaceTerminating
+	default:
+		return NamespaceActive
+	}
+}
+
+// namespaceChanged notifies a namespace whose state changes, if redis-tls manages pods or objects there. A pass does
+// nothing before the namespace is active.
+func (v *View) namespaceChanged(old, namespace *corev1.Namespace) {
+	if stateOf(old) == stateOf(namespace) {
+		return
+	}
+	name := cmp.Or(namespace, old).Name
+	if v.HasPods(name) || v.ownsObjects(name) {
+		v.notify(name, Urgent)
+	}
+}
+
+// HasPods reports whether a namespace has live injected pods.
+func (v *View) HasPods(namespace string) bool { return v.index.namespace(namespace) != nil }
+
+// ownsObjects reports whether a namespace has mesh objects managed by redis-tls.
+func (v *View) ownsObjects(namespace string) bool {
+	return slices.ContainsFunc([]*crdWatch{v.istio, v.certs}, func(watch *crdWatch) bool {
+		caches := watch.ready()
+		return caches != nil && caches.owns(namespace)
+	})
+}
+
+// meshChanged notifies the object's own namespace, and soon, where others see the object, all that we know that
+// read it.
 func (v *View) meshChanged(resource string, old, object metav1.Object) {
-	all, shared := false, false
+	all, shared, notified := false, false, false
 	for _, o := range []metav1.Object{object, old} {
 		if o == nil {
 			continue
 		}
-		v.notify(o.GetNamespace())
+		if !notified { // both states are of one namespace
+			v.notify(o.GetNamespace(), Urgent)
+			notified = true
+		}
 		switch {
 		case resource == "sidecars":
 			all = all || o.GetNamespace() == v.cfg.Istio.RootNamespace
@@ -83,7 +143,7 @@ func (v *View) sweep(pending *atomic.Bool, concerned func(namespace string) bool
 		pending.Store(false)
 		for _, name := range v.Namespaces() {
 			if concerned(name) {
-				v.notify(name)
+				v.notify(name, Background)
 			}
 		}
 	})
@@ -97,9 +157,13 @@ func (v *View) heedsOthers(namespace string) bool {
 	})
 }
 
-// allChanged is called when Istio's caches have filled or were taken away.
+// NeedCertManager has the watch ask soon for cert-manager's kinds, which a pod needs and which are absent. It does
+// not block.
+func (v *View) NeedCertManager() { v.certs.askSoon() }
+
+// allChanged is called when the caches of a crdWatch have filled or were taken away.
 func (v *View) allChanged() {
 	for _, name := range v.Namespaces() {
-		v.notify(name)
+		v.notify(name, Background)
 	}
 }

@@ -58,8 +58,14 @@ type resolver struct {
 type podIndex struct {
 	mu         sync.RWMutex
 	namespaces map[string]*namespacePods
-	// vips counts the groups that recorded a VIP, by namespace.
-	vips map[netip.Addr]map[string]int
+	// vips are the namespaces with groups that recorded a VIP, mostly one.
+	vips map[netip.Addr][]holding
+}
+
+// holding is how many groups of a namespace recorded a VIP.
+type holding struct {
+	namespace string
+	groups    int
 }
 
 // namespacePods are the live pods of a namespace. Pod events come one after the other, so only readers are concurrent
@@ -78,7 +84,7 @@ type namespacePods struct {
 // groupKey is what equal pods have in common.
 type groupKey struct {
 	status, vips   unique.Handle[string]
-	labels         unique.Handle[string] // ours, sorted, joined by commas
+	labels         unique.Handle[string] // key=value of ours, sorted, joined by commas
 	serviceAccount string
 }
 
@@ -87,8 +93,6 @@ type group struct {
 	key    groupKey
 	pods   map[string]*Pod
 	oldest *Pod
-	labels []string
-	vips   map[string][]netip.Addr // by host
 
 	resolved   bool
 	generation uint64
@@ -97,7 +101,7 @@ type group struct {
 }
 
 func newPodIndex() *podIndex {
-	return &podIndex{namespaces: map[string]*namespacePods{}, vips: map[netip.Addr]map[string]int{}}
+	return &podIndex{namespaces: map[string]*namespacePods{}, vips: map[netip.Addr][]holding{}}
 }
 
 // set takes in the present state of a pod.
@@ -109,7 +113,7 @@ func (x *podIndex) set(pod *Pod) {
 	x.mu.Lock()
 	n := x.namespaces[pod.Namespace]
 	if n == nil {
-		n = &namespacePods{pods: map[string]*Pod{}, groups: map[groupKey]*group{}, unusual: map[string]bool{}}
+		n = &namespacePods{pods: map[string]*Pod{}, groups: map[groupKey]*group{}}
 		x.namespaces[pod.Namespace] = n
 	}
 	x.mu.Unlock()
@@ -155,7 +159,12 @@ func (x *podIndex) namespace(name string) *namespacePods {
 }
 
 func keyOf(pod *Pod) groupKey {
-	labels := slices.Sorted(maps.Keys(origination.OurLabels(pod.Labels)))
+	ours := origination.OurLabels(pod.Labels)
+	labels := make([]string, 0, len(ours))
+	for key, value := range ours {
+		labels = append(labels, key+"="+value)
+	}
+	slices.Sort(labels)
 	return groupKey{
 		status: unique.Make(pod.Recorded.Status), vips: unique.Make(pod.Recorded.VIPs),
 		labels:         unique.Make(strings.Join(labels, ",")),
@@ -168,10 +177,6 @@ func (x *podIndex) add(n *namespacePods, pod *Pod) {
 	g := n.groups[key]
 	if g == nil {
 		g = &group{key: key, pods: map[string]*Pod{}}
-		if labels := key.labels.Value(); labels != "" {
-			g.labels = strings.Split(labels, ",")
-		}
-		g.vips, _ = origination.ParseVIPs(pod.Recorded.VIPs) // what is wrong with them the resolution says
 		n.groups[key] = g
 		x.count(g, pod.Namespace, 1)
 	}
@@ -209,19 +214,30 @@ func older(a, b *Pod) bool {
 	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name)) < 0
 }
 
+// vips are those that the pods of the group recorded, by host. What is wrong with them the resolution says.
+func (g *group) vips() map[string][]netip.Addr {
+	vips, err := origination.ParseVIPs(g.key.vips.Value())
+	if err != nil {
+		return nil
+	}
+	return vips
+}
+
 // count counts the VIPs of a group.
 func (x *podIndex) count(g *group, namespace string, by int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, vips := range g.vips {
+	for _, vips := range g.vips() {
 		for _, vip := range vips {
-			if x.vips[vip] == nil {
-				x.vips[vip] = map[string]int{}
+			held := x.vips[vip]
+			at := slices.IndexFunc(held, func(h holding) bool { return h.namespace == namespace })
+			if at < 0 {
+				at, held = len(held), append(held, holding{namespace: namespace})
 			}
-			if x.vips[vip][namespace] += by; x.vips[vip][namespace] == 0 {
-				delete(x.vips[vip], namespace)
+			if held[at].groups += by; held[at].groups == 0 {
+				held = slices.Delete(held, at, at+1)
 			}
-			if len(x.vips[vip]) == 0 {
+			if x.vips[vip] = held; len(held) == 0 {
 				delete(x.vips, vip)
 			}
 		}
@@ -232,15 +248,23 @@ func (x *podIndex) count(g *group, namespace string, by int) {
 func (x *podIndex) holding(vip netip.Addr) []string {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return slices.Collect(maps.Keys(x.vips[vip]))
+	var namespaces []string
+	for _, h := range x.vips[vip] {
+		namespaces = append(namespaces, h.namespace)
+	}
+	return namespaces
 }
 
 // sort notes whether the pod is one of FirstUses.
 func (n *namespacePods) sort(pod *Pod) {
-	if gated(pod) || pod.Recorded.FirstUse != "" {
-		n.unusual[pod.Name] = true
-	} else {
+	switch is := gated(pod) || pod.Recorded.FirstUse != ""; {
+	case !is:
 		delete(n.unusual, pod.Name)
+	case n.unusual == nil:
+		n.unusual = map[string]bool{}
+		fallthrough
+	default:
+		n.unusual[pod.Name] = true
 	}
 }
 
@@ -259,24 +283,19 @@ func (x *podIndex) live(namespace string, r resolver) *Live {
 }
 
 func (n *namespacePods) gather(namespace string, r resolver) *Live {
-	live := &Live{
-		Requests: make([]mesh.Request, 0, len(n.groups)),
-		Carried:  mesh.Carried{Labels: map[string]bool{}, Unresolved: map[string]bool{}, VIPs: map[netip.Addr]bool{}},
-	}
+	live := &Live{Requests: make([]mesh.Request, 0, len(n.groups))}
 	for _, g := range n.groups {
 		g.resolve(namespace, r)
-		for _, label := range g.labels {
-			live.Carried.Labels[label] = true
-			if g.err != nil {
-				live.Carried.Unresolved[label] = true
-			}
-		}
-		for _, vips := range g.vips {
-			for _, vip := range vips {
-				live.Carried.VIPs[vip] = true
-			}
+		for _, vips := range g.vips() {
+			live.Carried.VIPs = append(live.Carried.VIPs, vips...)
 		}
 		if g.err != nil {
+			if live.Carried.Unresolved == nil {
+				live.Carried.Unresolved = map[string]bool{}
+			}
+			for label := range origination.OurLabels(g.oldest.Labels) {
+				live.Carried.Unresolved[label] = true
+			}
 			live.Unresolved = append(live.Unresolved, Unresolved{Pod: g.oldest, Err: g.err})
 			continue
 		}
@@ -303,8 +322,9 @@ func (g *group) resolve(namespace string, r resolver) {
 	g.resolved, g.generation = true, r.generation
 	g.request, g.err = mesh.Request{}, nil
 	status, err := origination.ParseStatus(g.key.status.Value())
+	var vips map[string][]netip.Addr
 	if err == nil {
-		_, err = origination.ParseVIPs(g.key.vips.Value())
+		vips, err = origination.ParseVIPs(g.key.vips.Value())
 	}
 	var result annotation.Result
 	if err == nil {
@@ -317,16 +337,29 @@ func (g *group) resolve(namespace string, r resolver) {
 	for i := range result.Originations {
 		o := &result.Originations[i]
 		if o.Pinned() {
-			o.VIPs = g.vips[o.Host]
+			o.VIPs = vips[o.Host]
 		}
 	}
-	for _, label := range slices.Sorted(maps.Keys(origination.Labels(result.Originations, result.Settings))) {
-		if !slices.Contains(g.labels, label) {
-			g.err = fmt.Errorf("%s: what the pod requested is resolved otherwise today (label %s)", origination.AnnotationStatus, label)
-			return
-		}
+	if label := differing(origination.OurLabels(g.oldest.Labels), origination.Labels(result.Originations, result.Settings)); label != "" {
+		g.err = fmt.Errorf("the pod's label %s does not follow from its %s, as that is resolved today", label, origination.AnnotationStatus)
+		return
 	}
 	g.request = mesh.Request{Originations: result.Originations, Settings: result.Settings}
+}
+
+// differing returns the first key that is in one of the two alone or has another value there; empty where they are equal.
+func differing(a, b map[string]string) string {
+	for _, key := range slices.Sorted(maps.Keys(a)) {
+		if value, found := b[key]; !found || value != a[key] {
+			return key
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(b)) {
+		if _, found := a[key]; !found {
+			return key
+		}
+	}
+	return ""
 }
 
 // firstUses returns the pods of a namespace that were admitted before their objects, sorted by name.

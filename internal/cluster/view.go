@@ -46,7 +46,7 @@ type View struct {
 	synced   atomic.Bool
 
 	mu          sync.RWMutex
-	subscribers []func(namespace string)
+	subscribers []func(namespace string, priority Priority)
 	// sweeping says that all namespaces will be notified soon, sweepingServices that those with claims on
 	// Services of the mesh will be.
 	sweeping, sweepingServices atomic.Bool
@@ -102,6 +102,7 @@ func newView(cfg config.Config, pods, namespaces, services toolscache.SharedInde
 		istio:      istio,
 		certs:      certs,
 	}
+	istio.longestPause, certs.longestPause, certs.optional = longestIstioPause, longestCertManagerPause, true
 	for _, watch := range []*crdWatch{istio, certs} {
 		watch.poke = make(chan struct{}, 1)
 		watch.changed, watch.resynced = v.meshChanged, v.allChanged
@@ -139,8 +140,8 @@ func watch[T any](v *View, informer toolscache.SharedIndexInformer, changed func
 }
 
 // Synced reports whether the view has been complete once: pods, namespaces, Services, and the objects of
-// Istio and cert-manager where the API server serves them. It never turns false again, for these may
-// come and go.
+// Istio where the API server serves them; for those of cert-manager it waits optionalWait at most. It never turns
+// false again, for the kinds may come and go.
 func (v *View) Synced() bool {
 	if v.synced.Load() {
 		return true
@@ -169,12 +170,6 @@ func (v *View) Namespace(name string) (labels, annotations map[string]string, ok
 	return namespace.Labels, namespace.Annotations, true
 }
 
-// Active reports whether a namespace exists and is not being deleted.
-func (v *View) Active(name string) bool {
-	namespace, ok := get[*corev1.Namespace](v.namespaces, name)
-	return ok && namespace.DeletionTimestamp == nil && namespace.Status.Phase != corev1.NamespaceTerminating
-}
-
 // Service returns what is to know of a Service, and whether it exists.
 func (v *View) Service(namespace, name string) (annotation.Service, bool) {
 	service, ok := get[*corev1.Service](v.services, namespace+"/"+name)
@@ -194,7 +189,7 @@ func (v *View) Snapshot(namespace string) *mesh.Snapshot {
 	if caches := v.istio.ready(); caches != nil {
 		caches.addMesh(s)
 	}
-	s.CertManager = mesh.Absent
+	s.CertManager = v.certs.state()
 	if caches := v.certs.ready(); caches != nil {
 		s.CertManager, s.Certificates = mesh.Present, caches.certificates(namespace)
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/inject"
+	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -71,7 +72,7 @@ func (s source) Watch(options metav1.ListOptions) (apiwatch.Interface, error) {
 
 // world is a cluster for tests.
 type world struct {
-	t          *testing.T
+	t          testing.TB
 	view       *View
 	clock      *clocktesting.FakeClock
 	calls      *atomic.Int64
@@ -84,10 +85,15 @@ type world struct {
 	failing  bool
 	mesh     map[string]source
 	notified map[string]int
+	priority map[string]Priority // of the last notification
+	// certManager answers for cert-manager's kinds; nil leaves them to ask.
+	certManager func(context.Context) (bool, error)
+	resyncs     int // how many times all namespaces were notified because caches had filled or gone
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, clock: clocktesting.NewFakeClock(clustertest.Epoch), calls: &atomic.Int64{}, notified: map[string]int{}}
+func newWorld(t testing.TB) *world {
+	w := &world{t: t, clock: clocktesting.NewFakeClock(clustertest.Epoch), calls: &atomic.Int64{}, notified: map[string]int{},
+		priority: map[string]Priority{}}
 	w.pods, w.namespaces, w.services = w.source(), w.source(), w.source()
 	w.mesh = map[string]source{}
 	for _, kinds := range []watchedKinds{istioKinds, certManagerKinds} {
@@ -117,16 +123,26 @@ func (w *world) start() *View {
 	listWatch := func(resource string) (toolscache.ListerWatcher, error) { return w.mesh[resource], nil }
 	view, err := newView(config.Default(), informers[0], informers[1], informers[2],
 		&crdWatch{kinds: istioKinds, served: w.ask, listWatch: listWatch, clock: w.clock},
-		&crdWatch{kinds: certManagerKinds, served: w.ask, listWatch: listWatch, clock: w.clock})
+		&crdWatch{kinds: certManagerKinds, served: w.askForCertManager, listWatch: listWatch, clock: w.clock})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.view = view
-	view.Subscribe(func(namespace string) {
+	view.Subscribe(func(namespace string, priority Priority) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.notified[namespace]++
+		w.priority[namespace] = priority
 	})
+	for _, watch := range []*crdWatch{view.istio, view.certs} {
+		resynced := watch.resynced
+		watch.resynced = func() {
+			resynced()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.resyncs++
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	for _, informer := range informers {
@@ -153,6 +169,16 @@ func (w *world) ask(context.Context) (bool, error) {
 	return w.served, nil
 }
 
+func (w *world) askForCertManager(ctx context.Context) (bool, error) {
+	w.mu.Lock()
+	answer := w.certManager
+	w.mu.Unlock()
+	if answer == nil {
+		return w.ask(ctx)
+	}
+	return answer(ctx)
+}
+
 func (w *world) serve(served bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -163,6 +189,23 @@ func (w *world) tolds(namespace string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.notified[namespace]
+}
+
+// fill waits until the view has filled and has notified all namespaces of it: later notifications have later causes.
+func (w *world) fill() {
+	w.t.Helper()
+	w.eventually("the view to fill", 0, func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.view.Synced() && w.resyncs == 2
+	})
+	// These are handled after all that were listed.
+	w.mesh["serviceentries"].Add(entry("last-entry", "x", false, "."))
+	certificate := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Namespace: "last-certificate", Name: "x"}}
+	w.mesh["certificates"].Add(certificate)
+	w.eventually("the last objects", 0, func() bool {
+		return w.tolds("last-entry") > 0 && w.tolds("last-certificate") > 0
+	})
 }
 
 // eventually waits for a condition with a deadline; ticks moves the fake clock while it waits.
@@ -192,7 +235,7 @@ func entry(namespace, name string, owned bool, exportTo ...string) *networkingv1
 	return e
 }
 
-func TestSurroundingsAreWhatConcernsTheNamespace(t *testing.T) {
+func TestASnapshotIsWhatConcernsTheNamespace(t *testing.T) {
 	w := newWorld(t)
 	w.serve(true)
 	for _, e := range []*networkingv1.ServiceEntry{
@@ -222,22 +265,22 @@ func TestSurroundingsAreWhatConcernsTheNamespace(t *testing.T) {
 	view := w.start()
 	w.eventually("the view to fill", 0, view.Synced)
 
-	around := view.Surroundings("shop")
+	snap := view.Snapshot("shop")
 	got := map[string][]string{}
-	for _, e := range around.Entries {
+	for _, e := range snap.Entries {
 		got["entries"] = append(got["entries"], e.Namespace+"/"+e.Name)
 	}
-	for what, rules := range map[string][]*networkingv1.DestinationRule{"rules": around.Rules, "shared rules": around.SharedRules} {
+	for what, rules := range map[string][]*networkingv1.DestinationRule{"rules": snap.Rules, "shared rules": snap.SharedRules} {
 		for _, r := range rules {
 			got[what] = append(got[what], r.Namespace+"/"+r.Name)
 		}
 	}
-	for what, routes := range map[string][]*networkingv1.VirtualService{"routes": around.Routes, "shared routes": around.SharedRoutes} {
+	for what, routes := range map[string][]*networkingv1.VirtualService{"routes": snap.Routes, "shared routes": snap.SharedRoutes} {
 		for _, r := range routes {
 			got[what] = append(got[what], r.Namespace+"/"+r.Name)
 		}
 	}
-	for _, s := range around.Sidecars {
+	for _, s := range snap.Sidecars {
 		got["sidecars"] = append(got["sidecars"], s.Name)
 	}
 	want := map[string][]string{
@@ -252,18 +295,18 @@ func TestSurroundingsAreWhatConcernsTheNamespace(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if around.Namespace != "shop" || around.RootNamespace != "istio-system" {
-		t.Errorf("surroundings of %q with root %q", around.Namespace, around.RootNamespace)
+	if snap.Namespace != "shop" || snap.RootNamespace != "istio-system" {
+		t.Errorf("a snapshot of %q with root %q", snap.Namespace, snap.RootNamespace)
 	}
 
 	w.mesh["serviceentries"].Modify(entry("other", "public", false, "."))
-	w.eventually("a withdrawn entry to leave the surroundings", 0, func() bool {
-		return !slices.ContainsFunc(view.Surroundings("shop").Entries, func(e *networkingv1.ServiceEntry) bool { return e.Name == "public" })
+	w.eventually("a withdrawn entry to leave the snapshot", 0, func() bool {
+		return !slices.ContainsFunc(view.Snapshot("shop").Entries, func(e *networkingv1.ServiceEntry) bool { return e.Name == "public" })
 	})
 	withdrawn := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "public"}, Spec: networking.DestinationRule{ExportTo: []string{"."}}}
 	w.mesh["destinationrules"].Modify(withdrawn)
-	w.eventually("a withdrawn rule to leave the surroundings", 0, func() bool {
-		return !slices.ContainsFunc(view.Surroundings("shop").SharedRules, func(r *networkingv1.DestinationRule) bool { return r.Namespace+"/"+r.Name == "other/public" })
+	w.eventually("a withdrawn rule to leave the snapshot", 0, func() bool {
+		return !slices.ContainsFunc(view.Snapshot("shop").SharedRules, func(r *networkingv1.DestinationRule) bool { return r.Namespace+"/"+r.Name == "other/public" })
 	})
 }
 
@@ -280,7 +323,7 @@ func TestIstioMayComeLateAndVanishAndReturn(t *testing.T) {
 	}
 	w.serve(false)
 	w.eventually("a view without Istio", time.Second, view.Synced)
-	if view.IstioReady() || len(view.Surroundings("shop").Entries) > 0 {
+	if view.IstioReady() || len(view.Snapshot("shop").Entries) > 0 {
 		t.Error("Istio is ready before its CRDs")
 	}
 
@@ -290,7 +333,7 @@ func TestIstioMayComeLateAndVanishAndReturn(t *testing.T) {
 	w.eventually("the namespaces with pods and with objects of ours to be told", 0, func() bool {
 		return w.tolds("shop") > told && w.tolds("left") > 0
 	})
-	if got := len(view.Surroundings("shop").Entries); got != 1 {
+	if got := len(view.Snapshot("shop").Entries); got != 1 {
 		t.Errorf("%d entries", got)
 	}
 	if diff := cmp.Diff([]string{"left", "shop"}, view.Namespaces()); diff != "" {
@@ -301,12 +344,12 @@ func TestIstioMayComeLateAndVanishAndReturn(t *testing.T) {
 	w.serve(false)
 	w.eventually("the vanished CRDs to be noticed", 10*time.Second, func() bool { return !view.IstioReady() })
 	w.eventually("the namespace to be told", 0, func() bool { return w.tolds("shop") > told })
-	if len(view.Surroundings("shop").Entries) > 0 {
+	if len(view.Snapshot("shop").Entries) > 0 {
 		t.Error("objects outlive their CRDs")
 	}
 	w.serve(true)
 	w.eventually("the returned CRDs to be noticed", time.Second, view.IstioReady)
-	w.eventually("the objects to be back", 0, func() bool { return len(view.Surroundings("shop").Entries) == 1 })
+	w.eventually("the objects to be back", 0, func() bool { return len(view.Snapshot("shop").Entries) == 1 })
 
 	w.serve(false)
 	w.eventually("the CRDs to vanish again", 10*time.Second, func() bool { return !view.IstioReady() })
@@ -323,6 +366,7 @@ func TestSubscribersAreToldWhoIsConcerned(t *testing.T) {
 	w.serve(true)
 	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName))
 	w.pods.Add(clustertest.Pod(t, "bank", "till", "r1", "a", clustertest.ByName))
+	w.services.Add(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "meshed", Name: "redis"}})
 	w.pods.Add(clustertest.Pod(t, "meshed", "cart", "r1", "a", clustertest.InMesh))
 	w.pods.Add(clustertest.Pod(t, "calling", "cart", "r1", "a", clustertest.ByHTTP))
 	view := w.start()
@@ -382,7 +426,7 @@ func TestAnsweringAsksNobody(t *testing.T) {
 	before := w.calls.Load()
 	for i := range 100 {
 		name := fmt.Sprintf("ns-%03d", i)
-		if _, _, ok := view.Namespace(name); !ok || len(view.Claims(name)) != 1 || len(view.Surroundings(name).Entries) != 1 {
+		if _, _, ok := view.Namespace(name); !ok || len(view.Live(name).Requests) != 1 || len(view.Snapshot(name).Entries) != 1 {
 			t.Fatalf("the view of %s is not complete", name)
 		}
 		view.Namespace("unknown-" + name)
@@ -416,9 +460,11 @@ func TestNamespacesAndServices(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"redis-tls/host": "redis.example.com", "sessions.redis-tls/port": "6380"}, annotations); diff != "" {
 		t.Errorf("annotations (-want +got):\n%s", diff)
 	}
-	for name, want := range map[string]bool{"shop": true, "going": false, "unknown": false} {
-		if got := view.Active(name); got != want {
-			t.Errorf("Active(%q) = %t", name, got)
+	for name, want := range map[string]NamespaceState{
+		"shop": NamespaceActive, "going": NamespaceTerminating, "unknown": NamespaceUnknown,
+	} {
+		if got := view.NamespaceState(name); got != want {
+			t.Errorf("NamespaceState(%q) = %d, want %d", name, got, want)
 		}
 	}
 	for name, want := range map[string]string{
@@ -468,16 +514,66 @@ func TestCertificates(t *testing.T) {
 	w.eventually("the view to fill", 0, view.Synced)
 	kept := theirs.DeepCopy() // what is read of others', and all that is ours
 	kept.Annotations, kept.Spec.DNSNames = nil, nil
-	around := view.Surroundings("shop")
-	if diff := cmp.Diff([]*certmanagerv1.Certificate{kept, ours}, around.Certificates, cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion")); diff != "" || !around.CertManager {
-		t.Errorf("with cert-manager %t (-want +got):\n%s", around.CertManager, diff)
+	snap := view.Snapshot("shop")
+	if diff := cmp.Diff([]*certmanagerv1.Certificate{kept, ours}, snap.Certificates, cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion")); diff != "" || snap.CertManager != mesh.Present {
+		t.Errorf("cert-manager's presence is %d (-want +got):\n%s", snap.CertManager, diff)
 	}
 	told := w.tolds("shop")
 	w.mesh["certificates"].Delete(theirs)
-	w.eventually("the namespace to be told", 0, func() bool { return w.tolds("shop") > told && len(view.Surroundings("shop").Certificates) == 1 })
+	w.eventually("the namespace to be told", 0, func() bool { return w.tolds("shop") > told && len(view.Snapshot("shop").Certificates) == 1 })
 	w.serve(false)
-	w.eventually("the vanished CRD to be noticed", time.Minute, func() bool { return !view.Surroundings("shop").CertManager })
-	if left := view.Surroundings("shop").Certificates; len(left) > 0 {
+	w.eventually("the vanished CRD to be noticed", time.Minute, func() bool { return view.Snapshot("shop").CertManager == mesh.Absent })
+	if left := view.Snapshot("shop").Certificates; len(left) > 0 {
 		t.Errorf("Certificates outlive their CRD: %v", left)
 	}
+}
+
+func TestTheHoldersOfAVIPAreThoseOfTheWholeCluster(t *testing.T) {
+	w := newWorld(t)
+	w.serve(true)
+	vip := netip.MustParseAddr("251.0.0.1")
+	ours, theirs, other := entry("bank", "ours", true, "."), entry("park", "theirs", false, "."), entry("park", "other", true, ".")
+	ours.Spec.Hosts = []string{"redis.example.com.somekey.vip.redis-tls.internal"}
+	for _, e := range []*networkingv1.ServiceEntry{ours, theirs, other} {
+		e.Spec.Addresses = []string{vip.String()}
+	}
+	other.Spec.Addresses = []string{"251.0.0.2"}
+	for _, e := range []*networkingv1.ServiceEntry{ours, theirs, other} {
+		w.mesh["serviceentries"].Add(e)
+	}
+	w.pods.Add(clustertest.Pod(t, "till", "cart", "r1", "a", clustertest.ByName, vips("redis.example.com="+vip.String())))
+	view := w.start()
+	w.eventually("the view to fill", 0, view.Synced)
+	w.eventually("the pod to be told", 0, func() bool { return w.tolds("till") > 0 })
+
+	// Snapshots of all namespaces know the same.
+	for _, namespace := range []string{"shop", "till"} {
+		got := view.Snapshot(namespace).Holders(vip)
+		slices.SortFunc(got, func(a, b mesh.Holder) int { return strings.Compare(a.Namespace, b.Namespace) })
+		want := []mesh.Holder{{Namespace: "bank", Name: "ours", Key: "somekey"}, {Namespace: "park", Name: "theirs"}, {Namespace: "till"}}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("holders in the snapshot of %s (-want +got):\n%s", namespace, diff)
+		}
+	}
+	if got := view.Snapshot("shop").Holders(netip.MustParseAddr("251.0.0.3")); len(got) > 0 {
+		t.Errorf("a free VIP is held by %v", got)
+	}
+}
+
+func TestAServiceWithTheNameOfAPodsHostMakesItsRequestUnresolved(t *testing.T) {
+	w := newWorld(t)
+	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", map[string]string{"redis-tls/host": "redis.example"}))
+	view := w.start()
+	w.eventually("the pod to be told", 0, func() bool { return w.tolds("shop") > 0 })
+	if live := view.Live("shop"); len(live.Requests) != 1 || len(live.Unresolved) > 0 {
+		t.Errorf("requests %v, unresolved %v", summarised(live), live.Unresolved)
+	}
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "example", Name: "redis"}}
+	w.services.Add(service)
+	w.eventually("the Service to count", 0, func() bool {
+		live := view.Live("shop")
+		return len(live.Requests) == 0 && len(live.Unresolved) == 1 && len(view.Snapshot("shop").Live) == 0
+	})
+	w.services.Delete(service)
+	w.eventually("the Service to be gone", 0, func() bool { return len(view.Live("shop").Requests) == 1 })
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -14,24 +12,33 @@ import (
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/client-go/discovery"
-	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
-	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-// How often the API server is asked whether it serves the kinds of others: one small GET, more often while
-// somebody may be waiting for them. That they have vanished is also noticed by a watch that ends in 404.
+// How often the API server is asked, with one small GET for each version, whether it serves the kinds of others.
 const (
-	askWhileAbsent  = 2 * time.Second
-	askWhilePresent = 30 * time.Second
+	// shortestPause is the first pause while kinds are absent, which doubles from question to question. A poke waits
+	// for it too: a loop of refused pods must not become a loop of questions.
+	shortestPause = 2 * time.Second
+	// longestIstioPause: Istio may be installed after redis-tls, and pods wait at the gate for its kinds.
+	longestIstioPause = 30 * time.Second
+	// longestCertManagerPause: a cluster without cert-manager may never get it, and a pod that needs it pokes.
+	longestCertManagerPause = 5 * time.Minute
+	// servedPause is the pause while the kinds are served. A watch that ends in 404 pokes as well.
+	servedPause = 30 * time.Second
+	// answerWithin bounds a question: behind an aggregated API the answer may never come.
+	answerWithin = 10 * time.Second
 )
+
+// optionalWait bounds how long Synced waits for kinds that most pods do not need: they may hold up a replica for as
+// long as it needs to list pods anyway, but an aggregated API that is away must not keep it unready.
+const optionalWait = 5 * time.Second
 
 // watchedKinds are kinds that come and go together, by resource.
 type watchedKinds map[string]watchedKind
@@ -69,14 +76,19 @@ type crdWatch struct {
 	served    func(context.Context) (bool, error)
 	listWatch func(resource string) (toolscache.ListerWatcher, error)
 	clock     clock.WithDelayedExecution
-	// changed is told of every event, resynced when the caches have filled or were taken away.
+	// optional says that Synced does not wait longer than optionalWait.
+	optional bool
+	// longestPause bounds the pause between two questions while the kinds are absent.
+	longestPause time.Duration
+	// changed is called for every event that changes something that is read, resynced when the caches have filled or
+	// were taken away.
 	changed  func(resource string, old, object metav1.Object)
 	resynced func()
 
-	// asked is set once the API server has answered.
-	asked   atomic.Bool
-	current atomic.Pointer[meshCaches]
-	poke    chan struct{}
+	// answered is set once the API server has answered, overdue once optionalWait is over.
+	answered, overdue atomic.Bool
+	current           atomic.Pointer[meshCaches]
+	poke              chan struct{}
 }
 
 // ready returns the caches when they are filled, else nil.
@@ -87,10 +99,19 @@ func (w *crdWatch) ready() *meshCaches {
 	return nil
 }
 
-// settled reports whether nothing is left to wait for: the kinds are absent, or their caches are filled.
-func (w *crdWatch) settled() bool {
-	return w.asked.Load() && (w.current.Load() == nil || w.ready() != nil)
+func (w *crdWatch) state() mesh.Presence {
+	switch caches := w.current.Load(); {
+	case caches != nil && caches.synced():
+		return mesh.Present
+	case caches != nil, !w.answered.Load():
+		return mesh.Unknown
+	default:
+		return mesh.Absent
+	}
 }
+
+// settled reports whether Synced need not wait for the kinds, or no longer.
+func (w *crdWatch) settled() bool { return w.state() != mesh.Unknown || w.overdue.Load() }
 
 // NeedLeaderElection says that every replica watches: all of them answer admissions.
 func (w *crdWatch) NeedLeaderElection() bool { return false }
@@ -100,8 +121,12 @@ func (w *crdWatch) Start(ctx context.Context) error {
 	log := logf.FromContext(ctx).WithName(w.name)
 	stop := func() {}
 	defer func() { stop() }()
+	if w.optional {
+		defer w.clock.AfterFunc(optionalWait, func() { w.overdue.Store(true) }).Stop()
+	}
+	absent := time.Duration(0) // the last pause while the kinds were absent
 	for {
-		served, err := w.served(ctx)
+		served, err := w.ask(ctx)
 		running := w.current.Load() != nil
 		switch {
 		case ctx.Err() != nil:
@@ -113,25 +138,59 @@ func (w *crdWatch) Start(ctx context.Context) error {
 			if stop, err = w.run(ctx); err != nil {
 				return err
 			}
-		case !served && running:
-			log.Info("the kinds are no longer served")
+		case !served && (running || !w.answered.Load()):
+			log.Info("the kinds are not served")
 			w.current.Store(nil)
+			w.answered.Store(true)
 			stop()
 			w.resynced()
 		}
 		if err == nil {
-			w.asked.Store(true)
+			w.answered.Store(true)
 		}
-		pause := askWhileAbsent
-		if w.current.Load() != nil {
-			pause = askWhilePresent
+		pause := servedPause
+		if w.current.Load() == nil {
+			absent = min(max(2*absent, shortestPause), w.longestPause)
+			pause = absent
+		} else {
+			absent = 0
 		}
+		if !w.wait(ctx, pause) {
+			return nil
+		}
+	}
+}
+
+func (w *crdWatch) ask(ctx context.Context) (served bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	return w.served(ctx)
+}
+
+// wait returns after the pause, or earlier after a poke. It returns false when the context ends.
+func (w *crdWatch) wait(ctx context.Context, pause time.Duration) bool {
+	begun, over := w.clock.Now(), w.clock.After(pause)
+	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return false
+		case <-over:
+			return true
 		case <-w.poke:
-		case <-w.clock.After(pause):
+			left := shortestPause - w.clock.Since(begun)
+			if left <= 0 {
+				return true
+			}
+			over = w.clock.After(left)
 		}
+	}
+}
+
+// askSoon has the watch ask before the pause is over. It does not block.
+func (w *crdWatch) askSoon() {
+	select {
+	case w.poke <- struct{}{}:
+	default:
 	}
 }
 
@@ -176,10 +235,7 @@ func (w *crdWatch) informer(resource string, object runtime.Object) (toolscache.
 	return informer, informer.SetWatchErrorHandlerWithContext(
 		func(ctx context.Context, r *toolscache.Reflector, err error) {
 			if apierrors.IsNotFound(err) {
-				select {
-				case w.poke <- struct{}{}:
-				default:
-				}
+				w.askSoon()
 			}
 			toolscache.DefaultWatchErrorHandler(ctx, r, err)
 		})
@@ -194,8 +250,14 @@ func (w *crdWatch) handler(caches *meshCaches, resource string) toolscache.Resou
 		}
 	}
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(object any) { changed(nil, object.(metav1.Object)) },
-		UpdateFunc: func(old, object any) { changed(old.(metav1.Object), object.(metav1.Object)) },
+		AddFunc: func(object any) { changed(nil, object.(metav1.Object)) },
+		UpdateFunc: func(old, object any) {
+			before, after := old.(metav1.Object), object.(metav1.Object)
+			// istiod's ipallocate controller writes the status of every ServiceEntry that lists no address.
+			if !equalObjects(before, after) {
+				changed(before, after)
+			}
+		},
 		DeleteFunc: func(object any) {
 			if unknown, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
 				object = unknown.Obj
@@ -205,49 +267,4 @@ func (w *crdWatch) handler(caches *meshCaches, resource string) toolscache.Resou
 			}
 		},
 	}
-}
-
-// askDiscovery returns crdWatch.served for a real API server: one GET for each version of a group.
-func askDiscovery(client discovery.ServerResourcesInterface, kinds watchedKinds) func(context.Context) (bool, error) {
-	wanted := map[string][]string{}
-	for resource, kind := range kinds {
-		version := kind.GroupVersion().String()
-		wanted[version] = append(wanted[version], resource)
-	}
-	return func(context.Context) (bool, error) {
-		for version, resources := range wanted {
-			list, err := client.ServerResourcesForGroupVersion(version)
-			if apierrors.IsNotFound(err) {
-				return false, nil
-			}
-			if err != nil {
-				return false, err
-			}
-			found := map[string]bool{}
-			for _, resource := range list.APIResources {
-				found[resource.Name] = true
-			}
-			if slices.ContainsFunc(resources, func(resource string) bool { return !found[resource] }) {
-				return false, nil
-			}
-		}
-		return true, nil
-	}
-}
-
-// restListWatch returns crdWatch.listWatch for a real API server.
-func restListWatch(config *rest.Config, http *http.Client, kinds watchedKinds) (func(string) (toolscache.ListerWatcher, error), error) {
-	scheme := runtime.NewScheme()
-	if err := AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("registering the kinds of others: %w", err)
-	}
-	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
-	codecs := serializer.NewCodecFactory(scheme)
-	return func(resource string) (toolscache.ListerWatcher, error) {
-		client, err := apiutil.RESTClientForGVK(kinds[resource].GroupVersionKind, false, false, config, codecs, http)
-		if err != nil {
-			return nil, err
-		}
-		return toolscache.NewListWatchFromClient(client, resource, metav1.NamespaceAll, fields.Everything()), nil
-	}, nil
 }

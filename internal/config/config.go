@@ -1,5 +1,5 @@
 // Package config is what the cluster's administrator sets: [Parse] reads the Helm values into a [Config] and
-// validates it once.
+// validates it once. Of the annotations among its defaults package annotation knows more; see its ParseConfig.
 package config
 
 import (
@@ -52,11 +52,11 @@ type Policy struct {
 	MaxKeysPerNamespace int `json:"maxKeysPerNamespace"`
 }
 
-// VIP says where the addresses of pins are drawn from: ranges that exist nowhere.
+// VIP says where VIPs are drawn from: ranges that exist nowhere.
 type VIP struct {
-	// CIDR gives each pin an IPv4 address; the zero Prefix on clusters that have IPv6 alone.
+	// CIDR gives each pinned host an IPv4 address; the zero Prefix on clusters that have IPv6 alone.
 	CIDR netip.Prefix `json:"cidr"`
-	// IPv6CIDR gives each pin an IPv6 address; nil where the cluster has no IPv6.
+	// IPv6CIDR gives each pinned host an IPv6 address; nil where the cluster has no IPv6.
 	IPv6CIDR *netip.Prefix `json:"ipv6CIDR,omitempty"`
 }
 

@@ -31,6 +31,8 @@ func Default() Config {
 	}
 }
 
+// Parse reads YAML over Default and validates it, but for what the annotations among the defaults say. Unknown and
+// repeated keys are errors; foreign lets other top-level keys pass, as the chart's values.yaml has them.
 func Parse(yamlBytes []byte, foreign bool) (Config, error) {
 	const doing = "parsing the configuration: %w"
 	asJSON, err := yaml.YAMLToJSONStrict(yamlBytes)

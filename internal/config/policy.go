@@ -8,7 +8,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// allowsHost: an exact name, or "*.example.com" for all names below one.
+// AllowsHost: an exact name, or "*.example.com" for all names below one.
 func (p Policy) AllowsHost(host string) bool {
 	return len(p.AllowedHosts) == 0 || slices.ContainsFunc(p.AllowedHosts, func(allowed string) bool {
 		allowed = strings.TrimSuffix(strings.ToLower(allowed), ".")
@@ -19,13 +19,14 @@ func (p Policy) AllowsHost(host string) bool {
 	})
 }
 
-// allowsRange: the whole range lies within one allowed range.
+// AllowsRange: the whole range lies within one allowed range.
 func (p Policy) AllowsRange(a netip.Prefix) bool {
 	return len(p.AllowedCIDRs) == 0 || slices.ContainsFunc(p.AllowedCIDRs, func(allowed netip.Prefix) bool {
 		return allowed.Bits() <= a.Bits() && allowed.Contains(a.Addr())
 	})
 }
 
+// AllowsPort: a number or a range has it.
 func (p Policy) AllowsPort(n int32) bool {
 	return len(p.AllowedPorts) == 0 || slices.ContainsFunc(p.AllowedPorts, func(allowed string) bool {
 		from, to, problem := portRange(allowed)

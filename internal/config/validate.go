@@ -19,8 +19,7 @@ var trustDomainForm = regexp.MustCompile(`^[a-z0-9._-]{1,255}$`)
 
 // validate checks what the types do not.
 func (c Config) validate() field.ErrorList {
-	errs := slices.Concat(c.Policy.validate(field.NewPath("policy")), c.VIP.validate(field.NewPath("vip")), c.validateNames(), c.validateTimes())
-	return errs
+	return slices.Concat(c.Policy.validate(field.NewPath("policy")), c.VIP.validate(field.NewPath("vip")), c.validateNames(), c.validateTimes())
 }
 
 func (p Policy) validate(at *field.Path) field.ErrorList {
@@ -43,6 +42,9 @@ func (p Policy) validate(at *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(at.Child("allowedPorts").Index(i), ports, problem))
 		}
 	}
+	if p.MaxKeysPerNamespace < 1 {
+		errs = append(errs, field.Invalid(at.Child("maxKeysPerNamespace"), p.MaxKeysPerNamespace, "must be at least 1"))
+	}
 	for i, issuer := range p.AllowedIssuers {
 		if !issuerForm.MatchString(issuer) {
 			errs = append(errs, field.Invalid(at.Child("allowedIssuers").Index(i), issuer, "must be Kind.group/name, as in \"ClusterIssuer.cert-manager.io/redis\""))
@@ -56,7 +58,7 @@ func (p Policy) validate(at *field.Path) field.ErrorList {
 
 var issuerForm = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*\.[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 
-// validate checks the ranges of the pins: each of its family, wide enough for the hosts of a namespace
+// validate checks the ranges of the VIPs: each of its family, wide enough for the hosts of a cluster
 // to find a place by hash, and nowhere where anything else is.
 func (v VIP) validate(at *field.Path) field.ErrorList {
 	var errs field.ErrorList

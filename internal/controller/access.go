@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -36,10 +37,12 @@ func (p *pass) authorize(ctx context.Context) error {
 	answers := map[string]access{}
 	asked := 0
 	var errs []error
-	for i := range p.desired.Requests {
-		claim := &p.desired.Requests[i]
+	for claim := range p.requests() {
+		if !claim.TLS.SDS || claim.TLS.ClientSecret == "" {
+			continue
+		}
 		pod, known := p.View.Pod(p.namespace, claim.Pod)
-		if !claim.TLS.SDS || claim.TLS.ClientSecret == "" || !known {
+		if !known {
 			continue
 		}
 		account := cmp.Or(pod.Spec.ServiceAccountName, origination.DefaultServiceAccount)
@@ -67,6 +70,23 @@ func (p *pass) authorize(ctx context.Context) error {
 	}
 	p.memory.access = answers
 	return errors.Join(errs...)
+}
+
+// requests yields what live pods request that is served: unlike the claims, a key for each service account.
+func (p *pass) requests() iter.Seq[*mesh.Claim] {
+	served := map[string]bool{}
+	for i := range p.desired.Claims {
+		served[p.desired.Claims[i].Key] = true
+	}
+	return func(yield func(*mesh.Claim) bool) {
+		for _, r := range p.snap.Live {
+			for _, o := range r.Originations {
+				if served[o.Key] && !yield(&mesh.Claim{Origination: o, Pod: r.Pod, Since: r.Since}) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // ask asks as istiod does (CredentialsController.Authorize in its pilot/pkg/credentials/kube): of the user

@@ -64,8 +64,15 @@ func (p *pass) announce() {
 			reason: origination.ReasonStatusIgnored, action: actionClaim,
 			text: fmt.Sprintf("pod %s would be refused today, so it claims nothing new, and what it was admitted with stays until it is deleted: %v", unresolved.Pod.Name, unresolved.Err)})
 	}
-	for i := range p.desired.Requests {
-		claim := &p.desired.Requests[i]
+	type mounted struct{ certificate, secret string }
+	looked := map[mounted]bool{}
+	for claim := range p.requests() {
+		_, name := mesh.CertificateOf(&claim.Origination)
+		m := mounted{name, claim.TLS.ClientSecret}
+		if name == "" || looked[m] {
+			continue
+		}
+		looked[m] = true
 		trouble, again := mesh.CertificateTrouble(claim.Origination, p.snap, p.now)
 		if trouble != "" {
 			p.say(note{regarding: p.owner(claim.Pod), related: p.certificate(claim), kind: corev1.EventTypeWarning,
@@ -120,6 +127,7 @@ func (p *pass) emit(n note) {
 }
 
 func (p *pass) sayForeign(want object) {
+	p.trouble = true
 	p.say(note{regarding: p.claimant(want), related: want.reference(), kind: corev1.EventTypeWarning,
 		reason: origination.ReasonForeignObject, action: actionClaim,
 		text: fmt.Sprintf("%s %s exists without the label %s=%s, so it is left alone and %s; delete or rename it",
@@ -128,12 +136,14 @@ func (p *pass) sayForeign(want object) {
 
 // without says what an object's absence means.
 func without(o object) string {
-	switch o.kind {
-	case kindPeer:
+	switch {
+	case o.kind == kindPeer:
 		return "Redis servers of the namespace take plaintext"
-	case kindSidecar:
+	case o.kind == kindSidecar:
 		return "pods are not restricted to their Redises"
-	case kindCertificate:
+	case o.GetName() == origination.ClosedName:
+		return "a VIP of which both rules are deleted by hand would take plaintext"
+	case o.kind == kindCertificate:
 		return "pods wait for the Secret of that name, or have one that is not for them"
 	default:
 		return "host " + o.host + " is not served"
@@ -141,6 +151,7 @@ func without(o object) string {
 }
 
 func (p *pass) sayFailed(want object, err error) {
+	p.trouble = true
 	p.say(note{regarding: p.claimant(want), related: want.reference(), kind: corev1.EventTypeWarning,
 		reason: origination.ReasonApplyFailed, action: actionApply,
 		text: fmt.Sprintf("the API server refused %s %s: %v", want.Kind, want.GetName(), err)})
@@ -179,8 +190,15 @@ func (p *pass) claimant(o object) *corev1.ObjectReference {
 			}
 		}
 	}
-	for i := range p.desired.Requests {
-		if claim := &p.desired.Requests[i]; claimedBy(o, claim) {
+	if o.kind == kindCertificate {
+		for claim := range p.requests() {
+			if claim.TLS.ClientSecret == o.GetName() {
+				return p.owner(claim.Pod)
+			}
+		}
+	}
+	for i := range p.desired.Claims {
+		if claim := &p.desired.Claims[i]; claimedBy(o, claim) {
 			return p.owner(claim.Pod)
 		}
 	}
@@ -189,8 +207,8 @@ func (p *pass) claimant(o object) *corev1.ObjectReference {
 
 func claimedBy(o object, claim *mesh.Claim) bool {
 	switch {
-	case o.kind == kindCertificate:
-		return claim.TLS.ClientSecret == o.GetName()
+	case o.GetName() == origination.ClosedName:
+		return claim.Pinned() && !claim.HTTP()
 	case selectedLabel(o) != "":
 		return selectedLabel(o) == claim.Label()
 	}

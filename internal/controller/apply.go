@@ -27,11 +27,7 @@ var errNotApplied = errors.New("not applied")
 // never knows a port without its TLS. Where one of a group fails, its entry is left as it is.
 func (p *pass) apply(ctx context.Context) error {
 	p.desired = mesh.Objects(p.snap, p.Config)
-	for _, refusal := range p.desired.Refused {
-		if !refusal.Served {
-			p.refused[refusal.Claim.Key] = true
-		}
-	}
+	p.refused = refusedKeys(&p.desired)
 	failed := map[string]bool{} // groups
 	var errs []error
 	for _, k := range kinds {
@@ -51,6 +47,18 @@ func (p *pass) apply(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// refusedKeys are the keys that get no objects. One that is served may have a pod that is refused, for its VIPs.
+func refusedKeys(desired *mesh.Desired) map[string]bool {
+	refused := map[string]bool{}
+	for i := range desired.Refused {
+		refused[desired.Refused[i].Claim.Key] = true
+	}
+	for i := range desired.Claims {
+		delete(refused, desired.Claims[i].Key)
+	}
+	return refused
 }
 
 // linger makes the rules of keys that no live pod has on the entries of live pods; see mesh.Desired.
@@ -120,11 +128,11 @@ func (p *pass) ensure(ctx context.Context, want object) error {
 	case !mesh.Owned(have):
 		p.sayForeign(want)
 		return errNotApplied
-	case have.mark() != "" && contains(have.GetLabels(), want.GetLabels()) && sameSpec(want.spec, have.spec):
+	case have.mark() != "" && !have.lingers() && contains(have.GetLabels(), want.GetLabels()) && sameSpec(want.spec, have.spec):
 		return p.setMark(ctx, have, "", metrics.WriteUnmarked)
 	default:
 		outcome := metrics.WriteRepaired
-		if want.shared() {
+		if want.shared() || have.lingers() {
 			outcome = metrics.WriteUpdated
 		}
 		return p.replace(ctx, want, have, outcome)
@@ -150,7 +158,7 @@ func (p *pass) create(ctx context.Context, want object) error {
 	return nil
 }
 
-// replace puts spec and labels back as they should be, and takes off a mark for deletion. It changes the object that
+// replace puts spec and labels back as they should be, and takes off our annotations. It changes the object that
 // was seen, or nothing.
 func (p *pass) replace(ctx context.Context, want, have object, outcome string) error {
 	spec, err := want.specMap()
@@ -162,10 +170,12 @@ func (p *pass) replace(ctx context.Context, want, have object, outcome string) e
 		{"op": "replace", "path": "/spec", "value": spec},
 	}
 	for key, value := range want.GetLabels() {
-		operations = append(operations, map[string]any{"op": "add", "path": "/metadata/labels/" + strings.ReplaceAll(key, "/", "~1"), "value": value})
+		operations = append(operations, map[string]any{"op": "add", "path": "/metadata/labels/" + escaped(key), "value": value})
 	}
-	if have.mark() != "" {
-		operations = append(operations, map[string]any{"op": "remove", "path": "/metadata/annotations/redis-tls~1deleting"})
+	for _, key := range []string{mesh.AnnotationDeleting, mesh.AnnotationLingering} {
+		if _, exists := have.GetAnnotations()[key]; exists {
+			operations = append(operations, map[string]any{"op": "remove", "path": "/metadata/annotations/" + escaped(key)})
+		}
 	}
 	data, err := json.Marshal(operations)
 	if err != nil {
@@ -182,6 +192,9 @@ func (p *pass) replace(ctx context.Context, want, have object, outcome string) e
 	p.sayApplied(have, outcome)
 	return nil
 }
+
+// escaped spells a key in a JSON pointer.
+func escaped(key string) string { return strings.ReplaceAll(key, "/", "~1") }
 
 // setMark marks the object for deletion at the time, or takes the mark off where it is empty.
 func (p *pass) setMark(ctx context.Context, have object, at, outcome string) error {

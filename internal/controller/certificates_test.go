@@ -10,10 +10,11 @@ import (
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
 // certificate returns the one Certificate in the cluster.
@@ -29,7 +30,7 @@ func (w *world) certificate() *certmanagerv1.Certificate {
 func TestAnIssuersCertificateIsAppliedFirst(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByIssuer)
 	w := newWorld(t).admit(pod)
-	want := []string{"apply Certificate " + o.CertificateName(), "apply DestinationRule " + o.RuleName(), "apply ServiceEntry " + o.EntryName()}
+	want := append([]string{"create Certificate " + o.CertificateName()}, pinnedWrites("create", o)...)
 	if diff := cmp.Diff(want, w.pass()); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}
@@ -61,16 +62,38 @@ func TestAnotherIdentityIsTakenOutOfACertificate(t *testing.T) {
 func TestWithoutCertManagerTheRestStandsAndAnEventSaysWhatIsMissing(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByIssuer)
 	w := newWorld(t).admit(pod)
-	w.noCertManager = true
-	if diff := cmp.Diff([]string{"apply DestinationRule " + o.RuleName(), "apply ServiceEntry " + o.EntryName()}, w.pass()); diff != "" {
+	w.caches.certManager = mesh.Absent
+	if diff := cmp.Diff(pinnedWrites("create", o), w.pass()); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}
 	if !w.said("Warning NoCertManager on ReplicaSet cart-r1", "redis-tls/issuer", "install cert-manager") {
 		t.Errorf("events %q", w.events)
 	}
-	w.noCertManager = false
-	if diff := cmp.Diff([]string{"apply Certificate " + o.CertificateName()}, w.pass()); diff != "" {
+	w.caches.certManager = mesh.Present
+	if diff := cmp.Diff([]string{"create Certificate " + o.CertificateName()}, w.pass()); diff != "" {
 		t.Errorf("writes once it is there (-want +got):\n%s", diff)
+	}
+}
+
+func TestUntilCertManagerIsKnownNothingIsDoneOrSaidAboutCertificates(t *testing.T) {
+	issuing, o := cart(t, "a", clustertest.ByIssuer)
+	using := clustertest.Pod(t, namespace, "stock", "r1", "a", map[string]string{
+		"redis-tls/host": "stock.example.com", "redis-tls/mode": "mutual", "redis-tls/certificate": "client"})
+	w := newWorld(t).admit(issuing, using)
+	w.caches.certManager = mesh.Unknown
+	writes := w.pass()
+	if len(writes) == 0 || slices.Contains(writes, "create Certificate "+o.CertificateName()) {
+		t.Errorf("writes %q, want everything but the Certificate", writes)
+	}
+	if w.said("CertificateTrouble") || w.said("NoCertManager") {
+		t.Errorf("events %q", w.events)
+	}
+	w.caches.certManager = mesh.Present
+	if got := w.pass(); !slices.Contains(got, "create Certificate "+o.CertificateName()) {
+		t.Errorf("writes %q once it is known, want the Certificate", got)
+	}
+	if !w.said("Warning CertificateTrouble", "Certificate shop/client does not exist") {
+		t.Errorf("events once it is known %q", w.events)
 	}
 }
 
@@ -87,7 +110,7 @@ func TestACertificateThatFailsHoldsNobodyElseUp(t *testing.T) {
 	if err == nil || !w.said("Warning ApplyFailed", "cert-manager's webhook is away") {
 		t.Errorf("error %v, events %q", err, w.events)
 	}
-	if !slices.Contains(writes, "apply DestinationRule "+o.RuleName()) || !slices.Contains(writes, "apply ServiceEntry "+o.EntryName()) {
+	if !slices.Contains(writes, "create DestinationRule "+o.RuleName()) || !slices.Contains(writes, "create ServiceEntry "+o.EntryName()) {
 		t.Errorf("writes %q, want the rule and the entry too", writes)
 	}
 }
@@ -114,11 +137,11 @@ func TestAnUnclaimedCertificateIsMarkedAndThenDeleted(t *testing.T) {
 	w.pass()
 	w.forget(pod)
 	w.pass()
-	marking := w.after(grace).pass()
-	if !slices.Contains(marking, "apply Certificate "+o.CertificateName()) || w.certificate().Annotations["redis-tls/deleting"] == "" {
+	marking := w.later(grace).pass()
+	if !slices.Contains(marking, "patch Certificate "+o.CertificateName()) || w.certificate().Annotations["redis-tls/deleting"] == "" {
 		t.Errorf("writes after the grace period %q", marking)
 	}
-	if removing := w.after(delay).pass(); !slices.Contains(removing, "delete Certificate "+o.CertificateName()) {
+	if removing := w.later(delay).pass(); !slices.Contains(removing, "delete Certificate "+o.CertificateName()) {
 		t.Errorf("writes after the delay %q", removing)
 	}
 	if left := w.now().Certificates; len(left) > 0 {
@@ -126,18 +149,31 @@ func TestAnUnclaimedCertificateIsMarkedAndThenDeleted(t *testing.T) {
 	}
 }
 
-func TestAPodOfAnotherVersionKeepsItsCertificate(t *testing.T) {
-	pod, _ := cart(t, "a", clustertest.ByIssuer)
-	w := newWorld(t).admit(pod)
+// Pods of two service accounts share the mesh's objects, and each account has a certificate of its own.
+func TestEachServiceAccountGetsItsCertificate(t *testing.T) {
+	first := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByIssuer)
+	second := clustertest.Pod(t, namespace, "till", "r1", "a", clustertest.ByIssuer, clustertest.Created(time.Minute), func(pod *corev1.Pod) {
+		pod.Spec.ServiceAccountName = "till"
+	})
+	w := newWorld(t).admit(first)
 	w.pass()
-	unread := pod.DeepCopy()
-	unread.Annotations[origination.AnnotationStatus] = strings.Replace(unread.Annotations[origination.AnnotationStatus], `"v1"`, `"v9"`, 1)
-	w.forget(pod)
-	w.admit(unread)
-	for range 3 {
-		if writes := w.after(grace).pass(); slices.ContainsFunc(writes, func(call string) bool { return strings.Contains(call, "Certificate") }) {
-			t.Errorf("writes %q", writes)
+	of := clustertest.Resolve(t, second)[0]
+	if diff := cmp.Diff([]string{"create Certificate " + of.CertificateName()}, w.admit(second).pass()); diff != "" {
+		t.Errorf("writes (-want +got):\n%s", diff)
+	}
+	if !w.said("Normal Applied on ReplicaSet till-r1", "created Certificate "+of.CertificateName()) {
+		t.Errorf("Events: %q", w.events)
+	}
+	w.later(2 * time.Minute).pass()
+	for _, owner := range []string{"cart-r1", "till-r1"} {
+		if !w.said("Warning CertificateTrouble on ReplicaSet "+owner, "is not Ready") {
+			t.Errorf("no Event on %s: %q", owner, w.events)
 		}
+	}
+	w.forget(second)
+	w.collect()
+	if got := w.certificate().Spec.URIs; !slices.Equal(got, []string{"spiffe://cluster.local/ns/shop/sa/default"}) {
+		t.Errorf("once the second is gone, the certificate is for %q", got)
 	}
 }
 
@@ -154,7 +190,7 @@ func TestTroubleWithACertificateIsSaidOnceItLasts(t *testing.T) {
 	if w.said("CertificateTrouble") {
 		t.Errorf("said at once: %q", w.events)
 	}
-	w.after(time.Minute).pass()
+	w.later(time.Minute).pass()
 	if !w.said("Warning CertificateTrouble on ReplicaSet cart-r1", "Certificate shop/"+o.CertificateName()+" is not Ready") {
 		t.Errorf("events after a minute %q", w.events)
 	}

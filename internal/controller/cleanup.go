@@ -58,35 +58,33 @@ func (p *pass) cleanup(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// inUse is what live pods may be using: what is desired for them, and what pods refer to of which the request is not
-// resolved or gets no objects today: what a pod was admitted with stays as long as it lives.
+// inUse is what live pods may be using: what is desired for them, and what pods refer to whose request is not
+// resolved, or is refused: what a pod was admitted with stays as long as it lives.
 type inUse struct {
 	desired map[*kind]map[string]bool
-	// labels are those of such pods, and groups those of the rules and VIPs that they refer to.
+	// labels are ours of such pods, and groups those of the rules and VIPs that they refer to.
 	labels, groups map[string]bool
 	unresolved     bool
 }
 
 // use gathers what these live pods may be using.
 func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
-	use := inUse{desired: map[*kind]map[string]bool{}, labels: maps.Clone(live.Carried.Unresolved), groups: map[string]bool{}, unresolved: len(live.Unresolved) > 0}
-	if use.labels == nil {
-		use.labels = map[string]bool{}
-	}
-	for _, refusal := range desired.Refused {
-		use.labels[refusal.Claim.Label()], use.unresolved = true, true
-	}
+	use := inUse{desired: map[*kind]map[string]bool{}, labels: map[string]bool{}, groups: map[string]bool{}, unresolved: len(live.Unresolved) > 0}
 	for _, k := range kinds {
-		names := map[string]bool{}
-		for _, o := range k.desired(desired) {
+		wanted := k.desired(desired)
+		names := make(map[string]bool, len(wanted))
+		for _, o := range wanted {
 			names[o.GetName()] = true
 		}
 		use.desired[k] = names
 	}
+	maps.Copy(use.labels, live.Carried.Unresolved)
+	for key := range refusedKeys(desired) {
+		use.labels[origination.LabelKeyPrefix+key] = true
+	}
 	for label := range use.labels {
 		if key, found := strings.CutPrefix(label, origination.LabelKeyPrefix); found {
 			use.groups[key] = true
-			use.groups[everyKey] = true
 		}
 	}
 	if len(use.labels) > 0 {
@@ -96,9 +94,13 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 			}
 		}
 	}
+	vips := map[netip.Addr]bool{}
+	for _, vip := range live.Carried.VIPs {
+		vips[vip], use.groups[everyKey] = true, true
+	}
 	for _, entry := range p.known[kindEntry] {
 		for _, text := range entry.Object.(*networkingv1.ServiceEntry).Spec.Addresses {
-			if vip, err := netip.ParseAddr(text); err == nil && live.Carried.VIPs[vip] {
+			if vip, err := netip.ParseAddr(text); err == nil && vips[vip] {
 				use.groups[entry.group()] = true
 			}
 		}
@@ -126,8 +128,9 @@ func (use inUse) holds(o object) bool {
 			}
 		}
 		return false
-	case kindRule:
-		return use.labels[selectedLabel(o)] || selectedLabel(o) == "" && use.groups[o.group()]
+	case kindRule: // those of other keys on the same addresses or host are not
+		label := selectedLabel(o)
+		return use.labels[label] || use.groups[o.group()] && (label == "" || label == origination.LabelKeyPrefix+o.group())
 	default:
 		return use.groups[o.group()]
 	}
@@ -162,15 +165,21 @@ func (p *pass) ripen(ctx context.Context, o object, unclaimed map[types.UID]time
 }
 
 // remove deletes the objects that also a live list finds unused, an entry before its rules: a rule without
-// its entry does nothing, an entry without its rule would lead plaintext to a TLS port.
+// its entry does nothing, an entry without its rule would lead plaintext to a TLS port. So an entry that is not due, as
+// one that could not be marked with the rest, keeps them too.
 func (p *pass) remove(ctx context.Context, due []object) error {
 	use, err := p.liveUse(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	kept := map[string]bool{} // groups of which the entry could not be deleted
-	for _, o := range due {   // entries come first
+	kept := map[string]bool{} // groups of which an entry that nobody uses is there
+	for _, entry := range p.known[kindEntry] {
+		if mesh.Owned(entry) && !use.holds(entry) {
+			kept[entry.group()] = true
+		}
+	}
+	for _, o := range due { // entries come first
 		if use.holds(o) {
 			p.repeat(untilHealed) // the cache will catch up, and the mark be taken off
 			kept[o.group()] = true
@@ -179,9 +188,12 @@ func (p *pass) remove(ctx context.Context, due []object) error {
 		if o.kind != kindEntry && kept[o.group()] {
 			continue
 		}
-		if err := p.delete(ctx, o); err != nil {
+		switch err := p.delete(ctx, o); {
+		case err != nil:
 			kept[o.group()] = true
 			errs = append(errs, quiet(err))
+		case o.kind == kindEntry:
+			delete(kept, o.group())
 		}
 	}
 	return errors.Join(errs...)

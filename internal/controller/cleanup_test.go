@@ -3,8 +3,9 @@ package controller
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
@@ -26,14 +28,14 @@ const (
 	delay = time.Minute
 )
 
-// marks are the marks of our objects in the cluster.
-func (w *world) marks() (marks []string) {
-	around := w.now()
-	for _, e := range around.Entries {
-		marks = append(marks, e.Annotations[mesh.AnnotationDeleting])
-	}
-	for _, r := range around.Rules {
-		marks = append(marks, r.Annotations[mesh.AnnotationDeleting])
+// marks are the marks of the objects in the cluster, and how many have each.
+func (w *world) marks() map[string]int {
+	w.t.Helper()
+	marks := map[string]int{}
+	for _, objects := range w.stored() {
+		for _, o := range objects {
+			marks[o.GetAnnotations()[mesh.AnnotationDeleting]]++
+		}
 	}
 	return marks
 }
@@ -42,39 +44,214 @@ func TestUnclaimedObjectsAreMarkedAndThenDeleted(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByName)
 	w := newWorld(t).admit(pod)
 	w.pass()
-	w.identify()
 	w.forget(pod)
 	if writes := w.pass(); len(writes) > 0 {
 		t.Fatalf("writes %q as soon as the pod is gone", writes)
 	}
-	if writes := w.after(grace - time.Second).pass(); len(writes) > 0 {
+	if writes := w.later(grace - time.Second).pass(); len(writes) > 0 {
 		t.Fatalf("writes %q within the grace period", writes)
 	}
-	want := []string{"apply ServiceEntry " + o.EntryName(), "apply DestinationRule " + o.RuleName()}
-	if diff := cmp.Diff(want, w.after(time.Second).pass()); diff != "" {
+	// The namespace's closed rule is claimed as long as there is an entry behind a VIP.
+	want := []string{"patch ServiceEntry " + o.EntryName(), "patch DestinationRule " + o.ClosedRuleName(), "patch DestinationRule " + o.RuleName()}
+	if diff := cmp.Diff(want, sortedWithin(w.later(time.Second).pass())); diff != "" {
 		t.Fatalf("writes after the grace period (-want +got):\n%s", diff)
 	}
 	mark := w.clock.Now().UTC().Format(time.RFC3339)
-	if diff := cmp.Diff([]string{mark, mark}, w.marks()); diff != "" {
+	if diff := cmp.Diff(map[string]int{mark: 3, "": 1}, w.marks()); diff != "" {
 		t.Fatalf("marks (-want +got):\n%s", diff)
 	}
-	if writes := w.after(delay - time.Second).pass(); len(writes) > 0 {
+	if writes := w.later(delay - time.Second).pass(); len(writes) > 0 {
 		t.Fatalf("writes %q within the delay", writes)
 	}
-	around := w.now()
-	w.after(time.Second).pass()
-	deletions := []write{
-		{Verb: "delete", Kind: kindEntry.Kind, Name: o.EntryName(), UID: string(around.Entries[0].UID), ResourceVersion: around.Entries[0].ResourceVersion},
-		{Verb: "delete", Kind: kindRule.Kind, Name: o.RuleName(), UID: string(around.Rules[0].UID), ResourceVersion: around.Rules[0].ResourceVersion},
-	}
-	if diff := cmp.Diff(deletions, w.writes); diff != "" {
+	stored := w.stored()
+	want = []string{"delete ServiceEntry " + o.EntryName(), "delete DestinationRule " + o.ClosedRuleName(), "delete DestinationRule " + o.RuleName()}
+	if diff := cmp.Diff(want, sortedWithin(w.later(time.Second).pass())); diff != "" {
 		t.Errorf("writes after the delay (-want +got):\n%s", diff)
+	}
+	for _, call := range w.writes {
+		k := kindEntry
+		if call.Kind == kindRule.Kind {
+			k = kindRule
+		}
+		seen := stored[k][types.NamespacedName{Namespace: namespace, Name: call.Name}]
+		if call.UID != string(seen.GetUID()) || call.ResourceVersion != seen.GetResourceVersion() {
+			t.Errorf("%s demands UID %q and version %q, want those of %v", call, call.UID, call.ResourceVersion, seen)
+		}
 	}
 	if !w.said("Normal Deleted on ServiceEntry " + o.EntryName()) {
 		t.Errorf("Events: %q", w.events)
 	}
-	if len(w.r.memories) > 0 {
-		t.Error("the namespace is remembered though nothing is left in it")
+}
+
+// sortedWithin sorts runs of writes of one kind: their order is anything.
+func sortedWithin(writes []string) []string {
+	slices.SortStableFunc(writes, func(a, b string) int {
+		if kindIn(a) != kindIn(b) {
+			return 0
+		}
+		return strings.Compare(a, b)
+	})
+	return writes
+}
+
+func kindIn(write string) string {
+	return strings.Fields(write)[1]
+}
+
+func TestTheNamespacesClosedRuleOutlivesTheLastEntryBehindAVIP(t *testing.T) {
+	first, _ := cart(t, "a", clustertest.ByName)
+	second, _ := cart(t, "b", map[string]string{"redis-tls/host": "other.example.com"})
+	w := newWorld(t).admit(first, second)
+	w.pass()
+	w.forget(first)
+	w.collect()
+	if _, stands := w.contents()["DestinationRule "+origination.ClosedName]; !stands || len(w.contents()) != 4 {
+		t.Errorf("with one entry left there are %q", slices.Sorted(maps.Keys(w.contents())))
+	}
+	w.forget(second)
+	w.after = func(call write) {
+		for _, problem := range w.caught(namespace) {
+			t.Errorf("after %s: %s", call, problem)
+		}
+	}
+	w.collect()
+	if left := w.contents(); len(left) > 0 {
+		t.Errorf("left over: %q", slices.Sorted(maps.Keys(left)))
+	}
+}
+
+// What could not be marked or deleted with the rest must not stand without it.
+func TestRulesWaitForTheirEntry(t *testing.T) {
+	for name, fails := range map[string]string{"that cannot be marked yet": "patch", "that cannot be deleted yet": "delete"} {
+		for shape, annotations := range shapes {
+			t.Run(name+": "+shape, func(t *testing.T) {
+				pod := clustertest.Pod(t, namespace, "cart", "r1", "a", annotations)
+				w := newWorld(t).admit(pod)
+				w.pass()
+				entries := len(w.now().Entries)
+				before := w.contents()
+				w.forget(pod)
+				w.pass()
+				w.fail = func(call write) error {
+					if call.Kind == kindEntry.Kind && call.Verb == fails {
+						return errors.New("away")
+					}
+					return nil
+				}
+				for _, pause := range []time.Duration{grace, delay, delay} {
+					_, _ = w.later(pause).tryPass()
+				}
+				for object := range before {
+					if _, stays := w.contents()[object]; !stays && entries > 0 && strings.HasPrefix(object, kindRule.Kind) {
+						t.Errorf("%s is gone, and its entry is not", object)
+					}
+				}
+				w.fail = nil
+				w.pass()
+				w.collect()
+				if left := w.contents(); len(left) > 0 {
+					t.Errorf("left over: %q", slices.Sorted(maps.Keys(left)))
+				}
+			})
+		}
+	}
+}
+
+// A rule on an address that others dial as well goes with the last pod of its own key.
+func TestARuleOnOthersAddressesGoesWithItsKey(t *testing.T) {
+	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
+	narrow, _ := cart(t, "a", clustertest.ByAddress)
+	w := newWorld(t).admit(wide, narrow)
+	w.pass()
+	if got := len(w.now().Rules); got != 3 {
+		t.Fatalf("%d rules, want one on the range and two on the address in it", got)
+	}
+	w.forget(wide)
+	w.collect()
+	if snap := w.now(); len(snap.Rules) != 1 || len(snap.Entries) != 1 {
+		t.Errorf("%d rules and %d entries are left", len(snap.Rules), len(snap.Entries))
+	}
+}
+
+// rulesFor are the names of the rules that select the origination's pods.
+func (w *world) rulesFor(o origination.Origination) (names []string) {
+	for _, r := range w.now().Rules {
+		if selectedLabel(kindRule.wrap(r)) == o.Label() {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
+
+// Rules of keys that nobody has are made on new addresses, for a new pod of such a key is admitted at once. They go
+// with the rest of their key.
+func TestRulesThatLingerDoNotKeepEachOther(t *testing.T) {
+	gone := clustertest.Pod(t, namespace, "gone", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "gone-ca", "redis-tls/sni": "gone.example.com"})
+	same := clustertest.Pod(t, namespace, "same", "r1", "a", clustertest.ByAddress)
+	more := clustertest.Pod(t, namespace, "more", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca", "redis-tls/port": "6379,6380"})
+	o := clustertest.Resolve(t, gone)[0]
+	w := newWorld(t).admit(gone, same)
+	w.pass()
+	w.forget(gone)
+	w.pass()
+	w.later(grace / 2).admit(more).pass()
+	if len(w.rulesFor(o)) != 2 {
+		t.Fatalf("rules of the key that is gone: %q", w.rulesFor(o))
+	}
+	for range 20 {
+		w.later(delay).pass()
+	}
+	if len(w.rulesFor(o)) > 0 {
+		t.Errorf("rules of the key that is gone, %s later: %q", 20*delay, w.rulesFor(o))
+	}
+}
+
+// Of two rules for one host and selector Istio takes the older alone, so a pod that returns must not find a rule beside
+// its own that is for a part of its ports.
+func TestARuleThatLingersIsTheOneOfAPodThatReturns(t *testing.T) {
+	at := func(name, port string, more ...string) *corev1.Pod {
+		annotations := map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca", "redis-tls/port": port}
+		for i := 0; i < len(more); i += 2 {
+			annotations[more[i]] = more[i+1]
+		}
+		return clustertest.Pod(t, namespace, name, "r1", "a", annotations, clustertest.Gated())
+	}
+	gone, one, both := at("gone", "6379,6380", "redis-tls/sni", "gone.example.com"), at("one", "6379"), at("both", "6379,6380")
+	o := clustertest.Resolve(t, gone)[0]
+	w := newWorld(t)
+	w.after = func(call write) {
+		for _, problem := range w.caught(namespace) {
+			t.Errorf("after %s: %s", call, problem)
+		}
+	}
+	w.admit(gone, one).pass()
+	w.pass()
+	w.forget(gone)
+	w.pass()
+	w.admit(both).pass() // its entry is that of the pod that is gone
+	third := at("third", "6379,6381")
+	w.admit(third).pass()
+	lingering := 0
+	for _, r := range w.now().Rules {
+		if kindRule.wrap(r).lingers() {
+			lingering++
+		}
+	}
+	if got := w.rulesFor(o); len(got) != 3 || lingering != 1 {
+		t.Fatalf("rules of the key that is gone: %q, %d of them made since", got, lingering)
+	}
+	w.admit(gone).pass()
+	w.later(settled).pass()
+	if len(w.rulesFor(o)) != 3 || len(w.gates(gone)) > 0 {
+		t.Errorf("rules of the pod that returned: %q; gates %q", w.rulesFor(o), w.gates(gone))
+	}
+	for _, r := range w.now().Rules {
+		if kindRule.wrap(r).lingers() {
+			t.Errorf("%s is still one of a key that nobody has", r.Name)
+		}
+	}
+	if writes := w.pass(); len(writes) > 0 {
+		t.Errorf("a further pass writes %q", writes)
 	}
 }
 
@@ -110,16 +287,16 @@ func TestNothingInUseIsDeleted(t *testing.T) {
 			pod, _ := cart(t, "a", clustertest.ByName)
 			w := newWorld(t).admit(pod)
 			w.pass()
-			w.uncache(pod)
+			w.uncache(pod) // the cache has lost sight of it
 			w.pass()
-			w.after(grace).pass()
+			w.later(grace).pass()
 			var live corev1.Pod
 			if err := w.client.Get(context.Background(), client.ObjectKeyFromObject(pod), &live); err != nil {
 				t.Fatal(err)
 			}
 			tc.change(w, &live)
-			_, _ = w.after(delay).tryPass()
-			if kept := len(w.now().Entries) == 1 && len(w.now().Rules) == 1; kept != tc.kept {
+			_, _ = w.later(delay).tryPass()
+			if kept := len(w.now().Entries) == 1 && len(w.now().Rules) == 3; kept != tc.kept {
 				t.Errorf("kept %t; writes %q", kept, w.writes)
 			}
 		})
@@ -130,66 +307,64 @@ func TestObjectsWithoutOurLabelAreNeitherMarkedNorDeleted(t *testing.T) {
 	theirs := metav1.ObjectMeta{Namespace: namespace, Name: "redis-tls-theirs", Labels: map[string]string{origination.ManagedByLabel: "Helm"}}
 	w := newWorld(t, &networkingv1.ServiceEntry{ObjectMeta: theirs}, &networkingv1.DestinationRule{ObjectMeta: theirs})
 	for _, pause := range []time.Duration{0, grace, delay} {
-		if writes := w.after(pause).pass(); len(writes) > 0 {
+		if writes := w.later(pause).pass(); len(writes) > 0 {
 			t.Errorf("writes %q %s later", writes, pause)
 		}
 	}
 }
 
 func TestAClaimThatReturnsTakesTheMarksOff(t *testing.T) {
-	pod, _ := cart(t, "a", clustertest.ByName)
-	w := newWorld(t).admit(pod)
-	w.pass()
-	w.uncache(pod)
-	w.pass()
-	w.after(grace).pass()
-	if slices.Contains(w.marks(), "") {
-		t.Fatalf("marks %q", w.marks())
-	}
-	w.cached = append(w.cached, cluster.Trim(pod))
-	w.pass()
-	if diff := cmp.Diff([]string{"", ""}, w.marks()); diff != "" {
-		t.Errorf("marks (-want +got):\n%s", diff)
-	}
-	w.uncache(pod)
-	w.pass()
-	if w.after(delay).pass(); len(w.writes) > 0 {
-		t.Errorf("the grace period does not begin anew: %q", w.writes)
+	for name, annotations := range shapes {
+		t.Run(name, func(t *testing.T) {
+			pod := clustertest.Pod(t, namespace, "cart", "r1", "a", annotations)
+			w := newWorld(t).admit(pod)
+			w.pass()
+			before := w.contents()
+			w.uncache(pod)
+			w.pass()
+			w.later(grace).pass()
+			if got := w.marks()[""]; got > 1 { // the namespace's closed rule
+				t.Fatalf("marks %v", w.marks())
+			}
+			w.caches.setPod(cluster.Trim(pod))
+			w.pass()
+			if diff := cmp.Diff(before, w.contents(), cmp.Transformer("unmarked", func(s string) string {
+				return strings.Replace(s, `"annotations":{}`, `"annotations":null`, 1)
+			})); diff != "" {
+				t.Errorf("objects (-before +after):\n%s", diff)
+			}
+			w.uncache(pod)
+			w.pass()
+			if w.later(delay).pass(); len(w.writes) > 0 {
+				t.Errorf("the grace period does not begin again: %q", w.writes)
+			}
+		})
 	}
 }
 
 func TestAnObjectThatChangesUnderUsIsNotDeleted(t *testing.T) {
-	pod, _ := cart(t, "a", clustertest.ByName)
+	pod, o := cart(t, "a", clustertest.ByName)
 	w := newWorld(t).admit(pod)
 	w.pass()
 	w.forget(pod)
 	w.pass()
-	w.after(grace).pass()
+	w.later(grace).pass()
 	w.freeze()
-	for _, object := range []client.Object{w.now().Entries[0], w.now().Rules[0]} {
-		object.SetAnnotations(map[string]string{mesh.AnnotationDeleting: object.GetAnnotations()[mesh.AnnotationDeleting], "note": "changed"})
-		if err := w.client.Update(context.Background(), object); err != nil {
-			t.Fatal(err)
-		}
+	entry := w.now().Entries[0]
+	entry.Annotations["note"] = "changed"
+	w.must(w.client.Update(context.Background(), entry))
+	w.later(delay).pass()
+	if diff := cmp.Diff([]string{"delete ServiceEntry " + o.EntryName()}, w.writesOf()); diff != "" {
+		t.Errorf("after the entry could not be deleted, its rules must stay; writes (-want +got):\n%s", diff)
 	}
-	// The fake client knows no preconditions of a deletion.
-	w.fail = func(call write) error {
-		for _, object := range []client.Object{w.now().Entries[0], w.now().Rules[0]} {
-			if call.Name == object.GetName() && call.ResourceVersion != object.GetResourceVersion() {
-				return conflict(object)
-			}
-		}
-		return nil
-	}
-	w.after(delay).pass()
-	if diff := cmp.Diff([]string{"delete ServiceEntry"}, verbsAndKinds(w.writes)); diff != "" {
-		t.Errorf("after the entry could not be deleted, its rule must stay; writes (-want +got):\n%s", diff)
+	if len(w.now().Entries) != 1 || w.again > untilCaught {
+		t.Errorf("%d entries, and the pass is repeated after %s", len(w.now().Entries), w.again)
 	}
 }
 
-func verbsAndKinds(writes []write) (out []string) {
-	for _, call := range writes {
-		out = append(out, fmt.Sprintf("%s %s", call.Verb, call.Kind))
+func (w *world) writesOf() (out []string) {
+	for _, call := range w.writes {
+		out = append(out, call.String())
 	}
 	return out
 }

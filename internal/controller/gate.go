@@ -32,6 +32,9 @@ func (p *pass) release(ctx context.Context) error {
 	var ready []*cluster.Pod
 	for _, use := range p.firstUses {
 		state := p.measure(use, p.memory.pods[use.Pod.UID])
+		if state.seen.IsZero() {
+			state.seen = p.now
+		}
 		pods[use.Pod.UID] = state
 		if !p.Config.FirstUse.Gate || !use.Gated || state.released || use.Pod.DeletionTimestamp != nil {
 			continue
@@ -129,7 +132,8 @@ func Ungate(ctx context.Context, c client.Client, pod *cluster.Pod) error {
 	return c.Patch(ctx, target, client.RawPatch(types.JSONPatchType, data), client.FieldOwner(origination.FieldManager))
 }
 
-// wait counts the gated pods, and says what they wait for unless that is only the settling.
+// wait counts the gated pods, and says what they wait for, unless that is only what every first use takes: until the
+// caches know what was just made, and the settling.
 func (p *pass) wait() {
 	for _, use := range p.firstUses {
 		if !use.Gated || p.memory.pods[use.Pod.UID].released {
@@ -143,9 +147,15 @@ func (p *pass) wait() {
 			p.sayWaiting(use.Pod, "Istio's kinds (networking.istio.io/v1, security.istio.io/v1), which the API server does not serve yet")
 			continue
 		}
-		if missing := p.missing(use); missing != "" {
-			p.sayWaiting(use.Pod, missing)
+		missing := p.missing(use)
+		if missing == "" {
+			continue
 		}
+		if left := patience - p.now.Sub(p.memory.pods[use.Pod.UID].seen); left > 0 && !p.trouble {
+			p.repeat(left)
+			continue
+		}
+		p.sayWaiting(use.Pod, missing)
 	}
 }
 

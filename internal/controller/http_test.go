@@ -3,22 +3,20 @@ package controller
 import (
 	"context"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	networking "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/redis-tls/redis-tls/internal/cluster"
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/internal/metrics"
 )
 
 func TestARouteStandsBeforeItsEntryAndGoesAfterIt(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByHTTP)
 	w := newWorld(t).admit(pod)
-	want := []string{"apply DestinationRule " + o.RuleName(), "apply VirtualService " + o.EntryName(), "apply ServiceEntry " + o.EntryName()}
+	want := []string{"create DestinationRule " + o.RuleName(), "create VirtualService " + o.EntryName(), "create ServiceEntry " + o.EntryName()}
 	if diff := cmp.Diff(want, w.pass()); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}
@@ -27,39 +25,17 @@ func TestARouteStandsBeforeItsEntryAndGoesAfterIt(t *testing.T) {
 	}
 	w.forget(pod)
 	w.pass()
-	w.after(grace).pass()
-	w.after(delay).pass()
+	w.later(grace).pass()
+	w.later(delay).pass()
 	want = []string{"delete ServiceEntry " + o.EntryName(), "delete VirtualService " + o.EntryName(), "delete DestinationRule " + o.RuleName()}
-	var got []string
-	for _, call := range w.writes {
-		got = append(got, call.String())
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, w.writesOf()); diff != "" {
 		t.Errorf("deletions (-want +got):\n%s", diff)
-	}
-}
-
-func TestDriftOfARouteIsRepaired(t *testing.T) {
-	pod, o := cart(t, "a", clustertest.ByHTTP)
-	w := newWorld(t).admit(pod)
-	w.pass()
-	want, edited := w.now(), w.now()
-	edited.Routes[0].Spec.Http = edited.Routes[0].Spec.Http[1:]
-	if err := w.client.Update(context.Background(), edited.Routes[0]); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]string{"apply VirtualService " + o.EntryName()}, w.pass()); diff != "" {
-		t.Errorf("writes (-want +got):\n%s", diff)
-	}
-	if kindRoute.wrap(want.Routes[0]).differs(kindRoute.wrap(w.now().Routes[0])) {
-		t.Errorf("not repaired: %v", &w.now().Routes[0].Spec)
 	}
 }
 
 func TestAPodWaitsAtTheGateForItsRoute(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByHTTP, clustertest.Gated())
 	w := newWorld(t)
-	w.clock.SetTime(time.Now())
 	w.fail = func(call write) error {
 		if call.Kind == kindRoute.Kind {
 			return context.DeadlineExceeded
@@ -77,7 +53,7 @@ func TestAPodWaitsAtTheGateForItsRoute(t *testing.T) {
 	}
 	w.fail = nil
 	w.pass()
-	w.after(settled).pass()
+	w.later(settled).pass()
 	if diff := cmp.Diff([]string{}, w.gates(pod)); diff != "" {
 		t.Errorf("gates once all three are there (-want +got):\n%s", diff)
 	}
@@ -101,17 +77,25 @@ func TestARouteOfOthersForTheHostIsSaid(t *testing.T) {
 	}
 }
 
-// A pod of which the status is no longer believed keeps all that it runs on.
-func TestTheRouteOfAPodThatIsNotBelievedStays(t *testing.T) {
-	pod, _ := cart(t, "a", clustertest.ByHTTP)
-	w := newWorld(t).admit(pod)
+// The entry and the route are shared by keys; each has a rule and matches of its own.
+func TestPodsOfAHostShareItsEntryAndRoute(t *testing.T) {
+	plain, o := cart(t, "a", clustertest.ByHTTP)
+	other := clustertest.Pod(t, namespace, "till", "r1", "a", map[string]string{"redis-tls/host": "api.example.com", "redis-tls/protocol": "http",
+		"redis-tls/port": "8080", "redis-tls/target-port": "8443"}, clustertest.Created(1000))
+	more := clustertest.Resolve(t, other)[0]
+	w := newWorld(t).admit(plain)
 	w.pass()
-	doubtful := pod.DeepCopy()
-	doubtful.Annotations[origination.AnnotationStatus] = "{}"
-	w.cached = []*cluster.Pod{cluster.Trim(doubtful)}
-	w.pass()
-	w.after(grace + delay).pass()
-	if marks := w.marks(); cmp.Diff([]string{"", ""}, marks) != "" || w.now().Routes[0].Annotations["redis-tls/deleting"] != "" {
-		t.Errorf("marked: %q and %v", marks, w.now().Routes[0].Annotations)
+	alone := w.contents()
+	want := []string{"create DestinationRule " + more.RuleName(), "patch DestinationRule " + o.RuleName(), "patch VirtualService " + o.EntryName(), "patch ServiceEntry " + o.EntryName()}
+	if diff := cmp.Diff(want, sortedWithin(w.admit(other).pass())); diff != "" {
+		t.Errorf("writes for the second key (-want +got):\n%s", diff)
+	}
+	if writes := w.pass(); len(writes) > 0 || w.outcomes(metrics.WriteUpdated) != 3 {
+		t.Errorf("a further pass writes %q; %v updates", writes, w.outcomes(metrics.WriteUpdated))
+	}
+	w.forget(other)
+	w.collect()
+	if diff := cmp.Diff(alone, w.contents()); diff != "" {
+		t.Errorf("objects once the second key is gone (-want +got):\n%s", diff)
 	}
 }

@@ -22,9 +22,10 @@ type memory struct {
 }
 
 type podMemory struct {
-	waited   bool // an earlier pass saw it without its objects
-	measured bool // its first use is in the histogram
-	released bool // its gate is off, whatever the cache still says
+	seen     time.Time // when a pass first saw it
+	waited   bool      // an earlier pass saw it without its objects
+	measured bool      // its first use is in the histogram
+	released bool      // its gate is off, whatever the cache still says
 }
 
 // recall returns the memory of a namespace. The controller works on a namespace once at a time, so its

@@ -1,8 +1,10 @@
 package controller
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
@@ -39,24 +41,44 @@ func (o object) reference() *corev1.ObjectReference {
 }
 
 // differs reports whether the object in the cluster is not as it should be. Labels and annotations that
-// others have added are theirs to keep; the mark is ours.
+// others have added are theirs to keep; the mark and the one of lingering rules are ours.
 func (o object) differs(have object) bool {
-	return have.mark() != "" || !contains(have.GetLabels(), o.GetLabels()) || !sameSpec(o.spec, have.spec)
+	return have.mark() != "" || have.lingers() || !contains(have.GetLabels(), o.GetLabels()) || !sameSpec(o.spec, have.spec)
 }
 
 // mark is when the object was marked for deletion, as written; empty when it is not marked.
 func (o object) mark() string { return o.GetAnnotations()[mesh.AnnotationDeleting] }
 
+// lingers reports whether the object was made for a key that no live pod had.
+func (o object) lingers() bool { return o.GetAnnotations()[mesh.AnnotationLingering] != "" }
+
 func (o object) clone() object { return o.wrap(o.DeepCopyObject().(client.Object)) }
 
-// sameSpec compares what two pointers to specs of one kind point to.
+// sameSpec compares what two pointers to specs of one kind point to. Mostly they are equal, and then so is what they
+// marshal to, which takes less than half of the time of proto.Equal and no memory.
 func sameSpec(a, b any) bool {
-	if message, ok := a.(proto.Message); ok {
-		other, ok := b.(proto.Message)
-		return ok && proto.Equal(message, other)
+	message, ok := a.(proto.Message)
+	if !ok {
+		return equality.Semantic.DeepEqual(a, b)
 	}
-	return equality.Semantic.DeepEqual(a, b)
+	other, ok := b.(proto.Message)
+	if !ok {
+		return false
+	}
+	buffers := marshalled.Get().(*[2][]byte)
+	defer marshalled.Put(buffers)
+	for i, m := range []proto.Message{message, other} {
+		data, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(buffers[i][:0], m)
+		if err != nil {
+			return proto.Equal(message, other)
+		}
+		buffers[i] = data
+	}
+	return bytes.Equal(buffers[0], buffers[1]) || proto.Equal(message, other)
 }
+
+// marshalled are buffers for sameSpec.
+var marshalled = sync.Pool{New: func() any { return new([2][]byte) }}
 
 // configuration is the object as it is created: what we say of it, and no status.
 func (o object) configuration() (*unstructured.Unstructured, error) {
@@ -69,6 +91,7 @@ func (o object) configuration() (*unstructured.Unstructured, error) {
 	u.SetNamespace(o.GetNamespace())
 	u.SetName(o.GetName())
 	u.SetLabels(o.GetLabels())
+	u.SetAnnotations(o.GetAnnotations())
 	return u, nil
 }
 

@@ -26,24 +26,26 @@ import (
 
 // Pauses before a pass is repeated though nothing is known to have changed.
 const (
-	untilSynced  = 500 * time.Millisecond // the caches are still filling
+	untilSynced  = 500 * time.Millisecond // the caches are still filling, or do not know the namespace yet
 	untilCaught  = 200 * time.Millisecond // the API server was ahead of the cache
 	untilSettled = 250 * time.Millisecond // a pod waits at the gate for firstUse.settle to pass
 	untilHealed  = 30 * time.Second       // an object stays in use though nothing claims it
+	patience     = 2 * time.Second        // what a pod waits for at the gate is said, though nothing failed
 )
 
 // View is what the reconciler asks of cluster.View.
 type View interface {
 	Synced() bool
 	IstioReady() bool
-	Active(namespace string) bool
+	NamespaceState(namespace string) cluster.NamespaceState
+	HasPods(namespace string) bool
 	Namespaces() []string
 	Snapshot(namespace string) *mesh.Snapshot
 	Live(namespace string) *cluster.Live
 	LiveOf(namespace string, pods []*cluster.Pod) *cluster.Live
 	FirstUses(namespace string) []cluster.FirstUse
 	Pod(namespace, name string) (*cluster.Pod, bool)
-	Subscribe(notify func(namespace string))
+	Subscribe(notify func(namespace string, priority cluster.Priority))
 }
 
 // Reconciler reconciles a namespace, whose name is the request's.
@@ -81,6 +83,8 @@ type pass struct {
 	known  map[*kind]map[string]object
 	memory *memory
 	notes  []note
+	// trouble says that an object could not be made, for another reason than a lost race.
+	trouble bool
 	// tally is what this pass counts, and waitingSince the creation of the oldest pod at the gate.
 	tally        tally
 	waitingSince time.Time
@@ -94,7 +98,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if !r.View.Synced() {
 		return reconcile.Result{RequeueAfter: untilSynced}, nil
 	}
-	if !r.View.Active(namespace) { // its objects go with it, and the API server would refuse new ones
+	state := r.View.NamespaceState(namespace)
+	if state == cluster.NamespaceUnknown && r.View.HasPods(namespace) { // its watch event has not arrived
+		return reconcile.Result{RequeueAfter: untilSynced}, nil
+	}
+	if state != cluster.NamespaceActive { // its objects go with it, and the API server would refuse new ones
 		r.forget(namespace)
 		return reconcile.Result{}, nil
 	}
@@ -123,7 +131,6 @@ func (r *Reconciler) begin(namespace string) *pass {
 		live:       r.View.Live(namespace),
 		firstUses:  r.View.FirstUses(namespace),
 		snap:       r.View.Snapshot(namespace),
-		refused:    map[string]bool{},
 		pending:    map[string]bool{},
 		known:      map[*kind]map[string]object{},
 		memory:     r.recall(namespace),

@@ -14,9 +14,7 @@ import (
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/redis-tls/redis-tls/internal/cluster"
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -36,7 +34,6 @@ func TestAPodIsHeldUntilWhatItAsksForAsAWholeStands(t *testing.T) {
 	for needs, pod := range settingsPods(t, clustertest.Gated()) {
 		t.Run(needs, func(t *testing.T) {
 			w := newWorld(t)
-			w.clock.SetTime(time.Now())
 			kind, _, _ := strings.Cut(needs, " ")
 			w.fail = func(call write) error {
 				if call.Kind == kind {
@@ -47,18 +44,17 @@ func TestAPodIsHeldUntilWhatItAsksForAsAWholeStands(t *testing.T) {
 			if _, err := w.admit(pod).tryPass(); err == nil || !w.said("WaitingForFirstUse", needs) {
 				t.Errorf("error %v, Events %q", err, w.events)
 			}
-			if _, err := w.after(settled).tryPass(); err == nil || len(w.gates(pod)) != 1 {
+			if _, err := w.later(settled).tryPass(); err == nil || len(w.gates(pod)) != 1 {
 				t.Errorf("error %v, gates %q without the object", err, w.gates(pod))
 			}
 			w.fail = nil
-			w.clock.SetTime(time.Now())
-			if diff := cmp.Diff([]string{"apply " + needs}, w.pass()); diff != "" {
+			if diff := cmp.Diff([]string{"create " + needs}, w.pass()); diff != "" {
 				t.Errorf("writes (-want +got):\n%s", diff)
 			}
 			if w.pass(); len(w.gates(pod)) != 1 {
 				t.Error("the gate came off before the object had settled")
 			}
-			if w.after(settled).pass(); len(w.gates(pod)) != 0 {
+			if w.later(settled).pass(); len(w.gates(pod)) != 0 {
 				t.Errorf("gates %q", w.gates(pod))
 			}
 		})
@@ -85,38 +81,17 @@ func TestWhatAPodNeedsAsAWholeIsRepairedAndDeletedAfterIt(t *testing.T) {
 				t.Fatalf("objects %+v", around)
 			}
 			w.pass()
-			status, err := origination.ParseStatus(pod.Annotations[origination.AnnotationStatus])
-			w.must(err)
-			if missing := mesh.MissingSettings(status.Settings, status.Originations, w.now(), time.Now().Add(time.Hour), 0); len(missing) > 0 {
+			request := w.Live(namespace).Requests[0]
+			if missing := mesh.MissingSettings(request.Settings, request.Originations, w.now(), w.clock.Now().Add(time.Hour), 0); len(missing) > 0 {
 				t.Errorf("after others have changed it: missing %q", missing)
 			}
 
 			w.forget(pod)
 			w.pass()
-			w.after(grace).pass()
-			w.after(delay).pass()
+			w.later(grace).pass()
+			w.later(delay).pass()
 			if around := w.now(); len(around.Peers)+len(around.Sidecars) > 0 {
 				t.Errorf("left over: %v, %v", around.Peers, around.Sidecars)
-			}
-		})
-	}
-}
-
-func TestWhatRejectedPodsMayUseStays(t *testing.T) {
-	for needs, pod := range settingsPods(t) {
-		t.Run(needs, func(t *testing.T) {
-			w := newWorld(t).admit(pod)
-			w.pass()
-			var live corev1.Pod
-			w.must(w.client.Get(context.Background(), client.ObjectKeyFromObject(pod), &live))
-			live.Annotations[origination.AnnotationStatus] = `{"version":"v9"}`
-			w.must(w.client.Update(context.Background(), &live))
-			w.cached[0] = cluster.Trim(&live)
-			w.pass()
-			w.after(grace).pass()
-			w.after(delay).pass()
-			if around := w.now(); len(around.Peers)+len(around.Sidecars) != 1 {
-				t.Error("the object of a live pod, whose status is no longer read, is deleted")
 			}
 		})
 	}
@@ -155,10 +130,10 @@ func TestARestrictedPodIsNotTheUsersSidecars(t *testing.T) {
 	free := clustertest.Pod(t, namespace, "pay", "r1", "a", map[string]string{"redis-tls/host": "other.example.com"})
 	w := newWorld(t, theirs).admit(restricted, free)
 	w.pass()
-	if !w.said("ForeignObject", "Deployment/pay", "Sidecar shop/default") {
+	if !w.said("ForeignObject", "on ReplicaSet pay-r1", "pod pay-r1-a", "Sidecar shop/default") {
 		t.Errorf("Events %q, want one of the pod that is not restricted", w.events)
 	}
-	if w.said("ForeignObject", "Deployment/cart") {
+	if w.said("ForeignObject", "pod cart-r1-a") {
 		t.Errorf("Events %q, of the restricted pod too", w.events)
 	}
 }

@@ -3,17 +3,22 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/redis-tls/redis-tls/internal/cluster"
 	"github.com/redis-tls/redis-tls/internal/config"
 )
 
@@ -40,28 +45,60 @@ func Setup(mgr manager.Manager, view View, cfg config.Config) error {
 		Config:  cfg,
 		Metrics: m,
 	}
-	c, err := ctrl.New(name, mgr, ctrl.Options{
-		Reconciler:              r,
-		MaxConcurrentReconciles: workers,
-		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
-			50*time.Millisecond, 30*time.Second),
-	})
+	c, err := ctrl.New(name, mgr, r.options(workers))
 	if err != nil {
 		return fmt.Errorf("making the controller: %w", err)
 	}
 	return c.Watch(source.Func(r.start))
 }
 
-// start feeds the queue with what the view tells. The view, and no informer, is the source: the ledger
+// options returns those of the controller.
+func (r *Reconciler) options(workers int) ctrl.Options {
+	return ctrl.Options{
+		Reconciler:              reconcile.Func(r.reconcileRanked),
+		MaxConcurrentReconciles: workers,
+		UsePriorityQueue:        ptr.To(true), // start and reconcileRanked depend on it
+		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](
+			50*time.Millisecond, 30*time.Second),
+	}
+}
+
+// start feeds the queue with what the view notifies of. The view, and no informer, is the source: the ledger
 // has taken the event in before the pass that it causes.
 func (r *Reconciler) start(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+	ordered, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request])
+	if !ok {
+		return fmt.Errorf("the queue must have priorities, got %T", queue)
+	}
 	r.Since = r.Clock.Now()
-	add := func(namespace string) {
-		queue.Add(reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}})
+	add := func(namespace string, priority cluster.Priority) {
+		ordered.AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(r.rank(namespace, priority))},
+			reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}})
 	}
 	r.View.Subscribe(add)
 	for _, namespace := range r.View.Namespaces() {
-		add(namespace)
+		add(namespace, cluster.Background)
 	}
 	return nil
+}
+
+// rank returns the priority of a namespace in the queue; the higher number comes first. A namespace with a pod at the
+// gate comes before others in a sweep too.
+func (r *Reconciler) rank(namespace string, priority cluster.Priority) int {
+	gated := func(use cluster.FirstUse) bool { return use.Gated }
+	if priority == cluster.Urgent || slices.ContainsFunc(r.View.FirstUses(namespace), gated) {
+		return 0 // the queue's default
+	}
+	return handler.LowPriority
+}
+
+// reconcileRanked makes a pass and ranks its repetition. The queue keeps the priority of a pass that failed or is
+// repeated soon. A reminder comes back in the background: a queued namespace keeps its highest priority, and the next
+// sweep would bring it forward.
+func (r *Reconciler) reconcileRanked(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	result, err := r.Reconcile(ctx, request)
+	if err == nil && result.RequeueAfter > untilSynced {
+		result.Priority = ptr.To(r.rank(request.Name, cluster.Background))
+	}
+	return result, err
 }

@@ -30,29 +30,20 @@ func settle(before, now tally) {
 	}
 }
 
-// countClaims counts what the namespace's live pods request: each key once, and each request that is refused though its
-// key is served.
+// countClaims counts what the namespace's live pods request: each key once.
 func (p *pass) countClaims() {
-	refused, others := map[string]bool{}, 0
-	for _, refusal := range p.desired.Refused {
-		if refusal.Served {
-			others++
-		} else {
-			refused[refusal.Claim.Key] = true
-		}
-	}
 	for i := range p.desired.Claims {
 		claim := &p.desired.Claims[i]
 		state := metrics.ClaimServed
 		switch {
-		case refused[claim.Key]:
+		case p.refused[claim.Key]:
 			continue // below
 		case p.isPending(claim):
 			state = metrics.ClaimPending
 		}
 		p.count(p.Metrics.claims.WithLabelValues(state), 1)
 	}
-	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimRefused), len(refused)+others)
+	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimRefused), len(p.refused))
 	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimIgnored), len(p.live.Unresolved))
 }
 

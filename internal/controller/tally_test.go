@@ -17,8 +17,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// wantGauges compares what the gauges say that are not 0; names go without their prefix.
-func (w *world) wantGauges(when string, want map[string]float64) {
+// gauges are what the gauges say that are not 0; names go without their prefix.
+func (w *world) gauges() map[string]float64 {
 	w.t.Helper()
 	got := map[string]float64{}
 	for series, value := range metricstest.Gather(w.t, w.registry) {
@@ -27,7 +27,12 @@ func (w *world) wantGauges(when string, want map[string]float64) {
 			got[strings.TrimPrefix(series, "redis_tls_")] = value
 		}
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	return got
+}
+
+func (w *world) wantGauges(when string, want map[string]float64) {
+	w.t.Helper()
+	if diff := cmp.Diff(want, w.gauges()); diff != "" {
 		w.t.Errorf("gauges %s (-want +got):\n%s", when, diff)
 	}
 }
@@ -35,38 +40,43 @@ func (w *world) wantGauges(when string, want map[string]float64) {
 func TestGaugesFollowTheObjectsOfANamespace(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByName)
 	w := newWorld(t).admit(pod)
-	w.clock.SetTime(time.Now()) // the fake API server's
 	w.pass()
-	w.identify()
+	w.wantGauges("as they are made", map[string]float64{"claims state=pending": 1})
 	served := map[string]float64{
 		"claims state=served":                        1,
-		"objects kind=DestinationRule state=claimed": 1,
+		"objects kind=DestinationRule state=claimed": 3,
 		"objects kind=ServiceEntry state=claimed":    1,
 	}
+	w.pass()
 	w.wantGauges("with a pod", served)
 	w.pass()
 	w.wantGauges("after another pass", served)
 	w.forget(pod)
 	w.pass()
 	w.wantGauges("without the pod", map[string]float64{
-		"objects kind=DestinationRule state=unclaimed": 1,
+		"objects kind=DestinationRule state=claimed":   1, // the namespace's closed one
+		"objects kind=DestinationRule state=unclaimed": 2,
 		"objects kind=ServiceEntry state=unclaimed":    1,
 	})
-	w.after(grace).pass()
+	w.later(grace).pass()
+	w.pass()
 	w.wantGauges("after the grace period", map[string]float64{
-		"objects kind=DestinationRule state=marked": 1,
-		"objects kind=ServiceEntry state=marked":    1,
+		"objects kind=DestinationRule state=claimed": 1,
+		"objects kind=DestinationRule state=marked":  2,
+		"objects kind=ServiceEntry state=marked":     1,
 	})
-	w.after(delay).pass()
-	w.wantGauges("after the delay", map[string]float64{})
+	w.later(delay).pass()
+	w.collect()
+	w.wantGauges("when all is gone", map[string]float64{})
 
 	w.must(w.client.Create(t.Context(), &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: o.EntryName()}}))
 	w.must(w.client.Create(t.Context(), &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "theirs"}}))
 	again, _ := cart(t, "b", clustertest.ByName)
 	w.admit(again).pass()
+	w.pass()
 	w.wantGauges("with another's entry in the place of ours", map[string]float64{
 		"claims state=pending":                       1,
-		"objects kind=DestinationRule state=claimed": 1,
+		"objects kind=DestinationRule state=claimed": 3,
 		"objects kind=ServiceEntry state=foreign":    1,
 		"problems reason=ForeignObject":              1,
 	})
@@ -76,36 +86,33 @@ func TestGaugesFollowTheObjectsOfANamespace(t *testing.T) {
 }
 
 func TestClaimsThatAreNotServedAreCountedByWhy(t *testing.T) {
-	first, _ := cart(t, "a", map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/target-port": "16222"})
-	second := clustertest.Pod(t, namespace, "till", "r1", "a", map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/target-port": "16223"},
-		clustertest.Created(1000))
+	first, o := cart(t, "a", clustertest.ByName)
+	odd := clustertest.Pod(t, namespace, "cart", "r1", "b", clustertest.ByName, clustertest.Created(500), recorded("redis.example.com=251.0.0.1"))
+	second := clustertest.Pod(t, namespace, "till", "r1", "a", map[string]string{"redis-tls/host": "other.example.com"},
+		clustertest.Created(1000), recorded("other.example.com="+o.VIPs[0].String()))
 	edited := clustertest.Pod(t, namespace, "desk", "r1", "a", clustertest.ByName, clustertest.Created(2000))
 	edited.Annotations[origination.AnnotationStatus] = "{}"
-	w := newWorld(t).admit(first, second, edited)
-	w.clock.SetTime(time.Now()) // the fake API server's
+	w := newWorld(t).admit(first, odd, second, edited)
+	w.pass()
 	w.pass()
 	want := map[string]float64{
 		"claims state=served":                        1,
 		"claims state=refused":                       1,
 		"claims state=ignored":                       1,
-		"objects kind=DestinationRule state=claimed": 2, // the refused one has its own
+		"objects kind=DestinationRule state=claimed": 3,
 		"objects kind=ServiceEntry state=claimed":    1,
-		"problems reason=Conflict":                   1,
+		"problems reason=Conflict":                   2, // the odd pod of the first key is one, too
 		"problems reason=StatusIgnored":              1,
 	}
-	w.wantGauges("with a conflict and an edited status", want)
-	if !w.said("Warning StatusIgnored on ReplicaSet desk-r1") {
-		t.Errorf("Events: %q", w.events)
-	}
+	w.wantGauges("with conflicts and an edited status", want)
 	w.pass()
 	w.wantGauges("after another pass", want)
-	w.forget(second, edited)
+	w.forget(odd, second, edited)
 	w.pass()
 	w.wantGauges("when they are gone", map[string]float64{
-		"claims state=served":                          1,
-		"objects kind=DestinationRule state=claimed":   1,
-		"objects kind=DestinationRule state=unclaimed": 1,
-		"objects kind=ServiceEntry state=claimed":      1,
+		"claims state=served":                        1,
+		"objects kind=DestinationRule state=claimed": 3,
+		"objects kind=ServiceEntry state=claimed":    1,
 	})
 }
 
@@ -132,9 +139,8 @@ func TestPodsAtTheGateAreCountedSinceTheOldest(t *testing.T) {
 	})
 	w.r.Metrics.wait("another", time.Time{})
 	w.fail = nil
-	w.clock.SetTime(time.Now())
 	w.pass()
-	w.after(settled).pass()
+	w.later(settled).pass()
 	w.wantGauges("when they may start", map[string]float64{
 		"claims state=served":                        1,
 		"objects kind=DestinationRule state=claimed": 1,

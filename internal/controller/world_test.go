@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -17,16 +19,21 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	clientgotesting "k8s.io/client-go/testing"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/cluster"
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
 	"github.com/redis-tls/redis-tls/internal/config"
@@ -40,44 +47,58 @@ import (
 
 const namespace = "shop"
 
-// world is a namespace in a fake cluster: what the caches say, and what the API server holds.
+// world is a fake cluster: what the caches say, and what the API server holds.
 type world struct {
-	t        *testing.T
+	t        testing.TB
 	r        *Reconciler
 	registry *prometheus.Registry
 	client   client.WithWatch
 	clock    *clocktesting.FakePassiveClock
-	cached   []*cluster.Pod // the pods that the caches know
-	// stale, when set, is what the caches say of mesh objects; otherwise they are up to date.
-	stale    *mesh.Surroundings
+	caches   *caches
+	// frozen says that the caches stay behind the API server, of the mesh's objects.
+	frozen bool
+	// truth, when set, is what the API server holds, so that it need not be asked.
+	truth    *caches
 	filling  bool
 	notReady bool
-	// noCertManager says that cert-manager's kinds are not served.
-	noCertManager bool
-	gone          bool
+	gone     bool
+	// unknown says that the cache does not know the namespace yet.
+	unknown bool
+	// closedFails says that the namespace's closed rule may be missing.
+	closedFails bool
 
 	writes []write
-	events []string
+	// events are those of the last pass, heard those of all passes.
+	events, heard []string
+	// again is after which time the last pass is to be repeated.
+	again time.Duration
 	// reviews are the users of whom a SubjectAccessReview asked; allowed are those who may what it asks.
 	reviews []string
 	allowed map[string]bool
-	// fail, when set, is asked for the error of each write.
-	fail   func(write) error
+	// fail, when set, is asked for the error of each write, which then is not made.
+	fail func(write) error
+	// before and after, when set, are called before and after each write that the API server takes.
+	before, after func(write)
+	// lost, when set, says whether the answer to a write is lost that the API server has taken.
+	lost   func(write) bool
 	noting sync.Mutex
-	// before, when set, is called before each write reaches the API server.
-	before func(write)
+	// accepted is when the API server last took a write of ours, by UID, and uids how many it has given.
+	accepted map[types.UID]time.Time
+	uids     int
 }
 
 // write is a call that changes the cluster.
 type write struct {
 	Verb, Kind, Name     string
 	UID, ResourceVersion string // what the call demands of the object
-	Body                 string `json:"-"`
+	namespace            string
+	owner                string // the field manager
+	body                 string
 }
 
 func (w write) String() string { return strings.TrimSpace(w.Verb + " " + w.Kind + " " + w.Name) }
 
-func newWorld(t *testing.T, objects ...client.Object) *world {
+func newWorld(t testing.TB, objects ...client.Object) *world {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, cluster.AddToScheme} {
@@ -85,28 +106,36 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			t.Fatal(err)
 		}
 	}
-	registry := prometheus.NewRegistry()
-	metrics, err := NewMetrics(registry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, registry: registry, clock: clocktesting.NewFakePassiveClock(clustertest.Epoch.Add(time.Hour))}
-	w.client = fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).WithReturnManagedFields().Build()
+	w := &world{t: t, clock: clocktesting.NewFakePassiveClock(clustertest.Epoch.Add(time.Hour)), accepted: map[types.UID]time.Time{}}
+	// A tracker without managed fields, which take most of the time of the usual one; see timed.
+	tracker := clientgotesting.NewObjectTracker(scheme, serializer.NewCodecFactory(scheme).UniversalDecoder())
+	w.client = fake.NewClientBuilder().WithScheme(scheme).WithObjectTracker(tracker).WithGlobalResourceVersionCounter().WithObjects(objects...).Build()
 	cfg := config.Default()
-	cfg.Cleanup.GracePeriod.Duration, cfg.Cleanup.Delay.Duration = 10*time.Minute, time.Minute
+	cfg.Cleanup.GracePeriod.Duration, cfg.Cleanup.Delay.Duration = grace, delay
 	cfg.FirstUse.Gate, cfg.FirstUse.Settle.Duration = true, time.Second
+	w.caches = newCaches(&cfg)
 	w.r = &Reconciler{
-		Client:  interceptor.NewClient(w.client, interceptor.Funcs{Apply: w.apply, Create: w.create, Patch: w.patch, Delete: w.delete, Get: w.get, List: w.list}),
-		Live:    w.client,
-		View:    w,
-		Events:  w,
-		Clock:   w.clock,
-		Config:  cfg,
-		Metrics: metrics,
-		Since:   w.clock.Now(),
+		Client: interceptor.NewClient(w.client, interceptor.Funcs{
+			Create: w.create, Patch: w.patch, Delete: w.delete, Get: w.get, List: w.list, Update: w.update, Apply: w.apply}),
+		Live:   w.client,
+		View:   w,
+		Events: w,
+		Clock:  w.clock,
+		Config: cfg,
 	}
-	t.Cleanup(func() { metricstest.Gather(t, registry) }) // its labels are of the table, whatever the test does
+	w.caches.cfg = &w.r.Config
+	w.restart()
+	t.Cleanup(func() { metricstest.Gather(t, w.registry) }) // its labels are of the table, whatever the test does
 	return w
+}
+
+// restart has another process reconcile from now on, which remembers nothing.
+func (w *world) restart() {
+	w.t.Helper()
+	w.registry = prometheus.NewRegistry()
+	metrics, err := NewMetrics(w.registry)
+	w.must(err)
+	w.r.Metrics, w.r.memories, w.r.Since = metrics, nil, w.clock.Now()
 }
 
 // admit puts pods into the cluster and into the caches.
@@ -115,10 +144,8 @@ func (w *world) admit(pods ...*corev1.Pod) *world {
 	for _, pod := range pods {
 		created := pod.DeepCopy()
 		created.ResourceVersion = ""
-		if err := w.client.Create(context.Background(), created); err != nil {
-			w.t.Fatal(err)
-		}
-		w.cached = append(w.cached, cluster.Trim(pod))
+		w.must(w.client.Create(context.Background(), created))
+		w.caches.setPod(cluster.Trim(pod))
 	}
 	return w
 }
@@ -126,16 +153,27 @@ func (w *world) admit(pods ...*corev1.Pod) *world {
 // pass reconciles once and returns what it wrote.
 func (w *world) pass() []string {
 	w.t.Helper()
-	writes, err := w.tryPass()
+	return w.passIn(namespace)
+}
+
+func (w *world) passIn(namespace string) []string {
+	w.t.Helper()
+	writes, err := w.tryPassIn(namespace)
 	if err != nil {
 		w.t.Fatalf("reconciling: %v", err)
 	}
 	return writes
 }
 
-func (w *world) tryPass() ([]string, error) {
+func (w *world) tryPass() ([]string, error) { return w.tryPassIn(namespace) }
+
+func (w *world) tryPassIn(namespace string) ([]string, error) {
+	if !w.frozen {
+		w.caches.objects = w.stored()
+	}
 	w.writes, w.events, w.reviews = nil, nil, nil
-	_, err := w.r.Reconcile(context.Background(), reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}})
+	result, err := w.r.Reconcile(context.Background(), reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}})
+	w.again = result.RequeueAfter
 	var writes []string
 	for _, call := range w.writes {
 		writes = append(writes, call.String())
@@ -143,41 +181,67 @@ func (w *world) tryPass() ([]string, error) {
 	return writes, err
 }
 
+// The API server, as the reconciler reaches it.
+
 // note is called for several pods at once where gates are taken off.
 func (w *world) note(call write) error {
 	w.noting.Lock()
 	defer w.noting.Unlock()
 	w.writes = append(w.writes, call)
+	if w.fail != nil {
+		if err := w.fail(call); err != nil {
+			return err
+		}
+	}
 	if w.before != nil {
 		w.before(call)
-	}
-	if w.fail != nil {
-		return w.fail(call)
 	}
 	return nil
 }
 
-func (w *world) apply(ctx context.Context, c client.WithWatch, configuration runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
-	data, err := json.Marshal(configuration)
-	if err != nil {
-		return err
+func (w *world) taken(call write, uid types.UID) error {
+	w.noting.Lock()
+	defer w.noting.Unlock()
+	w.accepted[uid] = w.clock.Now().Truncate(time.Second)
+	if w.after != nil {
+		w.after(call)
 	}
-	u := &unstructured.Unstructured{}
-	if err := u.UnmarshalJSON(data); err != nil {
-		return err
+	if w.lost != nil && w.lost(call) {
+		return apierrors.NewTimeoutError("the answer is lost", 1)
 	}
-	if err := w.note(write{"apply", u.GetKind(), u.GetName(), string(u.GetUID()), u.GetResourceVersion(), string(data)}); err != nil {
-		return err
-	}
-	return c.Apply(ctx, configuration, opts...)
+	return nil
 }
 
-// create answers access reviews; nothing else is to be created but by apply.
-func (w *world) create(_ context.Context, _ client.WithWatch, object client.Object, _ ...client.CreateOption) error {
-	review, ok := object.(*authorizationv1.SubjectAccessReview)
+// create makes mesh objects, and answers access reviews.
+func (w *world) create(ctx context.Context, c client.WithWatch, object client.Object, opts ...client.CreateOption) error {
+	if review, ok := object.(*authorizationv1.SubjectAccessReview); ok {
+		return w.review(review)
+	}
+	u, ok := object.(*unstructured.Unstructured)
 	if !ok {
 		return fmt.Errorf("the reconciler creates %T", object)
 	}
+	data, err := u.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	options := (&client.CreateOptions{}).ApplyOptions(opts)
+	call := write{Verb: "create", Kind: u.GetKind(), Name: u.GetName(), namespace: u.GetNamespace(), owner: options.FieldManager, body: string(data)}
+	if err := w.note(call); err != nil {
+		return err
+	}
+	w.noting.Lock()
+	w.uids++
+	u.SetUID(types.UID(fmt.Sprintf("uid-%04d", w.uids)))
+	w.noting.Unlock()
+	u.SetCreationTimestamp(metav1.NewTime(w.clock.Now().Truncate(time.Second)))
+	if err := c.Create(ctx, u, opts...); err != nil {
+		return err
+	}
+	return w.taken(call, u.GetUID())
+}
+
+func (w *world) review(review *authorizationv1.SubjectAccessReview) error {
 	asked := review.Spec.ResourceAttributes
 	if len(review.Spec.Groups) > 0 || *asked != (authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "list", Resource: "secrets"}) {
 		return fmt.Errorf("istiod asks something else than %+v", review.Spec)
@@ -185,32 +249,60 @@ func (w *world) create(_ context.Context, _ client.WithWatch, object client.Obje
 	w.reviews = append(w.reviews, review.Spec.User)
 	review.Status.Allowed = w.allowed[review.Spec.User]
 	if w.fail != nil {
-		return w.fail(write{Verb: "create", Kind: kindOf(object)})
+		return w.fail(write{Verb: "create", Kind: "SubjectAccessReview"})
 	}
 	return nil
 }
 
+// patch answers as a real API server, which the fake one does not, where a JSON patch tests what is not so, or a merge
+// patch is for another UID.
 func (w *world) patch(ctx context.Context, c client.WithWatch, object client.Object, patch client.Patch, opts ...client.PatchOption) error {
 	data, err := patch.Data(object)
 	if err != nil {
 		return err
 	}
-	if err := w.note(write{Verb: "patch", Kind: kindOf(object), Name: object.GetName(), Body: string(data)}); err != nil {
+	options := (&client.PatchOptions{}).ApplyOptions(opts)
+	call := write{Verb: "patch", Kind: kindOf(object), Name: object.GetName(), namespace: object.GetNamespace(), owner: options.FieldManager, body: string(data)}
+	if err := w.note(call); err != nil {
 		return err
 	}
-	return c.Patch(ctx, object, patch, opts...)
+	if patch.Type() == types.MergePatchType {
+		var of struct{ Metadata struct{ UID types.UID } }
+		if err := json.Unmarshal(data, &of); err != nil {
+			return err
+		}
+		stored := object.DeepCopyObject().(client.Object)
+		if err := c.Get(ctx, client.ObjectKeyFromObject(object), stored); err != nil {
+			return err
+		}
+		if of.Metadata.UID != stored.GetUID() {
+			return conflict(object)
+		}
+	}
+	err = c.Patch(ctx, object, patch, opts...)
+	switch {
+	case err == nil:
+		return w.taken(call, object.GetUID())
+	case patch.Type() == types.JSONPatchType && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err):
+		return apierrors.NewInvalid(schema.GroupKind{Kind: kindOf(object)}, object.GetName(), nil)
+	default:
+		return err
+	}
 }
 
 func (w *world) delete(ctx context.Context, c client.WithWatch, object client.Object, opts ...client.DeleteOption) error {
 	options := (&client.DeleteOptions{}).ApplyOptions(opts)
-	call := write{Verb: "delete", Kind: kindOf(object), Name: object.GetName()}
+	call := write{Verb: "delete", Kind: kindOf(object), Name: object.GetName(), namespace: object.GetNamespace()}
 	if p := options.Preconditions; p != nil && p.UID != nil && p.ResourceVersion != nil {
 		call.UID, call.ResourceVersion = string(*p.UID), *p.ResourceVersion
 	}
 	if err := w.note(call); err != nil {
 		return err
 	}
-	return c.Delete(ctx, object, opts...)
+	if err := c.Delete(ctx, object, opts...); err != nil {
+		return err
+	}
+	return w.taken(call, object.GetUID())
 }
 
 func (w *world) get(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
@@ -221,8 +313,20 @@ func (w *world) list(context.Context, client.WithWatch, client.ObjectList, ...cl
 	return fmt.Errorf("the reconciler reads from the view alone")
 }
 
+func (w *world) update(context.Context, client.WithWatch, client.Object, ...client.UpdateOption) error {
+	return fmt.Errorf("the reconciler updates nothing as a whole")
+}
+
+func (w *world) apply(context.Context, client.WithWatch, runtime.ApplyConfiguration, ...client.ApplyOption) error {
+	return fmt.Errorf("the reconciler applies nothing")
+}
+
 func kindOf(object client.Object) string {
 	return strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", object), "*v1."), "*")
+}
+
+func conflict(object client.Object) error {
+	return apierrors.NewConflict(networkingv1.Resource(kindOf(object)), object.GetName(), fmt.Errorf("the object has been modified"))
 }
 
 // Eventf implements events.EventRecorder.
@@ -231,57 +335,40 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, text string
 	if !slices.ContainsFunc(origination.Reasons(), func(r origination.ReasonInfo) bool { return string(r.Reason) == reason && r.Event == kind }) {
 		w.t.Errorf("origination.Reasons knows no Event %s %s", kind, reason)
 	}
-	w.events = append(w.events, fmt.Sprintf("%s %s on %s %s: %s", kind, reason, ref.Kind, ref.Name, fmt.Sprintf(text, args...)))
+	event := fmt.Sprintf("%s %s on %s %s: %s", kind, reason, ref.Kind, ref.Name, fmt.Sprintf(text, args...))
+	w.events, w.heard = append(w.events, event), append(w.heard, event)
 }
 
 // The view: what the caches say.
 
-func (w *world) Synced() bool           { return !w.filling }
-func (w *world) IstioReady() bool       { return !w.notReady }
-func (w *world) Active(string) bool     { return !w.gone }
-func (w *world) Namespaces() []string   { return []string{namespace} }
-func (w *world) Subscribe(func(string)) {}
-func (w *world) Admitted(string) cluster.Admitted {
-	admitted, _ := cluster.AdmittedOf(w.cached, w.r.Config)
-	return admitted
-}
-func (w *world) Rejected(string) []cluster.Rejected {
-	_, rejected := cluster.AdmittedOf(w.cached, w.r.Config)
-	return rejected
-}
-func (w *world) Pod(_, name string) (*cluster.Pod, bool) {
-	i := slices.IndexFunc(w.cached, func(pod *cluster.Pod) bool { return pod.Name == name })
-	if i < 0 {
-		return nil, false
+func (w *world) Synced() bool                             { return !w.filling }
+func (w *world) IstioReady() bool                         { return !w.notReady }
+func (w *world) HasPods(namespace string) bool            { return len(w.caches.Live(namespace).Requests) > 0 }
+func (w *world) Namespaces() []string                     { return []string{namespace} }
+func (w *world) Subscribe(func(string, cluster.Priority)) {}
+func (w *world) NamespaceState(string) cluster.NamespaceState {
+	switch {
+	case w.gone:
+		return cluster.NamespaceTerminating
+	case w.unknown:
+		return cluster.NamespaceUnknown
+	default:
+		return cluster.NamespaceActive
 	}
-	return w.cached[i], true
 }
 
-func (w *world) FirstUses(string) []cluster.FirstUse {
-	var uses []cluster.FirstUse
-	for _, pod := range w.cached {
-		status, err := origination.ParseStatus(pod.Recorded)
-		gated := slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == origination.GateFirstUse })
-		if err == nil && (gated || status.FirstUse != nil) {
-			workload, revision := mesh.WorkloadOf(pod)
-			uses = append(uses, cluster.FirstUse{Pod: pod, Workload: workload, Revision: revision,
-				Originations: status.Originations, Settings: status.Settings, Admitted: status.FirstUse, Gated: gated})
-		}
-	}
-	return uses
+func (w *world) Snapshot(namespace string) *mesh.Snapshot      { return w.caches.Snapshot(namespace) }
+func (w *world) Live(namespace string) *cluster.Live           { return w.caches.Live(namespace) }
+func (w *world) FirstUses(namespace string) []cluster.FirstUse { return w.caches.FirstUses(namespace) }
+func (w *world) Pod(namespace, name string) (*cluster.Pod, bool) {
+	return w.caches.Pod(namespace, name)
 }
+func (w *world) LiveOf(n string, pods []*cluster.Pod) *cluster.Live { return w.caches.LiveOf(n, pods) }
 
-func (w *world) Surroundings(string) mesh.Surroundings {
-	if w.stale != nil {
-		return *w.stale
-	}
-	return w.now()
-}
-
-// now is what the API server holds.
-func (w *world) now() mesh.Surroundings {
+// stored is what the API server holds of the mesh's kinds, with the times at which it took ours.
+func (w *world) stored() map[*kind]map[types.NamespacedName]client.Object {
 	w.t.Helper()
-	around := mesh.Surroundings{Namespace: namespace, RootNamespace: "istio-system"}
+	objects := map[*kind]map[types.NamespacedName]client.Object{}
 	var entries networkingv1.ServiceEntryList
 	var rules networkingv1.DestinationRuleList
 	var routes networkingv1.VirtualServiceList
@@ -289,23 +376,75 @@ func (w *world) now() mesh.Surroundings {
 	var peers securityv1.PeerAuthenticationList
 	var certificates certmanagerv1.CertificateList
 	for _, list := range []client.ObjectList{&entries, &rules, &routes, &sidecars, &peers, &certificates} {
-		if err := w.client.List(context.Background(), list, client.InNamespace(namespace)); err != nil {
-			w.t.Fatal(err)
-		}
+		w.must(w.client.List(context.Background(), list))
 	}
-	around.Entries, around.Rules, around.Routes = entries.Items, rules.Items, routes.Items
-	around.Sidecars, around.Peers = sidecars.Items, peers.Items
-	around.CertManager = !w.noCertManager
+	fill(w, objects, kindEntry, entries.Items)
+	fill(w, objects, kindRule, rules.Items)
+	fill(w, objects, kindRoute, routes.Items)
+	fill(w, objects, kindSidecar, sidecars.Items)
+	fill(w, objects, kindPeer, peers.Items)
 	for i := range certificates.Items {
-		around.Certificates = append(around.Certificates, &certificates.Items[i])
+		fill(w, objects, kindCertificate, []*certmanagerv1.Certificate{&certificates.Items[i]})
 	}
-	return around
+	return objects
 }
 
-// freeze has the caches say from now on what the API server holds now.
+func fill[T client.Object](w *world, objects map[*kind]map[types.NamespacedName]client.Object, k *kind, items []T) {
+	if objects[k] == nil {
+		objects[k] = map[types.NamespacedName]client.Object{}
+	}
+	for _, o := range items {
+		objects[k][client.ObjectKeyFromObject(o)] = w.timed(o)
+	}
+}
+
+// timed notes on an object when the API server last took a write of ours, as managedFields do.
+func (w *world) timed(o client.Object) client.Object {
+	o.SetManagedFields(nil)
+	if at, ours := w.accepted[o.GetUID()]; ours {
+		o.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: origination.FieldManager, Time: &metav1.Time{Time: at}}})
+	}
+	return o
+}
+
+// now is what the API server holds in the namespace.
+func (w *world) now() *mesh.Snapshot {
+	w.t.Helper()
+	return w.nowIn(namespace)
+}
+
+func (w *world) nowIn(namespace string) *mesh.Snapshot {
+	w.t.Helper()
+	if w.truth != nil {
+		return w.truth.Snapshot(namespace)
+	}
+	of := *w.caches
+	of.objects = w.stored()
+	return of.Snapshot(namespace)
+}
+
+// contents are the specs, labels and marks of the namespace's objects, as JSON, by kind and name.
+func (w *world) contents() map[string]string {
+	w.t.Helper()
+	all := map[string]string{}
+	for k, objects := range w.stored() {
+		for key, o := range objects {
+			if key.Namespace != namespace {
+				continue
+			}
+			of := k.wrap(o)
+			data, err := json.Marshal(map[string]any{"spec": of.spec, "labels": of.GetLabels(), "annotations": of.GetAnnotations()})
+			w.must(err)
+			all[k.Kind+" "+key.Name] = string(data)
+		}
+	}
+	return all
+}
+
+// freeze has the caches say from now on what the API server holds now, of the mesh's objects.
 func (w *world) freeze() {
-	around := w.now()
-	w.stale = &around
+	w.caches.objects = w.stored()
+	w.frozen = true
 }
 
 func (w *world) must(err error) {
@@ -319,24 +458,43 @@ func (w *world) must(err error) {
 func (w *world) forget(pods ...*corev1.Pod) {
 	w.t.Helper()
 	for _, pod := range pods {
-		if err := w.client.Delete(context.Background(), pod.DeepCopy()); err != nil {
-			w.t.Fatal(err)
-		}
-		w.uncache(pod)
+		w.must(w.client.Delete(context.Background(), pod.DeepCopy()))
 	}
+	w.uncache(pods...)
 }
 
 // uncache has the pods leave the caches alone.
 func (w *world) uncache(pods ...*corev1.Pod) {
 	for _, pod := range pods {
-		w.cached = slices.DeleteFunc(w.cached, func(cached *cluster.Pod) bool { return cached.Name == pod.Name })
+		delete(w.caches.pods, client.ObjectKeyFromObject(pod))
 	}
 }
 
-// after moves the clock.
-func (w *world) after(d time.Duration) *world {
+// edit changes a pod that is there, in the cluster and in the caches.
+func (w *world) edit(pod *corev1.Pod, change func(*corev1.Pod)) {
+	w.t.Helper()
+	var live corev1.Pod
+	w.must(w.client.Get(context.Background(), client.ObjectKeyFromObject(pod), &live))
+	change(&live)
+	w.must(w.client.Update(context.Background(), &live))
+	w.caches.setPod(cluster.Trim(&live))
+}
+
+// later moves the clock.
+func (w *world) later(d time.Duration) *world {
 	w.clock.SetTime(w.clock.Now().Add(d))
 	return w
+}
+
+// collect lets all that nobody uses be marked and deleted, and after that the namespace's closed rule.
+func (w *world) collect() {
+	w.t.Helper()
+	for range 2 {
+		w.pass()
+		w.later(grace).pass()
+		w.later(delay).pass()
+	}
+	w.pass()
 }
 
 // said reports whether an Event contains all of the words.
@@ -355,9 +513,7 @@ func (w *world) said(words ...string) bool {
 func (w *world) counter(name string) (sum float64) {
 	w.t.Helper()
 	families, err := w.registry.Gather()
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	w.must(err)
 	for _, family := range families {
 		if family.GetName() == name {
 			for _, metric := range family.GetMetric() {
@@ -368,13 +524,22 @@ func (w *world) counter(name string) (sum float64) {
 	return sum
 }
 
+// outcomes is how many writes ended so.
+func (w *world) outcomes(outcome string) (sum float64) {
+	w.t.Helper()
+	for series, n := range metricstest.Gather(w.t, w.registry) {
+		if strings.HasPrefix(series, "redis_tls_objects_applied_total ") && strings.HasSuffix(series, "outcome="+outcome) {
+			sum += n
+		}
+	}
+	return sum
+}
+
 // seconds is the sum of what a histogram has observed.
 func (w *world) seconds(name string) (sum float64) {
 	w.t.Helper()
 	families, err := w.registry.Gather()
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	w.must(err)
 	for _, family := range families {
 		if family.GetName() == name {
 			sum += family.GetMetric()[0].GetHistogram().GetSampleSum()
@@ -383,18 +548,132 @@ func (w *world) seconds(name string) (sum float64) {
 	return sum
 }
 
-func conflict(object client.Object) error {
-	return apierrors.NewConflict(networkingv1.Resource(kindOf(object)), object.GetName(), fmt.Errorf("the object has been modified"))
+// services are the cluster's, by "namespace/name".
+type services map[string]annotation.Service
+
+func (s services) Service(namespace, name string) (annotation.Service, bool) {
+	service, found := s[namespace+"/"+name]
+	return service, found
 }
 
-// identify gives the mesh objects UIDs, which the fake client does not.
-func (w *world) identify() {
-	w.t.Helper()
-	around := w.now()
-	for _, object := range []client.Object{around.Entries[0], around.Rules[0]} {
-		object.SetUID(types.UID("uid-of-" + object.GetName()))
-		if err := w.client.Update(context.Background(), object); err != nil {
-			w.t.Fatal(err)
+func (s services) ServiceWithin(prefix netip.Prefix) (string, bool) {
+	for name, service := range s {
+		if slices.ContainsFunc(service.ClusterIPs, prefix.Contains) {
+			return name, true
 		}
 	}
+	return "", false
+}
+
+// caches are what a replica knows of the cluster.
+type caches struct {
+	cfg      *config.Config
+	services services
+	pods     map[types.NamespacedName]*cluster.Pod
+	objects  map[*kind]map[types.NamespacedName]client.Object
+	// certManager says whether cert-manager's kinds are served.
+	certManager mesh.Presence
+}
+
+// newCaches returns those of a cluster with the Service that clustertest.InMesh is for.
+func newCaches(cfg *config.Config) *caches {
+	return &caches{cfg: cfg, services: services{namespace + "/redis": {}}, pods: map[types.NamespacedName]*cluster.Pod{}, certManager: mesh.Present}
+}
+
+func (c *caches) setPod(pod *cluster.Pod) {
+	c.pods[types.NamespacedName{Namespace: pod.Namespace, Name: pod.Name}] = pod
+}
+
+// podsIn are those of a namespace, sorted by name.
+func (c *caches) podsIn(namespace string) []*cluster.Pod {
+	var pods []*cluster.Pod
+	for key, pod := range c.pods {
+		if key.Namespace == namespace {
+			pods = append(pods, pod)
+		}
+	}
+	slices.SortFunc(pods, func(a, b *cluster.Pod) int { return strings.Compare(a.Name, b.Name) })
+	return pods
+}
+
+func (c *caches) Live(namespace string) *cluster.Live {
+	return c.LiveOf(namespace, c.podsIn(namespace))
+}
+
+func (c *caches) LiveOf(namespace string, pods []*cluster.Pod) *cluster.Live {
+	return cluster.LiveOf(namespace, pods, *c.cfg, c.services)
+}
+
+func (c *caches) Pod(namespace, name string) (*cluster.Pod, bool) {
+	pod, found := c.pods[types.NamespacedName{Namespace: namespace, Name: name}]
+	return pod, found
+}
+
+func (c *caches) FirstUses(namespace string) []cluster.FirstUse {
+	var uses []cluster.FirstUse
+	for _, pod := range c.podsIn(namespace) {
+		use := cluster.FirstUse{Pod: pod, Gated: slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool {
+			return g.Name == origination.GateFirstUse
+		})}
+		if at, err := time.Parse(time.RFC3339Nano, pod.Recorded.FirstUse); err == nil {
+			use.Admitted = &at
+		}
+		switch live := c.LiveOf(namespace, []*cluster.Pod{pod}); {
+		case !use.Gated && use.Admitted == nil:
+			continue
+		case len(live.Requests) == 1:
+			use.Originations, use.Settings = live.Requests[0].Originations, live.Requests[0].Settings
+		case len(live.Unresolved) == 1:
+			use.Err = live.Unresolved[0].Err
+		default: // finished
+			continue
+		}
+		uses = append(uses, use)
+	}
+	return uses
+}
+
+func (c *caches) Snapshot(namespace string) *mesh.Snapshot {
+	live := c.Live(namespace)
+	s := &mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system", Live: live.Requests, Carried: live.Carried, CertManager: c.certManager}
+	s.Entries = slices.DeleteFunc(cached[*networkingv1.ServiceEntry](c, kindEntry, ""), func(e *networkingv1.ServiceEntry) bool {
+		return e.Namespace != namespace && !mesh.Visible(e, namespace)
+	})
+	s.Rules = cached[*networkingv1.DestinationRule](c, kindRule, namespace)
+	s.Routes = cached[*networkingv1.VirtualService](c, kindRoute, namespace)
+	s.Sidecars = cached[*networkingv1.Sidecar](c, kindSidecar, namespace)
+	s.Peers = cached[*securityv1.PeerAuthentication](c, kindPeer, namespace)
+	if c.certManager == mesh.Present {
+		s.Certificates = cached[*certmanagerv1.Certificate](c, kindCertificate, namespace)
+	}
+	s.Holders = c.holders
+	return s
+}
+
+// holders are entries and live pods of all namespaces, as cluster.View knows them.
+func (c *caches) holders(vip netip.Addr) []mesh.Holder {
+	var holders []mesh.Holder
+	for _, e := range cached[*networkingv1.ServiceEntry](c, kindEntry, "") {
+		if slices.Contains(e.Spec.Addresses, vip.String()) {
+			holders = append(holders, mesh.HolderOf(e))
+		}
+	}
+	for key, pod := range c.pods {
+		if strings.Contains(pod.Recorded.VIPs+",", "="+vip.String()+",") && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+			holders = append(holders, mesh.Holder{Namespace: key.Namespace})
+		}
+	}
+	return holders
+}
+
+// cached are the objects of a kind in a namespace, or in all of them, sorted.
+func cached[T client.Object](c *caches, k *kind, namespace string) []T {
+	keys := slices.SortedFunc(maps.Keys(c.objects[k]), func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
+	var objects []T
+	for _, key := range keys {
+		if namespace == "" || key.Namespace == namespace {
+			objects = append(objects, c.objects[k][key].(T))
+		}
+	}
+	return objects
 }

@@ -7,6 +7,7 @@ import (
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -15,7 +16,7 @@ func mounted(pod *corev1.Pod) string { return pod.Annotations["sidecar.istio.io/
 
 func TestAnIssuersCertificateIsForTheServiceAccountOfThePod(t *testing.T) {
 	w := newWorld()
-	w.around.CertManager = true
+	w.snap.CertManager = mesh.Present
 	names := map[string]bool{}
 	for given, want := range map[string]string{"cart": "cart", "stock": "stock", "": "default"} {
 		pod := newPod("host", host, "mode", "mutual", "issuer", "redis")
@@ -42,7 +43,7 @@ func TestAnIssuersCertificateIsForTheServiceAccountOfThePod(t *testing.T) {
 
 func TestTheSecretOfACertificateIsMountedAndItsTroubleWarnedAbout(t *testing.T) {
 	w := newWorld()
-	w.around.CertManager = true
+	w.snap.CertManager = mesh.Present
 	ready := certmanagerv1.CertificateStatus{Conditions: []certmanagerv1.CertificateCondition{{Type: "Ready", Status: "True"}}}
 	of := func(secret string, status certmanagerv1.CertificateStatus) []*certmanagerv1.Certificate {
 		c := &certmanagerv1.Certificate{Spec: certmanagerv1.CertificateSpec{SecretName: secret}, Status: status}
@@ -59,7 +60,7 @@ func TestTheSecretOfACertificateIsMountedAndItsTroubleWarnedAbout(t *testing.T) 
 		"it is not Ready": {of("client-tls", certmanagerv1.CertificateStatus{}), "client-tls", "Certificate shop/client is not Ready"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w.around.Certificates = test.there
+			w.snap.Certificates = test.there
 			pod := newPod("host", host, "mode", "mutual", "certificate", "client")
 			d := w.injector().Inject(shop, pod)
 			check(t, d, origination.OutcomeInjected, origination.ReasonInjected)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,8 +17,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// wishes are pods of every kind of origination.
-var wishes = map[string]*corev1.Pod{
+// requests are pods of every kind of origination.
+var requests = map[string]*corev1.Pod{
 	"a DNS host":                 newPod("host", host),
 	"a DNS host with a CA":       newPod("host", host, "ca-secret", "ca"),
 	"a host at an address":       newPod("host", "redis.memorystore-redis", "addresses", "10.0.0.3", "ca-secret", "ca"),
@@ -26,6 +27,8 @@ var wishes = map[string]*corev1.Pod{
 	"a server":                   newPod("server", "strict"),
 	"a restricted pod":           newPod("host", host, "sidecar", "restrict"),
 	"a CIDR":                     newPod("addresses", "10.0.0.0/28", "ca-secret", "ca"),
+	"several addresses":          newPod("addresses", "10.0.0.3,10.0.0.4", "ca-secret", "ca"),
+	"a host routed by HTTP":      newPod("host", "api.example.com", "protocol", "http", "target-port", "443", "port", "80"),
 	"another target port":        newPod("host", host, "target-port", "6380"),
 	"a pod without labels":       func() *corev1.Pod { p := newPod("host", host); p.Labels = nil; return p }(),
 	"a pod with its sidecar":     withSidecar(newPod("host", host, "ca-secret", "ca")),
@@ -50,24 +53,32 @@ func alias(pod *corev1.Pod, ip, name string) {
 }
 
 func TestInjectingTwiceChangesNothing(t *testing.T) {
-	for name, pod := range wishes {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld()
-			first := w.injector().Inject(shop, pod.DeepCopy())
-			once := admit(t, pod, first)
-			again := w.injector().Inject(shop, once)
-			if diff := cmp.Diff(once, admit(t, once, again)); diff != "" || len(again.Operations) > 0 {
-				t.Errorf("in the same state of the cache: %d operations: %s", len(again.Operations), diff)
-			}
-			w.serve(t, once, first)
-			again = w.injector().Inject(shop, once)
-			if len(again.Operations) > 0 {
-				t.Errorf("once the objects are there: %v", again.Operations)
-			}
-			if len(again.Warnings) > len(first.Warnings) {
-				t.Errorf("new warnings: %q", again.Warnings)
-			}
-		})
+	six := netip.MustParsePrefix("fd00:251::/64")
+	for families, vip := range map[string]config.VIP{
+		"IPv4": config.Default().VIP,
+		"IPv6": {IPv6CIDR: &six},
+		"both": {CIDR: config.Default().VIP.CIDR, IPv6CIDR: &six},
+	} {
+		for name, pod := range requests {
+			t.Run(name+", "+families, func(t *testing.T) {
+				w := newWorld()
+				w.cfg.VIP = vip
+				first := w.injector().Inject(shop, pod.DeepCopy())
+				once := admit(t, pod, first)
+				again := w.injector().Inject(shop, once)
+				if diff := cmp.Diff(once, admit(t, once, again)); diff != "" || len(again.Operations) > 0 {
+					t.Errorf("in the same state of the cache: %d operations: %s", len(again.Operations), diff)
+				}
+				w.serve(t, once, first)
+				again = w.injector().Inject(shop, once)
+				if len(again.Operations) > 0 {
+					t.Errorf("once the objects are there: %v", again.Operations)
+				}
+				if len(again.Warnings) > len(first.Warnings) {
+					t.Errorf("new warnings: %q", again.Warnings)
+				}
+			})
+		}
 	}
 }
 
@@ -78,7 +89,7 @@ func TestFirstUse(t *testing.T) {
 		served, noGate      bool
 		gated, firstUseTime bool
 	}{
-		{"a pinned pod before its objects is not held, the pin does that", newPod("host", host), false, false, false, true},
+		{"a pinned pod before its objects is not held, its VIP leads nowhere", newPod("host", host), false, false, false, true},
 		{"an unpinned pod before its objects is held", newPod("addresses", "10.0.0.3", "ca-secret", "ca"), false, false, true, true},
 		{"a pod that is routed by HTTP is held though it is pinned", newPod("host", host, "protocol", "http"), false, false, true, true},
 		{"a pod that is routed by HTTP, with its objects", newPod("host", host, "protocol", "http"), true, false, false, false},
@@ -102,9 +113,12 @@ func TestFirstUse(t *testing.T) {
 			if got := gated(admitted); got != tc.gated {
 				t.Errorf("gated: %t, want %t", got, tc.gated)
 			}
-			at := statusOf(t, admitted).FirstUse
-			if (at != nil) != tc.firstUseTime || at != nil && !at.Equal(noon) {
-				t.Errorf("first use recorded: %v, want one: %t", at, tc.firstUseTime)
+			want := ""
+			if tc.firstUseTime {
+				want = noon.Format(time.RFC3339Nano)
+			}
+			if at := admitted.Annotations[origination.AnnotationFirstUse]; at != want {
+				t.Errorf("first use recorded at %q, want %q", at, want)
 			}
 		})
 	}
@@ -129,43 +143,20 @@ func TestOneUnpinnedOriginationAmongPinnedHoldsThePod(t *testing.T) {
 }
 
 func TestPreviewDiffersFromTheClusterInTheTimeAlone(t *testing.T) {
-	for name, pod := range wishes {
+	for name, pod := range requests {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
 			live, preview := w.injector(), w.injector()
-			preview.Now = nil
+			preview.Offline = true
 			want, got := admit(t, pod, live.Inject(shop, pod)), admit(t, pod, preview.Inject(shop, pod))
-			status := statusOf(t, want)
-			if status.FirstUse == nil || statusOf(t, got).FirstUse != nil {
+			if want.Annotations[origination.AnnotationFirstUse] == "" || got.Annotations[origination.AnnotationFirstUse] != "" {
 				t.Fatal("the cluster must record a time of first use, the preview none")
 			}
-			status.FirstUse = nil
-			want.Annotations[origination.AnnotationStatus] = status.String()
+			delete(want.Annotations, origination.AnnotationFirstUse)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("cluster and preview differ: %s", diff)
 			}
 		})
-	}
-}
-
-func TestHostsOfOnePodGetDifferentPins(t *testing.T) {
-	// Six addresses for six hosts: without regard to each other some would be drawn twice.
-	w, pod := newWorld(), newPod()
-	for n := range 6 {
-		pod.Annotations[fmt.Sprintf("r%d.redis-tls/host", n)] = fmt.Sprintf("redis-%d.example.com", n)
-	}
-	d := w.injector(func(cfg *config.Config) { cfg.VIP.CIDR = netip.MustParsePrefix("240.241.0.0/29") }).Inject(shop, pod)
-	seen := map[netip.Addr]string{}
-	for _, o := range d.Originations {
-		for _, pin := range o.Pin {
-			if other, taken := seen[pin]; taken {
-				t.Errorf("%s and %s share %s", o.Host, other, pin)
-			}
-			seen[pin] = o.Host
-		}
-	}
-	if len(seen) != 6 {
-		t.Errorf("%d pins, want 6: %s", len(seen), d.Message(shop, pod))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -12,7 +13,8 @@ import (
 
 func TestAServiceOfTheMeshIsNeitherPinnedNorMounted(t *testing.T) {
 	pod := newPod("host", "redis", "mode", "istio-mutual")
-	admitted := admit(t, pod, newWorld().injector().Inject(shop, pod))
+	d := newWorld().injector().Inject(shop, pod)
+	admitted := admit(t, pod, d)
 	if len(admitted.Spec.HostAliases) > 0 {
 		t.Errorf("host aliases %v", admitted.Spec.HostAliases)
 	}
@@ -21,9 +23,12 @@ func TestAServiceOfTheMeshIsNeitherPinnedNorMounted(t *testing.T) {
 			t.Errorf("annotation %s", key)
 		}
 	}
-	status := admitted.Annotations[origination.AnnotationStatus]
-	if !strings.Contains(status, `"host":"redis.shop.svc.cluster.local"`) || strings.Contains(status, "10.96.0.10") {
-		t.Errorf("status %s, want the full name and no address, which may change", status)
+	if o := d.Originations[0]; o.Host != "redis.shop.svc.cluster.local" || admitted.Labels[o.Label()] != "true" {
+		t.Errorf("host %s, labels %v, want the full name and the label of its key", o.Host, admitted.Labels)
+	}
+	want := origination.Status{Version: origination.StatusVersion, Request: map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}}
+	if diff := cmp.Diff(want, statusOf(t, admitted)); diff != "" {
+		t.Errorf("the status is not what was requested: %s", diff)
 	}
 }
 
@@ -34,7 +39,7 @@ func TestAPodWithoutItsServiceIsRefused(t *testing.T) {
 		t.Errorf("allowed %t: %s", d.Allowed, message)
 	}
 	offline := newWorld().injector()
-	offline.Now = nil
+	offline.Offline = true
 	if d := offline.Inject(shop, pod); !d.Allowed {
 		t.Errorf("the offline preview, which cannot know: %s", d.Message(shop, pod))
 	}
@@ -48,7 +53,7 @@ func TestWhatIsInTheWayOfAServiceRefusesThePod(t *testing.T) {
 		keys   []string
 		want   string
 	}{
-		"a rule of the root namespace": {func(w *world) { w.around.SharedRules = append(w.around.SharedRules, theirs) }, nil, "DestinationRule istio-system/mtls is for *.local too"},
+		"a rule of the root namespace": {func(w *world) { w.snap.SharedRules = append(w.snap.SharedRules, theirs) }, nil, "DestinationRule istio-system/mtls is for *.local too"},
 		"its port is excluded":         {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeOutboundPorts", "6379"}, "excludes port 6379"},
 		"its address is excluded":      {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.96.0.0/12"}, "excludes 10.96.0.10/32"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	networkingapi "istio.io/api/networking/v1alpha3"
 	typeapi "istio.io/api/type/v1beta1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -20,9 +21,9 @@ func TestAServerIsMarkedAndNothingElse(t *testing.T) {
 	if admitted.Labels[origination.LabelServer] != "strict" || admitted.Labels[origination.LabelInjected] != "true" || len(admitted.Spec.HostAliases) > 0 {
 		t.Errorf("labels %v, aliases %v", admitted.Labels, admitted.Spec.HostAliases)
 	}
-	status := statusOf(t, admitted)
-	if status.Server != origination.ServerStrict || len(status.Originations) > 0 || d.Settings != status.Settings || d.Reason != origination.ReasonInjected {
-		t.Errorf("status %s, decision %+v", status, d)
+	want := origination.Status{Version: origination.StatusVersion, Request: map[string]string{"redis-tls/server": "strict"}}
+	if diff := cmp.Diff(want, statusOf(t, admitted)); diff != "" || d.Settings.Server != origination.ServerStrict || d.Reason != origination.ReasonInjected {
+		t.Errorf("decision %+v, status %s", d, diff)
 	}
 }
 
@@ -38,12 +39,12 @@ func TestAServerAsksLikeAnyOther(t *testing.T) {
 		"a PeerAuthentication selects it": {func(w *world) {
 			theirs := &securityv1.PeerAuthentication{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "theirs"}}
 			theirs.Spec.Selector = &typeapi.WorkloadSelector{MatchLabels: map[string]string{"app": "cart"}}
-			w.around.Peers = append(w.around.Peers, theirs)
+			w.snap.Peers = append(w.snap.Peers, theirs)
 		}, nil, "PeerAuthentication shop/theirs selects this pod too"},
 		"one selects what we mark it with": {func(w *world) {
 			theirs := &securityv1.PeerAuthentication{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "theirs"}}
 			theirs.Spec.Selector = &typeapi.WorkloadSelector{MatchLabels: map[string]string{"redis-tls/injected": "true"}}
-			w.around.Peers = append(w.around.Peers, theirs)
+			w.snap.Peers = append(w.snap.Peers, theirs)
 		}, nil, "PeerAuthentication shop/theirs selects this pod too"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -72,7 +73,7 @@ func TestARestrictedPodHasASidecarOfItsOwn(t *testing.T) {
 	theirs := &networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "default"}}
 	theirs.Spec.Egress = []*networkingapi.IstioEgressListener{{Hosts: []string{"istio-system/*"}}}
 	w, pod := newWorld(), newPod("host", host, "sidecar", "restrict")
-	w.around.Sidecars = append(w.around.Sidecars, theirs)
+	w.snap.Sidecars = append(w.snap.Sidecars, theirs)
 	d := w.injector().Inject(shop, pod)
 	if !d.Allowed || !strings.Contains(strings.Join(d.Warnings, "\n"), "Sidecar shop/default, which holds for the whole namespace, does not hold for this pod") {
 		t.Errorf("allowed %t, warnings %q: %s", d.Allowed, d.Warnings, d.Message(shop, pod))

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -62,23 +61,27 @@ var obstacles = []obstacle{
 		pod.Annotations["redis-tls/ca-secret"] = "ca"
 		pod.Annotations["sidecar.istio.io/userVolumeMount"] = `[{"name":"mine","mountPath":"/etc/redis-tls"}]`
 	}, origination.ReasonPodConflict, origination.OutcomeRefused, origination.OutcomeTolerated},
-	{"another workload with another target port", func(w *world, _ *corev1.Pod, _ *config.Config) { w.contradict() },
+	{"no VIP that is free", func(w *world, _ *corev1.Pod, _ *config.Config) { w.holdEveryVIP() },
 		origination.ReasonConflict, origination.OutcomeRefused, origination.OutcomeRefused},
-	{"a foreign entry with our host", func(w *world, _ *corev1.Pod, _ *config.Config) {
-		e := foreignEntry("theirs", host+origination.HostSuffix)
-		e.Spec.Addresses = []string{"10.9.9.9"}
-		e.Spec.Ports = []*networkingapi.ServicePort{{Number: 6379, Protocol: "TCP", Name: "tcp"}}
-		w.around.Entries = append(w.around.Entries, e)
+	{"as many keys in the namespace as are allowed", func(w *world, _ *corev1.Pod, cfg *config.Config) {
+		cfg.Policy.MaxKeysPerNamespace = 1
+		w.snap.Live = []mesh.Request{{Pod: "stock-1", Since: noon, Originations: []origination.Origination{{Host: "redis-b.example.com", Key: "another"}}}}
+	}, origination.ReasonPolicy, origination.OutcomeRefused, origination.OutcomeRefused},
+	{"a VirtualService of the user's for our private hosts", func(w *world, _ *corev1.Pod, _ *config.Config) {
+		w.snap.Routes = append(w.snap.Routes, tcpRoute(shop, "*.internal"))
 	}, origination.ReasonForeignObject, origination.OutcomeRefused, origination.OutcomeRefused},
-	{"an issuer without cert-manager", func(_ *world, pod *corev1.Pod, _ *config.Config) { wantIssuer(pod) },
+	{"an issuer without cert-manager", func(w *world, pod *corev1.Pod, _ *config.Config) {
+		w.snap.CertManager = mesh.Absent
+		wantIssuer(pod)
+	},
 		origination.ReasonNoCertManager, origination.OutcomeRefused, origination.OutcomeRefused},
-	{"the node's network and another workload", func(w *world, pod *corev1.Pod, _ *config.Config) {
+	{"the node's network and a VirtualService", func(w *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Spec.HostNetwork = true
-		w.contradict()
+		w.snap.Routes = append(w.snap.Routes, tcpRoute(shop, "*.internal"))
 	}, origination.ReasonHostNetwork, origination.OutcomeRefused, origination.OutcomeTolerated},
-	{"an alias of the user's and another workload", func(w *world, pod *corev1.Pod, _ *config.Config) {
+	{"an alias of the user's and a VirtualService", func(w *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Spec.HostAliases = []corev1.HostAlias{{IP: "10.1.2.3", Hostnames: []string{host}}}
-		w.contradict()
+		w.snap.Routes = append(w.snap.Routes, tcpRoute(shop, "*.internal"))
 	}, origination.ReasonPodConflict, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"a wrong value and the node's network", func(_ *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Annotations["redis-tls/port"] = "70000"
@@ -91,17 +94,17 @@ func wantIssuer(pod *corev1.Pod) {
 	pod.Annotations["redis-tls/mode"], pod.Annotations["redis-tls/issuer"] = "mutual", "redis"
 }
 
-// contradict has another workload claim the host with another target port.
-func (w *world) contradict() {
-	w.claims = append(w.claims, mesh.Claim{
-		Workload: mesh.Workload{Kind: "Deployment", Name: "stock"}, Revision: "1",
-		First: noon.Add(-time.Hour), Last: noon.Add(-time.Hour), Pod: "stock-1",
-		Origination: origination.Origination{
-			Instances: []string{"default"}, Host: host, Protocol: "tcp", Pin: []netip.Addr{netip.MustParseAddr("240.241.1.2")},
-			Ports: []origination.Port{{Number: 6379, Target: 16379}},
-			TLS:   origination.TLS{Mode: origination.ModeSimple, SNI: host, SubjectAltNames: []string{host}},
-		},
-	})
+// holdEveryVIP has another namespace hold whatever VIP is asked about.
+func (w *world) holdEveryVIP() {
+	w.snap.Holders = func(netip.Addr) []mesh.Holder { return []mesh.Holder{{Namespace: "other", Name: "theirs"}} }
+}
+
+// tcpRoute is a VirtualService of a user's that routes TCP for the host, in every sidecar.
+func tcpRoute(namespace, host string) *networkingv1.VirtualService {
+	v := &networkingv1.VirtualService{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "through-the-egress-gateway"}}
+	v.Spec.Hosts = []string{host}
+	v.Spec.Tcp = []*networkingapi.TCPRoute{{}}
+	return v
 }
 
 func TestVerdict(t *testing.T) {
@@ -230,7 +233,7 @@ func TestSidecarThatSelectsTheLabelsOfOursIsSeen(t *testing.T) {
 	s := &networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "narrow"}}
 	s.Spec.WorkloadSelector = &networkingapi.WorkloadSelector{Labels: map[string]string{origination.LabelInjected: "true"}}
 	s.Spec.Egress = []*networkingapi.IstioEgressListener{{Hosts: []string{"istio-system/*"}}}
-	w.around.Sidecars = append(w.around.Sidecars, s)
+	w.snap.Sidecars = append(w.snap.Sidecars, s)
 	check(t, w.injector().Inject(shop, newPod("host", host)), origination.OutcomeRefused, origination.ReasonForeignObject)
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -29,17 +28,18 @@ var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 // world is a View: one namespace and what is in it.
 type world struct {
 	labels, annotations map[string]string
-	claims              []mesh.Claim
-	around              mesh.Surroundings
+	snap                mesh.Snapshot
 	services            map[string]annotation.Service // "namespace/name"
+	cfg                 config.Config
 }
 
 // newWorld returns a namespace in which Istio injects sidecars.
 func newWorld() *world {
 	return &world{
 		labels:   map[string]string{"istio-injection": "enabled", corev1.LabelMetadataName: shop},
-		around:   mesh.Surroundings{Namespace: shop, RootNamespace: "istio-system"},
+		snap:     mesh.Snapshot{Namespace: shop, RootNamespace: "istio-system"},
 		services: map[string]annotation.Service{"shop/redis": {ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.10")}}},
+		cfg:      config.Default(),
 	}
 }
 
@@ -47,15 +47,14 @@ func (w *world) Service(namespace, name string) (annotation.Service, bool) {
 	s, found := w.services[namespace+"/"+name]
 	return s, found
 }
-func (w *world) ServiceWithin(netip.Prefix) (string, bool)       { return "", false }
-func (w *world) Surroundings(namespace string) mesh.Surroundings { return w.around }
-func (w *world) Claims(namespace string) []mesh.Claim            { return w.claims }
-func (w *world) Namespace(name string) (map[string]string, map[string]string, bool) {
+func (w *world) ServiceWithin(netip.Prefix) (string, bool) { return "", false }
+func (w *world) Snapshot(string) *mesh.Snapshot            { return &w.snap }
+func (w *world) Namespace(string) (map[string]string, map[string]string, bool) {
 	return w.labels, w.annotations, w.labels != nil
 }
 
 func (w *world) injector(changes ...func(*config.Config)) *Injector {
-	cfg := config.Default()
+	cfg := w.cfg
 	for _, change := range changes {
 		change(&cfg)
 	}
@@ -74,33 +73,35 @@ func (w *world) inherits(pod *corev1.Pod) {
 	}
 }
 
+// live makes the decision's pod a live one, without objects yet.
+func (w *world) live(pod *corev1.Pod, d Decision) {
+	w.snap.Live = append(w.snap.Live, mesh.Request{
+		Originations: d.Originations, Settings: d.Settings, Pod: pod.Name, Since: noon.Add(time.Duration(len(w.snap.Live)) * time.Second),
+	})
+}
+
 // serve makes the world one in which the decision's pod lives and its objects were accepted a minute ago.
 func (w *world) serve(t *testing.T, pod *corev1.Pod, d Decision) {
 	t.Helper()
-	workload, revision := mesh.WorkloadOf(pod)
-	for _, o := range d.Originations {
-		claim := mesh.Claim{Workload: workload, Revision: revision, First: noon, Last: noon, Pod: pod.Name, Origination: o}
-		if d.Settings.Sidecar != "" {
-			claim.Egress = origination.EgressLabel(d.Originations)
-		}
-		w.claims = append(w.claims, claim)
-	}
-	desired := mesh.Objects(w.claims, w.around, config.Default())
-	if d.Settings.Server != "" {
-		desired.Serve(shop)
-	}
+	w.live(pod, d)
+	desired := mesh.Objects(&w.snap, w.cfg)
 	if len(desired.Refused) > 0 {
 		t.Fatalf("a pod that was admitted is refused its objects: %v", desired.Refused[0].Problem.Err)
 	}
+	w.accept(&desired)
+}
+
+// accept puts the objects into the cache, as they were accepted a minute ago.
+func (w *world) accept(desired *mesh.Desired) {
 	accepted := metav1.ManagedFieldsEntry{Manager: origination.FieldManager, Time: &metav1.Time{Time: noon.Add(-time.Minute)}}
-	w.around.Entries, w.around.Rules, w.around.Routes = desired.Entries, desired.Rules, desired.Routes
-	w.around.Sidecars, w.around.Peers = desired.Sidecars, desired.Peers
 	for _, o := range desired.All() {
 		o.SetManagedFields([]metav1.ManagedFieldsEntry{accepted})
 	}
+	w.snap.Entries, w.snap.Rules, w.snap.Routes = desired.Entries, desired.Rules, desired.Routes
+	w.snap.Sidecars, w.snap.Peers = desired.Sidecars, desired.Peers
 }
 
-// newPod returns a pod of a Deployment that asks by the keys and values.
+// newPod returns a pod of a Deployment that is annotated with the keys and values.
 func newPod(keysAndValues ...string) *corev1.Pod {
 	controller := true
 	pod := &corev1.Pod{
@@ -162,10 +163,4 @@ func gated(pod *corev1.Pod) bool {
 		}
 	}
 	return false
-}
-
-func foreignEntry(name string, hosts ...string) *networkingv1.ServiceEntry {
-	e := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: name}}
-	e.Spec.Hosts = hosts
-	return e
 }

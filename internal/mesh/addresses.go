@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
@@ -59,16 +58,4 @@ func overlap(a, b []netip.Prefix) (netip.Prefix, bool) {
 		}
 	}
 	return netip.Prefix{}, false
-}
-
-// within reports whether every prefix of inner lies in one of outer.
-func within(inner, outer []netip.Prefix) bool {
-	for _, p := range inner {
-		if !slices.ContainsFunc(outer, func(q netip.Prefix) bool {
-			return q.Bits() <= p.Bits() && q.Overlaps(p)
-		}) {
-			return false
-		}
-	}
-	return true
 }

@@ -61,6 +61,7 @@ func (d *Desired) addAtoms(snap *Snapshot) {
 			if snap.Carried.Unresolved[selectedLabel(r)] {
 				d.Rules = append(d.Rules, r)
 			} else {
+				r.Annotations = map[string]string{AnnotationLingering: "true"}
 				d.Lingering = append(d.Lingering, r)
 			}
 		}
@@ -81,21 +82,17 @@ func distinctRules(rules []*networkingv1.DestinationRule) []*networkingv1.Destin
 
 // settingOf is the TLS of the origination's pods at the server's own addresses.
 func settingOf(o *origination.Origination, namespace string) tlsSetting {
-	ports := make([]int32, len(o.Ports))
-	for i := range o.Ports {
-		ports[i] = o.Ports[i].Number
-	}
-	return tlsSetting{o.Label(), o.DialledAddresses(), ports, tlsSettings(o, namespace), connectionPool(&o.Connection)}
+	return tlsSetting{o.Label(), o.DialledAddresses(), tlsPorts(o), tlsSettings(o, namespace), connectionPool(&o.Connection)}
 }
 
-// settingsOfRules are those that existing rules give to pods with other labels. Rules that are about to be deleted
-// do not count.
+// settingsOfRules are those that existing rules give to pods with other labels. Those that linger do not count: two of
+// them would keep each other for ever. Those that are marked for deletion do: a webhook may not know that yet.
 func settingsOfRules(snap *Snapshot, atoms map[string]listing, known map[string]bool) []tlsSetting {
 	var settings []tlsSetting
 	for _, r := range snap.Rules {
 		a, there := atoms[r.Spec.Host]
 		label := selectedLabel(r)
-		if !there || label == "" || known[label] || !snap.manages(r) || marked(r) {
+		if !there || label == "" || known[label] || !snap.manages(r) || r.DeletionTimestamp != nil || r.Annotations[AnnotationLingering] != "" {
 			continue
 		}
 		of := tlsSetting{label: label, prefixes: []netip.Prefix{a.prefix}, pool: r.Spec.GetTrafficPolicy().GetConnectionPool()}
@@ -148,22 +145,32 @@ func (x settingIndex) add(s tlsSetting) {
 	}
 }
 
-// rulesOn returns the rule of each setting that may meet the atom.
+// rulesOn returns the rule of each label whose settings may meet the atom. Settings of one label are parts of one.
 func (x settingIndex) rulesOn(a listing, namespace string) []*networkingv1.DestinationRule {
-	var rules []*networkingv1.DestinationRule
+	type part struct {
+		*tlsSetting
+		ports []int32
+	}
+	var parts []part
 	for bits := a.prefix.Bits(); bits >= 0 && len(x) > 0; bits-- {
 		for _, s := range x[netip.PrefixFrom(a.prefix.Addr(), bits).Masked()] {
-			var shared []int32
+			at := slices.IndexFunc(parts, func(p part) bool { return p.label == s.label })
 			for _, n := range a.ports {
-				if slices.Contains(s.ports, n) {
-					shared = append(shared, n)
+				switch {
+				case !slices.Contains(s.ports, n):
+				case at < 0:
+					at, parts = len(parts), append(parts, part{s, []int32{n}})
+				case !slices.Contains(parts[at].ports, n):
+					parts[at].ports = append(parts[at].ports, n)
 				}
 			}
-			if len(shared) > 0 {
-				rules = append(rules, newRule(namespace, origination.AtomRuleName(a.host, s.label, shared), a.host, s.label,
-					&networkingapi.TrafficPolicy{ConnectionPool: s.pool.DeepCopy(), PortLevelSettings: portSettings(shared, s.tls, s.pool)}))
-			}
 		}
+	}
+	rules := make([]*networkingv1.DestinationRule, len(parts))
+	for i, p := range parts {
+		slices.Sort(p.ports)
+		rules[i] = newRule(namespace, origination.AtomRuleName(a.host, p.label), a.host, p.label,
+			&networkingapi.TrafficPolicy{ConnectionPool: p.pool, PortLevelSettings: portSettings(p.ports, p.tls, p.pool)})
 	}
 	return rules
 }

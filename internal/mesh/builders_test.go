@@ -64,10 +64,6 @@ func http(o *origination.Origination) {
 	o.Protocol, o.Ports, o.Passthrough = "http", []origination.Port{{Number: 80, Target: 443}}, []int32{443}
 }
 
-func instance(name string) func(*origination.Origination) {
-	return func(o *origination.Origination) { o.Instances = []string{name} }
-}
-
 func pinned(addresses ...string) func(*origination.Origination) {
 	return func(o *origination.Origination) { o.VIPs = addrs(addresses...) }
 }

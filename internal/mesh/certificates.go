@@ -28,12 +28,12 @@ const (
 	lastDay = 24 * time.Hour
 )
 
-// certificates returns what the requests' issuers are to sign, sorted by name: a client certificate for each service
-// account, host and issuer. The Secrets are cert-manager's to make, renew and leave.
-func certificates(requests []Claim, namespace string, cfg config.Config) []*certmanagerv1.Certificate {
-	byName := map[string]*certmanagerv1.Certificate{}
-	for i := range requests {
-		o := &requests[i].Origination
+// certificates returns what the issuers of live pods are to sign, sorted by name: a client certificate for each service
+// account, host and issuer. Pods of one key may be of several accounts. The Secrets are cert-manager's to make, renew and
+// leave.
+func certificates(snap *Snapshot, cfg config.Config) []*certmanagerv1.Certificate {
+	byName, namespace := map[string]*certmanagerv1.Certificate{}, snap.Namespace
+	for _, o := range snap.originations() {
 		if !issued(o) {
 			continue
 		}
@@ -60,6 +60,17 @@ func certificates(requests []Claim, namespace string, cfg config.Config) []*cert
 		}
 	}
 	return slices.SortedFunc(maps.Values(byName), func(a, b *certmanagerv1.Certificate) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// originations are those of all live requests.
+func (s *Snapshot) originations() []*origination.Origination {
+	var os []*origination.Origination
+	for _, r := range s.Live {
+		for i := range r.Originations {
+			os = append(os, &r.Originations[i])
+		}
+	}
+	return os
 }
 
 // issued reports whether an issuer is to sign the client certificate.

@@ -290,7 +290,7 @@ func namesOf(o *origination.Origination) (entries, rules []string) {
 	}
 	for _, a := range o.Atoms() {
 		entries = append(entries, a.EntryName())
-		rules = append(rules, origination.AtomRuleName(a.Host(), o.Label(), a.Ports))
+		rules = append(rules, origination.AtomRuleName(a.Host(), o.Label()))
 	}
 	return entries, rules
 }

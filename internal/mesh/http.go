@@ -195,7 +195,7 @@ func (h *httpHost) entry(namespace string) *networkingv1.ServiceEntry {
 	e := newEntry(namespace, o.EntryName(), o.Host)
 	// Else mesh-wide DNS capture would give neighbours an address of Istio's for the real name, at which no
 	// port but those below leads anywhere.
-	e.Labels[label.NetworkingEnableAutoallocateIp.Name] = "false"
+	e.Labels = map[string]string{origination.ManagedByLabel: origination.ManagedBy, label.NetworkingEnableAutoallocateIp.Name: "false"}
 	e.Spec.Resolution, e.Spec.Endpoints = resolutionOf(o)
 	port := func(n int32, protocol string, target int32) {
 		e.Spec.Ports = append(e.Spec.Ports, &networkingapi.ServicePort{
@@ -225,7 +225,7 @@ func (h *httpHost) rule(o *origination.Origination, namespace string) *networkin
 	slices.Sort(ports)
 	pool := connectionPool(&o.Connection)
 	return newRule(namespace, o.RuleName(), o.Host, o.Label(), &networkingapi.TrafficPolicy{
-		ConnectionPool: pool.DeepCopy(), PortLevelSettings: portSettings(slices.Compact(ports), tlsSettings(o, namespace), pool)})
+		ConnectionPool: pool, PortLevelSettings: portSettings(slices.Compact(ports), tlsSettings(o, namespace), pool)})
 }
 
 // route sends pods with one of the labels from each plain port to an origination port, and all others to
@@ -238,9 +238,9 @@ func (h *httpHost) route(namespace string) *networkingv1.VirtualService {
 		}}}
 	}
 	r := &networkingv1.VirtualService{
-		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "VirtualService"},
+		TypeMeta:   metav1.TypeMeta{APIVersion: istioVersion, Kind: "VirtualService"},
 		ObjectMeta: ownMeta(namespace, o.EntryName()),
-		Spec:       networkingapi.VirtualService{Hosts: []string{o.Host}, ExportTo: []string{onlyHere}},
+		Spec:       networkingapi.VirtualService{Hosts: []string{o.Host}, ExportTo: exportedHere},
 	}
 	for _, n := range slices.Sorted(maps.Keys(h.plain)) {
 		matches := map[int32]map[string]bool{} // the labels, by the origination port

@@ -64,24 +64,24 @@ type Snapshot struct {
 	Holders func(vip netip.Addr) []Holder
 }
 
-// Presence says whether kinds are served.
+// Presence says whether the API server serves kinds of others.
 type Presence int
 
-// The states: Unknown until the API server has answered for the first time.
 const (
+	// Unknown: the API server has not answered yet, or serves the kinds and their caches are still filling. No pod is
+	// refused because they are missing, and no object of them is made.
 	Unknown Presence = iota
 	Absent
+	// Present: the API server serves the kinds, and their caches are filled.
 	Present
 )
 
 // Carried are the marks of a namespace's live pods.
 type Carried struct {
-	// Labels are the label keys of ours.
-	Labels map[string]bool
-	// Unresolved are those of pods whose request would be refused today. What they select stays.
+	// Unresolved are the label keys of ours of pods whose request would be refused today. What they select stays.
 	Unresolved map[string]bool
 	// VIPs are the recorded VIPs of these pods.
-	VIPs map[netip.Addr]bool
+	VIPs []netip.Addr
 }
 
 // Holder is what holds a VIP.
@@ -91,23 +91,18 @@ type Holder struct {
 	Name      string // of the ServiceEntry; empty where only a live pod recorded it
 }
 
-// Refusal is a live origination that is not served, and why.
+// Refusal is a live origination that gets no objects, and why.
 type Refusal struct {
 	Claim   Claim
 	Problem origination.Problem
-	// Served says that the key has its objects, for other pods: those of this request do not resolve the host to its VIPs.
-	Served bool
 }
 
 // Desired is what the controller makes true. All kinds are applied before entries, and deleted after them.
 type Desired struct {
 	// Claims are the originations that the objects are for, in the order in which they take precedence.
-	Claims []Claim
-	// Requests are those of all live pods with a key among the claims: their pods may mount other files, and have other
-	// service accounts.
-	Requests []Claim
-	Entries  []*networkingv1.ServiceEntry
-	Rules    []*networkingv1.DestinationRule
+	Claims  []Claim
+	Entries []*networkingv1.ServiceEntry
+	Rules   []*networkingv1.DestinationRule
 	// Lingering are rules on the entries of live pods for keys that no live pod has, whose own objects still stand: a
 	// new pod of such a key is admitted at once. They are made where they are missing, and are unclaimed.
 	Lingering []*networkingv1.DestinationRule

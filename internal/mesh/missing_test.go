@@ -158,6 +158,16 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+// TestMissingWithoutAClosedRule: a pod without the key's label would send plaintext to the VIP's server.
+func TestMissingWithoutAClosedRule(t *testing.T) {
+	o := redis("a.example.com", pinned("240.241.0.9"))
+	d := applied(1, claim("cart", "1", 1, o))
+	d.Rules = slices.DeleteFunc(d.Rules, func(r *networkingv1.DestinationRule) bool { return r.Name == o.ClosedRuleName() })
+	if !mesh.Missing(&o, surroundings(d), late, settleTime) {
+		t.Error("not missing without the closed rule of the key")
+	}
+}
+
 func TestMissingUntilSettled(t *testing.T) {
 	o := redis("a.example.com", pinned("240.241.0.9"))
 	accepted := late.Add(-10 * time.Second)

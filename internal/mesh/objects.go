@@ -15,14 +15,14 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// onlyHere exports an object to the own namespace.
-const onlyHere = "."
-
 // Objects returns the objects that the live pods of the namespace call for, and the originations that get none. The
 // result is sorted and does not depend on the order of the requests.
 func Objects(snap *Snapshot, cfg config.Config) Desired {
 	d := Desired{Sidecars: egress(snap)}
-	d.Claims, d.Requests, d.Refused = standing(snap, cfg.VIP)
+	d.Claims, d.Refused = standing(snap, cfg.VIP)
+	d.Entries = make([]*networkingv1.ServiceEntry, 0, len(d.Claims))
+	d.Rules = make([]*networkingv1.DestinationRule, 0, 2*len(d.Claims)+1)
+	closed := closedPolicy(cfg)
 	hosts := map[string]*httpHost{}
 	pinned := false
 	for i := range d.Claims {
@@ -35,11 +35,11 @@ func Objects(snap *Snapshot, cfg config.Config) Desired {
 		case o.Pinned():
 			pinned = true
 			d.Entries = append(d.Entries, pinnedEntry(o, snap.Namespace))
-			d.Rules = append(d.Rules, pinnedRule(o, snap.Namespace), closedRule(o.ClosedRuleName(), o.PrivateHosts(), snap.Namespace, cfg))
+			d.Rules = append(d.Rules, pinnedRule(o, snap.Namespace), closedRule(o.ClosedRuleName(), o.PrivateHosts(), snap.Namespace, closed))
 		}
 	}
 	if pinned || slices.ContainsFunc(snap.Entries, func(e *networkingv1.ServiceEntry) bool { return snap.manages(e) && behindVIP(e) }) {
-		d.Rules = append(d.Rules, closedRule(origination.ClosedName, "*"+origination.VIPSuffix, snap.Namespace, cfg))
+		d.Rules = append(d.Rules, closedRule(origination.ClosedName, "*"+origination.VIPSuffix, snap.Namespace, closed))
 	}
 	d.addAtoms(snap)
 	d.addHTTP(hosts, snap)
@@ -47,7 +47,7 @@ func Objects(snap *Snapshot, cfg config.Config) Desired {
 		d.Peers = append(d.Peers, strictPeer(snap.Namespace))
 	}
 	if snap.CertManager == Present {
-		d.Certificates = certificates(d.Requests, snap.Namespace, cfg)
+		d.Certificates = certificates(snap, cfg)
 	}
 	sortByName(d.Entries)
 	sortByName(d.Rules)
@@ -59,31 +59,44 @@ func sortByName[T metav1.Object](objects []T) {
 }
 
 // standing returns the live originations, one for each key, in their order of precedence: those that have objects
-// already, then the oldest; and all that have these keys. Refused are those that cannot be served as their pods were admitted: a VIP that another
+// already, then the oldest. Refused are those that cannot be served as their pods were admitted: a VIP that another
 // key has, or an http host that another one routes otherwise. Both take two admissions at the same moment.
-func standing(snap *Snapshot, ranges config.VIP) (claims, requests []Claim, refused []Refusal) {
-	byKey := map[string]int{}
-	entries, rules := snap.managedEntries(), snap.managedRules()
-	var all, live []Claim
-	for _, r := range snap.Live {
-		for _, o := range r.Originations {
-			c := Claim{Origination: o, Pod: r.Pod, Since: r.Since}
-			if _, known := byKey[o.Key]; !known {
-				byKey[o.Key] = len(all)
-				all = append(all, c)
+func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refusal) {
+	n := 0
+	for i := range snap.Live {
+		n += len(snap.Live[i].Originations)
+	}
+	known := make(map[string]bool, n)
+	all := make([]Claim, 0, n)
+	for i := range snap.Live {
+		r := &snap.Live[i]
+		for j := range r.Originations {
+			if o := &r.Originations[j]; !known[o.Key] {
+				known[o.Key] = true
+				all = append(all, Claim{Origination: *o, Pod: r.Pod, Since: r.Since})
 			}
-			live = append(live, c)
 		}
 	}
-	has := func(c *Claim) bool { return rules[c.RuleName()] != nil || entries[c.EntryName()] != nil }
+	entries, rules := snap.managedEntries(), snap.managedRules()
+	there := make(map[string]bool, len(all)) // keys that have objects
+	for i := range all {
+		c := &all[i]
+		there[c.Key] = rules[c.RuleName()] != nil || c.HTTP() && entries[c.EntryName()] != nil ||
+			slices.ContainsFunc(c.Atoms(), func(a origination.Atom) bool { return entries[a.EntryName()] != nil })
+	}
 	slices.SortStableFunc(all, func(a, b Claim) int {
-		return cmp.Or(compareBool(has(&b), has(&a)), a.Since.Compare(b.Since), strings.Compare(a.Key, b.Key))
+		return cmp.Or(compareBool(there[b.Key], there[a.Key]), a.Since.Compare(b.Since), strings.Compare(a.Key, b.Key))
 	})
 	vips := vipRegister{snap: snap, ranges: ranges, drawn: map[netip.Addr]string{}}
-	served := map[string][]netip.Addr{}
+	served := make(map[string][]netip.Addr, len(all))
 	taken := listeners{}
-	for _, c := range all {
-		problem := vips.settle(&c, entries[c.EntryName()])
+	claims = all[:0]
+	for i := range all {
+		c := all[i]
+		problem := vips.settle(&c, entries)
+		if problem != nil { // a younger pod may have recorded others
+			problem = vips.settleByOthers(&c, problem)
+		}
 		if problem == nil {
 			problem = taken.contradiction(&c.Origination)
 		}
@@ -91,22 +104,22 @@ func standing(snap *Snapshot, ranges config.VIP) (claims, requests []Claim, refu
 			refused = append(refused, Refusal{Claim: c, Problem: *problem})
 			continue
 		}
-		taken.add(&c.Origination)
 		served[c.Key] = c.VIPs
 		claims = append(claims, c)
+		taken.add(&claims[len(claims)-1].Origination)
 	}
-	for _, c := range live {
-		vips, standing := served[c.Key]
-		if !standing {
-			continue
-		}
-		requests = append(requests, c)
-		if !slices.Equal(vips, c.VIPs) {
-			refused = append(refused, Refusal{Claim: c, Served: true, Problem: *conflict(&c.Origination, "host", c.Host,
-				fmt.Sprintf("pod %s resolves it to %s, and its VIP is %s; recreate the pod", c.Pod, c.VIPs, vips))})
+	for i := range snap.Live {
+		r := &snap.Live[i]
+		for j := range r.Originations {
+			o := &r.Originations[j]
+			// With protocol http a VIP leads nowhere by itself, so any will do.
+			if vips, standing := served[o.Key]; standing && !o.HTTP() && !slices.Equal(vips, o.VIPs) {
+				refused = append(refused, Refusal{Claim: Claim{Origination: *o, Pod: r.Pod, Since: r.Since}, Problem: *conflict(o, "host", o.Host,
+					fmt.Sprintf("pod %s resolves it to %s, and its VIP is %s; recreate the pod", r.Pod, o.VIPs, vips))})
+			}
 		}
 	}
-	return claims, requests, refused
+	return claims, refused
 }
 
 // pinnedEntry is the ServiceEntry behind a VIP.
@@ -145,11 +158,11 @@ func allPorts(o *origination.Origination) []origination.Port {
 
 func newEntry(namespace, name, host string) *networkingv1.ServiceEntry {
 	return &networkingv1.ServiceEntry{
-		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "ServiceEntry"},
+		TypeMeta:   metav1.TypeMeta{APIVersion: istioVersion, Kind: "ServiceEntry"},
 		ObjectMeta: ownMeta(namespace, name),
 		Spec: networkingapi.ServiceEntry{
 			Hosts:    []string{host},
-			ExportTo: []string{onlyHere},
+			ExportTo: exportedHere,
 			Location: networkingapi.ServiceEntry_MESH_EXTERNAL,
 		},
 	}
@@ -177,8 +190,15 @@ func servicePorts(ports []origination.Port, protocol string) []*networkingapi.Se
 }
 
 func ownMeta(namespace, name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{origination.ManagedByLabel: origination.ManagedBy}}
+	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: managedLabels}
 }
+
+// What all desired objects have in common they share: none is ever written to.
+var (
+	managedLabels = map[string]string{origination.ManagedByLabel: origination.ManagedBy}
+	exportedHere  = []string{"."}
+	istioVersion  = networkingv1.SchemeGroupVersion.String()
+)
 
 func compareBool(a, b bool) int {
 	switch {

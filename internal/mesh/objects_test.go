@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -123,10 +124,22 @@ func TestPodsWhoseRequestIsNotResolvedKeepTheirTLSOnNewAtoms(t *testing.T) {
 	if rules, lingering := onNewAtom(objects(snap, claim("pay", "1", 2, fresh))); rules != 1 || lingering != 0 {
 		t.Errorf("of a key with pods: %d rules, %d lingering", rules, lingering)
 	}
-	snap.Rules[0].Annotations = map[string]string{mesh.AnnotationDeleting: "2026-01-01T00:00:00Z"}
+	snap.Rules[0].DeletionTimestamp = &metav1.Time{Time: day}
 	snap.Carried.Unresolved = nil
 	if rules, lingering := onNewAtom(objects(snap, claim("pay", "1", 2, fresh))); rules+lingering != 0 {
 		t.Errorf("of a key that is about to go: %d rules, %d lingering", rules, lingering)
+	}
+}
+
+// TestALivePodHasItsRuleOnAtomsThatAreLeft: the entry of a pod that is gone catches connections until it is deleted.
+func TestALivePodHasItsRuleOnAtomsThatAreLeft(t *testing.T) {
+	left, live := redis("ip-x", at("10.0.0.20/32")), redis("ip-y", at("10.0.0.0/24"))
+	d := objects(surroundings(applied(1, claim("cart", "1", 1, left))), claim("pay", "1", 2, live))
+	host := left.Atoms()[0].Host()
+	if !slices.ContainsFunc(d.Rules, func(r *networkingv1.DestinationRule) bool {
+		return r.Spec.Host == host && r.Spec.WorkloadSelector.GetMatchLabels()[live.Label()] == "true"
+	}) {
+		t.Errorf("no rule of the range on the address in it: %v", d.Rules)
 	}
 }
 

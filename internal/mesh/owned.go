@@ -14,6 +14,9 @@ import (
 // mark, RFC 3339. A marked object counts as missing.
 const AnnotationDeleting = "redis-tls/deleting"
 
+// AnnotationLingering is on rules for keys that no live pod has, see Desired.Lingering.
+const AnnotationLingering = "redis-tls/lingering"
+
 // Owned reports whether the object carries our label. An object of ours by name alone is not touched.
 func Owned(obj metav1.Object) bool {
 	return obj.GetLabels()[origination.ManagedByLabel] == origination.ManagedBy

@@ -21,25 +21,29 @@ const closedServer = "closed" + origination.HostSuffix
 func pinnedRule(o *origination.Origination, namespace string) *networkingv1.DestinationRule {
 	pool := connectionPool(&o.Connection)
 	return newRule(namespace, o.RuleName(), o.PrivateHosts(), o.Label(), &networkingapi.TrafficPolicy{
-		ConnectionPool: pool.DeepCopy(), PortLevelSettings: portSettings(tlsPorts(o), tlsSettings(o, namespace), pool)})
+		ConnectionPool: pool, PortLevelSettings: portSettings(tlsPorts(o), tlsSettings(o, namespace), pool)})
 }
 
 // serviceRule is the rule for the pods of a key to a Service of the mesh, on the ports that they dial.
 func serviceRule(o *origination.Origination, namespace string) *networkingv1.DestinationRule {
 	pool := connectionPool(&o.Connection)
 	return newRule(namespace, o.RuleName(), o.Host, o.Label(), &networkingapi.TrafficPolicy{
-		ConnectionPool: pool.DeepCopy(), PortLevelSettings: portSettings(tlsPorts(o), tlsSettings(o, namespace), pool)})
+		ConnectionPool: pool, PortLevelSettings: portSettings(tlsPorts(o), tlsSettings(o, namespace), pool)})
 }
 
 // closedRule is the rule for every pod behind the VIPs that no other rule selects: TLS to a name that no certificate
 // carries. Istio merges rules of one host and exportTo (mergeDestinationRule, pilot/pkg/model/destination_rule.go),
 // and the merged one would be the selected rule alone. So this one names the namespace where the others say ".".
-func closedRule(name, host, namespace string, cfg config.Config) *networkingv1.DestinationRule {
-	r := newRule(namespace, name, host, "", &networkingapi.TrafficPolicy{Tls: &networkingapi.ClientTLSSettings{
-		Mode: networkingapi.ClientTLSSettings_SIMPLE, CaCertificates: cfg.Istio.SystemRoots, Sni: closedServer, SubjectAltNames: []string{closedServer},
-	}})
-	r.Spec.ExportTo, r.Spec.WorkloadSelector = []string{namespace}, nil
+func closedRule(name, host, namespace string, policy *networkingapi.TrafficPolicy) *networkingv1.DestinationRule {
+	r := newRule(namespace, name, host, "", policy)
+	r.Spec.ExportTo = []string{namespace}
 	return r
+}
+
+func closedPolicy(cfg config.Config) *networkingapi.TrafficPolicy {
+	return &networkingapi.TrafficPolicy{Tls: &networkingapi.ClientTLSSettings{
+		Mode: networkingapi.ClientTLSSettings_SIMPLE, CaCertificates: cfg.Istio.SystemRoots, Sni: closedServer, SubjectAltNames: []string{closedServer},
+	}}
 }
 
 // tlsPorts are the numbers of the ports with TLS.
@@ -57,25 +61,27 @@ func portSettings(ports []int32, tls *networkingapi.ClientTLSSettings, pool *net
 	for i, n := range ports {
 		settings[i] = &networkingapi.TrafficPolicy_PortTrafficPolicy{
 			Port:           &networkingapi.PortSelector{Number: uint32(n)},
-			ConnectionPool: pool.DeepCopy(),
-			Tls:            tls.DeepCopy(),
+			ConnectionPool: pool,
+			Tls:            tls,
 		}
 	}
 	return settings
 }
 
 func newRule(namespace, name, host, label string, policy *networkingapi.TrafficPolicy) *networkingv1.DestinationRule {
-	return &networkingv1.DestinationRule{
-		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "DestinationRule"},
+	r := &networkingv1.DestinationRule{
+		TypeMeta:   metav1.TypeMeta{APIVersion: istioVersion, Kind: "DestinationRule"},
 		ObjectMeta: ownMeta(namespace, name),
 		Spec: networkingapi.DestinationRule{
-			Host:     host,
-			ExportTo: []string{onlyHere},
-			// Without it the rule reaches sidecars without the mount, and they never become ready.
-			WorkloadSelector: &typeapi.WorkloadSelector{MatchLabels: map[string]string{label: "true"}},
-			TrafficPolicy:    policy,
+			Host:          host,
+			ExportTo:      exportedHere,
+			TrafficPolicy: policy,
 		},
 	}
+	if label != "" { // without it the rule reaches sidecars without the mount, and they never become ready
+		r.Spec.WorkloadSelector = &typeapi.WorkloadSelector{MatchLabels: map[string]string{label: "true"}}
+	}
+	return r
 }
 
 // selectedLabel is the one label key by which a rule selects pods; empty where it has none or several.

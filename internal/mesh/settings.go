@@ -53,7 +53,7 @@ func egressSidecar(snap *Snapshot, os []origination.Origination) *networkingv1.S
 	}
 	slices.Sort(hosts[1:])
 	return &networkingv1.Sidecar{
-		TypeMeta:   metav1.TypeMeta{APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "Sidecar"},
+		TypeMeta:   metav1.TypeMeta{APIVersion: istioVersion, Kind: "Sidecar"},
 		ObjectMeta: ownMeta(snap.Namespace, origination.EgressName(os)),
 		Spec: networkingapi.Sidecar{
 			WorkloadSelector: &networkingapi.WorkloadSelector{Labels: map[string]string{origination.EgressLabel(os): "true"}},

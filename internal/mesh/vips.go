@@ -20,7 +20,7 @@ import (
 // this order:
 //
 //	those that the key's entry lists, marked for deletion or not
-//	those that the oldest live pod of the key recorded
+//	those that the oldest live pod of the key recorded, of those with VIPs that it can have
 //	what the pod's hostAliases already give (a reinvocation), when it is a VIP that no other key holds
 //	new ones, drawn by the key's hash, past those that anything in the cluster holds, and the pod's other originations
 func VIPs(o *origination.Origination, already []netip.Addr, others []origination.Origination, snap *Snapshot, ranges config.VIP) ([]netip.Addr, *origination.Problem) {
@@ -28,17 +28,22 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 		return nil, nil
 	}
 	if e := snap.entryOf(o); e != nil && !o.HTTP() {
-		return vipsOf(e), nil
+		if vips := vipsOf(e); len(vips) == len(prefixesOf(ranges)) { // somebody may have edited it
+			return vips, nil
+		}
 	}
-	for _, r := range snap.Live {
+	for n, r := range snap.Live {
 		for i := range r.Originations {
-			if of := &r.Originations[i]; of.Key == o.Key && len(of.VIPs) > 0 {
+			of := &r.Originations[i]
+			if of.Key == o.Key && snap.vipProblem(of, r.Pod, ranges) == nil && !contested(of, others) &&
+				!slices.ContainsFunc(snap.Live[:n], func(older Request) bool { return contested(of, older.Originations) }) {
 				return of.VIPs, nil
 			}
 		}
 	}
 	taken := func(vip netip.Addr) bool {
-		return len(snap.otherHolders(vip, o.Key)) > 0 || slices.ContainsFunc(others, func(o origination.Origination) bool { return slices.Contains(o.VIPs, vip) })
+		return len(snap.otherHolders(vip, o.Key)) > 0 || snap.heldHere(vip, o.Key) ||
+			slices.ContainsFunc(others, func(o origination.Origination) bool { return slices.Contains(o.VIPs, vip) })
 	}
 	var vips []netip.Addr
 	for _, r := range prefixesOf(ranges) {
@@ -57,6 +62,13 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 		vips = append(vips, vip)
 	}
 	return vips, nil
+}
+
+// contested reports whether one of the others has a VIP of the origination for another key.
+func contested(o *origination.Origination, others []origination.Origination) bool {
+	return slices.ContainsFunc(others, func(other origination.Origination) bool {
+		return other.Key != o.Key && slices.ContainsFunc(other.VIPs, func(vip netip.Addr) bool { return slices.Contains(o.VIPs, vip) })
+	})
 }
 
 // prefixesOf returns the ranges that VIPs are drawn from, IPv4 first.
@@ -82,30 +94,33 @@ func vipsOf(e *networkingv1.ServiceEntry) []netip.Addr {
 	return vips
 }
 
-// otherHolders returns what holds the VIP other than the key: entries of any namespace, and live pods. The pods of the
-// snapshot's own namespace are those of the snapshot, by their keys: the index may know pods of this key already that
-// have come since.
+// otherHolders returns what holds the VIP other than the key: entries of any namespace, and live pods of other
+// namespaces.
 func (s *Snapshot) otherHolders(vip netip.Addr, key string) (others []Holder) {
 	for _, h := range s.holders(vip) {
-		if h.Key != key && (h.Name != "" || h.Namespace != s.Namespace) {
-			others = append(others, h)
+		if h.Key == key && key != "" || h.Name == "" && h.Namespace == s.Namespace {
+			continue
 		}
+		others = append(others, h)
 	}
-	resolved := false
+	return others
+}
+
+// heldHere reports whether a live pod of the snapshot's namespace has the VIP for another key. These pods are the
+// snapshot's and not the index's, which may know pods already that have come since, and of the same key.
+func (s *Snapshot) heldHere(vip netip.Addr, key string) bool {
+	same := false
 	for _, r := range s.Live {
 		for i := range r.Originations {
 			if o := &r.Originations[i]; slices.Contains(o.VIPs, vip) {
-				resolved = true
 				if o.Key != key {
-					others = append(others, Holder{Namespace: s.Namespace, Key: o.Key})
+					return true
 				}
+				same = true
 			}
 		}
 	}
-	if s.Carried.VIPs[vip] && !resolved {
-		others = append(others, Holder{Namespace: s.Namespace})
-	}
-	return others
+	return !same && slices.Contains(s.Carried.VIPs, vip) // of a pod whose request is not resolved
 }
 
 // HolderOf returns the holder of the VIPs that an entry lists.
@@ -138,54 +153,76 @@ type vipRegister struct {
 }
 
 // settle puts the VIPs of the key into the claim: those of its entry, else those that its pods recorded, which must be
-// VIPs that nothing else has.
-func (v *vipRegister) settle(c *Claim, entry *networkingv1.ServiceEntry) *origination.Problem {
-	recorded := c.VIPs
-	switch {
-	case !c.Pinned():
+// VIPs that nothing else has. No object of a host with protocol http has them.
+func (v *vipRegister) settle(c *Claim, entries map[string]*networkingv1.ServiceEntry) *origination.Problem {
+	if !c.Pinned() || c.HTTP() {
 		return nil
-	case entry != nil && !c.HTTP():
-		c.VIPs = vipsOf(entry)
-		return nil
-	case len(recorded) == 0:
-		return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records no VIP for it; recreate the pod", c.Pod))
 	}
-	prefixes := prefixesOf(v.ranges)
-	if len(recorded) != len(prefixes) {
-		return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records the VIPs %s, and the ranges in use are %s (vip); recreate the pod", c.Pod, recorded, prefixes))
-	}
-	for i, vip := range recorded {
-		if !usable(prefixes[i], vip) {
-			return conflict(&c.Origination, "host", c.Host, fmt.Sprintf("pod %s records the VIP %s, which is not in the range %s (vip); recreate the pod", c.Pod, vip, prefixes[i]))
-		}
-		if problem := v.held(c, vip); problem != nil {
-			return problem
+	if entry := entries[c.EntryName()]; entry != nil {
+		if vips := vipsOf(entry); len(vips) == len(prefixesOf(v.ranges)) { // somebody may have edited it
+			c.VIPs = vips
+			return nil
 		}
 	}
-	for _, vip := range recorded {
-		v.drawn[vip] = c.Key
+	problem := v.snap.vipProblem(&c.Origination, c.Pod, v.ranges)
+	for _, vip := range c.VIPs {
+		if other, drawn := v.drawn[vip]; problem == nil && drawn && other != c.Key {
+			problem = conflict(&c.Origination, "host", c.Host,
+				fmt.Sprintf("pod %s records the VIP %s, which a pod for another host drew at the same moment; recreate the pods of this host", c.Pod, vip))
+		}
 	}
-	return nil
+	if problem == nil {
+		for _, vip := range c.VIPs {
+			v.drawn[vip] = c.Key
+		}
+	}
+	return problem
 }
 
-// held returns the problem of a VIP that an entry of something else lists, or that another key of the namespace has. An
-// unmanaged entry of the claim's own name lists it in the place of the managed one, which is reported where that one is
-// missed.
-func (v *vipRegister) held(c *Claim, vip netip.Addr) *origination.Problem {
-	const drawn = "pod %s and %s drew the VIP %s at the same moment; recreate the pods of this host"
-	for _, h := range v.snap.otherHolders(vip, c.Key) {
-		entry := fmt.Sprintf("ServiceEntry %s/%s", h.Namespace, h.Name)
-		switch {
-		case h.Name == "", h.Key == "" && h.Namespace == v.snap.Namespace && h.Name == c.EntryName():
-		case h.Key == "":
-			p := foreign(&c.Origination, "host", c.Host, fmt.Sprintf("%s has the address %s, which is the VIP of pod %s for this host; give it another address", entry, vip, c.Pod))
-			return &p
-		default:
-			return conflict(&c.Origination, "host", c.Host, fmt.Sprintf(drawn, c.Pod, entry, vip))
+// settleByOthers puts the VIPs into the claim that another pod of the key recorded, if those can be served.
+func (v *vipRegister) settleByOthers(c *Claim, problem *origination.Problem) *origination.Problem {
+	for i := range v.snap.Live {
+		r := &v.snap.Live[i]
+		for j := range r.Originations {
+			if o := &r.Originations[j]; o.Key == c.Key {
+				other := Claim{Origination: *o, Pod: r.Pod, Since: r.Since}
+				if v.settle(&other, nil) == nil {
+					*c = other
+					return nil
+				}
+			}
 		}
 	}
-	if other, found := v.drawn[vip]; found && other != c.Key {
-		return conflict(&c.Origination, "host", c.Host, fmt.Sprintf(drawn, c.Pod, "another host of this namespace", vip))
+	return problem
+}
+
+// vipProblem says why the VIPs that a pod recorded cannot be those of its key; nil when they can. An unmanaged entry of
+// the key's own name lists its VIP in the place of the managed one, which is reported where that one is missed.
+func (s *Snapshot) vipProblem(o *origination.Origination, pod string, ranges config.VIP) *origination.Problem {
+	refuse := func(format string, args ...any) *origination.Problem {
+		return conflict(o, "host", o.Host, "pod "+pod+" "+fmt.Sprintf(format, args...))
+	}
+	prefixes := prefixesOf(ranges)
+	switch {
+	case len(o.VIPs) == 0:
+		return refuse("records no VIP for it; recreate the pod")
+	case len(o.VIPs) != len(prefixes):
+		return refuse("records the VIPs %s, and the ranges in use are %s (vip); recreate the pod", o.VIPs, prefixes)
+	}
+	for i, vip := range o.VIPs {
+		if !usable(prefixes[i], vip) {
+			return refuse("records the VIP %s, which is not in the range %s (vip); recreate the pod", vip, prefixes[i])
+		}
+		for _, h := range s.otherHolders(vip, o.Key) {
+			switch {
+			case h.Name == "", h.Key == "" && h.Namespace == s.Namespace && h.Name == o.EntryName():
+			case h.Key == "":
+				p := foreign(o, "host", o.Host, fmt.Sprintf("ServiceEntry %s/%s has the address %s, which is the VIP of pod %s for this host; give it another address", h.Namespace, h.Name, vip, pod))
+				return &p
+			default:
+				return refuse("records the VIP %s, which ServiceEntry %s/%s has; recreate the pods of this host", vip, h.Namespace, h.Name)
+			}
+		}
 	}
 	return nil
 }

@@ -94,7 +94,7 @@ func TestVIPs(t *testing.T) {
 			}
 			snap.Live, snap.Holders = test.live, test.holders
 			if test.carried != "" {
-				snap.Carried.VIPs = map[netip.Addr]bool{netip.MustParseAddr(test.carried): true}
+				snap.Carried.VIPs = []netip.Addr{netip.MustParseAddr(test.carried)}
 			}
 			ranges := test.ranges
 			if ranges == (config.VIP{}) {
@@ -192,7 +192,7 @@ func TestRecordedVIPsThatNothingDrew(t *testing.T) {
 func TestAnEntryThatLostItsLabel(t *testing.T) {
 	o := redis("a.example.com", pinned("240.241.0.9"))
 	before := applied(1, claim("cart", "1", 1, o))
-	delete(before.Entries[0].Labels, origination.ManagedByLabel)
+	before.Entries[0].Labels = nil
 	d := objects(surroundings(before), claim("cart", "1", 1, o))
 	if len(d.Entries) != 1 || len(d.Rules) != len(before.Rules) || len(d.Refused) > 0 {
 		t.Errorf("%d entries, %d rules, refused %+v", len(d.Entries), len(d.Rules), d.Refused)

@@ -17,7 +17,7 @@ const (
 // String returns "Kind.group/name", the form of policy.allowedIssuers.
 func (i Issuer) String() string { return i.Kind + "." + i.Group + "/" + i.Name }
 
-// text spells the annotations; empty where there is no issuer.
+// Text spells the annotations; empty where there is no issuer.
 func (i Issuer) Text() string {
 	if i == (Issuer{}) {
 		return ""
@@ -25,7 +25,7 @@ func (i Issuer) Text() string {
 	return i.String()
 }
 
-// local reports whether the issuer is one of the own namespace, which everybody may use there.
+// Local reports whether the issuer is one of the own namespace, which everybody may use there.
 func (i Issuer) Local() bool { return i.Kind == IssuerKind && i.Group == IssuerGroup }
 
 // DefaultServiceAccount is that of a pod which names none.

@@ -28,7 +28,7 @@ type Keepalive struct {
 	Probes uint32
 }
 
-// text spells the settings for hashes; empty without any.
+// text spells the settings for the key; empty without any.
 func (c *Connection) text() string {
 	var parts []string
 	for _, setting := range [...][2]string{
@@ -43,7 +43,7 @@ func (c *Connection) text() string {
 	return strings.Join(parts, ";")
 }
 
-// durationText spells the annotation; empty where there is none.
+// DurationText spells the annotation; empty where there is none.
 func DurationText(d *metav1.Duration) string {
 	if d == nil {
 		return ""
@@ -51,7 +51,7 @@ func DurationText(d *metav1.Duration) string {
 	return d.Duration.String()
 }
 
-// text spells the annotation; empty where there is none.
+// Text spells the annotation; empty where there is none.
 func (k *Keepalive) Text() string {
 	if k == nil {
 		return ""

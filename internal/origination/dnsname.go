@@ -20,7 +20,7 @@ var hostWithPort = regexp.MustCompile(`^[^:]+:[0-9]*$`)
 var international = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(),
 	idna.StrictDomainName(true), idna.CheckHyphens(false))
 
-// normalName returns the DNS name as the wire knows it: ASCII, lower case, without the trailing dot.
+// NormalName returns the DNS name as the wire knows it: ASCII, lower case, without the trailing dot.
 // problem says what is wrong, "" when nothing is; instead says what an address would do better as. A
 // name that it returned it returns unchanged again.
 func NormalName(text, instead string) (name, problem string) {
@@ -95,9 +95,10 @@ func endsInNumber(last string) bool {
 	return strings.Trim(digits, allowed) == "" && (hex || digits != "")
 }
 
-// shorten cuts what a message repeats of the user's text.
+// Shorten cuts what a message repeats of the user's text.
 func Shorten(s string) string { return Cut(s, 100) }
 
+// Cut cuts a text to so many bytes, between characters.
 func Cut(s string, longest int) string {
 	if len(s) <= longest {
 		return s
@@ -108,7 +109,7 @@ func Cut(s string, longest int) string {
 	return s[:longest] + "…"
 }
 
-// number reads a port in plain decimal notation.
+// Number reads a port in plain decimal notation.
 func Number(text string) (int32, string) {
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || n == 0 || strconv.FormatUint(n, 10) != text {

@@ -167,10 +167,10 @@ func (a *Atom) Host() string { return a.hash + AtomSuffix }
 // EntryName is the name of the atom's ServiceEntry.
 func (a *Atom) EntryName() string { return ObjectName(addressSlug(a.Prefix), a.hash) }
 
-// AtomRuleName is the name of the DestinationRule that gives the pods with the label their TLS on the ports of an
-// atom's host.
-func AtomRuleName(host, label string, ports []int32) string {
-	return ObjectName("rule", Hash("atom rule", host, label, fmt.Sprint(ports)))
+// AtomRuleName is the name of the DestinationRule that gives the pods with the label their TLS on an atom's host. There
+// is one: of two for one host and selector Istio takes the older alone.
+func AtomRuleName(host, label string) string {
+	return ObjectName("rule", Hash("atom rule", host, label))
 }
 
 // Group is what ties the objects of one host together: the key of a pinned origination, the hash of an atom, or the
@@ -200,8 +200,10 @@ func ObjectName(host, hash string) string {
 	return "redis-tls-" + strings.TrimRight(slug, "-") + "-" + hash
 }
 
+var dashes = strings.NewReplacer(":", "-", "/", "-")
+
 // addressSlug spells a prefix in the letters of a DNS label.
 func addressSlug(p netip.Prefix) string {
-	slug := strings.NewReplacer(":", "-", "/", "-").Replace(AddressText(p))
+	slug := dashes.Replace(AddressText(p))
 	return "ip-" + strings.TrimLeft(slug, "-")
 }

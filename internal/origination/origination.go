@@ -23,7 +23,7 @@ func (t *TLS) Identity(trustDomain, namespace string) string {
 	return fmt.Sprintf("spiffe://%s/ns/%s/sa/%s", trustDomain, namespace, t.ServiceAccount)
 }
 
-// delivery spells the annotation.
+// Delivery spells the annotation.
 func (t *TLS) Delivery() string {
 	if t.SDS {
 		return "sds"
@@ -47,17 +47,8 @@ func (t *TLS) Credential(namespace string) string {
 }
 
 // InMesh reports whether the server is a Service of the mesh, with a sidecar of its own (mode
-// istio-mutual): there is nothing to pin and nothing to mount, and the mesh knows the host as it is.
+// istio-mutual): there is no VIP and nothing to mount, and the mesh knows the host as it is.
 func (o *Origination) InMesh() bool { return o.TLS.Mode == ModeIstioMutual }
-
-// MeshHost is the host under which the mesh knows the origination: that of its Service, the real one where requests
-// are routed by their Host header, or a private one.
-func (o *Origination) MeshHost() string {
-	if o.InMesh() || o.HTTP() {
-		return o.Host
-	}
-	return o.PrivateHost()
-}
 
 // Service returns whose host it is in the mesh.
 func (o *Origination) Service() (namespace, name string) {
@@ -185,10 +176,10 @@ func (o *Origination) Pinned() bool {
 // HTTP reports whether the sidecar routes by the Host header.
 func (o *Origination) HTTP() bool { return o.Protocol == ProtocolHTTP }
 
-// Gated reports whether the first pods must wait at the first-use gate until the objects exist: those that
-// cannot be pinned, and those that are routed by HTTP, for whatever address they dial, an entry that the
+// Gated reports whether the first pods must wait at the first-use gate until the objects exist: those that may dial the
+// server's own address, and those that are routed by HTTP, for whatever address they dial, an entry that the
 // sidecar knows a moment before its rule and route leads to the server's plain port.
-func (o *Origination) Gated() bool { return !o.Pinned() || o.HTTP() }
+func (o *Origination) Gated() bool { return !o.Pinned() || o.HTTP() || len(o.DialledAddresses()) > 0 }
 
 // PortNumbers returns every port of the host that the app may dial: those with TLS and those passed
 // through, sorted.

@@ -79,8 +79,8 @@ var reasons = []ReasonInfo{
 		Means: "The pod's own volumes, mounts or hostAliases are in the way.",
 		Do:    "Rename or remove what the message names."},
 	{Reason: ReasonConflict, Outcomes: problem, Event: corev1.EventTypeWarning, Regarding: onOwner,
-		Means: "Another workload of the namespace claims the same host, or an address and port, otherwise.",
-		Do:    "The message names both sides: bring them to agree, or give one another host name."},
+		Means: "Another key has the pod's VIP, no VIP is free, or another workload of the namespace routes an http host otherwise.",
+		Do:    "The message names both sides and what to do: recreate the pods, widen `vip`, or bring the two http requests to agree."},
 	{Reason: ReasonForeignObject, Outcomes: problem, Event: corev1.EventTypeWarning, Regarding: onOwner,
 		Means: "Somebody's mesh object is in the way: it has a name of ours without our label, or leads the same address, host or pod elsewhere.",
 		Do:    "Delete, rename or amend the object that the message names."},
@@ -118,6 +118,6 @@ var reasons = []ReasonInfo{
 		Means: "A cert-manager Certificate is missing, not Ready, or about to expire without being renewed.",
 		Do:    "`kubectl describe certificate` and cert-manager's Events of it."},
 	{Reason: ReasonStatusIgnored, Event: corev1.EventTypeWarning, Regarding: onOwnerOfPod,
-		Means: "The claims of a running pod are ignored: its `redis-tls/status` or our labels were edited, or the policy has been narrowed since. What it runs on stays.",
+		Means: "A running pod's request would be refused today: its `redis-tls/status` or our labels were edited, or the policy has been narrowed since. It claims nothing new, and what it was admitted with stays until it is deleted.",
 		Do:    "Recreate the pod: it is admitted anew, or refused with what is wrong."},
 }

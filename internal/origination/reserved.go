@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// reserved is a range that no origination may reach, and what it is.
+// Reserved is a range that no origination may reach, and what it is.
 type Reserved struct {
 	Prefix netip.Prefix
 	What   string
@@ -51,7 +51,7 @@ var reservedEverywhere = func() []Reserved {
 	return all
 }()
 
-// inAllNotations returns the IPv4 range itself and where NAT64 (RFC 6052) and 6to4 (RFC 3056) put it.
+// InAllNotations returns the IPv4 range itself and where NAT64 (RFC 6052) and 6to4 (RFC 3056) put it.
 func InAllNotations(r Reserved) []Reserved {
 	v4 := r.Prefix.Addr().As4()
 	mapped := nat64.Addr().As16()
@@ -65,7 +65,7 @@ func InAllNotations(r Reserved) []Reserved {
 	}
 }
 
-// embeddedIPv4 returns the IPv4 range that a NAT64 range leads to.
+// EmbeddedIPv4 returns the IPv4 range that a NAT64 range leads to.
 func EmbeddedIPv4(p netip.Prefix) (netip.Prefix, bool) {
 	if p.Bits() < nat64.Bits() || !nat64.Contains(p.Addr()) {
 		return netip.Prefix{}, false
@@ -74,7 +74,7 @@ func EmbeddedIPv4(p netip.Prefix) (netip.Prefix, bool) {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte(b[12:])), p.Bits()-nat64.Bits()), true
 }
 
-// reservedProblem says which range that no origination may reach, or which of the further ones, the range
+// ReservedProblem says which range that no origination may reach, or which of the further ones, the range
 // overlaps, or returns "".
 func ReservedProblem(p netip.Prefix, further []Reserved) string {
 	const right = "give addresses of the Redis alone"
@@ -97,7 +97,7 @@ func ReservedProblem(p netip.Prefix, further []Reserved) string {
 	return ""
 }
 
-// addressText writes a single address without its length.
+// AddressText writes a single address without its length.
 func AddressText(p netip.Prefix) string {
 	if p.IsSingleIP() {
 		return p.Addr().String()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -67,7 +68,7 @@ func FormatVIPs(os []Origination) string {
 	return b.String()
 }
 
-// ParseVIPs reads the annotation: the VIPs of each host, in their order.
+// ParseVIPs reads the annotation strictly, as FormatVIPs writes it: the VIPs of each host, in their order.
 func ParseVIPs(value string) (map[string][]netip.Addr, error) {
 	vips := map[string][]netip.Addr{}
 	if value == "" {
@@ -76,7 +77,7 @@ func ParseVIPs(value string) (map[string][]netip.Addr, error) {
 	for element := range strings.SplitSeq(value, ",") {
 		host, text, found := strings.Cut(element, "=")
 		vip, err := netip.ParseAddr(text)
-		if !found || err != nil {
+		if !found || host == "" || err != nil || vip.Unmap().WithZone("").String() != text || slices.Contains(vips[host], vip) {
 			return nil, fmt.Errorf("parsing %s: %q must be host=address", AnnotationVIPs, Shorten(element))
 		}
 		vips[host] = append(vips[host], vip)

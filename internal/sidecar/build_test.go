@@ -91,7 +91,7 @@ func newOrigination(steps ...origin) origination.Origination {
 		Ports:     []origination.Port{{Number: 6379, Target: 6380}},
 		Protocol:  "tcp",
 		TLS:       origination.TLS{Mode: origination.ModeSimple, SNI: host, SubjectAltNames: []string{host}},
-		VIPs:       []netip.Addr{netip.MustParseAddr("240.241.7.31")},
+		VIPs:      []netip.Addr{netip.MustParseAddr("240.241.7.31")},
 	}
 	for _, s := range steps {
 		s(&o)

@@ -18,11 +18,11 @@ import (
 const namespace = "shop"
 
 // view is a warm cache: a namespace with a live pod of the same request, and its objects.
-type view struct{ snap *mesh.Snapshot }
+type view struct{ snap mesh.Snapshot }
 
 func (*view) Service(string, string) (annotation.Service, bool) { return annotation.Service{}, false }
 func (*view) ServiceWithin(netip.Prefix) (string, bool)         { return "", false }
-func (v *view) Snapshot(string) *mesh.Snapshot                  { return v.snap }
+func (v *view) Snapshot(string) *mesh.Snapshot                  { return &v.snap }
 func (*view) Namespace(string) (map[string]string, map[string]string, bool) {
 	return namespaceLabels, nil, true
 }
@@ -33,7 +33,7 @@ var namespaceLabels = map[string]string{"istio-injection": "enabled", corev1.Lab
 // newInjector returns an injector over a cache in which the pod's first use is long over.
 func newInjector(tb testing.TB, pod *corev1.Pod) *inject.Injector {
 	tb.Helper()
-	v := &view{snap: &mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system"}}
+	v := &view{mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system"}}
 	i := &inject.Injector{Config: config.Default(), View: v, Now: time.Now}
 	first := i.Inject(namespace, pod)
 	if len(first.Operations) == 0 {
@@ -41,13 +41,10 @@ func newInjector(tb testing.TB, pod *corev1.Pod) *inject.Injector {
 	}
 	long := time.Now().Add(-time.Hour)
 	v.snap.Live = []mesh.Request{{Originations: first.Originations, Settings: first.Settings, Pod: "cart-1", Since: long}}
-	desired := mesh.Objects(v.snap, i.Config)
+	desired := mesh.Objects(&v.snap, i.Config)
 	accepted := []metav1.ManagedFieldsEntry{{Manager: origination.FieldManager, Time: &metav1.Time{Time: long}}}
-	for _, e := range desired.Entries {
-		e.ManagedFields = accepted
-	}
-	for _, r := range desired.Rules {
-		r.ManagedFields = accepted
+	for _, o := range desired.All() {
+		o.SetManagedFields(accepted)
 	}
 	v.snap.Entries, v.snap.Rules = desired.Entries, desired.Rules
 	return i

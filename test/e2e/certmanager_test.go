@@ -73,7 +73,7 @@ func TestCertManager(t *testing.T) {
 		p := run(t, b, app(ns, "app", with(host, port, map[string]string{
 			"redis-tls/mode": "mutual", "redis-tls/issuer": "redis", "redis-tls/ca-secret": "servers",
 		})))
-		knows(t, p, 6379, host+".redis-tls.internal")
+		knows(t, p, 6379, privateHost(t, b, p.Pod, host))
 		capture := record(t, redis)
 		refused(t, p, host, 6379) // the server does not know the issuer's CA of today
 
@@ -125,7 +125,7 @@ func TestCertManager(t *testing.T) {
 	t.Run("without one the server refuses", func(t *testing.T) {
 		secret(t, b, ns, "redis-ca", "ca.crt", ca.PEM())
 		p := run(t, b, app(ns, "simple", with(host, port, map[string]string{"redis-tls/ca-secret": "redis-ca"})))
-		knows(t, p, 6379, host+".redis-tls.internal")
+		knows(t, p, 6379, privateHost(t, b, p.Pod, host))
 		capture := record(t, redis)
 		refused(t, p, host, 6379)
 		if n := onlyTLS(t, capture, port); n == 0 {

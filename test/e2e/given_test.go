@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,9 +33,9 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 	for _, c := range []struct {
 		name, namespace string
 		annotations     map[string]string
-		clusters        []string          // their names
+		clusters        []string          // their ports, and the pinned host or the address that they are for
 		has             map[string]string // what each cluster must contain, by what it proves
-		each            map[string]string // what one cluster must contain, by its name
+		each            map[string]string // what one cluster must contain
 		listeners       []string          // what the names of the ports' listeners begin with; each leads to one of the clusters
 		match           string            // what each listener must contain
 		nowhere         []string          // in nothing that is given
@@ -42,47 +43,47 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 		{
 			name: "a DNS host with system roots", namespace: "given-dns",
 			annotations: map[string]string{"redis-tls/host": "redis-i.aivencloud.com", "redis-tls/target-port": "16222"},
-			clusters:    []string{"outbound|6379||redis-i.aivencloud.com.redis-tls.internal"},
+			clusters:    []string{"6379 redis-i.aivencloud.com"},
 			has: map[string]string{
 				"SNI": `"sni":"redis-i.aivencloud.com"`, "an exact SAN": `"exact":"redis-i.aivencloud.com"`,
 				"the proxy's roots": "/etc/ssl/certs/ca-certificates.crt", "the trailing dot": `"address":"redis-i.aivencloud.com."`, "the target port": `"portValue":16222`,
 			},
-			listeners: []string{"240.241."},
+			listeners: []string{"251."},
 		},
 		{
 			name: "a DNS host with a CA of its own", namespace: "given-ca",
 			annotations: map[string]string{"redis-tls/host": "redis-j.aivencloud.com", "redis-tls/ca-secret": "redis-ca"},
-			clusters:    []string{"outbound|6379||redis-j.aivencloud.com.redis-tls.internal"},
+			clusters:    []string{"6379 redis-j.aivencloud.com"},
 			has: map[string]string{
 				"SNI": `"sni":"redis-j.aivencloud.com"`, "an exact SAN": `"exact":"redis-j.aivencloud.com"`,
 				"the mounted CA": "file-root:/etc/redis-tls/redis-j.aivencloud.com/ca.crt",
 			},
-			listeners: []string{"240.241."},
+			listeners: []string{"251."},
 			nowhere:   []string{"/etc/ssl/certs/ca-certificates.crt"},
 		},
 		{
 			name: "several ports", namespace: "given-ports",
 			annotations: map[string]string{"redis-tls/host": "redis-k.aivencloud.com", "redis-tls/port": "6379,26379"},
 			clusters: []string{
-				"outbound|6379||redis-k.aivencloud.com.redis-tls.internal", "outbound|26379||redis-k.aivencloud.com.redis-tls.internal",
+				"6379 redis-k.aivencloud.com", "26379 redis-k.aivencloud.com",
 			},
 			has: map[string]string{
 				"SNI": `"sni":"redis-k.aivencloud.com"`, "an exact SAN": `"exact":"redis-k.aivencloud.com"`,
 				"the proxy's roots": "/etc/ssl/certs/ca-certificates.crt", "the trailing dot": `"address":"redis-k.aivencloud.com."`,
 			},
-			listeners: []string{"240.241."},
+			listeners: []string{"251."},
 		},
 		{
 			name: "an IP", namespace: "given-ip",
 			annotations: map[string]string{"redis-tls/addresses": "10.11.12.13", "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"},
-			clusters:    []string{"outbound|6378||ip-10-11-12-13.redis-tls.internal"},
+			clusters:    []string{"6378 10.11.12.13"},
 			has:         map[string]string{"the mounted CA": "file-root:/etc/redis-tls/ip-10-11-12-13/ca.crt", "TLS 1.2 at least": `"tlsMinimumProtocolVersion":"TLSv1_2"`},
 			listeners:   []string{"10.11.12.13_6378"},
 		},
 		{
 			name: "an IPv6 address", namespace: "given-ipv6",
 			annotations: map[string]string{"redis-tls/addresses": "fd12:3456::13", "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"},
-			clusters:    []string{"outbound|6378||ip-fd12-3456-0-0-0-0-0-13.redis-tls.internal"},
+			clusters:    []string{"6378 fd12:3456::13"},
 			has:         map[string]string{"the mounted CA": "file-root:/etc/redis-tls/ip-fd12-3456-0-0-0-0-0-13/ca.crt"},
 			listeners:   []string{"fd12:3456::13_6378"},
 		},
@@ -91,25 +92,28 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 			annotations: map[string]string{
 				"redis-tls/host": "redis.memorystore-redis", "redis-tls/addresses": "10.11.12.14", "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca",
 			},
-			clusters:  []string{"outbound|6378||redis.memorystore-redis.redis-tls.internal"},
+			clusters:  []string{"6378 redis.memorystore-redis", "6378 10.11.12.14"},
 			has:       map[string]string{"the mounted CA": "file-root:/etc/redis-tls/redis.memorystore-redis/ca.crt"},
-			listeners: []string{"10.11.12.14_6378", "240.241."},
+			listeners: []string{"10.11.12.14_6378", "251."},
 		},
 		{
 			name: "several IPs", namespace: "given-ips",
-			annotations: map[string]string{"redis-tls/host": "redis-l.example.com", "redis-tls/addresses": "10.11.13.1,10.11.13.2", "redis-tls/ca-secret": "redis-ca"},
-			clusters:    []string{"outbound|6379||redis-l.example.com.redis-tls.internal"},
+			annotations: map[string]string{
+				"redis-tls/addresses": "10.11.13.1,10.11.13.2", "redis-tls/subject-alt-names": "redis-l.example.com", "redis-tls/ca-secret": "redis-ca",
+			},
+			clusters: []string{"6379 10.11.13.1", "6379 10.11.13.2"},
 			has: map[string]string{
-				"the mounted CA": "file-root:/etc/redis-tls/redis-l.example.com/ca.crt", "the node that the app dialled": `"type":"ORIGINAL_DST"`,
+				"the mounted CA": "file-root:/etc/redis-tls/ip-10-11-13-1-", "the node that the app dialled": `"type":"ORIGINAL_DST"`,
+				"an exact SAN": `"exact":"redis-l.example.com"`,
 			},
 			listeners: []string{"10.11.13.1_6379", "10.11.13.2_6379"},
 		},
 		{
 			name: "a CIDR", namespace: "given-cidr",
-			annotations: map[string]string{"redis-tls/host": "redis-m.example.com", "redis-tls/addresses": "10.11.14.0/28", "redis-tls/ca-secret": "redis-ca"},
-			clusters:    []string{"outbound|6379||redis-m.example.com.redis-tls.internal"},
+			annotations: map[string]string{"redis-tls/addresses": "10.11.14.0/28", "redis-tls/ca-secret": "redis-ca"},
+			clusters:    []string{"6379 10.11.14.0/28"},
 			has: map[string]string{
-				"the mounted CA": "file-root:/etc/redis-tls/redis-m.example.com/ca.crt", "the node that the app dialled": `"type":"ORIGINAL_DST"`,
+				"the mounted CA": "file-root:/etc/redis-tls/ip-10-11-14-0-", "the node that the app dialled": `"type":"ORIGINAL_DST"`,
 			},
 			listeners: []string{"0.0.0.0_6379"},
 			match:     `"prefixRanges":[{"addressPrefix":"10.11.14.0","prefixLen":28}]`,
@@ -121,58 +125,58 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 				"locks.redis-tls/ca-secret": "redis-ca",
 			},
 			clusters: []string{
-				"outbound|6379||redis-n.aivencloud.com.redis-tls.internal", "outbound|6379||redis-o.aivencloud.com.redis-tls.internal",
-				"outbound|6379||ip-10-11-12-15.redis-tls.internal",
+				"6379 redis-n.aivencloud.com", "6379 redis-o.aivencloud.com",
+				"6379 10.11.12.15",
 			},
 			each: map[string]string{
-				"outbound|6379||redis-n.aivencloud.com.redis-tls.internal": `"exact":"redis-n.aivencloud.com"`,
-				"outbound|6379||redis-o.aivencloud.com.redis-tls.internal": `"exact":"redis-o.aivencloud.com"`,
-				"outbound|6379||ip-10-11-12-15.redis-tls.internal":         "file-root:/etc/redis-tls/ip-10-11-12-15/ca.crt",
+				"6379 redis-n.aivencloud.com": `"exact":"redis-n.aivencloud.com"`,
+				"6379 redis-o.aivencloud.com": `"exact":"redis-o.aivencloud.com"`,
+				"6379 10.11.12.15":            "file-root:/etc/redis-tls/ip-10-11-12-15/ca.crt",
 			},
-			listeners: []string{"10.11.12.15_6379", "240.241."},
+			listeners: []string{"10.11.12.15_6379", "251."},
 		},
 		{
 			name: "a CA in a ConfigMap", namespace: "given-configmap",
 			annotations: map[string]string{"redis-tls/host": "redis-q.aivencloud.com", "redis-tls/ca-configmap": "trust", "redis-tls/ca-key": "bundle.pem"},
-			clusters:    []string{"outbound|6379||redis-q.aivencloud.com.redis-tls.internal"},
+			clusters:    []string{"6379 redis-q.aivencloud.com"},
 			has:         map[string]string{"the mounted CA": "file-root:/etc/redis-tls/redis-q.aivencloud.com/ca.crt"},
-			listeners:   []string{"240.241."},
+			listeners:   []string{"251."},
 			nowhere:     []string{"/etc/ssl/certs/ca-certificates.crt"},
 		},
 		{
 			name: "a client certificate", namespace: "given-mutual",
 			annotations: map[string]string{"redis-tls/host": "redis-r.aivencloud.com", "redis-tls/mode": "mutual", "redis-tls/client-secret": "client"},
-			clusters:    []string{"outbound|6379||redis-r.aivencloud.com.redis-tls.internal"},
+			clusters:    []string{"6379 redis-r.aivencloud.com"},
 			has: map[string]string{
 				"the mounted pair": "file-cert:/etc/redis-tls/redis-r.aivencloud.com/tls.crt~/etc/redis-tls/redis-r.aivencloud.com/tls.key",
 				"the mounted CA":   "file-root:/etc/redis-tls/redis-r.aivencloud.com/ca.crt", "an exact SAN": `"exact":"redis-r.aivencloud.com"`,
 			},
-			listeners: []string{"240.241."},
+			listeners: []string{"251."},
 		},
 		{
 			name: "a ConfigMap by secret discovery", namespace: "given-sds-configmap",
 			annotations: map[string]string{"redis-tls/host": "redis-t.aivencloud.com", "redis-tls/ca-configmap": "trust", "redis-tls/delivery": "sds"},
-			clusters:    []string{"outbound|6379||redis-t.aivencloud.com.redis-tls.internal"},
+			clusters:    []string{"6379 redis-t.aivencloud.com"},
 			has:         map[string]string{"the ConfigMap": `"name":"configmap://given-sds-configmap/trust-cacert"`, "an exact SAN": `"exact":"redis-t.aivencloud.com"`},
-			listeners:   []string{"240.241."},
+			listeners:   []string{"251."},
 			nowhere:     []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/"},
 		},
 		{
 			name: "a Secret's CA by secret discovery", namespace: "given-sds-secret",
 			annotations: map[string]string{"redis-tls/host": "redis-u.aivencloud.com", "redis-tls/ca-secret": "redis-ca", "redis-tls/delivery": "sds"},
-			clusters:    []string{"outbound|6379||redis-u.aivencloud.com.redis-tls.internal"},
+			clusters:    []string{"6379 redis-u.aivencloud.com"},
 			has:         map[string]string{"the Secret, as what anybody may read": `"name":"kubernetes://redis-ca-cacert"`, "an exact SAN": `"exact":"redis-u.aivencloud.com"`},
-			listeners:   []string{"240.241."},
+			listeners:   []string{"251."},
 			nowhere:     []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/", `"kubernetes://redis-ca"`},
 		},
 		{
 			name: "a client certificate by secret discovery", namespace: "given-sds-mutual",
 			annotations: map[string]string{"redis-tls/host": "redis-v.aivencloud.com", "redis-tls/mode": "mutual", "redis-tls/client-secret": "client", "redis-tls/delivery": "sds"},
-			clusters:    []string{"outbound|6379||redis-v.aivencloud.com.redis-tls.internal"},
+			clusters:    []string{"6379 redis-v.aivencloud.com"},
 			has: map[string]string{
 				"the pair": `"name":"kubernetes://client"`, "the CA beside it": `"name":"kubernetes://client-cacert"`, "an exact SAN": `"exact":"redis-v.aivencloud.com"`,
 			},
-			listeners: []string{"240.241."},
+			listeners: []string{"251."},
 			nowhere:   []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/"},
 		},
 		{
@@ -181,12 +185,12 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 				"redis-tls/host": "redis-s.aivencloud.com", "redis-tls/connect-timeout": "3s", "redis-tls/idle-timeout": "2h",
 				"redis-tls/tcp-keepalive": "time=300s,interval=30s,probes=5",
 			},
-			clusters: []string{"outbound|6379||redis-s.aivencloud.com.redis-tls.internal"},
+			clusters: []string{"6379 redis-s.aivencloud.com"},
 			has: map[string]string{
 				"time limit to connect": `"connectTimeout":"3s"`, "an exact SAN": `"exact":"redis-s.aivencloud.com"`,
 				"keepalive": `"tcpKeepalive":{"keepaliveProbes":5,"keepaliveTime":300,"keepaliveInterval":30}`,
 			},
-			listeners: []string{"240.241."},
+			listeners: []string{"251."},
 			match:     `"idleTimeout":"7200s"`,
 		},
 	} {
@@ -196,17 +200,23 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 			ok(t, b.Client.Create(t.Context(), pod))
 			t.Cleanup(func() { _ = b.Client.Delete(context.Background(), pod, client.GracePeriodSeconds(0)) })
 
-			given := givenTLS(t, b, pod, c.clusters, host.Address)
-			ports := map[string]bool{}
-			for _, name := range c.clusters {
+			var names []string
+			ports, atoms := map[string]bool{}, map[string]bool{}
+			each := map[string]string{}
+			for _, of := range c.clusters {
+				name, atom := clusterOf(t, b, pod, of)
+				names, each[name], atoms[name] = append(names, name), c.each[of], atom
+			}
+			given := givenTLS(t, b, pod, names, host.Address)
+			for _, name := range names {
 				cluster := compact(find(given.Clusters, name))
 				for what, text := range c.has {
 					if !strings.Contains(cluster, text) {
 						t.Errorf("%s: the cluster has no %s:\n%s", what, text, cluster)
 					}
 				}
-				if !strings.Contains(cluster, c.each[name]) {
-					t.Errorf("cluster %s has no %s:\n%s", name, c.each[name], cluster)
+				if !strings.Contains(cluster, each[name]) {
+					t.Errorf("cluster %s has no %s:\n%s", name, each[name], cluster)
 				}
 				if !strings.Contains(compactAll(given.Listeners), `"cluster":"`+name+`"`) {
 					t.Errorf("no listener leads to cluster %s", name)
@@ -219,7 +229,7 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 					if !slices.ContainsFunc(c.listeners, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
 						t.Errorf("listener %s, want only those of %s", name, c.listeners)
 					}
-					if !slices.ContainsFunc(c.clusters, func(cluster string) bool { return strings.Contains(l, `"cluster":"`+cluster+`"`) }) {
+					if !slices.ContainsFunc(names, func(cluster string) bool { return strings.Contains(l, `"cluster":"`+cluster+`"`) }) {
 						t.Errorf("listener %s leads to none of the clusters:\n%s", name, l)
 					}
 					if !strings.Contains(l, c.match) {
@@ -244,7 +254,7 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 					t.Errorf("the name table has %s", name)
 				}
 			}
-			neighbours(t, b, ns, c.clusters, host)
+			neighbours(t, b, ns, atoms, host)
 			silence(t, b, ns)
 		})
 	}
@@ -255,20 +265,20 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 func TestWhatIstiodGivesASidecarOfAClusterWithIPv6(t *testing.T) {
 	b := mesh(t)
 	configure(t, b, map[string]any{"vip": map[string]any{"ipv6CIDR": "fd00:240:241::/112"}})
-	const name = "outbound|6379||redis-p.aivencloud.com.redis-tls.internal"
 	ns := namespace(t, b, "given-vips", nil, nil)
 	pod := app(ns, "asking", map[string]string{"redis-tls/host": "redis-p.aivencloud.com", "redis-tls/target-port": "16222"})
 	ok(t, b.Client.Create(t.Context(), pod))
 	t.Cleanup(func() { _ = b.Client.Delete(context.Background(), pod, client.GracePeriodSeconds(0)) })
-	var pins []string
+	var vips []string
 	for _, alias := range pod.Spec.HostAliases {
 		if slices.Contains(alias.Hostnames, "redis-p.aivencloud.com") {
-			pins = append(pins, alias.IP)
+			vips = append(vips, alias.IP)
 		}
 	}
-	slices.Sort(pins)
-	if len(pins) != 2 || !strings.HasPrefix(pins[0], "240.241.") || !strings.HasPrefix(pins[1], "fd00:240:241::") {
-		t.Fatalf("the pod is pinned to %q, want an IPv4 VIP and an IPv6 one", pins)
+	slices.Sort(vips)
+	name, _ := clusterOf(t, b, pod, "6379 redis-p.aivencloud.com")
+	if len(vips) != 2 || !strings.HasPrefix(vips[0], "251.") || !strings.HasPrefix(vips[1], "fd00:240:241::") {
+		t.Fatalf("the pod is given the addresses %q, want an IPv4 VIP and an IPv6 one", vips)
 	}
 	v4, v6 := netip.MustParseAddr("10.9.8.7"), netip.MustParseAddr("fd09::7")
 	for _, c := range []struct {
@@ -292,10 +302,10 @@ func TestWhatIstiodGivesASidecarOfAClusterWithIPv6(t *testing.T) {
 			}
 			listeners := listenersOf(given, "6379")
 			var names []string
-			for _, pin := range pins {
-				names = append(names, pin+"_6379")
-				if l := listeners[pin+"_6379"]; !strings.Contains(l, `"address":"`+pin+`"`) || !strings.Contains(l, `"cluster":"`+name+`"`) {
-					t.Errorf("the listener of %s does not lead to the cluster: %q", pin, l)
+			for _, vip := range vips {
+				names = append(names, vip+"_6379")
+				if l := listeners[vip+"_6379"]; !strings.Contains(l, `"address":"`+vip+`"`) || !strings.Contains(l, `"cluster":"`+name+`"`) {
+					t.Errorf("the listener of %s does not lead to the cluster: %q", vip, l)
 				}
 			}
 			if got := slices.Sorted(maps.Keys(listeners)); !slices.Equal(got, names) {
@@ -303,7 +313,7 @@ func TestWhatIstiodGivesASidecarOfAClusterWithIPv6(t *testing.T) {
 			}
 		})
 	}
-	neighbours(t, b, ns, []string{name}, &bed.Host{Address: v6})
+	neighbours(t, b, ns, map[string]bool{name: false}, &bed.Host{Address: v6})
 	silence(t, b, ns)
 }
 
@@ -336,17 +346,37 @@ func listenersOf(given *bed.Given, port string) map[string]string {
 	return listeners
 }
 
-// neighbours fails where a pod of the namespace that does not ask gets TLS, or one of another namespace
-// gets anything.
-func neighbours(t *testing.T, b *bed.Bed, ns string, clusters []string, host *bed.Host) {
+// clusterOf returns the name of the cluster for a port and what the app dials, "6379 redis.example.com" or
+// "6379 10.0.0.0/28", and whether it is one of addresses.
+func clusterOf(t *testing.T, b *bed.Bed, pod *corev1.Pod, of string) (name string, atom bool) {
+	t.Helper()
+	port, dialled, _ := strings.Cut(of, " ")
+	_, notIP := netip.ParseAddr(dialled)
+	if _, notCIDR := netip.ParsePrefix(dialled); notIP != nil && notCIDR != nil {
+		return "outbound|" + port + "||" + privateHost(t, b, pod, dialled), false
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	ok(t, err)
+	return "outbound|" + port + "||" + atomHost(t, b, pod.Namespace, dialled, uint32(number)), true
+}
+
+// neighbours fails where a pod of the namespace that does not ask gets other TLS than that of a closed rule behind a
+// VIP, or any at an address, or where one of another namespace gets anything. The clusters are true for addresses.
+func neighbours(t *testing.T, b *bed.Bed, ns string, clusters map[string]bool, host *bed.Host) {
 	t.Helper()
 	neighbour, err := b.Given(t.Context(), app(ns, "neighbour", nil), host.Address, true)
 	ok(t, err)
 	stranger, err := b.Given(t.Context(), app("default", "stranger", nil), host.Address, true)
 	ok(t, err)
-	for _, cluster := range clusters {
-		if text := compact(find(neighbour.Clusters, cluster)); strings.Contains(text, "UpstreamTlsContext") {
+	for cluster, atom := range clusters {
+		text := compact(find(neighbour.Clusters, cluster))
+		closed := strings.Contains(text, `"sni":"closed.redis-tls.internal"`) && strings.Contains(text, `"exact":"closed.redis-tls.internal"`) &&
+			strings.Count(text, `"exact":`) == 1 && !strings.Contains(text, "/etc/redis-tls/")
+		switch {
+		case atom && strings.Contains(text, "UpstreamTlsContext"):
 			t.Errorf("a neighbour gets the TLS settings: %s", text)
+		case !atom && !closed:
+			t.Errorf("a neighbour does not get the closed rule: %s", text)
 		}
 		if found := find(stranger.Clusters, cluster); found != nil {
 			t.Errorf("another namespace gets the cluster: %s", found)
@@ -370,7 +400,7 @@ func silence(t *testing.T, b *bed.Bed, ns string) {
 		}))
 	}
 	if len(objects) < 3 {
-		t.Fatalf("%d objects in %s, want an entry, a rule and a pod", len(objects), ns)
+		t.Fatalf("%d objects in %s, want an entry, a rule and a pod at least", len(objects), ns)
 	}
 	messages, err := b.Analyze(t.Context(), objects...)
 	ok(t, err)

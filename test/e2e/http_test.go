@@ -200,7 +200,7 @@ func TestHTTPMutual(t *testing.T) {
 }
 
 // Each of the three objects taken away: the app's call fails, and its plain port sees nothing of it. Without the
-// pin it would, where the entry is missing.
+// VIP it would, where the entry is missing.
 func TestHTTPWithAnythingMissing(t *testing.T) {
 	b := mesh(t)
 	const host = "http-missing.example.com"
@@ -226,7 +226,9 @@ func TestHTTPWithAnythingMissing(t *testing.T) {
 			calls(t, p, "http://"+host, "200 tls "+host)
 			routes := &networkingv1.VirtualServiceList{}
 			ok(t, b.Client.List(t.Context(), routes, client.InNamespace(ns)))
-			takeObjectsSeenIn(t, b, p, c.configuration, c.from(routes.Items[0].Spec.Http[0].Route[0].Destination.Port.Number), c.list)
+			from := c.from(routes.Items[0].Spec.Http[0].Route[0].Destination.Port.Number)
+			stall(t, b)
+			take(t, b, p, c.configuration, from, only(t, b, ns, c.list))
 			capture := record(t, nginx)
 			failsToCall(t, p, "http://"+host)
 			streams, err := capture.Stop(t.Context(), 443)
@@ -239,8 +241,8 @@ func TestHTTPWithAnythingMissing(t *testing.T) {
 			if c.name != "the entry" {
 				return
 			}
-			t.Run("without the pin it is answered in plaintext: the counter-proof", func(t *testing.T) {
-				ok(t, p.Unpin())
+			t.Run("without the VIP it is answered in plaintext: the counter-proof", func(t *testing.T) {
+				ok(t, p.DropAliases())
 				calls(t, p, "http://"+host, "200 plain")
 			})
 		})

@@ -3,9 +3,11 @@ package e2e
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -213,8 +215,12 @@ func TestRestrictedPod(t *testing.T) {
 	listed, unlisted := redisPod(t, b, app(ns, "listed", nil)), redisPod(t, b, app(ns, "unlisted", nil))
 	service(t, b, ns, "listed", listed)
 	service(t, b, ns, "unlisted", unlisted)
+	ca := newCA(t, "By address")
+	secret(t, b, ns, "redis-ca", "ca.crt", ca.PEM())
+	ip := server(t, b, "", bed.RedisOptions{TLSPort: 6378, Leaf: issue(t, ca, []string{"redis.google.internal"})}).Address.String()
 	keys := map[string]string{
 		"redis-tls/host": host, "redis-tls/target-port": "16222", "mesh.redis-tls/host": "listed", "mesh.redis-tls/mode": "istio-mutual",
+		"ip.redis-tls/addresses": ip, "ip.redis-tls/port": "6378", "ip.redis-tls/ca-secret": "redis-ca", "ip.redis-tls/subject-alt-names": "redis.google.internal",
 	}
 	free := run(t, b, app(ns, "free", keys))
 	keys["redis-tls/sidecar"] = "restrict"
@@ -223,6 +229,13 @@ func TestRestrictedPod(t *testing.T) {
 	for _, p := range []*bed.Pod{free, restricted} {
 		answers(t, p, host, 6379, "PONG", "PING")
 		answers(t, p, "listed", 6379, "PONG", "PING")
+		answers(t, p, ip, 6378, "PONG", "PING")
+	}
+	egress := only(t, b, ns, &networkingv1.SidecarList{}).(*networkingv1.Sidecar).Spec.Egress
+	hosts := []string{"istio-system/*", "./*." + objectsOf(t, b, restricted.Pod, host).key + ".vip.redis-tls.internal",
+		"./" + atomHost(t, b, ns, ip, 6378), "./listed.restricted.svc.cluster.local"}
+	if len(egress) != 1 || !slices.Equal(slices.Sorted(slices.Values(egress[0].Hosts)), slices.Sorted(slices.Values(hosts))) {
+		t.Errorf("the Sidecar has the egress %v, want the hosts %q", egress, hosts)
 	}
 	for _, name := range []string{other, "unlisted"} {
 		answers(t, free, name, 6379, "PONG", "PING") // the counter-proof

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
 )
 
@@ -42,7 +40,8 @@ func TestIPv6(t *testing.T) {
 				"redis-tls/host": host, "redis-tls/target-port": "16222",
 				"proxy.istio.io/config": "proxyMetadata: {ISTIO_DUAL_STACK: 'true'}",
 			}), c.families...)
-			knows(t, p, 6379, host+".redis-tls.internal")
+			ours := objectsOf(t, b, p.Pod, host)
+			knows(t, p, 6379, ours.entry.Spec.Hosts[0])
 			six := lookUp6(t, p, host)
 
 			refused(t, p, six, 6379) // for its certificate
@@ -61,7 +60,8 @@ func TestIPv6(t *testing.T) {
 				answers(t, p, six, 6379, "PONG", "PING")
 			})
 			t.Run("without the entry neither", func(t *testing.T) {
-				takeObjects(t, b, p, "outbound|6379||", &networkingv1.ServiceEntryList{})
+				stall(t, b)
+				take(t, b, p, privateClusters, "outbound|6379||", ours.entry)
 				refused(t, p, six, 6379)
 			})
 			if n := onlyTLS(t, capture, 16222, p.Host.Addresses...); n == 0 {

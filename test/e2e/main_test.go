@@ -201,10 +201,13 @@ func answers(t testing.TB, p *bed.Pod, host string, port int, want string, args 
 	}
 }
 
-// refused fails where redis-cli is answered, or cannot be run.
-func refused(t *testing.T, p *bed.Pod, host string, port int) {
+// refused fails where redis-cli is answered, or cannot be run. Without args it tries to set a value.
+func refused(t *testing.T, p *bed.Pod, host string, port int, args ...string) {
 	t.Helper()
-	got, err := p.Redis(t.Context(), host, port, "SET", "k", "v")
+	if len(args) == 0 {
+		args = []string{"SET", "k", "v"}
+	}
+	got, err := p.Redis(t.Context(), host, port, args...)
 	if err == nil && !strings.Contains(got, "rror") {
 		t.Errorf("%s:%d answered %q, want no answer", host, port, got)
 	}

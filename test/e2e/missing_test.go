@@ -1,131 +1,184 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
-	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// The pin: whatever is taken from a running pod, its connection never reaches the plain port that the
-// server also has, at the very number that the app dials. The same pod without the pin does, which is why
-// there is one.
-func TestAnythingMissingNeverEndsAtThePlainPort(t *testing.T) {
-	b := mesh(t)
-	const host = "redis-e.aivencloud.com"
-	redis := server(t, b, host, bed.RedisOptions{Port: 6379, TLSPort: 16222, Leaf: issue(t, b.PublicCA, []string{host})})
+// password is what no capture may find.
+const password = "not-for-the-wire-either"
 
+// authenticated runs a command of redis-cli that begins with the password.
+func authenticated(command ...string) []string {
+	return append([]string{"-a", password, "--no-auth-warning"}, command...)
+}
+
+// A running pod loses one part after the other. Its connection never reaches the plain port that the server also has,
+// at the very number that the app dials, and the password is never in clear. Without the VIP it is.
+func TestAnythingMissingNeverEndsInPlaintext(t *testing.T) {
+	b := mesh(t)
+	const host, port = "redis-e.aivencloud.com", 16222
+	redis := server(t, b, host, bed.RedisOptions{
+		Port: 6379, TLSPort: port, Leaf: issue(t, b.PublicCA, []string{host}), Args: []string{"--requirepass", password},
+	})
 	for i, c := range []struct {
 		name string
-		take func(*testing.T, *bed.Bed, *bed.Pod)
-		// captured says that the pod's connections still go to the sidecar, of which none is left: there
-		// even an app without the pin reaches nothing.
-		captured bool
+		take func(*testing.T, *bed.Pod, objects)
+		// rule is the closed rule that then decides, of the key or of the namespace: TLS is sent, to a server of a name
+		// that no certificate carries. Without one nothing is sent.
+		rule func(objects) string
+		// exposed says that the connection would reach the server if the VIP did not lead it to the sidecar.
+		exposed bool
+		more    map[string]string
 	}{
-		{"the entry", func(t *testing.T, b *bed.Bed, p *bed.Pod) {
-			takeObjects(t, b, p, "outbound|6379||", &networkingv1.ServiceEntryList{})
-		}, false},
-		{"the rule", func(t *testing.T, b *bed.Bed, p *bed.Pod) {
-			takeObjects(t, b, p, tls, &networkingv1.DestinationRuleList{})
-		}, false},
-		{"the entry and the rule", func(t *testing.T, b *bed.Bed, p *bed.Pod) {
-			takeObjects(t, b, p, "outbound|6379||", &networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{})
-		}, false},
-		{"the sidecar", func(_ *testing.T, _ *bed.Bed, p *bed.Pod) { p.Sidecar.Kill() }, true},
-		{"the capture", func(t *testing.T, _ *bed.Bed, p *bed.Pod) { ok(t, p.Release(t.Context())) }, false},
-		{"the sidecar and the capture", func(t *testing.T, _ *bed.Bed, p *bed.Pod) {
+		{"the entry", func(t *testing.T, p *bed.Pod, o objects) {
+			take(t, b, p, privateClusters, "outbound|6379||", o.entry)
+		}, nil, true, nil},
+		{"the selected rule", func(t *testing.T, p *bed.Pod, o objects) {
+			take(t, b, p, privateClusters, of(o.selected.Name), o.selected)
+		}, ofKey, false, nil},
+		{"the selected rule and the namespace's closed one", func(t *testing.T, p *bed.Pod, o objects) {
+			take(t, b, p, privateClusters, of(o.selected.Name), o.selected, o.last)
+		}, ofKey, false, nil},
+		{"both rules of the key", func(t *testing.T, p *bed.Pod, o objects) {
+			take(t, b, p, privateClusters, of(o.selected.Name), o.selected, o.closed)
+		}, ofNamespace, false, nil},
+		{"both rules of the key, for a restricted pod", func(t *testing.T, p *bed.Pod, o objects) {
+			take(t, b, p, privateClusters, of(o.selected.Name), o.selected, o.closed)
+		}, ofNamespace, false, map[string]string{"redis-tls/sidecar": "restrict"}},
+		{"the entry and all rules", func(t *testing.T, p *bed.Pod, o objects) {
+			take(t, b, p, privateClusters, "outbound|6379||", o.entry, o.selected, o.closed, o.last)
+		}, nil, false, nil},
+		{"the sidecar", func(_ *testing.T, p *bed.Pod, _ objects) { p.Sidecar.Kill() }, nil, false, nil},
+		{"the capture", func(t *testing.T, p *bed.Pod, _ objects) { ok(t, p.Release(t.Context())) }, nil, true, nil},
+		{"the sidecar and the capture", func(t *testing.T, p *bed.Pod, _ objects) {
 			p.Sidecar.Kill()
 			ok(t, p.Release(t.Context()))
-		}, false},
+		}, nil, true, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ns := namespace(t, b, fmt.Sprintf("missing-%d", i), nil, nil)
-			p := run(t, b, app(ns, "app", map[string]string{"redis-tls/host": host, "redis-tls/target-port": "16222"}))
-			answers(t, p, host, 6379, "PONG", "PING")
-			c.take(t, b, p)
-			capture := record(t, redis)
-			refused(t, p, host, 6379)
-			streams, err := capture.Stop(t.Context(), 6379)
-			ok(t, err)
-			for _, s := range streams {
-				if s.Server.Port() == 6379 {
-					t.Errorf("a connection to the plain port: %s", s)
-				}
+			p := run(t, b, app(ns, "app", with(host, port, c.more)))
+			answers(t, p, host, 6379, "PONG", authenticated("PING")...)
+			o := objectsOf(t, b, p.Pod, host)
+			stall(t, b)
+			c.take(t, p, o)
+			if c.rule != nil {
+				waitFor(t, p, privateClusters, of(c.rule(o)), true)
 			}
-			if c.captured {
+			capture := record(t, redis)
+			refused(t, p, host, 6379, authenticated("SET", "k", "v")...)
+			if n := onlyAt(t, capture, port, password); (n > 0) != (c.rule != nil) {
+				t.Errorf("%d connections were seen on the wire, and a closed rule decides: %v", n, c.rule != nil)
+			}
+			if !c.exposed {
 				return
 			}
-			t.Run("without the pin it does: the counter-proof", func(t *testing.T) {
-				ok(t, p.Unpin())
+			t.Run("without the VIP it does: the counter-proof", func(t *testing.T) {
+				ok(t, p.DropAliases())
 				capture := record(t, redis)
-				answers(t, p, host, 6379, "PONG", "PING")
-				streams, err := capture.Stop(t.Context(), 6379)
-				ok(t, err)
-				if len(streams) == 0 || streams[0].Server.Port() != 6379 || streams[0].TLS() {
-					t.Errorf("seen on the wire: %v, want plaintext at the plain port", streams)
-				}
+				answers(t, p, host, 6379, "PONG", authenticated("PING")...)
+				inClear(t, capture, 6379, password)
 			})
 		})
 	}
+	t.Run("without all three rules the password is in clear at the TLS port: the counter-proof", func(t *testing.T) {
+		ns := namespace(t, b, "missing-rules", nil, nil)
+		p := run(t, b, app(ns, "app", with(host, port)))
+		answers(t, p, host, 6379, "PONG", authenticated("PING")...)
+		o := objectsOf(t, b, p.Pod, host)
+		stall(t, b)
+		take(t, b, p, privateClusters, tls, o.selected, o.closed, o.last)
+		capture := record(t, redis)
+		refused(t, p, host, 6379, authenticated("SET", "k", "v")...)
+		inClear(t, capture, port, password)
+	})
 }
+
+// of is what the configuration of a cluster says of the rule that decides about it.
+func of(rule string) string { return "/destination-rule/" + rule + `"` }
+
+func ofKey(o objects) string       { return o.closed.Name }
+func ofNamespace(o objects) string { return o.last.Name }
 
 // tls is what a cluster with TLS has in Envoy's configuration.
 const tls = "envoy.transport_sockets.tls"
 
-// takeObjects deletes our objects of the pod's namespace, one of each kind, as only our own service
-// account may, while the controller that would repair them is stalled, and waits until the clusters of
-// the sidecar have what is named no more.
-func takeObjects(t *testing.T, b *bed.Bed, p *bed.Pod, from string, lists ...client.ObjectList) {
+// inClear ends the capture and fails where no client sent the text in plaintext to the port.
+func inClear(t *testing.T, c *bed.Capture, port uint16, text string) {
 	t.Helper()
-	takeObjectsSeenIn(t, b, p, clusters, from, lists...)
+	streams, err := c.Stop(t.Context(), port)
+	ok(t, err)
+	for _, s := range streams {
+		if s.Server.Port() == port && !s.TLS() && strings.Contains(string(s.Sent), text) {
+			return
+		}
+	}
+	t.Errorf("seen on the wire: %v, want %q in plaintext at port %d", streams, text, port)
 }
 
-// takeObjectsSeenIn is takeObjects where the sidecar shows in another part of its configuration what it has.
-func takeObjectsSeenIn(t *testing.T, b *bed.Bed, p *bed.Pod, configuration func(*testing.T, *bed.Pod) string, from string, lists ...client.ObjectList) {
-	t.Helper()
-	account, err := b.Release.Find("ServiceAccount", "")
-	ok(t, err)
-	config := b.As("system:serviceaccount:"+b.Release.Namespace+":"+account.GetName(), "system:serviceaccounts", "system:authenticated")
-	ours, err := client.New(config, client.Options{Scheme: harness.Scheme()})
-	ok(t, err)
-	if !strings.Contains(configuration(t, p), from) {
-		t.Fatalf("the sidecar never had %s", from)
+// A copy of a pod for debugging drops the labels and annotations of the original and keeps its hostAliases: it resolves
+// the host to the VIP and no rule selects it. Its password is not sent, and the original notices nothing.
+func TestCopyForDebugging(t *testing.T) {
+	b := mesh(t)
+	const host, port = "redis-copy.aivencloud.com", 16222
+	ns := namespace(t, b, "copy", map[string]string{"istio-injection": "enabled"}, nil)
+	redis := server(t, b, host, bed.RedisOptions{
+		Port: 6379, TLSPort: port, Leaf: issue(t, b.PublicCA, []string{host}), Args: []string{"--requirepass", password},
+	})
+	p := run(t, b, app(ns, "app", with(host, port)))
+	o := objectsOf(t, b, p.Pod, host)
+	out, errs, err := b.Kubectl(t.Context(), nil, "-n", ns, "debug", "pod/app", "--copy-to=copy", "--container=app", "--image=redis-cli",
+		"--profile=general", "--attach=false", "--", "sleep", "infinity")
+	if err != nil {
+		t.Fatalf("kubectl debug: %v: %s%s", err, out, errs)
 	}
-	ok(t, b.Webhook.Pause())
-	t.Cleanup(func() {
-		if err := b.Webhook.Resume(); err != nil {
-			t.Error(err)
+	copied := started(t, b, ns, "copy")
+	for key := range copied.Labels {
+		if strings.HasPrefix(key, "redis-tls/") {
+			t.Errorf("the copy has the label %s", key)
+		}
+	}
+	if got, want := fmt.Sprint(copied.Spec.HostAliases), fmt.Sprint(p.Spec.HostAliases); got != want {
+		t.Errorf("the copy has the hostAliases %s, want %s", got, want)
+	}
+	knows(t, copied, 6379, o.entry.Spec.Hosts[0])
+	t.Run("the key's closed rule stops it", func(t *testing.T) {
+		capture := record(t, redis)
+		answers(t, p, host, 6379, "PONG", authenticated("PING")...)
+		refused(t, copied, host, 6379, authenticated("SET", "k", "v")...)
+		if n := onlyAt(t, capture, port, password); n < 2 {
+			t.Errorf("%d connections were seen on the wire, want one of each pod at least", n)
 		}
 	})
-	for _, list := range lists {
-		ok(t, b.Client.List(t.Context(), list, client.InNamespace(p.Namespace)))
-		objects, err := meta.ExtractList(list)
-		ok(t, err)
-		if len(objects) != 1 {
-			t.Fatalf("namespace %s has %d objects in %T, want one", p.Namespace, len(objects), list)
+	stall(t, b)
+	t.Run("without the key's rules the namespace's closed rule does", func(t *testing.T) {
+		take(t, b, copied, privateClusters, of(o.closed.Name), o.selected, o.closed)
+		waitFor(t, copied, privateClusters, of(o.last.Name), true)
+		capture := record(t, redis)
+		refused(t, copied, host, 6379, authenticated("SET", "k", "v")...)
+		if n := onlyAt(t, capture, port, password); n == 0 {
+			t.Error("no handshake was seen on the wire: the connection failed for another reason")
 		}
-		ok(t, ours.Delete(t.Context(), objects[0].(client.Object)))
-	}
-	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the sidecar to lose "+from, func(context.Context) error {
-		if all := configuration(t, p); strings.Contains(all, from) {
-			return fmt.Errorf("%d bytes with it", len(all))
-		}
-		return nil
-	}))
+	})
+	t.Run("without any the password is in clear: the counter-proof", func(t *testing.T) {
+		take(t, b, copied, privateClusters, tls, o.last)
+		capture := record(t, redis)
+		refused(t, copied, host, 6379, authenticated("SET", "k", "v")...)
+		inClear(t, capture, port, password)
+	})
 }
 
-// clusters is the sidecar's configuration of our clusters.
-func clusters(t *testing.T, p *bed.Pod) string {
+// started starts the pod, which somebody else has created, until the test ends.
+func started(t *testing.T, b *bed.Bed, ns, name string) *bed.Pod {
 	t.Helper()
-	dump, err := p.Envoy(t.Context(), "config_dump?resource=dynamic_active_clusters&name_regex=.*redis-tls.internal")
-	ok(t, err)
-	return dump
+	pod := &corev1.Pod{}
+	ok(t, b.Client.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: name}, pod))
+	return launch(t, b, *pod)
 }

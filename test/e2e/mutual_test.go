@@ -43,7 +43,7 @@ func TestMutualTLS(t *testing.T) {
 	}
 	t.Run("without the client certificate the server refuses", func(t *testing.T) {
 		p := run(t, b, app(ns, "simple", with(host, port, map[string]string{"redis-tls/ca-secret": "redis-ca"})))
-		knows(t, p, 6379, host+".redis-tls.internal")
+		knows(t, p, 6379, privateHost(t, b, p.Pod, host))
 		capture := record(t, redis)
 		refused(t, p, host, 6379)
 		if n := onlyTLS(t, capture, port); n == 0 {
@@ -65,7 +65,7 @@ func TestCAInAConfigMap(t *testing.T) {
 	answers(t, p, host, 6379, "PONG", "PING")
 	ok(t, redis.Renew(t.Context(), port, issue(t, newCA(t, "Other"), []string{host})))
 	refused(t, p, host, 6379)
-	if got := counts(t, p, 6379, host+".redis-tls.internal", "ssl.fail_verify_error"); got == "" || got == "0" {
+	if got := counts(t, p, 6379, privateHost(t, b, p.Pod, host), "ssl.fail_verify_error"); got == "" || got == "0" {
 		t.Errorf("Envoy's ssl.fail_verify_error is %q, want it to have counted", got)
 	}
 	if n := onlyTLS(t, capture, port, p.Host.Address); n < 2 {
@@ -91,7 +91,7 @@ func TestRotationOfTheClientCertificate(t *testing.T) {
 		"second.redis-tls/mode": "mutual", "second.redis-tls/client-secret": "client",
 	}))
 	answers(t, p, "redis-first.aivencloud.com", 6379, "PONG", "PING")
-	knows(t, p, 6379, "redis-second.aivencloud.com.redis-tls.internal")
+	knows(t, p, 6379, privateHost(t, b, p.Pod, "redis-second.aivencloud.com"))
 	refused(t, p, "redis-second.aivencloud.com", 6379)
 	subscriber := subscribe(t, p, "redis-first.aivencloud.com")
 	hears(t, p, "redis-first.aivencloud.com", subscriber, "before")
@@ -121,7 +121,7 @@ func TestInsecureSkipVerify(t *testing.T) {
 	capture := record(t, redis)
 	answers(t, run(t, b, app(ns, "trial", insecure)), host, 6379, "PONG", "PING")
 	careful := run(t, b, app(ns, "careful", with(host, port)))
-	knows(t, careful, 6379, host+".redis-tls.internal")
+	knows(t, careful, 6379, privateHost(t, b, careful.Pod, host))
 	refused(t, careful, host, 6379)
 	if n := onlyTLS(t, capture, port); n < 2 {
 		t.Errorf("%d connections were seen on the wire, want 2 at least", n)

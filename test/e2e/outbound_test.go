@@ -12,6 +12,7 @@ import (
 	networking "istio.io/api/networking/v1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -20,7 +21,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// REGISTRY_ONLY closes the gap that no pin can: an app that dials another name of the server than it
+// REGISTRY_ONLY closes the gap that no VIP can: an app that dials another name of the server than it
 // annotated. What it annotated is in the registry.
 func TestRegistryOnly(t *testing.T) {
 	b := mesh(t)
@@ -97,8 +98,8 @@ func TestUsersSidecar(t *testing.T) {
 	s := sidecar(t, b, ns, networking.OutboundTrafficPolicy_ALLOW_ANY, "istio-system/*")
 	line := ""
 	t.Run("without our host a pod is refused, with the line to add", func(t *testing.T) {
-		const want = `Sidecar users-sidecar/default leaves port 6379 of redis-k.aivencloud.com.redis-tls.internal out of this pod's proxy: ` +
-			`add this line to spec.egress[0].hosts: - "./redis-k.aivencloud.com.redis-tls.internal"`
+		const want = `Sidecar users-sidecar/default leaves port 6379 of redis-k.aivencloud.com out of this pod's proxy: ` +
+			`add this line to spec.egress[0].hosts: - "./*.redis-tls.internal"`
 		ok(t, harness.Eventually(t.Context(), 30*time.Second, "the pod to be refused", func(ctx context.Context) error {
 			err := b.Client.Create(ctx, asking("refused"), client.DryRunAll)
 			if err == nil || !strings.Contains(err.Error(), want) {
@@ -132,6 +133,57 @@ func TestUsersSidecar(t *testing.T) {
 	})
 }
 
+// A user's VirtualService whose TCP route takes our private hosts, by a wildcard, past the TLS: a pod is refused. One
+// that runs already is told of by an Event; its connection goes where the route says, which is why others are refused.
+func TestUsersRouteForPrivateHosts(t *testing.T) {
+	b := mesh(t)
+	const host, port = "redis-route.aivencloud.com", 16222
+	ns := namespace(t, b, "users-route", nil, nil)
+	server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: issue(t, b.PublicCA, []string{host})})
+	elsewhere := server(t, b, "elsewhere.example.com", bed.RedisOptions{Port: 6379})
+	running := run(t, b, app(ns, "running", with(host, port)))
+	answers(t, running, host, 6379, "PONG", "PING")
+	apply(t, b, ns, `
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: elsewhere}
+spec:
+  hosts: [elsewhere.example.com]
+  exportTo: ["."]
+  location: MESH_EXTERNAL
+  resolution: DNS
+  ports: [{number: 6379, name: tcp-redis, protocol: TCP}]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: internal}
+spec:
+  hosts: ["*.internal"]
+  exportTo: ["."]
+  tcp:
+  - route: [{destination: {host: elsewhere.example.com, port: {number: 6379}}}]
+`)
+	const route = "VirtualService users-route/internal routes *.internal"
+	refusedBy(t, b, app(ns, "app", with(host, port)), route)
+	ok(t, harness.Eventually(t.Context(), 30*time.Second, "an Event of the running pod", func(ctx context.Context) error {
+		events := &eventsv1.EventList{}
+		if err := b.Client.List(ctx, events, client.InNamespace(ns)); err != nil {
+			return err
+		}
+		for _, e := range events.Items {
+			if e.Regarding.Name == "running" && e.Reason == "ForeignObject" && strings.Contains(e.Note, route) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%d events", len(events.Items))
+	}))
+	listeners := func(t *testing.T, p *bed.Pod) string { return dump(t, p, "dynamic_listeners", "_6379") }
+	waitFor(t, running, listeners, "||elsewhere.example.com", true)
+	capture := record(t, elsewhere)
+	answers(t, running, host, 6379, "OK", "SET", "k", password)
+	inClear(t, capture, 6379, password)
+}
+
 // sidecar creates the namespace's Sidecar with one egress listener.
 func sidecar(t *testing.T, b *bed.Bed, ns string, mode networking.OutboundTrafficPolicy_Mode, hosts ...string) *networkingv1.Sidecar {
 	t.Helper()
@@ -153,9 +205,9 @@ func eventually(ctx context.Context, p *bed.Pod, host string, answered bool) err
 	})
 }
 
-// onlyAt ends the capture and fails where a client connected to another port than this one, or sent
-// anything but TLS. It returns how many connections sent something.
-func onlyAt(t *testing.T, c *bed.Capture, port uint16) int {
+// onlyAt ends the capture and fails where a client connected to another port than this one, sent anything but TLS, or
+// sent one of the texts in clear. It returns how many connections sent something.
+func onlyAt(t *testing.T, c *bed.Capture, port uint16, texts ...string) int {
 	t.Helper()
 	streams, err := c.Stop(t.Context(), port)
 	ok(t, err)
@@ -163,6 +215,11 @@ func onlyAt(t *testing.T, c *bed.Capture, port uint16) int {
 	for _, s := range streams {
 		if s.Server.Port() != port || len(s.Sent) > 0 && !s.TLS() {
 			t.Errorf("on the wire: %s, want TLS at port %d only", s, port)
+		}
+		for _, text := range texts {
+			if strings.Contains(string(s.Sent), text) {
+				t.Errorf("%q is in clear on the wire: %s", text, s)
+			}
 		}
 		if len(s.Sent) > 0 {
 			n++

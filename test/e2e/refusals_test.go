@@ -38,7 +38,8 @@ func TestWrongServersAreRefused(t *testing.T) {
 				"redis-tls/host": host, "redis-tls/target-port": "16222", "redis-tls/ca-secret": "redis-ca",
 				"sidecar.istio.io/statsInclusionRegexps": `cluster\.outbound.*`,
 			}))
-			knows(t, p, 6379, host+".redis-tls.internal")
+			private := privateHost(t, b, p.Pod, host)
+			knows(t, p, 6379, private)
 			capture := record(t, redis)
 			refused(t, p, host, 6379)
 			if n := onlyTLS(t, capture, tlsPort); n == 0 {
@@ -47,7 +48,7 @@ func TestWrongServersAreRefused(t *testing.T) {
 			if c.counter == "" {
 				return
 			}
-			if got := counts(t, p, 6379, host+".redis-tls.internal", c.counter); got == "" || got == "0" {
+			if got := counts(t, p, 6379, private, c.counter); got == "" || got == "0" {
 				t.Errorf("Envoy's %s is %q, want it to have counted", c.counter, got)
 			}
 		})

@@ -42,6 +42,7 @@ func rotate(t *testing.T, b *bed.Bed, ns string, annotations map[string]string) 
 	configMap(t, b, ns, "redis-ca", "ca.crt", cas[0].PEM())
 	redis := server(t, b, rotatingHost, bed.RedisOptions{TLSPort: rotatingPort, Leaf: leaf(cas[0])})
 	p := run(t, b, app(ns, "app", with(rotatingHost, rotatingPort, countTLS, annotations)))
+	private := privateHost(t, b, p.Pod, rotatingHost)
 	capture := record(t, redis)
 	answers(t, p, rotatingHost, 6379, "PONG", "PING")
 	subscriber := subscribe(t, p, rotatingHost)
@@ -65,9 +66,9 @@ func rotate(t *testing.T, b *bed.Bed, ns string, annotations map[string]string) 
 			hears(t, p, rotatingHost, subscriber, name)
 		}
 		ok(t, redis.Renew(t.Context(), rotatingPort, leaf(old)))
-		before := counts(t, p, 6379, rotatingHost+".redis-tls.internal", "ssl.fail_verify_error")
+		before := counts(t, p, 6379, private, "ssl.fail_verify_error")
 		refused(t, p, rotatingHost, 6379)
-		if after := counts(t, p, 6379, rotatingHost+".redis-tls.internal", "ssl.fail_verify_error"); after == before {
+		if after := counts(t, p, 6379, private, "ssl.fail_verify_error"); after == before {
 			t.Errorf("rotation %d: a certificate of the old CA was refused for another reason: Envoy's count of failed verifications stays %q", i+1, after)
 		}
 		ok(t, redis.Renew(t.Context(), rotatingPort, leaf(fresh)))
@@ -86,8 +87,9 @@ func changeBundle(t *testing.T, b *bed.Bed, p *bed.Pod, cas ...*bed.CA) {
 	for _, ca := range cas {
 		pem = append(pem, ca.PEM()...)
 	}
+	private := privateHost(t, b, p.Pod, rotatingHost)
 	updates := func() string {
-		return cmp.Or(counts(t, p, 6379, rotatingHost+".redis-tls.internal", "ssl_context_update_by_sds"), "none")
+		return cmp.Or(counts(t, p, 6379, private, "ssl_context_update_by_sds"), "none")
 	}
 	before := updates()
 	meta := metav1.ObjectMeta{Namespace: p.Namespace, Name: "redis-ca"}

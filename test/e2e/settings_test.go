@@ -48,7 +48,7 @@ func TestTwoTLSSettingsForOneHost(t *testing.T) {
 	system := run(t, b, app(ns, "system-roots", map[string]string{"redis-tls/host": host}))
 	own := run(t, b, app(ns, "own-ca", map[string]string{"redis-tls/host": host, "redis-tls/ca-secret": "redis-ca"}))
 	answers(t, system, host, 6379, "PONG", "PING")
-	knows(t, own, 6379, host+".redis-tls.internal")
+	knows(t, own, 6379, privateHost(t, b, own.Pod, host))
 	refused(t, own, host, 6379)
 	// A sidecar that runs keeps settings which it cannot replace; a new one has none to keep.
 	late := run(t, b, app(ns, "system-roots-late", map[string]string{"redis-tls/host": host}))
@@ -61,7 +61,7 @@ func TestTwoTLSSettingsForOneHost(t *testing.T) {
 	refused(t, system, host, 6379)
 }
 
-// The app dials an IP, which no pin protects, and istiod is stalled from the moment that the objects are
+// The app dials an IP, which has no VIP, and istiod is stalled from the moment that the objects are
 // accepted: until the sidecar knows them nothing reaches the server, and then TLS does.
 func TestFirstUseOfAnIPWhileIstiodIsStalled(t *testing.T) {
 	b := mesh(t)

@@ -103,7 +103,7 @@ func testIssuer(c *cluster) {
 	edited := made.DeepCopy()
 	edited.Spec.DNSNames = []string{"admin.example.com"}
 	for what, err := range map[string]error{
-		"edit":     c.Client.Update(c.t.Context(), edited, client.DryRunAll),
+		"edit":     c.Client.Patch(c.t.Context(), edited, client.MergeFrom(&made), client.DryRunAll),
 		"deletion": c.Client.Delete(c.t.Context(), made.DeepCopy(), client.DryRunAll),
 	} {
 		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "is kept by redis-tls") {

@@ -7,10 +7,10 @@
 //
 //   - name: mesh-dot
 //     why: "invariant 1: The dot makes Envoy ask DNS and not the pod's own /etc/hosts."
-//     file: mesh/objects.go
+//     file: internal/mesh/objects.go
 //     replace: '{{Address: o.Host + "."}}'
 //     with: '{{Address: o.Host}}'
-//     test: ./mesh TestObjectsOfEachShape/dns-host-with-system-roots-and-a-target-port
+//     test: ./internal/mesh TestObjectsOfEachShape/dns-host-with-system-roots-and-a-target-port
 //     tier: unit
 //
 // An entry of tier e2e also has text that the failed test prints. With that many processes a test can fail for

@@ -23,7 +23,7 @@ type mutant struct {
 	Replace string `json:"replace"`
 	// With is the text that takes the safeguard out.
 	With string `json:"with"`
-	// Test is the package and the test or one case of it: "./mesh TestObjects/the name of the case".
+	// Test is the package and the test or one case of it: "./internal/mesh TestObjects/the name of the case".
 	Test string `json:"test"`
 	// Tier is "unit", "integration" or "e2e".
 	Tier string `json:"tier"`
@@ -41,7 +41,7 @@ func (m mutant) label() string {
 	return m.File + ", " + m.Test
 }
 
-// pkg is the package of the test, "./mesh".
+// pkg is the package of the test, "./internal/mesh".
 func (m mutant) pkg() string {
 	pkg, _, _ := strings.Cut(m.Test, " ")
 	return pkg

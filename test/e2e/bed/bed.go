@@ -98,7 +98,8 @@ func (b *Bed) start(ctx context.Context, o Options) (err error) {
 		return fmt.Errorf("starting Istio: %w", err)
 	}
 	o.Progress("webhook")
-	b.Release, b.Webhook, err = b.Install(ctx, o.Values, harness.WebhookOptions{})
+	// Its endpoint goes before it is stopped, so it need not wait for that.
+	b.Release, b.Webhook, err = b.Install(ctx, o.Values, harness.WebhookOptions{Args: []string{"--shutdown-delay=0s"}})
 	return err
 }
 

@@ -55,7 +55,7 @@ func newFabric(b *Bed) (*fabric, error) {
 	f := &fabric{bed: b}
 	// Of 100.64.0.0/10 (RFC 6598).
 	err := f.choose(func(n int) netip.Prefix {
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64 + byte(n>>8)&63, byte(n), 0}), 24)
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64 + byte(n>>6)&63, byte(n << 2), 0}), 22)
 	})
 	if err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func newFabric(b *Bed) (*fabric, error) {
 		"link add " + link + " type veth peer name uplink netns " + name,
 		"-n " + name + " link set uplink master br0 up",
 		"link set " + link + " up",
-		"addr add " + f.gateway.String() + "/24 dev " + link,
+		fmt.Sprintf("addr add %s/%d dev %s", f.gateway, f.prefix.Bits(), link),
 	} {
 		if err := f.ip(strings.Fields(args)...); err != nil {
 			return nil, err
@@ -101,7 +101,7 @@ func (s *subnet) choose(candidate func(int) netip.Prefix) error {
 				a, _ := netip.AddrFromSlice(bytes)
 				return a
 			}
-			s.prefix, s.gateway, s.nobody, s.next = prefix, at(1), at(254), at(10)
+			s.prefix, s.gateway, s.nobody, s.next = prefix, at(1), at(2), at(10)
 			return nil
 		}
 	}
@@ -111,11 +111,34 @@ func (s *subnet) choose(candidate func(int) netip.Prefix) error {
 // take returns the address of one more host.
 func (s *subnet) take() (netip.Addr, error) {
 	a := s.next
-	if a == s.nobody {
+	if !s.prefix.Contains(a.Next()) { // the last one is the broadcast address
 		return a, fmt.Errorf("all addresses of %s are in use", s.prefix)
 	}
 	s.next = a.Next()
 	return a, nil
+}
+
+// Reserve takes the next ranges of IPv4 addresses of that many bits, each after the other, for hosts that HostAt adds.
+func (b *Bed) Reserve(bits, n int) ([]netip.Prefix, error) {
+	b.fabric.mu.Lock()
+	defer b.fabric.mu.Unlock()
+	s := &b.fabric.subnet
+	var ranges []netip.Prefix
+	for len(ranges) < n {
+		a, err := s.take()
+		if err != nil {
+			return nil, err
+		}
+		if r := netip.PrefixFrom(a, bits); r.Masked() == r {
+			ranges = append(ranges, r)
+		}
+	}
+	for last := ranges[n-1]; last.Contains(s.next); {
+		if _, err := s.take(); err != nil {
+			return nil, err
+		}
+	}
+	return ranges, nil
 }
 
 // contains fails where packets to the address would leave the fabric.
@@ -161,6 +184,31 @@ func (b *Bed) Host(name string, families ...Family) (*Host, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	var addresses []netip.Addr
+	for _, family := range families {
+		s, err := f.of(family)
+		if err != nil {
+			return nil, err
+		}
+		address, err := s.take()
+		if err != nil {
+			return nil, err
+		}
+		addresses = append(addresses, address)
+	}
+	return f.host(name, addresses)
+}
+
+// HostAt adds a host with an address of a reserved range.
+func (b *Bed) HostAt(name string, address netip.Addr) (*Host, error) {
+	b.fabric.mu.Lock()
+	defer b.fabric.mu.Unlock()
+	return b.fabric.host(name, []netip.Addr{address})
+}
+
+// host adds a host with these addresses. The caller holds the lock.
+func (f *fabric) host(name string, addresses []netip.Addr) (*Host, error) {
+	b := f.bed
 	f.n++
 	h := &Host{Namespace: f.name(fmt.Sprintf("%d-%s", f.n, name)), bed: b}
 	bridge := f.name("fabric")
@@ -172,16 +220,13 @@ func (b *Bed) Host(name string, families ...Family) (*Host, error) {
 		"-n " + h.Namespace + " link set lo up",
 		"-n " + h.Namespace + " link set eth0 up",
 	}
-	for _, family := range families {
+	h.Addresses = addresses
+	for _, address := range addresses {
+		family := familyOf(address)
 		s, err := f.of(family)
 		if err != nil {
 			return nil, err
 		}
-		address, err := s.take()
-		if err != nil {
-			return nil, err
-		}
-		h.Addresses = append(h.Addresses, address)
 		h.nameservers += fmt.Sprintf("nameserver %s\n", s.gateway)
 		commands = append(commands,
 			fmt.Sprintf("-n %s addr add %s/%d dev eth0%s", h.Namespace, address, s.prefix.Bits(), family.options()),

@@ -112,8 +112,8 @@ func (p *Pod) schedule(ctx context.Context, key client.ObjectKey) error {
 	})
 }
 
-// Unpin takes the pod's hostAliases out of its /etc/hosts.
-func (p *Pod) Unpin() error {
+// DropAliases takes the pod's hostAliases out of its /etc/hosts.
+func (p *Pod) DropAliases() error {
 	p.Spec.HostAliases = nil
 	return p.writeHosts()
 }

@@ -3,6 +3,9 @@ package preview
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -85,6 +88,28 @@ spec:
 	}
 	if lookup(after, []any{"metadata", "annotations", origination.AnnotationStatus}) == nil {
 		t.Error("not injected")
+	}
+}
+
+func TestNoTwoKeysOfTheInputGetOneVIP(t *testing.T) {
+	cfg := config.Default()
+	cfg.VIP.CIDR = netip.MustParsePrefix("251.0.0.0/29") // six addresses for six keys
+	var files []*manifest.File
+	for n := range 6 {
+		of := strings.NewReplacer("name: p", fmt.Sprintf("name: p\n  namespace: team-%d", n%3), "redis.example.com", fmt.Sprintf("redis-%d.example.com", n/3))
+		files = append(files, parse(t, "p.yaml", of.Replace(pod)))
+	}
+	result, err := Run(Input{Files: files, Config: cfg})
+	if err != nil || len(result.Problems) > 0 {
+		t.Fatal(err, result.Problems)
+	}
+	seen := map[string]string{}
+	for n, file := range files {
+		_, vip, _ := strings.Cut(lookup(file.Documents[0].Value, []any{"metadata", "annotations", origination.AnnotationVIPs}).(string), "=")
+		if other, taken := seen[vip]; taken {
+			t.Errorf("pod %d and pod %s have the VIP %s", n, other, vip)
+		}
+		seen[vip] = fmt.Sprint(n)
 	}
 }
 

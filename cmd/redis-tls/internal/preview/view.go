@@ -2,6 +2,7 @@ package preview
 
 import (
 	"net/netip"
+	"slices"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 
@@ -46,7 +47,21 @@ func (v *offline) Namespace(name string) (labels, annotations map[string]string,
 // Snapshot implements inject.View: the requests so far, and the Certificates, where cert-manager counts as installed.
 func (v *offline) Snapshot(namespace string) *mesh.Snapshot {
 	return &mesh.Snapshot{Namespace: namespace, RootNamespace: v.rootNamespace, Live: v.live[namespace],
-		CertManager: mesh.Present, Certificates: v.certificates[namespace]}
+		CertManager: mesh.Present, Certificates: v.certificates[namespace], Holders: v.holders}
+}
+
+// holders returns the keys of all namespaces that have the VIP.
+func (v *offline) holders(vip netip.Addr) (holders []mesh.Holder) {
+	for namespace, requests := range v.live {
+		for _, r := range requests {
+			for i := range r.Originations {
+				if o := &r.Originations[i]; slices.Contains(o.VIPs, vip) {
+					holders = append(holders, mesh.Holder{Namespace: namespace, Key: o.Key})
+				}
+			}
+		}
+	}
+	return holders
 }
 
 // admit adds what a pod was admitted with, for those that come after.

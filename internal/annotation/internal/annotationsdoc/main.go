@@ -1,5 +1,5 @@
 // Command annotationsdoc writes the reference page of annotations from the table of keys to the file
-// that it is given, as go generate in origination does for docs/annotations.md.
+// that it is given, as go generate in annotation does for docs/annotations.md.
 package main
 
 import (

@@ -45,7 +45,8 @@ their ports.
 `
 
 const tail = `
-Values marked *not supported yet* are refused by this release. Unknown keys under our prefixes are warned about.
+Values marked *not supported yet* are refused by this release. Unknown keys under our prefixes, and
+keys in capitals, are refused on a pod and in the Helm values; on a namespace they are ignored, with a warning.
 
 ## Limits
 
@@ -57,9 +58,10 @@ Values marked *not supported yet* are refused by this release. Unknown keys unde
 - **Hosts**: names inside the cluster (single words, ` + "`*.svc`, `*.pod`" + `, the cluster domain, names that lead to
   an existing Service) save in mode ` + "`istio-mutual`" + `, which takes no others, ` + "`localhost`" + `, metadata services, wildcards, names below ` + "`redis-tls.internal`" + `, names
   that end in a number (resolvers take them for IPv4 addresses) and IP addresses, which belong into
-  ` + "`addresses`" + `. Case, a trailing dot and international names are normalised first.
+  ` + "`addresses`" + `. International names are looked at in their ASCII form. A name with capitals or a dot at the end is
+  refused too, save in mode ` + "`istio-mutual`" + `: a resolver would not find it in ` + "`/etc/hosts`" + `, where the VIP stands.
 - **Addresses**: unspecified, loopback, link-local, multicast, broadcast and metadata addresses in every
-  notation (IPv4-mapped, NAT64, 6to4), ranges that contain one, the range of our pins, Istio's automatic
+  notation (IPv4-mapped, NAT64, 6to4), ranges that contain one, the range of our VIPs, Istio's automatic
   addresses, and the cluster IPs of Services.
 - **Ports**: the sidecar's own: %s.
 - What the administrator's ` + "`policy`" + ` does not allow.

@@ -1,0 +1,93 @@
+package annotation
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+func TestAnyCertificateNeedsThePolicysLeave(t *testing.T) {
+	wantErrors(t, Resolve(asking("insecure-skip-verify", "true"), config.Default(), cluster),
+		podKey+`insecure-skip-verify]: Forbidden: this cluster does not allow it (policy.allowInsecure): any certificate of anybody would be believed; remove the annotation and give the server's CA, or ask the cluster's administrator`)
+}
+
+// signed has the issuer's certificate, of that name, show the pod's service account.
+func signed(issuer origination.Issuer, name string) func(*origination.Origination) {
+	return func(o *origination.Origination) {
+		o.TLS.Mode, o.TLS.Issuer, o.TLS.ServiceAccount = origination.ModeMutual, issuer, "default"
+		o.TLS.ClientSecret, o.TLS.CASecret, o.TLS.CAKey = name, name, "ca.crt"
+	}
+}
+
+// TestWhoMayIssue: the namespace's own issuers are everybody's there, any other one needs the policy's leave.
+func TestWhoMayIssue(t *testing.T) {
+	const denied = podKey + `issuer]: Forbidden: "%s" is not among the issuers that this cluster allows (policy.allowedIssuers): %s; choose one of these, or ask the cluster's administrator`
+	const own = "an Issuer.cert-manager.io of the pod's namespace"
+	cluster := []string{"issuer-kind", "ClusterIssuer"}
+	external := []string{"issuer-kind", "Issuer", "issuer-group", "example.com"}
+	for _, test := range []struct {
+		name    string
+		allowed []string
+		more    []string
+		want    []string
+	}{
+		{"an Issuer of the namespace", nil, nil, nil},
+		{"an Issuer of the namespace, where others are named", []string{"ClusterIssuer.cert-manager.io/redis"}, nil, nil},
+		{"a ClusterIssuer that is not named", nil, cluster, []string{fmt.Sprintf(denied, "ClusterIssuer.cert-manager.io/redis", own)}},
+		{"a ClusterIssuer that is named", []string{"ClusterIssuer.cert-manager.io/redis"}, cluster, nil},
+		{"a ClusterIssuer where another is named", []string{"ClusterIssuer.cert-manager.io/other"}, cluster,
+			[]string{fmt.Sprintf(denied, "ClusterIssuer.cert-manager.io/redis", own+", ClusterIssuer.cert-manager.io/other")}},
+		{"an external Issuer", nil, external, []string{fmt.Sprintf(denied, "Issuer.example.com/redis", own)}},
+		{"an external Issuer that is named", []string{"Issuer.example.com/redis"}, external, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := config.Default()
+			cfg.Policy.AllowedIssuers = test.allowed
+			wantErrors(t, Resolve(asking(append(test.more, "mode", "mutual", "issuer", "redis")...), cfg, nil), test.want...)
+		})
+	}
+}
+
+// TestEachServiceAccountHostAndIssuerHasItsCertificate: else one's key would be another's.
+func TestEachServiceAccountHostAndIssuerHasItsCertificate(t *testing.T) {
+	of := func(serviceAccount string, pairs ...string) string {
+		in := asking(append(pairs, "mode", "mutual")...)
+		in.ServiceAccount = serviceAccount
+		res := mustResolve(t, in, duringTrial())
+		o := &res.Originations[0]
+		if serviceAccount == "" {
+			serviceAccount = "default"
+		}
+		if o.TLS.ServiceAccount != serviceAccount || o.TLS.ClientSecret != o.CertificateName() {
+			t.Errorf("the certificate %s is for %q, kept in %q", o.CertificateName(), o.TLS.ServiceAccount, o.TLS.ClientSecret)
+		}
+		return o.CertificateName()
+	}
+	seen := map[string]string{}
+	for what, name := range map[string]string{
+		"cart":           of("cart", "issuer", "redis"),
+		"default":        of("", "issuer", "redis"),
+		"another host":   of("cart", "issuer", "redis", "host", "b.example.com"),
+		"another issuer": of("cart", "issuer", "other"),
+		"a long one":     of(strings.Repeat("long-", 10)+"a", "issuer", "redis"),
+		"a longer one":   of(strings.Repeat("long-", 10)+"aa", "issuer", "redis"),
+		"another group":  of("cart", "issuer", "redis", "issuer-kind", "AWSPCAIssuer", "issuer-group", "awspca.cert-manager.io"),
+	} {
+		if seen[name] != "" {
+			t.Errorf("%s and %s share %s", what, seen[name], name)
+		}
+		seen[name] = what
+	}
+	if a, b := of("cart", "issuer", "redis"), of("cart", "issuer", "redis", "sni", "b.example.com", "port", "6380"); a != b {
+		t.Errorf("%s and %s are for one service account, host and issuer", a, b)
+	}
+	if name := of("cart", "issuer", "redis"); !strings.HasPrefix(name, "redis-tls-cart-a-example-com-") {
+		t.Errorf("%s does not say whom it is for", name)
+	}
+	if name := of(strings.Repeat("long.", 40)+"a", "issuer", "redis"); len(name) > 63 {
+		t.Errorf("%s has %d characters", name, len(name))
+	}
+}

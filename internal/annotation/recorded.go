@@ -1,0 +1,55 @@
+package annotation
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// Recorded resolves what a live pod requested, by the rules of today. The error says why it would be refused now, and
+// names the keys.
+func Recorded(status origination.Status, namespace, serviceAccount string, cfg config.Config, services Services) (Result, error) {
+	res := Resolve(Input{
+		Namespace: namespace, Annotations: status.Request, ServiceAccount: serviceAccount,
+		SecretOfCertificate: func(certificate string) string { return status.Secrets[certificate] },
+	}, cfg, services)
+	errs := res.Errors
+	for _, problem := range res.Place {
+		errs = append(errs, problem.Err)
+	}
+	switch {
+	case len(errs) > 0:
+		return Result{}, errs.ToAggregate()
+	case res.Skip != "":
+		return Result{}, fmt.Errorf("%s: it requests nothing", origination.AnnotationStatus)
+	}
+	return res, nil
+}
+
+// record returns what to record of what took effect: every key with a value of the instances that were read, and
+// those of the pod as a whole.
+func record(wishes []*wish, pod map[string]setting) origination.Status {
+	status := origination.Status{Version: origination.StatusVersion, Request: map[string]string{}}
+	add := func(key, value string) {
+		if value = strings.TrimSpace(value); value != "" {
+			status.Request[key] = value
+		}
+	}
+	for _, w := range wishes {
+		for _, set := range w.instance.settings {
+			add(origination.KeyOf(w.instance.name, set.name), set.value)
+		}
+		if w.TLS.Certificate != "" {
+			if status.Secrets == nil {
+				status.Secrets = map[string]string{}
+			}
+			status.Secrets[w.TLS.Certificate] = w.TLS.ClientSecret
+		}
+	}
+	for name, set := range pod {
+		add(origination.Prefix+name, set.value)
+	}
+	return status
+}

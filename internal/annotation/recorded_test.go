@@ -1,0 +1,235 @@
+package annotation
+
+import (
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// TestALivePodResolvesToWhatItWasAdmittedWith: wherever the keys stood, what is recorded of them is the same, and the
+// code that resolved them then resolves it to the same now. What differs orphans the objects of a running pod.
+func TestALivePodResolvesToWhatItWasAdmittedWith(t *testing.T) {
+	requests := plainRequests()
+	for _, s := range shapes() {
+		requests = append(requests, request{name: s.name, in: s.in})
+	}
+	requests = append(requests,
+		request{name: "a Service of the mesh", in: pod("redis-tls/host", "six", "redis-tls/mode", "istio-mutual")},
+		request{name: "a restricted pod", in: pod("redis-tls/host", "a.example.com", "redis-tls/sidecar", "restrict")},
+		request{name: "several instances, of which two are on one host", in: pod("redis-tls/host", "a.example.com", "b.redis-tls/host", "a.example.com", "b.redis-tls/port", "6380",
+			"c.redis-tls/addresses", "10.0.0.0/28", "c.redis-tls/ca-secret", "ca", "d.redis-tls/host", "d.example.com")},
+	)
+	for _, r := range requests {
+		t.Run(r.name, func(t *testing.T) {
+			r.in.ServiceAccount = "cart"
+			want := mustResolve(t, r.in, duringTrial())
+			if len(want.Originations) == 0 {
+				t.Fatal("it resolves to nothing")
+			}
+			for _, o := range want.Originations {
+				if o.Key == "" || len(o.VIPs) > 0 {
+					t.Errorf("%s has the key %q, and the VIPs %v before they are drawn", o.Host, o.Key, o.VIPs)
+				}
+			}
+			for place, in := range map[string]Input{"the namespace": r.in, "the Helm values": r.in} {
+				cfg := duringTrial()
+				in.NamespaceLabels, in.Annotations = map[string]string{"redis-tls/injection": "enabled"}, nil
+				if place == "the namespace" {
+					in.NamespaceAnnotations = r.in.Annotations
+				} else {
+					cfg.Defaults = r.in.Annotations
+				}
+				got := mustResolve(t, in, cfg)
+				if diff := cmp.Diff(want.Originations, got.Originations, compareKeys); diff != "" || got.Settings != want.Settings {
+					t.Errorf("from %s: settings %+v, originations (-of the pod +inherited):\n%s", place, got.Settings, diff)
+				}
+				if got.Status.String() != want.Status.String() {
+					t.Errorf("from %s it is recorded as %s, on the pod as %s", place, got.Status, want.Status)
+				}
+				if got.Asked {
+					t.Errorf("a pod that inherits from %s asks", place)
+				}
+			}
+		})
+	}
+}
+
+func TestTheRequestIsWhatTookEffect(t *testing.T) {
+	const host = "redis-tls/host"
+	both := func(in Input, pairs ...string) Input {
+		in.Annotations = keysAndValues(pairs...)
+		return in
+	}
+	unlabelled := both(inherit("redis-tls/port", "1"), host, "a.example.com")
+	unlabelled.NamespaceLabels = nil
+	for _, test := range []struct {
+		name     string
+		in       Input
+		defaults map[string]string
+		want     map[string]string
+	}{
+		{"each key from the nearest place", both(inherit(host, "a.example.com", "redis-tls/port", "6380"), "redis-tls/port", "6381"), keysAndValues("redis-tls/port", "6382", "redis-tls/ca-secret", "ca"),
+			keysAndValues(host, "a.example.com", "redis-tls/port", "6381", "redis-tls/ca-secret", "ca")},
+		{"no instance that an empty host switches off", both(inherit(host, "a.example.com", "redis-tls/port", "6380", "b.redis-tls/host", "b.example.com"), host, ""), nil,
+			keysAndValues("b.redis-tls/host", "b.example.com")},
+		{"no instance that a blank host switches off", both(inherit("b.redis-tls/host", "b.example.com", "b.redis-tls/ca-secret", "ca"), host, "a.example.com", "b.redis-tls/host", " "), nil,
+			keysAndValues(host, "a.example.com")},
+		{"no instance that the namespace switches off", inherit(host, "", "b.redis-tls/host", "b.example.com"), keysAndValues(host, "a.example.com", "redis-tls/ca-secret", "ca"),
+			keysAndValues("b.redis-tls/host", "b.example.com")},
+		{"no inherited key without a host", inherit("redis-tls/port", "6380", "b.redis-tls/host", "b.example.com"), nil, keysAndValues("b.redis-tls/host", "b.example.com")},
+		{"no empty value, which stands for the default", both(inherit(host, "a.example.com", "redis-tls/port", "6380"), "redis-tls/port", "", "redis-tls/mode", " "), nil, keysAndValues(host, "a.example.com")},
+		{"values without the blanks around them", pod(host, " a.example.com\n", "redis-tls/port", " 6379 , 6380 "), nil, keysAndValues(host, "a.example.com", "redis-tls/port", "6379 , 6380")},
+		{"the default instance by its short name", pod("default.redis-tls/host", "a.example.com"), nil, keysAndValues(host, "a.example.com")},
+		{"nothing of a namespace that is not opted in", unlabelled, keysAndValues("redis-tls/ca-secret", "ca"), keysAndValues(host, "a.example.com")},
+		{"neither inject nor what the webhook writes", pod(host, "a.example.com", "redis-tls/inject", "true", "redis-tls/status", "forged", "redis-tls/vips", "forged", "redis-tls/first-use", "forged", "app", "cart"), nil,
+			keysAndValues(host, "a.example.com")},
+		{"no key of a namespace that holds on pods alone, or is unknown", inherit(host, "a.example.com", "redis-tls/server", "strict", "redis-tls/inject", "true", "redis-tls/hots", "x"), nil, keysAndValues(host, "a.example.com")},
+		{"a server", pod("redis-tls/server", "strict"), nil, keysAndValues("redis-tls/server", "strict")},
+		{"an inherited restriction", inherit(host, "a.example.com"), keysAndValues("redis-tls/sidecar", "restrict"), keysAndValues(host, "a.example.com", "redis-tls/sidecar", "restrict")},
+		{"no inherited restriction that restricts to nothing", both(inherit("redis-tls/sidecar", "restrict"), "redis-tls/server", "strict"), nil, keysAndValues("redis-tls/server", "strict")},
+		{"no restriction that the pod leaves out", both(inherit(host, "a.example.com", "redis-tls/sidecar", "restrict"), "redis-tls/sidecar", ""), nil, keysAndValues(host, "a.example.com")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := withConfig(func(c *config.Config) { c.Defaults = test.defaults })
+			res := mustResolve(t, test.in, cfg)
+			want := origination.Status{Version: "v1", Request: test.want}
+			if diff := cmp.Diff(want, res.Status); diff != "" {
+				t.Errorf("status differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNothingIsRecordedWhereNothingIsInjected(t *testing.T) {
+	disabled := pod("redis-tls/host", "a.example.com", "redis-tls/inject", "false")
+	for name, in := range map[string]Input{"refused": pod("redis-tls/host", "*"), "skipped": pod(), "opted out": disabled, "nothing inherited": inherit("redis-tls/port", "6380")} {
+		if res := Resolve(in, config.Default(), cluster); res.Status.Version != "" || res.Status.Request != nil {
+			t.Errorf("%s: status %s", name, res.Status)
+		}
+	}
+}
+
+// What a Certificate's Secret is called is looked up at admission: a later change must not reach running pods.
+func TestTheSecretOfACertificateIsRecorded(t *testing.T) {
+	for certificate, secret := range map[string]string{"redis-client": "redis-client-tls", "to-come": "to-come"} {
+		res := mustResolve(t, asking("mode", "mutual", "certificate", certificate, "delivery", "sds"), config.Default())
+		if diff := cmp.Diff(map[string]string{certificate: secret}, res.Status.Secrets); diff != "" {
+			t.Errorf("secrets differ (-want +got):\n%s", diff)
+		}
+		if got := res.Originations[0].TLS.ClientSecret; got != secret {
+			t.Errorf("the Secret of %s is %s", certificate, got)
+		}
+	}
+	if res := mustResolve(t, asking("mode", "mutual", "client-secret", "redis-client"), config.Default()); res.Status.Secrets != nil {
+		t.Errorf("secrets %v without a Certificate", res.Status.Secrets)
+	}
+}
+
+func TestALivePodIsResolvedByTheConfigurationOfToday(t *testing.T) {
+	admitted := mustResolve(t, asking("port", "6380"), config.Default())
+	for _, test := range []struct {
+		name   string
+		change func(*config.Config)
+		same   bool
+		err    string
+	}{
+		{"other Helm defaults do not reach it", func(c *config.Config) {
+			c.Defaults = keysAndValues("redis-tls/ca-secret", "ca", "redis-tls/host", "b.example.com")
+		}, true, ""},
+		{"a wider policy", func(c *config.Config) { c.Policy.AllowedHosts = []string{"*.example.com"} }, true, ""},
+		{"another range of the same family, for VIPs are not in it", func(c *config.Config) { c.VIP.CIDR = prefixes("10.255.0.0/16")[0] }, true, ""},
+		{"a further family of VIPs", func(c *config.Config) { c.VIP = vipsInBothFamilies().VIP }, false, ""},
+		{"other system roots", func(c *config.Config) { c.Istio.SystemRoots = "/roots.pem" }, false, ""},
+		{"a narrower policy", func(c *config.Config) { c.Policy.AllowedPorts = []string{"6379"} }, false, podKey + `port]: Forbidden: "6380"`},
+		{"a namespace that is excluded since", func(c *config.Config) { c.ExcludedNamespaces = []string{"shop"} }, false, `metadata.namespace: Invalid value: "shop": is excluded`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			res, err := Recorded(admitted.Status, "shop", "", withConfig(test.change), cluster)
+			if test.err != "" {
+				if diff := cmp.Diff(Result{}, res); err == nil || !strings.HasPrefix(err.Error(), test.err) || diff != "" {
+					t.Errorf("error %v, result %s", err, diff)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if same := res.Originations[0].Key == admitted.Originations[0].Key; same != test.same {
+				t.Errorf("the key is the same: %t, want %t", same, test.same)
+			}
+		})
+	}
+}
+
+// TestAForgedRequestIsRefused: the owner of a pod can write its status after admission, so the rules are those of
+// admission, and the message names the key.
+func TestAForgedRequestIsRefused(t *testing.T) {
+	const host = "redis-tls/host"
+	certificate := keysAndValues(host, "a.example.com", "redis-tls/mode", "mutual", "redis-tls/certificate", "client", "redis-tls/delivery", "sds")
+	const noSecret = `, which is not the name of a Secret: lower-case letters, digits, '-' and '.', at most 253 characters, as in "redis-ca"`
+	for _, test := range []struct {
+		name    string
+		request map[string]string
+		secrets map[string]string
+		want    string
+	}{
+		{"a Service of another namespace", keysAndValues(host, "redis.data"), nil, podKey + `host]: Invalid value: "redis.data": resolves to the Service data/redis of this cluster`},
+		{"the mesh's Service of another namespace", keysAndValues(host, "redis.data", "redis-tls/mode", "istio-mutual"), nil,
+			podKey + `host]: Forbidden: "redis.data.svc.cluster.local" is a Service of namespace data`},
+		{"the address of a Service", keysAndValues("redis-tls/addresses", "10.96.0.10", "redis-tls/ca-secret", "ca"), nil, podKey + `addresses]: Invalid value: "10.96.0.10": reaches the Service data/redis of this cluster`},
+		{"the API server", keysAndValues(host, "kubernetes.default.svc"), nil, podKey + `host]: Invalid value: "kubernetes.default.svc": is a name inside the cluster`},
+		{"a metadata address", keysAndValues("redis-tls/addresses", "169.254.169.254", "redis-tls/ca-secret", "ca"), nil, podKey + `addresses]: Invalid value: "169.254.169.254": is in 169.254.0.0/16`},
+		{"a metadata host", keysAndValues(host, "metadata.google.internal"), nil, podKey + `host]: Invalid value: "metadata.google.internal": is the metadata service of a cloud`},
+		{"a VIP", keysAndValues("redis-tls/addresses", "251.0.0.7", "redis-tls/ca-secret", "ca"), nil, podKey + `addresses]: Invalid value: "251.0.0.7": is in 251.0.0.0/8`},
+		{"everything", keysAndValues("redis-tls/addresses", "0.0.0.0/0", "redis-tls/ca-secret", "ca"), nil, podKey + `addresses]: Invalid value: "0.0.0.0/0": contains`},
+		{"a host that the policy denies", keysAndValues(host, "a.example.org"), nil, podKey + `host]: Forbidden: "a.example.org" is not among the hosts`},
+		{"an address that the policy denies", keysAndValues("redis-tls/addresses", "192.0.2.1", "redis-tls/ca-secret", "ca"), nil, podKey + `addresses]: Forbidden: "192.0.2.1" is not among the ranges`},
+		{"a port that the policy denies", keysAndValues(host, "a.example.com", "redis-tls/port", "22"), nil, podKey + `port]: Forbidden: "22" is not among the ports`},
+		{"a target that the policy denies", keysAndValues(host, "a.example.com", "redis-tls/target-port", "22"), nil, podKey + `target-port]: Forbidden: "22" is not among the ports`},
+		{"a port passed through that the policy denies", keysAndValues(host, "a.example.com", "redis-tls/passthrough-ports", "22"), nil, podKey + `passthrough-ports]: Forbidden: "22" is not among the ports`},
+		{"an issuer that the policy denies", keysAndValues(host, "a.example.com", "redis-tls/mode", "mutual", "redis-tls/issuer", "redis", "redis-tls/issuer-kind", "ClusterIssuer"), nil,
+			podKey + `issuer]: Forbidden: "ClusterIssuer.cert-manager.io/redis" is not among the issuers`},
+		{"any certificate", keysAndValues(host, "a.example.com", "redis-tls/insecure-skip-verify", "true"), nil, podKey + `insecure-skip-verify]: Forbidden: this cluster does not allow it`},
+		{"system roots and no name to check", keysAndValues("redis-tls/addresses", "10.0.0.3"), nil, podKey + `subject-alt-names]: Required value`},
+		{"an unknown key", keysAndValues(host, "a.example.com", "redis-tls/subject-alt-name", "b.example.com"), nil, podKey + `subject-alt-name]: Invalid value: "b.example.com": there is no such key`},
+		{"a key in capitals", keysAndValues(host, "a.example.com", "Redis-TLS/sni", "b.example.com"), nil, `metadata.annotations[Redis-TLS/sni]: Invalid value: "b.example.com": keys are written in lower case`},
+		{"an instance of no name", keysAndValues("a.b.redis-tls/host", "a.example.com"), nil, `metadata.annotations[a.b.redis-tls/host]: Invalid value: "a.b.redis-tls/": the part before`},
+		{"keys without a host", keysAndValues("redis-tls/port", "6379"), nil, podKey + `host]: Required value`},
+		{"two hosts on one address", keysAndValues("redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "ca", "b.redis-tls/addresses", "10.0.0.0/28", "b.redis-tls/ca-secret", "b"), nil,
+			podKey + `addresses]: Invalid value: "10.0.0.3": the instances b and default have address 10.0.0.3 and port 6379 in common`},
+		{"another word for a server", keysAndValues("redis-tls/server", "disable"), nil, podKey + `server]: Unsupported value: "disable"`},
+		{"another word for a restriction", keysAndValues(host, "a.example.com", "redis-tls/sidecar", "allow"), nil, podKey + `sidecar]: Unsupported value: "allow"`},
+		{"a restriction to nothing", keysAndValues("redis-tls/server", "strict", "redis-tls/sidecar", "restrict"), nil, podKey + `sidecar]: Invalid value: "restrict": limits the pod`},
+		{"a ConfigMap of another namespace for a Secret", certificate, keysAndValues("client", "configmap://data/ca"), podKey + `certificate]: Invalid value: "client": gives its Secret the name "configmap://data/ca"` + noSecret},
+		{"a path for a Secret", certificate, keysAndValues("client", "../x"), podKey + `certificate]: Invalid value: "client": gives its Secret the name "../x"` + noSecret},
+		{"a Secret of CAs for one of a client", certificate, keysAndValues("client", "x-cacert"), podKey + `client-secret]: Invalid value`},
+		{"no request", nil, nil, "redis-tls/status: it requests nothing"},
+		{"keys of others", keysAndValues("example.com/host", "a.example.com"), nil, "redis-tls/status: it requests nothing"},
+		{"an opt-out", keysAndValues(host, "a.example.com", "redis-tls/inject", "false"), nil, "redis-tls/status: it requests nothing"},
+		{"a word for an opt-out", keysAndValues(host, "a.example.com", "redis-tls/inject", "maybe"), nil, podKey + `inject]: Unsupported value: "maybe"`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := config.Default()
+			cfg.Policy.AllowedHosts = []string{"*.example.com"}
+			cfg.Policy.AllowedCIDRs = prefixes("10.0.0.0/8")
+			cfg.Policy.AllowedPorts = []string{"6379-6380", "26379"}
+			for _, unspoilt := range []map[string]string{keysAndValues(host, "a.example.com"), keysAndValues("redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "ca"), certificate} {
+				if _, err := Recorded(origination.Status{Version: "v1", Request: unspoilt}, "shop", "", cfg, cluster); err != nil {
+					t.Fatalf("refused unspoilt: %v", err)
+				}
+			}
+			res, err := Recorded(origination.Status{Version: "v1", Request: maps.Clone(test.request), Secrets: test.secrets}, "shop", "", cfg, cluster)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("error %v, want %q", err, test.want)
+			}
+			if diff := cmp.Diff(Result{}, res); diff != "" {
+				t.Errorf("a result beside the error: %s", diff)
+			}
+		})
+	}
+}

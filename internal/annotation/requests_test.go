@@ -1,0 +1,104 @@
+package annotation
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// byDNS is what a host alone gives.
+func byDNS(host string) origination.Origination {
+	return origination.Origination{
+		Instances: []string{"default"}, Host: host, Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp",
+		TLS: origination.TLS{Mode: origination.ModeSimple, SystemRoots: systemRoots, SNI: host, SubjectAltNames: []string{host}},
+	}
+}
+
+const systemRoots = "/etc/ssl/certs/ca-certificates.crt"
+
+// with returns the origination after the change. With a CA of one's own, or none at all, the roots are not the proxy's.
+func with(o origination.Origination, change func(*origination.Origination)) origination.Origination {
+	change(&o)
+	if o.TLS.OwnCA() || o.TLS.InsecureSkipVerify {
+		o.TLS.SystemRoots = ""
+	}
+	return o
+}
+
+// request is what a pod requests, and gets.
+type request struct {
+	name     string
+	in       Input
+	want     []origination.Origination
+	warnings []string
+}
+
+func plainRequests() []request {
+	return []request{
+		{"a host alone is asked of DNS, with system roots and its own name", pod("redis-tls/host", "redis-a.aivencloud.com"),
+			[]origination.Origination{byDNS("redis-a.aivencloud.com")}, nil},
+		{"several ports, in any order and twice", pod("redis-tls/host", "a.example.com", "redis-tls/port", " 26379,6379 , 6379"),
+			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
+				o.Ports = []origination.Port{{Number: 6379, Target: 6379}, {Number: 26379, Target: 26379}}
+			})}, nil},
+		{"another TLS port of the server, which is passed through to whoever dials it", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6380"),
+			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
+				o.Ports, o.Passthrough = []origination.Port{{Number: 6379, Target: 6380}}, []int32{6380}
+			})}, nil},
+		{"the same TLS port spelled out passes nothing through", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6379"),
+			[]origination.Origination{byDNS("a.example.com")}, nil},
+		{"a TLS port that only the sidecar itself could be dialled on is not passed through", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "15021"),
+			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) { o.Ports = []origination.Port{{Number: 6379, Target: 15021}} })}, nil},
+		{"passthrough ports replace the implied one", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6380", "redis-tls/passthrough-ports", "9121,9000"),
+			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
+				o.Ports, o.Passthrough = []origination.Port{{Number: 6379, Target: 6380}}, []int32{9000, 9121}
+			})}, nil},
+		{"a CA of one's own with the usual key", pod("redis-tls/host", "a.example.com", "redis-tls/ca-secret", "redis-ca"),
+			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) { o.TLS.CASecret, o.TLS.CAKey = "redis-ca", "ca.crt" })}, nil},
+		{"Memorystore: an address, a port and a CA, of which any server is believed", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/port", "6378", "redis-tls/ca-secret", "redis-ca", "redis-tls/ca-key", "redis-cert.pem"),
+			[]origination.Origination{{Instances: []string{"default"}, Host: "ip-10-0-0-3", HostSynthesised: true, Addresses: prefixes("10.0.0.3"), Ports: []origination.Port{{Number: 6378, Target: 6378}}, Protocol: "tcp",
+				TLS: origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "redis-cert.pem"}}}, nil},
+		{"a host beside one address is pinned, and has no name to check unless it is given",
+			pod("redis-tls/host", "redis.memorystore-redis", "redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "redis-ca", "redis-tls/target-port", "6378"),
+			[]origination.Origination{{Instances: []string{"default"}, Host: "redis.memorystore-redis", Addresses: prefixes("10.0.0.3"), Ports: []origination.Port{{Number: 6379, Target: 6378}}, Passthrough: []int32{6378}, Protocol: "tcp",
+				TLS: origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt"}}}, nil},
+		{"an address with system roots and the name to check", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/subject-alt-names", "B.example.com,a.example.com,b.example.com", "redis-tls/sni", "A.example.com."),
+			[]origination.Origination{{Instances: []string{"default"}, Host: "ip-10-0-0-3", HostSynthesised: true, Addresses: prefixes("10.0.0.3"), Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp",
+				TLS: origination.TLS{Mode: origination.ModeSimple, SystemRoots: systemRoots, SNI: "a.example.com", SubjectAltNames: []string{"a.example.com", "b.example.com"}}}}, nil},
+		{"a host beside several addresses is not pinned, and said so", pod("redis-tls/host", "a.example.com", "redis-tls/addresses", "10.0.0.0/28", "redis-tls/ca-secret", "redis-ca"),
+			[]origination.Origination{{Instances: []string{"default"}, Host: "a.example.com", Addresses: prefixes("10.0.0.0/28"), Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp",
+				TLS: origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt"}}},
+			[]string{"metadata.annotations[redis-tls/host]: a.example.com stands beside several addresses, so it is not pinned: the app must dial the addresses themselves, as Redis Cluster and Sentinel clients do"}},
+		{"names of its own instead of the host's", pod("redis-tls/host", "a.example.com", "redis-tls/sni", "sni.example.com", "redis-tls/subject-alt-names", "spiffe://example.org/redis"),
+			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
+				o.TLS.SNI, o.TLS.SubjectAltNames = "sni.example.com", []string{"spiffe://example.org/redis"}
+			})}, nil},
+		{"every default spelled out", pod("redis-tls/host", "a.example.com", "redis-tls/mode", "simple", "redis-tls/delivery", "mount", "redis-tls/protocol", "tcp", "redis-tls/insecure-skip-verify", "false", "redis-tls/port", "6379"),
+			[]origination.Origination{byDNS("a.example.com")}, nil},
+		{"empty values stand for defaults", pod("redis-tls/host", "a.example.com", "redis-tls/port", "", "redis-tls/mode", " ", "redis-tls/issuer", "", "redis-tls/sni", "", "redis-tls/addresses", "", "redis-tls/ca-key", ""),
+			[]origination.Origination{byDNS("a.example.com")}, nil},
+		{"two Redis, sorted by host", pod("redis-tls/host", "b.example.com", "sessions.redis-tls/host", "a.example.com"),
+			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) { o.Instances = []string{"sessions"} }), byDNS("b.example.com")}, nil},
+	}
+}
+
+func TestAPodGetsWhatItAsksFor(t *testing.T) {
+	for _, test := range plainRequests() {
+		t.Run(test.name, func(t *testing.T) {
+			res := mustResolve(t, test.in, config.Default())
+			if diff := cmp.Diff(test.want, res.Originations, compareResults); diff != "" {
+				t.Errorf("originations differ (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.warnings, res.Warnings, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("warnings differ (-want +got):\n%s", diff)
+			}
+			if !res.Asked || res.Skip != "" {
+				t.Errorf("asked %t, skip %q", res.Asked, res.Skip)
+			}
+		})
+	}
+}

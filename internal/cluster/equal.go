@@ -1,0 +1,58 @@
+package cluster
+
+import (
+	"maps"
+
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	"google.golang.org/protobuf/proto"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// equalPods reports whether two states of a pod are equal in everything that Trim keeps, resourceVersion apart.
+func equalPods(old, pod *Pod) bool {
+	before, after := *old, *pod
+	before.ResourceVersion, after.ResourceVersion = "", ""
+	return equality.Semantic.DeepEqual(&before, &after)
+}
+
+// equalObjects reports whether two states of a mesh object are equal in everything that is read of it, which is what
+// trimMesh keeps. Not compared are resourceVersion, generation and managedFields: a pass that needs them reads them
+// from the cache, and repeats itself while a pod waits for an object to settle.
+func equalObjects(old, object metav1.Object) bool {
+	return old.GetUID() == object.GetUID() &&
+		old.GetDeletionTimestamp().Equal(object.GetDeletionTimestamp()) &&
+		maps.Equal(old.GetLabels(), object.GetLabels()) &&
+		maps.Equal(old.GetAnnotations(), object.GetAnnotations()) &&
+		equalContents(old, object)
+}
+
+// equalContents compares the specs and, of Certificates, also the status: their readiness and expiry are read.
+func equalContents(old, object metav1.Object) bool {
+	if old, ok := old.(*certmanagerv1.Certificate); ok {
+		object, ok := object.(*certmanagerv1.Certificate)
+		return ok && equality.Semantic.DeepEqual(&old.Spec, &object.Spec) &&
+			equality.Semantic.DeepEqual(&old.Status, &object.Status)
+	}
+	before, after := istioSpec(old), istioSpec(object)
+	return before != nil && after != nil && proto.Equal(before, after)
+}
+
+// istioSpec returns the spec of an object of Istio's, nil for other kinds.
+func istioSpec(object metav1.Object) proto.Message {
+	switch object := object.(type) {
+	case *networkingv1.ServiceEntry:
+		return &object.Spec
+	case *networkingv1.DestinationRule:
+		return &object.Spec
+	case *networkingv1.VirtualService:
+		return &object.Spec
+	case *networkingv1.Sidecar:
+		return &object.Spec
+	case *securityv1.PeerAuthentication:
+		return &object.Spec
+	}
+	return nil
+}

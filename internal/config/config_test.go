@@ -1,0 +1,238 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// compare takes empty and absent lists for the same.
+var compare = cmp.Options{cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
+
+const everything = `
+defaults:
+  redis-tls/host: a.example.com
+  redis-tls/port: 6380
+  redis-tls/insecure-skip-verify: false
+policy:
+  mode: warn
+  allowedHosts: ["*.example.com", redis.example.org]
+  allowedCIDRs: [10.0.0.0/8, "2001:db8::/32"]
+  allowedPorts: ["6379", 6380-6390]
+  allowedIssuers: [ClusterIssuer.cert-manager.io/redis]
+  maxKeysPerNamespace: 7
+  allowInsecure: true
+vip: {cidr: 10.255.0.0/16, ipv6CIDR: "fd00:1::/112"}
+firstUse: {gate: false, settle: 2s}
+cleanup: {gracePeriod: 1h, delay: 90s}
+istio: {rootNamespace: mesh, trustDomain: corp.example, systemRoots: /roots.pem}
+clusterDomain: Corp.Example.
+excludedNamespaces: [kube-system]
+`
+
+func everythingParsed() Config {
+	v6 := netip.MustParsePrefix("fd00:1::/112")
+	duration := func(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
+	return Config{
+		Defaults: map[string]string{"redis-tls/host": "a.example.com", "redis-tls/port": "6380", "redis-tls/insecure-skip-verify": "false"},
+		Policy: Policy{
+			Mode: PolicyWarn, AllowedHosts: []string{"*.example.com", "redis.example.org"}, AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
+			AllowedPorts: []string{"6379", "6380-6390"}, AllowedIssuers: []string{"ClusterIssuer.cert-manager.io/redis"}, MaxKeysPerNamespace: 7, AllowInsecure: true,
+		},
+		VIP:           VIP{CIDR: netip.MustParsePrefix("10.255.0.0/16"), IPv6CIDR: &v6},
+		FirstUse:      FirstUse{Settle: duration(2 * time.Second)},
+		Cleanup:       Cleanup{GracePeriod: duration(time.Hour), Delay: duration(90 * time.Second)},
+		Istio:         Istio{RootNamespace: "mesh", TrustDomain: "corp.example", SystemRoots: "/roots.pem"},
+		ClusterDomain: "corp.example", ExcludedNamespaces: []string{"kube-system"},
+	}
+}
+
+// The administrator's values, retyped, so that a rename and another default are noticed.
+func TestTheDefaultsAreThese(t *testing.T) {
+	const retyped = `
+policy: {mode: enforce, maxKeysPerNamespace: 100, allowInsecure: false}
+vip: {cidr: 251.0.0.0/8}
+firstUse: {gate: true, settle: 1s}
+cleanup: {gracePeriod: 10m0s, delay: 1m0s}
+istio: {rootNamespace: istio-system, trustDomain: cluster.local, systemRoots: /etc/ssl/certs/ca-certificates.crt}
+clusterDomain: cluster.local
+excludedNamespaces: [kube-system, kube-node-lease, istio-system]
+`
+	var want, got map[string]any
+	written, err := yaml.Marshal(Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, into := range map[string]*map[string]any{retyped: &want, string(written): &got} {
+		if err := yaml.Unmarshal([]byte(text), into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAConfigIsReadOverTheDefaults(t *testing.T) {
+	for name, test := range map[string]struct {
+		text string
+		want Config
+	}{
+		"nothing":            {"", Default()},
+		"an empty object":    {"{}", Default()},
+		"nulls":              {"vip: {cidr: null}\npolicy: {maxKeysPerNamespace: null}\nexcludedNamespaces: null\nfirstUse: {settle: null}", withConfig(func(c *Config) { c.ExcludedNamespaces = nil })},
+		"one value of a few": {"cleanup: {delay: 5s}", withConfig(func(c *Config) { c.Cleanup.Delay.Duration = 5 * time.Second })},
+		"an empty list":      {"excludedNamespaces: []", withConfig(func(c *Config) { c.ExcludedNamespaces = nil })},
+		"everything":         {everything, everythingParsed()},
+		"no policy":          {"policy: null", Default()},
+		"VIPs of IPv6 alone": {`vip: {cidr: "", ipv6CIDR: "fd00:1::/112"}`, withConfig(func(c *Config) { c.VIP = VIP{IPv6CIDR: everythingParsed().VIP.IPv6CIDR} })},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Parse([]byte(test.text), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, got, compare); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func withConfig(change func(*Config)) Config {
+	cfg := Default()
+	change(&cfg)
+	return cfg
+}
+
+func TestAWrittenConfigIsReadAsItWas(t *testing.T) {
+	written, err := yaml.Marshal(everythingParsed())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(written, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(everythingParsed(), got, compare); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestChartValuesMayHoldMore(t *testing.T) {
+	values := everything + "image: {tag: v1}\nreplicas: 2\nguard: {protectObjects: true}\n"
+	got, err := Parse([]byte(values), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(everythingParsed(), got, compare); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if _, err := Parse([]byte(values), false); err == nil || !strings.Contains(err.Error(), `unknown field "image"`) {
+		t.Errorf("the config file took them too: %v", err)
+	}
+	if _, err := Parse([]byte("vip: {cird: 10.255.0.0/16}"), true); err == nil || !strings.Contains(err.Error(), `unknown field "vip.cird"`) {
+		t.Errorf("a typo below a key of ours passed: %v", err)
+	}
+}
+
+func TestAWrongConfigIsRefusedWithKeyValueAndRule(t *testing.T) {
+	for name, test := range map[string]struct{ text, want string }{
+		"no YAML":                            {"a: [", "yaml"},
+		"a list":                             {"[1]", "the top level must be keys and values"},
+		"a key twice":                        {"clusterDomain: a.b\nclusterDomain: c.d", `key "clusterDomain" already set`},
+		"a key in capitals":                  {"ClusterDomain: a.b", `unknown field "ClusterDomain"`},
+		"a text for a truth":                 {`firstUse: {gate: "yes"}`, "firstUse.gate of type bool"},
+		"a mode that there is not":           {"policy: {mode: audit}", `policy.mode: Unsupported value: "audit": supported values: "enforce", "warn"`},
+		"a CIDR without length":              {"vip: {cidr: 10.0.0.0}", `vip.cidr: Invalid value: "10.0.0.0": must be a CIDR, as in "251.0.0.0/8"`},
+		"a number for a CIDR":                {"vip: {cidr: 10}", `vip.cidr: Invalid value: 10: must be a CIDR`},
+		"VIPs in IPv6":                       {`vip: {cidr: "fd00::/112"}`, `vip.cidr: Invalid value: "fd00::/112": must be an IPv4 range of at least 256 addresses, as in "251.0.0.0/8"`},
+		"VIPs of no family":                  {`vip: {cidr: ""}`, `vip.cidr: Required value: pins need a range; on clusters with IPv6 alone set vip.ipv6CIDR`},
+		"few VIPs":                           {"vip: {cidr: 240.241.0.0/25}", `vip.cidr: Invalid value: "240.241.0.0/25": must be an IPv4 range of at least 256`},
+		"VIPs with bits beyond their length": {"vip: {cidr: 240.241.0.1/16}", `vip.cidr: Invalid value: "240.241.0.1/16": has bits beyond its length; write "240.241.0.0/16"`},
+		"VIPs among Istio's":                 {"vip: {cidr: 240.240.0.0/15}", `vip.cidr: Invalid value: "240.240.0.0/15": contains 240.240.0.0/16, which is the range that Istio allocates to ServiceEntries`},
+		"VIPs on loopback":                   {"vip: {cidr: 127.1.0.0/16}", `vip.cidr: Invalid value: "127.1.0.0/16": is in 127.0.0.0/8, which is loopback`},
+		"IPv6 VIPs in IPv4":                  {"vip: {ipv6CIDR: 10.0.0.0/16}", `vip.ipv6CIDR: Invalid value: "10.0.0.0/16": must be an IPv6 range of at least 256 addresses`},
+		"IPv6 VIPs that are none":            {"vip: {ipv6CIDR: x}", `vip.ipv6CIDR: Invalid value: "x": must be a CIDR, as in "fd00:240:241::/112"`},
+		"mapped IPv6 VIPs":                   {`vip: {ipv6CIDR: "::ffff:10.0.0.0/104"}`, `vip.ipv6CIDR: Invalid value: "::ffff:10.0.0.0/104": must be an IPv6 range`},
+		"few IPv6 VIPs":                      {`vip: {ipv6CIDR: "fd00:1::/121"}`, `vip.ipv6CIDR: Invalid value: "fd00:1::/121": must be an IPv6 range of at least 256`},
+		"an allowed URL":                     {"policy: {allowedHosts: [ok.example.com, 'redis://x']}", `policy.allowedHosts[1]: Invalid value: "redis://x": is a URL`},
+		"an allowed wildcard inside":         {"policy: {allowedHosts: ['a.*.com']}", `policy.allowedHosts[0]: Invalid value: "a.*.com": is a wildcard; name one concrete host, as in "redis.example.com"; for all names below one write "*.example.com"`},
+		"an allowed address":                 {"policy: {allowedHosts: [10.0.0.3]}", `policy.allowedHosts[0]: Invalid value: "10.0.0.3": is an address, not a name; write it into policy.allowedCIDRs`},
+		"an allowed range that is none":      {"policy: {allowedCIDRs: [10.0.0.0/8, x]}", `policy.allowedCIDRs[1]: Invalid value: "x": must be a CIDR, as in "10.0.0.0/8"`},
+		"an allowed range with bits beyond":  {"policy: {allowedCIDRs: [10.0.0.3/8]}", `policy.allowedCIDRs[0]: Invalid value: "10.0.0.3/8": has bits beyond its length; write "10.0.0.0/8"`},
+		"allowed ports the wrong way round":  {"policy: {allowedPorts: ['2-1']}", `policy.allowedPorts[0]: Invalid value: "2-1": must be a port or a range of ports, as in "6379" or "6379-6400"`},
+		"allowed ports by name":              {"policy: {allowedPorts: [redis]}", `policy.allowedPorts[0]: Invalid value: "redis": must be a port or`},
+		"an open range of allowed ports":     {"policy: {allowedPorts: ['1-']}", `policy.allowedPorts[0]: Invalid value: "1-": must be a port or`},
+		"an allowed issuer without its kind": {"policy: {allowedIssuers: [redis]}", `policy.allowedIssuers[0]: Invalid value: "redis": must be Kind.group/name`},
+		"no keys in a namespace":             {"policy: {maxKeysPerNamespace: 0}", `policy.maxKeysPerNamespace: Invalid value: 0: must be at least 1`},
+		"fewer keys than none":               {"policy: {maxKeysPerNamespace: -1}", `policy.maxKeysPerNamespace: Invalid value: -1: must be at least 1`},
+		"a default that is an object":        {"defaults: {redis-tls/port: {}}", `defaults[redis-tls/port]: Invalid value: {}: must be a text`},
+		"a duration without its unit":        {"firstUse: {settle: 1}", `firstUse.settle: Invalid value: 1: must be a duration with its unit, as in "1s" or "10m"`},
+		"a duration that is none":            {"cleanup: {gracePeriod: soon}", `cleanup.gracePeriod: Invalid value: "soon": must be a duration`},
+		"a negative settle":                  {"firstUse: {settle: -1s}", `firstUse.settle: Invalid value: "-1s": must not be negative`},
+		"a negative grace period":            {"cleanup: {gracePeriod: -1s}", `cleanup.gracePeriod: Invalid value: "-1s": must not be negative`},
+		"a negative delay":                   {"cleanup: {delay: -1s}", `cleanup.delay: Invalid value: "-1s": must not be negative`},
+		"a domain that is none":              {"clusterDomain: ''", `clusterDomain: Invalid value: "": has an empty part between its dots`},
+		"a namespace that is none":           {"excludedNamespaces: [Kube_System]", `excludedNamespaces[0]: Invalid value: "Kube_System": is not the name of a namespace`},
+		"a root namespace that is none":      {"istio: {rootNamespace: ''}", `istio.rootNamespace: Invalid value: "": is not the name of a namespace`},
+		"a trust domain that is none":        {"istio: {trustDomain: spiffe://a}", `istio.trustDomain: Invalid value: "spiffe://a": is not a trust domain: lower-case letters`},
+		"roots of no path":                   {"istio: {systemRoots: roots.pem}", `istio.systemRoots: Invalid value: "roots.pem": must be an absolute path in the proxy's image`},
+		"roots of a winding path":            {"istio: {systemRoots: /a/../b}", `istio.systemRoots: Invalid value: "/a/../b": must be an absolute path`},
+		"a default that is a list":           {"defaults: {redis-tls/port: [1]}", `defaults[redis-tls/port]: Invalid value: [1]: must be a text`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse([]byte(test.text), false)
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "parsing the configuration: ") {
+				t.Errorf("error %v\nwant  %s", err, test.want)
+			}
+		})
+	}
+}
+
+func TestAConfigTellsAllItsErrors(t *testing.T) {
+	_, err := Parse([]byte("policy: {mode: x}\nclusterDomain: '*'\ncleanup: {delay: -1s}"), false)
+	for _, key := range []string{"policy.mode", "clusterDomain", "cleanup.delay"} {
+		if err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%v does not name %s", err, key)
+		}
+	}
+}
+
+// What a default says is not looked at here: package annotation has the table of keys.
+func TestADefaultIsAnyText(t *testing.T) {
+	cfg, err := Parse([]byte("defaults: {a: b, redis-tls/hots: '*'}"), false)
+	if diff := cmp.Diff(map[string]string{"a": "b", "redis-tls/hots": "*"}, cfg.Defaults); diff != "" || err != nil {
+		t.Errorf("error %v, defaults (-want +got):\n%s", err, diff)
+	}
+}
+
+// FuzzParse: nothing panics, and what is taken is taken again as it is written.
+func FuzzParse(f *testing.F) {
+	f.Add(everything, false)
+	f.Add(everything+"image: x", true)
+	f.Add("vip: {cidr: 10.0.0.0}\npolicy: {allowedCIDRs: [x]}\ncleanup: {delay: 1}", false)
+	f.Add("defaults: {redis-tls/host: 1, redis-tls/port: [], x: null}", false)
+	f.Add("[1]", false)
+	f.Add("policy: 1\nvip: x\nfirstUse: [1]\nistio: null\nclusterDomain: {}", true)
+	f.Fuzz(func(t *testing.T, text string, foreign bool) {
+		cfg, err := Parse([]byte(text), foreign)
+		if err != nil {
+			return
+		}
+		written, err := yaml.Marshal(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse(written, false)
+		if diff := cmp.Diff(cfg, again, compare); diff != "" || err != nil {
+			t.Fatalf("%s\nread again: %v\n%s", written, err, diff)
+		}
+	})
+}

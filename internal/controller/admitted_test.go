@@ -1,0 +1,267 @@
+package controller
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/redis-tls/redis-tls/internal/annotation"
+	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// What a running pod was admitted with is served, unchanged, for as long as it lives.
+
+// everything requests all that there is at once.
+var everything = map[string]string{
+	"redis-tls/host": "redis.example.com", "redis-tls/mode": "mutual", "redis-tls/issuer": "redis",
+	"both.redis-tls/host": "both.example.com", "both.redis-tls/addresses": "203.0.113.7", "both.redis-tls/ca-secret": "redis-ca",
+	"nodes.redis-tls/addresses": "203.0.113.16/28,203.0.113.8", "nodes.redis-tls/ca-secret": "redis-ca",
+	"api.redis-tls/host": "api.example.com", "api.redis-tls/protocol": "http",
+	"mesh.redis-tls/host": "redis", "mesh.redis-tls/mode": "istio-mutual",
+	"word.redis-tls/host": "redis.example",
+	"redis-tls/sidecar":   "restrict", "redis-tls/server": "strict",
+}
+
+func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
+	status := func(change func(string) string) func(*world, *corev1.Pod) {
+		return func(w *world, pod *corev1.Pod) {
+			w.edit(pod, func(pod *corev1.Pod) {
+				pod.Annotations[origination.AnnotationStatus] = change(pod.Annotations[origination.AnnotationStatus])
+			})
+		}
+	}
+	for name, tc := range map[string]struct {
+		change func(*world, *corev1.Pod)
+		why    string // of the Event; empty where the request is resolved as before
+	}{
+		"after the policy's hosts are narrowed": {func(w *world, _ *corev1.Pod) {
+			w.r.Config.Policy.AllowedHosts = []string{"other.example.com"}
+		}, "policy.allowedHosts"},
+		"after the policy's CIDRs are narrowed": {func(w *world, _ *corev1.Pod) {
+			w.r.Config.Policy.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+		}, "policy.allowedCIDRs"},
+		"after its namespace is excluded": {func(w *world, _ *corev1.Pod) {
+			w.r.Config.ExcludedNamespaces = []string{namespace}
+		}, "excludedNamespaces"},
+		"after vip.cidr has moved": {func(w *world, _ *corev1.Pod) {
+			w.r.Config.VIP.CIDR = netip.MustParsePrefix("252.0.0.0/8")
+		}, ""},
+		"after vip.cidr has moved to where its addresses are": {func(w *world, _ *corev1.Pod) {
+			w.r.Config.VIP.CIDR = netip.MustParsePrefix("203.0.113.0/24")
+		}, "the range of our own pins"},
+		"after the cluster got VIPs of IPv6, which are in the keys": {func(w *world, _ *corev1.Pod) {
+			range6 := netip.MustParsePrefix("fd00:1::/64")
+			w.r.Config.VIP.IPv6CIDR = &range6
+		}, "label redis-tls/"},
+		"after Istio has other system roots, which are in the keys": {func(w *world, _ *corev1.Pod) {
+			w.r.Config.Istio.SystemRoots = "/etc/ssl/cert.pem"
+		}, "label redis-tls/"},
+		"after its Service is gone": {func(w *world, _ *corev1.Pod) {
+			delete(w.caches.services, namespace+"/redis")
+		}, "which does not exist"},
+		"after a Service with the name of its host has come": {func(w *world, _ *corev1.Pod) {
+			w.caches.services["example/redis"] = annotation.Service{}
+		}, "resolves to the Service example/redis"},
+		"after a Service with its address has come": {func(w *world, _ *corev1.Pod) {
+			w.caches.services["other/redis"] = annotation.Service{ClusterIPs: []netip.Addr{netip.MustParseAddr("203.0.113.7")}}
+		}, "other/redis"},
+		"after its status is of another version": {status(func(s string) string { return strings.Replace(s, `"v1"`, `"v9"`, 1) }), `version "v9"`},
+		"after its status was emptied":           {status(func(string) string { return "" }), "parsing redis-tls/status"},
+		"after its status was edited":            {status(func(s string) string { return strings.Replace(s, "both.example.com", "more.example.com", 1) }), "label redis-tls/"},
+		"after its VIPs were edited": {func(w *world, pod *corev1.Pod) {
+			w.edit(pod, recorded("none"))
+		}, "parsing redis-tls/vips"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := clustertest.Pod(t, namespace, "cart", "r1", "a", everything)
+			w := newWorld(t).admit(pod)
+			w.pass()
+			before := w.contents()
+			if len(before) < 20 {
+				t.Fatalf("objects %q", slices.Sorted(maps.Keys(before)))
+			}
+			tc.change(w, pod)
+			stays := func(when string) {
+				t.Helper()
+				after := w.contents()
+				if strings.Contains(name, "system roots") { // the namespace's closed rule names them, and is closed either way
+					const closed = "DestinationRule " + origination.ClosedName
+					after[closed] = strings.Replace(after[closed], "/etc/ssl/cert.pem", config.Default().Istio.SystemRoots, 1)
+				}
+				if diff := cmp.Diff(before, after); diff != "" {
+					t.Errorf("objects %s (-want +got):\n%s", when, diff)
+				}
+			}
+			w.pass()
+			stays("at once")
+			if tc.why != "" {
+				if !w.said("Warning StatusIgnored on ReplicaSet cart-r1", "pod cart-r1-a", tc.why) {
+					t.Errorf("Events: %q", w.events)
+				}
+				w.wantCount("claims state=ignored", 1)
+			} else if w.said("Warning") {
+				t.Errorf("Events: %q", w.events)
+			}
+			w.restart()
+			w.collect()
+			stays("much later")
+
+			w.forget(pod)
+			w.collect()
+			if left := w.contents(); len(left) > 0 {
+				t.Errorf("left over once the pod is gone: %q", slices.Sorted(maps.Keys(left)))
+			}
+			w.wantCount("claims state=ignored", 0)
+		})
+	}
+}
+
+// A pod that is admitted by the new rules gets objects of its own beside them.
+func TestPodsOfOldAndNewRulesAreServedBesideEachOther(t *testing.T) {
+	old := clustertest.Pod(t, namespace, "cart", "r1", "a", everything)
+	w := newWorld(t).admit(old)
+	w.pass()
+	before := w.contents()
+	w.r.Config.Policy.AllowedHosts = []string{"redis.example.com", "api.example.com", "redis.shop.svc.cluster.local"}
+	young := clustertest.Pod(t, namespace, "till", "r1", "a", map[string]string{
+		"redis-tls/host":     "redis.example.com",
+		"api.redis-tls/host": "api.example.com", "api.redis-tls/protocol": "http", "api.redis-tls/port": "8080",
+		"nodes.redis-tls/addresses": "203.0.113.20", "nodes.redis-tls/ca-secret": "redis-ca",
+	}, clustertest.Created(1000))
+	w.admit(young)
+	w.pass()
+	w.collect()
+	after := w.contents()
+	for object, want := range before {
+		// What a routed host's pods share has more in it, and all that was there.
+		if got := after[object]; got != want && !strings.Contains(object, "api-example-com") {
+			t.Errorf("%s was %s and is %s", object, want, got)
+		}
+	}
+	api := clustertest.Resolve(t, old)[0]
+	if api.Host != "api.example.com" {
+		t.Fatal(api.Host)
+	}
+	for object, words := range map[string]string{"VirtualService " + api.EntryName(): api.Label(), "DestinationRule " + api.RuleName(): api.Label()} {
+		if !strings.Contains(after[object], words) {
+			t.Errorf("%s is %s, and has no %s", object, after[object], words)
+		}
+	}
+	// The old pod's rule is on the new pod's address, which lies in its range.
+	nodes := clustertest.Resolve(t, young)[0]
+	for _, o := range clustertest.Resolve(t, young) {
+		if o.HostSynthesised {
+			nodes = o
+		}
+	}
+	rules := 0
+	for _, r := range w.now().Rules {
+		if r.Spec.Host == nodes.Atoms()[0].Host() {
+			rules++
+		}
+	}
+	if rules != 2 {
+		t.Errorf("%d rules on the new address, want the old pod's too", rules)
+	}
+	for _, problem := range w.caught(namespace) {
+		t.Error(problem)
+	}
+}
+
+// wantCount compares one gauge.
+func (w *world) wantCount(series string, want float64) {
+	w.t.Helper()
+	if got := w.gauges()[series]; got != want {
+		w.t.Errorf("%s is %v, want %v", series, got, want)
+	}
+}
+
+// A pod is whoever may write its annotations and labels, until the guard refuses it.
+func TestAForgedPodClaimsNothing(t *testing.T) {
+	other := clustertest.Pod(t, "bank", "till", "r1", "a", map[string]string{"redis-tls/host": "redis.example.com"}) // with a Service beside it
+	neighbour := clustertest.Resolve(t, other)[0]
+	victim, key := cart(t, "a", clustertest.ByName)
+	handWritten := func(request map[string]string, more ...func(*corev1.Pod)) func() *corev1.Pod {
+		return func() *corev1.Pod {
+			// As an attacker would, by our own code, but with rules of another cluster.
+			lax := config.Default()
+			result := annotation.Resolve(annotation.Input{Namespace: namespace, Annotations: request}, lax, nil)
+			pod := clustertest.Pod(t, namespace, "evil", "r1", "a", clustertest.ByName, clustertest.Created(1000))
+			for label := range origination.OurLabels(pod.Labels) {
+				delete(pod.Labels, label)
+			}
+			maps.Copy(pod.Labels, origination.Labels(result.Originations, result.Settings))
+			pod.Annotations[origination.AnnotationStatus] = origination.Status{Version: origination.StatusVersion, Request: request}.String()
+			delete(pod.Annotations, origination.AnnotationVIPs)
+			pod.Labels[origination.LabelInjected] = "true"
+			for _, change := range more {
+				change(pod)
+			}
+			return pod
+		}
+	}
+	for name, tc := range map[string]struct {
+		pod    func() *corev1.Pod
+		reason string
+	}{
+		"of another tenant's Service, by its address":       {handWritten(map[string]string{"redis-tls/addresses": "10.96.7.31", "redis-tls/ca-secret": "evil"}), "StatusIgnored"},
+		"of another tenant's Service, by a range around it": {handWritten(map[string]string{"redis-tls/addresses": "10.96.7.0/24", "redis-tls/ca-secret": "evil"}), "StatusIgnored"},
+		"of another tenant's Service, by its short name":    {handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/ca-secret": "evil"}), "StatusIgnored"},
+		"of another tenant's Service, by its full name":     {handWritten(map[string]string{"redis-tls/host": "redis.bank.svc.cluster.local", "redis-tls/ca-secret": "evil"}), "StatusIgnored"},
+		"of another tenant's Service of the mesh":           {handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/mode": "istio-mutual"}), "StatusIgnored"},
+		"of the API server's metadata":                      {handWritten(map[string]string{"redis-tls/addresses": "169.254.169.254", "redis-tls/ca-secret": "evil"}), "StatusIgnored"},
+		"of a VIP, as if that were a server's address":      {handWritten(map[string]string{"redis-tls/addresses": neighbour.VIPs[0].String(), "redis-tls/ca-secret": "evil"}), "StatusIgnored"},
+		"with a neighbour's VIP": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"},
+			recorded("evil.example.com="+neighbour.VIPs[0].String())), "Conflict"},
+		"with a VIP of its own namespace": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"},
+			recorded("evil.example.com="+key.VIPs[0].String())), "Conflict"},
+		"with a public address as VIP": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"},
+			recorded("evil.example.com=198.51.100.66")), "Conflict"},
+		"without a VIP": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}), "Conflict"},
+		"with the label of another key": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
+			pod.Labels[key.Label()] = "true"
+		}), "StatusIgnored"},
+		"with labels of another request": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
+			for label := range origination.OurLabels(pod.Labels) {
+				delete(pod.Labels, label)
+			}
+			pod.Labels[origination.LabelInjected], pod.Labels[key.Label()] = "true", "true"
+		}), "StatusIgnored"},
+		"with a restriction that it does not have": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
+			pod.Labels[origination.LabelEgressPrefix+"x"] = "true"
+		}), "StatusIgnored"},
+		"with an unknown key": {handWritten(map[string]string{"redis-tls/host": "evil.example.com", "redis-tls/subject-alt-name": "x"}, recorded("evil.example.com=251.0.0.9")), "StatusIgnored"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t).admit(victim, other)
+			w.caches.services["bank/redis"] = annotation.Service{ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.7.31")}}
+			w.pass()
+			w.passIn("bank")
+			before, theirs := w.contents(), w.nowIn("bank").Entries[0]
+			w.admit(tc.pod())
+			if writes := w.pass(); len(writes) > 0 {
+				t.Errorf("writes %q", writes)
+			}
+			if !w.said("Warning "+tc.reason+" on ReplicaSet evil-r1", "pod evil-r1-a") {
+				t.Errorf("Events: %q", w.events)
+			}
+			if writes := w.passIn("bank"); len(writes) > 0 || len(w.events) > 0 {
+				t.Errorf("in the neighbour's namespace writes %q, Events %q", writes, w.events)
+			}
+			w.collect()
+			if diff := cmp.Diff(before, w.contents()); diff != "" {
+				t.Errorf("objects (-want +got):\n%s", diff)
+			}
+			w.must(w.client.Get(context.Background(), client.ObjectKeyFromObject(theirs), theirs))
+		})
+	}
+}

@@ -1,0 +1,529 @@
+package inject
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// identity is what the webhook wrote on a pod to tell apart what the mesh does for it.
+type identity struct {
+	Labels  map[string]string
+	Status  string
+	VIPs    string
+	Aliases []corev1.HostAlias
+	Keys    []string
+}
+
+func identityOf(pod *corev1.Pod, d Decision) identity {
+	id := identity{
+		Labels:  origination.OurLabels(pod.Labels),
+		Status:  pod.Annotations[origination.AnnotationStatus],
+		VIPs:    pod.Annotations[origination.AnnotationVIPs],
+		Aliases: pod.Spec.HostAliases,
+	}
+	for _, o := range d.Originations {
+		id.Keys = append(id.Keys, o.Key)
+	}
+	return id
+}
+
+// withVIPs returns the decision as if other VIPs had been drawn.
+func withVIPs(d Decision) Decision {
+	d.Originations = slices.Clone(d.Originations)
+	for n := range d.Originations {
+		o := &d.Originations[n]
+		o.VIPs = slices.Clone(o.VIPs)
+		for v := range o.VIPs {
+			o.VIPs[v] = netip.AddrFrom4([4]byte{251, 200, byte(n), byte(v + 1)})
+		}
+	}
+	return d
+}
+
+func TestEqualPodsGetTheSameWhateverTheCacheKnows(t *testing.T) {
+	for name, pod := range requests {
+		t.Run(name, func(t *testing.T) {
+			first := newWorld().injector().Inject(shop, pod)
+			drawn := identityOf(admit(t, pod, first), first)
+			for known, test := range map[string]struct {
+				set func(w *world, d Decision)
+				// moved says whether the VIPs are others than those of a first draw: of a host with an entry for its key, and
+				// of one that is routed by HTTP, of which the entry lists none.
+				moved, movedHTTP bool
+			}{
+				"only live pods": {func(w *world, d Decision) { w.live(pod, d) }, false, false},
+				"the objects":    {func(w *world, d Decision) { w.serve(t, pod, d); w.snap.Live = nil }, false, false},
+				"the objects, marked for deletion": {func(w *world, d Decision) {
+					w.serve(t, pod, d)
+					w.snap.Live = nil
+					for _, e := range w.snap.Entries {
+						e.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-03-04T11:00:00Z"}
+					}
+				}, false, false},
+				"both":                      {func(w *world, d Decision) { w.serve(t, pod, d) }, false, false},
+				"live pods with other VIPs": {func(w *world, d Decision) { w.live(pod, withVIPs(d)) }, true, true},
+				"the objects with other VIPs": {func(w *world, d Decision) {
+					w.serve(t, pod, withVIPs(d))
+					w.snap.Live = nil
+				}, true, false},
+				"the objects, and pods with other VIPs": {func(w *world, d Decision) {
+					w.serve(t, pod, d)
+					w.snap.Live = nil
+					w.live(pod, withVIPs(d))
+				}, false, true},
+				"pods with other VIPs, then pods with the first": {func(w *world, d Decision) {
+					w.live(pod, withVIPs(d))
+					w.live(pod, d)
+				}, true, true},
+				"another pod's objects": {func(w *world, _ Decision) {
+					other := newPod("host", "redis-b.example.com", "target-port", "16379")
+					w.serve(t, other, w.injector().Inject(shop, other))
+				}, false, false},
+			} {
+				w := newWorld()
+				test.set(w, first)
+				want := drawn
+				moves := test.moved
+				if pod.Annotations["redis-tls/protocol"] == origination.ProtocolHTTP {
+					moves = test.movedHTTP
+				}
+				if moves {
+					moved := withVIPs(first).Originations
+					want.VIPs, want.Aliases = origination.FormatVIPs(moved), slices.Clone(pod.Spec.HostAliases)
+					for _, o := range moved {
+						for _, vip := range o.VIPs {
+							want.Aliases = append(want.Aliases, corev1.HostAlias{IP: vip.String(), Hostnames: []string{o.Host}})
+						}
+					}
+				}
+				for n := range 2 { // the second pod is one of the same template
+					d := w.injector().Inject(shop, pod)
+					if diff := cmp.Diff(want, identityOf(admit(t, pod, d), d)); diff != "" {
+						t.Errorf("%s, pod %d (-want +got):\n%s", known, n, diff)
+					}
+				}
+			}
+		})
+	}
+}
+
+// aliasesOf returns the aliases that give the host an address.
+func aliasesOf(pod *corev1.Pod, host string) (aliases []corev1.HostAlias) {
+	for _, a := range pod.Spec.HostAliases {
+		if slices.Contains(a.Hostnames, host) {
+			aliases = append(aliases, a)
+		}
+	}
+	return aliases
+}
+
+func TestACopiedPodEndsWithItsOwnVIPInOneAlias(t *testing.T) {
+	for name, set := range map[string]func(t *testing.T, w *world) (copied *corev1.Pod){
+		"of another namespace, whose pods hold the VIP": func(t *testing.T, w *world) *corev1.Pod {
+			pod := newPod("host", host)
+			d := newWorld().injector().Inject("till", pod)
+			w.snap.Holders = func(vip netip.Addr) []mesh.Holder {
+				if vip == d.Originations[0].VIPs[0] {
+					return []mesh.Holder{{Namespace: "till", Key: d.Originations[0].Key}}
+				}
+				return nil
+			}
+			return admit(t, pod, d)
+		},
+		"of another namespace that has forgotten it": func(t *testing.T, _ *world) *corev1.Pod {
+			pod := newPod("host", host)
+			return admit(t, pod, newWorld().injector().Inject("till", pod))
+		},
+		"of a time when the key had another VIP": func(t *testing.T, w *world) *corev1.Pod {
+			pod := newPod("host", host)
+			d := w.injector().Inject(shop, pod)
+			w.serve(t, pod, withVIPs(d))
+			return admit(t, pod, d)
+		},
+		"of a time when it had other settings": func(t *testing.T, w *world) *corev1.Pod {
+			pod := newPod("host", host)
+			d := w.injector().Inject(shop, pod)
+			w.serve(t, pod, d)
+			copied := admit(t, pod, d)
+			copied.Annotations["redis-tls/target-port"] = "16379"
+			return copied
+		},
+		"with aliases of its own around": func(t *testing.T, w *world) *corev1.Pod {
+			pod := newPod("host", host)
+			alias(pod, "10.1.1.1", "before")
+			d := w.injector().Inject(shop, pod)
+			w.serve(t, pod, withVIPs(d))
+			copied := admit(t, pod, d)
+			alias(copied, "10.1.1.2", "after")
+			return copied
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			copied := set(t, w)
+			d := w.injector().Inject(shop, copied)
+			check(t, d, origination.OutcomeInjected, origination.ReasonInjected)
+			admitted := admit(t, copied, d)
+
+			fresh := newPod()
+			maps.Copy(fresh.Annotations, copied.Annotations)
+			for _, key := range origination.OurAnnotations {
+				delete(fresh.Annotations, key)
+			}
+			own := w.injector().Inject(shop, fresh)
+			vip := d.Originations[0].VIPs[0]
+			if w.snap.Holders != nil && len(w.snap.Holders(vip)) > 0 {
+				t.Errorf("it keeps the VIP %s, which others hold", vip)
+			}
+			want := []corev1.HostAlias{{IP: vip.String(), Hostnames: []string{host}}}
+			if diff := cmp.Diff(want, aliasesOf(admitted, host)); diff != "" {
+				t.Errorf("aliases: %s", diff)
+			}
+			if got, want := admitted.Annotations[origination.AnnotationVIPs], host+"="+vip.String(); got != want {
+				t.Errorf("VIPs %s, want %s", got, want)
+			}
+			labels := origination.Labels(own.Originations, own.Settings)
+			if diff := cmp.Diff(labels, origination.OurLabels(admitted.Labels)); diff != "" {
+				t.Errorf("labels: %s", diff)
+			}
+			if len(admitted.Spec.HostAliases) != max(1, len(copied.Spec.HostAliases)) {
+				t.Errorf("of the aliases %v remain %v", copied.Spec.HostAliases, admitted.Spec.HostAliases)
+			}
+			if again := w.injector().Inject(shop, admitted); len(again.Operations) > 0 {
+				t.Errorf("a second time: %v", again.Operations)
+			}
+		})
+	}
+}
+
+func TestAnAliasOutsideTheRangesIsRefusedThoughThePodIsACopy(t *testing.T) {
+	for name, set := range map[string]func(pod *corev1.Pod){
+		"the server's address":           func(pod *corev1.Pod) { pod.Spec.HostAliases[0].IP = "10.1.2.3" },
+		"one of a range of former times": func(pod *corev1.Pod) { pod.Spec.HostAliases[0].IP = "240.241.2.3" },
+		"another VIP that other names share": func(pod *corev1.Pod) {
+			pod.Spec.HostAliases[0] = corev1.HostAlias{IP: "251.0.0.9", Hostnames: []string{"other", host}}
+		},
+		"the server's address beside the VIP": func(pod *corev1.Pod) { alias(pod, "10.1.2.3", host) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, pod := newWorld(), newPod("host", host)
+			d := w.injector().Inject(shop, pod)
+			w.serve(t, pod, d)
+			copied := admit(t, pod, d)
+			set(copied)
+			d = w.injector().Inject(shop, copied)
+			check(t, d, origination.OutcomeRefused, origination.ReasonPodConflict)
+			if message := d.Message(shop, copied); !strings.Contains(message, "spec.hostAliases[") {
+				t.Errorf("%q does not name the alias", message)
+			}
+		})
+	}
+}
+
+// specs returns those of the world's entries and rules by name.
+func (w *world) specs() map[string]proto.Message {
+	specs := map[string]proto.Message{}
+	for _, e := range w.snap.Entries {
+		specs["ServiceEntry "+e.Name] = &e.Spec
+	}
+	for _, r := range w.snap.Rules {
+		specs["DestinationRule "+r.Name] = &r.Spec
+	}
+	return specs
+}
+
+// selects returns the hosts of the rules that select a pod with the labels.
+func selects(rules []*networkingv1.DestinationRule, labels map[string]string) (hosts []string) {
+	for _, r := range rules {
+		for key := range r.Spec.GetWorkloadSelector().GetMatchLabels() {
+			if labels[key] == "true" {
+				hosts = append(hosts, r.Spec.Host)
+			}
+		}
+	}
+	return hosts
+}
+
+func TestPodsThatDifferInAnythingDoNotMeet(t *testing.T) {
+	knative := func(revision, address string) *corev1.Pod {
+		pod := newPod("host", "redis.memorystore-redis", "addresses", address, "target-port", "6378", "ca-secret", "redis-ca")
+		pod.Labels["serving.knative.dev/service"], pod.Labels["serving.knative.dev/revision"] = "hello", revision
+		return pod
+	}
+	hook := newPod("host", host, "target-port", "6380")
+	hook.OwnerReferences[0] = metav1.OwnerReference{APIVersion: "batch/v1", Kind: "Job", Name: "cart-migrate", UID: "j"}
+	byName := func(keysAndValues ...string) *corev1.Pod { return newPod(append(keysAndValues, "host", host)...) }
+	byAddress := func(addresses string, keysAndValues ...string) *corev1.Pod {
+		return newPod(append(keysAndValues, "addresses", addresses, "ca-secret", "ca")...)
+	}
+	for name, pods := range map[string][]*corev1.Pod{
+		"another target port":   {byName(), byName("target-port", "6380")},
+		"another port":          {byName(), byName("port", "6380")},
+		"one more port":         {byName(), byName("port", "6379,6380")},
+		"another SNI":           {byName(), byName("sni", "redis-b.example.com")},
+		"another name to check": {byName(), byName("subject-alt-names", "redis-b.example.com")},
+		"a CA of its own":       {byName(), byName("ca-secret", "ca")},
+		"a client certificate":  {byName(), byName("mode", "mutual", "client-secret", "client")},
+		"a timeout":             {byName(), byName("connect-timeout", "5s")},
+		"another protocol":      {byName(), byName("protocol", "redis")},
+		"an address":            {byName("ca-secret", "ca"), byAddress("10.0.0.3", "host", host)},
+		"another address":       {byAddress("10.0.0.3", "host", host), byAddress("10.0.0.4", "host", host)},
+		"another host":          {byName(), newPod("host", "redis-b.example.com")},
+		"a hook Job beside":     {byName(), hook},
+		"two Knative revisions": {knative("hello-00001", "10.90.0.3"), knative("hello-00002", "10.90.0.4")},
+		"lists that overlap":    {byAddress("10.0.0.3,10.0.0.4"), byAddress("10.0.0.3")},
+		"an address of a CIDR":  {byAddress("10.0.0.0/24"), byAddress("10.0.0.20", "subject-alt-names", "a.example.com")},
+		"three pods":            {byName(), byName("target-port", "6380"), byName("target-port", "6381")},
+		"three lists that overlap": {
+			byAddress("10.0.0.3,10.0.0.4"),
+			byAddress("10.0.0.4,10.0.0.5"),
+			byAddress("10.0.0.3,10.0.0.4,10.0.0.5", "port", "6380,6379"),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			var admitted []*corev1.Pod
+			keys, vips := map[string]bool{}, map[netip.Addr]bool{}
+			for n, pod := range pods {
+				before := w.specs()
+				d := w.injector().Inject(shop, pod)
+				check(t, d, origination.OutcomeInjected, origination.ReasonInjected)
+				o := d.Originations[0]
+				if keys[o.Key] {
+					t.Errorf("pod %d has the key of another", n)
+				}
+				keys[o.Key] = true
+				for _, vip := range o.VIPs {
+					if vips[vip] {
+						t.Errorf("pod %d has the VIP of another", n)
+					}
+					vips[vip] = true
+				}
+				pod = admit(t, pod, d)
+				w.serve(t, pod, d)
+				after := w.specs()
+				for name, spec := range before {
+					if !proto.Equal(spec, after[name]) {
+						t.Errorf("pod %d changes %s:\n%v\n%v", n, name, spec, after[name])
+					}
+				}
+				admitted = append(admitted, pod)
+			}
+			for n, pod := range admitted {
+				if again := w.injector().Inject(shop, pod); len(again.Operations)+len(again.Problems) > 0 {
+					t.Errorf("pod %d beside the others: %v, %v", n, again.Operations, again.Problems)
+				}
+				hosts := selects(w.snap.Rules, pod.Labels)
+				if slices.Sort(hosts); len(hosts) == 0 || len(slices.Compact(hosts)) != len(hosts) {
+					t.Errorf("pod %d has rules for %v, want one for each host", n, hosts)
+				}
+			}
+		})
+	}
+}
+
+func TestTheLimitOfKeysRefusesThePodThatWouldBeOneTooMany(t *testing.T) {
+	w := newWorld()
+	limited := w.injector(func(cfg *config.Config) { cfg.Policy.MaxKeysPerNamespace = 2 })
+	a, b, c := newPod("host", host), newPod("host", host, "port", "6380"), newPod("host", host, "port", "6381")
+	both := newPod("host", host)
+	both.Annotations["c.redis-tls/host"] = "redis-c.example.com"
+	three := newPod()
+	for n := range 3 {
+		three.Annotations[fmt.Sprintf("r%d.redis-tls/host", n)] = fmt.Sprintf("redis-%d.example.com", n)
+	}
+	refused := func(name string, pod *corev1.Pod, live string) {
+		d := limited.Inject(shop, pod)
+		check(t, d, origination.OutcomeRefused, origination.ReasonPolicy)
+		message := d.Message(shop, pod)
+		for _, want := range []string{
+			"policy.maxKeysPerNamespace", "at most 2 are allowed", "have " + live + " different originations", "namespace shop",
+		} {
+			if !strings.Contains(message, want) {
+				t.Errorf("%s: %q does not say %q", name, message, want)
+			}
+		}
+	}
+	admitted := func(name string, pod *corev1.Pod) {
+		d := limited.Inject(shop, pod)
+		if !d.Allowed {
+			t.Errorf("%s: %s", name, d.Message(shop, pod))
+		}
+	}
+	refused("three keys on one pod", three, "0")
+	w.serve(t, a, limited.Inject(shop, a))
+	admitted("the last key", b)
+	admitted("one key that is there and one that is not", both)
+	w.serve(t, b, limited.Inject(shop, b))
+	refused("one too many", c, "2")
+	refused("one that is there and one too many", both, "2")
+	admitted("a key that is there", a)
+	limited.Config.Policy.MaxKeysPerNamespace = 1
+	admitted("a key that is there, after the limit was lowered", b)
+}
+
+func TestTwoHostsOfOnePodNeverGetOneVIP(t *testing.T) {
+	six := func() *corev1.Pod { // six addresses for six hosts: without regard to each other some would be drawn twice
+		pod := newPod()
+		for n := range 6 {
+			pod.Annotations[fmt.Sprintf("r%d.redis-tls/host", n)] = fmt.Sprintf("redis-%d.example.com", n)
+		}
+		return pod
+	}
+	small := func(cfg *config.Config) { cfg.VIP.CIDR = netip.MustParsePrefix("251.0.0.0/29") }
+	other := func(t *testing.T, n int) Decision {
+		pod := newPod("host", fmt.Sprintf("redis-%d.example.com", n))
+		return newWorld().injector(small).Inject(shop, pod)
+	}
+	for name, set := range map[string]func(t *testing.T, w *world, pod *corev1.Pod){
+		"drawn": func(*testing.T, *world, *corev1.Pod) {},
+		"whose aliases give them one": func(_ *testing.T, _ *world, pod *corev1.Pod) {
+			alias(pod, "251.0.0.1", "redis-0.example.com")
+			alias(pod, "251.0.0.1", "redis-5.example.com")
+		},
+		"of which one has its entry": func(t *testing.T, w *world, pod *corev1.Pod) { w.serve(t, pod, other(t, 3)) },
+		"of which two live pods recorded one": func(t *testing.T, w *world, pod *corev1.Pod) {
+			for _, n := range []int{2, 4} {
+				d := other(t, n)
+				d.Originations[0].VIPs = []netip.Addr{netip.MustParseAddr("251.0.0.5")}
+				w.live(pod, d)
+			}
+		},
+		"of which a live pod recorded the VIP of another's entry": func(t *testing.T, w *world, pod *corev1.Pod) {
+			served, late := other(t, 4), other(t, 2)
+			w.serve(t, pod, served)
+			w.snap.Live = nil
+			late.Originations[0].VIPs = served.Originations[0].VIPs
+			w.live(pod, late)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, pod := newWorld(), six()
+			set(t, w, pod)
+			i := w.injector(small)
+			d := i.Inject(shop, pod)
+			check(t, d, origination.OutcomeInjected, origination.ReasonInjected)
+			seen := map[netip.Addr]string{}
+			for _, o := range d.Originations {
+				for _, vip := range o.VIPs {
+					if other, taken := seen[vip]; taken {
+						t.Errorf("%s and %s share %s", o.Host, other, vip)
+					}
+					seen[vip] = o.Host
+				}
+			}
+			admitted := admit(t, pod, d)
+			if len(seen) != 6 || len(admitted.Spec.HostAliases) != 6 {
+				t.Errorf("VIPs %v, aliases %v, want 6", seen, admitted.Spec.HostAliases)
+			}
+			if again := i.Inject(shop, admitted); len(again.Operations) > 0 {
+				t.Errorf("a second time: %v", again.Operations)
+			}
+		})
+	}
+	t.Run("a pod of the later of two keys that recorded one", func(t *testing.T) {
+		w, pod := newWorld(), newPod("host", "redis-2.example.com")
+		for _, n := range []int{4, 2} {
+			d := other(t, n)
+			d.Originations[0].VIPs = []netip.Addr{netip.MustParseAddr("251.0.0.5")}
+			w.live(pod, d)
+		}
+		d := w.injector(small).Inject(shop, pod)
+		check(t, d, origination.OutcomeInjected, origination.ReasonInjected)
+		if vip := d.Originations[0].VIPs[0]; vip == netip.MustParseAddr("251.0.0.5") {
+			t.Errorf("it gets %s, which an older pod has for another host", vip)
+		}
+	})
+	t.Run("one too many for the range", func(t *testing.T) {
+		pod := six()
+		pod.Annotations["redis-tls/host"] = host
+		d := newWorld().injector(small).Inject(shop, pod)
+		check(t, d, origination.OutcomeRefused, origination.ReasonConflict)
+		if message := d.Message(shop, pod); !strings.Contains(message, "no address of the range 251.0.0.0/29 is free") {
+			t.Error(message)
+		}
+	})
+}
+
+func TestAPodThatIsRecreatedAfterItsKeyLostAVIPIsServed(t *testing.T) {
+	w := newWorld()
+	winner, loser := newPod("host", host), newPod("host", "redis-b.example.com")
+	won := w.injector().Inject(shop, winner)
+	w.serve(t, winner, won)
+	lost := w.injector().Inject(shop, loser)
+	lost.Originations[0].VIPs = won.Originations[0].VIPs
+	loser.Name = "old"
+	w.live(loser, lost)
+	says := func(refused []mesh.Refusal, what string) bool {
+		return len(refused) == 1 && slices.Equal(refused[0].Claim.VIPs, won.Originations[0].VIPs) &&
+			strings.Contains(refused[0].Problem.Err.Error(), what)
+	}
+	if refused := mesh.Objects(&w.snap, w.cfg).Refused; !says(refused, "recreate the pods of this host") {
+		t.Fatalf("refused: %v, want the pod that lost its VIP", refused)
+	}
+	again := w.injector().Inject(shop, loser)
+	w.live(loser, again)
+	desired := mesh.Objects(&w.snap, w.cfg)
+	addresses := map[string]string{}
+	for _, e := range desired.Entries {
+		addresses[e.Spec.Addresses[0]] = e.Spec.Endpoints[0].Address
+	}
+	want := map[string]string{
+		won.Originations[0].VIPs[0].String():   host + ".",
+		again.Originations[0].VIPs[0].String(): "redis-b.example.com.",
+	}
+	if diff := cmp.Diff(want, addresses); diff != "" {
+		t.Errorf("entries: %s", diff)
+	}
+	if refused := desired.Refused; !says(refused, "recreate the pod") {
+		t.Errorf("refused: %v, want the old pod alone", refused)
+	}
+}
+
+func TestTheTimeOfTheFirstInvocationStays(t *testing.T) {
+	pod := newPod("addresses", "10.0.0.3", "ca-secret", "ca")
+	for name, between := range map[string]func(t *testing.T, w *world, pod *corev1.Pod, d Decision){
+		"nothing happens":      func(*testing.T, *world, *corev1.Pod, Decision) {},
+		"the objects are made": func(t *testing.T, w *world, pod *corev1.Pod, d Decision) { w.serve(t, pod, d) },
+		"Istio adds its proxy": func(_ *testing.T, _ *world, pod *corev1.Pod, _ Decision) { withSidecar(pod) },
+		"another key is served": func(t *testing.T, w *world, _ *corev1.Pod, _ Decision) {
+			other := newPod("addresses", "10.0.0.0/24", "ca-secret", "ca")
+			w.serve(t, other, w.injector().Inject(shop, other))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			i := w.injector()
+			d := i.Inject(shop, pod)
+			once := admit(t, pod, d)
+			between(t, w, once, d)
+			i.Now = func() time.Time { return noon.Add(time.Minute) }
+			again := i.Inject(shop, once)
+			twice := admit(t, once, again)
+			if got, want := twice.Annotations[origination.AnnotationFirstUse], noon.Format(time.RFC3339Nano); got != want {
+				t.Errorf("first use at %q, want %q", got, want)
+			}
+			if !gated(twice) {
+				t.Error("the gate is gone")
+			}
+			if name != "Istio adds its proxy" && len(again.Operations) > 0 {
+				t.Errorf("a second time: %v", again.Operations)
+			}
+		})
+	}
+}

@@ -1,0 +1,79 @@
+// Package layout holds the packages of the module to their layers.
+package layout
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/redis-tls/redis-tls/"
+
+// layers are the packages that a package may import, itself left out. Arrows point one way: a package stands above
+// all that it imports.
+var layers = map[string][]string{
+	"internal/origination": {},
+	"internal/config":      {"internal/origination"},
+	"internal/annotation":  {"internal/config", "internal/origination"},
+	"internal/sidecar":     {"internal/origination"},
+	"patches":              {"internal/origination", "internal/sidecar"},
+	"internal/mesh":        {"internal/config", "internal/origination"},
+	"internal/inject":      {"internal/annotation", "internal/config", "internal/mesh", "internal/origination", "internal/sidecar", "patches"},
+	"internal/metrics":     {"internal/origination"},
+	"internal/cluster":     {"internal/annotation", "internal/config", "internal/mesh", "internal/origination"},
+	"internal/controller":  {"internal/cluster", "internal/config", "internal/mesh", "internal/metrics", "internal/origination"},
+	"internal/servingcert": {"internal/metrics"},
+	"internal/server":      {"internal/metrics"},
+	"internal/uninstall":   {"internal/cluster", "internal/controller", "internal/origination"},
+	"webhook":              {"internal/config", "internal/inject", "internal/metrics", "internal/origination"},
+	"cmd/webhook": {"internal/annotation", "internal/cluster", "internal/config", "internal/controller", "internal/inject", "internal/metrics",
+		"internal/origination", "internal/server", "internal/servingcert", "internal/uninstall", "webhook"},
+	"cmd/redis-tls":                   {"cmd/redis-tls/internal/manifest", "cmd/redis-tls/internal/preview", "internal/annotation", "internal/config"},
+	"cmd/redis-tls/internal/manifest": {},
+	"cmd/redis-tls/internal/preview":  {"cmd/redis-tls/internal/manifest", "internal/annotation", "internal/config", "internal/inject", "internal/mesh", "internal/origination"},
+}
+
+// TestLayers reads the imports of every package of the product. One that the table does not know fails, and so does a
+// layer that nothing uses any more.
+func TestLayers(t *testing.T) {
+	list := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./cmd/...", "./internal/...", "./patches/...", "./webhook/...")
+	list.Dir = "../.."
+	out, err := list.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		pkg := strings.TrimPrefix(fields[0], module)
+		if strings.HasSuffix(pkg, "test") || strings.HasSuffix(pkg, "doc") { // builders of tests, generators of pages
+			continue
+		}
+		allowed, known := layers[pkg]
+		if !known {
+			t.Errorf("package %s is in no layer; add it to the table", pkg)
+			continue
+		}
+		seen[pkg] = true
+		var imports []string
+		for _, path := range fields[1:] {
+			if name, ours := strings.CutPrefix(path, module); ours {
+				imports = append(imports, name)
+				if !slices.Contains(allowed, name) {
+					t.Errorf("package %s must not import %s", pkg, name)
+				}
+			}
+		}
+		for _, name := range allowed {
+			if !slices.Contains(imports, name) {
+				t.Errorf("package %s does not import %s; take it out of its row", pkg, name)
+			}
+		}
+	}
+	for pkg := range layers {
+		if !seen[pkg] {
+			t.Errorf("there is no package %s", pkg)
+		}
+	}
+}

@@ -1,0 +1,32 @@
+package webhook
+
+import (
+	"testing"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/mesh"
+)
+
+func TestAPodWithoutItsCertManagerHasTheKindsAskedFor(t *testing.T) {
+	issuing := map[string]string{
+		"redis-tls/host":   "redis.example.com",
+		"redis-tls/mode":   "mutual",
+		"redis-tls/issuer": "redis",
+	}
+	for _, mode := range []config.PolicyMode{config.PolicyEnforce, config.PolicyWarn} {
+		needed := 0
+		h := newHandler(t, &view{certManager: mesh.Absent}, mode)
+		h.NeedCertManager = func() { needed++ }
+		response := answer(t, post(h, newReview(t, newPod(issuing))))
+		if response.Allowed != (mode == config.PolicyWarn) {
+			t.Errorf("policy.mode %s: allowed %t", mode, response.Allowed)
+		}
+		if needed != 1 {
+			t.Errorf("policy.mode %s: asked for %d times, want 1", mode, needed)
+		}
+		answer(t, post(h, newReview(t, newPod(asking))))
+		if needed != 1 {
+			t.Errorf("policy.mode %s: asked for by a pod that needs no cert-manager", mode)
+		}
+	}
+}
