@@ -37,9 +37,9 @@ func TestCertManager(t *testing.T) {
 	t.Run("without cert-manager what needs it is refused, and taken once it is there", func(t *testing.T) { testLateCertManager(c.on(t)) })
 	c.RunCertManager(signer(t))
 	t.Run("an allowed issuer signs for the pod's service account", func(t *testing.T) { testIssuer(c.on(t)) })
-	t.Run("a Certificate is used, and its trouble warned about and said", func(t *testing.T) { testCertificate(c.on(t)) })
-	t.Run("a Certificate of our name is left alone, and said", func(t *testing.T) { testForeignCertificate(c.on(t)) })
-	t.Run("when no pod asks any more the Certificate goes and its Secret stays", func(t *testing.T) { testCertificateCleanup(c.on(t)) })
+	t.Run("a Certificate is used, and its trouble is warned about and reported", func(t *testing.T) { testCertificate(c.on(t)) })
+	t.Run("a Certificate that has the name of a managed one is left alone, and reported", func(t *testing.T) { testForeignCertificate(c.on(t)) })
+	t.Run("when no pod requests it any more the Certificate goes and its Secret stays", func(t *testing.T) { testCertificateCleanup(c.on(t)) })
 }
 
 // signer is an issuer with a CA of its own.

@@ -11,7 +11,7 @@ import (
 )
 
 // TestCRDsLate: kinds that the API server does not serve yet, come, go and come back are what client
-// libraries cope with worst. No pod is refused for it, none that cannot be pinned starts before its
+// libraries cope with worst. No pod is refused for it, none without a VIP starts before its
 // objects, and nothing has to be restarted.
 func TestCRDsLate(t *testing.T) {
 	c := start(t, setup{lateCRDs: true})
@@ -37,7 +37,7 @@ func TestCRDsLate(t *testing.T) {
 	c.waitForObjects(ns, 2, 2)
 	c.waitForGates(waiting, "example.com/quota")
 	if entry := c.entryOf(ns, "redis.example.com"); fmt.Sprint(entry.Spec.Addresses) != fmt.Sprint(vips(pinned, "redis.example.com")) {
-		t.Errorf("the entry lists %v, the pod was pinned to %v", entry.Spec.Addresses, vips(pinned, "redis.example.com"))
+		t.Errorf("the entry lists %v, the pod has %v", entry.Spec.Addresses, vips(pinned, "redis.example.com"))
 	}
 
 	// With the kinds go all objects; whoever would be ungated in front of that waits.

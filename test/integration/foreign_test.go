@@ -22,8 +22,8 @@ func TestForeignObjects(t *testing.T) {
 	t.Run("a ServiceEntry on the same address and port refuses the pod", func(t *testing.T) { testSameAddress(c.on(t)) })
 	t.Run("no VIP is drawn that somebody's ServiceEntry lists", func(t *testing.T) { testListedVIP(c.on(t)) })
 	t.Run("a ServiceEntry that takes a VIP later is reported, and refuses the next pod", func(t *testing.T) { testTakenVIP(c.on(t)) })
-	t.Run("a ServiceEntry that comes later is said, and refuses the next pod", func(t *testing.T) { testLaterEntry(c.on(t)) })
-	t.Run("a wildcard rule and an entry of the real host stay, and stand in nobody's way", func(t *testing.T) { testRealHost(c.on(t)) })
+	t.Run("a ServiceEntry that comes later is reported, and refuses the next pod", func(t *testing.T) { testLaterEntry(c.on(t)) })
+	t.Run("a wildcard rule and an entry of the real host stay, and are in no pod's way", func(t *testing.T) { testRealHost(c.on(t)) })
 	t.Run("a Sidecar that leaves the private hosts out refuses the pod, with the line to add", func(t *testing.T) { testSidecar(c.on(t), "sidecar", "sidecar") })
 	t.Run("so does one of the root namespace", func(t *testing.T) { testSidecar(c.on(t), "root-sidecar", "istio-system") })
 }

@@ -45,7 +45,7 @@ func TestHostile(t *testing.T) {
 	t.Run("with more than the policy allows he is refused", func(t *testing.T) { testKeysPerNamespace(c.on(t)) })
 	t.Run("what the webhook alone writes is refused or taken from his pods", func(t *testing.T) { testForgedMarks(c.on(t), user, ns) })
 	t.Run("his pods that request TLS get marks of their own", func(t *testing.T) { testForgedRequest(c.on(t)) })
-	t.Run("nor is it trusted where the guard is gone", func(t *testing.T) { testForgedPastGuard(c.on(t), user, ns) })
+	t.Run("marks are not trusted where the guard is gone either", func(t *testing.T) { testForgedPastGuard(c.on(t), user, ns) })
 }
 
 // clusterIP is that of another tenant's Service.

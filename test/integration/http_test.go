@@ -19,7 +19,7 @@ func TestHTTP(t *testing.T) {
 	c := start(t, setup{})
 	t.Run("the first pod has a VIP, and waits until all three objects are there", func(t *testing.T) { testHTTPFirstUse(c.on(t)) })
 	t.Run("a route that is lost comes back", func(t *testing.T) { testHTTPRepair(c.on(t)) })
-	t.Run("objects for the real name that come later are said, and refuse the next pod", func(t *testing.T) { testHTTPForeign(c.on(t)) })
+	t.Run("objects for the real name that come later are reported, and refuse the next pod", func(t *testing.T) { testHTTPForeign(c.on(t)) })
 	t.Run("one of the root namespace too", func(t *testing.T) { testHTTPForeignRoot(c.on(t)) })
 	t.Run("pods that have it by tcp have objects of their own", func(t *testing.T) { testHTTPAndTCP(c.on(t)) })
 	t.Run("another use of a port is refused", func(t *testing.T) { testHTTPContradiction(c.on(t)) })

@@ -1,4 +1,4 @@
-// Package integration proves on a real kube-apiserver what no unit test can: that the API server asks
+// Package integration proves on a real kube-apiserver what no unit test can: that the API server calls
 // the webhook for the right pods and takes its patches, that the controller's applies, deletions and
 // gate removals are allowed and do what they say, that the policies hold without us. Chart, RBAC,
 // webhook and kubectl are the real ones; for Istio's injector a stand-in runs, and there is no mesh.

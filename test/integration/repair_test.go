@@ -87,7 +87,7 @@ func eachClosed(ctx context.Context, c client.Client, namespace string, do func(
 	return nil
 }
 
-// TestProtectedObjects: nobody but us changes our objects, be they as mighty as the administrator; only a
+// TestProtectedObjects: only the controller changes managed objects, the administrator neither; only a
 // real API server evaluates the policy. The namespace's own deletion goes through.
 func TestProtectedObjects(t *testing.T) {
 	c := start(t, setup{})
@@ -144,9 +144,9 @@ func TestRepair(t *testing.T) {
 		})
 	}
 	t.Run("labels and annotations of others stay", func(t *testing.T) { testAddedLabels(c.on(t)) })
-	t.Run("an object that loses our label is nobody's of ours, until it is deleted", func(t *testing.T) { testLostLabel(c.on(t)) })
+	t.Run("an object that loses the label is left alone until it is deleted, and its rules stay", func(t *testing.T) { testLostLabel(c.on(t)) })
 	t.Run("unused objects are marked, kept for the delay, and deleted with the entry first", func(t *testing.T) { testOrderOfDeletion(c.on(t)) })
-	t.Run("with firstUse.gate off nobody waits, and we cannot patch pods", func(t *testing.T) { testNoGate(c.on(t)) })
+	t.Run("with firstUse.gate off no pod waits, and the controller may not patch pods", func(t *testing.T) { testNoGate(c.on(t)) })
 }
 
 // waitForRepair waits until the namespace has the entry and the rule, unmarked, and no others.

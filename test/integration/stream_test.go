@@ -11,7 +11,7 @@ import (
 // rate is of the pods created under load, if the machine gives it.
 const rate = 100
 
-// stream creates pods that ask, at the rate, and takes note of what became of each.
+// stream creates pods that request TLS, at the rate, and takes note of what became of each.
 type stream struct {
 	c      *cluster
 	begun  time.Time
@@ -57,7 +57,7 @@ func (s *stream) create(namespace, name string) {
 	p := pod(namespace, name, requesting())
 	err := s.c.Client.Create(s.c.t.Context(), p)
 	if err == nil && len(vips(p, "redis.example.com")) != 1 {
-		err = fmt.Errorf("pod %s was admitted without its pin", p.Name)
+		err = fmt.Errorf("pod %s was admitted without its VIP", p.Name)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -43,7 +43,7 @@ func TestUninstall(t *testing.T) {
 	if got := vips(c.live(running), "redis.example.com"); len(got) != 1 {
 		t.Errorf("the running pod has the VIPs %q", got)
 	}
-	c.eventually("pods that ask to be admitted as in a cluster that never had redis-tls", func(context.Context) error {
+	c.eventually("pods that request TLS to be admitted as in a cluster that never had redis-tls", func(context.Context) error {
 		p, _, err := c.create(pod(ns, "after", requesting()), client.DryRunAll)
 		if err == nil && p.Annotations[statusKey] != "" {
 			err = fmt.Errorf("admitted with %s", p.Annotations[statusKey])

@@ -19,7 +19,7 @@ import (
 // both look at one API server. The range is the smallest allowed, so that draws collide.
 func TestVIPs(t *testing.T) {
 	c := start(t, setup{values: map[string]any{"vip": map[string]any{"cidr": "240.241.7.0/24", "ipv6CIDR": "fd00:241::/64"}}})
-	t.Run("a user's own hostAliases stay, and ours comes behind them", func(t *testing.T) { testOwnAliases(c.on(t)) })
+	t.Run("a user's own hostAliases stay, and the VIPs come after them", func(t *testing.T) { testOwnAliases(c.on(t)) })
 	t.Run("a user's alias for the same host is refused", func(t *testing.T) { testAliasForHost(c.on(t)) })
 	t.Run("an alias of another VIP for the same host is replaced", func(t *testing.T) { testStaleAlias(c.on(t)) })
 	t.Run("all pods of a key have the same VIPs, which are the entry's", func(t *testing.T) { testSameVIPs(c.on(t)) })

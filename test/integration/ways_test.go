@@ -71,13 +71,13 @@ func TestWaysOfUse(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
-	t.Run("a pod that asks in a disabled namespace is refused", func(t *testing.T) {
+	t.Run("a pod that requests TLS in a disabled namespace is refused", func(t *testing.T) {
 		c.on(t).refused(pod("off", "asks", requesting()), "redis-tls/injection", "disabled")
 	})
 	t.Run("a Deployment's pods get their TLS", func(t *testing.T) {
 		testDeployment(c.on(t))
 	})
-	t.Run("every problem of a pod is said at once, with key, value and rule", func(t *testing.T) {
+	t.Run("every problem of a pod is reported at once, with key, value and rule", func(t *testing.T) {
 		c.on(t).refused(pod("plain", "typo", map[string]string{
 			"redis-tls/host": "redis.example.com", "redis-tls/port": "sixthousand", "redis-tls/ca-secret": "Not_A_Name",
 		}), "metadata.annotations[redis-tls/port]", "sixthousand", "metadata.annotations[redis-tls/ca-secret]", "Not_A_Name", "pod typo", "namespace plain")
@@ -164,7 +164,7 @@ func TestPolicyWarn(t *testing.T) {
 	}
 }
 
-// TestNeverAsked: pods that do not ask are never sent to the webhook, and are what they would be without
+// TestNeverAsked: pods that request nothing are never sent to the webhook, and are what they would be without
 // it.
 func TestNeverAsked(t *testing.T) {
 	c := start(t, setup{noWebhook: true, noInjector: true})
@@ -200,7 +200,7 @@ func TestNeverAsked(t *testing.T) {
 	}
 	c.refused(pod("plain", "asks", requesting()), "istio-proxy") // by the guard: no injector runs here
 	if after := c.asked(); after == before {
-		t.Error("the count does not rise for a pod that asks either, so it shows nothing")
+		t.Error("the count does not rise for a pod that requests TLS either, so it shows nothing")
 	}
 }
 

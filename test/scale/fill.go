@@ -58,14 +58,14 @@ func (c *cluster) namespaces(ctx context.Context, prefix string, from, to int, l
 
 func numbered(prefix string, i int) string { return fmt.Sprintf("%s-%05d", prefix, i) }
 
-// plainPods makes pods that ask for nothing.
+// plainPods makes pods that request nothing.
 func (c *cluster) plainPods(ctx context.Context, f filling) error {
 	return each(ctx, f.pods, func(ctx context.Context, i int) error {
 		p := podOf(numbered("plain", i%f.namespaces), i)
 		p.Annotations = nil
 		created, err := c.client.CoreV1().Pods(p.Namespace).Create(ctx, p, metav1.CreateOptions{})
 		if err == nil && created.Annotations[statusKey] != "" {
-			err = fmt.Errorf("pod %s/%s did not ask and was injected", p.Namespace, p.Name)
+			err = fmt.Errorf("pod %s/%s requests nothing and was injected", p.Namespace, p.Name)
 		}
 		return err
 	})
@@ -101,11 +101,11 @@ func (c *cluster) fill(ctx context.Context, have, want filling) error {
 	return c.waitForObjects(ctx)
 }
 
-// ask creates a pod that asks, and wants it injected.
+// ask creates a pod that requests TLS, and wants it injected.
 func (c *cluster) ask(ctx context.Context, pod *corev1.Pod, o metav1.CreateOptions) error {
 	created, err := c.client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, o)
 	if err == nil && created.Annotations[statusKey] == "" {
-		err = fmt.Errorf("pod %s/%s asked and was not injected", pod.Namespace, pod.Name)
+		err = fmt.Errorf("pod %s/%s requests TLS and was not injected", pod.Namespace, pod.Name)
 	}
 	return err
 }

@@ -22,7 +22,7 @@ import (
 // sizes are how much of everything there is.
 type sizes struct {
 	few, many filling
-	// plain is what must cost nothing: namespaces and pods that do not ask, and so many Secrets and ConfigMaps each.
+	// plain is what must cost nothing: namespaces and pods that request nothing, and so many Secrets and ConfigMaps each.
 	plain   filling
 	objects int
 	// atOnce is how many new namespaces have their first pod at the same moment.
@@ -43,8 +43,8 @@ func main() {
 	o := options{progress: func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 	}}
-	flag.IntVar(&s.many.namespaces, "namespaces", 10_000, "namespaces with pods of ours")
-	flag.IntVar(&s.many.pods, "pods", 50_000, "injected pods in them, and as many more that do not ask in others")
+	flag.IntVar(&s.many.namespaces, "namespaces", 10_000, "namespaces with injected pods")
+	flag.IntVar(&s.many.pods, "pods", 50_000, "injected pods in them, and as many more that request nothing in others")
 	flag.IntVar(&s.atOnce, "at-once", 200, "new namespaces that have their first pod at the same moment")
 	flag.BoolVar(&o.streaming, "streaming", true, "whether the API server streams initial lists (its feature WatchList)")
 	flag.StringVar(&o.webhook, "webhook", "", "path of a built cmd/webhook; empty: it is built")
@@ -87,8 +87,8 @@ func measure(ctx context.Context, s sizes, o options) (r *report, err error) {
 		growth
 		fill func(context.Context) error
 	}{
-		{growth{what: "namespaces that do not ask", pieces: s.plain.namespaces, most: mostOfANamespace}, func(ctx context.Context) error { return c.namespaces(ctx, "plain", 0, s.plain.namespaces, nil) }},
-		{growth{what: "pods that do not ask", pieces: s.plain.pods, most: nothing}, func(ctx context.Context) error { return c.plainPods(ctx, s.plain) }},
+		{growth{what: "namespaces that request nothing", pieces: s.plain.namespaces, most: mostOfANamespace}, func(ctx context.Context) error { return c.namespaces(ctx, "plain", 0, s.plain.namespaces, nil) }},
+		{growth{what: "pods that request nothing", pieces: s.plain.pods, most: nothing}, func(ctx context.Context) error { return c.plainPods(ctx, s.plain) }},
 		{growth{what: "Secrets and ConfigMaps", pieces: 2 * s.objects, most: nothing}, func(ctx context.Context) error { return c.objects(ctx, s.objects, s.plain.namespaces) }},
 	} {
 		if err := r.grow(ctx, c, step.growth, step.fill); err != nil {

@@ -36,7 +36,7 @@ func (g growth) each() float64 { return float64(g.bytes) / float64(max(g.pieces,
 // What pieces may cost, bytes: an injected pod with its share of its namespace and of the mesh objects, a namespace's
 // metadata, and what costs nothing but the error of measurement.
 const (
-	mostOfAPod       = 3 << 10
+	mostOfAPod       = 4 << 10
 	mostOfANamespace = 2 << 10
 	nothing          = 32
 )

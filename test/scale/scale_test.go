@@ -86,12 +86,12 @@ func TestCheckSpeaksOfCallsWritesAndMemory(t *testing.T) {
 		"a read in an admission":             {func(r *report) { r.many.calls = calls{"get secrets": 1} }, "1 × get secrets"},
 		"a write in an admission of few":     {func(r *report) { r.few.calls = calls{"patch pods": 3} }, "3 × patch pods"},
 		"a restart that applies what stands": {func(r *report) { r.many.restart.calls = calls{"patch serviceentries": 7} }, "7 × patch serviceentries"},
-		"pods of 3 KB": {func(r *report) {
-			r.growth = []growth{{what: "pods", pieces: 2000, most: mostOfAPod, bytes: 2000 * 3072}}
+		"pods of 4 KB": {func(r *report) {
+			r.growth = []growth{{what: "pods", pieces: 2000, most: mostOfAPod, bytes: 2000 * 4096}}
 		}, ""},
 		"pods of more": {func(r *report) {
-			r.growth = []growth{{what: "pods", pieces: 2000, most: mostOfAPod, bytes: 2000 * 3073}}
-		}, "2000 pods cost the replica 3073 bytes each"},
+			r.growth = []growth{{what: "pods", pieces: 2000, most: mostOfAPod, bytes: 2000 * 4097}}
+		}, "2000 pods cost the replica 4097 bytes each"},
 		"too few pods to tell by":                  {func(r *report) { r.growth = []growth{{what: "pods", pieces: 20, most: mostOfAPod, bytes: 1 << 20}} }, ""},
 		"a restart that says its Events once more": {func(r *report) { r.few.restart.calls = calls{"create events": 2} }, "2 × create events"},
 	} {
