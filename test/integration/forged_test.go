@@ -151,7 +151,7 @@ func testForgedPastGuard(c *cluster, user client.Client, ns string) {
 		{map[string]string{"redis-tls/host": "localhost"}, "localhost"},
 		{map[string]string{"redis-tls/host": "*.example.com"}, "is a wildcard"},
 		{map[string]string{"redis-tls/host": "redis.example.com."}, "redis.example.com."},
-		{map[string]string{"redis-tls/host": "other.example.com"}, "is resolved otherwise today"}, // the label is of redis.example.com
+		{map[string]string{"redis-tls/host": "other.example.com"}, "does not follow from its redis-tls/status"}, // the label is of redis.example.com
 		{map[string]string{}, "it requests nothing"},
 	} {
 		forged := c.forged(ns, requesting(), test.request, "251.7.7.7").on(pod(ns, fmt.Sprintf("past-guard-%d", i), nil))
