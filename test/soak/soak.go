@@ -105,7 +105,7 @@ func (s *soak) install(ctx context.Context) (err error) {
 	values := map[string]any{
 		"cleanup": map[string]any{"gracePeriod": s.form.grace.String(), "delay": s.form.delay.String()},
 		// While watches lag, hosts that are new all the time add up.
-		"policy": map[string]any{"maxKeysPerNamespace": 10_000},
+		"policy": map[string]any{"maxKeysPerNamespace": 1_000},
 	}
 	s.say("the chart and its replicas")
 	if s.release, s.replicas, err = s.InstallReplicas(ctx, values, s.options); err != nil {
