@@ -45,7 +45,7 @@ func (p *patch) aliases(os []origination.Origination, ranges []netip.Prefix) (pr
 			continue
 		}
 		if len(o.VIPs) == 0 {
-			problems = append(problems, invalid(origination.ReasonInternal, specPath.Child("hostAliases"), o.Host,
+			problems = append(problems, invalid(origination.ReasonInternalError, specPath.Child("hostAliases"), o.Host,
 				"no VIP was drawn for this host; this is a bug of redis-tls"))
 		}
 		have := Aliases(p.pod, o.Host)

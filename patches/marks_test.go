@@ -196,7 +196,7 @@ func TestHostAliasesGiveEachHostItsVIPs(t *testing.T) {
 		"another address for the host is refused":       {[]change{alias("10.0.0.1", "x"), alias("10.0.0.9", "y", host)}, one(), nil, []string{fmt.Sprintf(conflict, 1, 1, host, "10.0.0.9")}},
 		"it is refused beside the VIP too":              {[]change{alias("240.241.7.31", host), alias("10.0.0.9", "REDIS.example.com.")}, one(), nil, []string{fmt.Sprintf(conflict, 1, 0, "REDIS.example.com.", "10.0.0.9")}},
 		"an entry that is no address is refused":        {[]change{alias("240.241.007.031", host)}, one(), nil, []string{fmt.Sprintf(conflict, 0, 0, host, "240.241.007.031")}},
-		"a VIP that was never drawn is our bug":         {nil, one(func(o *origination.Origination) { o.VIPs = nil }), nil, []string{`Internal: spec.hostAliases: Invalid value: "redis.example.com": no VIP was drawn`}},
+		"a VIP that was never drawn is our bug":         {nil, one(func(o *origination.Origination) { o.VIPs = nil }), nil, []string{`InternalError: spec.hostAliases: Invalid value: "redis.example.com": no VIP was drawn`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			opts := Options{VIPRanges: drawnFrom}

@@ -123,7 +123,7 @@ func TestTheVIPMustBeCaptured(t *testing.T) {
 	for _, key := range []string{"excludeOutboundIPRanges", "includeOutboundIPRanges"} {
 		value := map[string]string{"excludeOutboundIPRanges": "240.241.0.0/16", "includeOutboundIPRanges": "10.0.0.0/8"}[key]
 		ops, _, problems := forPod(newPod(annotated("traffic.sidecar.istio.io/"+key, value)), one(), Options{})
-		wantProblems(t, []string{"Bypass: metadata.annotations[traffic.sidecar.istio.io/" + key + "]"}, problems)
+		wantProblems(t, []string{"SidecarBypassed: metadata.annotations[traffic.sidecar.istio.io/" + key + "]"}, problems)
 		if len(ops) > 0 {
 			t.Errorf("operations %v", ops)
 		}

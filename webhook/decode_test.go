@@ -106,7 +106,7 @@ func TestDecodedPodDecidesAsTheWholePod(t *testing.T) {
 		reason origination.Reason
 	}{
 		"a pod before Istio's injector":          {newPod(asking), origination.ReasonInjected},
-		"a pod with an istio-proxy that has env": {injected, origination.ReasonBypass},
+		"a pod with an istio-proxy that has env": {injected, origination.ReasonSidecarBypassed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := newHandler(t, &view{}, config.PolicyEnforce).injector

@@ -136,7 +136,7 @@ func (h *Handler) decide(req *request) (decision inject.Decision, message string
 		}
 	}()
 	if message := req.foreign(); message != "" {
-		return inject.Decision{Reason: origination.ReasonMalformed}, message
+		return inject.Decision{Reason: origination.ReasonMalformedRequest}, message
 	}
 	pod := req.Object
 	pod.Namespace = req.Namespace // objects under review may lack it
@@ -163,10 +163,10 @@ func (h *Handler) decide(req *request) (decision inject.Decision, message string
 func (h *Handler) internal() (inject.Decision, string) {
 	const message = "redis-tls failed to decide, which is a bug of its own; its log has the details"
 	return inject.Decision{
-		Reason:   origination.ReasonInternal,
+		Reason:   origination.ReasonInternalError,
 		Allowed:  h.injector.Config.Policy.Mode == config.PolicyWarn,
 		Warnings: []string{message},
-		Problems: []origination.Problem{{Reason: origination.ReasonInternal, Err: field.InternalError(nil, fmt.Errorf("%s", message))}},
+		Problems: []origination.Problem{{Reason: origination.ReasonInternalError, Err: field.InternalError(nil, fmt.Errorf("%s", message))}},
 	}, message
 }
 

@@ -192,22 +192,22 @@ func TestRefusals(t *testing.T) {
 		}, http.StatusForbidden, origination.ReasonNoSidecar},
 		{"another kind", func(t *testing.T) []byte {
 			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Kind.Kind = "Service" })
-		}, http.StatusBadRequest, origination.ReasonMalformed},
+		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
 		{"another group's Pod", func(t *testing.T) []byte {
 			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Kind.Group = "x.example" })
-		}, http.StatusBadRequest, origination.ReasonMalformed},
+		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
 		{"a subresource", func(t *testing.T) []byte {
 			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.SubResource = "ephemeralcontainers" })
-		}, http.StatusBadRequest, origination.ReasonMalformed},
+		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
 		{"another operation", func(t *testing.T) []byte {
 			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Update })
-		}, http.StatusBadRequest, origination.ReasonMalformed},
+		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
 		{"no object", func(t *testing.T) []byte {
 			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Object.Raw = nil })
-		}, http.StatusBadRequest, origination.ReasonMalformed},
+		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
 		{"no namespace", func(t *testing.T) []byte {
 			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Namespace = "" })
-		}, http.StatusBadRequest, origination.ReasonMalformed},
+		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHandler(t, &view{}, config.PolicyEnforce)
@@ -286,10 +286,10 @@ func TestMetricsNameNoValueOfAUser(t *testing.T) {
 	post(h, newReview(t, newPod(map[string]string{"redis-tls/host": "evil\xff"})))
 	post(h, []byte("garbage"))
 	want := map[string]float64{
-		"redis_tls_admission_duration_seconds":                               3,
-		"redis_tls_admission_total outcome=injected reason=Injected":         1,
-		"redis_tls_admission_total outcome=refused reason=InvalidAnnotation": 1,
-		"redis_tls_admission_total outcome=refused reason=Malformed":         1,
+		"redis_tls_admission_duration_seconds":                                3,
+		"redis_tls_admissions_total outcome=injected reason=Injected":         1,
+		"redis_tls_admissions_total outcome=refused reason=InvalidAnnotation": 1,
+		"redis_tls_admissions_total outcome=refused reason=MalformedRequest":  1,
 	}
 	if diff := cmp.Diff(want, metricstest.Gather(t, registry)); diff != "" {
 		t.Error(diff)

@@ -32,7 +32,7 @@ func writeReview(body *bytes.Buffer, uid types.UID, decision inject.Decision, me
 		patch, err := encode(decision.Operations, scratch)
 		if err != nil {
 			response.Allowed = false
-			response.Result = refusal(origination.ReasonInternal, fmt.Sprintf("redis-tls: encoding the patch: %v", err))
+			response.Result = refusal(origination.ReasonInternalError, fmt.Sprintf("redis-tls: encoding the patch: %v", err))
 			break
 		}
 		patchType := admissionv1.PatchTypeJSONPatch
@@ -49,11 +49,11 @@ func writeReview(body *bytes.Buffer, uid types.UID, decision inject.Decision, me
 func refusal(reason origination.Reason, message string) *metav1.Status {
 	status := &metav1.Status{Status: metav1.StatusFailure, Message: message}
 	switch reason {
-	case origination.ReasonNamespaceUnknown:
+	case origination.ReasonNamespaceNotCached:
 		status.Code, status.Reason = http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable
-	case origination.ReasonInternal:
+	case origination.ReasonInternalError:
 		status.Code, status.Reason = http.StatusInternalServerError, metav1.StatusReasonInternalError
-	case origination.ReasonMalformed:
+	case origination.ReasonMalformedRequest:
 		status.Code, status.Reason = http.StatusBadRequest, metav1.StatusReasonBadRequest
 	default:
 		status.Code, status.Reason = http.StatusForbidden, metav1.StatusReasonForbidden

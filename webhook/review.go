@@ -47,7 +47,7 @@ type unreadableError struct {
 }
 
 func malformed(status int, format string, args ...any) *unreadableError {
-	return &unreadableError{fmt.Errorf(format, args...), status, origination.ReasonMalformed}
+	return &unreadableError{fmt.Errorf(format, args...), status, origination.ReasonMalformedRequest}
 }
 
 func overloaded() *unreadableError {
@@ -69,7 +69,7 @@ func check(r *http.Request) *unreadableError {
 }
 
 func tooLarge() *unreadableError {
-	return &unreadableError{fmt.Errorf("the AdmissionReview has more than %d bytes", maxBody), http.StatusRequestEntityTooLarge, origination.ReasonTooLarge}
+	return &unreadableError{fmt.Errorf("the AdmissionReview has more than %d bytes", maxBody), http.StatusRequestEntityTooLarge, origination.ReasonRequestTooLarge}
 }
 
 // readBody reads at most maxBody bytes. Room is made for what came and, as far as the lanes bound it, for what is announced.

@@ -47,7 +47,7 @@ func (f *flags) register(set *pflag.FlagSet) {
 	set.BoolVar(&f.leaderElect, "leader-elect", false, "run the controller only on the replica that leads; needed with several replicas")
 	set.StringVar((*string)(&f.certificate.Mode), "cert-mode", string(servingcert.SelfSigned), fmt.Sprintf("who makes the serving certificate: %q; but for self-signed its Secret is only read", servingcert.Modes))
 	set.StringVar(&f.certificate.CABundleFile, "cert-ca-bundle-file", "", "PEM file with the CAs of the serving certificate, where its Secret has no ca.crt; not with self-signed")
-	set.DurationVar(&f.certificate.Settle, "cert-settle", servingcert.DefaultSettle, "how long API servers are given to see a new CA before a certificate of it replaces one that still holds")
+	set.DurationVar(&f.certificate.PropagationDelay, "ca-propagation-delay", servingcert.DefaultPropagationDelay, "how long API servers are given to see a new CA before a certificate of it replaces one that still holds")
 	set.StringVar(&f.certificate.Secret, "cert-secret", "redis-tls-webhook-cert", "Secret, in the own namespace, that holds the serving certificate")
 	set.StringVar(&f.certificate.Configuration, "webhook-configuration", defaultConfiguration, "MutatingWebhookConfiguration to give the certificate's CA to")
 	set.StringVar(&f.certificate.Service, "service", "redis-tls-webhook", "Service, in the own namespace, that leads to the webhook")

@@ -59,7 +59,7 @@ func TestHelmTestTellsWhatIsAmiss(t *testing.T) {
 		"all is well where policy warns": {create: warned(`redis-tls/port: "none" is no port`), warns: true},
 		"no webhook": {
 			create: func(context.Context, *corev1.Pod) (*corev1.Pod, []string, error) {
-				return nil, nil, errors.New(`failed calling webhook "asking.pods.redis-tls.internal": connection refused`)
+				return nil, nil, errors.New(`failed calling webhook "annotated.pods.redis-tls.internal": connection refused`)
 			},
 			want: []string{`FAILED  a pod that asks gets its TLS: failed calling webhook "asking`, `FAILED  a pod that asks for what cannot be is told so: what was said does not name redis-tls/port and none: "failed calling`,
 				"FAILED  a pod that opts out is left alone: failed calling"}},

@@ -204,9 +204,9 @@ func misspelt(key string) bool {
 	return !strings.HasSuffix(prefix, domain)
 }
 
-// Asks reports whether the annotations carry any key of ours other than inject and what the webhook writes, known or
+// Requested reports whether the annotations carry any key of ours other than inject and what the webhook writes, known or
 // not, whatever its value: such a pod requests for itself instead of inheriting.
-func Asks(annotations map[string]string) bool {
+func Requested(annotations map[string]string) bool {
 	for key := range annotations {
 		if _, _, ours := splitKey(key); ours && key != origination.KeyInject && !slices.Contains(origination.OurAnnotations, key) {
 			return true

@@ -73,11 +73,11 @@ func TestAnyKeyOfOursAsksButInjectAndWhatTheWebhookWrites(t *testing.T) {
 		"Redis-TLS/host": true, "cart.REDIS-tls/host": true, "Redis-TLS/status": true, "sessions.redis-tls/vips": true,
 		"redis-tls/inject": false, "redis-tls/status": false, "redis-tls/vips": false, "redis-tls/first-use": false, "redis-tls.example.com/host": false, "notredis-tls/host": false, "example.com/redis-tls": false, "redis-tls": false, "": false,
 	} {
-		if got := Asks(map[string]string{key: "", "example.com/x": ""}); got != want {
+		if got := Requested(map[string]string{key: "", "example.com/x": ""}); got != want {
 			t.Errorf("%q asks: %t, want %t", key, got, want)
 		}
 	}
-	if Asks(nil) {
+	if Requested(nil) {
 		t.Error("nothing asks")
 	}
 }

@@ -58,7 +58,7 @@ type Result struct {
 	Settings origination.Settings
 	// Asked says that the pod carries keys itself; otherwise the request is inherited.
 	Asked bool
-	// Skip is set when nothing is to be done and why: ReasonNotAsked or ReasonOptedOut.
+	// Skip is set when nothing is to be done and why: ReasonNotRequested or ReasonOptedOut.
 	Skip     origination.Reason
 	Warnings []string
 	// Place holds what keeps the wish from being met in this place (a disabled or excluded namespace):
@@ -81,7 +81,7 @@ const (
 //	inject (label, annotation) | the place              | keys                       | result
 //	"false" on either          | any                    | any                        | Skip: OptedOut
 //	neither "true" nor "false" | any                    | any                        | Errors
-//	"true" or absent           | any                    | none, or nothing by them   | Skip: NotAsked
+//	"true" or absent           | any                    | none, or nothing by them   | Skip: NotRequested
 //	"true" or absent           | excluded               | inherited, right or wrong  | Place
 //	"true" or absent           | excluded or disabled   | the pod's own              | Place, and Errors if wrong
 //	"true" or absent           | label of another value | the pod's own              | Errors
@@ -91,7 +91,7 @@ const (
 // Errors of type Forbidden are denials by the cluster's policy, the others are wrong values. A disabled
 // namespace bequeaths nothing, so nothing is inherited there.
 func Resolve(in Input, cfg config.Config, services Services) Result {
-	res := Result{Asked: Asks(in.Annotations)}
+	res := Result{Asked: Requested(in.Annotations)}
 	optedOut, errs := optOut(in)
 	if optedOut {
 		res.Skip = origination.ReasonOptedOut
@@ -108,7 +108,7 @@ func Resolve(in Input, cfg config.Config, services Services) Result {
 	res.Place = placeProblems(in, cfg)
 	switch {
 	case len(errs)+len(found.Errors)+len(found.Originations) == 0 && found.Settings == (origination.Settings{}):
-		res.Skip, res.Place = origination.ReasonNotAsked, nil
+		res.Skip, res.Place = origination.ReasonNotRequested, nil
 		return res
 	case len(res.Place) > 0 && !res.Asked:
 		return res // whatever is inherited, nothing becomes of it here
@@ -201,10 +201,10 @@ func namespaceWarnings(in Input) []string {
 	switch {
 	case label == namespaceEnabled, label == namespaceDisabled:
 		return nil
-	case labelled && !Asks(in.Annotations):
+	case labelled && !Requested(in.Annotations):
 		return []string{fmt.Sprintf("namespace %s: label %s has the value %q, which is neither %q nor %q, so it is not opted in",
 			in.Namespace, origination.LabelNamespace, origination.Shorten(label), namespaceEnabled, namespaceDisabled)}
-	case Asks(in.NamespaceAnnotations) && Asks(in.Annotations):
+	case Requested(in.NamespaceAnnotations) && Requested(in.Annotations):
 		return []string{fmt.Sprintf("namespace %s: its %s annotations do not count, because it does not carry the label %s=%s",
 			in.Namespace, origination.Prefix, origination.LabelNamespace, namespaceEnabled)}
 	}

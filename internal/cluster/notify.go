@@ -59,9 +59,9 @@ func (v *View) podChanged(old, pod *Pod) {
 type NamespaceState int
 
 const (
-	// NamespaceUnknown: the namespace does not exist, or its watch event has not arrived. The API server does not
+	// NamespaceNotCached: the namespace does not exist, or its watch event has not arrived. The API server does not
 	// order the watches of pods and of namespaces against each other.
-	NamespaceUnknown NamespaceState = iota
+	NamespaceNotCached NamespaceState = iota
 	NamespaceActive
 	// NamespaceTerminating: the namespace is being deleted, and the API server refuses new objects in it.
 	NamespaceTerminating
@@ -76,7 +76,7 @@ func (v *View) NamespaceState(name string) NamespaceState {
 func stateOf(namespace *corev1.Namespace) NamespaceState {
 	switch {
 	case namespace == nil:
-		return NamespaceUnknown
+		return NamespaceNotCached
 	case namespace.DeletionTimestamp != nil, namespace.Status.Phase == corev1.NamespaceTerminating:
 		return NamespaceTerminating
 	default:

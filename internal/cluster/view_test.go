@@ -461,7 +461,7 @@ func TestNamespacesAndServices(t *testing.T) {
 		t.Errorf("annotations (-want +got):\n%s", diff)
 	}
 	for name, want := range map[string]NamespaceState{
-		"shop": NamespaceActive, "going": NamespaceTerminating, "unknown": NamespaceUnknown,
+		"shop": NamespaceActive, "going": NamespaceTerminating, "unknown": NamespaceNotCached,
 	} {
 		if got := view.NamespaceState(name); got != want {
 			t.Errorf("NamespaceState(%q) = %d, want %d", name, got, want)

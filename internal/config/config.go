@@ -63,8 +63,8 @@ type VIP struct {
 // FirstUse configures the first-use gate.
 type FirstUse struct {
 	Gate bool `json:"gate"`
-	// Settle is how long after the API server accepted the objects a gate is taken off: istiod's debounce.
-	Settle metav1.Duration `json:"settle"`
+	// Delay is how long after the API server accepted the objects a gate is taken off: istiod's debounce.
+	Delay metav1.Duration `json:"delay"`
 }
 
 // Cleanup configures the deletion of objects that no live pod claims.

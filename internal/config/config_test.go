@@ -29,7 +29,7 @@ policy:
   maxKeysPerNamespace: 7
   allowInsecure: true
 vip: {cidr: 10.255.0.0/16, ipv6CIDR: "fd00:1::/112"}
-firstUse: {gate: false, settle: 2s}
+firstUse: {gate: false, delay: 2s}
 cleanup: {gracePeriod: 1h, delay: 90s}
 istio: {rootNamespace: mesh, trustDomain: corp.example, systemRoots: /roots.pem}
 clusterDomain: Corp.Example.
@@ -46,7 +46,7 @@ func everythingParsed() Config {
 			AllowedPorts: []string{"6379", "6380-6390"}, AllowedIssuers: []string{"ClusterIssuer.cert-manager.io/redis"}, MaxKeysPerNamespace: 7, AllowInsecure: true,
 		},
 		VIP:           VIP{CIDR: netip.MustParsePrefix("10.255.0.0/16"), IPv6CIDR: &v6},
-		FirstUse:      FirstUse{Settle: duration(2 * time.Second)},
+		FirstUse:      FirstUse{Delay: duration(2 * time.Second)},
 		Cleanup:       Cleanup{GracePeriod: duration(time.Hour), Delay: duration(90 * time.Second)},
 		Istio:         Istio{RootNamespace: "mesh", TrustDomain: "corp.example", SystemRoots: "/roots.pem"},
 		ClusterDomain: "corp.example", ExcludedNamespaces: []string{"kube-system"},
@@ -58,7 +58,7 @@ func TestTheDefaultsAreThese(t *testing.T) {
 	const retyped = `
 policy: {mode: enforce, maxKeysPerNamespace: 100, allowInsecure: false}
 vip: {cidr: 251.0.0.0/8}
-firstUse: {gate: true, settle: 1s}
+firstUse: {gate: true, delay: 1s}
 cleanup: {gracePeriod: 10m0s, delay: 1m0s}
 istio: {rootNamespace: istio-system, trustDomain: cluster.local, systemRoots: /etc/ssl/certs/ca-certificates.crt}
 clusterDomain: cluster.local
@@ -86,7 +86,7 @@ func TestAConfigIsReadOverTheDefaults(t *testing.T) {
 	}{
 		"nothing":            {"", Default()},
 		"an empty object":    {"{}", Default()},
-		"nulls":              {"vip: {cidr: null}\npolicy: {maxKeysPerNamespace: null}\nexcludedNamespaces: null\nfirstUse: {settle: null}", withConfig(func(c *Config) { c.ExcludedNamespaces = nil })},
+		"nulls":              {"vip: {cidr: null}\npolicy: {maxKeysPerNamespace: null}\nexcludedNamespaces: null\nfirstUse: {delay: null}", withConfig(func(c *Config) { c.ExcludedNamespaces = nil })},
 		"one value of a few": {"cleanup: {delay: 5s}", withConfig(func(c *Config) { c.Cleanup.Delay.Duration = 5 * time.Second })},
 		"an empty list":      {"excludedNamespaces: []", withConfig(func(c *Config) { c.ExcludedNamespaces = nil })},
 		"everything":         {everything, everythingParsed()},
@@ -174,9 +174,9 @@ func TestAWrongConfigIsRefusedWithKeyValueAndRule(t *testing.T) {
 		"no keys in a namespace":             {"policy: {maxKeysPerNamespace: 0}", `policy.maxKeysPerNamespace: Invalid value: 0: must be at least 1`},
 		"fewer keys than none":               {"policy: {maxKeysPerNamespace: -1}", `policy.maxKeysPerNamespace: Invalid value: -1: must be at least 1`},
 		"a default that is an object":        {"defaults: {redis-tls/port: {}}", `defaults[redis-tls/port]: Invalid value: {}: must be a text`},
-		"a duration without its unit":        {"firstUse: {settle: 1}", `firstUse.settle: Invalid value: 1: must be a duration with its unit, as in "1s" or "10m"`},
+		"a duration without its unit":        {"firstUse: {delay: 1}", `firstUse.delay: Invalid value: 1: must be a duration with its unit, as in "1s" or "10m"`},
 		"a duration that is none":            {"cleanup: {gracePeriod: soon}", `cleanup.gracePeriod: Invalid value: "soon": must be a duration`},
-		"a negative settle":                  {"firstUse: {settle: -1s}", `firstUse.settle: Invalid value: "-1s": must not be negative`},
+		"a negative settle":                  {"firstUse: {delay: -1s}", `firstUse.delay: Invalid value: "-1s": must not be negative`},
 		"a negative grace period":            {"cleanup: {gracePeriod: -1s}", `cleanup.gracePeriod: Invalid value: "-1s": must not be negative`},
 		"a negative delay":                   {"cleanup: {delay: -1s}", `cleanup.delay: Invalid value: "-1s": must not be negative`},
 		"a domain that is none":              {"clusterDomain: ''", `clusterDomain: Invalid value: "": has an empty part between its dots`},

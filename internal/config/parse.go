@@ -23,7 +23,7 @@ func Default() Config {
 	return Config{
 		Policy:             Policy{Mode: PolicyEnforce, MaxKeysPerNamespace: 100},
 		VIP:                VIP{CIDR: netip.MustParsePrefix("251.0.0.0/8")},
-		FirstUse:           FirstUse{Gate: true, Settle: metav1.Duration{Duration: time.Second}},
+		FirstUse:           FirstUse{Gate: true, Delay: metav1.Duration{Duration: time.Second}},
 		Cleanup:            Cleanup{GracePeriod: metav1.Duration{Duration: 10 * time.Minute}, Delay: metav1.Duration{Duration: time.Minute}},
 		Istio:              Istio{RootNamespace: "istio-system", TrustDomain: "cluster.local", SystemRoots: "/etc/ssl/certs/ca-certificates.crt"},
 		ClusterDomain:      "cluster.local",
@@ -87,7 +87,7 @@ func checkTexts(raw map[string]any) field.ErrorList {
 	texts(orNone(prefix), "must be a CIDR, as in \"251.0.0.0/8\"", "vip", "cidr")
 	texts(prefix, "must be a CIDR, as in \"fd00:240:241::/112\"", "vip", "ipv6CIDR")
 	const right = "must be a duration with its unit, as in \"1s\" or \"10m\""
-	texts(duration, right, "firstUse", "settle")
+	texts(duration, right, "firstUse", "delay")
 	texts(duration, right, "cleanup", "gracePeriod")
 	texts(duration, right, "cleanup", "delay")
 	if defaults, ok := raw["defaults"].(map[string]any); ok {

@@ -118,7 +118,7 @@ func (c Config) validateTimes() field.ErrorList {
 			errs = append(errs, field.Invalid(at, d.String(), "must not be negative"))
 		}
 	}
-	negative(field.NewPath("firstUse", "settle"), c.FirstUse.Settle.Duration, c.FirstUse.Settle.Duration < 0)
+	negative(field.NewPath("firstUse", "delay"), c.FirstUse.Delay.Duration, c.FirstUse.Delay.Duration < 0)
 	negative(field.NewPath("cleanup", "gracePeriod"), c.Cleanup.GracePeriod.Duration, c.Cleanup.GracePeriod.Duration < 0)
 	negative(field.NewPath("cleanup", "delay"), c.Cleanup.Delay.Duration, c.Cleanup.Delay.Duration < 0)
 	return errs

@@ -107,7 +107,7 @@ func (p *pass) ask(ctx context.Context, account string) (access, error) {
 
 func (p *pass) sayUnauthorized(claim *mesh.Claim, account string) {
 	p.say(note{regarding: p.owner(claim.Pod), related: p.object(kindRule, claim.RuleName()), kind: corev1.EventTypeWarning,
-		reason: origination.ReasonNotAuthorized, action: actionDeliver,
+		reason: origination.ReasonSecretAccessDenied, action: actionDeliver,
 		text: fmt.Sprintf("pod %s cannot reach host %s: its client certificate, Secret %s, is to come by secret discovery, and Istio delivers one only to a service account that may list all Secrets of the namespace, which %s may not; "+
 			`set %s: "mount", or have the namespace's administrator grant it`,
 			claim.Pod, claim.Host, claim.TLS.ClientSecret, account, origination.KeyOf(claim.Instances[0], "delivery"))})

@@ -24,7 +24,7 @@ func discovered(t *testing.T, name, account string, more ...string) *corev1.Pod 
 	return clustertest.Pod(t, namespace, name, "r1", "a", annotations, func(pod *corev1.Pod) { pod.Spec.ServiceAccountName = account })
 }
 
-const denied = "Warning NotAuthorized on ReplicaSet cart-r1: pod cart-r1-a cannot reach host redis.example.com: its client certificate, Secret client, is to come by secret discovery, " +
+const denied = "Warning SecretAccessDenied on ReplicaSet cart-r1: pod cart-r1-a cannot reach host redis.example.com: its client certificate, Secret client, is to come by secret discovery, " +
 	"and Istio delivers one only to a service account that may list all Secrets of the namespace, which cart may not; " +
 	`set redis-tls/delivery: "mount", or have the namespace's administrator grant it`
 
@@ -70,7 +70,7 @@ func TestNobodyIsAskedAboutWhatNeedsNoRight(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t).admit(discovered(t, "cart", "cart", more...))
 			w.pass()
-			if len(w.reviews) > 0 || w.said("NotAuthorized") {
+			if len(w.reviews) > 0 || w.said("SecretAccessDenied") {
 				t.Errorf("asked of %q, said %q", w.reviews, w.events)
 			}
 		})
@@ -107,7 +107,7 @@ func TestAnUnansweredQuestionHoldsNothingUp(t *testing.T) {
 		return nil
 	}
 	writes, err := w.tryPass()
-	if err == nil || len(writes) != 4 || w.said("NotAuthorized") {
+	if err == nil || len(writes) != 4 || w.said("SecretAccessDenied") {
 		t.Errorf("wrote %q with error %v, and said %q", writes, err, w.events)
 	}
 }

@@ -111,10 +111,10 @@ func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
 			w.pass()
 			stays("at once")
 			if tc.why != "" {
-				if !w.said("Warning StatusIgnored on ReplicaSet cart-r1", "pod cart-r1-a", tc.why) {
+				if !w.said("Warning RequestIgnored on ReplicaSet cart-r1", "pod cart-r1-a", tc.why) {
 					t.Errorf("Events: %q", w.events)
 				}
-				w.wantCount("claims state=ignored", 1)
+				w.wantCount("originations state=ignored", 1)
 			} else if w.said("Warning") {
 				t.Errorf("Events: %q", w.events)
 			}
@@ -127,7 +127,7 @@ func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
 			if left := w.contents(); len(left) > 0 {
 				t.Errorf("left over once the pod is gone: %q", slices.Sorted(maps.Keys(left)))
 			}
-			w.wantCount("claims state=ignored", 0)
+			w.wantCount("originations state=ignored", 0)
 		})
 	}
 }
@@ -220,13 +220,13 @@ func TestAForgedPodClaimsNothing(t *testing.T) {
 		pod    func() *corev1.Pod
 		reason string
 	}{
-		"of another tenant's Service, by its address":       {handWritten(map[string]string{"redis-tls/addresses": "10.96.7.31", "redis-tls/ca-secret": "evil"}), "StatusIgnored"},
-		"of another tenant's Service, by a range around it": {handWritten(map[string]string{"redis-tls/addresses": "10.96.7.0/24", "redis-tls/ca-secret": "evil"}), "StatusIgnored"},
-		"of another tenant's Service, by its short name":    {handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/ca-secret": "evil"}), "StatusIgnored"},
-		"of another tenant's Service, by its full name":     {handWritten(map[string]string{"redis-tls/host": "redis.bank.svc.cluster.local", "redis-tls/ca-secret": "evil"}), "StatusIgnored"},
-		"of another tenant's Service of the mesh":           {handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/mode": "istio-mutual"}), "StatusIgnored"},
-		"of the API server's metadata":                      {handWritten(map[string]string{"redis-tls/addresses": "169.254.169.254", "redis-tls/ca-secret": "evil"}), "StatusIgnored"},
-		"of a VIP, as if that were a server's address":      {handWritten(map[string]string{"redis-tls/addresses": neighbour.VIPs[0].String(), "redis-tls/ca-secret": "evil"}), "StatusIgnored"},
+		"of another tenant's Service, by its address":       {handWritten(map[string]string{"redis-tls/addresses": "10.96.7.31", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
+		"of another tenant's Service, by a range around it": {handWritten(map[string]string{"redis-tls/addresses": "10.96.7.0/24", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
+		"of another tenant's Service, by its short name":    {handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
+		"of another tenant's Service, by its full name":     {handWritten(map[string]string{"redis-tls/host": "redis.bank.svc.cluster.local", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
+		"of another tenant's Service of the mesh":           {handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/mode": "istio-mutual"}), "RequestIgnored"},
+		"of the API server's metadata":                      {handWritten(map[string]string{"redis-tls/addresses": "169.254.169.254", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
+		"of a VIP, as if that were a server's address":      {handWritten(map[string]string{"redis-tls/addresses": neighbour.VIPs[0].String(), "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
 		"with a neighbour's VIP": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"},
 			recorded("evil.example.com="+neighbour.VIPs[0].String())), "Conflict"},
 		"with a VIP of its own namespace": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"},
@@ -236,17 +236,17 @@ func TestAForgedPodClaimsNothing(t *testing.T) {
 		"without a VIP": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}), "Conflict"},
 		"with the label of another key": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
 			pod.Labels[key.Label()] = "true"
-		}), "StatusIgnored"},
+		}), "RequestIgnored"},
 		"with labels of another request": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
 			for label := range origination.OurLabels(pod.Labels) {
 				delete(pod.Labels, label)
 			}
 			pod.Labels[origination.LabelInjected], pod.Labels[key.Label()] = "true", "true"
-		}), "StatusIgnored"},
+		}), "RequestIgnored"},
 		"with a restriction that it does not have": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
 			pod.Labels[origination.LabelEgressPrefix+"x"] = "true"
-		}), "StatusIgnored"},
-		"with an unknown key": {handWritten(map[string]string{"redis-tls/host": "evil.example.com", "redis-tls/subject-alt-name": "x"}, recorded("evil.example.com=251.0.0.9")), "StatusIgnored"},
+		}), "RequestIgnored"},
+		"with an unknown key": {handWritten(map[string]string{"redis-tls/host": "evil.example.com", "redis-tls/subject-alt-name": "x"}, recorded("evil.example.com=251.0.0.9")), "RequestIgnored"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t).admit(victim, other)

@@ -61,7 +61,7 @@ func (p *pass) announce() {
 	}
 	for _, unresolved := range p.live.Unresolved {
 		p.say(note{regarding: ownerOf(unresolved.Pod), related: podReference(unresolved.Pod), kind: corev1.EventTypeWarning,
-			reason: origination.ReasonStatusIgnored, action: actionClaim,
+			reason: origination.ReasonRequestIgnored, action: actionClaim,
 			text: fmt.Sprintf("pod %s would be refused today, so it claims nothing new, and what it was admitted with stays until it is deleted: %v", unresolved.Pod.Name, unresolved.Err)})
 	}
 	type mounted struct{ certificate, secret string }
@@ -76,7 +76,7 @@ func (p *pass) announce() {
 		trouble, again := mesh.CertificateTrouble(claim.Origination, p.snap, p.now)
 		if trouble != "" {
 			p.say(note{regarding: p.owner(claim.Pod), related: p.certificate(claim), kind: corev1.EventTypeWarning,
-				reason: origination.ReasonCertificateTrouble, action: actionIssue, text: trouble})
+				reason: origination.ReasonCertificateNotReady, action: actionIssue, text: trouble})
 		}
 		if again > 0 {
 			p.repeat(again)
@@ -129,7 +129,7 @@ func (p *pass) emit(n note) {
 func (p *pass) sayForeign(want object) {
 	p.trouble = true
 	p.say(note{regarding: p.claimant(want), related: want.reference(), kind: corev1.EventTypeWarning,
-		reason: origination.ReasonForeignObject, action: actionClaim,
+		reason: origination.ReasonUnmanagedObject, action: actionClaim,
 		text: fmt.Sprintf("%s %s exists without the label %s=%s, so it is left alone and %s; delete or rename it",
 			want.Kind, want.GetName(), origination.ManagedByLabel, origination.ManagedBy, without(want))})
 }

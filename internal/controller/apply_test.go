@@ -235,7 +235,7 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 			if after := w.contents()[kindOf(foreign)+" "+foreign.GetName()]; after != before {
 				t.Errorf("the foreign object was %s and is %s", before, after)
 			}
-			if said := w.said("Warning ForeignObject on ReplicaSet cart-r1", tc.foreign.GetName()); said != tc.known {
+			if said := w.said("Warning UnmanagedObject on ReplicaSet cart-r1", tc.foreign.GetName()); said != tc.known {
 				t.Errorf("said %t: %q", said, w.events)
 			}
 			if !tc.known {
@@ -243,7 +243,7 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 					t.Errorf("%v conflicts are counted, and the pass is repeated after %s", n, w.again)
 				}
 				w.frozen = false
-				if w.pass(); !w.said("Warning ForeignObject on ReplicaSet cart-r1", tc.foreign.GetName()) {
+				if w.pass(); !w.said("Warning UnmanagedObject on ReplicaSet cart-r1", tc.foreign.GetName()) {
 					t.Errorf("once the caches know it, Events: %q", w.events)
 				}
 			}

@@ -106,8 +106,8 @@ func TestTheBenchmarkHasEverythingInPlace(t *testing.T) {
 		t.Errorf("writes %q, says %q", writes, w.events)
 	}
 	w.wantGauges("of ten keys", map[string]float64{
-		"claims state=served":                        10,
-		"objects kind=DestinationRule state=claimed": 21,
-		"objects kind=ServiceEntry state=claimed":    10,
+		"originations state=served":               10,
+		"objects kind=DestinationRule state=used": 21,
+		"objects kind=ServiceEntry state=used":    10,
 	})
 }

@@ -85,14 +85,14 @@ func TestUntilCertManagerIsKnownNothingIsDoneOrSaidAboutCertificates(t *testing.
 	if len(writes) == 0 || slices.Contains(writes, "create Certificate "+o.CertificateName()) {
 		t.Errorf("writes %q, want everything but the Certificate", writes)
 	}
-	if w.said("CertificateTrouble") || w.said("NoCertManager") {
+	if w.said("CertificateNotReady") || w.said("NoCertManager") {
 		t.Errorf("events %q", w.events)
 	}
 	w.caches.certManager = mesh.Present
 	if got := w.pass(); !slices.Contains(got, "create Certificate "+o.CertificateName()) {
 		t.Errorf("writes %q once it is known, want the Certificate", got)
 	}
-	if !w.said("Warning CertificateTrouble", "Certificate shop/client does not exist") {
+	if !w.said("Warning CertificateNotReady", "Certificate shop/client does not exist") {
 		t.Errorf("events once it is known %q", w.events)
 	}
 }
@@ -125,7 +125,7 @@ func TestACertificateOfOurNameWithoutOurLabelIsLeftAloneAndSaid(t *testing.T) {
 			t.Errorf("touched: %s", call)
 		}
 	}
-	if !w.said("Warning ForeignObject on ReplicaSet cart-r1", "Certificate "+o.CertificateName()+" exists without the label", "pods wait for the Secret of that name") {
+	if !w.said("Warning UnmanagedObject on ReplicaSet cart-r1", "Certificate "+o.CertificateName()+" exists without the label", "pods wait for the Secret of that name") {
 		t.Errorf("events %q", w.events)
 	}
 }
@@ -166,7 +166,7 @@ func TestEachServiceAccountGetsItsCertificate(t *testing.T) {
 	}
 	w.later(2 * time.Minute).pass()
 	for _, owner := range []string{"cart-r1", "till-r1"} {
-		if !w.said("Warning CertificateTrouble on ReplicaSet "+owner, "is not Ready") {
+		if !w.said("Warning CertificateNotReady on ReplicaSet "+owner, "is not Ready") {
 			t.Errorf("no Event on %s: %q", owner, w.events)
 		}
 	}
@@ -187,14 +187,14 @@ func TestTroubleWithACertificateIsSaidOnceItLasts(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.pass()
-	if w.said("CertificateTrouble") {
+	if w.said("CertificateNotReady") {
 		t.Errorf("said at once: %q", w.events)
 	}
 	w.later(time.Minute).pass()
-	if !w.said("Warning CertificateTrouble on ReplicaSet cart-r1", "Certificate shop/"+o.CertificateName()+" is not Ready") {
+	if !w.said("Warning CertificateNotReady on ReplicaSet cart-r1", "Certificate shop/"+o.CertificateName()+" is not Ready") {
 		t.Errorf("events after a minute %q", w.events)
 	}
-	if w.pass(); w.said("CertificateTrouble") {
+	if w.pass(); w.said("CertificateNotReady") {
 		t.Errorf("said twice: %q", w.events)
 	}
 }
@@ -206,7 +206,7 @@ func TestAMissingCertificateOfAUserIsSaid(t *testing.T) {
 	if got := w.pass(); slices.ContainsFunc(got, func(call string) bool { return strings.Contains(call, "Certificate") }) {
 		t.Errorf("writes %q", got)
 	}
-	if !w.said("Warning CertificateTrouble on ReplicaSet cart-r1", "redis-tls/certificate", "Certificate shop/client does not exist") {
+	if !w.said("Warning CertificateNotReady on ReplicaSet cart-r1", "redis-tls/certificate", "Certificate shop/client does not exist") {
 		t.Errorf("events %q", w.events)
 	}
 }

@@ -93,7 +93,7 @@ func (p *pass) stands(use cluster.FirstUse, now time.Time) bool {
 	}
 	for i := range use.Originations {
 		o := &use.Originations[i]
-		if p.refused[o.Key] || mesh.Missing(o, p.snap, now, p.Config.FirstUse.Settle.Duration) {
+		if p.refused[o.Key] || mesh.Missing(o, p.snap, now, p.Config.FirstUse.Delay.Duration) {
 			return false
 		}
 	}
@@ -101,14 +101,14 @@ func (p *pass) stands(use cluster.FirstUse, now time.Time) bool {
 }
 
 func (p *pass) missingSettings(use cluster.FirstUse, now time.Time) []string {
-	return mesh.MissingSettings(use.Settings, use.Originations, p.snap, now, p.Config.FirstUse.Settle.Duration)
+	return mesh.MissingSettings(use.Settings, use.Originations, p.snap, now, p.Config.FirstUse.Delay.Duration)
 }
 
 // accepted reports whether the API server has everything, however short a time ago.
 func (p *pass) accepted(use cluster.FirstUse) bool { return p.stands(use, p.someday()) }
 
 // someday is when all that the API server has accepted will have been in place for long enough.
-func (p *pass) someday() time.Time { return p.now.Add(p.Config.FirstUse.Settle.Duration + time.Hour) }
+func (p *pass) someday() time.Time { return p.now.Add(p.Config.FirstUse.Delay.Duration + time.Hour) }
 
 // Ungate takes our gate off, and only if the pod and the gate's place are still as was seen: else the error is that
 // the pod is not found, or that the patch is invalid. A pod without the gate is left as it is.
@@ -183,7 +183,7 @@ func (p *pass) missing(use cluster.FirstUse) string {
 	for i := range use.Originations {
 		o := &use.Originations[i]
 		// Of a refusal its own Event tells.
-		if !p.refused[o.Key] && mesh.Missing(o, p.snap, p.someday(), p.Config.FirstUse.Settle.Duration) {
+		if !p.refused[o.Key] && mesh.Missing(o, p.snap, p.someday(), p.Config.FirstUse.Delay.Duration) {
 			wanted = append(wanted, needs(o))
 		}
 	}

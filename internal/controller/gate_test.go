@@ -147,10 +147,10 @@ func TestTheGateStaysOn(t *testing.T) {
 			if got := w.gates(pod); len(got) != 1 {
 				t.Errorf("gates %q", got)
 			}
-			if foreign := strings.Contains(name, "another"); foreign && !w.said("Warning ForeignObject on ReplicaSet cart-r1", "theirs") {
+			if foreign := strings.Contains(name, "another"); foreign && !w.said("Warning UnmanagedObject on ReplicaSet cart-r1", "theirs") {
 				t.Errorf("Events: %q", w.events)
 			}
-			if unresolved := strings.Contains(name, "unresolved"); unresolved && !w.said("Warning StatusIgnored on ReplicaSet cart-r1", "pod cart-r1-a", "policy.allowedCIDRs") {
+			if unresolved := strings.Contains(name, "unresolved"); unresolved && !w.said("Warning RequestIgnored on ReplicaSet cart-r1", "pod cart-r1-a", "policy.allowedCIDRs") {
 				t.Errorf("Events: %q", w.events)
 			}
 			if said := w.said("Normal WaitingForFirstUse on Pod cart-r1-a"); said != tc.waiting {
@@ -194,7 +194,7 @@ func TestAGateThatHasMovedIsLeftForTheNextPass(t *testing.T) {
 }
 
 func TestAFirstUseIsMeasuredOnce(t *testing.T) {
-	const metric = "redis_tls_first_use_seconds"
+	const metric = "redis_tls_first_use_duration_seconds"
 	admittedAt := func(w *world, ago time.Duration) *corev1.Pod {
 		at := w.clock.Now().Add(-ago)
 		pod, _ := cart(t, "a", clustertest.ByName)

@@ -72,7 +72,7 @@ func TestARouteOfOthersForTheHostIsSaid(t *testing.T) {
 	if writes := w.pass(); len(writes) > 0 {
 		t.Errorf("writes %q", writes)
 	}
-	if !w.said("Warning ForeignObject on ReplicaSet cart-r1", "VirtualService shop/theirs is for the host *.example.com") {
+	if !w.said("Warning UnmanagedObject on ReplicaSet cart-r1", "VirtualService shop/theirs is for the host *.example.com") {
 		t.Errorf("Events: %q", w.events)
 	}
 }

@@ -37,7 +37,7 @@ var (
 	modelRuns = flag.Int("model.runs", 25, "run the model so many times, with -short a fifth of them")
 )
 
-// maxLag is how long a cache may be behind, less than firstUse.settle and far less than cleanup.delay.
+// maxLag is how long a cache may be behind, less than firstUse.delay and far less than cleanup.delay.
 const maxLag = 500 * time.Millisecond
 
 // TestModel drives two namespaces through admissions by the real webhook's core, reconciles, deletions, other policies,

@@ -28,7 +28,7 @@ import (
 const (
 	untilSynced  = 500 * time.Millisecond // the caches are still filling, or do not know the namespace yet
 	untilCaught  = 200 * time.Millisecond // the API server was ahead of the cache
-	untilSettled = 250 * time.Millisecond // a pod waits at the gate for firstUse.settle to pass
+	untilSettled = 250 * time.Millisecond // a pod waits at the gate for firstUse.delay to pass
 	untilHealed  = 30 * time.Second       // an object stays in use though nothing claims it
 	patience     = 2 * time.Second        // what a pod waits for at the gate is said, though nothing failed
 )
@@ -99,7 +99,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{RequeueAfter: untilSynced}, nil
 	}
 	state := r.View.NamespaceState(namespace)
-	if state == cluster.NamespaceUnknown && r.View.HasPods(namespace) { // its watch event has not arrived
+	if state == cluster.NamespaceNotCached && r.View.HasPods(namespace) { // its watch event has not arrived
 		return reconcile.Result{RequeueAfter: untilSynced}, nil
 	}
 	if state != cluster.NamespaceActive { // its objects go with it, and the API server would refuse new ones

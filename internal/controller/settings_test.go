@@ -115,7 +115,7 @@ func TestAnObjectOfOthersInItsPlaceIsLeftAndSaid(t *testing.T) {
 					t.Errorf("writes %q", call)
 				}
 			}
-			if !w.said("ForeignObject", "on ReplicaSet", needs, lost) {
+			if !w.said("UnmanagedObject", "on ReplicaSet", needs, lost) {
 				t.Errorf("Events %q", w.events)
 			}
 		})
@@ -130,10 +130,10 @@ func TestARestrictedPodIsNotTheUsersSidecars(t *testing.T) {
 	free := clustertest.Pod(t, namespace, "pay", "r1", "a", map[string]string{"redis-tls/host": "other.example.com"})
 	w := newWorld(t, theirs).admit(restricted, free)
 	w.pass()
-	if !w.said("ForeignObject", "on ReplicaSet pay-r1", "pod pay-r1-a", "Sidecar shop/default") {
+	if !w.said("UnmanagedObject", "on ReplicaSet pay-r1", "pod pay-r1-a", "Sidecar shop/default") {
 		t.Errorf("Events %q, want one of the pod that is not restricted", w.events)
 	}
-	if w.said("ForeignObject", "pod cart-r1-a") {
+	if w.said("UnmanagedObject", "pod cart-r1-a") {
 		t.Errorf("Events %q, of the restricted pod too", w.events)
 	}
 }

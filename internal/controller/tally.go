@@ -59,16 +59,16 @@ func (p *pass) isPending(claim *mesh.Claim) bool {
 func (p *pass) countObjects(use inUse) {
 	for _, k := range kinds {
 		for _, o := range p.known[k] {
-			state := metrics.ObjectUnclaimed
+			state := metrics.ObjectUnused
 			switch {
 			case !mesh.Owned(o) && !use.wants(o):
 				continue
 			case !mesh.Owned(o):
-				state = metrics.ObjectForeign
+				state = metrics.ObjectUnmanaged
 			case o.mark() != "":
 				state = metrics.ObjectMarked
 			case use.holds(o):
-				state = metrics.ObjectClaimed
+				state = metrics.ObjectUsed
 			}
 			p.count(p.Metrics.objects.WithLabelValues(k.Kind, state), 1)
 		}

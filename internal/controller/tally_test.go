@@ -41,11 +41,11 @@ func TestGaugesFollowTheObjectsOfANamespace(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByName)
 	w := newWorld(t).admit(pod)
 	w.pass()
-	w.wantGauges("as they are made", map[string]float64{"claims state=pending": 1})
+	w.wantGauges("as they are made", map[string]float64{"originations state=pending": 1})
 	served := map[string]float64{
-		"claims state=served":                        1,
-		"objects kind=DestinationRule state=claimed": 3,
-		"objects kind=ServiceEntry state=claimed":    1,
+		"originations state=served":               1,
+		"objects kind=DestinationRule state=used": 3,
+		"objects kind=ServiceEntry state=used":    1,
 	}
 	w.pass()
 	w.wantGauges("with a pod", served)
@@ -54,16 +54,16 @@ func TestGaugesFollowTheObjectsOfANamespace(t *testing.T) {
 	w.forget(pod)
 	w.pass()
 	w.wantGauges("without the pod", map[string]float64{
-		"objects kind=DestinationRule state=claimed":   1, // the namespace's closed one
-		"objects kind=DestinationRule state=unclaimed": 2,
-		"objects kind=ServiceEntry state=unclaimed":    1,
+		"objects kind=DestinationRule state=used":   1, // the namespace's closed one
+		"objects kind=DestinationRule state=unused": 2,
+		"objects kind=ServiceEntry state=unused":    1,
 	})
 	w.later(grace).pass()
 	w.pass()
 	w.wantGauges("after the grace period", map[string]float64{
-		"objects kind=DestinationRule state=claimed": 1,
-		"objects kind=DestinationRule state=marked":  2,
-		"objects kind=ServiceEntry state=marked":     1,
+		"objects kind=DestinationRule state=used":   1,
+		"objects kind=DestinationRule state=marked": 2,
+		"objects kind=ServiceEntry state=marked":    1,
 	})
 	w.later(delay).pass()
 	w.collect()
@@ -75,10 +75,10 @@ func TestGaugesFollowTheObjectsOfANamespace(t *testing.T) {
 	w.admit(again).pass()
 	w.pass()
 	w.wantGauges("with another's entry in the place of ours", map[string]float64{
-		"claims state=pending":                       1,
-		"objects kind=DestinationRule state=claimed": 3,
-		"objects kind=ServiceEntry state=foreign":    1,
-		"problems reason=ForeignObject":              1,
+		"originations state=pending":                1,
+		"objects kind=DestinationRule state=used":   3,
+		"objects kind=ServiceEntry state=unmanaged": 1,
+		"problems reason=UnmanagedObject":           1,
 	})
 	w.gone = true
 	w.pass()
@@ -96,13 +96,13 @@ func TestClaimsThatAreNotServedAreCountedByWhy(t *testing.T) {
 	w.pass()
 	w.pass()
 	want := map[string]float64{
-		"claims state=served":                        1,
-		"claims state=refused":                       1,
-		"claims state=ignored":                       1,
-		"objects kind=DestinationRule state=claimed": 3,
-		"objects kind=ServiceEntry state=claimed":    1,
-		"problems reason=Conflict":                   2, // the odd pod of the first key is one, too
-		"problems reason=StatusIgnored":              1,
+		"originations state=served":               1,
+		"originations state=refused":              1,
+		"originations state=ignored":              1,
+		"objects kind=DestinationRule state=used": 3,
+		"objects kind=ServiceEntry state=used":    1,
+		"problems reason=Conflict":                2, // the odd pod of the first key is one, too
+		"problems reason=RequestIgnored":          1,
 	}
 	w.wantGauges("with conflicts and an edited status", want)
 	w.pass()
@@ -110,9 +110,9 @@ func TestClaimsThatAreNotServedAreCountedByWhy(t *testing.T) {
 	w.forget(odd, second, edited)
 	w.pass()
 	w.wantGauges("when they are gone", map[string]float64{
-		"claims state=served":                        1,
-		"objects kind=DestinationRule state=claimed": 3,
-		"objects kind=ServiceEntry state=claimed":    1,
+		"originations state=served":               1,
+		"objects kind=DestinationRule state=used": 3,
+		"objects kind=ServiceEntry state=used":    1,
 	})
 }
 
@@ -125,26 +125,26 @@ func TestPodsAtTheGateAreCountedSinceTheOldest(t *testing.T) {
 		t.Fatal("applied")
 	}
 	w.wantGauges("while nothing can be applied", map[string]float64{
-		"claims state=pending":            1,
-		"problems reason=ApplyFailed":     1,
-		"waiting_pods":                    2,
-		"waiting_since_timestamp_seconds": float64(old.CreationTimestamp.Unix()),
+		"originations state=pending":         1,
+		"problems reason=ApplyFailed":        1,
+		"gated_pods":                         2,
+		"oldest_gated_pod_timestamp_seconds": float64(old.CreationTimestamp.Unix()),
 	})
 	w.r.Metrics.wait("another", old.CreationTimestamp.Add(-time.Hour))
 	w.wantGauges("with an older one elsewhere", map[string]float64{
-		"claims state=pending":            1,
-		"problems reason=ApplyFailed":     1,
-		"waiting_pods":                    2,
-		"waiting_since_timestamp_seconds": float64(old.CreationTimestamp.Add(-time.Hour).Unix()),
+		"originations state=pending":         1,
+		"problems reason=ApplyFailed":        1,
+		"gated_pods":                         2,
+		"oldest_gated_pod_timestamp_seconds": float64(old.CreationTimestamp.Add(-time.Hour).Unix()),
 	})
 	w.r.Metrics.wait("another", time.Time{})
 	w.fail = nil
 	w.pass()
 	w.later(settled).pass()
 	w.wantGauges("when they may start", map[string]float64{
-		"claims state=served":                        1,
-		"objects kind=DestinationRule state=claimed": 1,
-		"objects kind=ServiceEntry state=claimed":    1,
+		"originations state=served":               1,
+		"objects kind=DestinationRule state=used": 1,
+		"objects kind=ServiceEntry state=used":    1,
 	})
 }
 

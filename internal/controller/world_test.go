@@ -112,7 +112,7 @@ func newWorld(t testing.TB, objects ...client.Object) *world {
 	w.client = fake.NewClientBuilder().WithScheme(scheme).WithObjectTracker(tracker).WithGlobalResourceVersionCounter().WithObjects(objects...).Build()
 	cfg := config.Default()
 	cfg.Cleanup.GracePeriod.Duration, cfg.Cleanup.Delay.Duration = grace, delay
-	cfg.FirstUse.Gate, cfg.FirstUse.Settle.Duration = true, time.Second
+	cfg.FirstUse.Gate, cfg.FirstUse.Delay.Duration = true, time.Second
 	w.caches = newCaches(&cfg)
 	w.r = &Reconciler{
 		Client: interceptor.NewClient(w.client, interceptor.Funcs{
@@ -351,7 +351,7 @@ func (w *world) NamespaceState(string) cluster.NamespaceState {
 	case w.gone:
 		return cluster.NamespaceTerminating
 	case w.unknown:
-		return cluster.NamespaceUnknown
+		return cluster.NamespaceNotCached
 	default:
 		return cluster.NamespaceActive
 	}
@@ -528,7 +528,7 @@ func (w *world) counter(name string) (sum float64) {
 func (w *world) outcomes(outcome string) (sum float64) {
 	w.t.Helper()
 	for series, n := range metricstest.Gather(w.t, w.registry) {
-		if strings.HasPrefix(series, "redis_tls_objects_applied_total ") && strings.HasSuffix(series, "outcome="+outcome) {
+		if strings.HasPrefix(series, "redis_tls_object_writes_total ") && strings.HasSuffix(series, "outcome="+outcome) {
 			sum += n
 		}
 	}

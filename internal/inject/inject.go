@@ -93,7 +93,7 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 	case resolved.Skip != "":
 		return Decision{Reason: resolved.Skip, Allowed: true, Warnings: warnings}
 	case len(resolved.Errors)+len(resolved.Place)+len(resolved.Originations) == 0 && resolved.Settings == (origination.Settings{}):
-		return Decision{Reason: origination.ReasonNotAsked, Allowed: true, Warnings: warnings}
+		return Decision{Reason: origination.ReasonNotRequested, Allowed: true, Warnings: warnings}
 	}
 
 	problems := append(written(resolved.Errors), resolved.Place...)
@@ -139,7 +139,7 @@ func (i *Injector) meet(pod *corev1.Pod, requested []origination.Origination, se
 	if problem := mesh.CheckKeys(requested, snap, i.Config.Policy.MaxKeysPerNamespace); problem != nil {
 		problems = append(problems, *problem)
 	}
-	settle := i.Config.FirstUse.Settle.Duration
+	settle := i.Config.FirstUse.Delay.Duration
 	for n := range requested {
 		o := requested[n]
 		vips, noVIP := mesh.VIPs(&o, patches.Aliases(pod, o.Host), os, snap, i.Config.VIP)
@@ -231,7 +231,7 @@ func noSidecarAsked(namespace string) origination.Problem {
 }
 
 func unknownNamespace(namespace string) origination.Problem {
-	return origination.Problem{Reason: origination.ReasonNamespaceUnknown, Err: field.Invalid(
+	return origination.Problem{Reason: origination.ReasonNamespaceNotCached, Err: field.Invalid(
 		field.NewPath("metadata", "namespace"), namespace,
 		"the webhook's cache does not know the namespace yet, so neither its defaults; try again")}
 }

@@ -237,7 +237,7 @@ func TestMessageNamesThePod(t *testing.T) {
 
 func TestEveryReasonHasAWeight(t *testing.T) {
 	for _, tc := range obstacles[1:] {
-		if reasonOf([]origination.Problem{{Reason: origination.ReasonInternal}, {Reason: tc.reason}}) != tc.reason {
+		if reasonOf([]origination.Problem{{Reason: origination.ReasonInternalError}, {Reason: tc.reason}}) != tc.reason {
 			t.Errorf("%s weighs nothing", tc.reason)
 		}
 	}
@@ -248,7 +248,7 @@ func TestEveryReasonHasAWeight(t *testing.T) {
 			of = append(of, r)
 		}
 	}
-	of = append(of, origination.ReasonConflict, origination.ReasonForeignObject, origination.ReasonNoCertManager)
+	of = append(of, origination.ReasonConflict, origination.ReasonUnmanagedObject, origination.ReasonNoCertManager)
 	if diff := cmp.Diff(weight, of, less); diff != "" {
 		t.Errorf("weights and the table differ: %s", diff)
 	}

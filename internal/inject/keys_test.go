@@ -349,7 +349,7 @@ func TestTheLimitOfKeysRefusesThePodThatWouldBeOneTooMany(t *testing.T) {
 	}
 	refused := func(name string, pod *corev1.Pod, live string) {
 		d := limited.Inject(shop, pod)
-		check(t, d, origination.OutcomeRefused, origination.ReasonPolicy)
+		check(t, d, origination.OutcomeRefused, origination.ReasonPolicyViolation)
 		message := d.Message(shop, pod)
 		for _, want := range []string{
 			"policy.maxKeysPerNamespace", "at most 2 are allowed", "have " + live + " different originations", "namespace shop",

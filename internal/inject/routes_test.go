@@ -55,7 +55,7 @@ func TestAVirtualServiceThatTakesConnectionsPastOurRulesIsRefusedByItsName(t *te
 				check(t, d, origination.OutcomeInjected, origination.ReasonInjected)
 				return
 			}
-			check(t, d, origination.OutcomeRefused, origination.ReasonForeignObject)
+			check(t, d, origination.OutcomeRefused, origination.ReasonUnmanagedObject)
 			for _, want := range []string{"VirtualService " + v.Namespace + "/through-the-egress-gateway", test.host} {
 				if message := d.Message(shop, test.pod); !strings.Contains(message, want) {
 					t.Errorf("%q does not name %s", message, want)

@@ -36,28 +36,28 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 		"no key anywhere": {
 			set:     func(*world, *corev1.Pod) {},
 			outcome: origination.OutcomeSkipped,
-			reason:  origination.ReasonNotAsked,
+			reason:  origination.ReasonNotRequested,
 		},
 		"no key in an opted-in namespace": {
 			set: func(w *world, _ *corev1.Pod) {
 				w.labels[origination.LabelNamespace] = "enabled"
 			},
 			outcome: origination.OutcomeSkipped,
-			reason:  origination.ReasonNotAsked,
+			reason:  origination.ReasonNotRequested,
 		},
 		"no key in a disabled namespace": {
 			set: func(w *world, _ *corev1.Pod) {
 				w.labels[origination.LabelNamespace] = "disabled"
 			},
 			outcome: origination.OutcomeSkipped,
-			reason:  origination.ReasonNotAsked,
+			reason:  origination.ReasonNotRequested,
 		},
 		"an empty host": {
 			set: func(_ *world, pod *corev1.Pod) {
 				pod.Annotations["redis-tls/host"] = ""
 			},
 			outcome: origination.OutcomeSkipped,
-			reason:  origination.ReasonNotAsked,
+			reason:  origination.ReasonNotRequested,
 		},
 		"an empty host that takes the namespace's away": {
 			set: func(w *world, pod *corev1.Pod) {
@@ -65,7 +65,7 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 				pod.Annotations["redis-tls/host"] = ""
 			},
 			outcome: origination.OutcomeSkipped,
-			reason:  origination.ReasonNotAsked,
+			reason:  origination.ReasonNotRequested,
 		},
 		"opted out by label": {
 			set: func(w *world, pod *corev1.Pod) {
@@ -122,7 +122,7 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 			},
 			warn:    true,
 			outcome: origination.OutcomeTolerated,
-			reason:  origination.ReasonForeignObject,
+			reason:  origination.ReasonUnmanagedObject,
 		},
 		"a namespace that is not known yet, with policy.mode warn": {
 			set: func(w *world, pod *corev1.Pod) {
@@ -131,7 +131,7 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 			},
 			warn:    true,
 			outcome: origination.OutcomeTolerated,
-			reason:  origination.ReasonNamespaceUnknown,
+			reason:  origination.ReasonNamespaceNotCached,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

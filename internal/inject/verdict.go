@@ -26,25 +26,25 @@ import (
 
 // weight is the order of reasons: of several problems the first one here names the decision.
 var weight = []origination.Reason{
-	origination.ReasonNamespaceUnknown,
+	origination.ReasonNamespaceNotCached,
 	origination.ReasonInvalidAnnotation,
-	origination.ReasonPolicy,
+	origination.ReasonPolicyViolation,
 	origination.ReasonNamespaceDisabled,
 	origination.ReasonAmbient,
 	origination.ReasonGateway,
 	origination.ReasonHostNetwork,
 	origination.ReasonNoSidecar,
-	origination.ReasonBypass,
+	origination.ReasonSidecarBypassed,
 	origination.ReasonPodConflict,
 	origination.ReasonConflict,
-	origination.ReasonForeignObject,
+	origination.ReasonUnmanagedObject,
 	origination.ReasonNoCertManager,
 }
 
 // isWritten reports whether the problem lies in what somebody wrote, or in our not knowing it.
 func isWritten(r origination.Reason) bool {
 	switch r {
-	case origination.ReasonNamespaceUnknown, origination.ReasonInvalidAnnotation, origination.ReasonPolicy:
+	case origination.ReasonNamespaceNotCached, origination.ReasonInvalidAnnotation, origination.ReasonPolicyViolation:
 		return true
 	}
 	return false
@@ -54,7 +54,7 @@ func isWritten(r origination.Reason) bool {
 func isInPlace(r origination.Reason) bool {
 	switch r {
 	case origination.ReasonNamespaceDisabled, origination.ReasonAmbient, origination.ReasonGateway,
-		origination.ReasonHostNetwork, origination.ReasonNoSidecar, origination.ReasonBypass, origination.ReasonPodConflict:
+		origination.ReasonHostNetwork, origination.ReasonNoSidecar, origination.ReasonSidecarBypassed, origination.ReasonPodConflict:
 		return true
 	}
 	return false
@@ -89,7 +89,7 @@ func reasonOf(problems []origination.Problem) origination.Reason {
 			return r
 		}
 	}
-	return origination.ReasonInternal
+	return origination.ReasonInternalError
 }
 
 // written gives the errors of Resolve their reason: what the policy forbids is a Forbidden error, all
@@ -99,7 +99,7 @@ func written(errs field.ErrorList) []origination.Problem {
 	for _, err := range errs {
 		reason := origination.ReasonInvalidAnnotation
 		if err.Type == field.ErrorTypeForbidden {
-			reason = origination.ReasonPolicy
+			reason = origination.ReasonPolicyViolation
 		}
 		problems = append(problems, origination.Problem{Reason: reason, Err: err})
 	}

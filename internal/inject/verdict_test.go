@@ -32,7 +32,7 @@ var obstacles = []obstacle{
 		origination.ReasonInvalidAnnotation, origination.OutcomeRefused, origination.OutcomeRefused},
 	{"a host that the policy does not allow", func(_ *world, _ *corev1.Pod, cfg *config.Config) {
 		cfg.Policy.AllowedHosts = []string{"*.other.com"}
-	}, origination.ReasonPolicy, origination.OutcomeRefused, origination.OutcomeRefused},
+	}, origination.ReasonPolicyViolation, origination.OutcomeRefused, origination.OutcomeRefused},
 	{"an excluded namespace", func(_ *world, _ *corev1.Pod, cfg *config.Config) { cfg.ExcludedNamespaces = []string{shop} },
 		origination.ReasonNamespaceDisabled, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"the node's network", func(_ *world, pod *corev1.Pod, _ *config.Config) { pod.Spec.HostNetwork = true },
@@ -49,7 +49,7 @@ var obstacles = []obstacle{
 	}, origination.ReasonAmbient, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"the port excluded from capture", func(_ *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Annotations["traffic.sidecar.istio.io/excludeOutboundPorts"] = "6379"
-	}, origination.ReasonBypass, origination.OutcomeRefused, origination.OutcomeTolerated},
+	}, origination.ReasonSidecarBypassed, origination.OutcomeRefused, origination.OutcomeTolerated},
 	{"an alias of the user's for the host", func(_ *world, pod *corev1.Pod, _ *config.Config) {
 		pod.Spec.HostAliases = []corev1.HostAlias{{IP: "10.1.2.3", Hostnames: []string{host}}}
 	}, origination.ReasonPodConflict, origination.OutcomeRefused, origination.OutcomeTolerated},
@@ -66,10 +66,10 @@ var obstacles = []obstacle{
 	{"as many keys in the namespace as are allowed", func(w *world, _ *corev1.Pod, cfg *config.Config) {
 		cfg.Policy.MaxKeysPerNamespace = 1
 		w.snap.Live = []mesh.Request{{Pod: "stock-1", Since: noon, Originations: []origination.Origination{{Host: "redis-b.example.com", Key: "another"}}}}
-	}, origination.ReasonPolicy, origination.OutcomeRefused, origination.OutcomeRefused},
+	}, origination.ReasonPolicyViolation, origination.OutcomeRefused, origination.OutcomeRefused},
 	{"a VirtualService of the user's for our private hosts", func(w *world, _ *corev1.Pod, _ *config.Config) {
 		w.snap.Routes = append(w.snap.Routes, tcpRoute(shop, "*.internal"))
-	}, origination.ReasonForeignObject, origination.OutcomeRefused, origination.OutcomeRefused},
+	}, origination.ReasonUnmanagedObject, origination.OutcomeRefused, origination.OutcomeRefused},
 	{"an issuer without cert-manager", func(w *world, pod *corev1.Pod, _ *config.Config) {
 		w.snap.CertManager = mesh.Absent
 		wantIssuer(pod)
@@ -178,12 +178,12 @@ func TestUnknownNamespaceIsRefusedWhoeverWished(t *testing.T) {
 	for name, pod := range map[string]*corev1.Pod{"a pod that asks": newPod("host", host), "a pod that may inherit": newPod()} {
 		t.Run(name, func(t *testing.T) {
 			d := w.injector().Inject(shop, pod)
-			check(t, d, origination.OutcomeRefused, origination.ReasonNamespaceUnknown)
+			check(t, d, origination.OutcomeRefused, origination.ReasonNamespaceNotCached)
 			if message := d.Message(shop, pod); !strings.Contains(message, "try again") {
 				t.Errorf("%q does not say to try again", message)
 			}
 			warned := w.injector(func(cfg *config.Config) { cfg.Policy.Mode = config.PolicyWarn }).Inject(shop, pod)
-			check(t, warned, origination.OutcomeTolerated, origination.ReasonNamespaceUnknown)
+			check(t, warned, origination.OutcomeTolerated, origination.ReasonNamespaceNotCached)
 		})
 	}
 }
@@ -194,14 +194,14 @@ func TestPodsThatWishNothingAreLeftAlone(t *testing.T) {
 		set    func(w *world, pod *corev1.Pod)
 		reason origination.Reason
 	}{
-		{"no key anywhere", func(*world, *corev1.Pod) {}, origination.ReasonNotAsked},
+		{"no key anywhere", func(*world, *corev1.Pod) {}, origination.ReasonNotRequested},
 		{"a namespace that is not opted in", func(w *world, _ *corev1.Pod) {
 			w.annotations = map[string]string{"redis-tls/host": host}
-		}, origination.ReasonNotAsked},
+		}, origination.ReasonNotRequested},
 		{"a disabled namespace with defaults", func(w *world, _ *corev1.Pod) {
 			w.annotations = map[string]string{"redis-tls/host": host}
 			w.labels[origination.LabelNamespace] = "disabled"
-		}, origination.ReasonNotAsked},
+		}, origination.ReasonNotRequested},
 		{"opted out by label", func(_ *world, pod *corev1.Pod) {
 			pod.Annotations["redis-tls/host"] = host
 			pod.Labels[origination.KeyInject] = "false"
@@ -234,7 +234,7 @@ func TestSidecarThatSelectsTheLabelsOfOursIsSeen(t *testing.T) {
 	s.Spec.WorkloadSelector = &networkingapi.WorkloadSelector{Labels: map[string]string{origination.LabelInjected: "true"}}
 	s.Spec.Egress = []*networkingapi.IstioEgressListener{{Hosts: []string{"istio-system/*"}}}
 	w.snap.Sidecars = append(w.snap.Sidecars, s)
-	check(t, w.injector().Inject(shop, newPod("host", host)), origination.OutcomeRefused, origination.ReasonForeignObject)
+	check(t, w.injector().Inject(shop, newPod("host", host)), origination.OutcomeRefused, origination.ReasonUnmanagedObject)
 }
 
 func TestNobodyAsksForASidecar(t *testing.T) {

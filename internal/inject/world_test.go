@@ -66,7 +66,7 @@ func (w *world) inherits(pod *corev1.Pod) {
 	w.labels[origination.LabelNamespace] = "enabled"
 	w.annotations = map[string]string{}
 	for key, value := range pod.Annotations {
-		if annotation.Asks(map[string]string{key: value}) {
+		if annotation.Requested(map[string]string{key: value}) {
 			w.annotations[key] = value
 			delete(pod.Annotations, key)
 		}

@@ -80,7 +80,7 @@ func CheckKeys(os []origination.Origination, snap *Snapshot, most int) *originat
 	live := len(keys)
 	for i := range os {
 		if keys[os[i].Key] = true; len(keys) > most && len(keys) > live {
-			return &origination.Problem{Reason: origination.ReasonPolicy, Err: field.Forbidden(keyPath(&os[i], "host"), fmt.Sprintf(
+			return &origination.Problem{Reason: origination.ReasonPolicyViolation, Err: field.Forbidden(keyPath(&os[i], "host"), fmt.Sprintf(
 				"live pods of namespace %s have %d different originations already, and at most %d are allowed (policy.maxKeysPerNamespace); "+
 					"use the settings of one that is there, delete pods that are not needed, or ask the cluster's administrator", snap.Namespace, live, most))}
 		}

@@ -175,7 +175,7 @@ func TestMissingOfHTTP(t *testing.T) {
 func TestCheckOfHTTP(t *testing.T) {
 	o := redis(api, http, pinned("240.241.0.9"))
 	decides := func(what, host string) []string {
-		return []string{fmt.Sprintf(`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": %s is for the host %s, and with redis-tls/protocol http the mesh knows this host by its real name, where only one of the two can decide; delete it, give it another host, or leave redis-tls/protocol out`, what, host)}
+		return []string{fmt.Sprintf(`UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": %s is for the host %s, and with redis-tls/protocol http the mesh knows this host by its real name, where only one of the two can decide; delete it, give it another host, or leave redis-tls/protocol out`, what, host)}
 	}
 	hosts := func(hosts ...string) func(*networkingv1.ServiceEntry) {
 		return func(e *networkingv1.ServiceEntry) { e.Spec.Hosts = hosts }
@@ -215,7 +215,7 @@ func TestCheckOfHTTP(t *testing.T) {
 		"a wildcard entry":                    {around: surroundings(entry("shop/theirs", hosts("b.example.com", "*.example.com"), withPort(443, "TLS"))), want: decides("ServiceEntry shop/theirs", "*.example.com")},
 		"an entry of a name below":            {around: surroundings(entry("shop/theirs", hosts("a."+api, "example.com"), withPort(80, "HTTP")))},
 		"a TCP entry without addresses": {around: surroundings(entry("shop/theirs", withPort(80, "TCP"))), want: []string{
-			`ForeignObject: metadata.annotations[redis-tls/port]: Invalid value: "80": HTTP is served at 0.0.0.0:80, and so is ServiceEntry shop/theirs, which has this TCP port and no addresses; give it addresses`}},
+			`UnmanagedObject: metadata.annotations[redis-tls/port]: Invalid value: "80": HTTP is served at 0.0.0.0:80, and so is ServiceEntry shop/theirs, which has this TCP port and no addresses; give it addresses`}},
 		"an HTTP entry without addresses": {around: surroundings(entry("shop/theirs", withPort(80, "HTTP")))},
 		"a rule":                          {around: surroundings(rule("shop", api)), want: decides("DestinationRule shop/theirs", api)},
 		"a wildcard rule":                 {around: surroundings(rule("shop", "*.com")), want: decides("DestinationRule shop/theirs", "*.com")},
@@ -236,12 +236,12 @@ func TestCheckOfHTTP(t *testing.T) {
 		"a Sidecar that serves it": {around: surroundings(sidecar("shop", "s", 1, nil,
 			listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}, listener{port: 443, protocol: "TLS", hosts: []string{"./" + api}}))},
 		"a Sidecar that serves bytes at its port": {around: surroundings(sidecar("shop", "s", 1, nil, listener{port: 80, protocol: "TCP", hosts: []string{"./*"}})), want: []string{
-			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 80 of api.example.com out of this pod's proxy: make the protocol of spec.egress[0].port HTTP; it is TCP`}},
+			`UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 80 of api.example.com out of this pod's proxy: make the protocol of spec.egress[0].port HTTP; it is TCP`}},
 		"a Sidecar that serves HTTP at the port of HTTPS": {around: surroundings(sidecar("shop", "s", 1, nil,
 			listener{port: 443, protocol: "HTTP", hosts: []string{"./*"}}, listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}})), want: []string{
-			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 443 of api.example.com out of this pod's proxy: make the protocol of spec.egress[0].port HTTPS; it is HTTP`}},
+			`UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 443 of api.example.com out of this pod's proxy: make the protocol of spec.egress[0].port HTTPS; it is HTTP`}},
 		"a Sidecar that leaves it out": {around: surroundings(sidecar("shop", "s", 1, nil, listener{hosts: []string{"istio-system/*", "./" + api + ".redis-tls.internal"}})), want: []string{
-			`ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 80 of api.example.com out of this pod's proxy: add this line to spec.egress[0].hosts: - "./api.example.com"`}},
+			`UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 80 of api.example.com out of this pod's proxy: add this line to spec.egress[0].hosts: - "./api.example.com"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, warnings := check(o, nil, c.around)

@@ -219,7 +219,7 @@ func TestCheckKeys(t *testing.T) {
 			if (problem == nil) != test.want {
 				t.Fatalf("problem %v", problem)
 			}
-			if problem != nil && (problem.Reason != origination.ReasonPolicy || !strings.Contains(problem.Err.Error(), "at most 2 are allowed (policy.maxKeysPerNamespace)")) {
+			if problem != nil && (problem.Reason != origination.ReasonPolicyViolation || !strings.Contains(problem.Err.Error(), "at most 2 are allowed (policy.maxKeysPerNamespace)")) {
 				t.Errorf("problem %v", problem.Err)
 			}
 		})

@@ -26,5 +26,5 @@ func conflict(o *origination.Origination, key, value, detail string) *originatio
 
 // foreign is the problem of a claim that a user's mesh object is in the way of.
 func foreign(o *origination.Origination, key, value, detail string) origination.Problem {
-	return origination.Problem{Reason: origination.ReasonForeignObject, Err: field.Invalid(keyPath(o, key), value, detail)}
+	return origination.Problem{Reason: origination.ReasonUnmanagedObject, Err: field.Invalid(keyPath(o, key), value, detail)}
 }

@@ -53,7 +53,7 @@ func theirRoute(name string, hosts []string, gateways []string, exportTo ...stri
 }
 
 func TestWhatOthersSayOfAServiceOfTheMesh(t *testing.T) {
-	const at = `ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.data.svc.cluster.local": `
+	const at = `UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.data.svc.cluster.local": `
 	rule := func(name, host string) []string {
 		return []string{at + "DestinationRule " + name + " is for " + host + " too: of the two Istio takes one, so it would no longer hold for pods of namespace shop, or ours would not; " +
 			"delete it or put its settings into annotations, or leave this host out of them"}

@@ -87,7 +87,7 @@ func egressLines(o *origination.Origination, namespace string) []string {
 // Sidecars with a selector; one without yields to ours (see sidecarOf).
 func CheckSettings(settings origination.Settings, podLabels map[string]string, snap *Snapshot) (problems []origination.Problem, warnings []string) {
 	refuse := func(key string, value, detail string) {
-		problems = append(problems, origination.Problem{Reason: origination.ReasonForeignObject, Err: field.Invalid(settingPath(key), value, detail)})
+		problems = append(problems, origination.Problem{Reason: origination.ReasonUnmanagedObject, Err: field.Invalid(settingPath(key), value, detail)})
 	}
 	if settings.Server != "" {
 		for _, p := range snap.Peers {

@@ -72,7 +72,7 @@ status: {}
 func TestCheckOfAServer(t *testing.T) {
 	app := map[string]string{"app": "redis", "redis-tls/server": "strict"}
 	refused := func(detail string) []string {
-		return []string{`ForeignObject: metadata.annotations[redis-tls/server]: Invalid value: "strict": ` + detail}
+		return []string{`UnmanagedObject: metadata.annotations[redis-tls/server]: Invalid value: "strict": ` + detail}
 	}
 	twice := refused("PeerAuthentication shop/theirs selects this pod too, and Istio takes the oldest of those that do; delete it, or leave the annotation out")
 	for name, c := range map[string]struct {
@@ -113,7 +113,7 @@ func TestCheckOfARestrictedPod(t *testing.T) {
 		warnings []string
 	}{
 		"one that selects the pod": {sidecar: sidecar("shop", "theirs", 1, map[string]string{"app": "cart"}, listener{hosts: []string{"*/*"}}),
-			want: []string{`ForeignObject: metadata.annotations[redis-tls/sidecar]: Invalid value: "restrict": Sidecar shop/theirs selects this pod too, and Istio takes one of the two; delete it, or leave the annotation out and list the hosts there`}},
+			want: []string{`UnmanagedObject: metadata.annotations[redis-tls/sidecar]: Invalid value: "restrict": Sidecar shop/theirs selects this pod too, and Istio takes one of the two; delete it, or leave the annotation out and list the hosts there`}},
 		"one that selects others":        {sidecar: sidecar("shop", "theirs", 1, map[string]string{"app": "pay"}, narrow)},
 		"one for the namespace":          {sidecar: sidecar("shop", "default", 1, nil, narrow), warnings: overridden("shop/default")},
 		"one for all namespaces":         {sidecar: sidecar("istio-system", "default", 1, nil, narrow), warnings: overridden("istio-system/default")},

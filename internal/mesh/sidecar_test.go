@@ -45,7 +45,7 @@ func sidecar(namespace, name string, hour int, labels map[string]string, listene
 
 func TestCheckAgainstSidecars(t *testing.T) {
 	const (
-		begins  = `ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar shop/default leaves port 6379 of redis.example.com out of this pod's proxy: `
+		begins  = `UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar shop/default leaves port 6379 of redis.example.com out of this pod's proxy: `
 		addLine = `add this line to spec.egress[0].hosts: - "./*.redis-tls.internal"`
 	)
 	hosts := func(hosts ...string) listener { return listener{hosts: hosts} }
@@ -102,13 +102,13 @@ func TestCheckAgainstSidecars(t *testing.T) {
 		"of two the older":                                    {around: surroundings(sidecar("shop", "a", 2, nil, hosts("*/*")), sidecar("shop", "default", 1, nil, narrow)), want: begins + addLine},
 		"of two as old the first by name":                     {around: surroundings(sidecar("shop", "a", 1, nil, hosts("*/*")), sidecar("shop", "default", 1, nil, narrow))},
 		"another namespace's Sidecar does not count":          {around: surroundings(sidecar("other", "default", 1, nil, narrow))},
-		"the root namespace's counts":                         {around: surroundings(sidecar("istio-system", "root", 1, nil, narrow)), want: `ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar istio-system/root leaves port 6379 of redis.example.com out of this pod's proxy: ` + addLine},
+		"the root namespace's counts":                         {around: surroundings(sidecar("istio-system", "root", 1, nil, narrow)), want: `UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar istio-system/root leaves port 6379 of redis.example.com out of this pod's proxy: ` + addLine},
 		"in the root's, the dot is the pod's namespace":       {around: surroundings(sidecar("istio-system", "root", 1, nil, hosts("./*")))},
 		"the root namespace's with a selector does not count": {around: surroundings(sidecar("istio-system", "root", 1, app, narrow))},
 		"the own namespace's goes before the root's":          {around: surroundings(sidecar("shop", "default", 2, nil, hosts("*/*")), sidecar("istio-system", "root", 1, nil, narrow))},
 		"the root's holds where none of the own matches":      {around: surroundings(sidecar("shop", "pay", 1, map[string]string{"app": "pay"}, narrow), sidecar("istio-system", "root", 1, nil, hosts("./*")))},
 		"every port must be served, those passed through as well": {o: ptr(redis("redis.example.com", passthrough(6380))), around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"./*"}}),
-			want: `ForeignObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar shop/default leaves port 6380 of redis.example.com out of this pod's proxy: add a listener without port at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`},
+			want: `UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar shop/default leaves port 6380 of redis.example.com out of this pod's proxy: add a listener without port at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := dns

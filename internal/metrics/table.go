@@ -34,10 +34,10 @@ const (
 
 // The states of objects with our names.
 const (
-	ObjectClaimed   = "claimed"   // a live pod uses it
-	ObjectUnclaimed = "unclaimed" // none does, and the grace period runs
+	ObjectUsed      = "used"      // a live pod uses it
+	ObjectUnused    = "unused"    // none does, and the grace period runs
 	ObjectMarked    = "marked"    // for deletion
-	ObjectForeign   = "foreign"   // wanted, and somebody else's stands in its place
+	ObjectUnmanaged = "unmanaged" // wanted, and somebody else's stands in its place
 )
 
 // The certificates that the API server checks.
@@ -58,7 +58,7 @@ var kinds = Label{"kind", []string{"Certificate", "DestinationRule", "PeerAuthen
 // The rows. Each is used where the thing is measured.
 var (
 	Admissions = Metric{
-		Name: "redis_tls_admission_total", Type: Counter,
+		Name: "redis_tls_admissions_total", Type: Counter,
 		Help:   "Admission reviews by what became of the pod, and why.",
 		Labels: []Label{{"outcome", outcomes()}, {"reason", admissionReasons()}}, Series: admissions(),
 	}
@@ -77,12 +77,12 @@ var (
 		Help: "Requests that ended in a panic outside of a decision, and were answered with a 500.",
 	}
 	FirstUse = Metric{
-		Name: "redis_tls_first_use_seconds", Type: Histogram, Leader: true,
+		Name: "redis_tls_first_use_duration_seconds", Type: Histogram, Leader: true,
 		Help:    "Time from the admission of a pod whose mesh objects were missing until the API server had accepted all of them.",
 		Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 	}
 	ObjectsApplied = Metric{
-		Name: "redis_tls_objects_applied_total", Type: Counter, Leader: true,
+		Name: "redis_tls_object_writes_total", Type: Counter, Leader: true,
 		Help: "Writes of mesh objects by kind and outcome.",
 		Labels: []Label{kinds, {"outcome", []string{WriteCreated, WriteUpdated, WriteRepaired, WriteMarked, WriteUnmarked,
 			WriteDeleted, WriteConflict, WriteFailed}}},
@@ -90,15 +90,15 @@ var (
 	Objects = Metric{
 		Name: "redis_tls_objects", Type: Gauge, Leader: true,
 		Help:   "Mesh objects with our names by kind and state.",
-		Labels: []Label{kinds, {"state", []string{ObjectClaimed, ObjectUnclaimed, ObjectMarked, ObjectForeign}}},
+		Labels: []Label{kinds, {"state", []string{ObjectUsed, ObjectUnused, ObjectMarked, ObjectUnmanaged}}},
 	}
 	Claims = Metric{
-		Name: "redis_tls_claims", Type: Gauge, Leader: true,
+		Name: "redis_tls_originations", Type: Gauge, Leader: true,
 		Help:   "Claims of live pods by state, one for each host of a workload's revision.",
 		Labels: []Label{{"state", []string{ClaimServed, ClaimPending, ClaimRefused, ClaimIgnored}}},
 	}
 	ClaimsRefused = Metric{
-		Name: "redis_tls_claims_refused_total", Type: Counter, Leader: true,
+		Name: "redis_tls_originations_refused_total", Type: Counter, Leader: true,
 		Help:   "Claims of live pods that are not served, by reason, each counted when it was first seen.",
 		Labels: []Label{{"reason", eventReasons(corev1.EventTypeWarning)}},
 	}
@@ -108,11 +108,11 @@ var (
 		Labels: []Label{{"reason", eventReasons(corev1.EventTypeWarning)}},
 	}
 	WaitingPods = Metric{
-		Name: "redis_tls_waiting_pods", Type: Gauge, Leader: true,
+		Name: "redis_tls_gated_pods", Type: Gauge, Leader: true,
 		Help: "Pods at the first-use gate.",
 	}
 	WaitingSince = Metric{
-		Name: "redis_tls_waiting_since_timestamp_seconds", Type: Gauge, Leader: true,
+		Name: "redis_tls_oldest_gated_pod_timestamp_seconds", Type: Gauge, Leader: true,
 		Help: "Creation of the pod that has been at the first-use gate for longest, in seconds since 1970; 0 while none waits.",
 	}
 	CertificateExpiration = Metric{

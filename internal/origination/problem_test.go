@@ -21,8 +21,8 @@ func TestAProblemCutsALongValue(t *testing.T) {
 		"more are cut, not inside a character": {strings.Repeat("é", 201), `metadata.annotations[x]: Invalid value: "` + strings.Repeat("é", 200) + `…": rule`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := origination.Invalid(origination.ReasonBypass, at, test.value, "rule")
-			if got := p.Err.Error(); got != test.want || p.Reason != origination.ReasonBypass {
+			p := origination.Invalid(origination.ReasonSidecarBypassed, at, test.value, "rule")
+			if got := p.Err.Error(); got != test.want || p.Reason != origination.ReasonSidecarBypassed {
 				t.Errorf("want %s\n got %s: %s", test.want, p.Reason, got)
 			}
 		})
@@ -31,7 +31,7 @@ func TestAProblemCutsALongValue(t *testing.T) {
 
 func TestDistinctKeepsTheFirstOfEqualProblemsAndTheOrder(t *testing.T) {
 	problem := func(rule string) origination.Problem {
-		return origination.Invalid(origination.ReasonBypass, field.NewPath("spec"), "v", rule)
+		return origination.Invalid(origination.ReasonSidecarBypassed, field.NewPath("spec"), "v", rule)
 	}
 	got := origination.Distinct([]origination.Problem{problem("b"), problem("a"), problem("b"), problem("c")})
 	var rules []string

@@ -127,7 +127,7 @@ func TestTheCABeforeStaysWhenCertManagerReplacesBoth(t *testing.T) {
 	w.put(t, next.secretData(t, next.bundle()))
 	mustReconcile(t, ahead)
 	believed(t, "at once", both, w.now, unaware, w.bundles(t)[0])
-	w.now = w.now.Add(DefaultSettle)
+	w.now = w.now.Add(DefaultPropagationDelay)
 	mustReconcile(t, ahead)
 	if !bytes.Equal(leafOf(ahead), decode(w.secret(t).Data[keyCert])[0].Raw) {
 		t.Error("the new certificate is not served")
@@ -138,7 +138,7 @@ func TestTheCABeforeStaysWhenCertManagerReplacesBoth(t *testing.T) {
 	believed(t, "after the bundle was wiped and the one ahead has put it back", both, w.now, w.bundles(t)[0])
 	late.reader = w
 	mustReconcile(t, late)
-	w.now = w.now.Add(DefaultSettle)
+	w.now = w.now.Add(DefaultPropagationDelay)
 	mustReconcile(t, late)
 	believed(t, "in the end", both, w.now, w.bundles(t)[0])
 }

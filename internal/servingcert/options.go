@@ -27,9 +27,9 @@ const (
 	DefaultCAValidity   = 10 * 365 * 24 * time.Hour
 	DefaultCertValidity = 365 * 24 * time.Hour
 	DefaultLookahead    = 90 * 24 * time.Hour
-	// DefaultSettle outlasts what an API server may need to see a configuration: a watch whose connection has died is
+	// DefaultPropagationDelay outlasts what an API server may need to see a configuration: a watch whose connection has died is
 	// noticed within 45 s, and an informer waits up to a minute before it tries again.
-	DefaultSettle = 5 * time.Minute
+	DefaultPropagationDelay = 5 * time.Minute
 )
 
 // Mode says who makes the certificate.
@@ -66,9 +66,9 @@ type Options struct {
 	Configuration string
 	// CAValidity, CertValidity and Lookahead (how long before its end a certificate is renewed) have defaults.
 	CAValidity, CertValidity, Lookahead time.Duration
-	// Settle is how long a new CA must have stood in the configuration before a certificate of it replaces one that
+	// PropagationDelay is how long a new CA must have stood in the configuration before a certificate of it replaces one that
 	// still holds; it has a default.
-	Settle time.Duration
+	PropagationDelay time.Duration
 	// Now is the clock, time.Now unless set.
 	Now func() time.Time
 
@@ -89,7 +89,7 @@ func (o *Options) complete() error {
 		return err
 	}
 	for value, standard := range map[*time.Duration]time.Duration{
-		&o.CAValidity: DefaultCAValidity, &o.CertValidity: DefaultCertValidity, &o.Lookahead: DefaultLookahead, &o.Settle: DefaultSettle,
+		&o.CAValidity: DefaultCAValidity, &o.CertValidity: DefaultCertValidity, &o.Lookahead: DefaultLookahead, &o.PropagationDelay: DefaultPropagationDelay,
 	} {
 		if *value == 0 {
 			*value = standard

@@ -57,7 +57,7 @@ func (r *Rotator) trust(ctx context.Context, needed []*x509.Certificate, now tim
 	if former, _ := carried(found); !r.joined && len(former) > 0 && published != found {
 		// We hold nothing but a certificate of a CA that is new here. Others may still serve one of a former:
 		// they answer until API servers have had the time to see ours.
-		r.readyFrom.Store(now.Add(min(r.options.Settle, newcomer)).UnixNano())
+		r.readyFrom.Store(now.Add(min(r.options.PropagationDelay, newcomer)).UnixNano())
 	}
 	r.seen = r.seen.observe(published, now)
 	return nil
@@ -75,7 +75,7 @@ func (r *Rotator) adopt(offered *certificate, now time.Time) time.Duration {
 		if !trusted {
 			return checkEvery // publishing has failed, and is tried again
 		}
-		if left := since.Add(r.options.Settle).Sub(now); left > 0 {
+		if left := since.Add(r.options.PropagationDelay).Sub(now); left > 0 {
 			return min(left, held.until.Sub(now))
 		}
 	}

@@ -42,7 +42,7 @@ func TestANewCAIsServedOnceAPIServersHaveHadTheTime(t *testing.T) {
 	}
 	believed(t, "at once", both, w.now, late, w.bundles(t)[0])
 
-	w.now = w.now.Add(DefaultSettle - time.Second)
+	w.now = w.now.Add(DefaultPropagationDelay - time.Second)
 	wait, err := one.reconcile(t.Context())
 	if err != nil || wait != time.Second {
 		t.Errorf("waits for %s (%v), want the second that is left", wait, err)
@@ -88,7 +88,7 @@ func TestTheTimeBeginsAnewWhenTheBundleIsOverwritten(t *testing.T) {
 	before, former := leafOf(r), w.secret(t).Data[keyCA]
 	w.put(t, nil)
 	mustReconcile(t, r)
-	w.now = w.now.Add(DefaultSettle - time.Second)
+	w.now = w.now.Add(DefaultPropagationDelay - time.Second)
 	w.trustOnly(t, former)
 	mustReconcile(t, r)
 	w.now = w.now.Add(time.Second)
@@ -96,7 +96,7 @@ func TestTheTimeBeginsAnewWhenTheBundleIsOverwritten(t *testing.T) {
 	if !bytes.Equal(leafOf(r), before) {
 		t.Error("serves under a CA that has stood in the configuration for a second")
 	}
-	w.now = w.now.Add(DefaultSettle)
+	w.now = w.now.Add(DefaultPropagationDelay)
 	mustReconcile(t, r)
 	if bytes.Equal(leafOf(r), before) {
 		t.Error("the new certificate is not served")

@@ -29,7 +29,7 @@ const (
 	// retryServing is it while what is served is good.
 	retryServing = time.Minute
 	// newcomer is how long a replica that comes into a change of CAs, with nothing to serve but the new certificate,
-	// leaves the calls to others: some tries of its readiness, not Settle, since there may be no others.
+	// leaves the calls to others: some tries of its readiness, not PropagationDelay, since there may be no others.
 	newcomer = 10 * time.Second
 )
 

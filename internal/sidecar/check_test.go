@@ -41,12 +41,12 @@ func TestThePinIsJudgedWhenItIsKnown(t *testing.T) {
 		facts, o := Read(newPod(annotated(key, value)), meshed), newOrigination()
 		problems, _ := facts.Check([]origination.Origination{o})
 		wantProblems(t, problems)
-		wantProblems(t, facts.Uncaptured(&o), "Bypass: metadata.annotations["+key+"]")
+		wantProblems(t, facts.Uncaptured(&o), "SidecarBypassed: metadata.annotations["+key+"]")
 	}
 }
 
 func TestEveryProblemIsReported(t *testing.T) {
 	pod := newPod(hostNetwork, label(istioInject, "false"), annotated(excludeOutboundPorts, "6379"), annotated(interceptionMode, "NONE"), userOf(1337))
 	problems, _ := check(pod, one())
-	wantProblems(t, problems, "HostNetwork: ", "NoSidecar: metadata.labels", "Bypass: metadata.annotations[sidecar.istio.io/interceptionMode]", "Bypass: metadata.annotations[traffic", "Bypass: spec.containers[0]")
+	wantProblems(t, problems, "HostNetwork: ", "NoSidecar: metadata.labels", "SidecarBypassed: metadata.annotations[sidecar.istio.io/interceptionMode]", "SidecarBypassed: metadata.annotations[traffic", "SidecarBypassed: spec.containers[0]")
 }

@@ -25,7 +25,7 @@ func (f *findings) refuse(reason origination.Reason, at *field.Path, value any, 
 
 // bypass adds the problem of a setting that makes traffic bypass the sidecar.
 func (f *findings) bypass(s setting, rule string, args ...any) {
-	f.refuse(origination.ReasonBypass, s.at, s.text(), rule, args...)
+	f.refuse(origination.ReasonSidecarBypassed, s.at, s.text(), rule, args...)
 }
 
 // warn adds a warning.

@@ -25,19 +25,19 @@ func TestAppsThatRunAsTheProxy(t *testing.T) {
 		changes  []change
 		problems []string
 	}{
-		"a container":         {[]change{userOf(1337)}, []string{`Bypass: spec.containers[0].securityContext.runAsUser: Invalid value: "1337": container "app" runs as the user of istio-proxy`}},
-		"a container's group": {[]change{groupOf(1337)}, []string{`Bypass: spec.containers[0].securityContext.runAsGroup: Invalid value: "1337": container "app" runs as the group`}},
-		"the pod":             {[]change{podWide(id, nil)}, []string{`Bypass: spec.securityContext.runAsUser: Invalid value: "1337": container "app"`}},
-		"the pod's group":     {[]change{podWide(nil, id)}, []string{`Bypass: spec.securityContext.runAsGroup`}},
+		"a container":         {[]change{userOf(1337)}, []string{`SidecarBypassed: spec.containers[0].securityContext.runAsUser: Invalid value: "1337": container "app" runs as the user of istio-proxy`}},
+		"a container's group": {[]change{groupOf(1337)}, []string{`SidecarBypassed: spec.containers[0].securityContext.runAsGroup: Invalid value: "1337": container "app" runs as the group`}},
+		"the pod":             {[]change{podWide(id, nil)}, []string{`SidecarBypassed: spec.securityContext.runAsUser: Invalid value: "1337": container "app"`}},
+		"the pod's group":     {[]change{podWide(nil, id)}, []string{`SidecarBypassed: spec.securityContext.runAsGroup`}},
 		"the pod, its container as somebody else":                     {[]change{podWide(id, id), func(p *corev1.Pod) { p.Spec.Containers[0].SecurityContext = runsAs(other, other) }}, nil},
-		"the pod as somebody else, its container":                     {[]change{podWide(other, nil), userOf(1337)}, []string{`Bypass: spec.containers[0].securityContext.runAsUser`}},
-		"a container that sets only the group":                        {[]change{podWide(id, nil), groupOf(1000)}, []string{`Bypass: spec.securityContext.runAsUser`}},
-		"two containers":                                              {[]change{userOf(1337), appContainer(corev1.Container{Name: "b", SecurityContext: runsAs(nil, id)})}, []string{`Bypass: spec.containers[0]`, `Bypass: spec.containers[1].securityContext.runAsGroup`}},
+		"the pod as somebody else, its container":                     {[]change{podWide(other, nil), userOf(1337)}, []string{`SidecarBypassed: spec.containers[0].securityContext.runAsUser`}},
+		"a container that sets only the group":                        {[]change{podWide(id, nil), groupOf(1000)}, []string{`SidecarBypassed: spec.securityContext.runAsUser`}},
+		"two containers":                                              {[]change{userOf(1337), appContainer(corev1.Container{Name: "b", SecurityContext: runsAs(nil, id)})}, []string{`SidecarBypassed: spec.containers[0]`, `SidecarBypassed: spec.containers[1].securityContext.runAsGroup`}},
 		"the volumes' group does not matter":                          {[]change{podWide(nil, nil)}, nil},
 		"somebody else, beside a sidecar that does not say who it is": {[]change{native, podWide(other, other)}, nil},
 		"somebody else":                                               {[]change{podWide(other, other)}, nil},
 		"Istio's own containers may":                                  {[]change{native, proxyRunsAs(1337), initContainer(corev1.Container{Name: istioValidation, SecurityContext: runsAs(id, id)}), initContainer(corev1.Container{Name: istioCoreDump, SecurityContext: runsAs(id, id)})}, nil},
-		"an app named like Istio's init container":                    {[]change{appContainer(corev1.Container{Name: istioInit, SecurityContext: runsAs(id, nil)})}, []string{`Bypass: spec.containers[1]`}},
+		"an app named like Istio's init container":                    {[]change{appContainer(corev1.Container{Name: istioInit, SecurityContext: runsAs(id, nil)})}, []string{`SidecarBypassed: spec.containers[1]`}},
 		"a placeholder with the app's user":                           {[]change{userOf(1000), appContainer(corev1.Container{Name: istioProxy, SecurityContext: runsAs(other, nil)})}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -101,27 +101,27 @@ func TestInitContainersWithoutCapture(t *testing.T) {
 		"the proxy's user and an address": {
 			changes:      []change{migrate(id, nil)},
 			originations: one(addressed("10.0.0.3/32")),
-			problems:     []string{"Bypass: " + at + `runAsUser: Invalid value: "1337": container "migrate" runs as the user`},
+			problems:     []string{"SidecarBypassed: " + at + `runAsUser: Invalid value: "1337": container "migrate" runs as the user`},
 		},
 		"the proxy's user, a pinned host and an address of another": {
 			changes:      []change{migrate(id, nil)},
 			originations: append(one(), newOrigination(addressed("10.0.0.3/32"))),
-			problems:     []string{"Bypass: " + at + "runAsUser"},
+			problems:     []string{"SidecarBypassed: " + at + "runAsUser"},
 		},
 		"the proxy's user and a pinned host with its address": {
 			changes:      []change{migrate(id, nil)},
 			originations: one(withAddress),
-			problems:     []string{"Bypass: " + at + "runAsUser"},
+			problems:     []string{"SidecarBypassed: " + at + "runAsUser"},
 		},
 		"the proxy's user and a Service of the mesh": {
 			changes:      []change{migrate(id, nil)},
 			originations: service("10.96.0.10"),
-			problems:     []string{"Bypass: " + at + "runAsUser"},
+			problems:     []string{"SidecarBypassed: " + at + "runAsUser"},
 		},
 		"the proxy's group and an address": {
 			changes:      []change{migrate(nil, id)},
 			originations: one(addressed("10.0.0.3/32")),
-			problems:     []string{"Bypass: " + at + "runAsGroup"},
+			problems:     []string{"SidecarBypassed: " + at + "runAsGroup"},
 		},
 		"nothing is originated": {
 			changes: []change{migrate(id, id)},
@@ -130,12 +130,12 @@ func TestInitContainersWithoutCapture(t *testing.T) {
 			changes: []change{initContainer(corev1.Container{Name: "agent", SecurityContext: runsAs(id, nil),
 				RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways)})},
 			originations: one(),
-			problems:     []string{"Bypass: " + at + `runAsUser: Invalid value: "1337": container "agent"`},
+			problems:     []string{"SidecarBypassed: " + at + `runAsUser: Invalid value: "1337": container "agent"`},
 		},
 		"the app too": {
 			changes:      []change{migrate(id, nil), userOf(1337)},
 			originations: one(),
-			problems:     []string{"Bypass: spec.containers[0].securityContext.runAsUser"},
+			problems:     []string{"SidecarBypassed: spec.containers[0].securityContext.runAsUser"},
 			warnings:     []string{at + "runAsUser"},
 		},
 	} {

@@ -168,7 +168,7 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 		"an issuer without its kind":               {"policy: {allowedIssuers: [redis]}", "at '/policy/allowedIssuers/0': 'redis' does not match pattern"},
 		"a misspelt annotation":                    {"defaults: {redis-tls/hots: a}", "at '/defaults': additional properties 'redis-tls/hots' not allowed"},
 		"a VIP range taken away":                   {"vip: {cidr: null}", "at '/vip': missing property 'cidr'"},
-		"a duration without a unit":                {"firstUse: {settle: '1'}", "at '/firstUse/settle': '1' does not match pattern"},
+		"a duration without a unit":                {"firstUse: {delay: '1'}", "at '/firstUse/delay': '1' does not match pattern"},
 		"a gate that is neither on nor off":        {"firstUse: {gate: sometimes}", "at '/firstUse/gate': got string, want boolean"},
 		"a default under somebody else's prefix":   {"defaults: {redis/host: a.example.com}", "at '/defaults': additional properties 'redis/host' not allowed"},
 		"a default that is a list":                 {"defaults: {redis-tls/port: [6379]}", "at '/defaults/redis-tls~1port': got array, want boolean or integer or string"},

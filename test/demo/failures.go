@@ -36,7 +36,7 @@ func (d *demo) deadWebhook(ctx context.Context) error {
 	requesting := pod("requesting", "\n    redis-tls/host: redis.example.com")
 	d.title("The webhook is dead (kill -9): a pod that requests TLS is refused")
 	d.webhook.Kill()
-	if err := d.refused(ctx, requesting, "failed calling webhook", "asking.pods.redis-tls.internal"); err != nil {
+	if err := d.refused(ctx, requesting, "failed calling webhook", "annotated.pods.redis-tls.internal"); err != nil {
 		return err
 	}
 	d.text("  Any other pod is admitted:")

@@ -171,7 +171,7 @@ spec:
 			return err
 		}
 		for _, e := range events.Items {
-			if e.Regarding.Name == "running" && e.Reason == "ForeignObject" && strings.Contains(e.Note, route) {
+			if e.Regarding.Name == "running" && e.Reason == "UnmanagedObject" && strings.Contains(e.Note, route) {
 				return nil
 			}
 		}

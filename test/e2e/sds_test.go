@@ -109,7 +109,7 @@ subjects:
 			return err
 		}
 		for _, e := range events.Items {
-			if e.Reason == "NotAuthorized" && e.Regarding.Name == "may-not" && strings.Contains(e.Note, `set redis-tls/delivery: "mount"`) {
+			if e.Reason == "SecretAccessDenied" && e.Regarding.Name == "may-not" && strings.Contains(e.Note, `set redis-tls/delivery: "mount"`) {
 				return nil
 			}
 		}
@@ -127,7 +127,7 @@ subjects:
 	told := &eventsv1.EventList{}
 	ok(t, b.Client.List(t.Context(), told, client.InNamespace(ns)))
 	for _, e := range told.Items {
-		if e.Reason == "NotAuthorized" && e.Regarding.Name == "may" {
+		if e.Reason == "SecretAccessDenied" && e.Regarding.Name == "may" {
 			t.Errorf("told %s", e.Note)
 		}
 	}

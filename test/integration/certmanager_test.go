@@ -127,7 +127,7 @@ func testCertificate(c *cluster) {
 	if err != nil || !strings.Contains(strings.Join(warnings, "\n"), "Certificate certificate/client does not exist") {
 		c.t.Errorf("error %v, warnings %q", err, warnings)
 	}
-	c.waitForEvent(ns, "CertificateTrouble", "Certificate certificate/client does not exist")
+	c.waitForEvent(ns, "CertificateNotReady", "Certificate certificate/client does not exist")
 
 	theirs := &certmanagerv1.Certificate{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "client"},
@@ -145,7 +145,7 @@ func testCertificate(c *cluster) {
 		}
 		return nil
 	})
-	c.waitForEvent(ns, "CertificateTrouble", "has the Secret client-tls, and the pod mounts client; recreate the pod")
+	c.waitForEvent(ns, "CertificateNotReady", "has the Secret client-tls, and the pod mounts client; recreate the pod")
 	c.admitted(pod(ns, "late", of))
 
 	c.must(c.Client.Get(c.t.Context(), client.ObjectKeyFromObject(theirs), theirs))
@@ -158,7 +158,7 @@ func testCertificate(c *cluster) {
 		}
 		return nil
 	})
-	c.waitForEvent(ns, "CertificateTrouble", "and is not renewed")
+	c.waitForEvent(ns, "CertificateNotReady", "and is not renewed")
 }
 
 func testForeignCertificate(c *cluster) {
@@ -176,7 +176,7 @@ func testForeignCertificate(c *cluster) {
 		return nil
 	})
 	c.admitted(pod(ns, "p", issuing()))
-	c.waitForEvent(ns, "ForeignObject", "Certificate "+name+" exists without the label")
+	c.waitForEvent(ns, "UnmanagedObject", "Certificate "+name+" exists without the label")
 	now := &certmanagerv1.Certificate{}
 	c.must(c.Client.Get(c.t.Context(), client.ObjectKeyFromObject(theirs), now))
 	if now.ResourceVersion != theirs.ResourceVersion {

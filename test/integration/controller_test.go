@@ -51,7 +51,7 @@ func testLateCRDs(c *cluster) {
 		}
 		return nil
 	})
-	if got := c.metric("redis_tls_first_use_seconds_count"); got != 1 {
+	if got := c.metric("redis_tls_first_use_duration_seconds_count"); got != 1 {
 		c.t.Errorf("%v first uses were measured", got)
 	}
 }
@@ -105,7 +105,7 @@ func testForeign(c *cluster) {
 		return nil
 	})
 	c.admitted(p)
-	c.waitForEvent(ns, "ForeignObject", theirs.Name)
+	c.waitForEvent(ns, "UnmanagedObject", theirs.Name)
 	var now networkingv1.ServiceEntry
 	c.must(c.Client.Get(c.t.Context(), client.ObjectKeyFromObject(theirs), &now))
 	if now.ResourceVersion != theirs.ResourceVersion {

@@ -33,7 +33,7 @@ func TestFirstUse(t *testing.T) {
 
 func testFiftyPods(c *cluster) {
 	ns := c.namespace("fifty", nil, nil)
-	before := c.metric("redis_tls_first_use_seconds_count")
+	before := c.metric("redis_tls_first_use_duration_seconds_count")
 	pods := make([]*corev1.Pod, 50)
 	c.atOnce(len(pods), 50, func(i int) error {
 		pods[i] = pod(ns, fmt.Sprintf("p-%d", i), requesting())
@@ -58,7 +58,7 @@ func testManyNamespaces(c *cluster) {
 	c.atOnce(count, 20, func(i int) error {
 		return c.Namespace(c.t.Context(), name(i), map[string]string{"istio-injection": "enabled"}, nil)
 	})
-	before := c.metric("redis_tls_first_use_seconds_count")
+	before := c.metric("redis_tls_first_use_duration_seconds_count")
 	pods := make([]*corev1.Pod, count)
 	c.atOnce(count, count, func(i int) error {
 		pods[i] = pod(name(i), "p", requesting())
@@ -104,7 +104,7 @@ func (c *cluster) waitForFirstUses(before float64, pods []*corev1.Pod) {
 		c.t.Error("no pod says that it came before its objects")
 	}
 	c.eventually(fmt.Sprintf("%v first uses to be measured", want), func(context.Context) error {
-		if got := c.metric("redis_tls_first_use_seconds_count") - before; got != want {
+		if got := c.metric("redis_tls_first_use_duration_seconds_count") - before; got != want {
 			return fmt.Errorf("%v", got)
 		}
 		return nil

@@ -37,7 +37,7 @@ func testForeignRule(c *cluster) {
 	c.must(c.Client.Create(c.t.Context(), theirs))
 	c.eventuallyWarned(ns, theirs.Name)
 	c.admitted(pod(ns, "p", requesting()))
-	c.waitForEvent(ns, "ForeignObject", theirs.Name)
+	c.waitForEvent(ns, "UnmanagedObject", theirs.Name)
 	c.wantUntouched(theirs)
 	// Without its rule the entry would lead to nothing but the closed rule.
 	found, err := c.objects(c.t.Context(), ns)
@@ -95,7 +95,7 @@ func testTakenVIP(c *cluster) {
 	found := c.waitForObjects(ns, 1, 1)
 	vip := vips(first, "redis.example.com")[0]
 	theirs := c.foreignEntry(ns, "theirs", vip, 6379, ".")
-	c.waitForEvent(ns, "ForeignObject", "ServiceEntry taken-vip/theirs")
+	c.waitForEvent(ns, "UnmanagedObject", "ServiceEntry taken-vip/theirs")
 	c.eventuallyForbidden(ns, requesting(), "ServiceEntry taken-vip/theirs", vip, "redis-tls/host")
 	c.wantUntouched(found.entries[0])
 	c.wantUntouched(theirs)
@@ -106,7 +106,7 @@ func testLaterEntry(c *cluster) {
 	c.admitted(pod(ns, "first", dialling()))
 	found := c.waitForObjects(ns, 1, 1)
 	c.foreignEntry(ns, "theirs", "10.20.30.40", 6378, ".")
-	c.waitForEvent(ns, "ForeignObject", "ServiceEntry later/theirs")
+	c.waitForEvent(ns, "UnmanagedObject", "ServiceEntry later/theirs")
 	c.eventuallyForbidden(ns, dialling(), "ServiceEntry later/theirs")
 	c.wantUntouched(found.entries[0]) // better than nothing for the pod that runs
 }

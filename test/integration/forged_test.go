@@ -156,7 +156,7 @@ func testForgedPastGuard(c *cluster, user client.Client, ns string) {
 	} {
 		forged := c.forged(ns, requesting(), test.request, "251.7.7.7").on(pod(ns, fmt.Sprintf("past-guard-%d", i), nil))
 		c.eventually("the guard to be gone", func(ctx context.Context) error { return user.Create(ctx, forged) })
-		c.waitForEvent(ns, "StatusIgnored", test.said)
+		c.waitForEvent(ns, "RequestIgnored", test.said)
 	}
 	// What is right but for the VIP, which is a neighbour's.
 	stolen := c.forged(ns, requesting(), requesting(), neighbour.Spec.Addresses[0]).on(pod(ns, "stolen", nil))

@@ -25,7 +25,7 @@ const settle = 2 * time.Second
 // server says it has accepted, and both by its clock; the gate's rules are the API server's.
 func TestFirstUseGate(t *testing.T) {
 	c := start(t, setup{values: map[string]any{
-		"firstUse": map[string]any{"settle": settle.String()},
+		"firstUse": map[string]any{"delay": settle.String()},
 		"cleanup":  map[string]any{"gracePeriod": "1s", "delay": "1h"},
 	}})
 	t.Run("a pod that dials an address waits until its objects have been accepted for long enough", func(t *testing.T) { testGate(c.on(t)) })

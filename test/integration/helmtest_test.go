@@ -29,7 +29,7 @@ func TestHelmTest(t *testing.T) {
 
 	c.webhook.Kill()
 	output, err = c.RunTest(t.Context(), c.release, binary)
-	if err == nil || !strings.Contains(output, `FAILED  a pod that asks gets its TLS: Internal error occurred: failed calling webhook "asking.pods.redis-tls.internal"`) ||
+	if err == nil || !strings.Contains(output, `FAILED  a pod that asks gets its TLS: Internal error occurred: failed calling webhook "annotated.pods.redis-tls.internal"`) ||
 		!strings.Contains(output, "ok      a pod that opts out is left alone") {
 		t.Errorf("without the webhook: %v\n%s", err, output)
 	}

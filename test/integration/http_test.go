@@ -111,7 +111,7 @@ func testHTTPForeign(c *cluster) {
 		c.must(c.Client.Create(c.t.Context(), theirs))
 		kind, err := c.Client.GroupVersionKindFor(theirs)
 		c.must(err)
-		c.waitForEvent(ns, "ForeignObject", kind.Kind+" http-foreign/theirs")
+		c.waitForEvent(ns, "UnmanagedObject", kind.Kind+" http-foreign/theirs")
 		c.eventuallyForbidden(ns, annotations, kind.Kind+" http-foreign/theirs", "redis-tls/protocol http")
 		c.wantUntouched(theirs)
 	}

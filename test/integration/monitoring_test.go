@@ -21,7 +21,7 @@ func TestAlertsAndDashboardAskForWhatIsExported(t *testing.T) {
 	c.waitForObjects(ns, 1, 1)
 	server, err := c.webhook.Metrics(t.Context())
 	c.must(err)
-	if got := c.metric("redis_tls_claims", `state="served"`); got != 1 {
+	if got := c.metric("redis_tls_originations", `state="served"`); got != 1 {
 		t.Errorf("%v claims are served, want 1", got)
 	}
 
@@ -48,7 +48,7 @@ func TestAlertsAndDashboardAskForWhatIsExported(t *testing.T) {
 		files = append(files, file)
 	}
 	c.must(monitoring.Matched(t.Context(), root, expressions, files...))
-	for _, wrong := range []string{"redis_tls_admissions_total", `redis_tls_admission_total{reason="Interna"}`} {
+	for _, wrong := range []string{"redis_tls_admissions_total", `redis_tls_admissions_total{reason="Interna"}`} {
 		if err := monitoring.Matched(t.Context(), root, []string{wrong}, files...); err == nil || !strings.Contains(err.Error(), wrong) {
 			t.Errorf("%s passes: %v", wrong, err)
 		}

@@ -47,7 +47,7 @@ func originations(t *testing.T, p *corev1.Pod) string {
 }
 
 // asked is how often the webhook was asked, by its own count.
-func (c *cluster) asked() float64 { return c.metric("redis_tls_admission_total") }
+func (c *cluster) asked() float64 { return c.metric("redis_tls_admissions_total") }
 
 // metric is the sum of the metric's samples that have all of the given label pairs (`reason="Injected"`).
 func (c *cluster) metric(name string, pairs ...string) (sum float64) {

@@ -199,7 +199,7 @@ func testLostLabel(c *cluster) {
 	delete(lost.Labels, "app.kubernetes.io/managed-by")
 	lost.Spec.ExportTo = []string{"*"}
 	c.must(c.Client.Update(c.t.Context(), lost))
-	c.waitForEvent(ns, "ForeignObject", entry.Name)
+	c.waitForEvent(ns, "UnmanagedObject", entry.Name)
 	c.wantUntouched(lost)
 	c.waitForSweep(ns, "other.example.com") // meanwhile the rules would be collected, were they not in use
 	c.waitForObjects(ns, 1, 1)

@@ -62,7 +62,7 @@ func TestRunningPods(t *testing.T) {
 	t.Run("a narrowed policy", func(t *testing.T) {
 		c := c.on(t)
 		c.change(values, "policy", map[string]any{"allowedHosts": []any{"*.example.org"}, "allowedCIDRs": []any{"192.0.2.0/24"}})
-		c.waitForEvent(ns, "StatusIgnored", "policy.allowedHosts")
+		c.waitForEvent(ns, "RequestIgnored", "policy.allowedHosts")
 		c.waitForIgnored(8) // those of seven shapes, and the new key
 		c.waitForSweep(ns, "narrowed.example.org")
 		c.wantKept(before)
@@ -80,7 +80,7 @@ func TestRunningPods(t *testing.T) {
 				return c.Client.Patch(ctx, p.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(patch)))
 			})
 		}
-		c.waitForEvent(ns, "StatusIgnored", `version "v9"`)
+		c.waitForEvent(ns, "RequestIgnored", `version "v9"`)
 		c.waitForIgnored(float64(len(pods)))
 		c.must(c.Client.Delete(t.Context(), pod(ns, "next", nil), client.GracePeriodSeconds(0)))
 		c.must(c.Client.Delete(t.Context(), pod(ns, "new", nil), client.GracePeriodSeconds(0)))
@@ -122,7 +122,7 @@ func (c *cluster) change(values map[string]any, key string, value map[string]any
 func (c *cluster) waitForIgnored(want float64) {
 	c.t.Helper()
 	c.eventually(fmt.Sprintf("%v ignored requests", want), func(context.Context) error {
-		if got := c.metric("redis_tls_claims", `state="ignored"`); got != want {
+		if got := c.metric("redis_tls_originations", `state="ignored"`); got != want {
 			return fmt.Errorf("%v", got)
 		}
 		return nil

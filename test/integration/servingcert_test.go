@@ -34,7 +34,7 @@ const (
 func TestServingCertificate(t *testing.T) {
 	c := start(t, setup{noWebhook: true})
 	values := map[string]any{"replicaCount": 2, "shutdownDelaySeconds": 3}
-	options := harness.WebhookOptions{Race: true, Args: []string{"--cert-settle=2s"}}
+	options := harness.WebhookOptions{Race: true, Args: []string{"--ca-propagation-delay=2s"}}
 	var replicas *harness.Replicas
 	var err error
 	c.release, replicas, err = c.InstallReplicas(t.Context(), values, options)

@@ -20,7 +20,7 @@ import (
 // API server stores them: of a restricted pod's Sidecar it must keep what says REGISTRY_ONLY, an empty object.
 func TestServersAndRestrictedPods(t *testing.T) {
 	c := start(t, setup{values: map[string]any{
-		"firstUse": map[string]any{"settle": "1s"},
+		"firstUse": map[string]any{"delay": "1s"},
 		"cleanup":  map[string]any{"gracePeriod": "1s", "delay": "1s"},
 	}})
 	t.Run("servers have one PeerAuthentication of the namespace", func(t *testing.T) { testServers(c.on(t)) })

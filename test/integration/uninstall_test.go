@@ -22,7 +22,7 @@ import (
 // TestUninstall: helm uninstall, its hook run as its own service account with the chart's RBAC, frees the pods that
 // wait and leaves running ones what they use; the documented command then leaves nothing of ours.
 func TestUninstall(t *testing.T) {
-	c := start(t, setup{values: map[string]any{"firstUse": map[string]any{"settle": "1h"}}}) // nobody is freed in time
+	c := start(t, setup{values: map[string]any{"firstUse": map[string]any{"delay": "1h"}}}) // nobody is freed in time
 	ns := c.namespace("shop", nil, nil)
 	running := c.admitted(pod(ns, "running", requesting()))
 	waits := pod(ns, "waits", dialling())

@@ -20,7 +20,7 @@ import (
 const (
 	secretName  = "redis-tls-webhook-cert"
 	webhookPort = "9443"
-	// settleCA is the soak's --cert-settle.
+	// settleCA is the soak's --ca-propagation-delay.
 	settleCA = 5 * time.Second
 )
 

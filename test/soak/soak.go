@@ -96,7 +96,7 @@ func (s *soak) install(ctx context.Context) (err error) {
 	if s.proxy, err = s.RunWatchProxy(); err != nil {
 		return err
 	}
-	s.options = harness.WebhookOptions{Binary: s.form.binary, Through: s.proxy, Args: []string{"--cert-settle=" + settleCA.String()}}
+	s.options = harness.WebhookOptions{Binary: s.form.binary, Through: s.proxy, Args: []string{"--ca-propagation-delay=" + settleCA.String()}}
 	if s.options.Binary == "" {
 		if s.options.Binary, err = s.Build(ctx, "./cmd/webhook", false); err != nil {
 			return err

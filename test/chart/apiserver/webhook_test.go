@@ -40,8 +40,8 @@ func testWebhookConditions(t *testing.T, c *cluster) {
 		}
 	})
 	const (
-		asked     = `failed calling webhook "asking.pods.redis-tls.internal"`
-		inherited = `failed calling webhook "inheriting.pods.redis-tls.internal"`
+		asked     = `failed calling webhook "annotated.pods.redis-tls.internal"`
+		inherited = `failed calling webhook "opted-in.pods.redis-tls.internal"`
 		guard     = "redis-tls-guard"
 	)
 	eventually(t, "the webhook to be asked", func(ctx context.Context) error {
@@ -91,8 +91,8 @@ func testWebhookConditions(t *testing.T, c *cluster) {
 			if test.want != "" {
 				want = []string{test.want}
 			}
-			if asks := annotation.Asks(test.pod.Annotations); (test.want == asked && !asks) || (test.want == inherited && asks) {
-				t.Errorf("annotation.Asks is %v", asks)
+			if asks := annotation.Requested(test.pod.Annotations); (test.want == asked && !asks) || (test.want == inherited && asks) {
+				t.Errorf("annotation.Requested is %v", asks)
 			}
 			if err := wantRefusal(c.tryCreate(t.Context(), test.pod), want...); err != nil {
 				t.Error(err)

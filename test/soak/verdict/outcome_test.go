@@ -20,7 +20,7 @@ func status(code int32, message string) error {
 // TestJudge holds the verdicts to what a real API server says. What is judged Unavailable is never held
 // against the webhook, so nothing that it could be to blame for may be.
 func TestJudge(t *testing.T) {
-	const call = `Internal error occurred: failed calling webhook "asking.pods.redis-tls.internal": failed to call webhook: Post "https://redis-tls-webhook.redis-tls-system.svc:443/mutate?timeout=5s": `
+	const call = `Internal error occurred: failed calling webhook "annotated.pods.redis-tls.internal": failed to call webhook: Post "https://redis-tls-webhook.redis-tls-system.svc:443/mutate?timeout=5s": `
 	for name, c := range map[string]struct {
 		err  error
 		want Answer
@@ -32,9 +32,9 @@ func TestJudge(t *testing.T) {
 		"a certificate that is not trusted":    {status(500, call+"tls: failed to verify certificate: x509: certificate signed by unknown authority"), Unanswered},
 		"a replica that does not answer":       {status(500, call+"context deadline exceeded"), Unanswered},
 		"no replica":                           {status(500, call+`no endpoints available for service "redis-tls-webhook"`), Unanswered},
-		"a namespace that is unknown yet":      {status(503, `admission webhook "asking.pods.redis-tls.internal" denied the request: namespace`), Unanswered},
-		"a panic of ours":                      {status(500, `admission webhook "asking.pods.redis-tls.internal" denied the request: redis-tls failed to decide`), Unanswered},
-		"a wrong wish":                         {status(403, `admission webhook "asking.pods.redis-tls.internal" denied the request: pod p`), Denied},
+		"a namespace that is unknown yet":      {status(503, `admission webhook "annotated.pods.redis-tls.internal" denied the request: namespace`), Unanswered},
+		"a panic of ours":                      {status(500, `admission webhook "annotated.pods.redis-tls.internal" denied the request: redis-tls failed to decide`), Unanswered},
+		"a wrong wish":                         {status(403, `admission webhook "annotated.pods.redis-tls.internal" denied the request: pod p`), Denied},
 		"the guard's refusal":                  {status(422, `pods "p" is forbidden: ValidatingAdmissionPolicy 'redis-tls-guard' with binding 'redis-tls-guard' denied request`), Denied},
 		"a pod that our patch made invalid":    {apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "p", nil), Denied},
 		"the stand-in for Istio's injector":    {status(500, `failed calling webhook "namespace.sidecar-injector.istio.io": EOF`), Unavailable},
