@@ -2,7 +2,6 @@ package patches
 
 import (
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,9 +15,8 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/origination"
 	"github.com/redis-tls/redis-tls/internal/sidecar"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
-
-var update = flag.Bool("update", false, "write the want.* files of testdata")
 
 // A case is a directory: pod.yaml, namespace.yaml and originations.yaml are its input; want.pod.yaml is the pod
 // that the operations of want.patch.json make, want.txt what the user is told. Without originations the pod is stripped.
@@ -102,7 +100,7 @@ func compare(t *testing.T, dir string, files map[string]string) {
 		if _, wanted := files[f.Name()]; wanted || strings.Contains(" pod.yaml namespace.yaml originations.yaml ", " "+f.Name()+" ") {
 			continue
 		}
-		if !*update || !strings.HasPrefix(f.Name(), "want.") {
+		if !*catalog.Update || !strings.HasPrefix(f.Name(), "want.") {
 			t.Errorf("%s is stale: nothing writes or reads it", f.Name())
 		} else if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
 			t.Fatal(err)
@@ -110,7 +108,7 @@ func compare(t *testing.T, dir string, files map[string]string) {
 	}
 	for name, content := range files {
 		file := filepath.Join(dir, name)
-		if *update {
+		if *catalog.Update {
 			if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
 				t.Fatal(err)
 			}

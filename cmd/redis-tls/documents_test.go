@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 //go:generate go test . -count=1 -run ^TestDocuments$ -args -update
@@ -56,7 +57,7 @@ func TestDocuments(t *testing.T) {
 		})
 		switch diff := cmp.Diff(string(text), fresh); {
 		case diff == "":
-		case *update && !t.Failed():
+		case *catalog.Update && !t.Failed():
 			if err := os.WriteFile(document, []byte(fresh), 0o644); err != nil {
 				t.Error(err)
 			}

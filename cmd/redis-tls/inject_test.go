@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,9 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
-
-var update = flag.Bool("update", false, "write what the commands print into testdata and the documents")
 
 // run executes the command line as main does and returns what it prints.
 func run(stdin string, args ...string) (stdout, stderr string, err error) {
@@ -103,7 +101,7 @@ func compareGolden(t *testing.T, dir string, present []string, want map[string]s
 		if _, produced := want[name]; known || produced {
 			continue
 		}
-		if !*update || !strings.HasPrefix(name, "want.") {
+		if !*catalog.Update || !strings.HasPrefix(name, "want.") {
 			t.Errorf("%s: nothing produces this file: remove it", filepath.Join(dir, name))
 		} else if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
@@ -111,7 +109,7 @@ func compareGolden(t *testing.T, dir string, present []string, want map[string]s
 	}
 	for name, text := range want {
 		path := filepath.Join(dir, name)
-		if *update {
+		if *catalog.Update {
 			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 				t.Error(err)
 			}

@@ -61,7 +61,7 @@ func TestHelmTestTellsWhatIsAmiss(t *testing.T) {
 			create: func(context.Context, *corev1.Pod) (*corev1.Pod, []string, error) {
 				return nil, nil, errors.New(`failed calling webhook "annotated.pods.redis-tls.internal": connection refused`)
 			},
-			want: []string{`FAILED  a pod that asks gets its TLS: failed calling webhook "asking`, `FAILED  a pod that asks for what cannot be is told so: what was said does not name redis-tls/port and none: "failed calling`,
+			want: []string{`FAILED  a pod that asks gets its TLS: failed calling webhook "annotated`, `FAILED  a pod that asks for what cannot be is told so: what was said does not name redis-tls/port and none: "failed calling`,
 				"FAILED  a pod that opts out is left alone: failed calling"}},
 		"a webhook that does nothing": {
 			create: but(func(pod *corev1.Pod) { delete(pod.Labels, "redis-tls/injected") }),

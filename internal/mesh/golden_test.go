@@ -2,7 +2,6 @@ package mesh_test
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -17,9 +16,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
-
-var update = flag.Bool("update", false, "write testdata/*/want.yaml anew")
 
 // TestObjectsOfEachShape compares the objects for the pods of testdata/<case>/pods.yaml with want.yaml. A directory with other or missing files fails.
 func TestObjectsOfEachShape(t *testing.T) {
@@ -39,7 +37,7 @@ func TestObjectsOfEachShape(t *testing.T) {
 			}
 			got := render(t, mesh.Objects(snap, testConfig()))
 			path := filepath.Join(dir, "want.yaml")
-			if *update {
+			if *catalog.Update {
 				if err := os.WriteFile(path, got, 0o644); err != nil {
 					t.Fatal(err)
 				}

@@ -3,7 +3,6 @@
 package chart
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,12 +17,11 @@ import (
 	"helm.sh/helm/v4/pkg/chart/v2/util"
 	"sigs.k8s.io/yaml"
 
+	"github.com/redis-tls/redis-tls/test/catalog"
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
 const chartDir = "../../charts/redis-tls"
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestGolden renders each directory of testdata with its values.yaml and compares with its want.yaml.
 func TestGolden(t *testing.T) {
@@ -40,7 +38,7 @@ func TestGolden(t *testing.T) {
 			}
 			got := text(release.Files)
 			golden := filepath.Join(dir, "want.yaml")
-			if *update {
+			if *catalog.Update {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
