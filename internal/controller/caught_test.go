@@ -24,16 +24,7 @@ import (
 func (w *world) caught(namespace string) []string {
 	w.t.Helper()
 	snap := w.nowIn(namespace)
-	rules := map[string]*networkingv1.DestinationRule{} // by host and label
-	slices.SortStableFunc(snap.Rules, func(a, b *networkingv1.DestinationRule) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
-	})
-	for _, r := range snap.Rules {
-		key := r.Spec.Host + " " + selectedLabel(kindRule.wrap(r))
-		if _, older := rules[key]; !older && mesh.Owned(r) {
-			rules[key] = r
-		}
-	}
+	rules := oldestRules(snap)
 	var problems []string
 	behindVIPs := false
 	for _, e := range snap.Entries {
@@ -61,6 +52,21 @@ func (w *world) caught(namespace string) []string {
 		}
 	}
 	return problems
+}
+
+// oldestRules are our rules by host and label, as Istio takes them.
+func oldestRules(snap *mesh.Snapshot) map[string]*networkingv1.DestinationRule {
+	rules := map[string]*networkingv1.DestinationRule{}
+	slices.SortStableFunc(snap.Rules, func(a, b *networkingv1.DestinationRule) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
+	})
+	for _, r := range snap.Rules {
+		key := r.Spec.Host + " " + selectedLabel(kindRule.wrap(r))
+		if _, older := rules[key]; !older && mesh.Owned(r) {
+			rules[key] = r
+		}
+	}
+	return rules
 }
 
 // running are the requests of the live pods that the API server holds, that wait at no gate of ours and were admitted

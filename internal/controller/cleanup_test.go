@@ -255,6 +255,51 @@ func TestARuleThatLingersIsTheOneOfAPodThatReturns(t *testing.T) {
 	}
 }
 
+// A replica of the webhook that does not know the marks yet admits a pod of the key at once.
+func TestRulesOfAMarkedKeyAreMadeOnNewAddresses(t *testing.T) {
+	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
+	narrow, _ := cart(t, "a", clustertest.ByAddress)
+	o := clustertest.Resolve(t, wide)[0]
+	w := newWorld(t).admit(wide)
+	w.pass()
+	w.forget(wide)
+	w.pass()
+	w.later(grace).pass()
+	if marks := w.marks(); marks[""] > 0 {
+		t.Fatalf("marks %v", marks)
+	}
+	w.admit(narrow).pass()
+	if got := w.rulesFor(o); len(got) != 2 {
+		t.Errorf("rules of the marked key: %q, want one on the new address too", got)
+	}
+}
+
+// Two pods that contradict each other can both have got objects, as caches are behind. That of which the other one is
+// refused then keeps what it runs on.
+func TestWhatARefusedPodUsesStays(t *testing.T) {
+	http := clustertest.Pod(t, namespace, "call", "r1", "a", map[string]string{"redis-tls/host": "api.example.com", "redis-tls/protocol": "http", "redis-tls/port": "6379"}, clustertest.Created(time.Hour))
+	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
+	w := newWorld(t).admit(http)
+	w.pass()
+	w.uncache(http)
+	w.admit(wide).pass()
+	before := w.contents()
+	w.caches.setPod(cluster.Trim(http))
+	w.pass()
+	if !w.said("Warning Conflict on ReplicaSet call-r1", "pod call-r1-a") {
+		t.Errorf("Events: %q", w.events)
+	}
+	w.collect()
+	if diff := cmp.Diff(before, w.contents()); diff != "" {
+		t.Errorf("objects (-want +got):\n%s", diff)
+	}
+	w.forget(http)
+	w.collect()
+	if left := w.contents(); len(left) != 2 {
+		t.Errorf("once the refused pod is gone: %q", slices.Sorted(maps.Keys(left)))
+	}
+}
+
 func TestNothingInUseIsDeleted(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*world, *corev1.Pod)

@@ -87,6 +87,29 @@ func TestAnotherPodOfAnAddressHoldsUpNoGate(t *testing.T) {
 	}
 }
 
+// Which entry catches a connection Envoy decides by the most specific address, whoever it was made for.
+func TestTheGateStaysOnUntilThereIsARuleOnOthersAddressesToo(t *testing.T) {
+	narrow, o := cart(t, "a", clustertest.ByAddress)
+	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"}, clustertest.Gated())
+	w := newWorld(t).admit(narrow)
+	w.pass()
+	w.fail = func(call write) error {
+		if strings.Contains(call.body, o.Atoms()[0].Host()) {
+			return errors.New("away")
+		}
+		return nil
+	}
+	_, _ = w.admit(wide).tryPass()
+	if _, err := w.later(settled).tryPass(); err == nil || len(w.now().Entries) != 2 || len(w.gates(wide)) != 1 {
+		t.Errorf("error %v, %d entries, gates %q", err, len(w.now().Entries), w.gates(wide))
+	}
+	w.fail = nil
+	w.pass()
+	if w.later(settled).pass(); len(w.gates(wide)) > 0 {
+		t.Errorf("gates %q", w.gates(wide))
+	}
+}
+
 func TestTheGateOfAServiceComesOffWithItsRule(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.InMesh, clustertest.Gated())
 	w := newWorld(t)

@@ -34,11 +34,16 @@ import (
 
 var (
 	modelSeed = flag.Uint64("model.seed", 0, "run the model with this seed alone")
-	modelRuns = flag.Int("model.runs", 25, "run the model so many times, with -short a fifth of them")
+	modelRuns = flag.Int("model.runs", 6, "run the model so many times, with -short a third of them")
 )
 
-// maxLag is how long a cache may be behind, less than firstUse.delay and far less than cleanup.delay.
-const maxLag = 500 * time.Millisecond
+// maxLag is how long a cache may be behind, of istiod too: less than firstUse.delay, and less than half of
+// cleanup.delay. These are short here, so that more happens between them.
+const (
+	maxLag     = 500 * time.Millisecond
+	modelGrace = 5 * time.Second
+	modelDelay = 3 * time.Second
+)
 
 // TestModel drives two namespaces through admissions by the real webhook's core, reconciles, deletions, other policies,
 // restarts and errors, all with caches that are behind. What the tables cannot show: that no sequence of them leads a
@@ -49,7 +54,7 @@ func TestModel(t *testing.T) {
 	if *modelSeed == 0 {
 		runs := *modelRuns
 		if testing.Short() {
-			runs /= 5
+			runs /= 3
 		}
 		seeds = nil
 		for i := range runs {
@@ -65,7 +70,7 @@ func TestModel(t *testing.T) {
 				}
 			}()
 			for range 3 {
-				for range 60 {
+				for range 100 {
 					m.step()
 				}
 				m.rest()
@@ -83,10 +88,17 @@ type model struct {
 	history []string
 	log     map[string][]event // by kind
 	// leader is the replica that reconciles, webhook another one that admits.
-	leader, webhook *replica
-	namespaces      []string
-	told            map[string]bool // namespaces that a pass is due of
-	pods            int
+	leader, webhook, istiod *replica
+	namespaces              []string
+	told                    map[string]bool // namespaces that a pass is due of
+	pods                    int
+	// outage says which writes fail, until the time.
+	outage func(write) bool
+	until  time.Time
+	// using are the objects that live pods use as a pass begins, with one of the pods.
+	using map[string]types.NamespacedName
+	// ungated are the pods of which the pass took off the gate.
+	ungated []string
 	// held are objects that pods refer to whose request is unresolved, since it was.
 	held   map[types.NamespacedName]map[string]string
 	nested bool
@@ -122,17 +134,25 @@ func newModel(t *testing.T, seed uint64) *model {
 		return c
 	}
 	m.truth = of()
-	m.leader, m.webhook = &replica{of(), m, map[string]int{}}, &replica{of(), m, map[string]int{}}
+	m.leader, m.webhook, m.istiod = &replica{of(), m, map[string]int{}}, &replica{of(), m, map[string]int{}}, &replica{of(), m, map[string]int{}}
 	m.caches = m.leader.caches
+	m.r.Config.Cleanup.GracePeriod.Duration, m.r.Config.Cleanup.Delay.Duration = modelGrace, modelDelay
 	if m.random.IntN(3) == 0 { // so that VIPs meet
 		m.r.Config.VIP.CIDR = netip.MustParsePrefix("251.0.0.0/28")
 	}
 	m.after = func(call write) {
+		if call.Kind == "Pod" { // several at once, so in no order
+			m.ungated = append(m.ungated, call.Name)
+			return
+		}
 		m.changed(call.Kind, types.NamespacedName{Namespace: call.namespace, Name: call.Name})
 		m.check(call.String())
+		if call.Verb == "delete" {
+			m.deleted(call)
+		}
 	}
 	m.before = func(call write) {
-		if m.random.IntN(10) == 0 && !m.nested {
+		if call.Kind != "Pod" && m.random.IntN(10) == 0 && !m.nested {
 			m.nested = true
 			m.others()
 			m.nested = false
@@ -209,7 +229,7 @@ func (r *replica) catchUp(before time.Time) {
 
 func (m *model) tick(d time.Duration) {
 	m.clock.SetTime(m.clock.Now().Add(d))
-	for _, r := range []*replica{m.leader, m.webhook} {
+	for _, r := range []*replica{m.leader, m.webhook, m.istiod} {
 		r.catchUp(m.clock.Now().Add(-maxLag))
 	}
 }
@@ -229,18 +249,18 @@ func (r *replica) ServiceWithin(prefix netip.Prefix) (string, bool) {
 func (m *model) step() {
 	m.tick(time.Duration(m.random.IntN(100)) * time.Millisecond)
 	switch n := m.random.IntN(100); {
-	case n < 45:
+	case n < 40:
 		m.others()
 	case n < 85:
 		m.reconcile(m.namespaces[m.random.IntN(2)])
-	case n < 88:
-		m.tick(time.Duration(m.random.IntN(3000)) * time.Millisecond)
 	case n < 94:
-		d := time.Duration(m.random.IntN(int(grace)))
+		d := time.Duration(m.random.IntN(int(2 * time.Second)))
 		m.note("%s go by", d)
 		m.tick(d)
 		m.told = map[string]bool{namespace: true, "bank": true}
 	case n < 96:
+		m.fails()
+	case n < 98:
 		m.note("the leader is another one")
 		m.leader.catchUp(m.clock.Now())
 		m.restart()
@@ -248,6 +268,16 @@ func (m *model) step() {
 	default:
 		m.configure()
 	}
+}
+
+// fails has some writes fail for a while.
+func (m *model) fails() {
+	verb, kind, odd := m.pick("create", "patch", "delete", ""), m.pick(kindEntry.Kind, kindRule.Kind, kindRoute.Kind, ""), m.random.IntN(2)
+	m.until = m.clock.Now().Add(time.Duration(m.random.IntN(int(8 * time.Second))))
+	m.outage = func(call write) bool {
+		return (verb == "" || call.Verb == verb) && (kind == "" || call.Kind == kind) && int(call.Name[len(call.Name)-1])%2 == odd
+	}
+	m.note("until %s the API server refuses to %q objects of kind %q, every other", m.until.Sub(clustertest.Epoch.Add(time.Hour)), verb, kind)
 }
 
 // others is what others do.
@@ -261,8 +291,11 @@ func (m *model) others() {
 		m.forge()
 	default:
 		replica, kind := m.leader, slices.Sorted(maps.Keys(emptyObjects))[m.random.IntN(len(emptyObjects))]
-		if m.random.IntN(2) == 0 {
+		switch m.random.IntN(5) {
+		case 0, 1:
 			replica = m.webhook
+		case 2:
+			replica = m.istiod
 		}
 		replica.deliver(kind, 1+m.random.IntN(5))
 	}
@@ -276,19 +309,37 @@ func (m *model) reconcile(namespace string) {
 	m.told[namespace] = false
 	failing := m.random.IntN(3) == 0
 	m.fail = func(call write) error {
-		if failing && m.random.IntN(4) == 0 {
+		if call.Kind == "Pod" {
+			return nil
+		}
+		if failing && m.random.IntN(4) == 0 || m.outage != nil && m.clock.Now().Before(m.until) && m.outage(call) {
 			m.note("fails: %s/%s", namespace, call)
 			return errors.New("away")
 		}
 		m.note("%s %s", namespace, call)
 		return nil
 	}
-	m.lost = func(call write) bool { return failing && m.random.IntN(6) == 0 }
+	m.lost = func(call write) bool { return call.Kind != "Pod" && failing && m.random.IntN(6) == 0 }
 	m.note("pass over %s", namespace)
-	if _, err := m.tryPassIn(namespace); err != nil || m.again > 0 {
+	if _, err := m.once(namespace); err != nil || m.again > 0 {
 		m.told[namespace] = true
 	}
 	m.fail, m.lost = nil, nil
+}
+
+// once makes a pass.
+func (m *model) once(namespace string) ([]string, error) {
+	m.using, m.ungated = m.uses(namespace), nil
+	writes, err := m.tryPassIn(namespace)
+	slices.Sort(m.ungated)
+	for _, name := range m.ungated {
+		key := types.NamespacedName{Namespace: namespace, Name: name}
+		m.note("the gate of pod %s is off", key)
+		m.changed("Pod", key)
+		m.check("the gate of pod " + name + " is off")
+		m.released(key)
+	}
+	return writes, err
 }
 
 func (m *model) pick(values ...string) string { return values[m.random.IntN(len(values))] }
@@ -491,8 +542,105 @@ func (m *model) hold() {
 	for key, pod := range m.truth.pods {
 		if _, known := m.held[key]; !known && len(m.truth.LiveOf(key.Namespace, []*cluster.Pod{pod}).Unresolved) > 0 && !strings.HasPrefix(key.Name, forged) {
 			m.held[key] = m.referred(pod)
+			for _, o := range m.objectsIn(key.Namespace) { // a route without its entry does nothing yet
+				if o.kind == kindRoute && m.truth.objects[kindEntry][client.ObjectKeyFromObject(o)] == nil {
+					delete(m.held[key], o.Kind+" "+o.GetName())
+				}
+			}
 		}
 	}
+}
+
+// uses are the objects that live pods of the namespace were admitted with, by kind and name, with one of the pods.
+func (m *model) uses(namespace string) map[string]types.NamespacedName {
+	using := map[string]types.NamespacedName{}
+	desired := mesh.Objects(m.truth.Snapshot(namespace), m.r.Config)
+	refused := refusedKeys(&desired)
+	for _, pod := range m.truth.podsIn(namespace) {
+		if strings.HasPrefix(pod.Name, forged) {
+			continue
+		}
+		use := func(k *kind, name string) {
+			using[k.Kind+" "+name] = types.NamespacedName{Namespace: namespace, Name: pod.Name}
+		}
+		for _, r := range m.truth.LiveOf(namespace, []*cluster.Pod{pod}).Requests {
+			for _, o := range r.Originations {
+				if refused[o.Key] { // it may have got nothing
+					alone := &cluster.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Labels: map[string]string{o.Label(): "true"}}}
+					for object := range m.referred(alone) {
+						using[object] = types.NamespacedName{Namespace: namespace, Name: pod.Name}
+					}
+					continue
+				}
+				use(kindEntry, o.EntryName())
+				use(kindRule, o.RuleName())
+				use(kindRule, o.ClosedRuleName())
+				if o.HTTP() {
+					use(kindRoute, o.EntryName())
+				}
+				for _, a := range o.Atoms() {
+					use(kindEntry, a.EntryName())
+					use(kindRule, origination.AtomRuleName(a.Host(), o.Label()))
+				}
+			}
+		}
+	}
+	return using
+}
+
+// deleted: nothing goes that a pod uses which lived as the pass began.
+func (m *model) deleted(call write) {
+	if pod, used := m.using[call.Kind+" "+call.Name]; used && m.truth.pods[pod] != nil && m.truth.pods[pod].Status.Phase != corev1.PodSucceeded {
+		m.fatal("%s in %s, which pod %s uses", call, call.namespace, pod.Name)
+	}
+}
+
+// released: when a pod's gate comes off, istiod knows all that it needs, of what is not just made for others.
+func (m *model) released(key types.NamespacedName) {
+	pod := m.truth.pods[key]
+	if pod == nil || strings.HasPrefix(pod.Name, forged) {
+		return
+	}
+	snap := m.istiod.Snapshot(key.Namespace)
+	snap.Entries = slices.DeleteFunc(snap.Entries, func(e *networkingv1.ServiceEntry) bool {
+		return !e.CreationTimestamp.Add(time.Second + maxLag).Before(m.clock.Now())
+	})
+	for _, r := range m.truth.LiveOf(key.Namespace, []*cluster.Pod{pod}).Requests {
+		for i := range r.Originations {
+			for _, problem := range caughtOf(&r.Originations[i], snap, oldestRules(snap)) {
+				m.fatal("the gate of pod %s is off, and for istiod %s", key, problem)
+			}
+		}
+	}
+}
+
+// matchesFor are the parts of a route for the pod.
+func matchesFor(route *networkingv1.VirtualService, pod *cluster.Pod) string {
+	var parts []string
+	for _, r := range route.Spec.Http {
+		for _, match := range r.Match {
+			for label := range match.SourceLabels {
+				if pod.Labels[label] == "true" {
+					parts = append(parts, fmt.Sprintf("%s: %d to %d", label, match.Port, r.Route[0].GetDestination().GetPort().GetNumber()))
+				}
+			}
+		}
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
+}
+
+// specFor is the spec of an object as JSON; of one that several keys share what of it is for the pod.
+func (m *model) specFor(o object, pod *cluster.Pod) string {
+	if route, ok := o.Object.(*networkingv1.VirtualService); ok {
+		return matchesFor(route, pod)
+	}
+	if o.shared() {
+		return ""
+	}
+	spec, err := json.Marshal(o.spec)
+	m.must(err)
+	return string(spec)
 }
 
 // referred are the objects that the pod's labels refer to, by kind and name, with their specs; those that several keys
@@ -515,12 +663,7 @@ func (m *model) referred(pod *cluster.Pod) map[string]string {
 		case o.kind == kindCertificate, o.kind == kindSidecar && !m.selects(o, pod), o.kind == kindPeer && pod.Labels[origination.LabelServer] == "":
 		case o.kind == kindRule && label != "" && pod.Labels[label] != "true":
 		case o.kind == kindSidecar, o.kind == kindPeer, groups[o.group()]:
-			spec, err := json.Marshal(o.spec)
-			m.must(err)
-			if o.shared() {
-				spec = nil
-			}
-			objects[o.Kind+" "+o.GetName()] = string(spec)
+			objects[o.Kind+" "+o.GetName()] = m.specFor(o, pod)
 		}
 	}
 	return objects
@@ -556,12 +699,7 @@ func (m *model) check(after string) {
 	for key, objects := range m.held {
 		now := map[string]string{}
 		for _, o := range m.objectsIn(key.Namespace) {
-			spec, err := json.Marshal(o.spec)
-			m.must(err)
-			if o.shared() {
-				spec = nil
-			}
-			now[o.Kind+" "+o.GetName()] = string(spec)
+			now[o.Kind+" "+o.GetName()] = m.specFor(o, m.truth.pods[key])
 		}
 		for object, spec := range objects {
 			if got, stands := now[object]; !stands || got != spec {
@@ -581,7 +719,7 @@ func (m *model) fatal(format string, args ...any) {
 func (m *model) rest() {
 	m.note("all comes to rest")
 	before := m.before
-	m.before = nil
+	m.before, m.outage = nil, nil
 	defer func() { m.before = before }()
 	quiet := 0
 	for cycle := 0; quiet < 2; cycle++ {
@@ -589,9 +727,9 @@ func (m *model) rest() {
 			m.fatal("after %d grace periods it still writes %q", cycle, m.writesOf())
 		}
 		quiet++
-		for _, pause := range []time.Duration{0, settled, settled, grace, delay, delay} {
+		for _, pause := range []time.Duration{0, settled, settled, modelGrace, modelDelay, modelDelay} {
 			m.tick(pause)
-			for _, r := range []*replica{m.leader, m.webhook} {
+			for _, r := range []*replica{m.leader, m.webhook, m.istiod} {
 				r.catchUp(m.clock.Now())
 			}
 			for _, namespace := range m.namespaces {
@@ -599,11 +737,12 @@ func (m *model) rest() {
 					m.note("%s %s", namespace, call)
 					return nil
 				}
-				writes := m.passIn(namespace)
+				writes, err := m.once(namespace)
+				m.must(err)
 				if len(writes) > 0 {
 					quiet = 0
 				}
-				for _, r := range []*replica{m.leader, m.webhook} {
+				for _, r := range []*replica{m.leader, m.webhook, m.istiod} {
 					r.catchUp(m.clock.Now())
 				}
 			}

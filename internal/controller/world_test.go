@@ -1,10 +1,10 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -668,12 +668,14 @@ func (c *caches) holders(vip netip.Addr) []mesh.Holder {
 
 // cached are the objects of a kind in a namespace, or in all of them, sorted.
 func cached[T client.Object](c *caches, k *kind, namespace string) []T {
-	keys := slices.SortedFunc(maps.Keys(c.objects[k]), func(a, b types.NamespacedName) int { return strings.Compare(a.String(), b.String()) })
 	var objects []T
-	for _, key := range keys {
+	for key, o := range c.objects[k] {
 		if namespace == "" || key.Namespace == namespace {
-			objects = append(objects, c.objects[k][key].(T))
+			objects = append(objects, o.(T))
 		}
 	}
+	slices.SortFunc(objects, func(a, b T) int {
+		return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
+	})
 	return objects
 }
