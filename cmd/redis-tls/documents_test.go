@@ -11,89 +11,143 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/origination"
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 //go:generate go test . -count=1 -run ^TestDocuments$ -args -update
 
-// block is a generated part of a document:
+// block is a generated part of a document. charts/valuesdoc writes the chart's README in the same form:
 //
 //	<!-- content of FILE -->            a file, fenced
 //	<!-- output of redis-tls ARGS -->   what a command prints, fenced
+//	<!-- pod of redis-tls ARGS -->      the same, of the first workload, without what the webhook records
 //	<!-- lines of EXAMPLE -->           how many lines an example needs, annotated and by hand
-//	<!-- table of keys -->              the annotations that this release supports
+//	<!-- table of NAME -->              one of tables
 //	…
 //	<!-- end -->
-var block = regexp.MustCompile(`(?s)<!-- (content of|output of|lines of|table of) ([^\n]*?) -->\n.*?<!-- end -->`)
+var block = regexp.MustCompile(
+	`(?s)<!-- (content of|output of redis-tls|pod of redis-tls|lines of|table of) ([^\n]*?) -->\n.*?<!-- end -->`,
+)
 
-// TestDocuments proves that what the documents show is what files hold and commands print today. It
-// changes into the root of the repository, as their readers do.
-func TestDocuments(t *testing.T) {
-	t.Chdir("../..")
-	var documents []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "examples/*/*.md"} {
+// documents returns the pages that users read, but for the chart's own.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/design/*.md", "examples/*/*.md"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		documents = append(documents, found...)
+		all = append(all, found...)
 	}
-	blocks := 0
-	for _, document := range documents {
-		text, err := os.ReadFile(document)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fresh := block.ReplaceAllStringFunc(string(text), func(old string) string {
-			blocks++
+	if len(all) < 20 {
+		t.Fatalf("only %d documents: %q", len(all), all)
+	}
+	return all
+}
+
+// TestDocuments proves that what the documents show is what files and tables hold and commands print today. It
+// changes into the root of the repository, as their readers do.
+func TestDocuments(t *testing.T) {
+	t.Chdir("../..")
+	written := map[string]int{}
+	for _, document := range documents(t) {
+		text := read(t, document)
+		fresh := block.ReplaceAllStringFunc(text, func(old string) string {
 			m := block.FindStringSubmatch(old)
+			written[m[1]+" "+m[2]]++
 			generated, err := generate(m[1], m[2])
 			if err != nil {
 				t.Errorf("%s: %s %s: %s", document, m[1], m[2], err)
 			}
 			return fmt.Sprintf("<!-- %s %s -->\n%s<!-- end -->", m[1], m[2], generated)
 		})
-		switch diff := cmp.Diff(string(text), fresh); {
+		switch diff := cmp.Diff(text, fresh); {
 		case diff == "":
 		case *catalog.Update && !t.Failed():
 			if err := os.WriteFile(document, []byte(fresh), 0o644); err != nil {
 				t.Error(err)
 			}
 		default:
-			t.Errorf("%s is stale (-document +generated; make generate mends it):\n%s", document, diff)
+			t.Errorf("%s is stale; run \"make generate\" (-document +generated):\n%s", document, diff)
 		}
 	}
-	if blocks < 6 {
-		t.Errorf("%d generated blocks found in %v: are the markers still spelled right?", blocks, documents)
+	for name := range tables {
+		if n := written["table of "+name]; n != 1 {
+			t.Errorf("%d documents have the table of %s, want 1: check the spelling of its markers", n, name)
+		}
+	}
+	if len(written) < len(tables)+6 {
+		t.Errorf("only %d generated parts: check the spelling of their markers: %v", len(written), written)
 	}
 }
 
-func generate(what, of string) (string, error) {
-	switch what {
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func generate(kind, subject string) (string, error) {
+	switch kind {
 	case "content of":
-		text, err := os.ReadFile(of)
+		text, err := os.ReadFile(subject)
 		return fenced("yaml", string(text)), err
-	case "output of":
-		args := strings.Fields(of)
-		stdout, stderr, err := run("", args[1:]...)
+	case "output of redis-tls", "pod of redis-tls":
+		stdout, stderr, err := run("", strings.Fields(subject)...)
 		if err != nil || stderr != "" {
 			return "", fmt.Errorf("%w: %s", err, stderr)
 		}
 		language := "yaml"
-		if strings.HasSuffix(of, "-o diff") {
+		if strings.HasSuffix(subject, "-o diff") {
 			language = "diff"
+		}
+		if kind == "pod of redis-tls" {
+			stdout = podDiff(stdout)
 		}
 		return fenced(language, stdout), nil
 	case "lines of":
-		return countedLines(of)
+		return countedLines(subject)
 	default:
-		return tableOfKeys(), nil
+		write, known := tables[subject]
+		if !known {
+			return "", fmt.Errorf("no such table")
+		}
+		return write()
 	}
 }
 
 func fenced(language, text string) string { return "```" + language + "\n" + text + "```\n" }
+
+// podDiff returns the diff of the first file without its head, whose line numbers would not fit, and without the
+// annotations that the webhook writes.
+func podDiff(diff string) string {
+	var b strings.Builder
+	files := 0
+	for line := range strings.Lines(diff) {
+		switch {
+		case strings.HasPrefix(line, "--- "):
+			if files++; files > 1 {
+				return b.String()
+			}
+		case strings.HasPrefix(line, "+++ "), strings.HasPrefix(line, "@@ "), isRecorded(line):
+		default:
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// isRecorded reports whether the line is an annotation that the webhook writes.
+func isRecorded(line string) bool {
+	return slices.ContainsFunc(origination.OurAnnotations, func(key string) bool {
+		return strings.HasPrefix(strings.TrimLeft(line, "+ "), key+": ")
+	})
+}
 
 // countedLines returns how many lines of an example are there for TLS: those of its annotations, and by
 // hand all that is in by-hand/ beyond the same workloads without them. A workload is the same where
@@ -124,7 +178,11 @@ func countedLines(example string) (string, error) {
 	if workloads == 0 {
 		return "", fmt.Errorf("no file of %s is one of by-hand/ too", example)
 	}
-	return fmt.Sprintf("| lines for TLS | annotated | by hand |\n| --- | --- | --- |\n| | %d | %d |\n", annotated, byHand), nil
+	return fmt.Sprintf(
+		"| lines for TLS | annotated | by hand |\n| --- | --- | --- |\n| | %d | %d |\n",
+		annotated,
+		byHand,
+	), nil
 }
 
 // significant returns the lines of a file that are neither blank nor comments; none of a file that
@@ -133,33 +191,10 @@ func significant(path string) []string {
 	text, _ := os.ReadFile(path)
 	var lines []string
 	for line := range strings.Lines(string(text)) {
-		if line = strings.TrimRight(line, "\n"); strings.TrimSpace(line) != "" && !strings.HasPrefix(strings.TrimSpace(line), "#") {
-			lines = append(lines, line)
+		trimmed := strings.TrimSpace(line)
+		if trimmed != "" && !strings.HasPrefix(trimmed, "#") {
+			lines = append(lines, strings.TrimRight(line, "\n"))
 		}
 	}
 	return lines
-}
-
-func tableOfKeys() string {
-	var table strings.Builder
-	table.WriteString("| annotation | default | meaning |\n| --- | --- | --- |\n")
-	for _, key := range annotation.Keys() {
-		if !hasChoice(key) || slices.Contains(origination.OurAnnotations, origination.Prefix+key.Name) {
-			continue
-		}
-		fmt.Fprintf(&table, "| `redis-tls/%s` | %s | %s |\n", key.Name, key.Default, key.Description)
-	}
-	return table.String()
-}
-
-// hasChoice reports whether this release takes more than one value of the key, the default among them; the
-// others would only mislead in a short table.
-func hasChoice(key annotation.Key) bool {
-	supported := 0
-	for _, value := range key.Values {
-		if value.Supported {
-			supported++
-		}
-	}
-	return len(key.Values) == 0 || supported > 1 || supported == 1 && key.Default == ""
 }

@@ -10,8 +10,6 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-//go:generate go run ./internal/annotationsdoc ../../docs/annotations.md
-
 // Scope says where a key may stand.
 type Scope string
 

@@ -10,8 +10,6 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-//go:generate go run ./internal/operationsdoc ../../docs/operations.md ../../charts/redis-tls/files/alerts.yaml
-
 // What became of a write of a mesh object.
 const (
 	WriteCreated  = "created"  // there was none

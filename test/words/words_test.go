@@ -45,7 +45,10 @@ var readers = []string{
 }
 
 // pending are the beginnings of paths that are not rewritten yet.
-var pending = []string{"README.md", "CHANGELOG.md", "docs/", "examples/", "charts/"}
+var pending = []string{
+	"charts/", "docs/annotations.md", "docs/compatibility.md", "docs/design/", "docs/development.md", "docs/operations.md",
+	"docs/performance.md", "docs/release.md", "docs/reliability.md", "examples/",
+}
 
 func TestPlainWords(t *testing.T) {
 	t.Chdir("../..")
