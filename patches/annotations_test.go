@@ -14,30 +14,116 @@ import (
 // {K} for its name.
 func TestMergeIntoUserAnnotations(t *testing.T) {
 	for name, test := range map[string]struct{ volume, mount, wantVolume, wantMount string }{
-		"absent ones are written in map form":   {"", "", `{"{K}":{V}}`, `{"{K}":{M}}`},
-		"null and blank count as absent":        {" null\n", " \t", `{"{K}":{V}}`, `{"{K}":{M}}`},
-		"empty maps are filled":                 {`{}`, " { } ", `{"{K}":{V}}`, ` {"{K}":{M} } `},
-		"empty lists are filled":                {`[]`, "[\n]", `[{NV}]`, "[{NM}\n]"},
-		"a map keeps its form and order":        {`{"z":{"emptyDir":{}},"a":{"emptyDir":{}}}`, `{"z":{"mountPath":"/z"}}`, `{"z":{"emptyDir":{}},"a":{"emptyDir":{}},"{K}":{V}}`, `{"z":{"mountPath":"/z"},"{K}":{M}}`},
-		"a list keeps its form and order":       {`[{"name":"z","emptyDir":{}},{"name":"a","emptyDir":{}}]`, `[{"name":"z","mountPath":"/z"}]`, `[{"name":"z","emptyDir":{}},{"name":"a","emptyDir":{}},{NV}]`, `[{"name":"z","mountPath":"/z"},{NM}]`},
-		"volumes in a list, mounts in a map":    {`[{"name":"z","emptyDir":{}}]`, `{"z":{"mountPath":"/z"}}`, `[{"name":"z","emptyDir":{}},{NV}]`, `{"z":{"mountPath":"/z"},"{K}":{M}}`},
-		"volumes in a map, mounts in a list":    {`{"z":{"emptyDir":{}}}`, `[{"name":"z","mountPath":"/z"}]`, `{"z":{"emptyDir":{}},"{K}":{V}}`, `[{"name":"z","mountPath":"/z"},{NM}]`},
-		"one present, one absent":               {`[{"name":"z","emptyDir":{}}]`, "", `[{"name":"z","emptyDir":{}},{NV}]`, `{"{K}":{M}}`},
-		"unknown fields and odd spellings stay": {`{"z":{"csi":{"driver":"x","future":[1,{"a":null}]}}}`, `[{"name":"z","mountPath":"/z","readonly":true,"READONLY":false}]`, `{"z":{"csi":{"driver":"x","future":[1,{"a":null}]}},"{K}":{V}}`, `[{"name":"z","mountPath":"/z","readonly":true,"READONLY":false},{NM}]`},
-		"numbers keep every digit":              {`{"z":{"n":12345678901234567890.0123456789e-3}}`, `{}`, `{"z":{"n":12345678901234567890.0123456789e-3},"{K}":{V}}`, `{"{K}":{M}}`},
-		"white space stays":                     {"\n[\n  {\"name\": \"z\"}\n]\n", "{ \"z\" : {\"mountPath\" : \"/z\"} }", "\n[\n  {\"name\": \"z\"},{NV}\n]\n", "{ \"z\" : {\"mountPath\" : \"/z\"},\"{K}\":{M} }"},
-		"duplicate keys stay":                   {`{"z":{"emptyDir":{}},"z":{"configMap":{"name":"c"}}}`, `{"z":{"mountPath":"/a","mountPath":"/b"}}`, `{"z":{"emptyDir":{}},"z":{"configMap":{"name":"c"}},"{K}":{V}}`, `{"z":{"mountPath":"/a","mountPath":"/b"},"{K}":{M}}`},
-		"escapes and unicode stay":              {`{"\u007a":{"hostPath":{"path":"/ü\/\u00e9"}}}`, `{}`, `{"\u007a":{"hostPath":{"path":"/ü\/\u00e9"}},"{K}":{V}}`, `{"{K}":{M}}`},
-		"entries that are no objects stay":      {`[null,1,"x",["y"]]`, `{"a":null,"b":true}`, `[null,1,"x",["y"],{NV}]`, `{"a":null,"b":true,"{K}":{M}}`},
-		"ours in map form is not added again":   {`{"{K}":{V}}`, `{"{K}":{M}}`, `{"{K}":{V}}`, `{"{K}":{M}}`},
-		"ours in list form is not added again":  {`[{NV}]`, `[{NM}]`, `[{NV}]`, `[{NM}]`},
+		"absent ones are written in map form": {
+			wantVolume: `{"{K}":{V}}`,
+			wantMount:  `{"{K}":{M}}`,
+		},
+		"null and blank count as absent": {
+			volume:     " null\n",
+			mount:      " \t",
+			wantVolume: `{"{K}":{V}}`,
+			wantMount:  `{"{K}":{M}}`,
+		},
+		"empty maps are filled": {
+			volume:     `{}`,
+			mount:      " { } ",
+			wantVolume: `{"{K}":{V}}`,
+			wantMount:  ` {"{K}":{M} } `,
+		},
+		"empty lists are filled": {
+			volume:     `[]`,
+			mount:      "[\n]",
+			wantVolume: `[{NV}]`,
+			wantMount:  "[{NM}\n]",
+		},
+		"a map keeps its form and order": {
+			volume:     `{"z":{"emptyDir":{}},"a":{"emptyDir":{}}}`,
+			mount:      `{"z":{"mountPath":"/z"}}`,
+			wantVolume: `{"z":{"emptyDir":{}},"a":{"emptyDir":{}},"{K}":{V}}`,
+			wantMount:  `{"z":{"mountPath":"/z"},"{K}":{M}}`,
+		},
+		"a list keeps its form and order": {
+			volume:     `[{"name":"z","emptyDir":{}},{"name":"a","emptyDir":{}}]`,
+			mount:      `[{"name":"z","mountPath":"/z"}]`,
+			wantVolume: `[{"name":"z","emptyDir":{}},{"name":"a","emptyDir":{}},{NV}]`,
+			wantMount:  `[{"name":"z","mountPath":"/z"},{NM}]`,
+		},
+		"volumes in a list, mounts in a map": {
+			volume:     `[{"name":"z","emptyDir":{}}]`,
+			mount:      `{"z":{"mountPath":"/z"}}`,
+			wantVolume: `[{"name":"z","emptyDir":{}},{NV}]`,
+			wantMount:  `{"z":{"mountPath":"/z"},"{K}":{M}}`,
+		},
+		"volumes in a map, mounts in a list": {
+			volume:     `{"z":{"emptyDir":{}}}`,
+			mount:      `[{"name":"z","mountPath":"/z"}]`,
+			wantVolume: `{"z":{"emptyDir":{}},"{K}":{V}}`,
+			wantMount:  `[{"name":"z","mountPath":"/z"},{NM}]`,
+		},
+		"one present, one absent": {
+			volume:     `[{"name":"z","emptyDir":{}}]`,
+			wantVolume: `[{"name":"z","emptyDir":{}},{NV}]`,
+			wantMount:  `{"{K}":{M}}`,
+		},
+		"unknown fields and odd spellings stay": {
+			volume:     `{"z":{"csi":{"driver":"x","future":[1,{"a":null}]}}}`,
+			mount:      `[{"name":"z","mountPath":"/z","readonly":true,"READONLY":false}]`,
+			wantVolume: `{"z":{"csi":{"driver":"x","future":[1,{"a":null}]}},"{K}":{V}}`,
+			wantMount:  `[{"name":"z","mountPath":"/z","readonly":true,"READONLY":false},{NM}]`,
+		},
+		"numbers keep every digit": {
+			volume:     `{"z":{"n":12345678901234567890.0123456789e-3}}`,
+			mount:      `{}`,
+			wantVolume: `{"z":{"n":12345678901234567890.0123456789e-3},"{K}":{V}}`,
+			wantMount:  `{"{K}":{M}}`,
+		},
+		"white space stays": {
+			volume:     "\n[\n  {\"name\": \"z\"}\n]\n",
+			mount:      "{ \"z\" : {\"mountPath\" : \"/z\"} }",
+			wantVolume: "\n[\n  {\"name\": \"z\"},{NV}\n]\n",
+			wantMount:  "{ \"z\" : {\"mountPath\" : \"/z\"},\"{K}\":{M} }",
+		},
+		"duplicate keys stay": {
+			volume:     `{"z":{"emptyDir":{}},"z":{"configMap":{"name":"c"}}}`,
+			mount:      `{"z":{"mountPath":"/a","mountPath":"/b"}}`,
+			wantVolume: `{"z":{"emptyDir":{}},"z":{"configMap":{"name":"c"}},"{K}":{V}}`,
+			wantMount:  `{"z":{"mountPath":"/a","mountPath":"/b"},"{K}":{M}}`,
+		},
+		"escapes and unicode stay": {
+			volume:     `{"\u007a":{"hostPath":{"path":"/ü\/\u00e9"}}}`,
+			mount:      `{}`,
+			wantVolume: `{"\u007a":{"hostPath":{"path":"/ü\/\u00e9"}},"{K}":{V}}`,
+			wantMount:  `{"{K}":{M}}`,
+		},
+		"entries that are no objects stay": {
+			volume:     `[null,1,"x",["y"]]`,
+			mount:      `{"a":null,"b":true}`,
+			wantVolume: `[null,1,"x",["y"],{NV}]`,
+			wantMount:  `{"a":null,"b":true,"{K}":{M}}`,
+		},
+		"ours in map form is not added again": {
+			volume:     `{"{K}":{V}}`,
+			mount:      `{"{K}":{M}}`,
+			wantVolume: `{"{K}":{V}}`,
+			wantMount:  `{"{K}":{M}}`,
+		},
+		"ours in list form is not added again": {
+			volume:     `[{NV}]`,
+			mount:      `[{NM}]`,
+			wantVolume: `[{NV}]`,
+			wantMount:  `[{NM}]`,
+		},
 		"ours with defaults and in other spelling is not added again": {
-			`{"{K}":{"Secret":{"secretName":"redis-ca","items":[{"path":"ca.crt","key":"ca.crt"}],"defaultMode":420,"optional":false}}}`,
-			`[{"mountpath":"/etc/redis-tls/redis.example.com","readonly":true,"name":"{K}","recursiveReadOnly":"Disabled","mountPropagation":"None"}]`,
-			`{"{K}":{"Secret":{"secretName":"redis-ca","items":[{"path":"ca.crt","key":"ca.crt"}],"defaultMode":420,"optional":false}}}`,
-			`[{"mountpath":"/etc/redis-tls/redis.example.com","readonly":true,"name":"{K}","recursiveReadOnly":"Disabled","mountPropagation":"None"}]`},
-		"paths beside ours are no overlap": {"", `{"a":{"mountPath":"/etc/redis-tls-more"},"b":{"mountPath":"/etc/redis-tls/redis.example.com.org"},"c":{"mountPath":"/etc/redis-tls/redis.example"}}`,
-			`{"{K}":{V}}`, `{"a":{"mountPath":"/etc/redis-tls-more"},"b":{"mountPath":"/etc/redis-tls/redis.example.com.org"},"c":{"mountPath":"/etc/redis-tls/redis.example"},"{K}":{M}}`},
+			volume:     `{"{K}":{"Secret":{"secretName":"redis-ca","items":[{"path":"ca.crt","key":"ca.crt"}],"defaultMode":420,"optional":false}}}`,
+			mount:      `[{"mountpath":"/etc/redis-tls/redis.example.com","readonly":true,"name":"{K}","recursiveReadOnly":"Disabled","mountPropagation":"None"}]`,
+			wantVolume: `{"{K}":{"Secret":{"secretName":"redis-ca","items":[{"path":"ca.crt","key":"ca.crt"}],"defaultMode":420,"optional":false}}}`,
+			wantMount:  `[{"mountpath":"/etc/redis-tls/redis.example.com","readonly":true,"name":"{K}","recursiveReadOnly":"Disabled","mountPropagation":"None"}]`,
+		},
+		"paths beside ours are no overlap": {
+			mount:      `{"a":{"mountPath":"/etc/redis-tls-more"},"b":{"mountPath":"/etc/redis-tls/redis.example.com.org"},"c":{"mountPath":"/etc/redis-tls/redis.example"}}`,
+			wantVolume: `{"{K}":{V}}`,
+			wantMount:  `{"a":{"mountPath":"/etc/redis-tls-more"},"b":{"mountPath":"/etc/redis-tls/redis.example.com.org"},"c":{"mountPath":"/etc/redis-tls/redis.example"},"{K}":{M}}`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := newPod()
@@ -69,35 +155,151 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 	for name, test := range map[string]struct {
 		key, value, want string
 	}{
-		"our name, another Secret":              {istioUserVolume, `{"{K}":{"secret":{"secretName":"other"}}}`, `PodConflict: ` + volume + `: Invalid value: "{\"secret\":{\"secretName\":\"other\"}}": entry "{K}" is the name that redis-tls gives`},
-		"our name, a key too many":              {istioUserVolume, `{"{K}":{"secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"},{"key":"tls.key","path":"tls.key"}]}}}`, `PodConflict: ` + volume},
-		"our name, an unknown field":            {istioUserVolume, `{"{K}":{"secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}]},"future":1}}`, `PodConflict: ` + volume},
-		"our name, other file modes":            {istioUserVolume, `[{"name":"{K}","secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}],"defaultMode":256}}]`, `PodConflict: ` + volume},
-		"our name, an optional Secret":          {istioUserVolume, `[{"name":"{K}","secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}],"optional":true}}]`, `PodConflict: ` + volume},
-		"our name, no object":                   {istioUserVolume, `{"{K}":null}`, `PodConflict: ` + volume},
-		"our name under a duplicate key":        {istioUserVolume, `{"{K}":{V},"{K}":{"emptyDir":{}}}`, `PodConflict: ` + volume},
-		"our name in the field, another key":    {istioUserVolume, `{"z":{"name":"{K}","emptyDir":{}}}`, `PodConflict: ` + volume + `: Invalid value: "{\"name\":\"{K}\",\"emptyDir\":{}}": entry "z" `},
-		"our name in a field of odd spelling":   {istioUserVolume, `[{"NAME":"{K}","emptyDir":{}}]`, `PodConflict: ` + volume + `: Invalid value: "{\"NAME\":\"{K}\",\"emptyDir\":{}}": entry [0] `},
-		"our name, mounted writable":            {istioUserMount, `{"{K}":{"mountPath":"/etc/redis-tls/redis.example.com/"}}`, `PodConflict: ` + mount},
-		"our name, a subPath":                   {istioUserMount, `{"{K}":{"mountPath":"/etc/redis-tls/redis.example.com/","readOnly":true,"subPath":"x"}}`, `PodConflict: ` + mount},
-		"our name at another path":              {istioUserMount, `[{"name":"{K}","mountPath":"/elsewhere","readOnly":true}]`, `PodConflict: ` + mount},
-		"our name, no object, as a mount":       {istioUserMount, `{"{K}":7}`, `PodConflict: ` + mount},
-		"another name at our path":              {istioUserMount, `{"z":{"mountPath":"/etc/redis-tls/redis.example.com"}}`, `PodConflict: ` + mount + `: Invalid value: "{\"mountPath\":\"/etc/redis-tls/redis.example.com\"}": entry "z" overlaps /etc/redis-tls/redis.example.com/`},
-		"a parent of our path":                  {istioUserMount, `[{"name":"z","mountPath":"/etc/redis-tls"}]`, `PodConflict: ` + mount},
-		"the root":                              {istioUserMount, `[{"name":"z","mountPath":"/"}]`, `PodConflict: ` + mount},
-		"a child of our path":                   {istioUserMount, `[{"name":"z","mountPath":"/etc/redis-tls/redis.example.com/ca.crt"}]`, `PodConflict: ` + mount},
-		"our path by a detour":                  {istioUserMount, `[{"name":"z","mountPath":"/tmp/..//etc/./redis-tls/"}]`, `PodConflict: ` + mount},
-		"our path without a leading slash":      {istioUserMount, `[{"name":"z","mountPath":"etc/redis-tls"}]`, `PodConflict: ` + mount},
-		"our path in a field of odd spelling":   {istioUserMount, `[{"name":"z","MountPath":"/etc/redis-tls/redis.example.com"}]`, `PodConflict: ` + mount},
-		"not JSON":                              {istioUserVolume, `{"a":{},}`, `InvalidAnnotation: ` + volume + `: Invalid value: "{\"a\":{},}": is not JSON at line 1, column 9 (offset 9): invalid character '}'`},
-		"not JSON on the second line":           {istioUserMount, "{\"ä\":{},\n  \"ü\":x}", `InvalidAnnotation: ` + mount + `: Invalid value: "{\"ä\":{},\n  \"ü\":x}": is not JSON at line 2, column 7 (offset 18): invalid character 'x'`},
-		"JSON that ends early":                  {istioUserVolume, `[{"name":"a"`, `InvalidAnnotation: ` + volume + `: Invalid value: "[{\"name\":\"a\"": is not JSON at line 1, column 12 (offset 12): unexpected end`},
-		"data after the JSON":                   {istioUserVolume, `{} {}`, `InvalidAnnotation: ` + volume + `: Invalid value: "{} {}": is not JSON at line 1, column 4 (offset 4): invalid character '{' after top-level value`},
-		"a number that Istio cannot read":       {istioUserVolume, `{"a":1e999}`, `InvalidAnnotation: ` + volume + `: Invalid value: "{\"a\":1e999}": is not JSON at line 1, column 11 (offset 11)`},
-		"YAML, which Istio does not read there": {istioUserVolume, "a:\n  emptyDir: {}", `InvalidAnnotation: ` + volume + `: Invalid value: "a:\n  emptyDir: {}": is not JSON at line 1, column 1 (offset 1)`},
-		"a string":                              {istioUserMount, `"x"`, `InvalidAnnotation: ` + mount + `: Invalid value: "\"x\"": is JSON, but neither a list nor a map; it must be a JSON list`},
-		"a number":                              {istioUserVolume, `7`, `InvalidAnnotation: ` + volume},
-		"a page of JSON is cut in the message":  {istioUserVolume, `["` + strings.Repeat("é", 500), `InvalidAnnotation: ` + volume + `: Invalid value: "[\"` + strings.Repeat("é", 198) + `…": is not JSON`},
+		"our name, another Secret": {
+			key:   istioUserVolume,
+			value: `{"{K}":{"secret":{"secretName":"other"}}}`,
+			want:  `PodConflict: ` + volume + `: Invalid value: "{\"secret\":{\"secretName\":\"other\"}}": entry "{K}" is the name that redis-tls gives`,
+		},
+		"our name, a key too many": {
+			key:   istioUserVolume,
+			value: `{"{K}":{"secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"},{"key":"tls.key","path":"tls.key"}]}}}`,
+			want:  `PodConflict: ` + volume,
+		},
+		"our name, an unknown field": {
+			key:   istioUserVolume,
+			value: `{"{K}":{"secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}]},"future":1}}`,
+			want:  `PodConflict: ` + volume,
+		},
+		"our name, other file modes": {
+			key:   istioUserVolume,
+			value: `[{"name":"{K}","secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}],"defaultMode":256}}]`,
+			want:  `PodConflict: ` + volume,
+		},
+		"our name, an optional Secret": {
+			key:   istioUserVolume,
+			value: `[{"name":"{K}","secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}],"optional":true}}]`,
+			want:  `PodConflict: ` + volume,
+		},
+		"our name, no object": {
+			key:   istioUserVolume,
+			value: `{"{K}":null}`,
+			want:  `PodConflict: ` + volume,
+		},
+		"our name under a duplicate key": {
+			key:   istioUserVolume,
+			value: `{"{K}":{V},"{K}":{"emptyDir":{}}}`,
+			want:  `PodConflict: ` + volume,
+		},
+		"our name in the field, another key": {
+			key:   istioUserVolume,
+			value: `{"z":{"name":"{K}","emptyDir":{}}}`,
+			want:  `PodConflict: ` + volume + `: Invalid value: "{\"name\":\"{K}\",\"emptyDir\":{}}": entry "z" `,
+		},
+		"our name in a field of odd spelling": {
+			key:   istioUserVolume,
+			value: `[{"NAME":"{K}","emptyDir":{}}]`,
+			want:  `PodConflict: ` + volume + `: Invalid value: "{\"NAME\":\"{K}\",\"emptyDir\":{}}": entry [0] `,
+		},
+		"our name, mounted writable": {
+			key:   istioUserMount,
+			value: `{"{K}":{"mountPath":"/etc/redis-tls/redis.example.com/"}}`,
+			want:  `PodConflict: ` + mount,
+		},
+		"our name, a subPath": {
+			key:   istioUserMount,
+			value: `{"{K}":{"mountPath":"/etc/redis-tls/redis.example.com/","readOnly":true,"subPath":"x"}}`,
+			want:  `PodConflict: ` + mount,
+		},
+		"our name at another path": {
+			key:   istioUserMount,
+			value: `[{"name":"{K}","mountPath":"/elsewhere","readOnly":true}]`,
+			want:  `PodConflict: ` + mount,
+		},
+		"our name, no object, as a mount": {
+			key:   istioUserMount,
+			value: `{"{K}":7}`,
+			want:  `PodConflict: ` + mount,
+		},
+		"another name at our path": {
+			key:   istioUserMount,
+			value: `{"z":{"mountPath":"/etc/redis-tls/redis.example.com"}}`,
+			want:  `PodConflict: ` + mount + `: Invalid value: "{\"mountPath\":\"/etc/redis-tls/redis.example.com\"}": entry "z" overlaps /etc/redis-tls/redis.example.com/`,
+		},
+		"a parent of our path": {
+			key:   istioUserMount,
+			value: `[{"name":"z","mountPath":"/etc/redis-tls"}]`,
+			want:  `PodConflict: ` + mount,
+		},
+		"the root": {
+			key:   istioUserMount,
+			value: `[{"name":"z","mountPath":"/"}]`,
+			want:  `PodConflict: ` + mount,
+		},
+		"a child of our path": {
+			key:   istioUserMount,
+			value: `[{"name":"z","mountPath":"/etc/redis-tls/redis.example.com/ca.crt"}]`,
+			want:  `PodConflict: ` + mount,
+		},
+		"our path by a detour": {
+			key:   istioUserMount,
+			value: `[{"name":"z","mountPath":"/tmp/..//etc/./redis-tls/"}]`,
+			want:  `PodConflict: ` + mount,
+		},
+		"our path without a leading slash": {
+			key:   istioUserMount,
+			value: `[{"name":"z","mountPath":"etc/redis-tls"}]`,
+			want:  `PodConflict: ` + mount,
+		},
+		"our path in a field of odd spelling": {
+			key:   istioUserMount,
+			value: `[{"name":"z","MountPath":"/etc/redis-tls/redis.example.com"}]`,
+			want:  `PodConflict: ` + mount,
+		},
+		"not JSON": {
+			key:   istioUserVolume,
+			value: `{"a":{},}`,
+			want:  `InvalidAnnotation: ` + volume + `: Invalid value: "{\"a\":{},}": is not JSON at line 1, column 9 (offset 9): invalid character '}'`,
+		},
+		"not JSON on the second line": {
+			key:   istioUserMount,
+			value: "{\"ä\":{},\n  \"ü\":x}",
+			want:  `InvalidAnnotation: ` + mount + `: Invalid value: "{\"ä\":{},\n  \"ü\":x}": is not JSON at line 2, column 7 (offset 18): invalid character 'x'`,
+		},
+		"JSON that ends early": {
+			key:   istioUserVolume,
+			value: `[{"name":"a"`,
+			want:  `InvalidAnnotation: ` + volume + `: Invalid value: "[{\"name\":\"a\"": is not JSON at line 1, column 12 (offset 12): unexpected end`,
+		},
+		"data after the JSON": {
+			key:   istioUserVolume,
+			value: `{} {}`,
+			want:  `InvalidAnnotation: ` + volume + `: Invalid value: "{} {}": is not JSON at line 1, column 4 (offset 4): invalid character '{' after top-level value`,
+		},
+		"a number that Istio cannot read": {
+			key:   istioUserVolume,
+			value: `{"a":1e999}`,
+			want:  `InvalidAnnotation: ` + volume + `: Invalid value: "{\"a\":1e999}": is not JSON at line 1, column 11 (offset 11)`,
+		},
+		"YAML, which Istio does not read there": {
+			key:   istioUserVolume,
+			value: "a:\n  emptyDir: {}",
+			want:  `InvalidAnnotation: ` + volume + `: Invalid value: "a:\n  emptyDir: {}": is not JSON at line 1, column 1 (offset 1)`,
+		},
+		"a string": {
+			key:   istioUserMount,
+			value: `"x"`,
+			want:  `InvalidAnnotation: ` + mount + `: Invalid value: "\"x\"": is JSON, but neither a list nor a map; it must be a JSON list`,
+		},
+		"a number": {
+			key:   istioUserVolume,
+			value: `7`,
+			want:  `InvalidAnnotation: ` + volume,
+		},
+		"a page of JSON is cut in the message": {
+			key:   istioUserVolume,
+			value: `["` + strings.Repeat("é", 500),
+			want:  `InvalidAnnotation: ` + volume + `: Invalid value: "[\"` + strings.Repeat("é", 198) + `…": is not JSON`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := newPod(annotated(test.key, fill(test.value)))
@@ -129,18 +331,56 @@ func TestMountsAndVolumesOfThePodItself(t *testing.T) {
 		mounts   []corev1.VolumeMount // of istio-proxy
 		problems []string
 	}{
-		"a native sidecar gets both":                        {native, nil, nil, nil},
-		"a classic sidecar gets both":                       {classic, nil, nil, nil},
-		"others' volumes and mounts stay first":             {native, []corev1.Volume{{Name: "z"}}, []corev1.VolumeMount{foreign("/z")}, nil},
-		"one that has the volume gets the mount":            {native, []corev1.Volume{volume}, nil, nil},
-		"one that has the mount gets the volume":            {classic, nil, []corev1.VolumeMount{mount}, nil},
-		"one that has both gets nothing":                    {classic, []corev1.Volume{volume}, []corev1.VolumeMount{mount}, nil},
-		"our volume's name with other content is refused":   {native, []corev1.Volume{{Name: "z"}, other}, nil, []string{"PodConflict: spec.volumes[1].name: Invalid value: \"" + o.VolumeName() + `"`}},
-		"our mount writable is refused":                     {native, nil, []corev1.VolumeMount{writable}, []string{"PodConflict: spec.initContainers[1].volumeMounts[0].name"}},
-		"our volume mounted elsewhere is refused":           {classic, nil, []corev1.VolumeMount{elsewhere}, []string{"PodConflict: spec.containers[1].volumeMounts[0].name"}},
-		"a foreign mount over our path is refused":          {native, nil, []corev1.VolumeMount{foreign("/z"), foreign("/etc")}, []string{`PodConflict: spec.initContainers[1].volumeMounts[1].mountPath: Invalid value: "/etc": overlaps`}},
-		"a placeholder's mount over our path is refused":    {placeholder, nil, []corev1.VolumeMount{foreign("/etc/redis-tls")}, []string{`PodConflict: spec.containers[1].volumeMounts[0].mountPath`}},
-		"before injection, our volume's name is judged too": {placeholder, []corev1.Volume{other}, nil, []string{"PodConflict: spec.volumes[0].name"}},
+		"a native sidecar gets both":  {base: native},
+		"a classic sidecar gets both": {base: classic},
+		"others' volumes and mounts stay first": {
+			base:    native,
+			volumes: []corev1.Volume{{Name: "z"}},
+			mounts:  []corev1.VolumeMount{foreign("/z")},
+		},
+		"one that has the volume gets the mount": {
+			base:    native,
+			volumes: []corev1.Volume{volume},
+		},
+		"one that has the mount gets the volume": {
+			base:   classic,
+			mounts: []corev1.VolumeMount{mount},
+		},
+		"one that has both gets nothing": {
+			base:    classic,
+			volumes: []corev1.Volume{volume},
+			mounts:  []corev1.VolumeMount{mount},
+		},
+		"our volume's name with other content is refused": {
+			base:     native,
+			volumes:  []corev1.Volume{{Name: "z"}, other},
+			problems: []string{"PodConflict: spec.volumes[1].name: Invalid value: \"" + o.VolumeName() + `"`},
+		},
+		"our mount writable is refused": {
+			base:     native,
+			mounts:   []corev1.VolumeMount{writable},
+			problems: []string{"PodConflict: spec.initContainers[1].volumeMounts[0].name"},
+		},
+		"our volume mounted elsewhere is refused": {
+			base:     classic,
+			mounts:   []corev1.VolumeMount{elsewhere},
+			problems: []string{"PodConflict: spec.containers[1].volumeMounts[0].name"},
+		},
+		"a foreign mount over our path is refused": {
+			base:     native,
+			mounts:   []corev1.VolumeMount{foreign("/z"), foreign("/etc")},
+			problems: []string{`PodConflict: spec.initContainers[1].volumeMounts[1].mountPath: Invalid value: "/etc": overlaps`},
+		},
+		"a placeholder's mount over our path is refused": {
+			base:     placeholder,
+			mounts:   []corev1.VolumeMount{foreign("/etc/redis-tls")},
+			problems: []string{`PodConflict: spec.containers[1].volumeMounts[0].mountPath`},
+		},
+		"before injection, our volume's name is judged too": {
+			base:     placeholder,
+			volumes:  []corev1.Volume{other},
+			problems: []string{"PodConflict: spec.volumes[0].name"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := newPod(test.base)

@@ -17,11 +17,50 @@ import (
 func FuzzUserAnnotations(f *testing.F) {
 	o := newOrigination()
 	for _, seed := range []struct{ volume, mount string }{
-		{"", ""}, {"null", "{}"}, {"[]", " [ ] "}, {`{"a":{"emptyDir":{}}}`, `[{"name":"a","mountPath":"/a","readonly":true}]`},
-		{`{"a":1,"a":2,"":{"":[]}}`, `[[],{},"",1e3,null,{"name":7}]`}, {"{", "]"}, {`{"a":1e999}`, `"x"`}, {`7`, `true`},
-		{`{"` + o.VolumeName() + `":{}}`, `[{"mountPath":"/etc"}]`}, {"\ufeff{}", "{}\x00"}, {strings.Repeat("[", 20000), `{"a":` + strings.Repeat("[", 9990)},
-		{`{"` + o.VolumeName() + `":{"secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}]}}}`, `{"a":{"MOUNTPATH":"/etc/redis-tls"}}`},
-		{"{\"\xff\":{}}", `{"\ud800":{"name":"\ud800"}}`}, {`{"a":12345678901234567890.5}`, "[1,\n2 ]\n"},
+		{}, {
+			volume: "null",
+			mount:  "{}",
+		}, {
+			volume: "[]",
+			mount:  " [ ] ",
+		}, {
+			volume: `{"a":{"emptyDir":{}}}`,
+			mount:  `[{"name":"a","mountPath":"/a","readonly":true}]`,
+		},
+		{
+			volume: `{"a":1,"a":2,"":{"":[]}}`,
+			mount:  `[[],{},"",1e3,null,{"name":7}]`,
+		}, {
+			volume: "{",
+			mount:  "]",
+		}, {
+			volume: `{"a":1e999}`,
+			mount:  `"x"`,
+		}, {
+			volume: `7`,
+			mount:  `true`,
+		},
+		{
+			volume: `{"` + o.VolumeName() + `":{}}`,
+			mount:  `[{"mountPath":"/etc"}]`,
+		}, {
+			volume: "\ufeff{}",
+			mount:  "{}\x00",
+		}, {
+			volume: strings.Repeat("[", 20000),
+			mount:  `{"a":` + strings.Repeat("[", 9990),
+		},
+		{
+			volume: `{"` + o.VolumeName() + `":{"secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}]}}}`,
+			mount:  `{"a":{"MOUNTPATH":"/etc/redis-tls"}}`,
+		},
+		{
+			volume: "{\"\xff\":{}}",
+			mount:  `{"\ud800":{"name":"\ud800"}}`,
+		}, {
+			volume: `{"a":12345678901234567890.5}`,
+			mount:  "[1,\n2 ]\n",
+		},
 	} {
 		f.Add(seed.volume, seed.mount)
 	}

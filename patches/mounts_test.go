@@ -19,23 +19,44 @@ func TestTheFilesAreThoseOfTheMode(t *testing.T) {
 		tls  origination.TLS
 		want corev1.VolumeSource
 	}{
-		"system roots":     {origination.TLS{Mode: origination.ModeSimple}, corev1.VolumeSource{}},
-		"no check":         {origination.TLS{Mode: origination.ModeSimple, InsecureSkipVerify: true}, corev1.VolumeSource{}},
-		"secret discovery": {origination.TLS{Mode: origination.ModeMutual, SDS: true, CASecret: "client", CAKey: "ca.crt", ClientSecret: "client"}, corev1.VolumeSource{}},
-		"a Secret": {origination.TLS{Mode: origination.ModeSimple, CASecret: "ca", CAKey: "server-ca.pem"},
-			corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "ca", Items: ca}}},
-		"a ConfigMap": {origination.TLS{Mode: origination.ModeSimple, CAConfigMap: "ca", CAKey: "server-ca.pem"},
-			corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: ref("ca"), Items: ca}}},
-		"mutual, all in one Secret": {origination.TLS{Mode: origination.ModeMutual, CASecret: "client", CAKey: "server-ca.pem", ClientSecret: "client"},
-			corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "client", Items: append(ca[:1:1], client...)}}},
-		"mutual without a check": {origination.TLS{Mode: origination.ModeMutual, ClientSecret: "client", InsecureSkipVerify: true},
-			corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "client", Items: client}}},
-		"mutual, the CA in another Secret": {origination.TLS{Mode: origination.ModeMutual, CASecret: "ca", CAKey: "server-ca.pem", ClientSecret: "client"},
-			corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-				{Secret: &corev1.SecretProjection{LocalObjectReference: ref("client"), Items: client}}, {Secret: &corev1.SecretProjection{LocalObjectReference: ref("ca"), Items: ca}}}}}},
-		"mutual, the CA in a ConfigMap of the same name": {origination.TLS{Mode: origination.ModeMutual, CAConfigMap: "client", CAKey: "server-ca.pem", ClientSecret: "client"},
-			corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-				{Secret: &corev1.SecretProjection{LocalObjectReference: ref("client"), Items: client}}, {ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: ref("client"), Items: ca}}}}}},
+		"system roots": {
+			tls:  origination.TLS{Mode: origination.ModeSimple},
+			want: corev1.VolumeSource{},
+		},
+		"no check": {
+			tls:  origination.TLS{Mode: origination.ModeSimple, InsecureSkipVerify: true},
+			want: corev1.VolumeSource{},
+		},
+		"secret discovery": {
+			tls:  origination.TLS{Mode: origination.ModeMutual, SDS: true, CASecret: "client", CAKey: "ca.crt", ClientSecret: "client"},
+			want: corev1.VolumeSource{},
+		},
+		"a Secret": {
+			tls:  origination.TLS{Mode: origination.ModeSimple, CASecret: "ca", CAKey: "server-ca.pem"},
+			want: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "ca", Items: ca}},
+		},
+		"a ConfigMap": {
+			tls:  origination.TLS{Mode: origination.ModeSimple, CAConfigMap: "ca", CAKey: "server-ca.pem"},
+			want: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: ref("ca"), Items: ca}},
+		},
+		"mutual, all in one Secret": {
+			tls:  origination.TLS{Mode: origination.ModeMutual, CASecret: "client", CAKey: "server-ca.pem", ClientSecret: "client"},
+			want: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "client", Items: append(ca[:1:1], client...)}},
+		},
+		"mutual without a check": {
+			tls:  origination.TLS{Mode: origination.ModeMutual, ClientSecret: "client", InsecureSkipVerify: true},
+			want: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "client", Items: client}},
+		},
+		"mutual, the CA in another Secret": {
+			tls: origination.TLS{Mode: origination.ModeMutual, CASecret: "ca", CAKey: "server-ca.pem", ClientSecret: "client"},
+			want: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+				{Secret: &corev1.SecretProjection{LocalObjectReference: ref("client"), Items: client}}, {Secret: &corev1.SecretProjection{LocalObjectReference: ref("ca"), Items: ca}}}}},
+		},
+		"mutual, the CA in a ConfigMap of the same name": {
+			tls: origination.TLS{Mode: origination.ModeMutual, CAConfigMap: "client", CAKey: "server-ca.pem", ClientSecret: "client"},
+			want: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
+				{Secret: &corev1.SecretProjection{LocalObjectReference: ref("client"), Items: client}}, {ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: ref("client"), Items: ca}}}}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			os := one(func(o *origination.Origination) { o.TLS = test.tls })

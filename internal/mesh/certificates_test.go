@@ -63,25 +63,104 @@ func TestCertificateTrouble(t *testing.T) {
 		want   []string // words of the trouble
 		ending time.Duration
 	}{
-		{name: "no client certificate", of: func(*origination.Origination) {}, there: true, edits: []func(*certmanagerv1.Certificate){unready}},
-		{name: "all is well", of: ofCertificate, there: true, ending: 15 * 24 * time.Hour},
-		{name: "all is well with ours", of: signed, there: true, ending: 15 * 24 * time.Hour},
-		{name: "it is missing", of: ofCertificate, want: []string{theirs, "does not exist", "the Secret client-tls that the pod mounts; create it with this secretName"}},
-		{name: "ours is missing, which the controller makes", of: signed},
-		{name: "one of our name is a user's, which the controller says", of: signed, there: true, edits: []func(*certmanagerv1.Certificate){foreign, unready}},
-		{name: "it has another Secret", of: ofCertificate, there: true, edits: []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Spec.SecretName = "other" }},
-			want: []string{theirs, "has the Secret other, and the pod mounts client-tls; recreate the pod"}},
-		{name: "it is not Ready", of: ofCertificate, there: true, edits: []func(*certmanagerv1.Certificate){unready, young},
-			want: []string{theirs, `is not Ready (DoesNotExist: no issuer "redis"); a pod without the Secret client-tls waits for it`}},
-		{name: "ours is not Ready", of: signed, there: true, edits: []func(*certmanagerv1.Certificate){unready}, want: []string{ours, "is not Ready (DoesNotExist"}},
-		{name: "ours is not Ready yet", of: signed, there: true, edits: []func(*certmanagerv1.Certificate){unready, young}, ending: 40 * time.Second},
-		{name: "cert-manager does not run", of: signed, there: true, edits: []func(*certmanagerv1.Certificate){silent}, want: []string{ours, "(cert-manager has said nothing of it yet)"}},
-		{name: "it is being renewed", of: ofCertificate, there: true, now: day.Add(14 * 24 * time.Hour), ending: 24 * time.Hour},
-		{name: "it should have been renewed", of: ofCertificate, there: true, now: day.Add(15 * 24 * time.Hour), want: []string{theirs, "expires at 2026-01-21T00:00:00Z and is not renewed"}},
-		{name: "nobody renews it, on its last day", of: ofCertificate, there: true, edits: []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Status.RenewalTime = nil }},
-			now: day.Add(19 * 24 * time.Hour), want: []string{"expires at 2026-01-21T00:00:00Z"}},
-		{name: "nobody renews it, before that", of: ofCertificate, there: true, edits: []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Status.RenewalTime = nil }},
-			now: day.Add(18 * 24 * time.Hour), ending: 24 * time.Hour},
+		{
+			name:  "no client certificate",
+			of:    func(*origination.Origination) {},
+			there: true,
+			edits: []func(*certmanagerv1.Certificate){unready},
+		},
+		{
+			name:   "all is well",
+			of:     ofCertificate,
+			there:  true,
+			ending: 15 * 24 * time.Hour,
+		},
+		{
+			name:   "all is well with ours",
+			of:     signed,
+			there:  true,
+			ending: 15 * 24 * time.Hour,
+		},
+		{
+			name: "it is missing",
+			of:   ofCertificate,
+			want: []string{theirs, "does not exist", "the Secret client-tls that the pod mounts; create it with this secretName"},
+		},
+		{
+			name: "ours is missing, which the controller makes",
+			of:   signed,
+		},
+		{
+			name:  "one of our name is a user's, which the controller says",
+			of:    signed,
+			there: true,
+			edits: []func(*certmanagerv1.Certificate){foreign, unready},
+		},
+		{
+			name:  "it has another Secret",
+			of:    ofCertificate,
+			there: true,
+			edits: []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Spec.SecretName = "other" }},
+			want:  []string{theirs, "has the Secret other, and the pod mounts client-tls; recreate the pod"},
+		},
+		{
+			name:  "it is not Ready",
+			of:    ofCertificate,
+			there: true,
+			edits: []func(*certmanagerv1.Certificate){unready, young},
+			want:  []string{theirs, `is not Ready (DoesNotExist: no issuer "redis"); a pod without the Secret client-tls waits for it`},
+		},
+		{
+			name:  "ours is not Ready",
+			of:    signed,
+			there: true,
+			edits: []func(*certmanagerv1.Certificate){unready},
+			want:  []string{ours, "is not Ready (DoesNotExist"},
+		},
+		{
+			name:   "ours is not Ready yet",
+			of:     signed,
+			there:  true,
+			edits:  []func(*certmanagerv1.Certificate){unready, young},
+			ending: 40 * time.Second,
+		},
+		{
+			name:  "cert-manager does not run",
+			of:    signed,
+			there: true,
+			edits: []func(*certmanagerv1.Certificate){silent},
+			want:  []string{ours, "(cert-manager has said nothing of it yet)"},
+		},
+		{
+			name:   "it is being renewed",
+			of:     ofCertificate,
+			there:  true,
+			now:    day.Add(14 * 24 * time.Hour),
+			ending: 24 * time.Hour,
+		},
+		{
+			name:  "it should have been renewed",
+			of:    ofCertificate,
+			there: true,
+			now:   day.Add(15 * 24 * time.Hour),
+			want:  []string{theirs, "expires at 2026-01-21T00:00:00Z and is not renewed"},
+		},
+		{
+			name:  "nobody renews it, on its last day",
+			of:    ofCertificate,
+			there: true,
+			edits: []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Status.RenewalTime = nil }},
+			now:   day.Add(19 * 24 * time.Hour),
+			want:  []string{"expires at 2026-01-21T00:00:00Z"},
+		},
+		{
+			name:   "nobody renews it, before that",
+			of:     ofCertificate,
+			there:  true,
+			edits:  []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Status.RenewalTime = nil }},
+			now:    day.Add(18 * 24 * time.Hour),
+			ending: 24 * time.Hour,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := redis("redis.example.com", test.of, pinned("240.241.0.9"))
@@ -119,12 +198,29 @@ func TestWithoutCertManagerWhatNeedsItIsRefused(t *testing.T) {
 		certManager mesh.Presence
 		want        string
 	}{
-		"an issuer": {signed, mesh.Absent, `metadata.annotations[redis-tls/issuer]: Invalid value: "redis": needs cert-manager, and the API server does not serve its kind Certificate (cert-manager.io/v1); ` +
-			`install cert-manager, or give a Secret of your own in redis-tls/client-secret`},
-		"a Certificate":                                 {ofCertificate, mesh.Absent, `metadata.annotations[redis-tls/certificate]: Invalid value: "client": needs cert-manager`},
-		"an issuer, with cert-manager":                  {signed, mesh.Present, ""},
-		"an issuer, before the API server has answered": {signed, mesh.Unknown, ""},
-		"neither": {func(*origination.Origination) {}, mesh.Absent, ""},
+		"an issuer": {
+			of:          signed,
+			certManager: mesh.Absent,
+			want: `metadata.annotations[redis-tls/issuer]: Invalid value: "redis": needs cert-manager, and the API server does not serve its kind Certificate (cert-manager.io/v1); ` +
+				`install cert-manager, or give a Secret of your own in redis-tls/client-secret`,
+		},
+		"a Certificate": {
+			of:          ofCertificate,
+			certManager: mesh.Absent,
+			want:        `metadata.annotations[redis-tls/certificate]: Invalid value: "client": needs cert-manager`,
+		},
+		"an issuer, with cert-manager": {
+			of:          signed,
+			certManager: mesh.Present,
+		},
+		"an issuer, before the API server has answered": {
+			of:          signed,
+			certManager: mesh.Unknown,
+		},
+		"neither": {
+			of:          func(*origination.Origination) {},
+			certManager: mesh.Absent,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := redis("redis.example.com", test.of, pinned("240.241.0.9"))

@@ -91,60 +91,114 @@ func TestMissingOfHTTP(t *testing.T) {
 		want bool
 	}{
 		"all is there": {},
-		"the route is marked": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			v.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-01-01T00:00:00Z"}
-		}},
-		"the route is not ours": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			v.Labels = nil
-		}},
-		"the route is of another namespace": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			v.Namespace = "istio-system"
-		}},
-		"the route is of this moment": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			v.CreationTimestamp = metav1.NewTime(late)
-		}},
-		"the route is for another host": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			v.Spec.Hosts = []string{"b.example.com"}
-		}},
-		"the route has not the pod's label": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			v.Spec.Http = v.Spec.Http[1:]
-		}},
-		"the route leads everybody as before, first": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			slices.Reverse(v.Spec.Http)
-		}},
-		"the route leads pods with a label more": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			v.Spec.Http[0].Match[0].SourceLabels["app"] = "cart"
-		}},
-		"the route leads to the plain port": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			v.Spec.Http[0].Route[0].Destination.Port.Number = 80
-		}},
-		"the route leads to another host": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			v.Spec.Http[0].Route[0].Destination.Host = "b.example.com"
-		}},
-		"the route leads a part elsewhere": {want: true, edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			v.Spec.Http[0].Route = append(v.Spec.Http[0].Route, v.Spec.Http[1].Route[0])
-		}},
-		"the entry has no origination port": {want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			e.Spec.Ports = e.Spec.Ports[:2]
-		}},
-		"the entry leads the plain port": {want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			e.Spec.Ports[0].TargetPort = 443
-		}},
-		"the entry has bytes at the plain port": {want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			e.Spec.Ports[0].Protocol = "TCP"
-		}},
-		"the entry has not the port of HTTPS": {want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			e.Spec.Ports = slices.Delete(e.Spec.Ports, 1, 2)
-		}},
-		"the endpoint has lost its dot": {want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
-			e.Spec.Endpoints[0].Address = api
-		}},
-		"the rule has not the plain port": {want: true, edit: func(_ *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, r *networkingv1.DestinationRule) {
-			r.Spec.TrafficPolicy.PortLevelSettings = r.Spec.TrafficPolicy.PortLevelSettings[1:]
-		}},
-		"the rule has not the origination port": {want: true, edit: func(_ *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, r *networkingv1.DestinationRule) {
-			r.Spec.TrafficPolicy.PortLevelSettings = r.Spec.TrafficPolicy.PortLevelSettings[:1]
-		}},
+		"the route is marked": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				v.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-01-01T00:00:00Z"}
+			},
+		},
+		"the route is not ours": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				v.Labels = nil
+			},
+		},
+		"the route is of another namespace": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				v.Namespace = "istio-system"
+			},
+		},
+		"the route is of this moment": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				v.CreationTimestamp = metav1.NewTime(late)
+			},
+		},
+		"the route is for another host": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				v.Spec.Hosts = []string{"b.example.com"}
+			},
+		},
+		"the route has not the pod's label": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				v.Spec.Http = v.Spec.Http[1:]
+			},
+		},
+		"the route leads everybody as before, first": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				slices.Reverse(v.Spec.Http)
+			},
+		},
+		"the route leads pods with a label more": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				v.Spec.Http[0].Match[0].SourceLabels["app"] = "cart"
+			},
+		},
+		"the route leads to the plain port": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				v.Spec.Http[0].Route[0].Destination.Port.Number = 80
+			},
+		},
+		"the route leads to another host": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				v.Spec.Http[0].Route[0].Destination.Host = "b.example.com"
+			},
+		},
+		"the route leads a part elsewhere": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				v.Spec.Http[0].Route = append(v.Spec.Http[0].Route, v.Spec.Http[1].Route[0])
+			},
+		},
+		"the entry has no origination port": {
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				e.Spec.Ports = e.Spec.Ports[:2]
+			},
+		},
+		"the entry leads the plain port": {
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				e.Spec.Ports[0].TargetPort = 443
+			},
+		},
+		"the entry has bytes at the plain port": {
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				e.Spec.Ports[0].Protocol = "TCP"
+			},
+		},
+		"the entry has not the port of HTTPS": {
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				e.Spec.Ports = slices.Delete(e.Spec.Ports, 1, 2)
+			},
+		},
+		"the endpoint has lost its dot": {
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
+				e.Spec.Endpoints[0].Address = api
+			},
+		},
+		"the rule has not the plain port": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, r *networkingv1.DestinationRule) {
+				r.Spec.TrafficPolicy.PortLevelSettings = r.Spec.TrafficPolicy.PortLevelSettings[1:]
+			},
+		},
+		"the rule has not the origination port": {
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, r *networkingv1.DestinationRule) {
+				r.Spec.TrafficPolicy.PortLevelSettings = r.Spec.TrafficPolicy.PortLevelSettings[:1]
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := applied(1, claim("cart", "1", 1, o))
@@ -206,42 +260,110 @@ func TestCheckOfHTTP(t *testing.T) {
 		want     []string
 		warnings []string
 	}{
-		"nothing":                             {around: surroundings()},
-		"our own":                             {around: surroundings(applied(1, claim("cart", "1", 1, o)))},
-		"an entry":                            {around: surroundings(entry("shop/theirs", hosts(api), withPort(5432, "TCP"))), want: decides("ServiceEntry shop/theirs", api)},
-		"an entry in other capitals":          {around: surroundings(entry("shop/theirs", hosts("API.example.com"), withPort(5432, "TCP"))), want: decides("ServiceEntry shop/theirs", "API.example.com")},
-		"an entry that another namespace has": {around: surroundings(entry("other/theirs", hosts(api), withPort(443, "TLS"))), want: decides("ServiceEntry other/theirs", api)},
-		"an entry that it keeps to itself":    {around: surroundings(entry("other/theirs", hosts(api), exportedTo(".")))},
-		"a wildcard entry":                    {around: surroundings(entry("shop/theirs", hosts("b.example.com", "*.example.com"), withPort(443, "TLS"))), want: decides("ServiceEntry shop/theirs", "*.example.com")},
-		"an entry of a name below":            {around: surroundings(entry("shop/theirs", hosts("a."+api, "example.com"), withPort(80, "HTTP")))},
-		"a TCP entry without addresses": {around: surroundings(entry("shop/theirs", withPort(80, "TCP"))), want: []string{
-			`UnmanagedObject: metadata.annotations[redis-tls/port]: Invalid value: "80": HTTP is served at 0.0.0.0:80, and so is ServiceEntry shop/theirs, which has this TCP port and no addresses; give it addresses`}},
-		"an HTTP entry without addresses": {around: surroundings(entry("shop/theirs", withPort(80, "HTTP")))},
-		"a rule":                          {around: surroundings(rule("shop", api)), want: decides("DestinationRule shop/theirs", api)},
-		"a wildcard rule":                 {around: surroundings(rule("shop", "*.com")), want: decides("DestinationRule shop/theirs", "*.com")},
-		"a rule for everything, in the root namespace":   {around: surroundings(rule("istio-system", "*")), want: decides("DestinationRule istio-system/theirs", "*")},
-		"a rule that the root namespace keeps to itself": {around: surroundings(rule("istio-system", api, "."))},
-		"a rule of a third namespace counts nowhere":     {around: surroundings(rule("other", api))},
-		"a route of a third namespace":                   {around: surroundings(route("other", api)), want: decides("VirtualService other/theirs", api)},
-		"a rule for another host":                        {around: surroundings(rule("shop", "b.example.com"))},
-		"a rule for our private host":                    {around: surroundings(rule("shop", api+".redis-tls.internal"))},
-		"a route":                                        {around: surroundings(route("shop", api)), want: decides("VirtualService shop/theirs", api)},
-		"a wildcard route of the root namespace":         {around: surroundings(route("istio-system", "*.example.com")), want: decides("VirtualService istio-system/theirs", "*.example.com")},
-		"a route for gateways alone":                     {around: surroundings(route("shop", "*", through("istio-system/ingress")))},
-		"a route for gateways and sidecars":              {around: surroundings(route("shop", "*", through("istio-system/ingress", "mesh"))), want: decides("VirtualService shop/theirs", "*")},
-		"a route for another host":                       {around: surroundings(route("shop", "b.example.com"))},
-		"a route of ours for the root namespace":         {around: surroundings(route("istio-system", api, ours, func(v *networkingv1.VirtualService) { v.Spec.ExportTo = []string{"."} }))},
-		"a route of our name without our label": {around: surroundings(named), warnings: []string{
-			"metadata.annotations[redis-tls/host]: VirtualService shop/" + o.EntryName() + " has the name of ours but not the label app.kubernetes.io/managed-by: redis-tls, so it is left as it is and api.example.com cannot be reached; delete it"}},
-		"a Sidecar that serves it": {around: surroundings(sidecar("shop", "s", 1, nil,
-			listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}, listener{port: 443, protocol: "TLS", hosts: []string{"./" + api}}))},
-		"a Sidecar that serves bytes at its port": {around: surroundings(sidecar("shop", "s", 1, nil, listener{port: 80, protocol: "TCP", hosts: []string{"./*"}})), want: []string{
-			`UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 80 of api.example.com out of this pod's proxy: make the protocol of spec.egress[0].port HTTP; it is TCP`}},
-		"a Sidecar that serves HTTP at the port of HTTPS": {around: surroundings(sidecar("shop", "s", 1, nil,
-			listener{port: 443, protocol: "HTTP", hosts: []string{"./*"}}, listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}})), want: []string{
-			`UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 443 of api.example.com out of this pod's proxy: make the protocol of spec.egress[0].port HTTPS; it is HTTP`}},
-		"a Sidecar that leaves it out": {around: surroundings(sidecar("shop", "s", 1, nil, listener{hosts: []string{"istio-system/*", "./" + api + ".redis-tls.internal"}})), want: []string{
-			`UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 80 of api.example.com out of this pod's proxy: add this line to spec.egress[0].hosts: - "./api.example.com"`}},
+		"nothing": {around: surroundings()},
+		"our own": {around: surroundings(applied(1, claim("cart", "1", 1, o)))},
+		"an entry": {
+			around: surroundings(entry("shop/theirs", hosts(api), withPort(5432, "TCP"))),
+			want:   decides("ServiceEntry shop/theirs", api),
+		},
+		"an entry in other capitals": {
+			around: surroundings(entry("shop/theirs", hosts("API.example.com"), withPort(5432, "TCP"))),
+			want:   decides("ServiceEntry shop/theirs", "API.example.com"),
+		},
+		"an entry that another namespace has": {
+			around: surroundings(entry("other/theirs", hosts(api), withPort(443, "TLS"))),
+			want:   decides("ServiceEntry other/theirs", api),
+		},
+		"an entry that it keeps to itself": {
+			around: surroundings(entry("other/theirs", hosts(api), exportedTo("."))),
+		},
+		"a wildcard entry": {
+			around: surroundings(entry("shop/theirs", hosts("b.example.com", "*.example.com"), withPort(443, "TLS"))),
+			want:   decides("ServiceEntry shop/theirs", "*.example.com"),
+		},
+		"an entry of a name below": {
+			around: surroundings(entry("shop/theirs", hosts("a."+api, "example.com"), withPort(80, "HTTP"))),
+		},
+		"a TCP entry without addresses": {
+			around: surroundings(entry("shop/theirs", withPort(80, "TCP"))),
+			want: []string{
+				`UnmanagedObject: metadata.annotations[redis-tls/port]: Invalid value: "80": HTTP is served at 0.0.0.0:80, and so is ServiceEntry shop/theirs, which has this TCP port and no addresses; give it addresses`},
+		},
+		"an HTTP entry without addresses": {
+			around: surroundings(entry("shop/theirs", withPort(80, "HTTP"))),
+		},
+		"a rule": {
+			around: surroundings(rule("shop", api)),
+			want:   decides("DestinationRule shop/theirs", api),
+		},
+		"a wildcard rule": {
+			around: surroundings(rule("shop", "*.com")),
+			want:   decides("DestinationRule shop/theirs", "*.com"),
+		},
+		"a rule for everything, in the root namespace": {
+			around: surroundings(rule("istio-system", "*")),
+			want:   decides("DestinationRule istio-system/theirs", "*"),
+		},
+		"a rule that the root namespace keeps to itself": {
+			around: surroundings(rule("istio-system", api, ".")),
+		},
+		"a rule of a third namespace counts nowhere": {around: surroundings(rule("other", api))},
+		"a route of a third namespace": {
+			around: surroundings(route("other", api)),
+			want:   decides("VirtualService other/theirs", api),
+		},
+		"a rule for another host": {
+			around: surroundings(rule("shop", "b.example.com")),
+		},
+		"a rule for our private host": {
+			around: surroundings(rule("shop", api+".redis-tls.internal")),
+		},
+		"a route": {
+			around: surroundings(route("shop", api)),
+			want:   decides("VirtualService shop/theirs", api),
+		},
+		"a wildcard route of the root namespace": {
+			around: surroundings(route("istio-system", "*.example.com")),
+			want:   decides("VirtualService istio-system/theirs", "*.example.com"),
+		},
+		"a route for gateways alone": {
+			around: surroundings(route("shop", "*", through("istio-system/ingress"))),
+		},
+		"a route for gateways and sidecars": {
+			around: surroundings(route("shop", "*", through("istio-system/ingress", "mesh"))),
+			want:   decides("VirtualService shop/theirs", "*"),
+		},
+		"a route for another host": {
+			around: surroundings(route("shop", "b.example.com")),
+		},
+		"a route of ours for the root namespace": {
+			around: surroundings(route("istio-system", api, ours, func(v *networkingv1.VirtualService) { v.Spec.ExportTo = []string{"."} })),
+		},
+		"a route of our name without our label": {
+			around: surroundings(named),
+			warnings: []string{
+				"metadata.annotations[redis-tls/host]: VirtualService shop/" + o.EntryName() + " has the name of ours but not the label app.kubernetes.io/managed-by: redis-tls, so it is left as it is and api.example.com cannot be reached; delete it"},
+		},
+		"a Sidecar that serves it": {
+			around: surroundings(sidecar("shop", "s", 1, nil,
+				listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}, listener{port: 443, protocol: "TLS", hosts: []string{"./" + api}})),
+		},
+		"a Sidecar that serves bytes at its port": {
+			around: surroundings(sidecar("shop", "s", 1, nil, listener{port: 80, protocol: "TCP", hosts: []string{"./*"}})),
+			want: []string{
+				`UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 80 of api.example.com out of this pod's proxy: make the protocol of spec.egress[0].port HTTP; it is TCP`},
+		},
+		"a Sidecar that serves HTTP at the port of HTTPS": {
+			around: surroundings(sidecar("shop", "s", 1, nil,
+				listener{port: 443, protocol: "HTTP", hosts: []string{"./*"}}, listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}})),
+			want: []string{
+				`UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 443 of api.example.com out of this pod's proxy: make the protocol of spec.egress[0].port HTTPS; it is HTTP`},
+		},
+		"a Sidecar that leaves it out": {
+			around: surroundings(sidecar("shop", "s", 1, nil, listener{hosts: []string{"istio-system/*", "./" + api + ".redis-tls.internal"}})),
+			want: []string{
+				`UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "api.example.com": Sidecar shop/s leaves port 80 of api.example.com out of this pod's proxy: add this line to spec.egress[0].hosts: - "./api.example.com"`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, warnings := check(o, nil, c.around)
@@ -272,20 +394,60 @@ func TestHTTPBesideOtherPods(t *testing.T) {
 		other origination.Origination
 		want  []string
 	}{
-		"the same of another pod":        {o: called, other: called},
-		"another host by HTTP":           {o: called, other: redis("b.example.com", http, pinned("240.241.0.8"))},
-		"another host as bytes":          {o: called, other: redis("b.example.com", port(80, 443), pinned("240.241.0.8"))},
-		"the same host as bytes":         {o: called, other: bytes},
-		"bytes beside HTTP":              {o: bytes, other: called},
-		"another target of the port":     {o: called, other: another(80, 8443, 443)},
-		"one address at the port":        {o: called, other: redis("ip-one", at("10.0.0.3/32"), at80)},
-		"a CIDR at another port":         {o: called, other: redis("ip-cidr", at("10.0.0.0/24"))},
-		"HTTP, and the other has a CIDR": {o: called, other: cidr, want: everywhere("ip-cidr", "tcp")},
-		"a CIDR, and the other has HTTP": {o: cidr, other: called, want: everywhere(api, "http")},
-		"a plain port that the other passes through": {o: called, other: another(8080, 443, 80), want: []string{
-			`Conflict: metadata.annotations[redis-tls/port]: Invalid value: "80": another pod of the namespace requests api.example.com with protocol http and passes it through to the app's own TLS; a host has one protocol on a port, so make them equal`}},
-		"a passed-through port that is plain for the other": {o: another(8080, 443, 80), other: called, want: []string{
-			`Conflict: metadata.annotations[redis-tls/passthrough-ports]: Invalid value: "80": another pod of the namespace requests api.example.com with protocol http and has it for plain calls; a host has one protocol on a port, so make them equal`}},
+		"the same of another pod": {
+			o:     called,
+			other: called,
+		},
+		"another host by HTTP": {
+			o:     called,
+			other: redis("b.example.com", http, pinned("240.241.0.8")),
+		},
+		"another host as bytes": {
+			o:     called,
+			other: redis("b.example.com", port(80, 443), pinned("240.241.0.8")),
+		},
+		"the same host as bytes": {
+			o:     called,
+			other: bytes,
+		},
+		"bytes beside HTTP": {
+			o:     bytes,
+			other: called,
+		},
+		"another target of the port": {
+			o:     called,
+			other: another(80, 8443, 443),
+		},
+		"one address at the port": {
+			o:     called,
+			other: redis("ip-one", at("10.0.0.3/32"), at80),
+		},
+		"a CIDR at another port": {
+			o:     called,
+			other: redis("ip-cidr", at("10.0.0.0/24")),
+		},
+		"HTTP, and the other has a CIDR": {
+			o:     called,
+			other: cidr,
+			want:  everywhere("ip-cidr", "tcp"),
+		},
+		"a CIDR, and the other has HTTP": {
+			o:     cidr,
+			other: called,
+			want:  everywhere(api, "http"),
+		},
+		"a plain port that the other passes through": {
+			o:     called,
+			other: another(8080, 443, 80),
+			want: []string{
+				`Conflict: metadata.annotations[redis-tls/port]: Invalid value: "80": another pod of the namespace requests api.example.com with protocol http and passes it through to the app's own TLS; a host has one protocol on a port, so make them equal`},
+		},
+		"a passed-through port that is plain for the other": {
+			o:     another(8080, 443, 80),
+			other: called,
+			want: []string{
+				`Conflict: metadata.annotations[redis-tls/passthrough-ports]: Invalid value: "80": another pod of the namespace requests api.example.com with protocol http and has it for plain calls; a host has one protocol on a port, so make them equal`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, _ := check(c.o, nil, surroundings(), claim("pay", "1", 1, c.other))

@@ -42,95 +42,222 @@ func TestMissing(t *testing.T) {
 		"all is there for several addresses":    {o: none},
 		"all is there for mutual TLS":           {o: mutual},
 		"all is there where nothing is checked": {o: unchecked},
-		"the rule shows no client certificate": {o: mutual, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.ClientCertificate = ""
-		}},
+		"the rule shows no client certificate": {
+			o:    mutual,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.ClientCertificate = ""
+			},
+		},
 		"all is there for secret discovery": {o: discovered},
-		"the rule names another credential": {o: discovered, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.CredentialName = "configmap://shop/other"
-		}},
-		"the rule has the key elsewhere": {o: mutual, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.PrivateKey = "/etc/certs/tls.key"
-		}},
-		"the rule checks nothing": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.InsecureSkipVerify = wrapperspb.Bool(true)
-		}},
-		"the entry is marked": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Annotations = map[string]string{mesh.AnnotationDeleting: ""}
-		}},
-		"the entry is being deleted": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.DeletionTimestamp = &metav1.Time{Time: day}
-		}},
-		"the rule is marked": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-01-01T00:00:00Z"}
-		}},
-		"the entry is not ours": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) { e.Labels = nil }},
-		"the rule is not ours":  {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) { r.Labels = nil }},
-		"the entry is another namespace's": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Namespace = "other"
-		}},
-		"the entry has another host": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Spec.Hosts[0] = "b.example.com.redis-tls.internal"
-		}},
-		"the entry has no host": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) { e.Spec.Hosts = nil }},
-		"the entry lists another VIP": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Spec.Addresses = []string{"240.241.0.8"}
-		}},
-		"the entry lists a further VIP": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Spec.Addresses = append(e.Spec.Addresses, "240.241.0.8")
-		}},
-		"an atom has another address": {o: none, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Spec.Addresses = []string{"10.0.0.9"}
-		}},
-		"the entry has not the port": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Spec.Ports[0].Number = 6378
-		}},
-		"the entry leads the port elsewhere": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Spec.Ports[0].TargetPort = 6378
-		}},
-		"the entry has not the passed-through port": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Spec.Ports = e.Spec.Ports[:1]
-		}},
-		"the entry resolves otherwise": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Spec.Resolution = networkingapi.ServiceEntry_STATIC
-		}},
-		"the entry has no endpoint": {o: static, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Spec.Endpoints = nil
-		}},
-		"the entry leads to another server": {o: static, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Spec.Endpoints[0].Address = "10.0.0.4"
-		}},
-		"the endpoint has lost its dot": {o: dns, want: true, edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
-			e.Spec.Endpoints[0].Address = "a.example.com"
-		}},
-		"the rule is for another host": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.Host = "b.example.com.redis-tls.internal"
-		}},
-		"the rule selects other pods": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.WorkloadSelector.MatchLabels = map[string]string{"app": "cart"}
-		}},
-		"the rule selects fewer pods": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.WorkloadSelector.MatchLabels["app"] = "cart"
-		}},
-		"the rule selects all pods": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.WorkloadSelector = nil
-		}},
-		"the rule has not the port": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.TrafficPolicy.PortLevelSettings[0].Port.Number = 6378
-		}},
-		"the rule has no TLS": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.Mode = networkingapi.ClientTLSSettings_DISABLE
-		}},
-		"the rule names no roots": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.CaCertificates = ""
-		}},
-		"the rule checks no name": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.SubjectAltNames = nil
-		}},
-		"the rule sends another name": {o: dns, want: true, edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
-			r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.Sni = "b.example.com"
-		}},
-		"the pod is not pinned yet": {o: redis("a.example.com", passthrough(6380)), want: true},
+		"the rule names another credential": {
+			o:    discovered,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.CredentialName = "configmap://shop/other"
+			},
+		},
+		"the rule has the key elsewhere": {
+			o:    mutual,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.PrivateKey = "/etc/certs/tls.key"
+			},
+		},
+		"the rule checks nothing": {
+			o:    dns,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.InsecureSkipVerify = wrapperspb.Bool(true)
+			},
+		},
+		"the entry is marked": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Annotations = map[string]string{mesh.AnnotationDeleting: ""}
+			},
+		},
+		"the entry is being deleted": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.DeletionTimestamp = &metav1.Time{Time: day}
+			},
+		},
+		"the rule is marked": {
+			o:    dns,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-01-01T00:00:00Z"}
+			},
+		},
+		"the entry is not ours": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) { e.Labels = nil },
+		},
+		"the rule is not ours": {
+			o:    dns,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) { r.Labels = nil },
+		},
+		"the entry is another namespace's": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Namespace = "other"
+			},
+		},
+		"the entry has another host": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Spec.Hosts[0] = "b.example.com.redis-tls.internal"
+			},
+		},
+		"the entry has no host": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) { e.Spec.Hosts = nil },
+		},
+		"the entry lists another VIP": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Spec.Addresses = []string{"240.241.0.8"}
+			},
+		},
+		"the entry lists a further VIP": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Spec.Addresses = append(e.Spec.Addresses, "240.241.0.8")
+			},
+		},
+		"an atom has another address": {
+			o:    none,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Spec.Addresses = []string{"10.0.0.9"}
+			},
+		},
+		"the entry has not the port": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Spec.Ports[0].Number = 6378
+			},
+		},
+		"the entry leads the port elsewhere": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Spec.Ports[0].TargetPort = 6378
+			},
+		},
+		"the entry has not the passed-through port": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Spec.Ports = e.Spec.Ports[:1]
+			},
+		},
+		"the entry resolves otherwise": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Spec.Resolution = networkingapi.ServiceEntry_STATIC
+			},
+		},
+		"the entry has no endpoint": {
+			o:    static,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Spec.Endpoints = nil
+			},
+		},
+		"the entry leads to another server": {
+			o:    static,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Spec.Endpoints[0].Address = "10.0.0.4"
+			},
+		},
+		"the endpoint has lost its dot": {
+			o:    dns,
+			want: true,
+			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
+				e.Spec.Endpoints[0].Address = "a.example.com"
+			},
+		},
+		"the rule is for another host": {
+			o:    dns,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.Host = "b.example.com.redis-tls.internal"
+			},
+		},
+		"the rule selects other pods": {
+			o:    dns,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.WorkloadSelector.MatchLabels = map[string]string{"app": "cart"}
+			},
+		},
+		"the rule selects fewer pods": {
+			o:    dns,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.WorkloadSelector.MatchLabels["app"] = "cart"
+			},
+		},
+		"the rule selects all pods": {
+			o:    dns,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.WorkloadSelector = nil
+			},
+		},
+		"the rule has not the port": {
+			o:    dns,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.TrafficPolicy.PortLevelSettings[0].Port.Number = 6378
+			},
+		},
+		"the rule has no TLS": {
+			o:    dns,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.Mode = networkingapi.ClientTLSSettings_DISABLE
+			},
+		},
+		"the rule names no roots": {
+			o:    dns,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.CaCertificates = ""
+			},
+		},
+		"the rule checks no name": {
+			o:    dns,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.SubjectAltNames = nil
+			},
+		},
+		"the rule sends another name": {
+			o:    dns,
+			want: true,
+			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
+				r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.Sni = "b.example.com"
+			},
+		},
+		"the pod is not pinned yet": {
+			o:    redis("a.example.com", passthrough(6380)),
+			want: true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			live := c.o
@@ -179,17 +306,46 @@ func TestMissingUntilSettled(t *testing.T) {
 		now    time.Time
 		want   bool
 	}{
-		"created long ago":                       {now: late},
-		"created a moment ago":                   {now: day.Add(time.Hour + time.Second), want: true},
-		"by the second not settled yet":          {now: day.Add(time.Hour + settleTime + time.Second - time.Nanosecond), want: true},
-		"settled":                                {now: day.Add(time.Hour + settleTime + time.Second)},
-		"no clock, as in the offline preview":    {now: time.Time{}, want: true},
-		"changed by us and settled":              {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", accepted)}, now: late},
-		"changed by us a moment ago":             {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)}, now: late, want: true},
-		"our latest change counts":               {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late), manager("redis-tls", "", accepted)}, now: late, want: true},
-		"changed by others a moment ago":         {fields: []metav1.ManagedFieldsEntry{manager("kubectl", "", late)}, now: late},
-		"its status written a moment ago":        {fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "status", late)}, now: late},
-		"a change without a time does not count": {fields: []metav1.ManagedFieldsEntry{{Manager: "redis-tls"}}, now: late},
+		"created long ago": {now: late},
+		"created a moment ago": {
+			now:  day.Add(time.Hour + time.Second),
+			want: true,
+		},
+		"by the second not settled yet": {
+			now:  day.Add(time.Hour + settleTime + time.Second - time.Nanosecond),
+			want: true,
+		},
+		"settled": {now: day.Add(time.Hour + settleTime + time.Second)},
+		"no clock, as in the offline preview": {
+			now:  time.Time{},
+			want: true,
+		},
+		"changed by us and settled": {
+			fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", accepted)},
+			now:    late,
+		},
+		"changed by us a moment ago": {
+			fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)},
+			now:    late,
+			want:   true,
+		},
+		"our latest change counts": {
+			fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late), manager("redis-tls", "", accepted)},
+			now:    late,
+			want:   true,
+		},
+		"changed by others a moment ago": {
+			fields: []metav1.ManagedFieldsEntry{manager("kubectl", "", late)},
+			now:    late,
+		},
+		"its status written a moment ago": {
+			fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "status", late)},
+			now:    late,
+		},
+		"a change without a time does not count": {
+			fields: []metav1.ManagedFieldsEntry{{Manager: "redis-tls"}},
+			now:    late,
+		},
 	} {
 		for _, kind := range []string{"entry", "rule"} {
 			t.Run(name+", the "+kind, func(t *testing.T) {

@@ -209,10 +209,29 @@ func TestCheckKeys(t *testing.T) {
 		most int
 		want bool
 	}{
-		{"a key that is there", []origination.Origination{a, b}, 2, true},
-		{"a key that is there, where there are too many already", []origination.Origination{a}, 1, true},
-		{"a new one with room", []origination.Origination{c}, 3, true},
-		{"a new one without", []origination.Origination{a, c}, 2, false},
+		{
+			name: "a key that is there",
+			os:   []origination.Origination{a, b},
+			most: 2,
+			want: true,
+		},
+		{
+			name: "a key that is there, where there are too many already",
+			os:   []origination.Origination{a},
+			most: 1,
+			want: true,
+		},
+		{
+			name: "a new one with room",
+			os:   []origination.Origination{c},
+			most: 3,
+			want: true,
+		},
+		{
+			name: "a new one without",
+			os:   []origination.Origination{a, c},
+			most: 2,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			problem := mesh.CheckKeys(test.os, snap, test.most)

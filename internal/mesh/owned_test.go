@@ -14,8 +14,13 @@ func TestOwned(t *testing.T) {
 		labels map[string]string
 		want   bool
 	}{
-		"our label":                      {labels: map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}, want: true},
-		"somebody else's":                {labels: map[string]string{"app.kubernetes.io/managed-by": "Helm"}},
+		"our label": {
+			labels: map[string]string{"app.kubernetes.io/managed-by": "redis-tls"},
+			want:   true,
+		},
+		"somebody else's": {
+			labels: map[string]string{"app.kubernetes.io/managed-by": "Helm"},
+		},
 		"our name alone":                 {},
 		"another label of the same word": {labels: map[string]string{"app": "redis-tls"}},
 	} {

@@ -85,40 +85,124 @@ func TestWhatOthersSayOfAServiceOfTheMesh(t *testing.T) {
 		around *mesh.Snapshot
 		want   []string
 	}{
-		"nobody says anything":                               {around: surroundings()},
-		"a rule of the own namespace":                        {around: surroundings(theirRule("shop/theirs", service)), want: rule("shop/theirs", service)},
-		"in capitals":                                        {around: surroundings(theirRule("shop/theirs", "Redis.Data.svc.cluster.local")), want: rule("shop/theirs", "Redis.Data.svc.cluster.local")},
-		"for a wildcard above it":                            {around: surroundings(theirRule("shop/theirs", "*.local")), want: rule("shop/theirs", "*.local")},
-		"for everything":                                     {around: surroundings(theirRule("shop/theirs", "*")), want: rule("shop/theirs", "*")},
-		"for some pods, ours or not":                         {around: surroundings(theirRule("shop/theirs", service, selecting(map[string]string{"app": "pay"}))), want: rule("shop/theirs", service)},
-		"for the own namespace alone":                        {around: surroundings(theirRule("shop/theirs", service, ruleFor("."))), want: rule("shop/theirs", service)},
-		"for others alone":                                   {around: surroundings(theirRule("shop/theirs", service, ruleFor("bank")))},
-		"for nobody":                                         {around: surroundings(theirRule("shop/theirs", service, ruleFor("~")))},
-		"for another host":                                   {around: surroundings(theirRule("shop/theirs", "cache.data.svc.cluster.local"))},
-		"for another short host of that name":                {around: surroundings(theirRule("shop/theirs", "redis"))},
-		"for a name that is no Service's":                    {around: surroundings(theirRule("shop/theirs", "redis.data"))},
-		"of our own":                                         {around: surroundings(theirRule("shop/ours", service, ours))},
-		"by its short name, in the own namespace":            {host: "redis.shop.svc.cluster.local", around: surroundings(theirRule("shop/theirs", "redis")), want: []string{strings.ReplaceAll(rule("shop/theirs", "redis")[0], service, "redis.shop.svc.cluster.local")}},
-		"of the Service's namespace, exported to all":        {around: shared(theirRule("data/theirs", service)), want: rule("data/theirs", service)},
-		"by its short name in the Service's":                 {around: shared(theirRule("data/theirs", "redis")), want: rule("data/theirs", "redis")},
-		"exported to this namespace":                         {around: shared(theirRule("data/theirs", service, ruleFor("shop"))), want: rule("data/theirs", service)},
-		"of the root namespace":                              {around: shared(theirRule("istio-system/mtls", "*.local")), want: rule("istio-system/mtls", "*.local")},
-		"of our label in another namespace":                  {around: shared(theirRule("data/theirs", service, ours)), want: rule("data/theirs", service)},
-		"with a selector in another namespace":               {around: shared(theirRule("data/theirs", service, selecting(app)))},
-		"of a third namespace":                               {around: shared(theirRule("bank/theirs", service))},
-		"a route of the own namespace":                       {around: routes(theirRoute("shop/theirs", []string{"a.example.com", service}, nil)), want: route("shop/theirs", service)},
-		"a route of a third namespace":                       {around: routes(theirRoute("bank/theirs", []string{"*.svc.cluster.local"}, []string{"gw", "mesh"})), want: route("bank/theirs", "*.svc.cluster.local")},
-		"a gateway's":                                        {around: routes(theirRoute("shop/theirs", []string{service}, []string{"gw"}))},
-		"a route of another host":                            {around: routes(theirRoute("shop/theirs", []string{"cache"}, nil))},
-		"a route that is not exported here":                  {around: routes(theirRoute("shop/theirs", []string{service}, nil, "bank"))},
-		"an entry at the Service's address":                  {around: surroundings(entry("bank/theirs", listing("10.96.0.0/16"))), want: []string{at + "ServiceEntry bank/theirs has the Service's address 10.96.0.10 and port 6379; a connection can be led by one of the two only, so delete it or leave the annotation out"}},
-		"an entry at its address and another port":           {around: surroundings(entry("shop/theirs", listing("10.96.0.10"), withPort(80, "HTTP")))},
-		"an entry without addresses":                         {around: surroundings(entry("shop/theirs"))},
-		"a Sidecar that has the Service's namespace":         {around: surroundings(sidecar("shop", "default", 1, nil, listener{hosts: []string{"data/*"}}))},
-		"a Sidecar that has the Service":                     {around: surroundings(sidecar("shop", "default", 1, nil, listener{hosts: []string{"*/" + service}}))},
-		"a Sidecar that has the own namespace":               {around: surroundings(sidecar("shop", "default", 1, nil, listener{hosts: []string{"./*"}})), want: []string{begins + `add this line to spec.egress[0].hosts: - "data/redis.data.svc.cluster.local"`}},
-		"a Sidecar that excludes it":                         {around: surroundings(sidecar("shop", "default", 1, nil, listener{hosts: []string{"*/*", "~/*.local"}})), want: []string{begins + `remove "~/*.local" from spec.egress[0].hosts`}},
-		"a Sidecar that has nothing, the Service is our own": {host: "redis.shop.svc.cluster.local", around: surroundings(sidecar("shop", "default", 1, nil, narrow)), want: []string{strings.ReplaceAll(begins, service, "redis.shop.svc.cluster.local") + `add this line to spec.egress[0].hosts: - "./redis.shop.svc.cluster.local"`}},
+		"nobody says anything": {around: surroundings()},
+		"a rule of the own namespace": {
+			around: surroundings(theirRule("shop/theirs", service)),
+			want:   rule("shop/theirs", service),
+		},
+		"in capitals": {
+			around: surroundings(theirRule("shop/theirs", "Redis.Data.svc.cluster.local")),
+			want:   rule("shop/theirs", "Redis.Data.svc.cluster.local"),
+		},
+		"for a wildcard above it": {
+			around: surroundings(theirRule("shop/theirs", "*.local")),
+			want:   rule("shop/theirs", "*.local"),
+		},
+		"for everything": {
+			around: surroundings(theirRule("shop/theirs", "*")),
+			want:   rule("shop/theirs", "*"),
+		},
+		"for some pods, ours or not": {
+			around: surroundings(theirRule("shop/theirs", service, selecting(map[string]string{"app": "pay"}))),
+			want:   rule("shop/theirs", service),
+		},
+		"for the own namespace alone": {
+			around: surroundings(theirRule("shop/theirs", service, ruleFor("."))),
+			want:   rule("shop/theirs", service),
+		},
+		"for others alone": {
+			around: surroundings(theirRule("shop/theirs", service, ruleFor("bank"))),
+		},
+		"for nobody": {
+			around: surroundings(theirRule("shop/theirs", service, ruleFor("~"))),
+		},
+		"for another host": {
+			around: surroundings(theirRule("shop/theirs", "cache.data.svc.cluster.local")),
+		},
+		"for another short host of that name": {
+			around: surroundings(theirRule("shop/theirs", "redis")),
+		},
+		"for a name that is no Service's": {
+			around: surroundings(theirRule("shop/theirs", "redis.data")),
+		},
+		"of our own": {
+			around: surroundings(theirRule("shop/ours", service, ours)),
+		},
+		"by its short name, in the own namespace": {
+			host:   "redis.shop.svc.cluster.local",
+			around: surroundings(theirRule("shop/theirs", "redis")),
+			want:   []string{strings.ReplaceAll(rule("shop/theirs", "redis")[0], service, "redis.shop.svc.cluster.local")},
+		},
+		"of the Service's namespace, exported to all": {
+			around: shared(theirRule("data/theirs", service)),
+			want:   rule("data/theirs", service),
+		},
+		"by its short name in the Service's": {
+			around: shared(theirRule("data/theirs", "redis")),
+			want:   rule("data/theirs", "redis"),
+		},
+		"exported to this namespace": {
+			around: shared(theirRule("data/theirs", service, ruleFor("shop"))),
+			want:   rule("data/theirs", service),
+		},
+		"of the root namespace": {
+			around: shared(theirRule("istio-system/mtls", "*.local")),
+			want:   rule("istio-system/mtls", "*.local"),
+		},
+		"of our label in another namespace": {
+			around: shared(theirRule("data/theirs", service, ours)),
+			want:   rule("data/theirs", service),
+		},
+		"with a selector in another namespace": {
+			around: shared(theirRule("data/theirs", service, selecting(app))),
+		},
+		"of a third namespace": {
+			around: shared(theirRule("bank/theirs", service)),
+		},
+		"a route of the own namespace": {
+			around: routes(theirRoute("shop/theirs", []string{"a.example.com", service}, nil)),
+			want:   route("shop/theirs", service),
+		},
+		"a route of a third namespace": {
+			around: routes(theirRoute("bank/theirs", []string{"*.svc.cluster.local"}, []string{"gw", "mesh"})),
+			want:   route("bank/theirs", "*.svc.cluster.local"),
+		},
+		"a gateway's": {
+			around: routes(theirRoute("shop/theirs", []string{service}, []string{"gw"})),
+		},
+		"a route of another host": {
+			around: routes(theirRoute("shop/theirs", []string{"cache"}, nil)),
+		},
+		"a route that is not exported here": {
+			around: routes(theirRoute("shop/theirs", []string{service}, nil, "bank")),
+		},
+		"an entry at the Service's address": {
+			around: surroundings(entry("bank/theirs", listing("10.96.0.0/16"))),
+			want:   []string{at + "ServiceEntry bank/theirs has the Service's address 10.96.0.10 and port 6379; a connection can be led by one of the two only, so delete it or leave the annotation out"},
+		},
+		"an entry at its address and another port": {
+			around: surroundings(entry("shop/theirs", listing("10.96.0.10"), withPort(80, "HTTP"))),
+		},
+		"an entry without addresses": {around: surroundings(entry("shop/theirs"))},
+		"a Sidecar that has the Service's namespace": {
+			around: surroundings(sidecar("shop", "default", 1, nil, listener{hosts: []string{"data/*"}})),
+		},
+		"a Sidecar that has the Service": {
+			around: surroundings(sidecar("shop", "default", 1, nil, listener{hosts: []string{"*/" + service}})),
+		},
+		"a Sidecar that has the own namespace": {
+			around: surroundings(sidecar("shop", "default", 1, nil, listener{hosts: []string{"./*"}})),
+			want:   []string{begins + `add this line to spec.egress[0].hosts: - "data/redis.data.svc.cluster.local"`},
+		},
+		"a Sidecar that excludes it": {
+			around: surroundings(sidecar("shop", "default", 1, nil, listener{hosts: []string{"*/*", "~/*.local"}})),
+			want:   []string{begins + `remove "~/*.local" from spec.egress[0].hosts`},
+		},
+		"a Sidecar that has nothing, the Service is our own": {
+			host:   "redis.shop.svc.cluster.local",
+			around: surroundings(sidecar("shop", "default", 1, nil, narrow)),
+			want:   []string{strings.ReplaceAll(begins, service, "redis.shop.svc.cluster.local") + `add this line to spec.egress[0].hosts: - "./redis.shop.svc.cluster.local"`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := inMesh(service, func(o *origination.Origination) { o.ClusterIPs = addrs("10.96.0.10") })

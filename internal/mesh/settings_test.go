@@ -80,16 +80,49 @@ func TestCheckOfAServer(t *testing.T) {
 		settings origination.Settings
 		want     []string
 	}{
-		"one for the pod's label":            {peer("shop/theirs", map[string]string{"app": "redis"}, nil), strict, twice},
-		"one for our own label":              {peer("shop/theirs", map[string]string{"redis-tls/server": "strict"}, nil), strict, twice},
-		"one for another label":              {peer("shop/theirs", map[string]string{"app": "cart"}, nil), strict, nil},
-		"one for a label more":               {peer("shop/theirs", map[string]string{"app": "redis", "tier": "a"}, nil), strict, nil},
-		"one of the whole namespace":         {peer("shop/theirs", nil, nil), strict, nil},
-		"one of the whole namespace, spelt":  {peer("shop/theirs", map[string]string{}, nil), strict, nil},
-		"one of another namespace":           {peer("other/theirs", map[string]string{"app": "redis"}, nil), strict, nil},
-		"our own":                            {peer("shop/redis-tls-server", map[string]string{"redis-tls/server": "strict"}, ourObject), strict, nil},
-		"one of our name without our label":  {peer("shop/redis-tls-server", nil, nil), strict, refused("PeerAuthentication shop/redis-tls-server has the name of ours but not the label app.kubernetes.io/managed-by: redis-tls, so it is left as it is; delete or rename it")},
-		"one for a pod that is not a server": {peer("shop/theirs", map[string]string{"app": "redis"}, nil), restrict, nil},
+		"one for the pod's label": {
+			peer:     peer("shop/theirs", map[string]string{"app": "redis"}, nil),
+			settings: strict,
+			want:     twice,
+		},
+		"one for our own label": {
+			peer:     peer("shop/theirs", map[string]string{"redis-tls/server": "strict"}, nil),
+			settings: strict,
+			want:     twice,
+		},
+		"one for another label": {
+			peer:     peer("shop/theirs", map[string]string{"app": "cart"}, nil),
+			settings: strict,
+		},
+		"one for a label more": {
+			peer:     peer("shop/theirs", map[string]string{"app": "redis", "tier": "a"}, nil),
+			settings: strict,
+		},
+		"one of the whole namespace": {
+			peer:     peer("shop/theirs", nil, nil),
+			settings: strict,
+		},
+		"one of the whole namespace, spelt": {
+			peer:     peer("shop/theirs", map[string]string{}, nil),
+			settings: strict,
+		},
+		"one of another namespace": {
+			peer:     peer("other/theirs", map[string]string{"app": "redis"}, nil),
+			settings: strict,
+		},
+		"our own": {
+			peer:     peer("shop/redis-tls-server", map[string]string{"redis-tls/server": "strict"}, ourObject),
+			settings: strict,
+		},
+		"one of our name without our label": {
+			peer:     peer("shop/redis-tls-server", nil, nil),
+			settings: strict,
+			want:     refused("PeerAuthentication shop/redis-tls-server has the name of ours but not the label app.kubernetes.io/managed-by: redis-tls, so it is left as it is; delete or rename it"),
+		},
+		"one for a pod that is not a server": {
+			peer:     peer("shop/theirs", map[string]string{"app": "redis"}, nil),
+			settings: restrict,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, warnings := mesh.CheckSettings(c.settings, app, surroundings(c.peer))
@@ -112,18 +145,32 @@ func TestCheckOfARestrictedPod(t *testing.T) {
 		want     []string
 		warnings []string
 	}{
-		"one that selects the pod": {sidecar: sidecar("shop", "theirs", 1, map[string]string{"app": "cart"}, listener{hosts: []string{"*/*"}}),
-			want: []string{`UnmanagedObject: metadata.annotations[redis-tls/sidecar]: Invalid value: "restrict": Sidecar shop/theirs selects this pod too, and Istio takes one of the two; delete it, or leave the annotation out and list the hosts there`}},
-		"one that selects others":        {sidecar: sidecar("shop", "theirs", 1, map[string]string{"app": "pay"}, narrow)},
-		"one for the namespace":          {sidecar: sidecar("shop", "default", 1, nil, narrow), warnings: overridden("shop/default")},
-		"one for all namespaces":         {sidecar: sidecar("istio-system", "default", 1, nil, narrow), warnings: overridden("istio-system/default")},
-		"one of another namespace":       {sidecar: sidecar("other", "default", 1, nil, narrow)},
-		"the root's for some of its own": {sidecar: sidecar("istio-system", "gateway", 1, map[string]string{"app": "cart"}, narrow)},
-		"our own": {sidecar: func() *networkingv1.Sidecar {
-			s := sidecar("shop", "ours", 1, labels, narrow)
-			s.Labels = ourObject
-			return s
-		}()},
+		"one that selects the pod": {
+			sidecar: sidecar("shop", "theirs", 1, map[string]string{"app": "cart"}, listener{hosts: []string{"*/*"}}),
+			want:    []string{`UnmanagedObject: metadata.annotations[redis-tls/sidecar]: Invalid value: "restrict": Sidecar shop/theirs selects this pod too, and Istio takes one of the two; delete it, or leave the annotation out and list the hosts there`},
+		},
+		"one that selects others": {
+			sidecar: sidecar("shop", "theirs", 1, map[string]string{"app": "pay"}, narrow),
+		},
+		"one for the namespace": {
+			sidecar:  sidecar("shop", "default", 1, nil, narrow),
+			warnings: overridden("shop/default"),
+		},
+		"one for all namespaces": {
+			sidecar:  sidecar("istio-system", "default", 1, nil, narrow),
+			warnings: overridden("istio-system/default"),
+		},
+		"one of another namespace": {sidecar: sidecar("other", "default", 1, nil, narrow)},
+		"the root's for some of its own": {
+			sidecar: sidecar("istio-system", "gateway", 1, map[string]string{"app": "cart"}, narrow),
+		},
+		"our own": {
+			sidecar: func() *networkingv1.Sidecar {
+				s := sidecar("shop", "ours", 1, labels, narrow)
+				s.Labels = ourObject
+				return s
+			}(),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			around := surroundings(c.sidecar)
@@ -177,29 +224,67 @@ func TestMissingSettings(t *testing.T) {
 		now      time.Time
 		want     []string
 	}{
-		"nothing is asked for, nothing is there": {edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) { p.Name, s.Name = "a", "b" }},
-		"both are there":                         {settings: both},
-		"both have just been accepted":           {settings: both, now: day.Add(time.Hour + time.Second), want: []string{"PeerAuthentication redis-tls-server", sidecarName}},
-		"there is none":                          {settings: both, edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) { p.Name, s.Name = "a", "b" }, want: []string{"PeerAuthentication redis-tls-server", sidecarName}},
-		"they are not ours":                      {settings: both, edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) { p.Labels, s.Labels = nil, nil }, want: []string{"PeerAuthentication redis-tls-server", sidecarName}},
-		"they are another namespace's": {settings: both, edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
-			p.Namespace, s.Namespace = "other", "other"
-		}, want: []string{"PeerAuthentication redis-tls-server", sidecarName}},
-		"they are marked": {settings: both, edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
-			p.Annotations, s.Annotations = map[string]string{mesh.AnnotationDeleting: ""}, map[string]string{mesh.AnnotationDeleting: ""}
-		}, want: []string{"PeerAuthentication redis-tls-server", sidecarName}},
-		"the server is let in plaintext": {settings: strict, edit: func(p *securityv1.PeerAuthentication, _ *networkingv1.Sidecar) {
-			p.Spec.Mtls.Mode = securityapi.PeerAuthentication_MutualTLS_PERMISSIVE
-		}, want: []string{"PeerAuthentication redis-tls-server"}},
-		"a port of the server is let": {settings: strict, edit: func(p *securityv1.PeerAuthentication, _ *networkingv1.Sidecar) {
-			p.Spec.PortLevelMtls = map[uint32]*securityapi.PeerAuthentication_MutualTLS{6379: {Mode: securityapi.PeerAuthentication_MutualTLS_DISABLE}}
-		}, want: []string{"PeerAuthentication redis-tls-server"}},
-		"what is not listed passes": {settings: restrict, edit: func(_ *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
-			s.Spec.OutboundTrafficPolicy.Mode = networkingapi.OutboundTrafficPolicy_ALLOW_ANY
-		}, want: []string{sidecarName}},
-		"a host is left out": {settings: restrict, edit: func(_ *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
-			s.Spec.Egress[0].Hosts = s.Spec.Egress[0].Hosts[:2]
-		}, want: []string{sidecarName}},
+		"nothing is asked for, nothing is there": {
+			edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) { p.Name, s.Name = "a", "b" },
+		},
+		"both are there": {settings: both},
+		"both have just been accepted": {
+			settings: both,
+			now:      day.Add(time.Hour + time.Second),
+			want:     []string{"PeerAuthentication redis-tls-server", sidecarName},
+		},
+		"there is none": {
+			settings: both,
+			edit:     func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) { p.Name, s.Name = "a", "b" },
+			want:     []string{"PeerAuthentication redis-tls-server", sidecarName},
+		},
+		"they are not ours": {
+			settings: both,
+			edit:     func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) { p.Labels, s.Labels = nil, nil },
+			want:     []string{"PeerAuthentication redis-tls-server", sidecarName},
+		},
+		"they are another namespace's": {
+			settings: both,
+			edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
+				p.Namespace, s.Namespace = "other", "other"
+			},
+			want: []string{"PeerAuthentication redis-tls-server", sidecarName},
+		},
+		"they are marked": {
+			settings: both,
+			edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
+				p.Annotations, s.Annotations = map[string]string{mesh.AnnotationDeleting: ""}, map[string]string{mesh.AnnotationDeleting: ""}
+			},
+			want: []string{"PeerAuthentication redis-tls-server", sidecarName},
+		},
+		"the server is let in plaintext": {
+			settings: strict,
+			edit: func(p *securityv1.PeerAuthentication, _ *networkingv1.Sidecar) {
+				p.Spec.Mtls.Mode = securityapi.PeerAuthentication_MutualTLS_PERMISSIVE
+			},
+			want: []string{"PeerAuthentication redis-tls-server"},
+		},
+		"a port of the server is let": {
+			settings: strict,
+			edit: func(p *securityv1.PeerAuthentication, _ *networkingv1.Sidecar) {
+				p.Spec.PortLevelMtls = map[uint32]*securityapi.PeerAuthentication_MutualTLS{6379: {Mode: securityapi.PeerAuthentication_MutualTLS_DISABLE}}
+			},
+			want: []string{"PeerAuthentication redis-tls-server"},
+		},
+		"what is not listed passes": {
+			settings: restrict,
+			edit: func(_ *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
+				s.Spec.OutboundTrafficPolicy.Mode = networkingapi.OutboundTrafficPolicy_ALLOW_ANY
+			},
+			want: []string{sidecarName},
+		},
+		"a host is left out": {
+			settings: restrict,
+			edit: func(_ *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
+				s.Spec.Egress[0].Hosts = s.Spec.Egress[0].Hosts[:2]
+			},
+			want: []string{sidecarName},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, s := d.Peers[0].DeepCopy(), restrictedTo(os...)

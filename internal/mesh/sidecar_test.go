@@ -61,54 +61,138 @@ func TestCheckAgainstSidecars(t *testing.T) {
 		around *mesh.Snapshot
 		want   string
 	}{
-		"no Sidecar":                             {around: surroundings()},
-		"a Sidecar without egress":               {around: here()},
-		"all of all namespaces":                  {around: here(hosts("*/*"))},
-		"all of the own namespace":               {around: here(hosts("istio-system/*", "./*"))},
-		"all of the own namespace by its name":   {around: here(hosts("shop/*"))},
-		"the private host itself":                {around: here(hosts("./" + private))},
-		"the private host in any namespace":      {around: here(hosts("*/" + private))},
-		"a wildcard above it":                    {around: here(hosts("./*.redis-tls.internal"))},
-		"leaves it out":                          {around: here(narrow), want: begins + addLine},
-		"the real host is not the private one":   {around: here(hosts("./redis.example.com")), want: begins + addLine},
-		"another namespace's":                    {around: here(hosts("other/*")), want: begins + addLine},
-		"a wildcard below it":                    {around: here(hosts("./*." + private)), want: begins + addLine},
-		"no namespace in a host means nothing":   {around: here(hosts("*", private)), want: begins + addLine},
-		"an exclusion of it":                     {around: here(hosts("*/*", "~./"+private)), want: begins + `remove "~./` + private + `" from spec.egress[0].hosts`},
-		"an exclusion in every namespace":        {around: here(hosts("*/*", "~/*.internal")), want: begins + `remove "~/*.internal" from spec.egress[0].hosts`},
-		"an exclusion of all before the include": {around: here(hosts("~*/*", "./*")), want: begins + `remove "~*/*" from spec.egress[0].hosts`},
-		"an exclusion of something else":         {around: here(hosts("*/*", "~./other.example.com"))},
-		"an exclusion in another namespace":      {around: here(hosts("*/*", "~other/*"))},
-		"a listener of its own for the port":     {around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"./*"}}, narrow)},
-		"a listener for another port": {around: here(listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}),
-			want: begins + `add a listener without port at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`},
-		"listeners for other ports and one that has it":       {around: here(listener{port: 80, protocol: "HTTP", hosts: []string{"other/*"}}, hosts("./*"))},
-		"listeners for other ports and one that leaves out":   {around: here(listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}, narrow), want: begins + `add this line to spec.egress[1].hosts: - "./*.redis-tls.internal"`},
-		"the port's listener leaves it out, a later has it":   {around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"other/*"}}, hosts("./*"))},
-		"the same for a CIDR, whose 0.0.0.0 is then locked":   {o: &cidr, around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"other/*"}}, hosts("./*")), want: begins + addLine},
-		"a CIDR and a port listener that binds its own":       {o: &cidr, around: here(listener{port: 6379, protocol: "TCP", own: true, hosts: []string{"other/*"}}, hosts("./*"))},
-		"the port's listener speaks HTTP":                     {around: here(listener{port: 6379, protocol: "HTTP", hosts: []string{"./*"}}), want: begins + `make the protocol of spec.egress[0].port TCP; it is HTTP`},
-		"the port's listener speaks HTTP, a later has it all": {around: here(listener{port: 6379, protocol: "HTTP", hosts: []string{"./*"}}, hosts("./*"))},
-		"the port's listener names Redis, which is TCP":       {around: here(listener{port: 6379, protocol: "REDIS", hosts: []string{"./*"}})},
-		"a listener bound to an address of its own": {around: here(listener{port: 6379, protocol: "TCP", bind: "127.0.0.1", hosts: []string{"./*"}}),
-			want: begins + `spec.egress[0] is bound to an address of its own (bind, captureMode: NONE); add a listener without port, bind and captureMode at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`},
-		"a listener that captures nothing": {around: here(listener{own: true, hosts: []string{"./*"}}),
-			want: begins + `spec.egress[0] is bound to an address of its own (bind, captureMode: NONE); add a listener without port, bind and captureMode at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`},
+		"no Sidecar":                           {around: surroundings()},
+		"a Sidecar without egress":             {around: here()},
+		"all of all namespaces":                {around: here(hosts("*/*"))},
+		"all of the own namespace":             {around: here(hosts("istio-system/*", "./*"))},
+		"all of the own namespace by its name": {around: here(hosts("shop/*"))},
+		"the private host itself":              {around: here(hosts("./" + private))},
+		"the private host in any namespace":    {around: here(hosts("*/" + private))},
+		"a wildcard above it":                  {around: here(hosts("./*.redis-tls.internal"))},
+		"leaves it out": {
+			around: here(narrow),
+			want:   begins + addLine,
+		},
+		"the real host is not the private one": {
+			around: here(hosts("./redis.example.com")),
+			want:   begins + addLine,
+		},
+		"another namespace's": {
+			around: here(hosts("other/*")),
+			want:   begins + addLine,
+		},
+		"a wildcard below it": {
+			around: here(hosts("./*." + private)),
+			want:   begins + addLine,
+		},
+		"no namespace in a host means nothing": {
+			around: here(hosts("*", private)),
+			want:   begins + addLine,
+		},
+		"an exclusion of it": {
+			around: here(hosts("*/*", "~./"+private)),
+			want:   begins + `remove "~./` + private + `" from spec.egress[0].hosts`,
+		},
+		"an exclusion in every namespace": {
+			around: here(hosts("*/*", "~/*.internal")),
+			want:   begins + `remove "~/*.internal" from spec.egress[0].hosts`,
+		},
+		"an exclusion of all before the include": {
+			around: here(hosts("~*/*", "./*")),
+			want:   begins + `remove "~*/*" from spec.egress[0].hosts`,
+		},
+		"an exclusion of something else":    {around: here(hosts("*/*", "~./other.example.com"))},
+		"an exclusion in another namespace": {around: here(hosts("*/*", "~other/*"))},
+		"a listener of its own for the port": {
+			around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"./*"}}, narrow),
+		},
+		"a listener for another port": {
+			around: here(listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}),
+			want:   begins + `add a listener without port at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`,
+		},
+		"listeners for other ports and one that has it": {
+			around: here(listener{port: 80, protocol: "HTTP", hosts: []string{"other/*"}}, hosts("./*")),
+		},
+		"listeners for other ports and one that leaves out": {
+			around: here(listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}, narrow),
+			want:   begins + `add this line to spec.egress[1].hosts: - "./*.redis-tls.internal"`,
+		},
+		"the port's listener leaves it out, a later has it": {
+			around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"other/*"}}, hosts("./*")),
+		},
+		"the same for a CIDR, whose 0.0.0.0 is then locked": {
+			o:      &cidr,
+			around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"other/*"}}, hosts("./*")),
+			want:   begins + addLine,
+		},
+		"a CIDR and a port listener that binds its own": {
+			o:      &cidr,
+			around: here(listener{port: 6379, protocol: "TCP", own: true, hosts: []string{"other/*"}}, hosts("./*")),
+		},
+		"the port's listener speaks HTTP": {
+			around: here(listener{port: 6379, protocol: "HTTP", hosts: []string{"./*"}}),
+			want:   begins + `make the protocol of spec.egress[0].port TCP; it is HTTP`,
+		},
+		"the port's listener speaks HTTP, a later has it all": {
+			around: here(listener{port: 6379, protocol: "HTTP", hosts: []string{"./*"}}, hosts("./*")),
+		},
+		"the port's listener names Redis, which is TCP": {
+			around: here(listener{port: 6379, protocol: "REDIS", hosts: []string{"./*"}}),
+		},
+		"a listener bound to an address of its own": {
+			around: here(listener{port: 6379, protocol: "TCP", bind: "127.0.0.1", hosts: []string{"./*"}}),
+			want:   begins + `spec.egress[0] is bound to an address of its own (bind, captureMode: NONE); add a listener without port, bind and captureMode at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`,
+		},
+		"a listener that captures nothing": {
+			around: here(listener{own: true, hosts: []string{"./*"}}),
+			want:   begins + `spec.egress[0] is bound to an address of its own (bind, captureMode: NONE); add a listener without port, bind and captureMode at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`,
+		},
 
-		"a selector that matches goes before one without": {around: surroundings(sidecar("shop", "wide", 1, nil, hosts("*/*")), sidecar("shop", "default", 2, app, narrow)), want: begins + addLine},
-		"a selector that does not match does not count":   {around: surroundings(sidecar("shop", "wide", 2, nil, hosts("*/*")), sidecar("shop", "default", 1, map[string]string{"app": "pay"}, narrow))},
-		"a label more than the pod has does not match":    {around: surroundings(sidecar("shop", "default", 1, map[string]string{"app": "cart", "tier": ""}, narrow))},
-		"an empty selector matches and goes first":        {around: surroundings(sidecar("shop", "wide", 1, nil, hosts("*/*")), sidecar("shop", "default", 2, map[string]string{}, narrow)), want: begins + addLine},
-		"of two the older":                                    {around: surroundings(sidecar("shop", "a", 2, nil, hosts("*/*")), sidecar("shop", "default", 1, nil, narrow)), want: begins + addLine},
-		"of two as old the first by name":                     {around: surroundings(sidecar("shop", "a", 1, nil, hosts("*/*")), sidecar("shop", "default", 1, nil, narrow))},
-		"another namespace's Sidecar does not count":          {around: surroundings(sidecar("other", "default", 1, nil, narrow))},
-		"the root namespace's counts":                         {around: surroundings(sidecar("istio-system", "root", 1, nil, narrow)), want: `UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar istio-system/root leaves port 6379 of redis.example.com out of this pod's proxy: ` + addLine},
-		"in the root's, the dot is the pod's namespace":       {around: surroundings(sidecar("istio-system", "root", 1, nil, hosts("./*")))},
-		"the root namespace's with a selector does not count": {around: surroundings(sidecar("istio-system", "root", 1, app, narrow))},
-		"the own namespace's goes before the root's":          {around: surroundings(sidecar("shop", "default", 2, nil, hosts("*/*")), sidecar("istio-system", "root", 1, nil, narrow))},
-		"the root's holds where none of the own matches":      {around: surroundings(sidecar("shop", "pay", 1, map[string]string{"app": "pay"}, narrow), sidecar("istio-system", "root", 1, nil, hosts("./*")))},
-		"every port must be served, those passed through as well": {o: ptr(redis("redis.example.com", passthrough(6380))), around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"./*"}}),
-			want: `UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar shop/default leaves port 6380 of redis.example.com out of this pod's proxy: add a listener without port at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`},
+		"a selector that matches goes before one without": {
+			around: surroundings(sidecar("shop", "wide", 1, nil, hosts("*/*")), sidecar("shop", "default", 2, app, narrow)),
+			want:   begins + addLine,
+		},
+		"a selector that does not match does not count": {
+			around: surroundings(sidecar("shop", "wide", 2, nil, hosts("*/*")), sidecar("shop", "default", 1, map[string]string{"app": "pay"}, narrow)),
+		},
+		"a label more than the pod has does not match": {
+			around: surroundings(sidecar("shop", "default", 1, map[string]string{"app": "cart", "tier": ""}, narrow)),
+		},
+		"an empty selector matches and goes first": {
+			around: surroundings(sidecar("shop", "wide", 1, nil, hosts("*/*")), sidecar("shop", "default", 2, map[string]string{}, narrow)),
+			want:   begins + addLine,
+		},
+		"of two the older": {
+			around: surroundings(sidecar("shop", "a", 2, nil, hosts("*/*")), sidecar("shop", "default", 1, nil, narrow)),
+			want:   begins + addLine,
+		},
+		"of two as old the first by name": {
+			around: surroundings(sidecar("shop", "a", 1, nil, hosts("*/*")), sidecar("shop", "default", 1, nil, narrow)),
+		},
+		"another namespace's Sidecar does not count": {
+			around: surroundings(sidecar("other", "default", 1, nil, narrow)),
+		},
+		"the root namespace's counts": {
+			around: surroundings(sidecar("istio-system", "root", 1, nil, narrow)),
+			want:   `UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar istio-system/root leaves port 6379 of redis.example.com out of this pod's proxy: ` + addLine,
+		},
+		"in the root's, the dot is the pod's namespace": {
+			around: surroundings(sidecar("istio-system", "root", 1, nil, hosts("./*"))),
+		},
+		"the root namespace's with a selector does not count": {
+			around: surroundings(sidecar("istio-system", "root", 1, app, narrow)),
+		},
+		"the own namespace's goes before the root's": {
+			around: surroundings(sidecar("shop", "default", 2, nil, hosts("*/*")), sidecar("istio-system", "root", 1, nil, narrow)),
+		},
+		"the root's holds where none of the own matches": {
+			around: surroundings(sidecar("shop", "pay", 1, map[string]string{"app": "pay"}, narrow), sidecar("istio-system", "root", 1, nil, hosts("./*"))),
+		},
+		"every port must be served, those passed through as well": {
+			o:      ptr(redis("redis.example.com", passthrough(6380))),
+			around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"./*"}}),
+			want:   `UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar shop/default leaves port 6380 of redis.example.com out of this pod's proxy: add a listener without port at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := dns

@@ -62,30 +62,137 @@ func TestVIPs(t *testing.T) {
 		want    []string
 		problem string
 	}{
-		{name: "the same for the same key, whoever asks", o: a, want: []string{drawn}},
-		{name: "another for another key", o: redis("a.example.com", port(6379, 6380)), already: []string{}, want: nil},
-		{name: "one of each family", o: a, ranges: vipRanges("240.241.0.0/30", "fd00:240::/126"), want: nil},
-		{name: "that of the key's entry, whatever the range is today", o: a, snap: surroundings(entryOf(a, "240.241.0.9")), want: []string{"240.241.0.9"}},
-		{name: "that of the entry also while it is marked for deletion", o: a, snap: surroundings(marked(entryOf(a, "240.241.0.9"))), want: []string{"240.241.0.9"}},
-		{name: "the entry's goes before what live pods recorded", o: a, snap: surroundings(entryOf(a, "240.241.0.9")), live: []mesh.Request{claim("cart", "1", 1, with(a, pinned("240.241.0.8")))}, want: []string{"240.241.0.9"}},
-		{name: "what the oldest live pod of the key recorded", o: a, live: []mesh.Request{claim("cart", "1", 1, with(a, pinned("240.241.0.8"))), claim("cart", "2", 2, with(a, pinned("240.241.0.7")))}, want: []string{"240.241.0.8"}},
-		{name: "what hostAliases already give, when nothing holds it", o: a, already: []string{"240.241.9.9"}, want: []string{"240.241.9.9"}},
-		{name: "not what they give outside the range", o: a, already: []string{"10.0.0.1"}, want: []string{drawn}},
-		{name: "not the network's own address", o: a, already: []string{"240.241.0.0"}, want: []string{drawn}},
-		{name: "not what they give when another key's pod has it", o: a, already: []string{"240.241.9.9"}, live: []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.9.9")))}, want: []string{drawn}},
-		{name: "past what another key's pod has", o: a, live: []mesh.Request{claim("pay", "1", 1, with(b, pinned(drawn)))}, want: []string{after}},
-		{name: "past what another key's entry has", o: a, snap: surroundings(entryOf(b, drawn)), want: []string{after}},
-		{name: "past what a user's entry lists", o: a, snap: surroundings(entry("shop/theirs", listing(drawn))), want: []string{after}},
-		{name: "past what anything in the cluster holds", o: a, holders: heldElsewhere(drawn), want: []string{after}},
-		{name: "not past what the index alone knows of its own namespace, which a pod of the key may have come to hold since", o: a,
-			holders: func(netip.Addr) []mesh.Holder { return []mesh.Holder{{Namespace: "shop"}} }, want: []string{drawn}},
-		{name: "past what a pod of the namespace has whose request is not resolved", o: a, carried: drawn, want: []string{after}},
-		{name: "past what the pod's other host got", o: a, others: []origination.Origination{with(b, pinned(drawn))}, want: []string{after}},
-		{name: "the last one that is free", o: a, ranges: small, live: []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.0.1")))}, want: []string{"240.241.0.2"}},
-		{name: "none where the range is full", o: a, ranges: small, live: []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.0.1", "240.241.0.2")))},
-			problem: "no address of the range 240.241.0.0/30 is free in this cluster"},
-		{name: "none for what is dialled by address", o: redis("ip-10-0-0-3", at("10.0.0.3/32", "10.0.0.4/32")), want: []string{}},
-		{name: "none for a Service of the mesh", o: inMesh(service), want: []string{}},
+		{
+			name: "the same for the same key, whoever asks",
+			o:    a,
+			want: []string{drawn},
+		},
+		{
+			name:    "another for another key",
+			o:       redis("a.example.com", port(6379, 6380)),
+			already: []string{},
+		},
+		{
+			name:   "one of each family",
+			o:      a,
+			ranges: vipRanges("240.241.0.0/30", "fd00:240::/126"),
+		},
+		{
+			name: "that of the key's entry, whatever the range is today",
+			o:    a,
+			snap: surroundings(entryOf(a, "240.241.0.9")),
+			want: []string{"240.241.0.9"},
+		},
+		{
+			name: "that of the entry also while it is marked for deletion",
+			o:    a,
+			snap: surroundings(marked(entryOf(a, "240.241.0.9"))),
+			want: []string{"240.241.0.9"},
+		},
+		{
+			name: "the entry's goes before what live pods recorded",
+			o:    a,
+			snap: surroundings(entryOf(a, "240.241.0.9")),
+			live: []mesh.Request{claim("cart", "1", 1, with(a, pinned("240.241.0.8")))},
+			want: []string{"240.241.0.9"},
+		},
+		{
+			name: "what the oldest live pod of the key recorded",
+			o:    a,
+			live: []mesh.Request{claim("cart", "1", 1, with(a, pinned("240.241.0.8"))), claim("cart", "2", 2, with(a, pinned("240.241.0.7")))},
+			want: []string{"240.241.0.8"},
+		},
+		{
+			name:    "what hostAliases already give, when nothing holds it",
+			o:       a,
+			already: []string{"240.241.9.9"},
+			want:    []string{"240.241.9.9"},
+		},
+		{
+			name:    "not what they give outside the range",
+			o:       a,
+			already: []string{"10.0.0.1"},
+			want:    []string{drawn},
+		},
+		{
+			name:    "not the network's own address",
+			o:       a,
+			already: []string{"240.241.0.0"},
+			want:    []string{drawn},
+		},
+		{
+			name:    "not what they give when another key's pod has it",
+			o:       a,
+			already: []string{"240.241.9.9"},
+			live:    []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.9.9")))},
+			want:    []string{drawn},
+		},
+		{
+			name: "past what another key's pod has",
+			o:    a,
+			live: []mesh.Request{claim("pay", "1", 1, with(b, pinned(drawn)))},
+			want: []string{after},
+		},
+		{
+			name: "past what another key's entry has",
+			o:    a,
+			snap: surroundings(entryOf(b, drawn)),
+			want: []string{after},
+		},
+		{
+			name: "past what a user's entry lists",
+			o:    a,
+			snap: surroundings(entry("shop/theirs", listing(drawn))),
+			want: []string{after},
+		},
+		{
+			name:    "past what anything in the cluster holds",
+			o:       a,
+			holders: heldElsewhere(drawn),
+			want:    []string{after},
+		},
+		{
+			name:    "not past what the index alone knows of its own namespace, which a pod of the key may have come to hold since",
+			o:       a,
+			holders: func(netip.Addr) []mesh.Holder { return []mesh.Holder{{Namespace: "shop"}} },
+			want:    []string{drawn},
+		},
+		{
+			name:    "past what a pod of the namespace has whose request is not resolved",
+			o:       a,
+			carried: drawn,
+			want:    []string{after},
+		},
+		{
+			name:   "past what the pod's other host got",
+			o:      a,
+			others: []origination.Origination{with(b, pinned(drawn))},
+			want:   []string{after},
+		},
+		{
+			name:   "the last one that is free",
+			o:      a,
+			ranges: small,
+			live:   []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.0.1")))},
+			want:   []string{"240.241.0.2"},
+		},
+		{
+			name:    "none where the range is full",
+			o:       a,
+			ranges:  small,
+			live:    []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.0.1", "240.241.0.2")))},
+			problem: "no address of the range 240.241.0.0/30 is free in this cluster",
+		},
+		{
+			name: "none for what is dialled by address",
+			o:    redis("ip-10-0-0-3", at("10.0.0.3/32", "10.0.0.4/32")),
+			want: []string{},
+		},
+		{
+			name: "none for a Service of the mesh",
+			o:    inMesh(service),
+			want: []string{},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			snap := test.snap
@@ -134,9 +241,18 @@ func TestTwoKeysWithOneVIP(t *testing.T) {
 		live []mesh.Request
 		want string
 	}{
-		{name: "the older pod keeps it", snap: surroundings(), live: []mesh.Request{claim("pay", "1", 2, second), claim("cart", "1", 1, first)}, want: "a.example.com."},
-		{name: "the one with an entry keeps it, also when its pods are younger", snap: surroundings(applied(1, claim("pay", "1", 1, second))),
-			live: []mesh.Request{claim("pay", "2", 2, second), claim("cart", "1", 1, first)}, want: "b.example.com."},
+		{
+			name: "the older pod keeps it",
+			snap: surroundings(),
+			live: []mesh.Request{claim("pay", "1", 2, second), claim("cart", "1", 1, first)},
+			want: "a.example.com.",
+		},
+		{
+			name: "the one with an entry keeps it, also when its pods are younger",
+			snap: surroundings(applied(1, claim("pay", "1", 1, second))),
+			live: []mesh.Request{claim("pay", "2", 2, second), claim("cart", "1", 1, first)},
+			want: "b.example.com.",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := objects(test.snap, test.live...)
@@ -171,13 +287,31 @@ func TestRecordedVIPsThatNothingDrew(t *testing.T) {
 		vips []string
 		want string
 	}{
-		"none":                           {nil, "records no VIP for it"},
-		"one of a Service":               {[]string{"10.96.0.10"}, "records the VIP 10.96.0.10, which is not in the range 240.241.0.0/16"},
-		"the network's own":              {[]string{"240.241.0.0"}, "which is not in the range"},
-		"one of a family too many":       {[]string{"240.241.0.9", "fd00::1"}, "records the VIPs"},
-		"one that a user's entry lists":  {[]string{"240.241.0.8"}, "ServiceEntry shop/theirs has the address 240.241.0.8, which is the VIP of pod"},
-		"one in the clothes of IPv6":     {[]string{"::ffff:240.241.0.9"}, "which is not in the range"},
-		"one in the range with its zone": {[]string{"fe80::1%eth0"}, "which is not in the range"},
+		"none": {want: "records no VIP for it"},
+		"one of a Service": {
+			vips: []string{"10.96.0.10"},
+			want: "records the VIP 10.96.0.10, which is not in the range 240.241.0.0/16",
+		},
+		"the network's own": {
+			vips: []string{"240.241.0.0"},
+			want: "which is not in the range",
+		},
+		"one of a family too many": {
+			vips: []string{"240.241.0.9", "fd00::1"},
+			want: "records the VIPs",
+		},
+		"one that a user's entry lists": {
+			vips: []string{"240.241.0.8"},
+			want: "ServiceEntry shop/theirs has the address 240.241.0.8, which is the VIP of pod",
+		},
+		"one in the clothes of IPv6": {
+			vips: []string{"::ffff:240.241.0.9"},
+			want: "which is not in the range",
+		},
+		"one in the range with its zone": {
+			vips: []string{"fe80::1%eth0"},
+			want: "which is not in the range",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := objects(surroundings(entry("shop/theirs", listing("240.241.0.8"))), claim("cart", "1", 1, redis("a.example.com", pinned(test.vips...))))

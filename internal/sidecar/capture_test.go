@@ -25,35 +25,104 @@ func TestBypassByInjectedContainers(t *testing.T) {
 		changes []change
 		problem string
 	}{
-		"nothing is in the way":                          {[]change{native}, ""},
-		"a classic sidecar, nothing in the way":          {[]change{classic}, ""},
-		"the mesh excludes our port":                     {[]change{native, withArgs("-o", "80,6379")}, `SidecarBypassed: ` + args + `: Invalid value: "-o 80,6379": excludes port 6379`},
-		"the mesh excludes a range of ports":             {[]change{native, withArgs("-o", "6000:6999")}, `SidecarBypassed: ` + args},
-		"the mesh excludes our port, long spelling":      {[]change{native, withArgs("--istio-local-outbound-ports-exclude=6379")}, `SidecarBypassed: ` + args + `: Invalid value: "--istio-local-outbound-ports-exclude 6379"`},
-		"the mesh excludes our port, joined spelling":    {[]change{native, withArgs("-o6379")}, `SidecarBypassed: ` + args},
-		"the mesh excludes our port, spelled with =":     {[]change{native, withArgs("-o=6379")}, `SidecarBypassed: ` + args},
-		"the last spelling counts":                       {[]change{native, withArgs("-o", "6379", "-o", "80")}, ""},
-		"the mesh excludes our port, with istio-cni":     {[]change{native, validation, withArgs("-o", "6379")}, `SidecarBypassed: ` + args},
-		"a container of the name that is something else": {[]change{native, func(pod *corev1.Pod) { pod.Spec.InitContainers[0].Args = []string{"-o", "6379"} }}, ""},
-		"an istio-iptables that is told no ranges": {[]change{native, func(pod *corev1.Pod) {
-			pod.Spec.InitContainers[0].Args, pod.Spec.InitContainers[0].Command = nil, []string{"istio-iptables"}
-		}}, `SidecarBypassed: ` + args + `: Invalid value: "-i ": does not include`},
-		"the mesh excludes our port by a variable":        {[]change{native, withEnv("ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE", "6379")}, `SidecarBypassed: ` + env + `: Invalid value: "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE 6379"`},
-		"an argument hides the variable":                  {[]change{native, withArgs("-o", "80"), withEnv("ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE", "6379")}, ""},
-		"the mesh excludes the pin's range":               {[]change{native, withArgs("-x", "240.0.0.0/4")}, `SidecarBypassed: ` + args + `: Invalid value: "-x 240.0.0.0/4"`},
-		"the mesh includes other ranges":                  {[]change{native, withArgs("-i", "10.0.0.0/8")}, `SidecarBypassed: ` + args + `: Invalid value: "-i 10.0.0.0/8": does not include`},
-		"the mesh includes other ranges, but our port":    {[]change{native, withArgs("-i", "10.0.0.0/8", "-q", "6379")}, ""},
-		"the mesh excludes the pod's interface":           {[]change{native, withArgs("-c", "eth0")}, `SidecarBypassed: ` + args + `: Invalid value: "-c eth0"`},
-		"an annotation is named rather than its argument": {[]change{native, annotated(excludeOutboundPorts, "6379"), withArgs("-o", "6379")}, `SidecarBypassed: metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]`},
-		"without interception":                            {[]change{native, mode}, `SidecarBypassed: spec.initContainers[1].env[1]: Invalid value: "ISTIO_META_INTERCEPTION_MODE NONE"`},
-		"an init container without interception":          {[]change{native, withArgs("-m", "NONE")}, `SidecarBypassed: ` + args + `: Invalid value: "-m NONE"`},
-		"the app runs as the proxy's user":                {[]change{native, withArgs("-u", "2000"), userOf(2000)}, `SidecarBypassed: spec.containers[0].securityContext.runAsUser: Invalid value: "2000"`},
-		"the app's group is the proxy's user's":           {[]change{native, withArgs("-u", "2000"), groupOf(2000)}, `SidecarBypassed: spec.containers[0].securityContext.runAsGroup: Invalid value: "2000"`},
-		"the app's group is the proxy's":                  {[]change{native, withArgs("-u", "2000", "-g", "3000"), groupOf(3000)}, `SidecarBypassed: spec.containers[0].securityContext.runAsGroup`},
-		"the proxy has a group of its own":                {[]change{native, withArgs("-u", "2000", "-g", "3000"), groupOf(2000)}, ""},
-		"the app runs as the injected proxy, istio-cni":   {[]change{native, proxyRunsAs(2000), userOf(2000)}, `SidecarBypassed: spec.containers[0].securityContext.runAsUser`},
-		"root is not the proxy, even if that is root":     {[]change{native, proxyRunsAs(0), userOf(0)}, ""},
-		"groups left out by a variable":                   {[]change{native, withEnv(ownerGroupsExclude, "2000"), groupOf(2000)}, `SidecarBypassed: ` + env},
+		"nothing is in the way":                 {changes: []change{native}},
+		"a classic sidecar, nothing in the way": {changes: []change{classic}},
+		"the mesh excludes our port": {
+			changes: []change{native, withArgs("-o", "80,6379")},
+			problem: `SidecarBypassed: ` + args + `: Invalid value: "-o 80,6379": excludes port 6379`,
+		},
+		"the mesh excludes a range of ports": {
+			changes: []change{native, withArgs("-o", "6000:6999")},
+			problem: `SidecarBypassed: ` + args,
+		},
+		"the mesh excludes our port, long spelling": {
+			changes: []change{native, withArgs("--istio-local-outbound-ports-exclude=6379")},
+			problem: `SidecarBypassed: ` + args + `: Invalid value: "--istio-local-outbound-ports-exclude 6379"`,
+		},
+		"the mesh excludes our port, joined spelling": {
+			changes: []change{native, withArgs("-o6379")},
+			problem: `SidecarBypassed: ` + args,
+		},
+		"the mesh excludes our port, spelled with =": {
+			changes: []change{native, withArgs("-o=6379")},
+			problem: `SidecarBypassed: ` + args,
+		},
+		"the last spelling counts": {
+			changes: []change{native, withArgs("-o", "6379", "-o", "80")},
+		},
+		"the mesh excludes our port, with istio-cni": {
+			changes: []change{native, validation, withArgs("-o", "6379")},
+			problem: `SidecarBypassed: ` + args,
+		},
+		"a container of the name that is something else": {
+			changes: []change{native, func(pod *corev1.Pod) { pod.Spec.InitContainers[0].Args = []string{"-o", "6379"} }},
+		},
+		"an istio-iptables that is told no ranges": {
+			changes: []change{native, func(pod *corev1.Pod) {
+				pod.Spec.InitContainers[0].Args, pod.Spec.InitContainers[0].Command = nil, []string{"istio-iptables"}
+			}},
+			problem: `SidecarBypassed: ` + args + `: Invalid value: "-i ": does not include`,
+		},
+		"the mesh excludes our port by a variable": {
+			changes: []change{native, withEnv("ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE", "6379")},
+			problem: `SidecarBypassed: ` + env + `: Invalid value: "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE 6379"`,
+		},
+		"an argument hides the variable": {
+			changes: []change{native, withArgs("-o", "80"), withEnv("ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE", "6379")},
+		},
+		"the mesh excludes the pin's range": {
+			changes: []change{native, withArgs("-x", "240.0.0.0/4")},
+			problem: `SidecarBypassed: ` + args + `: Invalid value: "-x 240.0.0.0/4"`,
+		},
+		"the mesh includes other ranges": {
+			changes: []change{native, withArgs("-i", "10.0.0.0/8")},
+			problem: `SidecarBypassed: ` + args + `: Invalid value: "-i 10.0.0.0/8": does not include`,
+		},
+		"the mesh includes other ranges, but our port": {
+			changes: []change{native, withArgs("-i", "10.0.0.0/8", "-q", "6379")},
+		},
+		"the mesh excludes the pod's interface": {
+			changes: []change{native, withArgs("-c", "eth0")},
+			problem: `SidecarBypassed: ` + args + `: Invalid value: "-c eth0"`,
+		},
+		"an annotation is named rather than its argument": {
+			changes: []change{native, annotated(excludeOutboundPorts, "6379"), withArgs("-o", "6379")},
+			problem: `SidecarBypassed: metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]`,
+		},
+		"without interception": {
+			changes: []change{native, mode},
+			problem: `SidecarBypassed: spec.initContainers[1].env[1]: Invalid value: "ISTIO_META_INTERCEPTION_MODE NONE"`,
+		},
+		"an init container without interception": {
+			changes: []change{native, withArgs("-m", "NONE")},
+			problem: `SidecarBypassed: ` + args + `: Invalid value: "-m NONE"`,
+		},
+		"the app runs as the proxy's user": {
+			changes: []change{native, withArgs("-u", "2000"), userOf(2000)},
+			problem: `SidecarBypassed: spec.containers[0].securityContext.runAsUser: Invalid value: "2000"`,
+		},
+		"the app's group is the proxy's user's": {
+			changes: []change{native, withArgs("-u", "2000"), groupOf(2000)},
+			problem: `SidecarBypassed: spec.containers[0].securityContext.runAsGroup: Invalid value: "2000"`,
+		},
+		"the app's group is the proxy's": {
+			changes: []change{native, withArgs("-u", "2000", "-g", "3000"), groupOf(3000)},
+			problem: `SidecarBypassed: spec.containers[0].securityContext.runAsGroup`,
+		},
+		"the proxy has a group of its own": {
+			changes: []change{native, withArgs("-u", "2000", "-g", "3000"), groupOf(2000)},
+		},
+		"the app runs as the injected proxy, istio-cni": {
+			changes: []change{native, proxyRunsAs(2000), userOf(2000)},
+			problem: `SidecarBypassed: spec.containers[0].securityContext.runAsUser`,
+		},
+		"root is not the proxy, even if that is root": {
+			changes: []change{native, proxyRunsAs(0), userOf(0)},
+		},
+		"groups left out by a variable": {
+			changes: []change{native, withEnv(ownerGroupsExclude, "2000"), groupOf(2000)},
+			problem: `SidecarBypassed: ` + env,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, _ := check(newPod(test.changes...), one())

@@ -15,17 +15,46 @@ func TestWarnings(t *testing.T) {
 		os      []origination.Origination
 		want    []string
 	}{
-		"an init container beside a classic sidecar":  {[]change{migrate, classic}, one(), []string{`spec.initContainers[0]: init container "migrate" runs before istio-proxy: if it dials redis.example.com, it cannot reach it`}},
-		"one that dials an IP would not even get TLS": {[]change{migrate, classic}, one(addressed("10.0.0.3/32")), []string{`spec.initContainers[0]: init container "migrate" runs before istio-proxy: if it dials ip-10-0-0-3, it would reach it without TLS`}},
-		"a classic sidecar that is still to come":     {[]change{migrate, annotated(istioNativeSidecar, "false")}, one(), []string{`spec.initContainers[0]: init container`}},
-		"nobody knows which sidecar comes":            {[]change{migrate}, one(), nil},
-		"an init container after a native sidecar":    {[]change{native, migrate}, one(), nil},
-		"an init container before a native sidecar": {[]change{native, func(p *corev1.Pod) {
-			p.Spec.InitContainers = append([]corev1.Container{{Name: "first"}}, p.Spec.InitContainers...)
-		}}, one(), []string{`spec.initContainers[0]: init container "first" runs before`}},
-		"without originations there is nothing to warn":  {[]change{migrate, classic}, nil, nil},
-		"a further interface is excluded, an IP dialled": {[]change{annotated(excludeInterfaces, "net1")}, one(addressed("10.0.0.3/32")), []string{`metadata.annotations[traffic.sidecar.istio.io/excludeInterfaces]: "net1" excludes`}},
-		"a further interface is excluded, a host pinned": {[]change{annotated(excludeInterfaces, "net1")}, one(), nil},
+		"an init container beside a classic sidecar": {
+			changes: []change{migrate, classic},
+			os:      one(),
+			want:    []string{`spec.initContainers[0]: init container "migrate" runs before istio-proxy: if it dials redis.example.com, it cannot reach it`},
+		},
+		"one that dials an IP would not even get TLS": {
+			changes: []change{migrate, classic},
+			os:      one(addressed("10.0.0.3/32")),
+			want:    []string{`spec.initContainers[0]: init container "migrate" runs before istio-proxy: if it dials ip-10-0-0-3, it would reach it without TLS`},
+		},
+		"a classic sidecar that is still to come": {
+			changes: []change{migrate, annotated(istioNativeSidecar, "false")},
+			os:      one(),
+			want:    []string{`spec.initContainers[0]: init container`},
+		},
+		"nobody knows which sidecar comes": {
+			changes: []change{migrate},
+			os:      one(),
+		},
+		"an init container after a native sidecar": {
+			changes: []change{native, migrate},
+			os:      one(),
+		},
+		"an init container before a native sidecar": {
+			changes: []change{native, func(p *corev1.Pod) {
+				p.Spec.InitContainers = append([]corev1.Container{{Name: "first"}}, p.Spec.InitContainers...)
+			}},
+			os:   one(),
+			want: []string{`spec.initContainers[0]: init container "first" runs before`},
+		},
+		"without originations there is nothing to warn": {changes: []change{migrate, classic}},
+		"a further interface is excluded, an IP dialled": {
+			changes: []change{annotated(excludeInterfaces, "net1")},
+			os:      one(addressed("10.0.0.3/32")),
+			want:    []string{`metadata.annotations[traffic.sidecar.istio.io/excludeInterfaces]: "net1" excludes`},
+		},
+		"a further interface is excluded, a host pinned": {
+			changes: []change{annotated(excludeInterfaces, "net1")},
+			os:      one(),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, warnings := check(newPod(test.changes...), test.os)

@@ -42,8 +42,16 @@ func TestPlacesOfContainers(t *testing.T) {
 		pod           *corev1.Pod
 		path, pointer string
 	}{
-		"a native sidecar":  {newPod(native), "spec.initContainers[1]", "/spec/initContainers/1"},
-		"a classic sidecar": {newPod(classic), "spec.containers[1]", "/spec/containers/1"},
+		"a native sidecar": {
+			pod:     newPod(native),
+			path:    "spec.initContainers[1]",
+			pointer: "/spec/initContainers/1",
+		},
+		"a classic sidecar": {
+			pod:     newPod(classic),
+			path:    "spec.containers[1]",
+			pointer: "/spec/containers/1",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			proxies := Read(test.pod, nil).Proxies

@@ -51,16 +51,43 @@ func TestContainersThatMountTheirOwnHosts(t *testing.T) {
 			problems: []string{`PodConflict: spec.initContainers[0].volumeMounts[0].mountPath: ` +
 				`Invalid value: "/etc/hosts": container "migrate" mounts volume "a"`},
 		},
-		"a path that ends with a slash":  {app("/etc/hosts/"), one(), []string{inApp + `"/etc/hosts/"`}},
-		"a path with a detour":           {app("/etc/../etc//./hosts"), one(), []string{inApp}},
-		"a path without a leading slash": {app("etc/hosts"), one(), []string{inApp}},
+		"a path that ends with a slash": {
+			change:       app("/etc/hosts/"),
+			originations: one(),
+			problems:     []string{inApp + `"/etc/hosts/"`},
+		},
+		"a path with a detour": {
+			change:       app("/etc/../etc//./hosts"),
+			originations: one(),
+			problems:     []string{inApp},
+		},
+		"a path without a leading slash": {
+			change:       app("etc/hosts"),
+			originations: one(),
+			problems:     []string{inApp},
+		},
 		// The kubelet mounts its own file all the same, inside that volume.
-		"the whole of /etc":       {app("/etc"), one(), nil},
-		"a file next to it":       {app("/etc/hosts.allow", "/srv/etc/hosts", "/etc/hostname"), one(), nil},
-		"a path below it":         {app("/etc/hosts/x"), one(), nil},
-		"only addresses are used": {app("/etc/hosts"), one(addressed("10.0.0.3/32")), nil},
-		"a Service of the mesh":   {app("/etc/hosts"), service("10.96.0.10"), nil},
-		"nothing is originated":   {app("/etc/hosts"), nil, nil},
+		"the whole of /etc": {
+			change:       app("/etc"),
+			originations: one(),
+		},
+		"a file next to it": {
+			change:       app("/etc/hosts.allow", "/srv/etc/hosts", "/etc/hostname"),
+			originations: one(),
+		},
+		"a path below it": {
+			change:       app("/etc/hosts/x"),
+			originations: one(),
+		},
+		"only addresses are used": {
+			change:       app("/etc/hosts"),
+			originations: one(addressed("10.0.0.3/32")),
+		},
+		"a Service of the mesh": {
+			change:       app("/etc/hosts"),
+			originations: service("10.96.0.10"),
+		},
+		"nothing is originated": {change: app("/etc/hosts")},
 		"istio-proxy does": {
 			change:       appContainer(corev1.Container{Name: istioProxy, VolumeMounts: mounts("/etc/hosts")}),
 			originations: one(),

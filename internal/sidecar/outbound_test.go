@@ -18,47 +18,197 @@ func TestBypassByAnnotation(t *testing.T) {
 		os      []origination.Origination
 		problem string
 	}{
-		"our port is excluded":                                      {[]change{annotated(excludeOutboundPorts, "6379")}, pinned, `SidecarBypassed: ` + exPorts + `: Invalid value: "6379": excludes port 6379 of redis.example.com from the sidecar`},
-		"our port is excluded among others":                         {[]change{annotated(excludeOutboundPorts, "80, 6379 ,443")}, pinned, `SidecarBypassed: ` + exPorts},
-		"our port is excluded with leading zeros":                   {[]change{annotated(excludeOutboundPorts, "06379")}, pinned, `SidecarBypassed: ` + exPorts},
-		"our passthrough port is excluded":                          {[]change{annotated(excludeOutboundPorts, "26379")}, both, `SidecarBypassed: ` + exPorts + `: Invalid value: "26379": excludes port 26379`},
-		"both ports are excluded":                                   {[]change{annotated(excludeOutboundPorts, "26379,6379")}, both, `SidecarBypassed: ` + exPorts + `: Invalid value: "26379,6379": excludes port 6379, 26379`},
-		"all ports are excluded":                                    {[]change{annotated(excludeOutboundPorts, "*")}, pinned, `SidecarBypassed: ` + exPorts},
-		"the server's port is excluded, not ours":                   {[]change{annotated(excludeOutboundPorts, "6380")}, pinned, ""},
-		"other ports are excluded":                                  {[]change{annotated(excludeOutboundPorts, "63790,637,,x,6380:6390")}, pinned, ""},
-		"exclusion wins over inclusion":                             {[]change{annotated(excludeOutboundPorts, "6379"), annotated(includeOutboundPorts, "6379")}, pinned, `SidecarBypassed: ` + exPorts},
-		"the pin's range is excluded":                               {[]change{annotated(excludeOutboundRanges, "240.0.0.0/4")}, pinned, `SidecarBypassed: ` + exRanges + `: Invalid value: "240.0.0.0/4": excludes 240.241.7.31/32 of redis.example.com`},
-		"the pin's range is excluded, host bits set":                {[]change{annotated(excludeOutboundRanges, "240.241.7.1/24")}, pinned, `SidecarBypassed: ` + exRanges},
-		"another range is excluded":                                 {[]change{annotated(excludeOutboundRanges, "10.0.0.0/8,240.240.0.0/16")}, pinned, ""},
-		"our address is excluded":                                   {[]change{annotated(excludeOutboundRanges, "192.168.0.0/16, 10.0.0.3/32")}, single, `SidecarBypassed: ` + exRanges + `: Invalid value: "192.168.0.0/16, 10.0.0.3/32": excludes 10.0.0.3/32 of ip-10-0-0-3`},
-		"the Service's address is excluded":                         {[]change{annotated(excludeOutboundRanges, "10.96.0.0/12")}, service("10.96.0.10"), `SidecarBypassed: ` + exRanges + `: Invalid value: "10.96.0.0/12": excludes 10.96.0.10/32 of redis.data.svc.cluster.local`},
-		"the included ranges leave the Service's address out":       {[]change{annotated(includeOutboundRanges, "10.0.0.0/16")}, service("10.96.0.10"), `SidecarBypassed: ` + inRanges},
-		"another address than the Service's is excluded":            {[]change{annotated(excludeOutboundRanges, "10.96.0.1/32")}, service("10.96.0.10"), ""},
-		"a Service's port is excluded":                              {[]change{annotated(excludeOutboundPorts, "6379")}, service("10.96.0.10"), `SidecarBypassed: ` + exPorts},
-		"a part of our network is excluded":                         {[]change{annotated(excludeOutboundRanges, "10.0.0.2/32")}, network, `SidecarBypassed: ` + exRanges},
-		"a neighbour of our network is excluded":                    {[]change{annotated(excludeOutboundRanges, "10.0.0.4/30")}, network, ""},
-		"an exclusion wins over an included port":                   {[]change{annotated(excludeOutboundRanges, "10.0.0.0/8"), annotated(includeOutboundPorts, "6379")}, single, `SidecarBypassed: ` + exRanges},
-		"the included ranges leave the pin out":                     {[]change{annotated(includeOutboundRanges, "10.96.0.0/12")}, pinned, `SidecarBypassed: ` + inRanges + `: Invalid value: "10.96.0.0/12": does not include 240.241.7.31/32 of redis.example.com`},
-		"nothing is included":                                       {[]change{annotated(includeOutboundRanges, "")}, pinned, `SidecarBypassed: ` + inRanges + `: Invalid value: "": does not include`},
-		"everything is included":                                    {[]change{annotated(includeOutboundRanges, "*")}, pinned, ""},
-		"the included ranges hold the pin":                          {[]change{annotated(includeOutboundRanges, "10.96.0.0/12,240.241.0.0/16")}, pinned, ""},
-		"our port is included whatever the address":                 {[]change{annotated(includeOutboundRanges, ""), annotated(includeOutboundPorts, "6379")}, pinned, ""},
-		"only one of two ports is included":                         {[]change{annotated(includeOutboundRanges, ""), annotated(includeOutboundPorts, "6379")}, both, `SidecarBypassed: ` + inRanges + `: Invalid value: "": does not include 240.241.7.31/32 of redis.example.com, so this traffic would go around the sidecar; give the pod an annotation traffic.sidecar.istio.io/includeOutboundIPRanges with it, or traffic.sidecar.istio.io/includeOutboundPorts with port 26379`},
-		"a part of our network is included":                         {[]change{annotated(includeOutboundRanges, "10.0.0.0/31")}, network, `SidecarBypassed: ` + inRanges},
-		"our network is included in two halves":                     {[]change{annotated(includeOutboundRanges, "10.0.0.2/31,10.0.0.0/31")}, network, ""},
-		"our network is included but for one":                       {[]change{annotated(includeOutboundRanges, "10.0.0.2/31,10.0.0.1/32")}, network, `SidecarBypassed: ` + inRanges},
-		"no interception":                                           {[]change{annotated(interceptionMode, "NONE")}, pinned, `SidecarBypassed: metadata.annotations[sidecar.istio.io/interceptionMode]: Invalid value: "NONE"`},
-		"interception by TPROXY":                                    {[]change{annotated(interceptionMode, "TPROXY")}, pinned, ""},
-		"the pod's interface is excluded":                           {[]change{annotated(excludeInterfaces, "net1,eth0")}, pinned, `SidecarBypassed: metadata.annotations[traffic.sidecar.istio.io/excludeInterfaces]: Invalid value: "net1,eth0"`},
-		"a port is excluded by proxy metadata":                      {[]change{annotated(proxyConfig, "proxyMetadata:\n  ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE: \"6379\"\n")}, pinned, `SidecarBypassed: metadata.annotations[proxy.istio.io/config]: Invalid value: "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE 6379"`},
-		"an annotation hides the proxy metadata":                    {[]change{annotated(proxyConfig, `{"proxyMetadata":{"ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE":"6379"}}`), annotated(excludeOutboundPorts, "80")}, pinned, ""},
-		"a port is excluded by proxy metadata, protobuf's spelling": {[]change{annotated(proxyConfig, "proxy_metadata: {ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE: \"6379\"}")}, pinned, `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`},
-		"proxy metadata that cannot be read":                        {[]change{annotated(proxyConfig, "proxyMetadata: [")}, pinned, ""},
-		"an app in a group left out":                                {[]change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"5,2000\"}"), groupOf(2000)}, pinned, `SidecarBypassed: metadata.annotations[proxy.istio.io/config]: Invalid value: "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE 5,2000": traffic of group 2000 is not captured`},
-		"an app in a group not left out":                            {[]change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"5,2000\"}"), groupOf(2001)}, pinned, ""},
-		"an app outside of the captured groups":                     {[]change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}"), groupOf(2001)}, pinned, `SidecarBypassed: metadata.annotations[proxy.istio.io/config]: Invalid value: "ISTIO_OUTBOUND_OWNER_GROUPS 2000": only traffic of these groups is captured`},
-		"an app of an unknown group":                                {[]change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}")}, pinned, `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`},
-		"an app of a captured group":                                {[]change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}"), groupOf(2000)}, pinned, ""},
+		"our port is excluded": {
+			changes: []change{annotated(excludeOutboundPorts, "6379")},
+			os:      pinned,
+			problem: `SidecarBypassed: ` + exPorts + `: Invalid value: "6379": excludes port 6379 of redis.example.com from the sidecar`,
+		},
+		"our port is excluded among others": {
+			changes: []change{annotated(excludeOutboundPorts, "80, 6379 ,443")},
+			os:      pinned,
+			problem: `SidecarBypassed: ` + exPorts,
+		},
+		"our port is excluded with leading zeros": {
+			changes: []change{annotated(excludeOutboundPorts, "06379")},
+			os:      pinned,
+			problem: `SidecarBypassed: ` + exPorts,
+		},
+		"our passthrough port is excluded": {
+			changes: []change{annotated(excludeOutboundPorts, "26379")},
+			os:      both,
+			problem: `SidecarBypassed: ` + exPorts + `: Invalid value: "26379": excludes port 26379`,
+		},
+		"both ports are excluded": {
+			changes: []change{annotated(excludeOutboundPorts, "26379,6379")},
+			os:      both,
+			problem: `SidecarBypassed: ` + exPorts + `: Invalid value: "26379,6379": excludes port 6379, 26379`,
+		},
+		"all ports are excluded": {
+			changes: []change{annotated(excludeOutboundPorts, "*")},
+			os:      pinned,
+			problem: `SidecarBypassed: ` + exPorts,
+		},
+		"the server's port is excluded, not ours": {
+			changes: []change{annotated(excludeOutboundPorts, "6380")},
+			os:      pinned,
+		},
+		"other ports are excluded": {
+			changes: []change{annotated(excludeOutboundPorts, "63790,637,,x,6380:6390")},
+			os:      pinned,
+		},
+		"exclusion wins over inclusion": {
+			changes: []change{annotated(excludeOutboundPorts, "6379"), annotated(includeOutboundPorts, "6379")},
+			os:      pinned,
+			problem: `SidecarBypassed: ` + exPorts,
+		},
+		"the pin's range is excluded": {
+			changes: []change{annotated(excludeOutboundRanges, "240.0.0.0/4")},
+			os:      pinned,
+			problem: `SidecarBypassed: ` + exRanges + `: Invalid value: "240.0.0.0/4": excludes 240.241.7.31/32 of redis.example.com`,
+		},
+		"the pin's range is excluded, host bits set": {
+			changes: []change{annotated(excludeOutboundRanges, "240.241.7.1/24")},
+			os:      pinned,
+			problem: `SidecarBypassed: ` + exRanges,
+		},
+		"another range is excluded": {
+			changes: []change{annotated(excludeOutboundRanges, "10.0.0.0/8,240.240.0.0/16")},
+			os:      pinned,
+		},
+		"our address is excluded": {
+			changes: []change{annotated(excludeOutboundRanges, "192.168.0.0/16, 10.0.0.3/32")},
+			os:      single,
+			problem: `SidecarBypassed: ` + exRanges + `: Invalid value: "192.168.0.0/16, 10.0.0.3/32": excludes 10.0.0.3/32 of ip-10-0-0-3`,
+		},
+		"the Service's address is excluded": {
+			changes: []change{annotated(excludeOutboundRanges, "10.96.0.0/12")},
+			os:      service("10.96.0.10"),
+			problem: `SidecarBypassed: ` + exRanges + `: Invalid value: "10.96.0.0/12": excludes 10.96.0.10/32 of redis.data.svc.cluster.local`,
+		},
+		"the included ranges leave the Service's address out": {
+			changes: []change{annotated(includeOutboundRanges, "10.0.0.0/16")},
+			os:      service("10.96.0.10"),
+			problem: `SidecarBypassed: ` + inRanges,
+		},
+		"another address than the Service's is excluded": {
+			changes: []change{annotated(excludeOutboundRanges, "10.96.0.1/32")},
+			os:      service("10.96.0.10"),
+		},
+		"a Service's port is excluded": {
+			changes: []change{annotated(excludeOutboundPorts, "6379")},
+			os:      service("10.96.0.10"),
+			problem: `SidecarBypassed: ` + exPorts,
+		},
+		"a part of our network is excluded": {
+			changes: []change{annotated(excludeOutboundRanges, "10.0.0.2/32")},
+			os:      network,
+			problem: `SidecarBypassed: ` + exRanges,
+		},
+		"a neighbour of our network is excluded": {
+			changes: []change{annotated(excludeOutboundRanges, "10.0.0.4/30")},
+			os:      network,
+		},
+		"an exclusion wins over an included port": {
+			changes: []change{annotated(excludeOutboundRanges, "10.0.0.0/8"), annotated(includeOutboundPorts, "6379")},
+			os:      single,
+			problem: `SidecarBypassed: ` + exRanges,
+		},
+		"the included ranges leave the pin out": {
+			changes: []change{annotated(includeOutboundRanges, "10.96.0.0/12")},
+			os:      pinned,
+			problem: `SidecarBypassed: ` + inRanges + `: Invalid value: "10.96.0.0/12": does not include 240.241.7.31/32 of redis.example.com`,
+		},
+		"nothing is included": {
+			changes: []change{annotated(includeOutboundRanges, "")},
+			os:      pinned,
+			problem: `SidecarBypassed: ` + inRanges + `: Invalid value: "": does not include`,
+		},
+		"everything is included": {
+			changes: []change{annotated(includeOutboundRanges, "*")},
+			os:      pinned,
+		},
+		"the included ranges hold the pin": {
+			changes: []change{annotated(includeOutboundRanges, "10.96.0.0/12,240.241.0.0/16")},
+			os:      pinned,
+		},
+		"our port is included whatever the address": {
+			changes: []change{annotated(includeOutboundRanges, ""), annotated(includeOutboundPorts, "6379")},
+			os:      pinned,
+		},
+		"only one of two ports is included": {
+			changes: []change{annotated(includeOutboundRanges, ""), annotated(includeOutboundPorts, "6379")},
+			os:      both,
+			problem: `SidecarBypassed: ` + inRanges + `: Invalid value: "": does not include 240.241.7.31/32 of redis.example.com, so this traffic would go around the sidecar; give the pod an annotation traffic.sidecar.istio.io/includeOutboundIPRanges with it, or traffic.sidecar.istio.io/includeOutboundPorts with port 26379`,
+		},
+		"a part of our network is included": {
+			changes: []change{annotated(includeOutboundRanges, "10.0.0.0/31")},
+			os:      network,
+			problem: `SidecarBypassed: ` + inRanges,
+		},
+		"our network is included in two halves": {
+			changes: []change{annotated(includeOutboundRanges, "10.0.0.2/31,10.0.0.0/31")},
+			os:      network,
+		},
+		"our network is included but for one": {
+			changes: []change{annotated(includeOutboundRanges, "10.0.0.2/31,10.0.0.1/32")},
+			os:      network,
+			problem: `SidecarBypassed: ` + inRanges,
+		},
+		"no interception": {
+			changes: []change{annotated(interceptionMode, "NONE")},
+			os:      pinned,
+			problem: `SidecarBypassed: metadata.annotations[sidecar.istio.io/interceptionMode]: Invalid value: "NONE"`,
+		},
+		"interception by TPROXY": {
+			changes: []change{annotated(interceptionMode, "TPROXY")},
+			os:      pinned,
+		},
+		"the pod's interface is excluded": {
+			changes: []change{annotated(excludeInterfaces, "net1,eth0")},
+			os:      pinned,
+			problem: `SidecarBypassed: metadata.annotations[traffic.sidecar.istio.io/excludeInterfaces]: Invalid value: "net1,eth0"`,
+		},
+		"a port is excluded by proxy metadata": {
+			changes: []change{annotated(proxyConfig, "proxyMetadata:\n  ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE: \"6379\"\n")},
+			os:      pinned,
+			problem: `SidecarBypassed: metadata.annotations[proxy.istio.io/config]: Invalid value: "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE 6379"`,
+		},
+		"an annotation hides the proxy metadata": {
+			changes: []change{annotated(proxyConfig, `{"proxyMetadata":{"ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE":"6379"}}`), annotated(excludeOutboundPorts, "80")},
+			os:      pinned,
+		},
+		"a port is excluded by proxy metadata, protobuf's spelling": {
+			changes: []change{annotated(proxyConfig, "proxy_metadata: {ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE: \"6379\"}")},
+			os:      pinned,
+			problem: `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
+		},
+		"proxy metadata that cannot be read": {
+			changes: []change{annotated(proxyConfig, "proxyMetadata: [")},
+			os:      pinned,
+		},
+		"an app in a group left out": {
+			changes: []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"5,2000\"}"), groupOf(2000)},
+			os:      pinned,
+			problem: `SidecarBypassed: metadata.annotations[proxy.istio.io/config]: Invalid value: "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE 5,2000": traffic of group 2000 is not captured`,
+		},
+		"an app in a group not left out": {
+			changes: []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"5,2000\"}"), groupOf(2001)},
+			os:      pinned,
+		},
+		"an app outside of the captured groups": {
+			changes: []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}"), groupOf(2001)},
+			os:      pinned,
+			problem: `SidecarBypassed: metadata.annotations[proxy.istio.io/config]: Invalid value: "ISTIO_OUTBOUND_OWNER_GROUPS 2000": only traffic of these groups is captured`,
+		},
+		"an app of an unknown group": {
+			changes: []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}")},
+			os:      pinned,
+			problem: `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
+		},
+		"an app of a captured group": {
+			changes: []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}"), groupOf(2000)},
+			os:      pinned,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, _ := check(newPod(test.changes...), test.os)
@@ -163,13 +313,33 @@ func TestLimitsOfTheCaptureAreWarnedAboutForAHeadlessService(t *testing.T) {
 		os      []origination.Origination
 		want    []string
 	}{
-		"no limit":                        {nil, service(), nil},
-		"ranges are excluded":             {[]change{annotated(excludeOutboundRanges, "10.0.0.0/8")}, service(), []string{excludes}},
-		"ranges alone are included":       {[]change{annotated(includeOutboundRanges, "10.0.0.0/8")}, service(), []string{includes}},
-		"our port is included":            {[]change{annotated(includeOutboundRanges, "10.0.0.0/8"), annotated(includeOutboundPorts, "6379")}, service(), nil},
-		"the Service has an address":      {[]change{annotated(excludeOutboundRanges, "10.0.0.0/9")}, service("10.200.0.1"), nil},
-		"the host is none of a Service":   {[]change{annotated(excludeOutboundRanges, "10.0.0.0/8")}, one(), nil},
-		"everything is included, spelled": {[]change{annotated(includeOutboundRanges, "0.0.0.0/0,::/0")}, service(), nil},
+		"no limit": {os: service()},
+		"ranges are excluded": {
+			changes: []change{annotated(excludeOutboundRanges, "10.0.0.0/8")},
+			os:      service(),
+			want:    []string{excludes},
+		},
+		"ranges alone are included": {
+			changes: []change{annotated(includeOutboundRanges, "10.0.0.0/8")},
+			os:      service(),
+			want:    []string{includes},
+		},
+		"our port is included": {
+			changes: []change{annotated(includeOutboundRanges, "10.0.0.0/8"), annotated(includeOutboundPorts, "6379")},
+			os:      service(),
+		},
+		"the Service has an address": {
+			changes: []change{annotated(excludeOutboundRanges, "10.0.0.0/9")},
+			os:      service("10.200.0.1"),
+		},
+		"the host is none of a Service": {
+			changes: []change{annotated(excludeOutboundRanges, "10.0.0.0/8")},
+			os:      one(),
+		},
+		"everything is included, spelled": {
+			changes: []change{annotated(includeOutboundRanges, "0.0.0.0/0,::/0")},
+			os:      service(),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, warnings := check(newPod(test.changes...), test.os)

@@ -25,20 +25,56 @@ func TestAppsThatRunAsTheProxy(t *testing.T) {
 		changes  []change
 		problems []string
 	}{
-		"a container":         {[]change{userOf(1337)}, []string{`SidecarBypassed: spec.containers[0].securityContext.runAsUser: Invalid value: "1337": container "app" runs as the user of istio-proxy`}},
-		"a container's group": {[]change{groupOf(1337)}, []string{`SidecarBypassed: spec.containers[0].securityContext.runAsGroup: Invalid value: "1337": container "app" runs as the group`}},
-		"the pod":             {[]change{podWide(id, nil)}, []string{`SidecarBypassed: spec.securityContext.runAsUser: Invalid value: "1337": container "app"`}},
-		"the pod's group":     {[]change{podWide(nil, id)}, []string{`SidecarBypassed: spec.securityContext.runAsGroup`}},
-		"the pod, its container as somebody else":                     {[]change{podWide(id, id), func(p *corev1.Pod) { p.Spec.Containers[0].SecurityContext = runsAs(other, other) }}, nil},
-		"the pod as somebody else, its container":                     {[]change{podWide(other, nil), userOf(1337)}, []string{`SidecarBypassed: spec.containers[0].securityContext.runAsUser`}},
-		"a container that sets only the group":                        {[]change{podWide(id, nil), groupOf(1000)}, []string{`SidecarBypassed: spec.securityContext.runAsUser`}},
-		"two containers":                                              {[]change{userOf(1337), appContainer(corev1.Container{Name: "b", SecurityContext: runsAs(nil, id)})}, []string{`SidecarBypassed: spec.containers[0]`, `SidecarBypassed: spec.containers[1].securityContext.runAsGroup`}},
-		"the volumes' group does not matter":                          {[]change{podWide(nil, nil)}, nil},
-		"somebody else, beside a sidecar that does not say who it is": {[]change{native, podWide(other, other)}, nil},
-		"somebody else":                                               {[]change{podWide(other, other)}, nil},
-		"Istio's own containers may":                                  {[]change{native, proxyRunsAs(1337), initContainer(corev1.Container{Name: istioValidation, SecurityContext: runsAs(id, id)}), initContainer(corev1.Container{Name: istioCoreDump, SecurityContext: runsAs(id, id)})}, nil},
-		"an app named like Istio's init container":                    {[]change{appContainer(corev1.Container{Name: istioInit, SecurityContext: runsAs(id, nil)})}, []string{`SidecarBypassed: spec.containers[1]`}},
-		"a placeholder with the app's user":                           {[]change{userOf(1000), appContainer(corev1.Container{Name: istioProxy, SecurityContext: runsAs(other, nil)})}, nil},
+		"a container": {
+			changes:  []change{userOf(1337)},
+			problems: []string{`SidecarBypassed: spec.containers[0].securityContext.runAsUser: Invalid value: "1337": container "app" runs as the user of istio-proxy`},
+		},
+		"a container's group": {
+			changes:  []change{groupOf(1337)},
+			problems: []string{`SidecarBypassed: spec.containers[0].securityContext.runAsGroup: Invalid value: "1337": container "app" runs as the group`},
+		},
+		"the pod": {
+			changes:  []change{podWide(id, nil)},
+			problems: []string{`SidecarBypassed: spec.securityContext.runAsUser: Invalid value: "1337": container "app"`},
+		},
+		"the pod's group": {
+			changes:  []change{podWide(nil, id)},
+			problems: []string{`SidecarBypassed: spec.securityContext.runAsGroup`},
+		},
+		"the pod, its container as somebody else": {
+			changes: []change{podWide(id, id), func(p *corev1.Pod) { p.Spec.Containers[0].SecurityContext = runsAs(other, other) }},
+		},
+		"the pod as somebody else, its container": {
+			changes:  []change{podWide(other, nil), userOf(1337)},
+			problems: []string{`SidecarBypassed: spec.containers[0].securityContext.runAsUser`},
+		},
+		"a container that sets only the group": {
+			changes:  []change{podWide(id, nil), groupOf(1000)},
+			problems: []string{`SidecarBypassed: spec.securityContext.runAsUser`},
+		},
+		"two containers": {
+			changes:  []change{userOf(1337), appContainer(corev1.Container{Name: "b", SecurityContext: runsAs(nil, id)})},
+			problems: []string{`SidecarBypassed: spec.containers[0]`, `SidecarBypassed: spec.containers[1].securityContext.runAsGroup`},
+		},
+		"the volumes' group does not matter": {
+			changes: []change{podWide(nil, nil)},
+		},
+		"somebody else, beside a sidecar that does not say who it is": {
+			changes: []change{native, podWide(other, other)},
+		},
+		"somebody else": {
+			changes: []change{podWide(other, other)},
+		},
+		"Istio's own containers may": {
+			changes: []change{native, proxyRunsAs(1337), initContainer(corev1.Container{Name: istioValidation, SecurityContext: runsAs(id, id)}), initContainer(corev1.Container{Name: istioCoreDump, SecurityContext: runsAs(id, id)})},
+		},
+		"an app named like Istio's init container": {
+			changes:  []change{appContainer(corev1.Container{Name: istioInit, SecurityContext: runsAs(id, nil)})},
+			problems: []string{`SidecarBypassed: spec.containers[1]`},
+		},
+		"a placeholder with the app's user": {
+			changes: []change{userOf(1000), appContainer(corev1.Container{Name: istioProxy, SecurityContext: runsAs(other, nil)})},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, _ := check(newPod(test.changes...), one())
@@ -123,9 +159,7 @@ func TestInitContainersWithoutCapture(t *testing.T) {
 			originations: one(addressed("10.0.0.3/32")),
 			problems:     []string{"SidecarBypassed: " + at + "runAsGroup"},
 		},
-		"nothing is originated": {
-			changes: []change{migrate(id, id)},
-		},
+		"nothing is originated": {changes: []change{migrate(id, id)}},
 		"an init container that runs on beside the app is one of the app's": {
 			changes: []change{initContainer(corev1.Container{Name: "agent", SecurityContext: runsAs(id, nil),
 				RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways)})},
