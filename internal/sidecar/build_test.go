@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -157,22 +159,31 @@ func texts(problems []origination.Problem) []string {
 	return lines
 }
 
-// wantProblems compares by beginning: the rest of a message is advice. A single text stands for one problem, an empty
-// one for none.
+// wantProblems compares reason and path, as in "HostNetwork: spec.hostNetwork". A single empty text stands for no
+// problem.
 func wantProblems(t *testing.T, problems []origination.Problem, wanted ...string) {
 	t.Helper()
-	wantBeginnings(t, "problems", texts(problems), wanted)
+	got := make([]string, len(problems))
+	for i, p := range problems {
+		got[i] = string(p.Reason) + ": " + p.Err.Field
+	}
+	wantEqual(t, "problems", got, wanted)
 }
 
-func wantBeginnings(t *testing.T, what string, got, wanted []string) {
+// wantWarnings compares the paths.
+func wantWarnings(t *testing.T, warnings []string, wanted ...string) {
+	t.Helper()
+	got := make([]string, len(warnings))
+	for i, w := range warnings {
+		got[i], _, _ = strings.Cut(w, ": ")
+	}
+	wantEqual(t, "warnings", got, wanted)
+}
+
+func wantEqual(t *testing.T, what string, got, wanted []string) {
 	t.Helper()
 	wanted = slices.DeleteFunc(slices.Clone(wanted), func(s string) bool { return s == "" })
-	if len(got) != len(wanted) {
-		t.Fatalf("want %d %s, got %q", len(wanted), what, got)
-	}
-	for i, prefix := range wanted {
-		if !strings.HasPrefix(got[i], prefix) {
-			t.Errorf("%s %d:\nwant %s…\n got %s", what, i, prefix, got[i])
-		}
+	if diff := cmp.Diff(wanted, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }

@@ -4,10 +4,13 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // What only the injected containers show: mesh-wide values, and what a template of the mesh's own says.
 func TestBypassByInjectedContainers(t *testing.T) {
+	c := catalog.Open(t)
 	const args, env = "spec.initContainers[0].args", "spec.initContainers[0].env[0]"
 	withArgs := func(a ...string) change {
 		return func(pod *corev1.Pod) { pod.Spec.InitContainers[0].Args = initArgs(a...) }
@@ -29,7 +32,7 @@ func TestBypassByInjectedContainers(t *testing.T) {
 		"a classic sidecar, nothing in the way": {changes: []change{classic}},
 		"the mesh excludes our port": {
 			changes: []change{native, withArgs("-o", "80,6379")},
-			problem: `SidecarBypassed: ` + args + `: Invalid value: "-o 80,6379": excludes port 6379`,
+			problem: `SidecarBypassed: ` + args,
 		},
 		"the mesh excludes a range of ports": {
 			changes: []change{native, withArgs("-o", "6000:6999")},
@@ -37,7 +40,7 @@ func TestBypassByInjectedContainers(t *testing.T) {
 		},
 		"the mesh excludes our port, long spelling": {
 			changes: []change{native, withArgs("--istio-local-outbound-ports-exclude=6379")},
-			problem: `SidecarBypassed: ` + args + `: Invalid value: "--istio-local-outbound-ports-exclude 6379"`,
+			problem: `SidecarBypassed: ` + args,
 		},
 		"the mesh excludes our port, joined spelling": {
 			changes: []change{native, withArgs("-o6379")},
@@ -61,29 +64,29 @@ func TestBypassByInjectedContainers(t *testing.T) {
 			changes: []change{native, func(pod *corev1.Pod) {
 				pod.Spec.InitContainers[0].Args, pod.Spec.InitContainers[0].Command = nil, []string{"istio-iptables"}
 			}},
-			problem: `SidecarBypassed: ` + args + `: Invalid value: "-i ": does not include`,
+			problem: `SidecarBypassed: ` + args,
 		},
 		"the mesh excludes our port by a variable": {
 			changes: []change{native, withEnv("ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE", "6379")},
-			problem: `SidecarBypassed: ` + env + `: Invalid value: "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE 6379"`,
+			problem: `SidecarBypassed: ` + env,
 		},
 		"an argument hides the variable": {
 			changes: []change{native, withArgs("-o", "80"), withEnv("ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE", "6379")},
 		},
 		"the mesh excludes the pin's range": {
 			changes: []change{native, withArgs("-x", "240.0.0.0/4")},
-			problem: `SidecarBypassed: ` + args + `: Invalid value: "-x 240.0.0.0/4"`,
+			problem: `SidecarBypassed: ` + args,
 		},
 		"the mesh includes other ranges": {
 			changes: []change{native, withArgs("-i", "10.0.0.0/8")},
-			problem: `SidecarBypassed: ` + args + `: Invalid value: "-i 10.0.0.0/8": does not include`,
+			problem: `SidecarBypassed: ` + args,
 		},
 		"the mesh includes other ranges, but our port": {
 			changes: []change{native, withArgs("-i", "10.0.0.0/8", "-q", "6379")},
 		},
 		"the mesh excludes the pod's interface": {
 			changes: []change{native, withArgs("-c", "eth0")},
-			problem: `SidecarBypassed: ` + args + `: Invalid value: "-c eth0"`,
+			problem: `SidecarBypassed: ` + args,
 		},
 		"an annotation is named rather than its argument": {
 			changes: []change{native, annotated(excludeOutboundPorts, "6379"), withArgs("-o", "6379")},
@@ -91,19 +94,19 @@ func TestBypassByInjectedContainers(t *testing.T) {
 		},
 		"without interception": {
 			changes: []change{native, mode},
-			problem: `SidecarBypassed: spec.initContainers[1].env[1]: Invalid value: "ISTIO_META_INTERCEPTION_MODE NONE"`,
+			problem: `SidecarBypassed: spec.initContainers[1].env[1]`,
 		},
 		"an init container without interception": {
 			changes: []change{native, withArgs("-m", "NONE")},
-			problem: `SidecarBypassed: ` + args + `: Invalid value: "-m NONE"`,
+			problem: `SidecarBypassed: ` + args,
 		},
 		"the app runs as the proxy's user": {
 			changes: []change{native, withArgs("-u", "2000"), userOf(2000)},
-			problem: `SidecarBypassed: spec.containers[0].securityContext.runAsUser: Invalid value: "2000"`,
+			problem: `SidecarBypassed: spec.containers[0].securityContext.runAsUser`,
 		},
 		"the app's group is the proxy's user's": {
 			changes: []change{native, withArgs("-u", "2000"), groupOf(2000)},
-			problem: `SidecarBypassed: spec.containers[0].securityContext.runAsGroup: Invalid value: "2000"`,
+			problem: `SidecarBypassed: spec.containers[0].securityContext.runAsGroup`,
 		},
 		"the app's group is the proxy's": {
 			changes: []change{native, withArgs("-u", "2000", "-g", "3000"), groupOf(3000)},
@@ -126,6 +129,7 @@ func TestBypassByInjectedContainers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, _ := check(newPod(test.changes...), one())
+			c.Add(name, texts(problems)...)
 			wantProblems(t, problems, test.problem)
 		})
 	}

@@ -1,10 +1,11 @@
 package sidecar
 
 import (
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 func hostNetwork(pod *corev1.Pod) { pod.Spec.HostNetwork = true }
@@ -24,6 +25,7 @@ func proxyArgs(args ...string) change {
 // Whether there will be a sidecar. The rules are Istio's: the selectors of its
 // MutatingWebhookConfiguration, then injectRequired.
 func TestSidecarExpected(t *testing.T) {
+	c := catalog.Open(t)
 	const no, likely, unknown = Never, Likely, Unknown
 	for name, test := range map[string]struct {
 		changes   []change
@@ -73,7 +75,7 @@ func TestSidecarExpected(t *testing.T) {
 			changes:   []change{hostNetwork},
 			namespace: meshed,
 			expected:  no,
-			problem:   `HostNetwork: spec.hostNetwork: Invalid value: true`,
+			problem:   `HostNetwork: spec.hostNetwork`,
 		},
 		"the node's network, sidecar there": {
 			changes:   []change{hostNetwork, native},
@@ -85,19 +87,19 @@ func TestSidecarExpected(t *testing.T) {
 			changes:   []change{annotated("kubernetes.io/config.mirror", "7f3c"), native},
 			namespace: meshed,
 			expected:  no,
-			problem:   `NoSidecar: metadata.annotations[kubernetes.io/config.mirror]: Invalid value: "7f3c"`,
+			problem:   `NoSidecar: metadata.annotations[kubernetes.io/config.mirror]`,
 		},
 		"the label says false": {
 			changes:   []change{label(istioInject, "false")},
 			namespace: meshed,
 			expected:  no,
-			problem:   `NoSidecar: metadata.labels[sidecar.istio.io/inject]: Invalid value: "false"`,
+			problem:   `NoSidecar: metadata.labels[sidecar.istio.io/inject]`,
 		},
 		"the annotation says false": {
 			changes:   []change{annotated(istioInject, "false")},
 			namespace: meshed,
 			expected:  no,
-			problem:   `NoSidecar: metadata.annotations[sidecar.istio.io/inject]: Invalid value: "false"`,
+			problem:   `NoSidecar: metadata.annotations[sidecar.istio.io/inject]`,
 		},
 		"the label true wins over the annotation false": {
 			changes:   []change{label(istioInject, "true"), annotated(istioInject, "false")},
@@ -123,7 +125,7 @@ func TestSidecarExpected(t *testing.T) {
 		"the namespace is disabled": {
 			namespace: namespace(istioInjection, "disabled"),
 			expected:  no,
-			problem:   `NoSidecar: namespace.metadata.labels[istio-injection]: Invalid value: "disabled"`,
+			problem:   `NoSidecar: namespace.metadata.labels[istio-injection]`,
 		},
 		"the namespace is disabled, the pod asks": {
 			changes:   []change{label(istioInject, "true")},
@@ -134,24 +136,24 @@ func TestSidecarExpected(t *testing.T) {
 		"the namespace's label is neither": {
 			namespace: namespace(istioInjection, "yes", istioRevision, "stable"),
 			expected:  no,
-			problem:   `NoSidecar: namespace.metadata.labels[istio-injection]: Invalid value: "yes"`,
+			problem:   `NoSidecar: namespace.metadata.labels[istio-injection]`,
 		},
 		"a namespace that Istio skips": {
 			namespace: namespace(istioInjection, "enabled", corev1.LabelMetadataName, "kube-public"),
 			expected:  no,
-			problem:   `NoSidecar: metadata.namespace: Invalid value: "kube-public"`,
+			problem:   `NoSidecar: metadata.namespace`,
 		},
 		"a gateway": {
 			changes:   []change{annotated(istioTemplates, "gateway")},
 			namespace: meshed,
 			expected:  no,
-			problem:   `Gateway: metadata.annotations[inject.istio.io/templates]: Invalid value: "gateway"`,
+			problem:   `Gateway: metadata.annotations[inject.istio.io/templates]`,
 		},
 		"a gateway among several templates": {
 			changes:   []change{annotated(istioTemplates, "sidecar, gateway")},
 			namespace: meshed,
 			expected:  no,
-			problem:   `Gateway: metadata.annotations[inject.istio.io/templates]: Invalid value: "sidecar, gateway"`,
+			problem:   `Gateway: metadata.annotations[inject.istio.io/templates]`,
 		},
 		"a gateway, injected": {
 			changes:   []change{annotated(istioTemplates, "gateway"), classic},
@@ -163,13 +165,13 @@ func TestSidecarExpected(t *testing.T) {
 			changes:   []change{annotated(istioTemplates, "waypoint")},
 			namespace: meshed,
 			expected:  no,
-			problem:   `Gateway: `,
+			problem:   `Gateway: metadata.annotations[inject.istio.io/templates]`,
 		},
 		"a gateway by its arguments": {
 			changes:   []change{classic, proxyArgs("proxy", "router")},
 			namespace: meshed,
 			expected:  no,
-			problem:   `Gateway: spec.containers[1].args[1]: Invalid value: "router"`,
+			problem:   `Gateway: spec.containers[1].args[1]`,
 		},
 		"a waypoint by its arguments": {
 			changes:  []change{appContainer(corev1.Container{Name: istioProxy, Args: []string{"proxy", "waypoint"}})},
@@ -180,7 +182,7 @@ func TestSidecarExpected(t *testing.T) {
 			changes:   []change{annotated(istioTemplates, "grpc-agent")},
 			namespace: meshed,
 			expected:  no,
-			problem:   `NoSidecar: metadata.annotations[inject.istio.io/templates]: Invalid value: "grpc-agent"`,
+			problem:   `NoSidecar: metadata.annotations[inject.istio.io/templates]`,
 		},
 		"proxyless gRPC": {
 			changes:   []change{annotated(istioTemplates, "grpc-simple")},
@@ -196,7 +198,7 @@ func TestSidecarExpected(t *testing.T) {
 		"an ambient namespace": {
 			namespace: namespace(istioDataplaneMode, "ambient"),
 			expected:  no,
-			problem:   `Ambient: namespace.metadata.labels[istio.io/dataplane-mode]: Invalid value: "ambient"`,
+			problem:   `Ambient: namespace.metadata.labels[istio.io/dataplane-mode]`,
 		},
 		"an ambient namespace that the pod leaves": {
 			changes:   []change{label(istioDataplaneMode, "none")},
@@ -206,13 +208,13 @@ func TestSidecarExpected(t *testing.T) {
 		"an ambient pod": {
 			changes:  []change{label(istioDataplaneMode, "ambient")},
 			expected: no,
-			problem:  `Ambient: metadata.labels[istio.io/dataplane-mode]: Invalid value: "ambient"`,
+			problem:  `Ambient: metadata.labels[istio.io/dataplane-mode]`,
 		},
 		"an ambient namespace, the pod says something else": {
 			changes:   []change{label(istioDataplaneMode, "sidecar")},
 			namespace: namespace(istioDataplaneMode, "ambient"),
 			expected:  no,
-			problem:   `Ambient: namespace.`,
+			problem:   `Ambient: namespace.metadata.labels[istio.io/dataplane-mode]`,
 		},
 		"an ambient namespace that also injects": {
 			namespace: namespace(istioDataplaneMode, "ambient", istioInjection, "enabled"),
@@ -248,8 +250,9 @@ func TestSidecarExpected(t *testing.T) {
 				t.Errorf("want %d, got %d", test.expected, facts.Expected)
 			}
 			problems, warnings := facts.Check(one())
+			c.Add(name, append(texts(problems), warnings...)...)
 			wantProblems(t, problems, test.problem)
-			if warned := len(warnings) == 1 && strings.HasPrefix(warnings[0], "no sidecar may come"); warned != (facts.Expected == Unknown) {
+			if (len(warnings) > 0) != (facts.Expected == Unknown) {
 				t.Errorf("warnings: %q", warnings)
 			}
 		})
@@ -260,5 +263,5 @@ func TestKubeSystemByThePodsOwnNamespace(t *testing.T) {
 	pod := newPod()
 	pod.Namespace = "kube-system"
 	problems, _ := check(pod, nil)
-	wantProblems(t, problems, `NoSidecar: metadata.namespace: Invalid value: "kube-system"`)
+	wantProblems(t, problems, `NoSidecar: metadata.namespace`)
 }

@@ -65,5 +65,5 @@ func TestPlacesOfContainers(t *testing.T) {
 	for i := range facts.apps {
 		apps = append(apps, facts.apps[i].Path().String()+" "+facts.apps[i].Name)
 	}
-	wantBeginnings(t, "apps", apps, []string{"spec.initContainers[2] migrate", "spec.containers[0] app", "spec.containers[1] b"})
+	wantEqual(t, "apps", apps, []string{"spec.initContainers[2] migrate", "spec.containers[0] app", "spec.containers[1] b"})
 }

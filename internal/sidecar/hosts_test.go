@@ -1,16 +1,17 @@
 package sidecar
 
 import (
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // A container with a hosts file of its own does not see the host alias that leads to the VIP.
 func TestContainersThatMountTheirOwnHosts(t *testing.T) {
+	c := catalog.Open(t)
 	mounts := func(paths ...string) (mounts []corev1.VolumeMount) {
 		for i, path := range paths {
 			mounts = append(mounts, corev1.VolumeMount{Name: string(rune('a' + i)), MountPath: path})
@@ -20,7 +21,7 @@ func TestContainersThatMountTheirOwnHosts(t *testing.T) {
 	app := func(paths ...string) change {
 		return func(pod *corev1.Pod) { pod.Spec.Containers[0].VolumeMounts = mounts(paths...) }
 	}
-	const inApp = "PodConflict: spec.containers[0].volumeMounts[0].mountPath: Invalid value: "
+	const inApp = "PodConflict: spec.containers[0].volumeMounts[0].mountPath"
 	two := append(one(), newOrigination(func(o *origination.Origination) { o.Host = "cache.example.com" }))
 	for name, test := range map[string]struct {
 		change       change
@@ -30,15 +31,12 @@ func TestContainersThatMountTheirOwnHosts(t *testing.T) {
 		"an app mounts a file over it": {
 			change:       app("/etc/hosts"),
 			originations: one(),
-			problems: []string{inApp + `"/etc/hosts": container "app" mounts volume "a" over /etc/hosts, ` +
-				`so the kubelet writes no alias for redis.example.com and the container reaches it without TLS; ` +
-				`remove the mount and write its entries into spec.hostAliases`},
+			problems:     []string{inApp},
 		},
 		"both pinned hosts are named": {
 			change:       app("/etc/hosts"),
 			originations: two,
-			problems: []string{inApp + `"/etc/hosts": container "app" mounts volume "a" over /etc/hosts, ` +
-				`so the kubelet writes no alias for redis.example.com, cache.example.com and`},
+			problems:     []string{inApp},
 		},
 		"another mount comes first": {
 			change:       app("/etc/ssl", "/etc/hosts"),
@@ -48,13 +46,12 @@ func TestContainersThatMountTheirOwnHosts(t *testing.T) {
 		"an init container does": {
 			change:       initContainer(corev1.Container{Name: "migrate", VolumeMounts: mounts("/etc/hosts")}),
 			originations: one(),
-			problems: []string{`PodConflict: spec.initContainers[0].volumeMounts[0].mountPath: ` +
-				`Invalid value: "/etc/hosts": container "migrate" mounts volume "a"`},
+			problems:     []string{"PodConflict: spec.initContainers[0].volumeMounts[0].mountPath"},
 		},
 		"a path that ends with a slash": {
 			change:       app("/etc/hosts/"),
 			originations: one(),
-			problems:     []string{inApp + `"/etc/hosts/"`},
+			problems:     []string{inApp},
 		},
 		"a path with a detour": {
 			change:       app("/etc/../etc//./hosts"),
@@ -99,10 +96,9 @@ func TestContainersThatMountTheirOwnHosts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, warnings := check(newPod(test.change), test.originations)
+			c.Add(name, texts(problems)...)
 			wantProblems(t, problems, test.problems...)
-			if len(warnings) > 0 {
-				t.Errorf("warnings %s", strings.Join(warnings, "\n"))
-			}
+			wantWarnings(t, warnings)
 		})
 	}
 }

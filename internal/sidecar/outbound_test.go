@@ -1,217 +1,219 @@
 package sidecar
 
 import (
-	"slices"
 	"testing"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // Every way around the sidecar, by the annotations that cause it.
 func TestBypassByAnnotation(t *testing.T) {
+	c := catalog.Open(t)
 	const exPorts = "metadata.annotations[" + excludeOutboundPorts + "]"
 	const exRanges, inRanges = "metadata.annotations[" + excludeOutboundRanges + "]", "metadata.annotations[" + includeOutboundRanges + "]"
 	pinned, single, network := one(), one(addressed("10.0.0.3/32")), one(addressed("10.0.0.0/30"))
 	both := one(passthrough(26379))
 	for name, test := range map[string]struct {
-		changes []change
-		os      []origination.Origination
-		problem string
+		changes      []change
+		originations []origination.Origination
+		problem      string
 	}{
 		"our port is excluded": {
-			changes: []change{annotated(excludeOutboundPorts, "6379")},
-			os:      pinned,
-			problem: `SidecarBypassed: ` + exPorts + `: Invalid value: "6379": excludes port 6379 of redis.example.com from the sidecar`,
+			changes:      []change{annotated(excludeOutboundPorts, "6379")},
+			originations: pinned,
+			problem:      `SidecarBypassed: ` + exPorts,
 		},
 		"our port is excluded among others": {
-			changes: []change{annotated(excludeOutboundPorts, "80, 6379 ,443")},
-			os:      pinned,
-			problem: `SidecarBypassed: ` + exPorts,
+			changes:      []change{annotated(excludeOutboundPorts, "80, 6379 ,443")},
+			originations: pinned,
+			problem:      `SidecarBypassed: ` + exPorts,
 		},
 		"our port is excluded with leading zeros": {
-			changes: []change{annotated(excludeOutboundPorts, "06379")},
-			os:      pinned,
-			problem: `SidecarBypassed: ` + exPorts,
+			changes:      []change{annotated(excludeOutboundPorts, "06379")},
+			originations: pinned,
+			problem:      `SidecarBypassed: ` + exPorts,
 		},
 		"our passthrough port is excluded": {
-			changes: []change{annotated(excludeOutboundPorts, "26379")},
-			os:      both,
-			problem: `SidecarBypassed: ` + exPorts + `: Invalid value: "26379": excludes port 26379`,
+			changes:      []change{annotated(excludeOutboundPorts, "26379")},
+			originations: both,
+			problem:      `SidecarBypassed: ` + exPorts,
 		},
 		"both ports are excluded": {
-			changes: []change{annotated(excludeOutboundPorts, "26379,6379")},
-			os:      both,
-			problem: `SidecarBypassed: ` + exPorts + `: Invalid value: "26379,6379": excludes port 6379, 26379`,
+			changes:      []change{annotated(excludeOutboundPorts, "26379,6379")},
+			originations: both,
+			problem:      `SidecarBypassed: ` + exPorts,
 		},
 		"all ports are excluded": {
-			changes: []change{annotated(excludeOutboundPorts, "*")},
-			os:      pinned,
-			problem: `SidecarBypassed: ` + exPorts,
+			changes:      []change{annotated(excludeOutboundPorts, "*")},
+			originations: pinned,
+			problem:      `SidecarBypassed: ` + exPorts,
 		},
 		"the server's port is excluded, not ours": {
-			changes: []change{annotated(excludeOutboundPorts, "6380")},
-			os:      pinned,
+			changes:      []change{annotated(excludeOutboundPorts, "6380")},
+			originations: pinned,
 		},
 		"other ports are excluded": {
-			changes: []change{annotated(excludeOutboundPorts, "63790,637,,x,6380:6390")},
-			os:      pinned,
+			changes:      []change{annotated(excludeOutboundPorts, "63790,637,,x,6380:6390")},
+			originations: pinned,
 		},
 		"exclusion wins over inclusion": {
-			changes: []change{annotated(excludeOutboundPorts, "6379"), annotated(includeOutboundPorts, "6379")},
-			os:      pinned,
-			problem: `SidecarBypassed: ` + exPorts,
+			changes:      []change{annotated(excludeOutboundPorts, "6379"), annotated(includeOutboundPorts, "6379")},
+			originations: pinned,
+			problem:      `SidecarBypassed: ` + exPorts,
 		},
 		"the pin's range is excluded": {
-			changes: []change{annotated(excludeOutboundRanges, "240.0.0.0/4")},
-			os:      pinned,
-			problem: `SidecarBypassed: ` + exRanges + `: Invalid value: "240.0.0.0/4": excludes 240.241.7.31/32 of redis.example.com`,
+			changes:      []change{annotated(excludeOutboundRanges, "240.0.0.0/4")},
+			originations: pinned,
+			problem:      `SidecarBypassed: ` + exRanges,
 		},
 		"the pin's range is excluded, host bits set": {
-			changes: []change{annotated(excludeOutboundRanges, "240.241.7.1/24")},
-			os:      pinned,
-			problem: `SidecarBypassed: ` + exRanges,
+			changes:      []change{annotated(excludeOutboundRanges, "240.241.7.1/24")},
+			originations: pinned,
+			problem:      `SidecarBypassed: ` + exRanges,
 		},
 		"another range is excluded": {
-			changes: []change{annotated(excludeOutboundRanges, "10.0.0.0/8,240.240.0.0/16")},
-			os:      pinned,
+			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.0/8,240.240.0.0/16")},
+			originations: pinned,
 		},
 		"our address is excluded": {
-			changes: []change{annotated(excludeOutboundRanges, "192.168.0.0/16, 10.0.0.3/32")},
-			os:      single,
-			problem: `SidecarBypassed: ` + exRanges + `: Invalid value: "192.168.0.0/16, 10.0.0.3/32": excludes 10.0.0.3/32 of ip-10-0-0-3`,
+			changes:      []change{annotated(excludeOutboundRanges, "192.168.0.0/16, 10.0.0.3/32")},
+			originations: single,
+			problem:      `SidecarBypassed: ` + exRanges,
 		},
 		"the Service's address is excluded": {
-			changes: []change{annotated(excludeOutboundRanges, "10.96.0.0/12")},
-			os:      service("10.96.0.10"),
-			problem: `SidecarBypassed: ` + exRanges + `: Invalid value: "10.96.0.0/12": excludes 10.96.0.10/32 of redis.data.svc.cluster.local`,
+			changes:      []change{annotated(excludeOutboundRanges, "10.96.0.0/12")},
+			originations: service("10.96.0.10"),
+			problem:      `SidecarBypassed: ` + exRanges,
 		},
 		"the included ranges leave the Service's address out": {
-			changes: []change{annotated(includeOutboundRanges, "10.0.0.0/16")},
-			os:      service("10.96.0.10"),
-			problem: `SidecarBypassed: ` + inRanges,
+			changes:      []change{annotated(includeOutboundRanges, "10.0.0.0/16")},
+			originations: service("10.96.0.10"),
+			problem:      `SidecarBypassed: ` + inRanges,
 		},
 		"another address than the Service's is excluded": {
-			changes: []change{annotated(excludeOutboundRanges, "10.96.0.1/32")},
-			os:      service("10.96.0.10"),
+			changes:      []change{annotated(excludeOutboundRanges, "10.96.0.1/32")},
+			originations: service("10.96.0.10"),
 		},
 		"a Service's port is excluded": {
-			changes: []change{annotated(excludeOutboundPorts, "6379")},
-			os:      service("10.96.0.10"),
-			problem: `SidecarBypassed: ` + exPorts,
+			changes:      []change{annotated(excludeOutboundPorts, "6379")},
+			originations: service("10.96.0.10"),
+			problem:      `SidecarBypassed: ` + exPorts,
 		},
 		"a part of our network is excluded": {
-			changes: []change{annotated(excludeOutboundRanges, "10.0.0.2/32")},
-			os:      network,
-			problem: `SidecarBypassed: ` + exRanges,
+			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.2/32")},
+			originations: network,
+			problem:      `SidecarBypassed: ` + exRanges,
 		},
 		"a neighbour of our network is excluded": {
-			changes: []change{annotated(excludeOutboundRanges, "10.0.0.4/30")},
-			os:      network,
+			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.4/30")},
+			originations: network,
 		},
 		"an exclusion wins over an included port": {
-			changes: []change{annotated(excludeOutboundRanges, "10.0.0.0/8"), annotated(includeOutboundPorts, "6379")},
-			os:      single,
-			problem: `SidecarBypassed: ` + exRanges,
+			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.0/8"), annotated(includeOutboundPorts, "6379")},
+			originations: single,
+			problem:      `SidecarBypassed: ` + exRanges,
 		},
 		"the included ranges leave the pin out": {
-			changes: []change{annotated(includeOutboundRanges, "10.96.0.0/12")},
-			os:      pinned,
-			problem: `SidecarBypassed: ` + inRanges + `: Invalid value: "10.96.0.0/12": does not include 240.241.7.31/32 of redis.example.com`,
+			changes:      []change{annotated(includeOutboundRanges, "10.96.0.0/12")},
+			originations: pinned,
+			problem:      `SidecarBypassed: ` + inRanges,
 		},
 		"nothing is included": {
-			changes: []change{annotated(includeOutboundRanges, "")},
-			os:      pinned,
-			problem: `SidecarBypassed: ` + inRanges + `: Invalid value: "": does not include`,
+			changes:      []change{annotated(includeOutboundRanges, "")},
+			originations: pinned,
+			problem:      `SidecarBypassed: ` + inRanges,
 		},
 		"everything is included": {
-			changes: []change{annotated(includeOutboundRanges, "*")},
-			os:      pinned,
+			changes:      []change{annotated(includeOutboundRanges, "*")},
+			originations: pinned,
 		},
 		"the included ranges hold the pin": {
-			changes: []change{annotated(includeOutboundRanges, "10.96.0.0/12,240.241.0.0/16")},
-			os:      pinned,
+			changes:      []change{annotated(includeOutboundRanges, "10.96.0.0/12,240.241.0.0/16")},
+			originations: pinned,
 		},
 		"our port is included whatever the address": {
-			changes: []change{annotated(includeOutboundRanges, ""), annotated(includeOutboundPorts, "6379")},
-			os:      pinned,
+			changes:      []change{annotated(includeOutboundRanges, ""), annotated(includeOutboundPorts, "6379")},
+			originations: pinned,
 		},
 		"only one of two ports is included": {
-			changes: []change{annotated(includeOutboundRanges, ""), annotated(includeOutboundPorts, "6379")},
-			os:      both,
-			problem: `SidecarBypassed: ` + inRanges + `: Invalid value: "": does not include 240.241.7.31/32 of redis.example.com, so this traffic would go around the sidecar; give the pod an annotation traffic.sidecar.istio.io/includeOutboundIPRanges with it, or traffic.sidecar.istio.io/includeOutboundPorts with port 26379`,
+			changes:      []change{annotated(includeOutboundRanges, ""), annotated(includeOutboundPorts, "6379")},
+			originations: both,
+			problem:      `SidecarBypassed: ` + inRanges,
 		},
 		"a part of our network is included": {
-			changes: []change{annotated(includeOutboundRanges, "10.0.0.0/31")},
-			os:      network,
-			problem: `SidecarBypassed: ` + inRanges,
+			changes:      []change{annotated(includeOutboundRanges, "10.0.0.0/31")},
+			originations: network,
+			problem:      `SidecarBypassed: ` + inRanges,
 		},
 		"our network is included in two halves": {
-			changes: []change{annotated(includeOutboundRanges, "10.0.0.2/31,10.0.0.0/31")},
-			os:      network,
+			changes:      []change{annotated(includeOutboundRanges, "10.0.0.2/31,10.0.0.0/31")},
+			originations: network,
 		},
 		"our network is included but for one": {
-			changes: []change{annotated(includeOutboundRanges, "10.0.0.2/31,10.0.0.1/32")},
-			os:      network,
-			problem: `SidecarBypassed: ` + inRanges,
+			changes:      []change{annotated(includeOutboundRanges, "10.0.0.2/31,10.0.0.1/32")},
+			originations: network,
+			problem:      `SidecarBypassed: ` + inRanges,
 		},
 		"no interception": {
-			changes: []change{annotated(interceptionMode, "NONE")},
-			os:      pinned,
-			problem: `SidecarBypassed: metadata.annotations[sidecar.istio.io/interceptionMode]: Invalid value: "NONE"`,
+			changes:      []change{annotated(interceptionMode, "NONE")},
+			originations: pinned,
+			problem:      `SidecarBypassed: metadata.annotations[sidecar.istio.io/interceptionMode]`,
 		},
 		"interception by TPROXY": {
-			changes: []change{annotated(interceptionMode, "TPROXY")},
-			os:      pinned,
+			changes:      []change{annotated(interceptionMode, "TPROXY")},
+			originations: pinned,
 		},
 		"the pod's interface is excluded": {
-			changes: []change{annotated(excludeInterfaces, "net1,eth0")},
-			os:      pinned,
-			problem: `SidecarBypassed: metadata.annotations[traffic.sidecar.istio.io/excludeInterfaces]: Invalid value: "net1,eth0"`,
+			changes:      []change{annotated(excludeInterfaces, "net1,eth0")},
+			originations: pinned,
+			problem:      `SidecarBypassed: metadata.annotations[traffic.sidecar.istio.io/excludeInterfaces]`,
 		},
 		"a port is excluded by proxy metadata": {
-			changes: []change{annotated(proxyConfig, "proxyMetadata:\n  ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE: \"6379\"\n")},
-			os:      pinned,
-			problem: `SidecarBypassed: metadata.annotations[proxy.istio.io/config]: Invalid value: "ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE 6379"`,
+			changes:      []change{annotated(proxyConfig, "proxyMetadata:\n  ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE: \"6379\"\n")},
+			originations: pinned,
+			problem:      `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
 		},
 		"an annotation hides the proxy metadata": {
-			changes: []change{annotated(proxyConfig, `{"proxyMetadata":{"ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE":"6379"}}`), annotated(excludeOutboundPorts, "80")},
-			os:      pinned,
+			changes:      []change{annotated(proxyConfig, `{"proxyMetadata":{"ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE":"6379"}}`), annotated(excludeOutboundPorts, "80")},
+			originations: pinned,
 		},
 		"a port is excluded by proxy metadata, protobuf's spelling": {
-			changes: []change{annotated(proxyConfig, "proxy_metadata: {ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE: \"6379\"}")},
-			os:      pinned,
-			problem: `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
+			changes:      []change{annotated(proxyConfig, "proxy_metadata: {ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE: \"6379\"}")},
+			originations: pinned,
+			problem:      `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
 		},
 		"proxy metadata that cannot be read": {
-			changes: []change{annotated(proxyConfig, "proxyMetadata: [")},
-			os:      pinned,
+			changes:      []change{annotated(proxyConfig, "proxyMetadata: [")},
+			originations: pinned,
 		},
 		"an app in a group left out": {
-			changes: []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"5,2000\"}"), groupOf(2000)},
-			os:      pinned,
-			problem: `SidecarBypassed: metadata.annotations[proxy.istio.io/config]: Invalid value: "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE 5,2000": traffic of group 2000 is not captured`,
+			changes:      []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"5,2000\"}"), groupOf(2000)},
+			originations: pinned,
+			problem:      `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
 		},
 		"an app in a group not left out": {
-			changes: []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"5,2000\"}"), groupOf(2001)},
-			os:      pinned,
+			changes:      []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"5,2000\"}"), groupOf(2001)},
+			originations: pinned,
 		},
 		"an app outside of the captured groups": {
-			changes: []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}"), groupOf(2001)},
-			os:      pinned,
-			problem: `SidecarBypassed: metadata.annotations[proxy.istio.io/config]: Invalid value: "ISTIO_OUTBOUND_OWNER_GROUPS 2000": only traffic of these groups is captured`,
+			changes:      []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}"), groupOf(2001)},
+			originations: pinned,
+			problem:      `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
 		},
 		"an app of an unknown group": {
-			changes: []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}")},
-			os:      pinned,
-			problem: `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
+			changes:      []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}")},
+			originations: pinned,
+			problem:      `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
 		},
 		"an app of a captured group": {
-			changes: []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}"), groupOf(2000)},
-			os:      pinned,
+			changes:      []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}"), groupOf(2000)},
+			originations: pinned,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			problems, _ := check(newPod(test.changes...), test.os)
+			problems, _ := check(newPod(test.changes...), test.originations)
+			c.Add(name, texts(problems)...)
 			wantProblems(t, problems, test.problem)
 		})
 	}
@@ -219,6 +221,7 @@ func TestBypassByAnnotation(t *testing.T) {
 
 // A passthrough port that only follows from another setting may stay out of the capture.
 func TestImpliedPassthroughPorts(t *testing.T) {
+	c := catalog.Open(t)
 	web := func(o *origination.Origination) {
 		o.Protocol, o.Ports = origination.ProtocolHTTP, []origination.Port{{Number: 80, Target: 8443}}
 		o.Passthrough = []int32{443, 8443}
@@ -230,8 +233,8 @@ func TestImpliedPassthroughPorts(t *testing.T) {
 		o.Ports = append(o.Ports, origination.Port{Number: 6479, Target: 6480})
 		o.Passthrough = []int32{6380, 6480}
 	}
-	const excludes = "SidecarBypassed: metadata.annotations[" + excludeOutboundPorts + "]: Invalid value: "
-	const includes = "SidecarBypassed: metadata.annotations[" + includeOutboundRanges + "]: Invalid value: "
+	const excludes = "SidecarBypassed: metadata.annotations[" + excludeOutboundPorts + "]"
+	const includes = "SidecarBypassed: metadata.annotations[" + includeOutboundRanges + "]"
 	for name, test := range map[string]struct {
 		origin            origin
 		excluded          string
@@ -260,27 +263,27 @@ func TestImpliedPassthroughPorts(t *testing.T) {
 		"the port with TLS is excluded too": {
 			origin:   passthrough(6380),
 			excluded: "6379,6380",
-			problem:  excludes + `"6379,6380": excludes port 6379 of redis.example.com`,
+			problem:  excludes,
 		},
 		"all ports are excluded": {
 			origin:   passthrough(6380),
 			excluded: "*",
-			problem:  excludes + `"*": excludes port 6379 of redis.example.com`,
+			problem:  excludes,
 		},
 		"a port that the user named is excluded too": {
 			origin:   passthrough(6380, 26379),
 			excluded: "6380,26379",
-			problem:  excludes + `"6380,26379": excludes port 26379 of redis.example.com`,
+			problem:  excludes,
 		},
 		"443 of another protocol is one that the user named": {
 			origin:   sameTarget,
 			excluded: "443",
-			problem:  excludes + `"443": excludes port 443 of redis.example.com`,
+			problem:  excludes,
 		},
 		"a target that is the port itself has TLS": {
 			origin:   sameTarget,
 			excluded: "6379",
-			problem:  excludes + `"6379": excludes port 6379 of redis.example.com`,
+			problem:  excludes,
 		},
 		"the port with TLS is included, the target port is not": {
 			origin:   passthrough(6380),
@@ -289,7 +292,7 @@ func TestImpliedPassthroughPorts(t *testing.T) {
 		"the target port is included, the port with TLS is not": {
 			origin:   passthrough(6380),
 			included: "6380",
-			problem:  includes + `"": does not include 240.241.7.31/32 of redis.example.com`,
+			problem:  includes,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -298,55 +301,56 @@ func TestImpliedPassthroughPorts(t *testing.T) {
 				changes = append(changes, annotated(includeOutboundPorts, test.included), annotated(includeOutboundRanges, ""))
 			}
 			problems, warnings := check(newPod(changes...), one(test.origin))
+			c.Add(name, texts(problems)...)
 			wantProblems(t, problems, test.problem)
-			wantBeginnings(t, "warnings", warnings, nil)
+			wantWarnings(t, warnings)
 		})
 	}
 }
 
 // The pods behind a headless Service may get any address.
 func TestLimitsOfTheCaptureAreWarnedAboutForAHeadlessService(t *testing.T) {
-	const excludes = `metadata.annotations[traffic.sidecar.istio.io/excludeOutboundIPRanges]: "10.0.0.0/8" excludes these addresses from the sidecar: where pods of redis.data.svc.cluster.local are among them, they are reached without TLS`
-	const includes = `metadata.annotations[traffic.sidecar.istio.io/includeOutboundIPRanges]: "10.0.0.0/8" includes these addresses alone in the sidecar: pods of redis.data.svc.cluster.local that are not among them are reached without TLS`
+	c := catalog.Open(t)
+	const excludes = `metadata.annotations[traffic.sidecar.istio.io/excludeOutboundIPRanges]`
+	const includes = `metadata.annotations[traffic.sidecar.istio.io/includeOutboundIPRanges]`
 	for name, test := range map[string]struct {
-		changes []change
-		os      []origination.Origination
-		want    []string
+		changes      []change
+		originations []origination.Origination
+		want         []string
 	}{
-		"no limit": {os: service()},
+		"no limit": {originations: service()},
 		"ranges are excluded": {
-			changes: []change{annotated(excludeOutboundRanges, "10.0.0.0/8")},
-			os:      service(),
-			want:    []string{excludes},
+			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.0/8")},
+			originations: service(),
+			want:         []string{excludes},
 		},
 		"ranges alone are included": {
-			changes: []change{annotated(includeOutboundRanges, "10.0.0.0/8")},
-			os:      service(),
-			want:    []string{includes},
+			changes:      []change{annotated(includeOutboundRanges, "10.0.0.0/8")},
+			originations: service(),
+			want:         []string{includes},
 		},
 		"our port is included": {
-			changes: []change{annotated(includeOutboundRanges, "10.0.0.0/8"), annotated(includeOutboundPorts, "6379")},
-			os:      service(),
+			changes:      []change{annotated(includeOutboundRanges, "10.0.0.0/8"), annotated(includeOutboundPorts, "6379")},
+			originations: service(),
 		},
 		"the Service has an address": {
-			changes: []change{annotated(excludeOutboundRanges, "10.0.0.0/9")},
-			os:      service("10.200.0.1"),
+			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.0/9")},
+			originations: service("10.200.0.1"),
 		},
 		"the host is none of a Service": {
-			changes: []change{annotated(excludeOutboundRanges, "10.0.0.0/8")},
-			os:      one(),
+			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.0/8")},
+			originations: one(),
 		},
 		"everything is included, spelled": {
-			changes: []change{annotated(includeOutboundRanges, "0.0.0.0/0,::/0")},
-			os:      service(),
+			changes:      []change{annotated(includeOutboundRanges, "0.0.0.0/0,::/0")},
+			originations: service(),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			problems, warnings := check(newPod(test.changes...), test.os)
+			problems, warnings := check(newPod(test.changes...), test.originations)
+			c.Add(name, warnings...)
 			wantProblems(t, problems)
-			if !slices.Equal(test.want, warnings) {
-				t.Errorf("warnings %q, want %q", warnings, test.want)
-			}
+			wantWarnings(t, warnings, test.want...)
 		})
 	}
 }

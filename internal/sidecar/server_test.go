@@ -1,13 +1,15 @@
 package sidecar
 
 import (
-	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 func TestCheckServer(t *testing.T) {
+	c := catalog.Open(t)
 	const ex, in = "metadata.annotations[traffic.sidecar.istio.io/excludeInboundPorts]", "metadata.annotations[traffic.sidecar.istio.io/includeInboundPorts]"
 	withArgs := func(a ...string) change {
 		return func(pod *corev1.Pod) {
@@ -23,35 +25,35 @@ func TestCheckServer(t *testing.T) {
 		"all is included": {changes: []change{annotated(includeInboundPorts, "*")}},
 		"Redis's port is excluded": {
 			changes:  []change{annotated(excludeInboundPorts, "9121, 6379")},
-			problems: []string{`SidecarBypassed: ` + ex + `: Invalid value: "9121, 6379": excludes port 6379, on which Redis listens, so clients reach it around the sidecar, in plaintext; take it out of the list`},
+			problems: []string{`SidecarBypassed: ` + ex},
 		},
 		"an exporter's port is": {
 			changes:  []change{annotated(excludeInboundPorts, "9121")},
-			warnings: []string{ex + ": clients of port 9121 reach it around the sidecar, in plaintext: Redis must not listen there"},
+			warnings: []string{ex},
 		},
 		"the sidecar's own ports are": {
 			changes: []change{annotated(excludeInboundPorts, "15020,15021")},
 		},
 		"none is included": {
 			changes:  []change{annotated(includeInboundPorts, "")},
-			problems: []string{`SidecarBypassed: ` + in + `: Invalid value: "": does not include port 6379, on which Redis listens, so clients reach it around the sidecar, in plaintext; set it to "*"`},
+			problems: []string{`SidecarBypassed: ` + in},
 		},
 		"others are included": {
 			changes:  []change{annotated(includeInboundPorts, "8080")},
-			problems: []string{`SidecarBypassed: ` + in + `: Invalid value: "8080": does not include port 6379`},
+			problems: []string{`SidecarBypassed: ` + in},
 		},
 		"Redis's alone is, exclusions or not": {
 			changes:  []change{annotated(includeInboundPorts, "6379"), annotated(excludeInboundPorts, "6379")},
-			warnings: []string{in + `: "6379": clients of other ports than these reach them around the sidecar, in plaintext`},
+			warnings: []string{in},
 		},
 		"the mesh's own settings as injected": {changes: []change{native}},
 		"the mesh excludes it": {
 			changes:  []change{native, withArgs("-d", "15090,15021,15020,6379")},
-			problems: []string{`SidecarBypassed: spec.initContainers[0].args: Invalid value: "-d 15090,15021,15020,6379": excludes port 6379`},
+			problems: []string{`SidecarBypassed: spec.initContainers[0].args`},
 		},
 		"the mesh includes none": {
 			changes:  []change{native, withArgs("-b", "")},
-			problems: []string{`SidecarBypassed: spec.initContainers[0].args: Invalid value: "-b ": does not include port 6379`},
+			problems: []string{`SidecarBypassed: spec.initContainers[0].args`},
 		},
 		"a range of the mesh's has it": {
 			changes:  []change{native, withArgs("-d", "6000:6999")},
@@ -59,15 +61,14 @@ func TestCheckServer(t *testing.T) {
 		},
 		"it is excluded by the proxy metadata": {
 			changes:  []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_LOCAL_EXCLUDE_PORTS: \"6379\"}")},
-			problems: []string{`SidecarBypassed: metadata.annotations[proxy.istio.io/config]: Invalid value: "ISTIO_LOCAL_EXCLUDE_PORTS 6379"`},
+			problems: []string{`SidecarBypassed: metadata.annotations[proxy.istio.io/config]`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, warnings := Read(newPod(test.changes...), meshed).CheckServer()
+			c.Add(name, append(texts(problems), warnings...)...)
 			wantProblems(t, problems, test.problems...)
-			if !slices.Equal(test.warnings, warnings) {
-				t.Errorf("warnings %q, want %q", warnings, test.warnings)
-			}
+			wantWarnings(t, warnings, test.warnings...)
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 func proxyRunsAs(uid int64) change {
@@ -15,6 +16,7 @@ func proxyRunsAs(uid int64) change {
 }
 
 func TestAppsThatRunAsTheProxy(t *testing.T) {
+	c := catalog.Open(t)
 	podWide := func(uid, gid *int64) change {
 		return func(pod *corev1.Pod) {
 			pod.Spec.SecurityContext = &corev1.PodSecurityContext{RunAsUser: uid, RunAsGroup: gid, FSGroup: ptr.To[int64](1337)}
@@ -27,15 +29,15 @@ func TestAppsThatRunAsTheProxy(t *testing.T) {
 	}{
 		"a container": {
 			changes:  []change{userOf(1337)},
-			problems: []string{`SidecarBypassed: spec.containers[0].securityContext.runAsUser: Invalid value: "1337": container "app" runs as the user of istio-proxy`},
+			problems: []string{`SidecarBypassed: spec.containers[0].securityContext.runAsUser`},
 		},
 		"a container's group": {
 			changes:  []change{groupOf(1337)},
-			problems: []string{`SidecarBypassed: spec.containers[0].securityContext.runAsGroup: Invalid value: "1337": container "app" runs as the group`},
+			problems: []string{`SidecarBypassed: spec.containers[0].securityContext.runAsGroup`},
 		},
 		"the pod": {
 			changes:  []change{podWide(id, nil)},
-			problems: []string{`SidecarBypassed: spec.securityContext.runAsUser: Invalid value: "1337": container "app"`},
+			problems: []string{`SidecarBypassed: spec.securityContext.runAsUser`},
 		},
 		"the pod's group": {
 			changes:  []change{podWide(nil, id)},
@@ -54,7 +56,7 @@ func TestAppsThatRunAsTheProxy(t *testing.T) {
 		},
 		"two containers": {
 			changes:  []change{userOf(1337), appContainer(corev1.Container{Name: "b", SecurityContext: runsAs(nil, id)})},
-			problems: []string{`SidecarBypassed: spec.containers[0]`, `SidecarBypassed: spec.containers[1].securityContext.runAsGroup`},
+			problems: []string{`SidecarBypassed: spec.containers[0].securityContext.runAsUser`, `SidecarBypassed: spec.containers[1].securityContext.runAsGroup`},
 		},
 		"the volumes' group does not matter": {
 			changes: []change{podWide(nil, nil)},
@@ -70,7 +72,7 @@ func TestAppsThatRunAsTheProxy(t *testing.T) {
 		},
 		"an app named like Istio's init container": {
 			changes:  []change{appContainer(corev1.Container{Name: istioInit, SecurityContext: runsAs(id, nil)})},
-			problems: []string{`SidecarBypassed: spec.containers[1]`},
+			problems: []string{`SidecarBypassed: spec.containers[1].securityContext.runAsUser`},
 		},
 		"a placeholder with the app's user": {
 			changes: []change{userOf(1000), appContainer(corev1.Container{Name: istioProxy, SecurityContext: runsAs(other, nil)})},
@@ -78,6 +80,7 @@ func TestAppsThatRunAsTheProxy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, _ := check(newPod(test.changes...), one())
+			c.Add(name, texts(problems)...)
 			wantProblems(t, problems, test.problems...)
 		})
 	}
@@ -86,6 +89,7 @@ func TestAppsThatRunAsTheProxy(t *testing.T) {
 // An init container whose traffic is not captured cannot reach a VIP, which leads nowhere without the sidecar. It reaches
 // an address past the sidecar.
 func TestInitContainersWithoutCapture(t *testing.T) {
+	c := catalog.Open(t)
 	id, other := ptr.To[int64](1337), ptr.To[int64](2000)
 	migrate := func(uid, gid *int64) change {
 		return initContainer(corev1.Container{Name: "migrate", SecurityContext: runsAs(uid, gid)})
@@ -94,7 +98,7 @@ func TestInitContainersWithoutCapture(t *testing.T) {
 		return annotated(proxyConfig, `{"proxyMetadata":{"`+variable+`":"`+value+`"}}`)
 	}
 	const at = "spec.initContainers[0].securityContext."
-	const config = "metadata.annotations[proxy.istio.io/config]: "
+	const config = "metadata.annotations[proxy.istio.io/config]"
 	cache := newOrigination(func(o *origination.Origination) { o.Host = "cache.example.com" })
 	withAddress := func(o *origination.Origination) { o.Addresses = []netip.Prefix{netip.MustParsePrefix("10.0.0.3/32")} }
 	for name, test := range map[string]struct {
@@ -106,14 +110,12 @@ func TestInitContainersWithoutCapture(t *testing.T) {
 		"the proxy's user and a pinned host": {
 			changes:      []change{migrate(id, nil)},
 			originations: one(),
-			warnings: []string{at + `runAsUser: "1337": container "migrate" runs as the user of istio-proxy, ` +
-				`whose traffic is not captured, so it cannot reach redis.example.com; if it must, give it another runAsUser`},
+			warnings:     []string{at + "runAsUser"},
 		},
 		"the proxy's group and two pinned hosts": {
 			changes:      []change{migrate(nil, id)},
 			originations: append(one(), cache),
-			warnings: []string{at + `runAsGroup: "1337": container "migrate" runs as the group of istio-proxy, ` +
-				`whose traffic is not captured, so it cannot reach redis.example.com, cache.example.com; if it must`},
+			warnings:     []string{at + "runAsGroup"},
 		},
 		"the user of the injected proxy": {
 			changes: []change{native, proxyRunsAs(2000), func(pod *corev1.Pod) {
@@ -121,23 +123,22 @@ func TestInitContainersWithoutCapture(t *testing.T) {
 					Name: "migrate", SecurityContext: runsAs(other, nil)})
 			}},
 			originations: one(),
-			warnings:     []string{`spec.initContainers[2].securityContext.runAsUser: "2000": container "migrate"`},
+			warnings:     []string{`spec.initContainers[2].securityContext.runAsUser`},
 		},
 		"a group that is left out": {
 			changes:      []change{proxyMetadata(ownerGroupsExclude, "2000"), migrate(nil, other)},
 			originations: one(),
-			warnings: []string{config + `"ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE 2000": traffic of group 2000 is not captured, ` +
-				`and container "migrate" runs as it, so it cannot reach redis.example.com; if it must, remove the setting`},
+			warnings:     []string{config},
 		},
 		"a group that is not one of the captured": {
 			changes:      []change{proxyMetadata(ownerGroups, "1000"), migrate(nil, other), groupOf(1000)},
 			originations: one(),
-			warnings:     []string{config + `"ISTIO_OUTBOUND_OWNER_GROUPS 1000": only traffic of these groups is captured`},
+			warnings:     []string{config},
 		},
 		"the proxy's user and an address": {
 			changes:      []change{migrate(id, nil)},
 			originations: one(addressed("10.0.0.3/32")),
-			problems:     []string{"SidecarBypassed: " + at + `runAsUser: Invalid value: "1337": container "migrate" runs as the user`},
+			problems:     []string{"SidecarBypassed: " + at + "runAsUser"},
 		},
 		"the proxy's user, a pinned host and an address of another": {
 			changes:      []change{migrate(id, nil)},
@@ -164,7 +165,7 @@ func TestInitContainersWithoutCapture(t *testing.T) {
 			changes: []change{initContainer(corev1.Container{Name: "agent", SecurityContext: runsAs(id, nil),
 				RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways)})},
 			originations: one(),
-			problems:     []string{"SidecarBypassed: " + at + `runAsUser: Invalid value: "1337": container "agent"`},
+			problems:     []string{"SidecarBypassed: " + at + "runAsUser"},
 		},
 		"the app too": {
 			changes:      []change{migrate(id, nil), userOf(1337)},
@@ -175,8 +176,9 @@ func TestInitContainersWithoutCapture(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems, warnings := check(newPod(test.changes...), test.originations)
+			c.Add(name, append(texts(problems), warnings...)...)
 			wantProblems(t, problems, test.problems...)
-			wantBeginnings(t, "warnings", warnings, test.warnings)
+			wantWarnings(t, warnings, test.warnings...)
 		})
 	}
 }
