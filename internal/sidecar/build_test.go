@@ -58,7 +58,7 @@ func groupOf(gid int64) change {
 	return func(pod *corev1.Pod) { pod.Spec.Containers[0].SecurityContext = runsAs(nil, &gid) }
 }
 
-// classic and native are what Istio's injector leaves behind, reduced to what matters here.
+// classic and native add what Istio's injector adds, reduced to what these checks read.
 func classic(pod *corev1.Pod) {
 	annotated(istioStatus, `{"initContainers":["istio-init"],"containers":["istio-proxy"]}`)(pod)
 	initContainer(corev1.Container{Name: istioInit, Args: initArgs()})(pod)
@@ -74,12 +74,12 @@ func native(pod *corev1.Pod) {
 	}, pod.Spec.InitContainers...)
 }
 
-// initArgs are the arguments of istio-init as injection-template.yaml writes them, with more appended.
-func initArgs(more ...string) []string {
+// initArgs are the arguments of istio-init as injection-template.yaml writes them, and then the extra ones.
+func initArgs(extra ...string) []string {
 	return append([]string{
 		"istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*",
 		"-d", "15090,15021,15020", "--log_output_level=default:info",
-	}, more...)
+	}, extra...)
 }
 
 // origin is one step in the making of a test origination.

@@ -8,7 +8,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// What only the injected containers show: mesh-wide values, and what a template of the mesh's own says.
+// Only the injected containers show mesh-wide values, and those of a custom template.
 func TestBypassByInjectedContainers(t *testing.T) {
 	c := catalog.Open(t)
 	const args, env = "spec.initContainers[0].args", "spec.initContainers[0].env[0]"
@@ -28,9 +28,9 @@ func TestBypassByInjectedContainers(t *testing.T) {
 		changes []change
 		problem string
 	}{
-		"nothing is in the way":                 {changes: []change{native}},
-		"a classic sidecar, nothing in the way": {changes: []change{classic}},
-		"the mesh excludes our port": {
+		"nothing is excluded":                    {changes: []change{native}},
+		"a classic sidecar, nothing is excluded": {changes: []change{classic}},
+		"the mesh excludes the port": {
 			changes: []change{native, withArgs("-o", "80,6379")},
 			problem: `SidecarBypassed: ` + args,
 		},
@@ -38,42 +38,42 @@ func TestBypassByInjectedContainers(t *testing.T) {
 			changes: []change{native, withArgs("-o", "6000:6999")},
 			problem: `SidecarBypassed: ` + args,
 		},
-		"the mesh excludes our port, long spelling": {
+		"the mesh excludes the port, long spelling": {
 			changes: []change{native, withArgs("--istio-local-outbound-ports-exclude=6379")},
 			problem: `SidecarBypassed: ` + args,
 		},
-		"the mesh excludes our port, joined spelling": {
+		"the mesh excludes the port, joined spelling": {
 			changes: []change{native, withArgs("-o6379")},
 			problem: `SidecarBypassed: ` + args,
 		},
-		"the mesh excludes our port, spelled with =": {
+		"the mesh excludes the port, spelled with =": {
 			changes: []change{native, withArgs("-o=6379")},
 			problem: `SidecarBypassed: ` + args,
 		},
 		"the last spelling counts": {
 			changes: []change{native, withArgs("-o", "6379", "-o", "80")},
 		},
-		"the mesh excludes our port, with istio-cni": {
+		"the mesh excludes the port, with istio-cni": {
 			changes: []change{native, validation, withArgs("-o", "6379")},
 			problem: `SidecarBypassed: ` + args,
 		},
-		"a container of the name that is something else": {
+		"a container of that name that does not run istio-iptables": {
 			changes: []change{native, func(pod *corev1.Pod) { pod.Spec.InitContainers[0].Args = []string{"-o", "6379"} }},
 		},
-		"an istio-iptables that is told no ranges": {
+		"istio-iptables without ranges": {
 			changes: []change{native, func(pod *corev1.Pod) {
 				pod.Spec.InitContainers[0].Args, pod.Spec.InitContainers[0].Command = nil, []string{"istio-iptables"}
 			}},
 			problem: `SidecarBypassed: ` + args,
 		},
-		"the mesh excludes our port by a variable": {
+		"the mesh excludes the port by a variable": {
 			changes: []change{native, withEnv("ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE", "6379")},
 			problem: `SidecarBypassed: ` + env,
 		},
 		"an argument hides the variable": {
 			changes: []change{native, withArgs("-o", "80"), withEnv("ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE", "6379")},
 		},
-		"the mesh excludes the pin's range": {
+		"the mesh excludes the VIP's range": {
 			changes: []change{native, withArgs("-x", "240.0.0.0/4")},
 			problem: `SidecarBypassed: ` + args,
 		},
@@ -81,7 +81,7 @@ func TestBypassByInjectedContainers(t *testing.T) {
 			changes: []change{native, withArgs("-i", "10.0.0.0/8")},
 			problem: `SidecarBypassed: ` + args,
 		},
-		"the mesh includes other ranges, but our port": {
+		"the mesh includes other ranges and the port": {
 			changes: []change{native, withArgs("-i", "10.0.0.0/8", "-q", "6379")},
 		},
 		"the mesh excludes the pod's interface": {
@@ -122,7 +122,7 @@ func TestBypassByInjectedContainers(t *testing.T) {
 		"root is not the proxy, even if that is root": {
 			changes: []change{native, proxyRunsAs(0), userOf(0)},
 		},
-		"groups left out by a variable": {
+		"a group excluded by a variable": {
 			changes: []change{native, withEnv(ownerGroupsExclude, "2000"), groupOf(2000)},
 			problem: `SidecarBypassed: ` + env,
 		},

@@ -6,7 +6,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Check returns what keeps the originations of the pod from working: no sidecar will come, or traffic bypasses it.
+// Check returns what keeps the originations of the pod from working: Istio injects no sidecar, or traffic bypasses it.
 // Once Istio's injector has run, the checks include the containers that it added, which show mesh-wide settings. VIPs
 // are not drawn yet; see [Pod.Uncaptured].
 //
@@ -14,10 +14,10 @@ import (
 func (p *Pod) Check(originations []origination.Origination) (problems []origination.Problem, warnings []string) {
 	f := findings{problems: slices.Clone(p.absence)}
 	if p.Expected == Unknown {
-		f.warn(`no sidecar may come: neither the namespace asks Istio for one ` +
-			`(label istio-injection: enabled or istio.io/rev) ` +
-			`nor the pod (label sidecar.istio.io/inject: "true" or istio.io/rev); ` +
-			`without istio-proxy the pod is refused`)
+		f.warn("%s: Istio sidecar injection is not enabled, and a pod without istio-proxy is refused. "+
+			"Label namespace %s istio-injection=enabled or istio.io/rev=REVISION, "+
+			"or label the pod sidecar.istio.io/inject: \"true\" or istio.io/rev: REVISION",
+			namespaceLabelsPath, p.Namespace)
 	}
 	p.checkInterception(&f)
 	for i := range originations {
@@ -60,13 +60,12 @@ func (p *Pod) checkOrder(f *findings, originations []origination.Origination) {
 			continue
 		}
 		for j := range originations {
-			effect := "cannot reach it"
+			effect := "it cannot reach %s"
 			if !originations[j].Pinned() {
-				effect = "would reach it without TLS"
+				effect = "it reaches %s without TLS"
 			}
-			f.warn("%s: init container %q runs before istio-proxy: if it dials %s, it %s; "+
-				"use native sidecars (annotation %s: \"true\")",
-				c.Path(), c.Name, originations[j].Host, effect, istioNativeSidecar)
+			f.warn("%s: init container %q runs before istio-proxy, so "+effect+"; annotate the pod %s: \"true\"",
+				c.Path(), c.Name, originations[j].Host, istioNativeSidecar)
 		}
 	}
 }

@@ -17,22 +17,22 @@ func TestWarnings(t *testing.T) {
 		originations []origination.Origination
 		want         []string
 	}{
-		"an init container beside a classic sidecar": {
+		"an init container with a classic sidecar": {
 			changes:      []change{migrate, classic},
 			originations: one(),
 			want:         []string{`spec.initContainers[0]`},
 		},
-		"one that dials an IP would not even get TLS": {
+		"an init container that dials an IP": {
 			changes:      []change{migrate, classic},
 			originations: one(addressed("10.0.0.3/32")),
 			want:         []string{`spec.initContainers[0]`},
 		},
-		"a classic sidecar that is still to come": {
+		"a classic sidecar that is not injected yet": {
 			changes:      []change{migrate, annotated(istioNativeSidecar, "false")},
 			originations: one(),
 			want:         []string{`spec.initContainers[0]`},
 		},
-		"nobody knows which sidecar comes": {
+		"the kind of sidecar is not known": {
 			changes:      []change{migrate},
 			originations: one(),
 		},
@@ -47,7 +47,7 @@ func TestWarnings(t *testing.T) {
 			originations: one(),
 			want:         []string{`spec.initContainers[0]`},
 		},
-		"without originations there is nothing to warn": {changes: []change{migrate, classic}},
+		"no originations": {changes: []change{migrate, classic}},
 		"a further interface is excluded, an IP dialled": {
 			changes:      []change{annotated(excludeInterfaces, "net1")},
 			originations: one(addressed("10.0.0.3/32")),
@@ -68,8 +68,11 @@ func TestWarnings(t *testing.T) {
 }
 
 // A VIP is drawn after Check.
-func TestThePinIsJudgedWhenItIsKnown(t *testing.T) {
-	for key, value := range map[string]string{excludeOutboundRanges: "240.241.0.0/16", includeOutboundRanges: "10.0.0.0/8"} {
+func TestTheVIPIsCheckedOnceItIsKnown(t *testing.T) {
+	for key, value := range map[string]string{
+		excludeOutboundRanges: "240.241.0.0/16",
+		includeOutboundRanges: "10.0.0.0/8",
+	} {
 		facts, o := Read(newPod(annotated(key, value)), meshed), newOrigination()
 		problems, _ := facts.Check([]origination.Origination{o})
 		wantProblems(t, problems)
@@ -78,9 +81,15 @@ func TestThePinIsJudgedWhenItIsKnown(t *testing.T) {
 }
 
 func TestEveryProblemIsReported(t *testing.T) {
-	pod := newPod(hostNetwork, label(istioInject, "false"), annotated(excludeOutboundPorts, "6379"), annotated(interceptionMode, "NONE"), userOf(1337))
+	pod := newPod(
+		hostNetwork,
+		label(istioInject, "false"),
+		annotated(excludeOutboundPorts, "6379"),
+		annotated(interceptionMode, "NONE"),
+		userOf(1337),
+	)
 	problems, _ := check(pod, one())
-	wantProblems(t, problems, 
+	wantProblems(t, problems,
 		"HostNetwork: spec.hostNetwork",
 		"NoSidecar: metadata.labels[sidecar.istio.io/inject]",
 		"SidecarBypassed: metadata.annotations[sidecar.istio.io/interceptionMode]",

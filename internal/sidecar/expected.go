@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -26,7 +27,8 @@ import (
 type Expected int
 
 const (
-	// Unknown: the pod and its namespace do not tell. The mesh may inject by default, or have injectors of its own.
+	// Unknown: neither the pod nor its namespace requests a sidecar. The mesh may inject by default, or have injectors
+	// of its own.
 	Unknown Expected = iota
 	// Never: a setting forbids it, or the istio-proxy of this pod is not a sidecar.
 	Never
@@ -66,12 +68,13 @@ func selectedByIstio(podLabels, namespaceLabels map[string]string) bool {
 func (p *Pod) checkForm(f *findings) {
 	if p.Spec.HostNetwork {
 		f.refuse(origination.ReasonHostNetwork, specPath.Child("hostNetwork"), true,
-			"Istio injects no sidecar into a pod on the node's network, so nothing would originate TLS; remove hostNetwork")
+			"is not allowed: Istio injects no sidecar into a pod on the node's network, so nothing originates TLS; "+
+				"remove hostNetwork")
 	}
 	if mirrored, found := p.Annotations[corev1.MirrorPodAnnotationKey]; found {
 		f.refuse(origination.ReasonNoSidecar, annotationsPath.Key(corev1.MirrorPodAnnotationKey), mirrored,
-			"this mirrors a static pod, which the kubelet runs from its file as it is, without a sidecar; "+
-				"make it a Deployment or a DaemonSet")
+			"is not allowed: the kubelet runs a static pod from its file, without a sidecar; "+
+				"deploy it as a Deployment or DaemonSet")
 	}
 	p.checkGateway(f)
 }
@@ -93,7 +96,7 @@ func (p *Pod) checkGateway(f *findings) {
 		name = strings.TrimSpace(name)
 		if reason, found := noCapture[name]; found {
 			f.refuse(reason, annotationsPath.Key(istioTemplates), templates,
-				"the template %q captures no traffic of the pod's containers, so nothing would originate TLS; "+
+				"template %q is not allowed: it captures no traffic of the pod's containers, so nothing originates TLS; "+
 					"use the template sidecar", name)
 		}
 	}
@@ -101,8 +104,8 @@ func (p *Pod) checkGateway(f *findings) {
 		c := &p.Proxies[i]
 		if len(c.Args) > 1 && c.Args[0] == "proxy" && c.Args[1] != "sidecar" {
 			f.refuse(origination.ReasonGateway, c.Path().Child("args").Index(1), c.Args[1],
-				"istio-proxy runs as a gateway, which captures no traffic of the pod's containers; "+
-					"only a sidecar can originate TLS for them")
+				"is not allowed: a gateway captures no traffic of the pod's containers, so nothing originates TLS; "+
+					"run istio-proxy as a sidecar")
 		}
 	}
 }
@@ -111,18 +114,19 @@ func (p *Pod) checkGateway(f *findings) {
 func (p *Pod) checkInjection(f *findings, namespaceLabels map[string]string, selected bool) {
 	if parent, value, isFalse := injectFalse(p.Pod); isFalse {
 		f.refuse(origination.ReasonNoSidecar, parent.Key(istioInject), value,
-			`"false" keeps Istio's sidecar away (the label wins over the annotation), so nothing would originate TLS; `+
-				`remove it or set "true"`)
+			`must not be "false": without an Istio sidecar nothing originates TLS; remove it or set "true". `+
+				`If the pod has both, the label takes precedence over the annotation`)
 	}
 	if value, found := namespaceLabels[istioInjection]; found && value != "enabled" {
 		f.refuse(origination.ReasonNoSidecar, namespaceLabelsPath.Key(istioInjection), value,
-			`Istio injects no sidecar into this namespace, so nothing would originate TLS; `+
-				`set it to enabled, or remove it and label the pod sidecar.istio.io/inject: "true"`)
+			fmt.Sprintf(`must be enabled: with another value Istio injects no sidecar, so nothing originates TLS. `+
+				`Label namespace %s istio-injection=enabled, or remove it and label the pod sidecar.istio.io/inject: "true"`,
+				p.Namespace))
 	}
 	for _, name := range [...]string{p.Namespace, namespaceLabels[corev1.LabelMetadataName]} {
 		if slices.Contains(neverInjected, name) {
 			f.refuse(origination.ReasonNoSidecar, metadataPath.Child("namespace"), name,
-				"Istio never injects a sidecar into this namespace; use one of your own")
+				"is not allowed: Istio never injects a sidecar into this namespace; use another namespace")
 		}
 	}
 	if !selected {
@@ -150,7 +154,7 @@ func (p *Pod) checkAmbient(f *findings, namespaceLabels map[string]string) {
 	}
 	if mode == "ambient" {
 		f.refuse(origination.ReasonAmbient, at.Key(istioDataplaneMode), mode,
-			"ztunnel captures this pod and cannot originate TLS to Redis; "+
+			"is not allowed: ztunnel captures this pod and cannot originate TLS to Redis; "+
 				`label the pod istio.io/dataplane-mode: none and sidecar.istio.io/inject: "true"`)
 	}
 }

@@ -22,8 +22,7 @@ func proxyArgs(args ...string) change {
 	}
 }
 
-// Whether there will be a sidecar. The rules are Istio's: the selectors of its
-// MutatingWebhookConfiguration, then injectRequired.
+// The rules are Istio's: the selectors of its MutatingWebhookConfiguration, then injectRequired.
 func TestSidecarExpected(t *testing.T) {
 	c := catalog.Open(t)
 	const no, likely, unknown = Never, Likely, Unknown
@@ -33,24 +32,24 @@ func TestSidecarExpected(t *testing.T) {
 		expected  Expected
 		problem   string
 	}{
-		"nobody asks": {expected: unknown},
-		"the namespace asks": {
+		"no sidecar is requested": {expected: unknown},
+		"the namespace requests injection": {
 			namespace: meshed,
 			expected:  likely,
 		},
-		"the namespace asks by revision": {
+		"the namespace names a revision": {
 			namespace: namespace(istioRevision, "stable"),
 			expected:  likely,
 		},
-		"the pod asks by label": {
+		"the pod requests a sidecar by label": {
 			changes:  []change{label(istioInject, "true")},
 			expected: likely,
 		},
-		"the pod asks by revision": {
+		"the pod names a revision": {
 			changes:  []change{label(istioRevision, "stable")},
 			expected: likely,
 		},
-		"the pod asks by annotation, which no webhook selects": {
+		"the pod requests a sidecar by annotation, which no webhook selects": {
 			changes:  []change{annotated(istioInject, "true")},
 			expected: unknown,
 		},
@@ -58,16 +57,16 @@ func TestSidecarExpected(t *testing.T) {
 			changes:  []change{native},
 			expected: likely,
 		},
-		"the sidecar is there, in a namespace without": {
+		"the sidecar is there, in a namespace without injection": {
 			changes:   []change{classic, label(istioInject, "false")},
 			namespace: namespace(istioInjection, "disabled"),
 			expected:  likely,
 		},
-		"a placeholder alone says nothing": {
+		"a placeholder is not enough": {
 			changes:  []change{appContainer(corev1.Container{Name: istioProxy})},
 			expected: unknown,
 		},
-		"a status annotation alone says nothing": {
+		"a status annotation is not enough": {
 			changes:  []change{annotated(istioStatus, "{}")},
 			expected: unknown,
 		},
@@ -89,35 +88,35 @@ func TestSidecarExpected(t *testing.T) {
 			expected:  no,
 			problem:   `NoSidecar: metadata.annotations[kubernetes.io/config.mirror]`,
 		},
-		"the label says false": {
+		"the label is false": {
 			changes:   []change{label(istioInject, "false")},
 			namespace: meshed,
 			expected:  no,
 			problem:   `NoSidecar: metadata.labels[sidecar.istio.io/inject]`,
 		},
-		"the annotation says false": {
+		"the annotation is false": {
 			changes:   []change{annotated(istioInject, "false")},
 			namespace: meshed,
 			expected:  no,
 			problem:   `NoSidecar: metadata.annotations[sidecar.istio.io/inject]`,
 		},
-		"the label true wins over the annotation false": {
+		"the label true takes precedence over the annotation false": {
 			changes:   []change{label(istioInject, "true"), annotated(istioInject, "false")},
 			namespace: meshed,
 			expected:  likely,
 		},
-		"the label false wins over the annotation true": {
+		"the label false takes precedence over the annotation true": {
 			changes:   []change{label(istioInject, "false"), annotated(istioInject, "true")},
 			namespace: meshed,
 			expected:  no,
 			problem:   `NoSidecar: metadata.labels[sidecar.istio.io/inject]`,
 		},
-		"an empty label wins over the annotation false": {
+		"an empty label takes precedence over the annotation false": {
 			changes:   []change{label(istioInject, ""), annotated(istioInject, "false")},
 			namespace: meshed,
 			expected:  likely,
 		},
-		"a label of another value falls back": {
+		"a label with another value has no effect": {
 			changes:   []change{label(istioInject, "no")},
 			namespace: meshed,
 			expected:  likely,
@@ -127,13 +126,13 @@ func TestSidecarExpected(t *testing.T) {
 			expected:  no,
 			problem:   `NoSidecar: namespace.metadata.labels[istio-injection]`,
 		},
-		"the namespace is disabled, the pod asks": {
+		"the namespace is disabled, the pod requests a sidecar": {
 			changes:   []change{label(istioInject, "true")},
 			namespace: namespace(istioInjection, "disabled"),
 			expected:  no,
 			problem:   `NoSidecar: namespace.metadata.labels[istio-injection]`,
 		},
-		"the namespace's label is neither": {
+		"the namespace's label has another value": {
 			namespace: namespace(istioInjection, "yes", istioRevision, "stable"),
 			expected:  no,
 			problem:   `NoSidecar: namespace.metadata.labels[istio-injection]`,
@@ -190,7 +189,7 @@ func TestSidecarExpected(t *testing.T) {
 			expected:  no,
 			problem:   `NoSidecar: metadata.annotations[inject.istio.io/templates]`,
 		},
-		"templates of one's own": {
+		"custom templates": {
 			changes:   []change{annotated(istioTemplates, "sidecar,gateway-ish")},
 			namespace: meshed,
 			expected:  likely,
@@ -200,7 +199,7 @@ func TestSidecarExpected(t *testing.T) {
 			expected:  no,
 			problem:   `Ambient: namespace.metadata.labels[istio.io/dataplane-mode]`,
 		},
-		"an ambient namespace that the pod leaves": {
+		"an ambient namespace, the pod opts out": {
 			changes:   []change{label(istioDataplaneMode, "none")},
 			namespace: namespace(istioDataplaneMode, "ambient"),
 			expected:  unknown,
@@ -210,7 +209,7 @@ func TestSidecarExpected(t *testing.T) {
 			expected: no,
 			problem:  `Ambient: metadata.labels[istio.io/dataplane-mode]`,
 		},
-		"an ambient namespace, the pod says something else": {
+		"an ambient namespace, the pod has another mode": {
 			changes:   []change{label(istioDataplaneMode, "sidecar")},
 			namespace: namespace(istioDataplaneMode, "ambient"),
 			expected:  no,
@@ -224,7 +223,7 @@ func TestSidecarExpected(t *testing.T) {
 			namespace: namespace(istioDataplaneMode, "ambient", istioRevision, "stable"),
 			expected:  likely,
 		},
-		"an ambient namespace, the pod asks": {
+		"an ambient namespace, the pod requests a sidecar": {
 			changes:   []change{label(istioInject, "true")},
 			namespace: namespace(istioDataplaneMode, "ambient"),
 			expected:  likely,
@@ -238,7 +237,7 @@ func TestSidecarExpected(t *testing.T) {
 			namespace: namespace(istioDataplaneMode, "ambient"),
 			expected:  likely,
 		},
-		"a dataplane mode none of the namespace": {
+		"a namespace with dataplane mode none": {
 			namespace: namespace(istioDataplaneMode, "none"),
 			expected:  unknown,
 		},

@@ -6,7 +6,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Whatever stands in Istio's settings of a pod: no panic, and problems exactly where there is no sidecar for certain.
+// FuzzRead holds that no value of Istio's settings panics, and that problems exist exactly where no sidecar is
+// expected.
 func FuzzRead(f *testing.F) {
 	f.Add("", "", "")
 	f.Add("*", "6379", "REDIRECT")
@@ -14,29 +15,33 @@ func FuzzRead(f *testing.F) {
 	f.Add("1.2.3.4/33,/,::1/129", "65536,99999999999999999999", "\xff")
 	f.Fuzz(func(t *testing.T, ranges, ports, text string) {
 		pod := newPod(native, label(istioInject, text), annotated(interceptionMode, text), annotated(proxyConfig, text),
-			annotated(excludeOutboundRanges, ranges), annotated(includeOutboundRanges, ranges), annotated(excludeOutboundPorts, ports),
+			annotated(
+				excludeOutboundRanges,
+				ranges,
+			), annotated(includeOutboundRanges, ranges), annotated(excludeOutboundPorts, ports),
 			annotated(includeInboundPorts, ports), annotated(istioTemplates, text),
 			func(p *corev1.Pod) { p.Spec.InitContainers[0].Args = initArgs("-x", ranges, "-o", ports, text) })
 		originations := append(one(), newOrigination(addressed("10.0.0.0/8")))
 		facts := Read(pod, namespace(istioInjection, text))
 		problems, _ := facts.Check(originations)
 		if facts.Expected == Never && len(problems) == 0 {
-			t.Error("no sidecar is expected, without a problem that says why")
+			t.Error("no sidecar is expected, but no problem gives the cause")
 		}
 		if facts.Expected == Unknown {
-			t.Error("the sidecar is there, so it is known whether there is one")
+			t.Error("the pod has its sidecar, but Expected is Unknown")
 		}
 		for i := range originations {
 			facts.Uncaptured(&originations[i])
 		}
 		facts.CheckServer()
-		if facts := Read(newPod(label(istioInject, text)), nil); facts.Injected || facts.Expected == Likely && text != "true" {
+		if facts := Read(newPod(label(istioInject, text)), nil); facts.Injected ||
+			facts.Expected == Likely && text != "true" {
 			t.Errorf("a plain pod: injected %t, expected %d", facts.Injected, facts.Expected)
 		}
 	})
 }
 
-// A place is where the container stands among all of its list, not among those of its kind.
+// The index of a path counts all containers of the list, not only those of one kind.
 func TestPlacesOfContainers(t *testing.T) {
 	for name, test := range map[string]struct {
 		pod           *corev1.Pod
@@ -61,9 +66,16 @@ func TestPlacesOfContainers(t *testing.T) {
 		})
 	}
 	var apps []string
-	facts := Read(newPod(native, initContainer(corev1.Container{Name: "migrate"}), appContainer(corev1.Container{Name: "b"})), nil)
+	facts := Read(
+		newPod(native, initContainer(corev1.Container{Name: "migrate"}), appContainer(corev1.Container{Name: "b"})),
+		nil,
+	)
 	for i := range facts.apps {
 		apps = append(apps, facts.apps[i].Path().String()+" "+facts.apps[i].Name)
 	}
-	wantEqual(t, "apps", apps, []string{"spec.initContainers[2] migrate", "spec.containers[0] app", "spec.containers[1] b"})
+	wantEqual(t, "apps", apps, []string{
+		"spec.initContainers[2] migrate",
+		"spec.containers[0] app",
+		"spec.containers[1] b",
+	})
 }

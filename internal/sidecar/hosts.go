@@ -30,8 +30,8 @@ func (p *Pod) checkHosts(f *findings, originations []origination.Origination) {
 				return
 			}
 			f.refuse(origination.ReasonPodConflict, c.Path().Child("volumeMounts").Index(j).Child("mountPath"), m.MountPath,
-				"container %q mounts volume %q over /etc/hosts, so the kubelet writes no alias for %s "+
-					"and the container reaches it without TLS; remove the mount and write its entries into spec.hostAliases",
+				"container %q mounts volume %q over /etc/hosts, so the kubelet writes no host alias for %s "+
+					"and it is reached without TLS. Remove the mount and write its entries into spec.hostAliases",
 				c.Name, m.Name, strings.Join(pinned, ", "))
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// A container with a hosts file of its own does not see the host alias that leads to the VIP.
+// A container with its own hosts file does not see the host alias of the VIP.
 func TestContainersThatMountTheirOwnHosts(t *testing.T) {
 	c := catalog.Open(t)
 	mounts := func(paths ...string) (mounts []corev1.VolumeMount) {
@@ -53,7 +53,7 @@ func TestContainersThatMountTheirOwnHosts(t *testing.T) {
 			originations: one(),
 			problems:     []string{inApp},
 		},
-		"a path with a detour": {
+		"a path that is not clean": {
 			change:       app("/etc/../etc//./hosts"),
 			originations: one(),
 			problems:     []string{inApp},

@@ -13,8 +13,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Random settings of the capture, by annotations and by istio-init: the checks must find a bypass
-// exactly where one of the packets that the app may send is not redirected by istio-iptables' rules.
+// For random settings of the capture, by annotations and by istio-init, the checks must find a bypass exactly if
+// istio-iptables' rules do not redirect one of the packets that the app may send.
 func TestBypassAgreesWithIptables(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 11))
 	pick := func(values ...string) string { return values[random.IntN(len(values))] }
@@ -30,10 +30,20 @@ func TestBypassAgreesWithIptables(t *testing.T) {
 	found := map[bool]int{}
 	for range 4000 {
 		rules := iptables{
-			excludePorts: list("6379", "6380", "443"), includePorts: list("6379", "6380", "443"),
+			excludePorts:  list("6379", "6380", "443"),
+			includePorts:  list("6379", "6380", "443"),
 			excludeRanges: list("10.0.0.4/32", "10.0.0.0/29", "240.241.0.0/16", "fd00::/8", "192.168.0.0/16"),
-			includeRanges: pick("*", "*", "", list("10.0.0.0/30", "10.0.0.4/31", "10.0.0.6/31", "10.0.0.0/8", "240.0.0.0/4", "fd00::/64")),
-			interfaces:    list("net1"), uid: "1337", gid: "1337", onlyGroups: pick("*", "*", "*", "1000,2000"), exceptGroups: list("2000", "3000"),
+			includeRanges: pick(
+				"*",
+				"*",
+				"",
+				list("10.0.0.0/30", "10.0.0.4/31", "10.0.0.6/31", "10.0.0.0/8", "240.0.0.0/4", "fd00::/64"),
+			),
+			interfaces:   list("net1"),
+			uid:          "1337",
+			gid:          "1337",
+			onlyGroups:   pick("*", "*", "*", "1000,2000"),
+			exceptGroups: list("2000", "3000"),
 		}
 		user, group := pick("1000", "1000", "1000", "1337"), pick("1000", "1000", "1000", "1337", "2000", "3000")
 		o := newOrigination([]origin{
@@ -58,7 +68,16 @@ func TestBypassAgreesWithIptables(t *testing.T) {
 			pod.Spec.Containers[0].SecurityContext = runsAs(number(user), number(group))
 			problems, _ := check(pod, []origination.Origination{o})
 			if (len(problems) > 0) != bypassed {
-				t.Fatalf("%s, %+v, user %s, group %s, %+v:\nbypassed %v, problems %q", name, rules, user, group, o, bypassed, texts(problems))
+				t.Fatalf(
+					"%s, %+v, user %s, group %s, %+v:\nbypassed %v, problems %q",
+					name,
+					rules,
+					user,
+					group,
+					o,
+					bypassed,
+					texts(problems),
+				)
 			}
 		}
 	}
@@ -73,26 +92,36 @@ func number(s string) *int64 {
 	return &n
 }
 
-// annotatedPod says the rules by annotations.
+// annotatedPod sets the rules by annotations.
 func annotatedPod(r iptables) *corev1.Pod {
 	return newPod(
 		annotated(excludeOutboundPorts, r.excludePorts), annotated(includeOutboundPorts, r.includePorts),
 		annotated(excludeOutboundRanges, r.excludeRanges), annotated(includeOutboundRanges, r.includeRanges),
 		annotated(excludeInterfaces, r.interfaces),
-		annotated(proxyConfig, fmt.Sprintf(`{"proxyMetadata":{"ISTIO_OUTBOUND_OWNER_GROUPS":%q,"ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE":%q}}`, r.onlyGroups, r.exceptGroups)))
+		annotated(
+			proxyConfig,
+			fmt.Sprintf(
+				`{"proxyMetadata":{"ISTIO_OUTBOUND_OWNER_GROUPS":%q,"ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE":%q}}`,
+				r.onlyGroups,
+				r.exceptGroups,
+			),
+		))
 }
 
-// injected says them by istio-init.
+// injected sets them by istio-init.
 func injected(r iptables) *corev1.Pod {
 	return newPod(native, func(pod *corev1.Pod) {
 		pod.Spec.InitContainers[0].Args = initArgs("-o", r.excludePorts, "-q", r.includePorts, "-x", r.excludeRanges,
 			"-i", r.includeRanges, "-c", r.interfaces, "-u", r.uid, "-g", r.gid)
-		pod.Spec.InitContainers[0].Env = []corev1.EnvVar{{Name: ownerGroups, Value: r.onlyGroups}, {Name: ownerGroupsExclude, Value: r.exceptGroups}}
+		pod.Spec.InitContainers[0].Env = []corev1.EnvVar{
+			{Name: ownerGroups, Value: r.onlyGroups},
+			{Name: ownerGroupsExclude, Value: r.exceptGroups},
+		}
 	})
 }
 
-// iptables, retyped from Istio's source, is the configuration of istio-iptables, and redirects which packets its rules give to the
-// sidecar: the chain ISTIO_OUTPUT of tools/istio-iptables/pkg/capture/run.go from top to bottom.
+// iptables is the configuration of istio-iptables. Its method redirects is retyped from Istio's source: the chain
+// ISTIO_OUTPUT of tools/istio-iptables/pkg/capture/run.go from top to bottom.
 type iptables struct {
 	excludePorts, includePorts, excludeRanges, includeRanges string
 	interfaces, uid, gid, onlyGroups, exceptGroups           string

@@ -13,11 +13,11 @@ import (
 func (p *Pod) checkInterception(f *findings) {
 	for _, c := range p.captures {
 		if c[mode].value == "NONE" {
-			f.bypass(c[mode], "the interception mode NONE captures no traffic, so it would go around the sidecar; "+
+			f.bypass(c[mode], "must not be NONE: without interception all traffic bypasses the sidecar; "+
 				"use REDIRECT or TPROXY")
 		}
 		if slices.Contains(split(c[interfaces].value), podInterface) {
-			f.bypass(c[interfaces], "excludes the pod's own interface from the sidecar, so all traffic would go around it; "+
+			f.bypass(c[interfaces], "must not contain eth0: without the pod's own interface all traffic bypasses the sidecar; "+
 				"remove eth0 from the list")
 		}
 	}
@@ -26,16 +26,16 @@ func (p *Pod) checkInterception(f *findings) {
 // podInterface is the pod's own interface.
 const podInterface = "eth0"
 
-// checkInterfaces warns about further interfaces that are excluded. Only the routes of the node tell whether they
-// lead to an address. A VIP exists nowhere, so traffic to it leaves by the pod's own interface.
+// checkInterfaces warns about further interfaces that are excluded. Only the routes of the node tell which addresses
+// they reach. A VIP exists nowhere, so traffic to it leaves by the pod's own interface.
 func (p *Pod) checkInterfaces(f *findings, o *origination.Origination) {
 	if o.Pinned() {
 		return
 	}
 	for _, c := range p.captures {
 		if slices.ContainsFunc(split(c[interfaces].value), func(name string) bool { return name != podInterface }) {
-			f.warn("%s: %q excludes these interfaces from the sidecar: "+
-				"if %s is reached over one of them, it is reached without TLS",
+			f.warn("%s: %q: traffic of these interfaces bypasses the sidecar. "+
+				"If the node routes %s through one of them, it is reached without TLS; remove that interface from the list",
 				c[interfaces].at, c[interfaces].text(), o.Host)
 		}
 	}
@@ -52,14 +52,14 @@ func (p *Pod) checkHeadless(f *findings, o *origination.Origination) {
 			continue
 		}
 		if excluded := c[excludeRanges]; len(ranges(excluded.value)) > 0 {
-			f.warn("%s: %q excludes these addresses from the sidecar: "+
-				"where pods of %s are among them, they are reached without TLS",
+			f.warn("%s: %q: traffic to these addresses bypasses the sidecar. "+
+				"If a pod of %s has one of them, it is reached without TLS; exclude no address of its pods",
 				excluded.at, excluded.text(), o.Host)
 		}
 		included := c[includeRanges]
 		if set := ranges(included.value); !covered(everywhere[0], set) || !covered(everywhere[1], set) {
-			f.warn("%s: %q includes these addresses alone in the sidecar: "+
-				"pods of %s that are not among them are reached without TLS",
+			f.warn("%s: %q: only traffic to these addresses goes through the sidecar. "+
+				"If a pod of %s has another address, it is reached without TLS; include every address of its pods",
 				included.at, included.text(), o.Host)
 		}
 	}
@@ -79,8 +79,8 @@ func (p *Pod) checkPorts(f *findings, o *origination.Origination) {
 			}
 		}
 		if len(out) > 0 {
-			f.bypass(excluded, "excludes port %s of %s from the sidecar, so this traffic would go around it; "+
-				"give the pod an annotation %s without it",
+			f.bypass(excluded, "must not exclude port %s of %s: this traffic bypasses the sidecar; "+
+				"annotate the pod %s without the port",
 				strings.Join(out, ", "), o.Host, excludeOutboundPorts)
 		}
 	}
@@ -104,16 +104,16 @@ func (p *Pod) checkAddresses(f *findings, o *origination.Origination, prefixes [
 			}
 		}
 		if len(out) > 0 {
-			f.bypass(c[excludeRanges], "excludes %s of %s from the sidecar, so this traffic would go around it; "+
-				"give the pod an annotation %s without these addresses",
+			f.bypass(c[excludeRanges], "must not exclude %s of %s: this traffic bypasses the sidecar; "+
+				"annotate the pod %s without these addresses",
 				strings.Join(out, ", "), o.Host, excludeOutboundRanges)
 		}
 		if len(missing) == 0 {
 			continue
 		}
 		if ports := portsOutside(c[includePorts].value, o); len(ports) > 0 {
-			f.bypass(c[includeRanges], "does not include %s of %s, so this traffic would go around the sidecar; "+
-				"give the pod an annotation %s with it, or %s with port %s",
+			f.bypass(c[includeRanges], "must include %s of %s: otherwise this traffic bypasses the sidecar; "+
+				"annotate the pod %s with these addresses, or %s with port %s",
 				strings.Join(missing, ", "), o.Host, includeOutboundRanges, includeOutboundPorts, strings.Join(ports, ", "))
 		}
 	}
@@ -146,9 +146,9 @@ func requiredPorts(o *origination.Origination) []int32 {
 }
 
 // impliedPort reports whether a passthrough port only follows from a target port, or is 443 of protocol http. The user
-// cannot remove such a port, and the app may never dial it. If it does, an excluded port of a VIP leads nowhere.
+// cannot remove such a port, and the app may never dial it. If it does, an excluded port of a VIP reaches no server.
 //
-// An origination does not record which ports the user named, so a named port with one of these numbers is implied too.
+// An origination does not say which ports the user named, so a named port with one of these numbers is implied too.
 func impliedPort(o *origination.Origination, number int32) bool {
 	const https = 443
 	return o.Pinned() && (o.HTTP() && number == https ||

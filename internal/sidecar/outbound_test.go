@@ -7,11 +7,12 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// Every way around the sidecar, by the annotations that cause it.
+// TestBypassByAnnotation covers every annotation that makes traffic bypass the sidecar.
 func TestBypassByAnnotation(t *testing.T) {
 	c := catalog.Open(t)
 	const exPorts = "metadata.annotations[" + excludeOutboundPorts + "]"
-	const exRanges, inRanges = "metadata.annotations[" + excludeOutboundRanges + "]", "metadata.annotations[" + includeOutboundRanges + "]"
+	const exRanges, inRanges = "metadata.annotations[" + excludeOutboundRanges +
+		"]", "metadata.annotations[" + includeOutboundRanges + "]"
 	pinned, single, network := one(), one(addressed("10.0.0.3/32")), one(addressed("10.0.0.0/30"))
 	both := one(passthrough(26379))
 	for name, test := range map[string]struct {
@@ -19,22 +20,22 @@ func TestBypassByAnnotation(t *testing.T) {
 		originations []origination.Origination
 		problem      string
 	}{
-		"our port is excluded": {
+		"the port is excluded": {
 			changes:      []change{annotated(excludeOutboundPorts, "6379")},
 			originations: pinned,
 			problem:      `SidecarBypassed: ` + exPorts,
 		},
-		"our port is excluded among others": {
+		"the port is excluded with others": {
 			changes:      []change{annotated(excludeOutboundPorts, "80, 6379 ,443")},
 			originations: pinned,
 			problem:      `SidecarBypassed: ` + exPorts,
 		},
-		"our port is excluded with leading zeros": {
+		"the port is excluded with leading zeros": {
 			changes:      []change{annotated(excludeOutboundPorts, "06379")},
 			originations: pinned,
 			problem:      `SidecarBypassed: ` + exPorts,
 		},
-		"our passthrough port is excluded": {
+		"a passthrough port is excluded": {
 			changes:      []change{annotated(excludeOutboundPorts, "26379")},
 			originations: both,
 			problem:      `SidecarBypassed: ` + exPorts,
@@ -49,7 +50,7 @@ func TestBypassByAnnotation(t *testing.T) {
 			originations: pinned,
 			problem:      `SidecarBypassed: ` + exPorts,
 		},
-		"the server's port is excluded, not ours": {
+		"the target port is excluded, the port is not": {
 			changes:      []change{annotated(excludeOutboundPorts, "6380")},
 			originations: pinned,
 		},
@@ -57,17 +58,17 @@ func TestBypassByAnnotation(t *testing.T) {
 			changes:      []change{annotated(excludeOutboundPorts, "63790,637,,x,6380:6390")},
 			originations: pinned,
 		},
-		"exclusion wins over inclusion": {
+		"exclusion takes precedence over inclusion": {
 			changes:      []change{annotated(excludeOutboundPorts, "6379"), annotated(includeOutboundPorts, "6379")},
 			originations: pinned,
 			problem:      `SidecarBypassed: ` + exPorts,
 		},
-		"the pin's range is excluded": {
+		"the VIP's range is excluded": {
 			changes:      []change{annotated(excludeOutboundRanges, "240.0.0.0/4")},
 			originations: pinned,
 			problem:      `SidecarBypassed: ` + exRanges,
 		},
-		"the pin's range is excluded, host bits set": {
+		"the VIP's range is excluded, host bits set": {
 			changes:      []change{annotated(excludeOutboundRanges, "240.241.7.1/24")},
 			originations: pinned,
 			problem:      `SidecarBypassed: ` + exRanges,
@@ -76,7 +77,7 @@ func TestBypassByAnnotation(t *testing.T) {
 			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.0/8,240.240.0.0/16")},
 			originations: pinned,
 		},
-		"our address is excluded": {
+		"the server's address is excluded": {
 			changes:      []change{annotated(excludeOutboundRanges, "192.168.0.0/16, 10.0.0.3/32")},
 			originations: single,
 			problem:      `SidecarBypassed: ` + exRanges,
@@ -86,7 +87,7 @@ func TestBypassByAnnotation(t *testing.T) {
 			originations: service("10.96.0.10"),
 			problem:      `SidecarBypassed: ` + exRanges,
 		},
-		"the included ranges leave the Service's address out": {
+		"the included ranges do not contain the Service's address": {
 			changes:      []change{annotated(includeOutboundRanges, "10.0.0.0/16")},
 			originations: service("10.96.0.10"),
 			problem:      `SidecarBypassed: ` + inRanges,
@@ -100,21 +101,21 @@ func TestBypassByAnnotation(t *testing.T) {
 			originations: service("10.96.0.10"),
 			problem:      `SidecarBypassed: ` + exPorts,
 		},
-		"a part of our network is excluded": {
+		"a part of the server's network is excluded": {
 			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.2/32")},
 			originations: network,
 			problem:      `SidecarBypassed: ` + exRanges,
 		},
-		"a neighbour of our network is excluded": {
+		"a neighbour of the server's network is excluded": {
 			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.4/30")},
 			originations: network,
 		},
-		"an exclusion wins over an included port": {
+		"an excluded range takes precedence over an included port": {
 			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.0/8"), annotated(includeOutboundPorts, "6379")},
 			originations: single,
 			problem:      `SidecarBypassed: ` + exRanges,
 		},
-		"the included ranges leave the pin out": {
+		"the included ranges do not contain the VIP": {
 			changes:      []change{annotated(includeOutboundRanges, "10.96.0.0/12")},
 			originations: pinned,
 			problem:      `SidecarBypassed: ` + inRanges,
@@ -128,11 +129,11 @@ func TestBypassByAnnotation(t *testing.T) {
 			changes:      []change{annotated(includeOutboundRanges, "*")},
 			originations: pinned,
 		},
-		"the included ranges hold the pin": {
+		"the included ranges contain the VIP": {
 			changes:      []change{annotated(includeOutboundRanges, "10.96.0.0/12,240.241.0.0/16")},
 			originations: pinned,
 		},
-		"our port is included whatever the address": {
+		"the port is included for every address": {
 			changes:      []change{annotated(includeOutboundRanges, ""), annotated(includeOutboundPorts, "6379")},
 			originations: pinned,
 		},
@@ -141,16 +142,16 @@ func TestBypassByAnnotation(t *testing.T) {
 			originations: both,
 			problem:      `SidecarBypassed: ` + inRanges,
 		},
-		"a part of our network is included": {
+		"a part of the server's network is included": {
 			changes:      []change{annotated(includeOutboundRanges, "10.0.0.0/31")},
 			originations: network,
 			problem:      `SidecarBypassed: ` + inRanges,
 		},
-		"our network is included in two halves": {
+		"the server's network is included in two halves": {
 			changes:      []change{annotated(includeOutboundRanges, "10.0.0.2/31,10.0.0.0/31")},
 			originations: network,
 		},
-		"our network is included but for one": {
+		"the server's network is included except one address": {
 			changes:      []change{annotated(includeOutboundRanges, "10.0.0.2/31,10.0.0.1/32")},
 			originations: network,
 			problem:      `SidecarBypassed: ` + inRanges,
@@ -175,7 +176,10 @@ func TestBypassByAnnotation(t *testing.T) {
 			problem:      `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
 		},
 		"an annotation hides the proxy metadata": {
-			changes:      []change{annotated(proxyConfig, `{"proxyMetadata":{"ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE":"6379"}}`), annotated(excludeOutboundPorts, "80")},
+			changes: []change{
+				annotated(proxyConfig, `{"proxyMetadata":{"ISTIO_LOCAL_OUTBOUND_PORTS_EXCLUDE":"6379"}}`),
+				annotated(excludeOutboundPorts, "80"),
+			},
 			originations: pinned,
 		},
 		"a port is excluded by proxy metadata, protobuf's spelling": {
@@ -187,17 +191,26 @@ func TestBypassByAnnotation(t *testing.T) {
 			changes:      []change{annotated(proxyConfig, "proxyMetadata: [")},
 			originations: pinned,
 		},
-		"an app in a group left out": {
-			changes:      []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"5,2000\"}"), groupOf(2000)},
+		"an app in an excluded group": {
+			changes: []change{
+				annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"5,2000\"}"),
+				groupOf(2000),
+			},
 			originations: pinned,
 			problem:      `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
 		},
-		"an app in a group not left out": {
-			changes:      []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"5,2000\"}"), groupOf(2001)},
+		"an app in a group that is not excluded": {
+			changes: []change{
+				annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE: \"5,2000\"}"),
+				groupOf(2001),
+			},
 			originations: pinned,
 		},
 		"an app outside of the captured groups": {
-			changes:      []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}"), groupOf(2001)},
+			changes: []change{
+				annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}"),
+				groupOf(2001),
+			},
 			originations: pinned,
 			problem:      `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
 		},
@@ -207,7 +220,10 @@ func TestBypassByAnnotation(t *testing.T) {
 			problem:      `SidecarBypassed: metadata.annotations[proxy.istio.io/config]`,
 		},
 		"an app of a captured group": {
-			changes:      []change{annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}"), groupOf(2000)},
+			changes: []change{
+				annotated(proxyConfig, "proxyMetadata: {ISTIO_OUTBOUND_OWNER_GROUPS: \"2000\"}"),
+				groupOf(2000),
+			},
 			originations: pinned,
 		},
 	} {
@@ -256,7 +272,7 @@ func TestImpliedPassthroughPorts(t *testing.T) {
 			origin:   web,
 			excluded: "443,8443",
 		},
-		"a range that has the target port alone is": {
+		"a range with only the target port is": {
 			origin:   passthrough(6380),
 			excluded: "6380:6390",
 		},
@@ -309,7 +325,7 @@ func TestImpliedPassthroughPorts(t *testing.T) {
 }
 
 // The pods behind a headless Service may get any address.
-func TestLimitsOfTheCaptureAreWarnedAboutForAHeadlessService(t *testing.T) {
+func TestLimitedCaptureOfAHeadlessServiceIsWarnedAbout(t *testing.T) {
 	c := catalog.Open(t)
 	const excludes = `metadata.annotations[traffic.sidecar.istio.io/excludeOutboundIPRanges]`
 	const includes = `metadata.annotations[traffic.sidecar.istio.io/includeOutboundIPRanges]`
@@ -324,12 +340,12 @@ func TestLimitsOfTheCaptureAreWarnedAboutForAHeadlessService(t *testing.T) {
 			originations: service(),
 			want:         []string{excludes},
 		},
-		"ranges alone are included": {
+		"only some ranges are included": {
 			changes:      []change{annotated(includeOutboundRanges, "10.0.0.0/8")},
 			originations: service(),
 			want:         []string{includes},
 		},
-		"our port is included": {
+		"the port is included": {
 			changes:      []change{annotated(includeOutboundRanges, "10.0.0.0/8"), annotated(includeOutboundPorts, "6379")},
 			originations: service(),
 		},
@@ -337,11 +353,11 @@ func TestLimitsOfTheCaptureAreWarnedAboutForAHeadlessService(t *testing.T) {
 			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.0/9")},
 			originations: service("10.200.0.1"),
 		},
-		"the host is none of a Service": {
+		"the host is not a Service": {
 			changes:      []change{annotated(excludeOutboundRanges, "10.0.0.0/8")},
 			originations: one(),
 		},
-		"everything is included, spelled": {
+		"everything is included, as two ranges": {
 			changes:      []change{annotated(includeOutboundRanges, "0.0.0.0/0,::/0")},
 			originations: service(),
 		},

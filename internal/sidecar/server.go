@@ -15,7 +15,6 @@ const redisPort = 6379
 // bypasses the sidecar need no TLS. The port of the server is not known here, so only the usual one is refused. Other
 // ports get a warning, because an exporter may be scraped in plaintext. [Pod.Check] covers the rest.
 func (p *Pod) CheckServer() (problems []origination.Problem, warnings []string) {
-	const rule = "so clients reach it around the sidecar, in plaintext; "
 	var f findings
 	for _, c := range p.captures {
 		included, excluded := c[includeInbound], c[excludeInbound]
@@ -23,16 +22,18 @@ func (p *Pod) CheckServer() (problems []origination.Problem, warnings []string) 
 		// If ports are included, exclusions have no effect (handleInboundPortsInclude,
 		// tools/istio-iptables/pkg/capture/run.go).
 		case included.value != "*" && !listsPort(included.value, redisPort):
-			f.bypass(included, "does not include port %d, on which Redis listens, "+rule+"set it to \"*\"", redisPort)
+			f.bypass(included, "must include port %d of Redis, or clients reach it in plaintext; set it to \"*\"",
+				redisPort)
 		case included.value != "*":
-			f.warn("%s: %q: clients of other ports than these reach them around the sidecar, in plaintext",
+			f.warn("%s: %q: clients reach all other ports in plaintext; add every port on which Redis listens",
 				included.at, included.text())
 		case listsPort(excluded.value, redisPort):
-			f.bypass(excluded, "excludes port %d, on which Redis listens, "+rule+"take it out of the list", redisPort)
+			f.bypass(excluded, "must not exclude port %d of Redis, or clients reach it in plaintext; "+
+				"remove it from the list", redisPort)
 		default:
 			if ports := appPorts(excluded.value); len(ports) > 0 {
-				f.warn("%s: clients of port %s reach it around the sidecar, in plaintext: Redis must not listen there",
-					excluded.at, strings.Join(ports, ", "))
+				f.warn("%s: %q: clients reach port %s in plaintext; if Redis listens there, remove it from the list",
+					excluded.at, excluded.text(), strings.Join(ports, ", "))
 			}
 		}
 	}

@@ -10,7 +10,10 @@ import (
 
 func TestCheckServer(t *testing.T) {
 	c := catalog.Open(t)
-	const ex, in = "metadata.annotations[traffic.sidecar.istio.io/excludeInboundPorts]", "metadata.annotations[traffic.sidecar.istio.io/includeInboundPorts]"
+	const (
+		ex = "metadata.annotations[traffic.sidecar.istio.io/excludeInboundPorts]"
+		in = "metadata.annotations[traffic.sidecar.istio.io/includeInboundPorts]"
+	)
 	withArgs := func(a ...string) change {
 		return func(pod *corev1.Pod) {
 			pod.Spec.InitContainers[0].Args = append(initArgs(), a...)
@@ -21,7 +24,7 @@ func TestCheckServer(t *testing.T) {
 		problems []string
 		warnings []string
 	}{
-		"nothing is said": {},
+		"no setting":      {},
 		"all is included": {changes: []change{annotated(includeInboundPorts, "*")}},
 		"Redis's port is excluded": {
 			changes:  []change{annotated(excludeInboundPorts, "9121, 6379")},
@@ -42,7 +45,7 @@ func TestCheckServer(t *testing.T) {
 			changes:  []change{annotated(includeInboundPorts, "8080")},
 			problems: []string{`SidecarBypassed: ` + in},
 		},
-		"Redis's alone is, exclusions or not": {
+		"only Redis's port is included, exclusions have no effect": {
 			changes:  []change{annotated(includeInboundPorts, "6379"), annotated(excludeInboundPorts, "6379")},
 			warnings: []string{in},
 		},

@@ -36,17 +36,17 @@ func (s *setting) read(at *field.Path, name string, id *int64) {
 	}
 }
 
-// exemption says why the traffic of a container is not captured: its user or group is exempt.
+// exemption is why the traffic of a container is not captured: its user or group is exempt.
 type exemption struct {
 	setting
-	cause, effect, fix string
+	cause, fix string
 }
 
 // checkUsers refuses containers whose user or group exempts their traffic from the capture.
 //
 // An init container may need that: Istio advises it for those that use the network before istio-proxy runs
 // (istio.io/docs/setup/additional-setup/cni, "Compatibility with application init containers"). It cannot reach a VIP,
-// which leads nowhere without the sidecar. So it is refused only if a server has addresses, and else warned about.
+// which reaches no server without the sidecar. So it is refused only if a server has addresses, and else warned about.
 func (p *Pod) checkUsers(f *findings, originations []origination.Origination) {
 	users, groups := p.exemptIDs()
 	for i := range p.apps {
@@ -54,12 +54,12 @@ func (p *Pod) checkUsers(f *findings, originations []origination.Origination) {
 		for _, e := range p.exemptions(c, users, groups) {
 			if c.ends() && !slices.ContainsFunc(originations, hasAddresses) {
 				if hosts := pinnedHosts(originations); len(hosts) > 0 {
-					f.warn("%s: %q: %s, so it cannot reach %s; if it must, %s",
+					f.warn("%s: %q: %s, so it cannot reach %s. If it must, %s",
 						e.at, e.text(), e.cause, strings.Join(hosts, ", "), e.fix)
 				}
 				continue
 			}
-			f.bypass(e.setting, "%s%s; %s", e.cause, e.effect, e.fix)
+			f.bypass(e.setting, "%s, so its traffic bypasses the sidecar; %s", e.cause, e.fix)
 		}
 	}
 }
@@ -95,14 +95,16 @@ func (p *Pod) exemptIDs() (users, groups []string) {
 func (p *Pod) exemptions(c *Container, users, groups []string) (es []exemption) {
 	for _, id := range [...]struct {
 		setting
-		what, name string
+		kind, name string
 		exempt     []string
 	}{{c.user, "user", "runAsUser", users}, {c.group, "group", "runAsGroup", groups}} {
 		// Root is never exempt: istio-init and istio-cni do not accept it as the proxy's user.
 		if id.value != "" && id.value != "0" && slices.Contains(id.exempt, id.value) {
-			es = append(es, exemption{setting: id.setting, fix: "give it another " + id.name,
-				cause:  fmt.Sprintf("container %q runs as the %s of istio-proxy, whose traffic is not captured", c.Name, id.what),
-				effect: ", so its own would go around the sidecar"})
+			es = append(es, exemption{
+				setting: id.setting,
+				cause:   fmt.Sprintf("container %q runs as the %s of istio-proxy", c.Name, id.kind),
+				fix:     "set another " + id.name,
+			})
 		}
 	}
 	for _, capture := range p.captures {
@@ -118,12 +120,17 @@ func (c *capture) exempts(container *Container) (e exemption, exempt bool) {
 	only, except, group := c[onlyGroups], c[exceptGroups], container.group.value
 	switch {
 	case only.value != "*" && !slices.Contains(split(only.value), group):
-		return exemption{setting: only, fix: "remove the setting or set runAsGroup",
-			cause: fmt.Sprintf("only traffic of these groups is captured, and container %q is not known to run as one of them",
-				container.Name)}, true
+		return exemption{
+			setting: only,
+			cause:   fmt.Sprintf("container %q does not set runAsGroup to one of these groups", container.Name),
+			fix:     "set it, or remove the setting",
+		}, true
 	case only.value == "*" && group != "" && slices.Contains(split(except.value), group):
-		return exemption{setting: except, fix: "remove the setting or set another runAsGroup",
-			cause: fmt.Sprintf("traffic of group %s is not captured, and container %q runs as it", group, container.Name)}, true
+		return exemption{
+			setting: except,
+			cause:   fmt.Sprintf("container %q runs as group %s, which is excluded", container.Name, group),
+			fix:     "set another runAsGroup, or remove the setting",
+		}, true
 	}
 	return exemption{}, false
 }

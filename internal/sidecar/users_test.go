@@ -43,10 +43,13 @@ func TestAppsThatRunAsTheProxy(t *testing.T) {
 			changes:  []change{podWide(nil, id)},
 			problems: []string{`SidecarBypassed: spec.securityContext.runAsGroup`},
 		},
-		"the pod, its container as somebody else": {
-			changes: []change{podWide(id, id), func(p *corev1.Pod) { p.Spec.Containers[0].SecurityContext = runsAs(other, other) }},
+		"the pod, its container as another user": {
+			changes: []change{
+				podWide(id, id),
+				func(p *corev1.Pod) { p.Spec.Containers[0].SecurityContext = runsAs(other, other) },
+			},
 		},
-		"the pod as somebody else, its container": {
+		"the pod as another user, its container": {
 			changes:  []change{podWide(other, nil), userOf(1337)},
 			problems: []string{`SidecarBypassed: spec.containers[0].securityContext.runAsUser`},
 		},
@@ -55,27 +58,38 @@ func TestAppsThatRunAsTheProxy(t *testing.T) {
 			problems: []string{`SidecarBypassed: spec.securityContext.runAsUser`},
 		},
 		"two containers": {
-			changes:  []change{userOf(1337), appContainer(corev1.Container{Name: "b", SecurityContext: runsAs(nil, id)})},
-			problems: []string{`SidecarBypassed: spec.containers[0].securityContext.runAsUser`, `SidecarBypassed: spec.containers[1].securityContext.runAsGroup`},
+			changes: []change{userOf(1337), appContainer(corev1.Container{Name: "b", SecurityContext: runsAs(nil, id)})},
+			problems: []string{
+				`SidecarBypassed: spec.containers[0].securityContext.runAsUser`,
+				`SidecarBypassed: spec.containers[1].securityContext.runAsGroup`,
+			},
 		},
 		"the volumes' group does not matter": {
 			changes: []change{podWide(nil, nil)},
 		},
-		"somebody else, beside a sidecar that does not say who it is": {
+		"another user, with a sidecar that sets no user": {
 			changes: []change{native, podWide(other, other)},
 		},
-		"somebody else": {
+		"another user": {
 			changes: []change{podWide(other, other)},
 		},
 		"Istio's own containers may": {
-			changes: []change{native, proxyRunsAs(1337), initContainer(corev1.Container{Name: istioValidation, SecurityContext: runsAs(id, id)}), initContainer(corev1.Container{Name: istioCoreDump, SecurityContext: runsAs(id, id)})},
+			changes: []change{
+				native,
+				proxyRunsAs(1337),
+				initContainer(corev1.Container{Name: istioValidation, SecurityContext: runsAs(id, id)}),
+				initContainer(corev1.Container{Name: istioCoreDump, SecurityContext: runsAs(id, id)}),
+			},
 		},
 		"an app named like Istio's init container": {
 			changes:  []change{appContainer(corev1.Container{Name: istioInit, SecurityContext: runsAs(id, nil)})},
 			problems: []string{`SidecarBypassed: spec.containers[1].securityContext.runAsUser`},
 		},
 		"a placeholder with the app's user": {
-			changes: []change{userOf(1000), appContainer(corev1.Container{Name: istioProxy, SecurityContext: runsAs(other, nil)})},
+			changes: []change{
+				userOf(1000),
+				appContainer(corev1.Container{Name: istioProxy, SecurityContext: runsAs(other, nil)}),
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -86,8 +100,8 @@ func TestAppsThatRunAsTheProxy(t *testing.T) {
 	}
 }
 
-// An init container whose traffic is not captured cannot reach a VIP, which leads nowhere without the sidecar. It reaches
-// an address past the sidecar.
+// An init container whose traffic is not captured cannot reach a VIP, which reaches no server without the sidecar. It
+// reaches an address without TLS.
 func TestInitContainersWithoutCapture(t *testing.T) {
 	c := catalog.Open(t)
 	id, other := ptr.To[int64](1337), ptr.To[int64](2000)
@@ -125,12 +139,12 @@ func TestInitContainersWithoutCapture(t *testing.T) {
 			originations: one(),
 			warnings:     []string{`spec.initContainers[2].securityContext.runAsUser`},
 		},
-		"a group that is left out": {
+		"an excluded group": {
 			changes:      []change{proxyMetadata(ownerGroupsExclude, "2000"), migrate(nil, other)},
 			originations: one(),
 			warnings:     []string{config},
 		},
-		"a group that is not one of the captured": {
+		"a group that is not captured": {
 			changes:      []change{proxyMetadata(ownerGroups, "1000"), migrate(nil, other), groupOf(1000)},
 			originations: one(),
 			warnings:     []string{config},
@@ -161,7 +175,7 @@ func TestInitContainersWithoutCapture(t *testing.T) {
 			problems:     []string{"SidecarBypassed: " + at + "runAsGroup"},
 		},
 		"nothing is originated": {changes: []change{migrate(id, id)}},
-		"an init container that runs on beside the app is one of the app's": {
+		"an init container that keeps running is one of the app's": {
 			changes: []change{initContainer(corev1.Container{Name: "agent", SecurityContext: runsAs(id, nil),
 				RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways)})},
 			originations: one(),
