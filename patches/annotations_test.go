@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // What stands in the merged annotations is compared as text: nothing of a user's may change, not even
@@ -151,6 +152,7 @@ func fill(text string) string {
 }
 
 func TestConflictsInUserAnnotations(t *testing.T) {
+	c := catalog.Open(t)
 	const volume, mount = "metadata.annotations[sidecar.istio.io/userVolume]", "metadata.annotations[sidecar.istio.io/userVolumeMount]"
 	for name, test := range map[string]struct {
 		key, value, want string
@@ -158,7 +160,7 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 		"our name, another Secret": {
 			key:   istioUserVolume,
 			value: `{"{K}":{"secret":{"secretName":"other"}}}`,
-			want:  `PodConflict: ` + volume + `: Invalid value: "{\"secret\":{\"secretName\":\"other\"}}": entry "{K}" is the name that redis-tls gives`,
+			want:  `PodConflict: ` + volume,
 		},
 		"our name, a key too many": {
 			key:   istioUserVolume,
@@ -193,12 +195,12 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 		"our name in the field, another key": {
 			key:   istioUserVolume,
 			value: `{"z":{"name":"{K}","emptyDir":{}}}`,
-			want:  `PodConflict: ` + volume + `: Invalid value: "{\"name\":\"{K}\",\"emptyDir\":{}}": entry "z" `,
+			want:  `PodConflict: ` + volume,
 		},
 		"our name in a field of odd spelling": {
 			key:   istioUserVolume,
 			value: `[{"NAME":"{K}","emptyDir":{}}]`,
-			want:  `PodConflict: ` + volume + `: Invalid value: "{\"NAME\":\"{K}\",\"emptyDir\":{}}": entry [0] `,
+			want:  `PodConflict: ` + volume,
 		},
 		"our name, mounted writable": {
 			key:   istioUserMount,
@@ -223,7 +225,7 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 		"another name at our path": {
 			key:   istioUserMount,
 			value: `{"z":{"mountPath":"/etc/redis-tls/redis.example.com"}}`,
-			want:  `PodConflict: ` + mount + `: Invalid value: "{\"mountPath\":\"/etc/redis-tls/redis.example.com\"}": entry "z" overlaps /etc/redis-tls/redis.example.com/`,
+			want:  `PodConflict: ` + mount,
 		},
 		"a parent of our path": {
 			key:   istioUserMount,
@@ -258,37 +260,37 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 		"not JSON": {
 			key:   istioUserVolume,
 			value: `{"a":{},}`,
-			want:  `InvalidAnnotation: ` + volume + `: Invalid value: "{\"a\":{},}": is not JSON at line 1, column 9 (offset 9): invalid character '}'`,
+			want:  `InvalidAnnotation: ` + volume,
 		},
 		"not JSON on the second line": {
 			key:   istioUserMount,
 			value: "{\"ä\":{},\n  \"ü\":x}",
-			want:  `InvalidAnnotation: ` + mount + `: Invalid value: "{\"ä\":{},\n  \"ü\":x}": is not JSON at line 2, column 7 (offset 18): invalid character 'x'`,
+			want:  `InvalidAnnotation: ` + mount,
 		},
 		"JSON that ends early": {
 			key:   istioUserVolume,
 			value: `[{"name":"a"`,
-			want:  `InvalidAnnotation: ` + volume + `: Invalid value: "[{\"name\":\"a\"": is not JSON at line 1, column 12 (offset 12): unexpected end`,
+			want:  `InvalidAnnotation: ` + volume,
 		},
 		"data after the JSON": {
 			key:   istioUserVolume,
 			value: `{} {}`,
-			want:  `InvalidAnnotation: ` + volume + `: Invalid value: "{} {}": is not JSON at line 1, column 4 (offset 4): invalid character '{' after top-level value`,
+			want:  `InvalidAnnotation: ` + volume,
 		},
 		"a number that Istio cannot read": {
 			key:   istioUserVolume,
 			value: `{"a":1e999}`,
-			want:  `InvalidAnnotation: ` + volume + `: Invalid value: "{\"a\":1e999}": is not JSON at line 1, column 11 (offset 11)`,
+			want:  `InvalidAnnotation: ` + volume,
 		},
 		"YAML, which Istio does not read there": {
 			key:   istioUserVolume,
 			value: "a:\n  emptyDir: {}",
-			want:  `InvalidAnnotation: ` + volume + `: Invalid value: "a:\n  emptyDir: {}": is not JSON at line 1, column 1 (offset 1)`,
+			want:  `InvalidAnnotation: ` + volume,
 		},
 		"a string": {
 			key:   istioUserMount,
 			value: `"x"`,
-			want:  `InvalidAnnotation: ` + mount + `: Invalid value: "\"x\"": is JSON, but neither a list nor a map; it must be a JSON list`,
+			want:  `InvalidAnnotation: ` + mount,
 		},
 		"a number": {
 			key:   istioUserVolume,
@@ -298,13 +300,14 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 		"a page of JSON is cut in the message": {
 			key:   istioUserVolume,
 			value: `["` + strings.Repeat("é", 500),
-			want:  `InvalidAnnotation: ` + volume + `: Invalid value: "[\"` + strings.Repeat("é", 198) + `…": is not JSON`,
+			want:  `InvalidAnnotation: ` + volume,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := newPod(annotated(test.key, fill(test.value)))
 			ops, _, problems := forPod(pod, one(), Options{})
-			wantProblems(t, []string{strings.ReplaceAll(test.want, "{K}", fill("{K}"))}, problems)
+			c.Add(name, texts(problems)...)
+			wantProblems(t, problems, test.want)
 			if len(ops) > 0 {
 				t.Errorf("operations %v", ops)
 			}
@@ -316,7 +319,7 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 }
 
 func TestMountsAndVolumesOfThePodItself(t *testing.T) {
-	o := newOrigination()
+	c := catalog.Open(t)
 	b := bundles(one())[0]
 	volume, mount := b.volume, b.mount
 	other, writable, elsewhere := volume, mount, mount
@@ -354,7 +357,7 @@ func TestMountsAndVolumesOfThePodItself(t *testing.T) {
 		"our volume's name with other content is refused": {
 			base:     native,
 			volumes:  []corev1.Volume{{Name: "z"}, other},
-			problems: []string{"PodConflict: spec.volumes[1].name: Invalid value: \"" + o.VolumeName() + `"`},
+			problems: []string{"PodConflict: spec.volumes[1].name"},
 		},
 		"our mount writable is refused": {
 			base:     native,
@@ -369,7 +372,7 @@ func TestMountsAndVolumesOfThePodItself(t *testing.T) {
 		"a foreign mount over our path is refused": {
 			base:     native,
 			mounts:   []corev1.VolumeMount{foreign("/z"), foreign("/etc")},
-			problems: []string{`PodConflict: spec.initContainers[1].volumeMounts[1].mountPath: Invalid value: "/etc": overlaps`},
+			problems: []string{`PodConflict: spec.initContainers[1].volumeMounts[1].mountPath`},
 		},
 		"a placeholder's mount over our path is refused": {
 			base:     placeholder,
@@ -393,7 +396,8 @@ func TestMountsAndVolumesOfThePodItself(t *testing.T) {
 				}
 			}
 			_, _, problems := forPod(pod, one(), Options{})
-			wantProblems(t, test.problems, problems)
+			c.Add(name, texts(problems)...)
+			wantProblems(t, problems, test.problems...)
 			if len(test.problems) > 0 {
 				return
 			}

@@ -2,6 +2,7 @@ package patches
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +20,8 @@ import (
 )
 
 // A case is a directory: pod.yaml, namespace.yaml and originations.yaml are its input; want.pod.yaml is the pod
-// that the operations of want.patch.json make, want.txt what the user is told. Without originations the pod is stripped.
+// that the operations of want.patch.json make, want.txt the reason and the path of each problem and the path of each
+// warning. Without originations the pod is stripped.
 type goldenInput struct {
 	Originations []origination.Origination `json:"originations"`
 	Status       origination.Status        `json:"status"`
@@ -28,6 +30,7 @@ type goldenInput struct {
 }
 
 func TestGolden(t *testing.T) {
+	c := catalog.Open(t)
 	dirs, err := filepath.Glob("testdata/*")
 	if err != nil || len(dirs) == 0 {
 		t.Fatalf("no cases: %v", err)
@@ -36,12 +39,12 @@ func TestGolden(t *testing.T) {
 		if filepath.Base(dir) == "fuzz" {
 			continue // the fuzzer's own
 		}
-		t.Run(strings.ReplaceAll(filepath.Base(dir), "-", " "), func(t *testing.T) { compare(t, dir, golden(t, dir)) })
+		t.Run(strings.ReplaceAll(filepath.Base(dir), "-", " "), func(t *testing.T) { compare(t, dir, golden(t, c, dir)) })
 	}
 }
 
 // golden returns the want.* files of the case as they should be.
-func golden(t *testing.T, dir string) map[string]string {
+func golden(t *testing.T, c *catalog.Catalog, dir string) map[string]string {
 	t.Helper()
 	var input goldenInput
 	var ns corev1.Namespace
@@ -65,14 +68,16 @@ func golden(t *testing.T, dir string) map[string]string {
 		problems, warnings = origination.Distinct(append(problems, conflicts...)), append(warnings, more...)
 		after = func() []byte { return applied(t, raw, input.Originations, options) }
 	}
-	var told strings.Builder
-	for _, line := range texts(problems) {
-		told.WriteString("refused: " + line + "\n")
+	c.Add(filepath.Base(dir), append(texts(problems), warnings...)...)
+	var summary strings.Builder
+	for _, p := range problems {
+		fmt.Fprintf(&summary, "refused: %s: %s\n", p.Reason, p.Err.Field)
 	}
-	for _, line := range warnings {
-		told.WriteString("warning: " + line + "\n")
+	for _, warning := range warnings {
+		path, _, _ := strings.Cut(warning, ": ")
+		fmt.Fprintf(&summary, "warning: %s\n", path)
 	}
-	files := map[string]string{"want.txt": told.String()}
+	files := map[string]string{"want.txt": summary.String()}
 	if len(problems) > 0 {
 		return files
 	}
@@ -88,8 +93,8 @@ func golden(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// compare holds the files against those of the case, semantically where they are YAML or JSON. A want.*
-// that is not wanted any more is stale, and fails; so does any other file that nobody reads.
+// compare compares the files with those of the case, YAML and JSON by their content. It fails for a want.* file that
+// is stale, and for any other file that no test reads.
 func compare(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
 	present, err := os.ReadDir(dir)
