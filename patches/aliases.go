@@ -13,8 +13,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Aliases returns the addresses that the pod's hostAliases already give for the host, in their order.
-// Entries that are no addresses are left out; For reports them.
+// Aliases returns the addresses that the pod's hostAliases already give for the host, in their order. It skips entries
+// that are not addresses; [For] reports them.
 func Aliases(pod *corev1.Pod, host string) []netip.Addr {
 	var addrs []netip.Addr
 	for _, alias := range pod.Spec.HostAliases {
@@ -26,33 +26,36 @@ func Aliases(pod *corev1.Pod, host string) []netip.Addr {
 	return addrs
 }
 
-// names returns the index of the host among the names of a hostAliases entry, or -1. Case and a
-// trailing dot make no other name to a resolver.
+// names returns the index of the host among the names of a hostAliases entry, or -1. A resolver ignores case and a
+// trailing dot.
 func names(alias corev1.HostAlias, host string) int {
 	return slices.IndexFunc(alias.Hostnames, func(name string) bool {
 		return strings.EqualFold(strings.TrimSuffix(name, "."), host)
 	})
 }
 
-// aliases appends a hostAliases entry for every VIP that is not there yet. An entry that gives the host another VIP, as
-// that of a copied pod does, becomes one of these. Any other address for a pinned host would win or lose at random,
-// past the sidecar, so it is a problem.
-func (p *patch) aliases(os []origination.Origination, ranges []netip.Prefix) (problems []origination.Problem) {
+// aliases appends a hostAliases entry for every VIP that is missing. An entry that gives the host another VIP, as in a
+// copied pod, is replaced by one of these. Any other address for a pinned host would be used at random, without TLS, so
+// it is a problem.
+func (p *patch) aliases(
+	originations []origination.Origination,
+	ranges []netip.Prefix,
+) (problems []origination.Problem) {
 	var missing []corev1.HostAlias
-	for i := range os {
-		o := &os[i]
+	for i := range originations {
+		o := &originations[i]
 		if !o.Pinned() {
 			continue
 		}
 		if len(o.VIPs) == 0 {
 			problems = append(problems, invalid(origination.ReasonInternalError, specPath.Child("hostAliases"), o.Host,
-				"no VIP was drawn for this host; this is a bug of redis-tls"))
+				"must have a VIP, but none was drawn; report this bug of redis-tls"))
 		}
 		have := Aliases(p.pod, o.Host)
-		lacking := slices.DeleteFunc(slices.Clone(o.VIPs), func(vip netip.Addr) bool { return slices.Contains(have, vip) })
-		more, replaced := p.otherAliases(o, ranges, lacking)
-		problems = append(problems, more...)
-		for _, vip := range lacking[replaced:] {
+		absent := slices.DeleteFunc(slices.Clone(o.VIPs), func(vip netip.Addr) bool { return slices.Contains(have, vip) })
+		conflicts, replaced := p.otherAliases(o, ranges, absent)
+		problems = append(problems, conflicts...)
+		for _, vip := range absent[replaced:] {
 			missing = append(missing, corev1.HostAlias{IP: vip.String(), Hostnames: []string{o.Host}})
 		}
 	}
@@ -60,9 +63,11 @@ func (p *patch) aliases(os []origination.Origination, ranges []netip.Prefix) (pr
 	return problems
 }
 
-// otherAliases replaces the addresses of hostAliases entries that give the host alone a VIP which is not its own, by
-// the lacking ones in turn, and returns a problem for every other entry that gives the host another address.
-func (p *patch) otherAliases(o *origination.Origination, ranges []netip.Prefix, lacking []netip.Addr) (problems []origination.Problem, replaced int) {
+// otherAliases replaces another VIP in each hostAliases entry that names only the host, by the absent ones in their
+// order. It returns a problem for every other entry that gives the host another address.
+func (p *patch) otherAliases(o *origination.Origination, ranges []netip.Prefix, absent []netip.Addr) (
+	problems []origination.Problem, replaced int,
+) {
 	for i, alias := range p.pod.Spec.HostAliases {
 		j := names(alias, o.Host)
 		if j < 0 {
@@ -72,16 +77,24 @@ func (p *patch) otherAliases(o *origination.Origination, ranges []netip.Prefix, 
 		switch {
 		case err == nil && slices.Contains(o.VIPs, addr):
 			continue
-		case err == nil && len(alias.Hostnames) == 1 && replaced < len(lacking) &&
+		case err == nil && len(alias.Hostnames) == 1 && replaced < len(absent) &&
 			slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Contains(addr) }):
-			p.ops = append(p.ops, jsonpatch.NewOperation("replace", "/spec/hostAliases/"+strconv.Itoa(i)+"/ip", lacking[replaced].String()))
+			p.ops = append(
+				p.ops,
+				jsonpatch.NewOperation("replace", "/spec/hostAliases/"+strconv.Itoa(i)+"/ip", absent[replaced].String()),
+			)
 			replaced++
 			continue
 		}
 		problems = append(problems, invalid(origination.ReasonPodConflict,
 			specPath.Child("hostAliases").Index(i).Child("hostnames").Index(j), alias.Hostnames[j],
-			fmt.Sprintf("gives %s the address %s, but redis-tls pins this host to an address that only the sidecar knows; remove the name from this entry, "+
-				"and where it told the server's address, say it by redis-tls/addresses", o.Host, alias.IP)))
+			fmt.Sprintf(
+				"must not have the address %s, because redis-tls resolves %s to a VIP; remove the name from this entry. "+
+					"If %s is the server's address, write it into redis-tls/addresses",
+				alias.IP,
+				o.Host,
+				alias.IP,
+			)))
 	}
 	return problems, replaced
 }

@@ -15,20 +15,20 @@ const (
 
 // userAnnotations merges the bundles into the annotations from which Istio's injection template makes
 // istio-proxy's volumes and mounts: JSON, a list of objects with a name or a map from name to object
-// (the template ranges over either). The user's text is never parsed and written again: ours is
-// inserted into it, so that every entry stays as it is, unknown fields, numbers and duplicates too.
+// (the template ranges over either). The user's text is never parsed and written again. The new entries are
+// inserted into it, so that every other one stays as it is, unknown fields, numbers and duplicates too.
 func (p *patch) userAnnotations(bs []bundle) (problems []origination.Problem) {
 	if len(bs) == 0 {
 		return nil
 	}
 	for _, annotation := range []struct {
-		key   string
-		judge func(entry, bundle) verdict
-		named func(bundle) any
-		plain func(bundle) any
+		key     string
+		compare func(entry, bundle) match
+		named   func(bundle) any
+		plain   func(bundle) any
 	}{
-		{istioUserVolume, judgeVolume, namedVolume, plainVolume},
-		{istioUserMount, judgeMount, namedMount, plainMount},
+		{istioUserVolume, compareVolume, namedVolume, plainVolume},
+		{istioUserMount, compareMount, namedMount, plainMount},
 	} {
 		at := annotationsPath.Key(annotation.key)
 		old, exists := p.pod.Annotations[annotation.key]
@@ -37,16 +37,16 @@ func (p *patch) userAnnotations(bs []bundle) (problems []origination.Problem) {
 			problems = append(problems, invalid(origination.ReasonInvalidAnnotation, at, old, err.Error()))
 			continue
 		}
-		ours := annotation.plain
+		format := annotation.plain
 		if doc.list {
-			ours = annotation.named
+			format = annotation.named
 		}
 		var texts []string
 		for _, b := range bs {
-			present, conflicts := doc.look(at, b, annotation.judge)
+			present, conflicts := doc.find(at, b, annotation.compare)
 			problems = append(problems, conflicts...)
 			if !present {
-				texts = append(texts, doc.text(b, ours(b)))
+				texts = append(texts, doc.text(b, format(b)))
 			}
 		}
 		if merged := doc.insert(texts); !exists || merged != old {
@@ -56,21 +56,23 @@ func (p *patch) userAnnotations(bs []bundle) (problems []origination.Problem) {
 	return problems
 }
 
-// verdict is what an entry is to a bundle of ours.
-type verdict int
+// match is how a user's entry compares with a bundle.
+type match int
 
 const (
-	foreign verdict = iota
-	ours
-	sameName
-	samePath
+	unrelated match = iota
+	equal
+	sameName // with other content
+	samePath // under another name
 )
 
-// look finds the bundle among the entries, and what of them is in its way.
-func (doc *userJSON) look(at *field.Path, b bundle, judge func(entry, bundle) verdict) (present bool, problems []origination.Problem) {
+// find reports whether the entries contain the bundle, and returns a problem for each entry that conflicts with it.
+func (doc *userJSON) find(at *field.Path, b bundle, compare func(entry, bundle) match) (
+	present bool, problems []origination.Problem,
+) {
 	for _, e := range doc.entries {
-		switch judge(e, b) {
-		case ours:
+		switch compare(e, b) {
+		case equal:
 			present = true
 		case sameName:
 			p := otherContent(at, string(e.raw), b)
@@ -85,23 +87,23 @@ func (doc *userJSON) look(at *field.Path, b bundle, judge func(entry, bundle) ve
 	return present, problems
 }
 
-func judgeVolume(e entry, b bundle) verdict {
+func compareVolume(e entry, b bundle) match {
 	if !e.named(b.volume.Name) {
-		return foreign
+		return unrelated
 	}
 	var v corev1.Volume
 	if e.decode(&v) && sameVolume(withName(v, b), b.volume) {
-		return ours
+		return equal
 	}
 	return sameName
 }
 
-func judgeMount(e entry, b bundle) verdict {
+func compareMount(e entry, b bundle) match {
 	var m corev1.VolumeMount
 	if named := e.named(b.mount.Name); named && e.decode(&m) {
 		m.Name = b.mount.Name
 		if sameMount(m, b.mount) {
-			return ours
+			return equal
 		}
 		return sameName
 	} else if named {
@@ -112,7 +114,7 @@ func judgeMount(e entry, b bundle) verdict {
 			return samePath
 		}
 	}
-	return foreign
+	return unrelated
 }
 
 func withName(v corev1.Volume, b bundle) corev1.Volume {
@@ -120,7 +122,7 @@ func withName(v corev1.Volume, b bundle) corev1.Volume {
 	return v
 }
 
-// The entries that we write, spelled out: marshalled API types would add fields.
+// The entries that the webhook writes have types of their own, because marshalled API types would add fields.
 type annotationVolume struct {
 	Name      string                        `json:"name,omitempty"`
 	Secret    *corev1.SecretVolumeSource    `json:"secret,omitempty"`

@@ -10,9 +10,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// What stands in the merged annotations is compared as text: nothing of a user's may change, not even
-// its spelling. {V} and {M} stand for our entry without a name, {NV} and {NM} for the one with it,
-// {K} for its name.
+// The merged annotations are compared as text: no byte that a user wrote may change. {V} and {M} stand for the
+// webhook's entry without a name, {NV} and {NM} for the one with it, {K} for its name.
 func TestMergeIntoUserAnnotations(t *testing.T) {
 	for name, test := range map[string]struct{ volume, mount, wantVolume, wantMount string }{
 		"absent ones are written in map form": {
@@ -96,34 +95,40 @@ func TestMergeIntoUserAnnotations(t *testing.T) {
 			wantVolume: `{"\u007a":{"hostPath":{"path":"/ü\/\u00e9"}},"{K}":{V}}`,
 			wantMount:  `{"{K}":{M}}`,
 		},
-		"entries that are no objects stay": {
+		"entries that are not objects stay": {
 			volume:     `[null,1,"x",["y"]]`,
 			mount:      `{"a":null,"b":true}`,
 			wantVolume: `[null,1,"x",["y"],{NV}]`,
 			wantMount:  `{"a":null,"b":true,"{K}":{M}}`,
 		},
-		"ours in map form is not added again": {
+		"a bundle in map form is not added again": {
 			volume:     `{"{K}":{V}}`,
 			mount:      `{"{K}":{M}}`,
 			wantVolume: `{"{K}":{V}}`,
 			wantMount:  `{"{K}":{M}}`,
 		},
-		"ours in list form is not added again": {
+		"a bundle in list form is not added again": {
 			volume:     `[{NV}]`,
 			mount:      `[{NM}]`,
 			wantVolume: `[{NV}]`,
 			wantMount:  `[{NM}]`,
 		},
-		"ours with defaults and in other spelling is not added again": {
-			volume:     `{"{K}":{"Secret":{"secretName":"redis-ca","items":[{"path":"ca.crt","key":"ca.crt"}],"defaultMode":420,"optional":false}}}`,
-			mount:      `[{"mountpath":"/etc/redis-tls/redis.example.com","readonly":true,"name":"{K}","recursiveReadOnly":"Disabled","mountPropagation":"None"}]`,
-			wantVolume: `{"{K}":{"Secret":{"secretName":"redis-ca","items":[{"path":"ca.crt","key":"ca.crt"}],"defaultMode":420,"optional":false}}}`,
-			wantMount:  `[{"mountpath":"/etc/redis-tls/redis.example.com","readonly":true,"name":"{K}","recursiveReadOnly":"Disabled","mountPropagation":"None"}]`,
+		"a bundle with defaults and other spelling is not added again": {
+			volume: `{"{K}":{"Secret":{"secretName":"redis-ca","items":[{"path":"ca.crt","key":"ca.crt"}],` +
+				`"defaultMode":420,"optional":false}}}`,
+			mount: `[{"mountpath":"/etc/redis-tls/redis.example.com","readonly":true,"name":"{K}",` +
+				`"recursiveReadOnly":"Disabled","mountPropagation":"None"}]`,
+			wantVolume: `{"{K}":{"Secret":{"secretName":"redis-ca","items":[{"path":"ca.crt","key":"ca.crt"}],` +
+				`"defaultMode":420,"optional":false}}}`,
+			wantMount: `[{"mountpath":"/etc/redis-tls/redis.example.com","readonly":true,"name":"{K}",` +
+				`"recursiveReadOnly":"Disabled","mountPropagation":"None"}]`,
 		},
-		"paths beside ours are no overlap": {
-			mount:      `{"a":{"mountPath":"/etc/redis-tls-more"},"b":{"mountPath":"/etc/redis-tls/redis.example.com.org"},"c":{"mountPath":"/etc/redis-tls/redis.example"}}`,
+		"neighbouring paths do not overlap": {
+			mount: `{"a":{"mountPath":"/etc/redis-tls-more"},"b":{"mountPath":"/etc/redis-tls/redis.example.com.org"},` +
+				`"c":{"mountPath":"/etc/redis-tls/redis.example"}}`,
 			wantVolume: `{"{K}":{V}}`,
-			wantMount:  `{"a":{"mountPath":"/etc/redis-tls-more"},"b":{"mountPath":"/etc/redis-tls/redis.example.com.org"},"c":{"mountPath":"/etc/redis-tls/redis.example"},"{K}":{M}}`,
+			wantMount: `{"a":{"mountPath":"/etc/redis-tls-more"},"b":{"mountPath":"/etc/redis-tls/redis.example.com.org"},` +
+				`"c":{"mountPath":"/etc/redis-tls/redis.example"},"{K}":{M}}`,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -141,7 +146,7 @@ func TestMergeIntoUserAnnotations(t *testing.T) {
 	}
 }
 
-// fill writes our entries by hand, as they must stand in the annotations.
+// fill replaces the placeholders by entries that are written by hand.
 func fill(text string) string {
 	o := newOrigination()
 	const secret = `"secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}]}`
@@ -157,77 +162,81 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 	for name, test := range map[string]struct {
 		key, value, want string
 	}{
-		"our name, another Secret": {
+		"the bundle's name, another Secret": {
 			key:   istioUserVolume,
 			value: `{"{K}":{"secret":{"secretName":"other"}}}`,
 			want:  `PodConflict: ` + volume,
 		},
-		"our name, a key too many": {
-			key:   istioUserVolume,
-			value: `{"{K}":{"secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"},{"key":"tls.key","path":"tls.key"}]}}}`,
-			want:  `PodConflict: ` + volume,
+		"the bundle's name, a further key": {
+			key: istioUserVolume,
+			value: `{"{K}":{"secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"},` +
+				`` +
+				`{"key":"tls.key","path":"tls.key"}]}}}`,
+			want: `PodConflict: ` + volume,
 		},
-		"our name, an unknown field": {
+		"the bundle's name, an unknown field": {
 			key:   istioUserVolume,
 			value: `{"{K}":{"secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}]},"future":1}}`,
 			want:  `PodConflict: ` + volume,
 		},
-		"our name, other file modes": {
-			key:   istioUserVolume,
-			value: `[{"name":"{K}","secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}],"defaultMode":256}}]`,
-			want:  `PodConflict: ` + volume,
+		"the bundle's name, other file modes": {
+			key: istioUserVolume,
+			value: `[{"name":"{K}","secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}],` +
+				`"defaultMode":256}}]`,
+			want: `PodConflict: ` + volume,
 		},
-		"our name, an optional Secret": {
-			key:   istioUserVolume,
-			value: `[{"name":"{K}","secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}],"optional":true}}]`,
-			want:  `PodConflict: ` + volume,
+		"the bundle's name, an optional Secret": {
+			key: istioUserVolume,
+			value: `[{"name":"{K}","secret":{"secretName":"redis-ca","items":[{"key":"ca.crt","path":"ca.crt"}],` +
+				`"optional":true}}]`,
+			want: `PodConflict: ` + volume,
 		},
-		"our name, no object": {
+		"the bundle's name, not an object": {
 			key:   istioUserVolume,
 			value: `{"{K}":null}`,
 			want:  `PodConflict: ` + volume,
 		},
-		"our name under a duplicate key": {
+		"the bundle's name under a duplicate key": {
 			key:   istioUserVolume,
 			value: `{"{K}":{V},"{K}":{"emptyDir":{}}}`,
 			want:  `PodConflict: ` + volume,
 		},
-		"our name in the field, another key": {
+		"the bundle's name in the field, another key": {
 			key:   istioUserVolume,
 			value: `{"z":{"name":"{K}","emptyDir":{}}}`,
 			want:  `PodConflict: ` + volume,
 		},
-		"our name in a field of odd spelling": {
+		"the bundle's name in a field of odd spelling": {
 			key:   istioUserVolume,
 			value: `[{"NAME":"{K}","emptyDir":{}}]`,
 			want:  `PodConflict: ` + volume,
 		},
-		"our name, mounted writable": {
+		"the bundle's name, mounted writable": {
 			key:   istioUserMount,
 			value: `{"{K}":{"mountPath":"/etc/redis-tls/redis.example.com/"}}`,
 			want:  `PodConflict: ` + mount,
 		},
-		"our name, a subPath": {
+		"the bundle's name, a subPath": {
 			key:   istioUserMount,
 			value: `{"{K}":{"mountPath":"/etc/redis-tls/redis.example.com/","readOnly":true,"subPath":"x"}}`,
 			want:  `PodConflict: ` + mount,
 		},
-		"our name at another path": {
+		"the bundle's name at another path": {
 			key:   istioUserMount,
 			value: `[{"name":"{K}","mountPath":"/elsewhere","readOnly":true}]`,
 			want:  `PodConflict: ` + mount,
 		},
-		"our name, no object, as a mount": {
+		"the bundle's name, not an object, as a mount": {
 			key:   istioUserMount,
 			value: `{"{K}":7}`,
 			want:  `PodConflict: ` + mount,
 		},
-		"another name at our path": {
+		"another name at the bundle's path": {
 			key:   istioUserMount,
 			value: `{"z":{"mountPath":"/etc/redis-tls/redis.example.com"}}`,
 			want:  `PodConflict: ` + mount,
 		},
-		"a parent of our path": {
+		"a parent of the bundle's path": {
 			key:   istioUserMount,
 			value: `[{"name":"z","mountPath":"/etc/redis-tls"}]`,
 			want:  `PodConflict: ` + mount,
@@ -237,22 +246,22 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 			value: `[{"name":"z","mountPath":"/"}]`,
 			want:  `PodConflict: ` + mount,
 		},
-		"a child of our path": {
+		"a child of the bundle's path": {
 			key:   istioUserMount,
 			value: `[{"name":"z","mountPath":"/etc/redis-tls/redis.example.com/ca.crt"}]`,
 			want:  `PodConflict: ` + mount,
 		},
-		"our path by a detour": {
+		"the bundle's path, not clean": {
 			key:   istioUserMount,
 			value: `[{"name":"z","mountPath":"/tmp/..//etc/./redis-tls/"}]`,
 			want:  `PodConflict: ` + mount,
 		},
-		"our path without a leading slash": {
+		"the bundle's path without a leading slash": {
 			key:   istioUserMount,
 			value: `[{"name":"z","mountPath":"etc/redis-tls"}]`,
 			want:  `PodConflict: ` + mount,
 		},
-		"our path in a field of odd spelling": {
+		"the bundle's path in a field of odd spelling": {
 			key:   istioUserMount,
 			value: `[{"name":"z","MountPath":"/etc/redis-tls/redis.example.com"}]`,
 			want:  `PodConflict: ` + mount,
@@ -297,7 +306,7 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 			value: `7`,
 			want:  `InvalidAnnotation: ` + volume,
 		},
-		"a page of JSON is cut in the message": {
+		"long JSON is cut in the message": {
 			key:   istioUserVolume,
 			value: `["` + strings.Repeat("é", 500),
 			want:  `InvalidAnnotation: ` + volume,
@@ -311,8 +320,9 @@ func TestConflictsInUserAnnotations(t *testing.T) {
 			if len(ops) > 0 {
 				t.Errorf("operations %v", ops)
 			}
-			if ops, _, problems := forPod(pod, one(systemRoots), Options{}); len(problems) > 0 || strings.Contains(paths(ops), "userVolume") {
-				t.Errorf("with system roots the annotation is not ours to judge: %v, %v", texts(problems), ops)
+			if ops, _, problems := forPod(pod, one(systemRoots), Options{}); len(problems) > 0 ||
+				strings.Contains(paths(ops), "userVolume") {
+				t.Errorf("with system roots the annotation must not be checked: %v, %v", texts(problems), ops)
 			}
 		})
 	}
@@ -326,7 +336,7 @@ func TestMountsAndVolumesOfThePodItself(t *testing.T) {
 	other.VolumeSource = corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
 	writable.ReadOnly = false
 	elsewhere.MountPath = "/elsewhere"
-	foreign := func(path string) corev1.VolumeMount { return corev1.VolumeMount{Name: "z", MountPath: path} }
+	another := func(path string) corev1.VolumeMount { return corev1.VolumeMount{Name: "z", MountPath: path} }
 	placeholder := func(pod *corev1.Pod) { appContainer(corev1.Container{Name: istioProxy, Image: "auto"})(pod) }
 	for name, test := range map[string]struct {
 		base     change
@@ -339,7 +349,7 @@ func TestMountsAndVolumesOfThePodItself(t *testing.T) {
 		"others' volumes and mounts stay first": {
 			base:    native,
 			volumes: []corev1.Volume{{Name: "z"}},
-			mounts:  []corev1.VolumeMount{foreign("/z")},
+			mounts:  []corev1.VolumeMount{another("/z")},
 		},
 		"one that has the volume gets the mount": {
 			base:    native,
@@ -354,32 +364,32 @@ func TestMountsAndVolumesOfThePodItself(t *testing.T) {
 			volumes: []corev1.Volume{volume},
 			mounts:  []corev1.VolumeMount{mount},
 		},
-		"our volume's name with other content is refused": {
+		"the volume's name with other content is refused": {
 			base:     native,
 			volumes:  []corev1.Volume{{Name: "z"}, other},
 			problems: []string{"PodConflict: spec.volumes[1].name"},
 		},
-		"our mount writable is refused": {
+		"the mount writable is refused": {
 			base:     native,
 			mounts:   []corev1.VolumeMount{writable},
 			problems: []string{"PodConflict: spec.initContainers[1].volumeMounts[0].name"},
 		},
-		"our volume mounted elsewhere is refused": {
+		"the volume mounted elsewhere is refused": {
 			base:     classic,
 			mounts:   []corev1.VolumeMount{elsewhere},
 			problems: []string{"PodConflict: spec.containers[1].volumeMounts[0].name"},
 		},
-		"a foreign mount over our path is refused": {
+		"another mount over the bundle's path is refused": {
 			base:     native,
-			mounts:   []corev1.VolumeMount{foreign("/z"), foreign("/etc")},
+			mounts:   []corev1.VolumeMount{another("/z"), another("/etc")},
 			problems: []string{`PodConflict: spec.initContainers[1].volumeMounts[1].mountPath`},
 		},
-		"a placeholder's mount over our path is refused": {
+		"a placeholder's mount over the bundle's path is refused": {
 			base:     placeholder,
-			mounts:   []corev1.VolumeMount{foreign("/etc/redis-tls")},
+			mounts:   []corev1.VolumeMount{another("/etc/redis-tls")},
 			problems: []string{`PodConflict: spec.containers[1].volumeMounts[0].mountPath`},
 		},
-		"before injection, our volume's name is judged too": {
+		"before injection, the volume's name is checked too": {
 			base:     placeholder,
 			volumes:  []corev1.Volume{other},
 			problems: []string{"PodConflict: spec.volumes[0].name"},
@@ -410,7 +420,7 @@ func TestMountsAndVolumesOfThePodItself(t *testing.T) {
 	}
 }
 
-// once appends v unless it is there; the two cases of mounts and volumes differ in type only.
+// once appends v unless the list has it; the two cases of mounts and volumes differ in type only.
 func once[T corev1.Volume | corev1.VolumeMount](list []T, v T) []T {
 	for _, have := range list {
 		if nameOf(have) == nameOf(v) {
@@ -427,7 +437,7 @@ func nameOf(v any) string {
 	return v.(corev1.VolumeMount).Name
 }
 
-func TestStatusWithoutProxyAndProxyWithoutStatusAreNotInjected(t *testing.T) {
+func TestInjectedRequiresStatusAndProxy(t *testing.T) {
 	for name, changes := range map[string][]change{
 		"a copied status annotation":    {annotated(istioStatus, "{}")},
 		"a placeholder for istio-proxy": {appContainer(corev1.Container{Name: istioProxy, Image: "auto"})},

@@ -69,7 +69,7 @@ func alias(ip string, names ...string) change {
 	}
 }
 
-// classic and native are what Istio's injector leaves behind, reduced to what matters here.
+// classic and native add what Istio's injector adds, reduced to what the patches read.
 func classic(pod *corev1.Pod) {
 	annotated(istioStatus, `{"initContainers":["istio-init"],"containers":["istio-proxy"]}`)(pod)
 	initContainer(corev1.Container{Name: istioInit})(pod)
@@ -94,8 +94,14 @@ func newOrigination(steps ...origin) origination.Origination {
 		Host:      host,
 		Ports:     []origination.Port{{Number: 6379, Target: 6380}},
 		Protocol:  "tcp",
-		TLS:       origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt", SNI: host, SubjectAltNames: []string{host}},
-		VIPs:      []netip.Addr{vip},
+		TLS: origination.TLS{
+			Mode:            origination.ModeSimple,
+			CASecret:        "redis-ca",
+			CAKey:           "ca.crt",
+			SNI:             host,
+			SubjectAltNames: []string{host},
+		},
+		VIPs: []netip.Addr{vip},
 	}
 	for _, s := range steps {
 		s(&o)
@@ -128,27 +134,31 @@ func one(steps ...origin) []origination.Origination {
 var meshed = map[string]string{"istio-injection": "enabled"}
 
 // forPod is For on a pod of such a namespace.
-func forPod(pod *corev1.Pod, os []origination.Origination, opts Options) ([]patchops.Operation, []string, []origination.Problem) {
-	return For(sidecar.Read(pod, meshed), os, opts)
+func forPod(
+	pod *corev1.Pod,
+	originations []origination.Origination,
+	opts Options,
+) ([]patchops.Operation, []string, []origination.Problem) {
+	return For(sidecar.Read(pod, meshed), originations, opts)
 }
 
 // proxyOf returns the pod's istio-proxy.
 func proxyOf(pod *corev1.Pod) sidecar.Container { return sidecar.Read(pod, meshed).Proxies[0] }
 
-// patched applies what For says to the pod's JSON, then demands that doing so again changes nothing.
-func patched(t *testing.T, pod *corev1.Pod, os []origination.Origination, opts Options) *corev1.Pod {
+// patched applies the operations of For to the pod's JSON. A second run must change nothing.
+func patched(t *testing.T, pod *corev1.Pod, originations []origination.Origination, opts Options) *corev1.Pod {
 	t.Helper()
 	raw, err := json.Marshal(pod)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return decoded(t, applied(t, raw, os, opts))
+	return decoded(t, applied(t, raw, originations, opts))
 }
 
-func applied(t *testing.T, raw []byte, os []origination.Origination, opts Options) []byte {
+func applied(t *testing.T, raw []byte, originations []origination.Origination, opts Options) []byte {
 	t.Helper()
 	return apply(t, raw, func(pod *corev1.Pod) ([]patchops.Operation, []origination.Problem) {
-		ops, _, problems := forPod(pod, os, opts)
+		ops, _, problems := forPod(pod, originations, opts)
 		return ops, problems
 	})
 }
@@ -158,8 +168,12 @@ func stripped(t *testing.T, raw []byte) []byte {
 	return apply(t, raw, func(pod *corev1.Pod) ([]patchops.Operation, []origination.Problem) { return Strip(pod), nil })
 }
 
-// apply applies the operations to the pod's JSON, then demands that doing so again changes nothing.
-func apply(t *testing.T, raw []byte, operations func(*corev1.Pod) ([]patchops.Operation, []origination.Problem)) []byte {
+// apply applies the operations to the pod's JSON. A second run must change nothing.
+func apply(
+	t *testing.T,
+	raw []byte,
+	operations func(*corev1.Pod) ([]patchops.Operation, []origination.Problem),
+) []byte {
 	t.Helper()
 	before := decoded(t, raw)
 	ops, problems := operations(before)
@@ -208,7 +222,12 @@ func texts(problems []origination.Problem) []string {
 // want compares; nil and empty are the same.
 func want[T any](t *testing.T, what string, want, got T) {
 	t.Helper()
-	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(
+		want,
+		got,
+		cmpopts.EquateEmpty(),
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }

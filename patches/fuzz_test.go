@@ -12,8 +12,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Whatever a user's annotations hold: no panic; what Istio can read keeps every entry and gets ours,
-// what it cannot read is refused; a second run changes nothing.
+// FuzzUserAnnotations holds for any annotations: no panic. What Istio can read keeps every entry and gets the
+// webhook's, and what it cannot read is refused. A second run changes nothing.
 func FuzzUserAnnotations(f *testing.F) {
 	o := newOrigination()
 	for _, seed := range []struct{ volume, mount string }{
@@ -70,7 +70,7 @@ func FuzzUserAnnotations(f *testing.F) {
 		unreadable := !readable(volume) || !readable(mount)
 		if len(problems) > 0 {
 			if len(ops) > 0 {
-				t.Fatalf("operations %v beside problems %q", ops, texts(problems))
+				t.Fatalf("operations %v with problems %q", ops, texts(problems))
 			}
 			for _, p := range problems {
 				if p.Reason == origination.ReasonInvalidAnnotation && !unreadable {
@@ -94,10 +94,10 @@ func FuzzUserAnnotations(f *testing.F) {
 				t.Fatalf("%s: %d entries became %d: %s", key, len(kept), len(added), pod.Annotations[key])
 			}
 			if diff := cmp.Diff(strings.Join(kept, "\n"), strings.Join(added[:len(kept)], "\n")); diff != "" {
-				t.Fatalf("%s: a foreign entry changed:\n%s", key, diff)
+				t.Fatalf("%s: a user's entry changed:\n%s", key, diff)
 			}
 			if !strings.Contains(pod.Annotations[key], `"`+o.VolumeName()+`"`) && !strings.Contains(before, `\u`) {
-				t.Fatalf("%s: ours is missing: %s", key, pod.Annotations[key])
+				t.Fatalf("%s: the webhook's entry is missing: %s", key, pod.Annotations[key])
 			}
 		}
 		again, _, problems := forPod(pod, one(), Options{})
@@ -128,8 +128,8 @@ func readable(value string) bool {
 	return false
 }
 
-// entriesOf lists keys and values, duplicates too, numbers digit by digit. It shares no code with the
-// merge: it walks the tokens.
+// entriesOf lists keys and values, duplicates too, numbers digit by digit. It reads tokens, and shares no code with the
+// merge.
 func entriesOf(t *testing.T, value string) (entries []string) {
 	t.Helper()
 	d := json.NewDecoder(strings.NewReader(value))
@@ -158,25 +158,25 @@ func entriesOf(t *testing.T, value string) (entries []string) {
 	}
 }
 
-// Whatever stands in a pod's annotations of ours and its aliases: no panic, and a second run does nothing.
+// FuzzPod holds for any annotations of redis-tls and any aliases: no panic, and a second run does nothing.
 func FuzzPod(f *testing.F) {
-	status := origination.Status{Version: origination.StatusVersion, Request: map[string]string{"redis-tls/host": host}}
+	request := origination.Status{Version: origination.StatusVersion, Request: map[string]string{"redis-tls/host": host}}
 	f.Add("", "", "", "", "")
-	f.Add(status.String(), host+"=240.241.7.31", "2026-01-02T03:04:05Z", "240.241.7.31", "true")
+	f.Add(request.String(), host+"=240.241.7.31", "2026-01-02T03:04:05Z", "240.241.7.31", "true")
 	f.Add(`{"version":"v1","request":null}`, "=,", "9999-12-31T23:59:59+23:59", "::ffff:1.2.3.4", "")
 	f.Add(`{"version":"v0"}`, host+"=::1%eth0", "0", "1.2.3.4%x", "\xff")
-	f.Fuzz(func(t *testing.T, recorded, vips, firstUse, ip, text string) {
-		for _, s := range []string{recorded, vips, firstUse, ip, text} {
+	f.Fuzz(func(t *testing.T, status, vips, firstUse, ip, text string) {
+		for _, s := range []string{status, vips, firstUse, ip, text} {
 			if !utf8.ValidString(s) { // it does not survive JSON
 				return
 			}
 		}
-		pod := newPod(native, annotated(origination.AnnotationStatus, recorded), annotated(origination.AnnotationVIPs, vips),
+		pod := newPod(native, annotated(origination.AnnotationStatus, status), annotated(origination.AnnotationVIPs, vips),
 			annotated(origination.AnnotationFirstUse, firstUse), label(origination.LabelKeyPrefix+"x", text), alias(ip, host))
-		os := append(one(), newOrigination(addressed("10.0.0.0/8")))
-		opts := Options{Status: status, VIPRanges: drawnFrom, Gate: true}
-		if _, _, problems := forPod(pod, os, opts); len(problems) == 0 {
-			patched(t, pod, os, opts)
+		originations := append(one(), newOrigination(addressed("10.0.0.0/8")))
+		opts := Options{Status: request, VIPRanges: drawnFrom, Gate: true}
+		if _, _, problems := forPod(pod, originations, opts); len(problems) == 0 {
+			patched(t, pod, originations, opts)
 		}
 		raw, err := json.Marshal(pod)
 		if err != nil {

@@ -102,7 +102,8 @@ func compare(t *testing.T, dir string, files map[string]string) {
 		t.Fatal(err)
 	}
 	for _, f := range present {
-		if _, wanted := files[f.Name()]; wanted || strings.Contains(" pod.yaml namespace.yaml originations.yaml ", " "+f.Name()+" ") {
+		if _, wanted := files[f.Name()]; wanted ||
+			strings.Contains(" pod.yaml namespace.yaml originations.yaml ", " "+f.Name()+" ") {
 			continue
 		}
 		if !*catalog.Update || !strings.HasPrefix(f.Name(), "want.") {

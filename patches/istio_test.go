@@ -10,7 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Istio's rules, retyped from its source to judge ours: what the injector makes of a pod's annotations.
+// This file has Istio's rules for the annotations of a pod, retyped from its source.
 
 // istioInjects is what Istio's injector does to a pod as far as volumes and mounts go: the template
 // ranges over fromJSON of the annotations and writes `- name: "<index>"` before each value's fields
@@ -29,7 +29,11 @@ func istioInjects(t *testing.T, pod *corev1.Pod, native bool) *corev1.Pod {
 		*from = slices.Delete(*from, i, i+1)
 	}
 	for _, m := range rendered[corev1.VolumeMount](t, pod.Annotations[istioUserMount]) {
-		if i := slices.IndexFunc(proxy.VolumeMounts, func(o corev1.VolumeMount) bool { return o.MountPath == m.MountPath }); i >= 0 {
+		if i := slices.IndexFunc(proxy.VolumeMounts, func(
+			o corev1.VolumeMount,
+		) bool {
+			return o.MountPath == m.MountPath
+		}); i >= 0 {
 			proxy.VolumeMounts[i] = m
 		} else {
 			proxy.VolumeMounts = append(proxy.VolumeMounts, m)

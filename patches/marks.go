@@ -11,18 +11,18 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Strip returns the operations that take from a pod what the webhook alone writes: labels by which rules would select
-// it, and annotations that the controller reads. It is for every pod that the webhook sees and does not inject, for a
-// user may write them, and a copied pod brings them along. Gates and hostAliases stay: without a VIP the pod would
-// reach the server itself, in plaintext.
+// Strip returns the operations that remove from a pod what only the webhook writes: labels by which rules would select
+// it, and annotations that the controller reads. It is for every pod that the webhook reviews and does not inject,
+// because a user may write them, and a copied pod contains them. Gates and hostAliases stay: without a VIP the pod
+// would reach the server itself, in plaintext.
 func Strip(pod *corev1.Pod) []jsonpatch.Operation {
 	p := patch{pod: pod}
 	p.labels(nil)
-	p.record(nil)
+	p.ownAnnotations(nil)
 	return p.operations()
 }
 
-// labels makes our labels of the pod those that are wanted.
+// labels sets the wanted labels, and removes all others of redis-tls.
 func (p *patch) labels(want map[string]string) {
 	var stale []string
 	for key := range origination.OurLabels(p.pod.Labels) {
@@ -33,8 +33,8 @@ func (p *patch) labels(want map[string]string) {
 	p.entries("/metadata/labels", p.pod.Labels, want, stale)
 }
 
-// record makes our annotations of the pod those that are wanted.
-func (p *patch) record(want map[string]string) {
+// ownAnnotations sets the wanted annotations, and removes all others that only the webhook writes.
+func (p *patch) ownAnnotations(want map[string]string) {
 	for _, key := range origination.OurAnnotations {
 		if value, wanted := want[key]; wanted {
 			p.annotate(key, value)
@@ -44,37 +44,47 @@ func (p *patch) record(want map[string]string) {
 	}
 }
 
-// recorded returns the annotations of an admission. The time of an equal record is kept: it is that of the first
-// admission, and a reinvocation must change nothing.
-func (p *patch) recorded(os []origination.Origination, opts Options) map[string]string {
-	record := map[string]string{origination.AnnotationStatus: opts.Status.String()}
-	if vips := origination.FormatVIPs(os); vips != "" {
-		record[origination.AnnotationVIPs] = vips
+// wantedAnnotations returns the annotations of an admission. If status and VIPs are equal, the time of first use is
+// kept: it is that of the first admission, and a reinvocation must change nothing.
+func (p *patch) wantedAnnotations(originations []origination.Origination, opts Options) map[string]string {
+	want := map[string]string{origination.AnnotationStatus: opts.Status.String()}
+	if vips := origination.FormatVIPs(originations); vips != "" {
+		want[origination.AnnotationVIPs] = vips
 	}
 	old := p.pod.Annotations
-	first, noted := old[origination.AnnotationFirstUse]
+	first, exists := old[origination.AnnotationFirstUse]
 	_, err := time.Parse(time.RFC3339Nano, first)
 	switch {
-	case old[origination.AnnotationStatus] == record[origination.AnnotationStatus] && old[origination.AnnotationVIPs] == record[origination.AnnotationVIPs]:
-		if noted && err == nil {
-			record[origination.AnnotationFirstUse] = first
+	case old[origination.AnnotationStatus] == want[origination.AnnotationStatus] &&
+		old[origination.AnnotationVIPs] == want[origination.AnnotationVIPs]:
+		if exists && err == nil {
+			want[origination.AnnotationFirstUse] = first
 		}
 	case opts.FirstUse != nil:
-		record[origination.AnnotationFirstUse] = opts.FirstUse.Format(time.RFC3339Nano)
+		want[origination.AnnotationFirstUse] = opts.FirstUse.Format(time.RFC3339Nano)
 	}
-	return record
+	return want
 }
 
 // gate appends the first-use gate. The API server refuses gates on a pod that already has its node
 // (k8s.io/kubernetes pkg/apis/core/validation: "nodeName cannot be set until all schedulingGates have
 // been cleared"), so such a pod gets a warning instead.
 func (p *patch) gate(wanted bool) (warning string) {
-	if !wanted || slices.ContainsFunc(p.pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == origination.GateFirstUse }) {
+	if !wanted ||
+		slices.ContainsFunc(p.pod.Spec.SchedulingGates, func(
+			g corev1.PodSchedulingGate,
+		) bool {
+			return g.Name == origination.GateFirstUse
+		}) {
 		return ""
 	}
 	if p.pod.Spec.NodeName != "" {
-		return fmt.Sprintf("spec.nodeName: %q: a pod with a node cannot be held by the gate %s until the mesh objects of its first use exist; "+
-			"what it sends before that may not be encrypted; leave nodeName to the scheduler", p.pod.Spec.NodeName, origination.GateFirstUse)
+		return fmt.Sprintf(
+			"spec.nodeName: %q: cannot be used with scheduling gate %s, which waits for the pod's mesh objects. "+
+				"Until these exist, connections may be in plaintext; remove spec.nodeName",
+			p.pod.Spec.NodeName,
+			origination.GateFirstUse,
+		)
 	}
 	appendTo(p, "/spec/schedulingGates", len(p.pod.Spec.SchedulingGates),
 		[]corev1.PodSchedulingGate{{Name: origination.GateFirstUse}})

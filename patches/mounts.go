@@ -12,19 +12,19 @@ import (
 	"github.com/redis-tls/redis-tls/internal/sidecar"
 )
 
-// bundle is what of an origination is mounted, as a pod has it: a volume, and its mount in istio-proxy.
+// bundle is a volume with the TLS files of an origination, and its mount in istio-proxy.
 type bundle struct {
 	host   string
 	volume corev1.Volume
 	mount  corev1.VolumeMount
 }
 
-// bundles returns what is to be mounted. System roots are in the proxy's image: nothing for them.
-// There is no subPath: a kubelet never refreshes one, so a rotated CA would not arrive.
-func bundles(os []origination.Origination) []bundle {
+// bundles returns the bundles to mount. System roots need none, because they are in the proxy's image. There is no
+// subPath: the kubelet never refreshes one, so a rotated CA would not arrive.
+func bundles(originations []origination.Origination) []bundle {
 	var bs []bundle
-	for i := range os {
-		o := &os[i]
+	for i := range originations {
+		o := &originations[i]
 		source, needed := volumeSource(&o.TLS)
 		if !needed {
 			continue
@@ -38,8 +38,8 @@ func bundles(os []origination.Origination) []bundle {
 	return bs
 }
 
-// volumeSource returns what to mount: one directory of all files, so that a kubelet replaces them at
-// once. Only what the mode needs is in it, never the key of a certificate that is not shown.
+// volumeSource returns the source of one directory with all files, so that the kubelet replaces them at once. It has
+// only the files that the mode needs, never the key of a certificate that is not presented.
 func volumeSource(tls *origination.TLS) (source corev1.VolumeSource, needed bool) {
 	var ca, client []corev1.KeyToPath
 	if tls.OwnCA() {
@@ -55,28 +55,40 @@ func volumeSource(tls *origination.TLS) (source corev1.VolumeSource, needed bool
 	case tls.SDS || ca == nil && client == nil:
 		return source, false
 	case client == nil && tls.CAConfigMap != "":
-		source.ConfigMap = &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: tls.CAConfigMap}, Items: ca}
+		source.ConfigMap = &corev1.ConfigMapVolumeSource{
+			LocalObjectReference: corev1.LocalObjectReference{Name: tls.CAConfigMap},
+			Items:                ca,
+		}
 	case client == nil:
 		source.Secret = &corev1.SecretVolumeSource{SecretName: tls.CASecret, Items: ca}
 	case ca == nil || tls.CASecret == tls.ClientSecret:
 		source.Secret = &corev1.SecretVolumeSource{SecretName: tls.ClientSecret, Items: append(ca, client...)}
 	default:
 		source.Projected = &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-			{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: tls.ClientSecret}, Items: client}},
+			{Secret: &corev1.SecretProjection{
+				LocalObjectReference: corev1.LocalObjectReference{Name: tls.ClientSecret},
+				Items:                client,
+			}},
 		}}
-		authority := corev1.VolumeProjection{Secret: &corev1.SecretProjection{LocalObjectReference: corev1.LocalObjectReference{Name: tls.CASecret}, Items: ca}}
+		authority := corev1.VolumeProjection{Secret: &corev1.SecretProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: tls.CASecret},
+			Items:                ca,
+		}}
 		if tls.CAConfigMap != "" {
-			authority = corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: tls.CAConfigMap}, Items: ca}}
+			authority = corev1.VolumeProjection{ConfigMap: &corev1.ConfigMapProjection{
+				LocalObjectReference: corev1.LocalObjectReference{Name: tls.CAConfigMap},
+				Items:                ca,
+			}}
 		}
 		source.Projected.Sources = append(source.Projected.Sources, authority)
 	}
 	return source, true
 }
 
-// mounts gives istio-proxy the bundles: by Istio's annotations where its injector has yet to run, else
-// in the container itself.
-func (p *patch) mounts(pod *sidecar.Pod, os []origination.Origination) (problems []origination.Problem) {
-	bs := bundles(os)
+// mounts adds the bundles to istio-proxy: by Istio's annotations if its injector has not run yet, else in the container
+// itself.
+func (p *patch) mounts(pod *sidecar.Pod, originations []origination.Origination) (problems []origination.Problem) {
+	bs := bundles(originations)
 	volumes, problems := missingVolumes(p.pod.Spec.Volumes, bs)
 	for i := range pod.Proxies {
 		proxy := &pod.Proxies[i]
@@ -93,8 +105,8 @@ func (p *patch) mounts(pod *sidecar.Pod, os []origination.Origination) (problems
 	return append(problems, p.userAnnotations(bs)...)
 }
 
-// missingVolumes returns the bundles' volumes that the pod lacks, and a problem for each volume of
-// their name that is something else.
+// missingVolumes returns the bundles' volumes that the pod does not have, and a problem for each volume with the name
+// of one and other content.
 func missingVolumes(have []corev1.Volume, bs []bundle) (missing []corev1.Volume, problems []origination.Problem) {
 	for _, b := range bs {
 		found := false
@@ -115,7 +127,11 @@ func missingVolumes(have []corev1.Volume, bs []bundle) (missing []corev1.Volume,
 }
 
 // missingMounts is missingVolumes for the mounts of a container, where paths must not overlap either.
-func missingMounts(at *field.Path, have []corev1.VolumeMount, bs []bundle) (missing []corev1.VolumeMount, problems []origination.Problem) {
+func missingMounts(
+	at *field.Path,
+	have []corev1.VolumeMount,
+	bs []bundle,
+) (missing []corev1.VolumeMount, problems []origination.Problem) {
 	for _, b := range bs {
 		found := false
 		for i, m := range have {
@@ -137,12 +153,13 @@ func missingMounts(at *field.Path, have []corev1.VolumeMount, bs []bundle) (miss
 
 func otherContent(at *field.Path, name string, b bundle) origination.Problem {
 	return invalid(origination.ReasonPodConflict, at, name,
-		"is the name that redis-tls gives to the TLS files of "+b.host+", but this entry is something else; remove or rename it")
+		"must have another name: redis-tls gives this one to the TLS files of "+b.host+"; rename it")
 }
 
 func overlapping(at *field.Path, mountPath string, b bundle) origination.Problem {
 	return invalid(origination.ReasonPodConflict, at, mountPath,
-		"overlaps "+b.mount.MountPath+", where redis-tls mounts the TLS files of "+b.host+"; mount it elsewhere, outside "+origination.MountRoot)
+		"must not overlap "+b.mount.MountPath+", where redis-tls mounts the TLS files of "+b.host+
+			"; mount it outside "+origination.MountRoot)
 }
 
 // overlap reports whether one path is the other, or is inside it.
@@ -159,8 +176,8 @@ func directory(p string) string {
 	return p + "/"
 }
 
-// sameVolume compares with what the API server fills in set aside.
-func sameVolume(v, ours corev1.Volume) bool {
+// sameVolume compares without the defaults that the API server fills in.
+func sameVolume(v, wanted corev1.Volume) bool {
 	v = *v.DeepCopy()
 	if s := v.Secret; s != nil {
 		unsetDefaults(&s.DefaultMode, &s.Optional)
@@ -179,11 +196,11 @@ func sameVolume(v, ours corev1.Volume) bool {
 			}
 		}
 	}
-	return equality.Semantic.DeepEqual(v, ours)
+	return equality.Semantic.DeepEqual(v, wanted)
 }
 
-// unsetDefaults takes out the mode of files and the optional that the API server fills in, the same for every
-// kind of source.
+// unsetDefaults removes the file mode and the field optional that the API server fills in, the same for every kind of
+// source.
 func unsetDefaults(mode **int32, optional **bool) {
 	if mode != nil && *mode != nil && **mode == corev1.SecretVolumeSourceDefaultMode {
 		*mode = nil
@@ -193,8 +210,8 @@ func unsetDefaults(mode **int32, optional **bool) {
 	}
 }
 
-// sameMount compares with defaults written out set aside.
-func sameMount(m, ours corev1.VolumeMount) bool {
+// sameMount compares without explicit defaults.
+func sameMount(m, wanted corev1.VolumeMount) bool {
 	m = *m.DeepCopy()
 	m.MountPath = directory(m.MountPath)
 	if r := m.RecursiveReadOnly; r != nil && *r == corev1.RecursiveReadOnlyDisabled {
@@ -203,5 +220,5 @@ func sameMount(m, ours corev1.VolumeMount) bool {
 	if r := m.MountPropagation; r != nil && *r == corev1.MountPropagationNone {
 		m.MountPropagation = nil
 	}
-	return equality.Semantic.DeepEqual(m, ours)
+	return equality.Semantic.DeepEqual(m, wanted)
 }

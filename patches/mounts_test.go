@@ -11,7 +11,7 @@ import (
 )
 
 // What is mounted is what the mode needs, and nothing else of the objects that hold it.
-func TestTheFilesAreThoseOfTheMode(t *testing.T) {
+func TestEachModeMountsOnlyItsFiles(t *testing.T) {
 	ca := []corev1.KeyToPath{{Key: "server-ca.pem", Path: "ca.crt"}}
 	client := []corev1.KeyToPath{{Key: "tls.crt", Path: "tls.crt"}, {Key: "tls.key", Path: "tls.key"}}
 	ref := func(name string) corev1.LocalObjectReference { return corev1.LocalObjectReference{Name: name} }
@@ -28,7 +28,13 @@ func TestTheFilesAreThoseOfTheMode(t *testing.T) {
 			want: corev1.VolumeSource{},
 		},
 		"secret discovery": {
-			tls:  origination.TLS{Mode: origination.ModeMutual, SDS: true, CASecret: "client", CAKey: "ca.crt", ClientSecret: "client"},
+			tls: origination.TLS{
+				Mode:         origination.ModeMutual,
+				SDS:          true,
+				CASecret:     "client",
+				CAKey:        "ca.crt",
+				ClientSecret: "client",
+			},
 			want: corev1.VolumeSource{},
 		},
 		"a Secret": {
@@ -40,8 +46,16 @@ func TestTheFilesAreThoseOfTheMode(t *testing.T) {
 			want: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: ref("ca"), Items: ca}},
 		},
 		"mutual, all in one Secret": {
-			tls:  origination.TLS{Mode: origination.ModeMutual, CASecret: "client", CAKey: "server-ca.pem", ClientSecret: "client"},
-			want: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "client", Items: append(ca[:1:1], client...)}},
+			tls: origination.TLS{
+				Mode:         origination.ModeMutual,
+				CASecret:     "client",
+				CAKey:        "server-ca.pem",
+				ClientSecret: "client",
+			},
+			want: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+				SecretName: "client",
+				Items:      append(ca[:1:1], client...),
+			}},
 		},
 		"mutual without a check": {
 			tls:  origination.TLS{Mode: origination.ModeMutual, ClientSecret: "client", InsecureSkipVerify: true},
@@ -50,32 +64,41 @@ func TestTheFilesAreThoseOfTheMode(t *testing.T) {
 		"mutual, the CA in another Secret": {
 			tls: origination.TLS{Mode: origination.ModeMutual, CASecret: "ca", CAKey: "server-ca.pem", ClientSecret: "client"},
 			want: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-				{Secret: &corev1.SecretProjection{LocalObjectReference: ref("client"), Items: client}}, {Secret: &corev1.SecretProjection{LocalObjectReference: ref("ca"), Items: ca}}}}},
+				{Secret: &corev1.SecretProjection{LocalObjectReference: ref("client"), Items: client}},
+				{Secret: &corev1.SecretProjection{LocalObjectReference: ref("ca"), Items: ca}},
+			}}},
 		},
 		"mutual, the CA in a ConfigMap of the same name": {
-			tls: origination.TLS{Mode: origination.ModeMutual, CAConfigMap: "client", CAKey: "server-ca.pem", ClientSecret: "client"},
+			tls: origination.TLS{
+				Mode:         origination.ModeMutual,
+				CAConfigMap:  "client",
+				CAKey:        "server-ca.pem",
+				ClientSecret: "client",
+			},
 			want: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-				{Secret: &corev1.SecretProjection{LocalObjectReference: ref("client"), Items: client}}, {ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: ref("client"), Items: ca}}}}},
+				{Secret: &corev1.SecretProjection{LocalObjectReference: ref("client"), Items: client}},
+				{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: ref("client"), Items: ca}},
+			}}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			os := one(func(o *origination.Origination) { o.TLS = test.tls })
-			pod := patched(t, newPod(native), os, Options{})
+			originations := one(func(o *origination.Origination) { o.TLS = test.tls })
+			pod := patched(t, newPod(native), originations, Options{})
 			if (test.want == corev1.VolumeSource{}) {
 				want(t, "volumes", nil, pod.Spec.Volumes)
 				return
 			}
-			want(t, "volume", []corev1.Volume{{Name: os[0].VolumeName(), VolumeSource: test.want}}, pod.Spec.Volumes)
-			want(t, "paths", []string{os[0].MountPath()}, mountPaths(proxyOf(pod)))
+			want(t, "volume", []corev1.Volume{{Name: originations[0].VolumeName(), VolumeSource: test.want}}, pod.Spec.Volumes)
+			want(t, "paths", []string{originations[0].MountPath()}, mountPaths(proxyOf(pod)))
 
-			before := patched(t, newPod(), os, Options{})
+			before := patched(t, newPod(), originations, Options{})
 			want(t, "in Istio's annotation", true, len(before.Annotations[istioUserVolume]) > 0)
-			ops, _, problems := forPod(before, os, Options{})
+			ops, _, problems := forPod(before, originations, Options{})
 			want(t, "problems of a second run", nil, problems)
 			want(t, "operations of a second run", nil, ops)
 
 			fillIn(&pod.Spec.Volumes[0])
-			ops, _, problems = forPod(pod, os, Options{})
+			ops, _, problems = forPod(pod, originations, Options{})
 			want(t, "problems once the API server has filled in defaults", nil, problems)
 			want(t, "operations then", nil, ops)
 		})
@@ -89,7 +112,8 @@ func mountPaths(c sidecar.Container) (paths []string) {
 	return paths
 }
 
-// fillIn sets what the API server does (SetDefaults_SecretVolumeSource and its like in k8s.io/kubernetes pkg/apis/core/v1).
+// fillIn sets what the API server does (SetDefaults_SecretVolumeSource and its like in k8s.io/kubernetes
+// pkg/apis/core/v1).
 func fillIn(v *corev1.Volume) {
 	mode := ptr.To(corev1.SecretVolumeSourceDefaultMode)
 	switch {

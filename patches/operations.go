@@ -9,18 +9,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// patch gathers operations. A map or list that is absent is added whole in one operation, so that no
-// operation depends on another and the order of paths is one that applies.
+// patch collects operations. A map or list that is absent is added whole in one operation. So no operation depends on
+// another, and they can be applied in the order of their paths.
 type patch struct {
 	pod         *corev1.Pod
 	ops         []jsonpatch.Operation
-	annotations map[string]string // to set; gathered, because several features write annotations
+	annotations map[string]string // to set in one operation, because several features write annotations
 	stale       []string          // annotations to remove
 }
 
 var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
 
-// escape makes a key a JSON pointer's reference token (RFC 6901).
+// escape returns the key as a reference token of a JSON pointer (RFC 6901).
 func escape(key string) string { return pointerEscapes.Replace(key) }
 
 // annotate sets an annotation.
@@ -31,7 +31,7 @@ func (p *patch) annotate(key, value string) {
 	p.annotations[key] = value
 }
 
-// entries sets keys of the map at path, and removes others, which it has. The order is that of operations.
+// entries sets keys of the map at path, and removes others, which must exist.
 func (p *patch) entries(path string, have, set map[string]string, remove []string) {
 	if len(have) == 0 {
 		if len(set) > 0 {
@@ -70,7 +70,7 @@ func (p *patch) add(path string, value any) {
 	p.ops = append(p.ops, jsonpatch.NewOperation("add", path, value))
 }
 
-// operations returns all that was gathered, sorted by path. Appends to one list keep their order.
+// operations returns all operations, sorted by path. Appends to one list keep their order.
 func (p *patch) operations() []jsonpatch.Operation {
 	p.entries("/metadata/annotations", p.pod.Annotations, p.annotations, p.stale)
 	slices.SortStableFunc(p.ops, func(a, b jsonpatch.Operation) int { return cmp.Compare(a.Path, b.Path) })

@@ -1,9 +1,9 @@
 // Package patches turns originations into JSON patch operations on a pod.
 //
-// [For] takes a pod as admitted so far and its originations, and returns operations (RFC 6902), sorted and
-// minimal: none when the pod already is as it should be. Operations are built directly, never by
-// marshalling a typed pod, which could drop fields newer than the library. The package is pure, and imports
-// no other package of this module but origination and sidecar.
+// [For] returns the operations (RFC 6902) for a pod and its originations, sorted and minimal: none if the pod already
+// has everything. [Strip] returns those for a pod without originations, and [Aliases] reads the addresses that a pod
+// already gives for a host. Operations are built directly: marshalling a typed pod could drop fields newer than the
+// library. The package is pure, and imports no other package of this module except origination and sidecar.
 package patches
 
 import (
@@ -17,17 +17,17 @@ import (
 	"github.com/redis-tls/redis-tls/internal/sidecar"
 )
 
-// Options are what For needs besides the pod and its originations.
+// Options are the inputs of [For] other than the pod and its originations.
 type Options struct {
 	// Settings are what the pod requests as a whole.
 	Settings origination.Settings
-	// Status is what is recorded of the request.
+	// Status is the request as it is written to the pod.
 	Status origination.Status
 	// VIPRanges are the ranges that VIPs are drawn from.
 	VIPRanges []netip.Prefix
 	// Gate adds the first-use gate.
 	Gate bool
-	// FirstUse is recorded when an object was still missing at admission; nil otherwise and in the offline preview.
+	// FirstUse is the time of admission if an object was missing then; nil otherwise and in the offline preview.
 	FirstUse *time.Time
 }
 
@@ -35,21 +35,21 @@ type Options struct {
 // originations. Their VIPs must have been drawn. The pod's JSON must have the objects metadata and
 // spec, as every admitted pod does; absent maps and lists below them are created.
 //
-// With problems there are no operations. Gates are never removed.
-func For(pod *sidecar.Pod, os []origination.Origination, opts Options) (
+// If there are problems, For returns no operations. It never removes a gate.
+func For(pod *sidecar.Pod, originations []origination.Origination, opts Options) (
 	ops []jsonpatch.Operation, warnings []string, problems []origination.Problem,
 ) {
 	p := patch{pod: pod.Pod, ops: make([]jsonpatch.Operation, 0, 8)} // room for what one origination takes
-	problems = p.mounts(pod, os)
-	problems = append(problems, p.aliases(os, opts.VIPRanges)...)
-	for i := range os {
-		problems = append(problems, pod.Uncaptured(&os[i])...)
+	problems = p.mounts(pod, originations)
+	problems = append(problems, p.aliases(originations, opts.VIPRanges)...)
+	for i := range originations {
+		problems = append(problems, pod.Uncaptured(&originations[i])...)
 	}
 	if len(problems) > 0 {
 		return nil, nil, origination.Distinct(problems)
 	}
-	p.labels(origination.Labels(os, opts.Settings))
-	p.record(p.recorded(os, opts))
+	p.labels(origination.Labels(originations, opts.Settings))
+	p.ownAnnotations(p.wantedAnnotations(originations, opts))
 	if warning := p.gate(opts.Gate); warning != "" {
 		warnings = append(warnings, warning)
 	}

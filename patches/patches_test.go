@@ -12,10 +12,9 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Whatever the order of the webhooks, istio-proxy ends up with the same mounts and nobody changes
-// anything in a second round.
-func TestBothWebhookOrdersEndTheSame(t *testing.T) {
-	os := []origination.Origination{newOrigination(), newOrigination(otherHost("cache.example.com", otherVIP))}
+// In either order of the webhooks, istio-proxy gets the same mounts, and a second run changes nothing.
+func TestBothWebhookOrdersGiveTheSamePod(t *testing.T) {
+	originations := []origination.Origination{newOrigination(), newOrigination(otherHost("cache.example.com", otherVIP))}
 	for name, changes := range map[string][]change{
 		"a plain pod": nil,
 		"a pod with volumes in list form": {
@@ -30,19 +29,23 @@ func TestBothWebhookOrdersEndTheSame(t *testing.T) {
 	} {
 		for _, native := range []bool{true, false} {
 			t.Run(name, func(t *testing.T) {
-				ours := istioInjects(t, patched(t, newPod(changes...), os, Options{}), native)
-				if ops, _, problems := forPod(ours, os, Options{}); len(ops) > 0 || len(problems) > 0 {
+				first := istioInjects(t, patched(t, newPod(changes...), originations, Options{}), native)
+				if ops, _, problems := forPod(first, originations, Options{}); len(ops) > 0 || len(problems) > 0 {
 					t.Errorf("reinvocation: operations %v, problems %v", ops, texts(problems))
 				}
-				theirs := patched(t, istioInjects(t, newPod(changes...), native), os, Options{})
-				again := istioInjects(t, theirs, native)
-				if ops, _, problems := forPod(again, os, Options{}); len(ops) > 0 || len(problems) > 0 {
+				second := patched(t, istioInjects(t, newPod(changes...), native), originations, Options{})
+				again := istioInjects(t, second, native)
+				if ops, _, problems := forPod(again, originations, Options{}); len(ops) > 0 || len(problems) > 0 {
 					t.Errorf("reinvocation in the other order: operations %v, problems %v", ops, texts(problems))
 				}
-				want(t, "mounts of istio-proxy", byPath(proxyOf(ours).VolumeMounts), byPath(proxyOf(again).VolumeMounts))
-				for _, b := range bundles(os) {
-					if !slices.ContainsFunc(proxyOf(ours).VolumeMounts, func(m corev1.VolumeMount) bool { return sameMount(m, b.mount) }) {
-						t.Errorf("the bundle of %s is not mounted: %v", b.host, proxyOf(ours).VolumeMounts)
+				want(t, "mounts of istio-proxy", byPath(proxyOf(first).VolumeMounts), byPath(proxyOf(again).VolumeMounts))
+				for _, b := range bundles(originations) {
+					if !slices.ContainsFunc(proxyOf(first).VolumeMounts, func(
+						m corev1.VolumeMount,
+					) bool {
+						return sameMount(m, b.mount)
+					}) {
+						t.Errorf("the bundle of %s is not mounted: %v", b.host, proxyOf(first).VolumeMounts)
 					}
 				}
 			})
@@ -77,7 +80,11 @@ func TestOperationsAreSortedMinimalAndEscaped(t *testing.T) {
 		"add /spec/hostAliases/-",
 		"add /spec/schedulingGates",
 	}, got)
-	if sorted := slices.IsSortedFunc(ops, func(a, b jsonpatch.Operation) int { return strings.Compare(a.Path, b.Path) }); !sorted {
+	if sorted := slices.IsSortedFunc(ops, func(
+		a, b jsonpatch.Operation,
+	) int {
+		return strings.Compare(a.Path, b.Path)
+	}); !sorted {
 		t.Errorf("not sorted: %v", got)
 	}
 	want(t, "tilde and slash", "a~0b~1c", escape("a~b/c"))
@@ -85,11 +92,15 @@ func TestOperationsAreSortedMinimalAndEscaped(t *testing.T) {
 
 func TestAbsentNullAndEmptyContainersAreFilled(t *testing.T) {
 	for name, raw := range map[string]string{
-		"absent":         `{"metadata":{"name":"p"},"spec":{"containers":[{"name":"app"}]}}`,
-		"null":           `{"metadata":{"name":"p","labels":null,"annotations":null},"spec":{"containers":[{"name":"app"}],"hostAliases":null,"schedulingGates":null}}`,
-		"empty":          `{"metadata":{"name":"p","labels":{},"annotations":{}},"spec":{"containers":[{"name":"app"}],"hostAliases":[],"schedulingGates":[]}}`,
-		"injected empty": `{"metadata":{"name":"p","annotations":{"sidecar.istio.io/status":"{}"}},"spec":{"volumes":[],"initContainers":[{"name":"istio-proxy","volumeMounts":[]}]}}`,
-		"injected null":  `{"metadata":{"name":"p","annotations":{"sidecar.istio.io/status":"{}"}},"spec":{"volumes":null,"initContainers":[{"name":"istio-proxy","volumeMounts":null}]}}`,
+		"absent": `{"metadata":{"name":"p"},"spec":{"containers":[{"name":"app"}]}}`,
+		"null": `{"metadata":{"name":"p","labels":null,"annotations":null},` +
+			`"spec":{"containers":[{"name":"app"}],"hostAliases":null,"schedulingGates":null}}`,
+		"empty": `{"metadata":{"name":"p","labels":{},"annotations":{}},` +
+			`"spec":{"containers":[{"name":"app"}],"hostAliases":[],"schedulingGates":[]}}`,
+		"injected empty": `{"metadata":{"name":"p","annotations":{"sidecar.istio.io/status":"{}"}},` +
+			`"spec":{"volumes":[],"initContainers":[{"name":"istio-proxy","volumeMounts":[]}]}}`,
+		"injected null": `{"metadata":{"name":"p","annotations":{"sidecar.istio.io/status":"{}"}},` +
+			`"spec":{"volumes":null,"initContainers":[{"name":"istio-proxy","volumeMounts":null}]}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := decoded(t, applied(t, []byte(raw), one(), Options{Gate: true}))
@@ -102,9 +113,15 @@ func TestAbsentNullAndEmptyContainersAreFilled(t *testing.T) {
 }
 
 func TestUnknownFieldsOfThePodStay(t *testing.T) {
-	raw := `{"metadata":{"name":"p","fromTheFuture":1e400},"spec":{"containers":[{"name":"app","new":{"a":12345678901234567890}}],"hostAliases":[{"ip":"10.0.0.1","hostnames":["x"],"ttl":5}]}}`
+	raw := `{"metadata":{"name":"p","fromTheFuture":1e400},` +
+		`"spec":{"containers":[{"name":"app","new":{"a":12345678901234567890}}],"hostAliases":[{"ip":"10.0.0.1",` +
+		`"hostnames":["x"],"ttl":5}]}}`
 	got := string(applied(t, []byte(raw), one(), Options{}))
-	for _, part := range []string{`"fromTheFuture":1e400`, `"new":{"a":12345678901234567890}`, `{"ip":"10.0.0.1","hostnames":["x"],"ttl":5}`} {
+	for _, part := range []string{
+		`"fromTheFuture":1e400`,
+		`"new":{"a":12345678901234567890}`,
+		`{"ip":"10.0.0.1","hostnames":["x"],"ttl":5}`,
+	} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%s is lost: %s", part, got)
 		}
@@ -112,13 +129,17 @@ func TestUnknownFieldsOfThePodStay(t *testing.T) {
 }
 
 func TestNoOperationsWithProblems(t *testing.T) {
-	ops, warnings, problems := forPod(newPod(alias("10.0.0.9", host), annotated(istioUserVolume, "{")), one(), Options{Gate: true})
+	ops, warnings, problems := forPod(
+		newPod(alias("10.0.0.9", host), annotated(istioUserVolume, "{")),
+		one(),
+		Options{Gate: true},
+	)
 	if len(ops) > 0 || len(warnings) > 0 || len(problems) != 2 {
 		t.Errorf("operations %v, warnings %v, problems %v", ops, warnings, texts(problems))
 	}
 }
 
-// The facts of the pod tell whether the VIPs are captured; For asks them, because nothing before it knows the VIPs.
+// For checks the capture of the VIPs, because nothing before it knows them.
 func TestTheVIPMustBeCaptured(t *testing.T) {
 	for _, key := range []string{"excludeOutboundIPRanges", "includeOutboundIPRanges"} {
 		value := map[string]string{"excludeOutboundIPRanges": "240.241.0.0/16", "includeOutboundIPRanges": "10.0.0.0/8"}[key]

@@ -17,25 +17,25 @@ type userJSON struct {
 	entries []entry
 }
 
-// entry is one volume or mount of the user's.
+// entry is one volume or mount that a user wrote.
 type entry struct {
 	label string   // "[2]" or its key, for messages
 	names []string // what Istio may take its name from: key or index, and the field
 	raw   json.RawMessage
 }
 
-// errForm says what is right where JSON is wrong.
-const errForm = `it must be a JSON list of objects with a name, or a JSON map from name to object`
+// formFix is the fix for JSON that Istio cannot read.
+const formFix = "Write a JSON list of objects with a name, or a JSON map from name to object"
 
-// parseUserJSON reads a value as Istio's fromJSON does (encoding/json into any; template.go): what
-// fails there is an error, with its position. The map form is the default of an absent value.
+// parseUserJSON reads a value as Istio's fromJSON does (encoding/json into any; template.go). An error has its
+// position. The map form is the default of an absent value.
 func parseUserJSON(value string) (userJSON, error) {
 	if trimmed := strings.Trim(value, jsonSpace); trimmed == "" || trimmed == "null" {
 		return userJSON{value: "{}"}, nil // Istio iterates over nothing
 	}
 	var parsed any
 	if err := json.Unmarshal([]byte(value), &parsed); err != nil {
-		return userJSON{}, fmt.Errorf("is not JSON at %s: %w; %s", position(value, err), err, errForm)
+		return userJSON{}, fmt.Errorf("must be JSON: %s: %w. %s", position(value, err), err, formFix)
 	}
 	doc := userJSON{value: value}
 	switch parsed.(type) {
@@ -43,7 +43,7 @@ func parseUserJSON(value string) (userJSON, error) {
 		doc.list = true
 	case map[string]any:
 	default:
-		return userJSON{}, errors.New("is JSON, but neither a list nor a map; " + errForm)
+		return userJSON{}, errors.New("must be a list or a map. " + formFix)
 	}
 	return doc, doc.read()
 }
@@ -72,8 +72,8 @@ func (doc *userJSON) read() error {
 	return nil
 }
 
-// strings returns the string values of a field in every spelling of its case: on the way through Istio
-// the entry is decoded by encoding/json, which is not case-sensitive (`readonly` works).
+// strings returns the string values of a field in any case: Istio decodes the entry by encoding/json, which is not
+// case-sensitive (`readonly` works).
 func (e entry) strings(name string) []string {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(e.raw, &fields) != nil {
@@ -89,7 +89,7 @@ func (e entry) strings(name string) []string {
 	return values
 }
 
-// position says where in the text the JSON error is, counted from one.
+// position returns the position of the JSON error in the text, counted from one.
 func position(text string, err error) string {
 	offset := int64(len(text))
 	var syntax *json.SyntaxError
@@ -111,14 +111,14 @@ func (e entry) named(name string) bool {
 	return slices.Contains(e.names, name)
 }
 
-// decode reads the entry; a field that the type does not know makes it something else than ours.
+// decode reads the entry. An unknown field is an error, because the webhook writes none.
 func (e entry) decode(into any) bool {
 	d := json.NewDecoder(bytes.NewReader(e.raw))
 	d.DisallowUnknownFields()
 	return d.Decode(into) == nil
 }
 
-// text returns our entry as it stands in the document.
+// text returns the bundle's entry in the form of the document.
 func (doc *userJSON) text(b bundle, value any) string {
 	text, err := json.Marshal(value)
 	if err != nil { // only types that cannot fail
@@ -133,7 +133,7 @@ func (doc *userJSON) text(b bundle, value any) string {
 // jsonSpace is the white space of JSON (RFC 8259).
 const jsonSpace = " \t\r\n"
 
-// insert returns the document with the texts as its last entries. All else stays, byte for byte.
+// insert returns the document with the texts as its last entries. Everything else stays, byte for byte.
 func (doc *userJSON) insert(texts []string) string {
 	if len(texts) == 0 {
 		return doc.value

@@ -164,7 +164,7 @@ func TestInjectArguments(t *testing.T) {
 			[]string{"ConfigMap\"}\n---\napiVersion: v1\nkind: Pod", "kind: ServiceEntry", "namespace: shop\n"}, nil, false},
 		{"the standard input", pod, []string{"-f", "-", "-n", "shop", "--namespace-file", namespaceFile}, []string{"namespace: shop\n"}, nil, false},
 		{"a namespace of which nothing is known", pod, []string{"-f", "-", "-n", "dark"}, []string{"namespace: dark\n"},
-			[]string{"no sidecar may come", "nothing describes the namespace dark"}, false},
+			[]string{"namespace.metadata.labels: Istio sidecar injection is not enabled", "nothing describes the namespace dark"}, false},
 		{"no namespace", pod, []string{"-f", "-"}, []string{"namespace: default\n"}, nil, false},
 		{"a namespace that is another's", pod, []string{"-f", "-", "-n", "other", "--namespace-file", namespaceFile}, []string{"namespace: other\n"}, nil, false},
 	}

@@ -54,8 +54,8 @@ func TestWhatIsInTheWayOfAServiceRefusesThePod(t *testing.T) {
 		want   string
 	}{
 		"a rule of the root namespace": {func(w *world) { w.snap.SharedRules = append(w.snap.SharedRules, theirs) }, nil, "DestinationRule istio-system/mtls is for *.local too"},
-		"its port is excluded":         {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeOutboundPorts", "6379"}, "excludes port 6379"},
-		"its address is excluded":      {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.96.0.0/12"}, "excludes 10.96.0.10/32"},
+		"its port is excluded":         {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeOutboundPorts", "6379"}, "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]"},
+		"its address is excluded":      {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.96.0.0/12"}, "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundIPRanges]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, pod := newWorld(), newPod("host", "redis", "mode", "istio-mutual")

@@ -33,9 +33,9 @@ func TestAServerAsksLikeAnyOther(t *testing.T) {
 		keys   []string
 		want   string
 	}{
-		"no sidecar may come":            {func(w *world) { w.labels["istio-injection"] = "disabled" }, nil, "Istio injects no sidecar into this namespace"},
+		"no sidecar may come":            {func(w *world) { w.labels["istio-injection"] = "disabled" }, nil, "namespace.metadata.labels[istio-injection]"},
 		"the namespace is disabled":      {func(w *world) { w.labels[origination.LabelNamespace] = "disabled" }, nil, "switches redis-tls off"},
-		"its port goes around the proxy": {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeInboundPorts", "6379"}, "excludes port 6379, on which Redis listens"},
+		"its port goes around the proxy": {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeInboundPorts", "6379"}, "metadata.annotations[traffic.sidecar.istio.io/excludeInboundPorts]"},
 		"a PeerAuthentication selects it": {func(w *world) {
 			theirs := &securityv1.PeerAuthentication{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "theirs"}}
 			theirs.Spec.Selector = &typeapi.WorkloadSelector{MatchLabels: map[string]string{"app": "cart"}}
