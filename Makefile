@@ -134,12 +134,14 @@ fuzz: ## Fuzz every target for FUZZ_TIME (10s)
 ##@ See
 
 .PHONY: demo
-demo: control-plane network-tools ## Show the whole on a real control plane; KEEP=1 leaves it running
+demo: control-plane network-tools ## Show all of it: pods and objects on a real API server, then bytes on the wire (as root); WIRE=0 leaves the wire out, KEEP=1 leaves it running
 	@mkdir -p bin
-	@echo "webhook and demo of this tree (the first time, some minutes)"
+	@echo "webhook and demo (the first time about 3 minutes)"
 	@test/go-build.sh -o bin/webhook ./cmd/webhook
 	@test/go-build.sh -o bin/demo ./test/demo
-	@$(OWN_NETWORK) bin/demo -webhook bin/webhook
+	@[ "$(WIRE)" = 0 ] || [ "$$(id -u)" != 0 ] || [ -e $(MESH)/mesh ] || echo "Istio and Envoy for the wire (the first time about 7 minutes)"
+	$(if $(filter-out 0,$(or $(WIRE),1)),$(try-wire))
+	@$(OWN_NETWORK) bin/demo -webhook bin/webhook $(if $(UPDATE),-transcript test/demo/wire/testdata/transcript.txt)
 
 .PHONY: soak
 soak: control-plane network-tools ## Ten minutes of faults under load, and a table of what they did: docs/reliability.md; RATE=pods a second, FAULTS=regexp picks some

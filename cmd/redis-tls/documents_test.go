@@ -22,12 +22,13 @@ import (
 //	<!-- content of FILE -->            a file, fenced
 //	<!-- output of redis-tls ARGS -->   what a command prints, fenced
 //	<!-- pod of redis-tls ARGS -->      the same, of the first workload, without what the webhook records
+//	<!-- output of make demo -->        the transcript that its last act wrote, fenced
 //	<!-- lines of EXAMPLE -->           how many lines an example needs, annotated and by hand
 //	<!-- table of NAME -->              one of tables
 //	…
 //	<!-- end -->
 var block = regexp.MustCompile(
-	`(?s)<!-- (content of|output of redis-tls|pod of redis-tls|lines of|table of) ([^\n]*?) -->\n.*?<!-- end -->`,
+	`(?s)<!-- (content of|output of redis-tls|output of make|pod of redis-tls|lines of|table of) ([^\n]*?) -->\n.*?<!-- end -->`,
 )
 
 // documents returns the pages that users read, but for the chart's own.
@@ -97,6 +98,9 @@ func generate(kind, subject string) (string, error) {
 	case "content of":
 		text, err := os.ReadFile(subject)
 		return fenced("yaml", string(text)), err
+	case "output of make":
+		text, err := os.ReadFile("test/demo/wire/testdata/transcript.txt")
+		return fenced("console", string(text)), err
 	case "output of redis-tls", "pod of redis-tls":
 		stdout, stderr, err := run("", strings.Fields(subject)...)
 		if err != nil || stderr != "" {

@@ -1,10 +1,13 @@
-// Command demo shows the whole on a real control plane: what a pod gets, which objects appear and how
-// fast, what another request changes, what a typo gets, and what happens when the webhook is dead. It fails where it does not see what
-// it says. KEEP=1 leaves the control plane running until Ctrl-C.
+// Command demo shows redis-tls on a real control plane. It creates pods and shows what each gets, which objects appear and
+// how soon, what a typo is answered, and what happens when the webhook is dead. Then package wire sends bytes through a
+// real mesh, if this machine has what it needs. The demo fails if it does not see what it prints.
+//
+// In the environment, WIRE=0 leaves the mesh out, and KEEP=1 leaves the last control plane running until Ctrl-C.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -13,15 +16,19 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis-tls/redis-tls/test/demo/wire"
+	"github.com/redis-tls/redis-tls/test/e2e/bed"
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	binary := flag.String("webhook", "", "path of a built cmd/webhook; empty: it is built")
+	d := &demo{screen: &screen{out: os.Stdout}}
+	flag.StringVar(&d.binary, "webhook", "", "Path of a built cmd/webhook. If it is empty, the demo builds it.")
+	flag.StringVar(&d.transcript, "transcript", "", "File to write the transcript of the last act to.")
 	flag.Parse()
-	err := (&demo{screen: &screen{out: os.Stdout}, binary: *binary}).run(ctx)
+	err := d.run(ctx)
 	switch {
 	case ctx.Err() != nil: // interrupted, and cleaned up by the harness
 		os.Exit(130)
@@ -31,49 +38,58 @@ func main() {
 	}
 }
 
-// demo is what the steps share.
+// demo is what the acts share.
 type demo struct {
 	*screen
-	binary   string // of the webhook
-	plane    *harness.ControlPlane
-	release  *harness.Release
-	webhook  *harness.Webhook
-	examples []*example
+	binary     string // of the webhook
+	transcript string // the file to write
+	begun      time.Time
+	plane      *harness.ControlPlane
+	release    *harness.Release
+	webhook    *harness.Webhook
+	examples   []*example
 }
 
-func (d *demo) run(ctx context.Context) (err error) {
-	begin := time.Now()
+func (d *demo) run(ctx context.Context) error {
+	d.begun = time.Now()
+	missing := bed.Check(wire.Components...)
+	switch {
+	case os.Getenv("WIRE") == "0":
+		return d.objectsAct(ctx, d.finishObjects)
+	case missing != nil: // it is no failure of the demo
+		return d.objectsAct(ctx, func(context.Context) error { return d.leaveOutWire(missing) }, d.finishObjects)
+	}
+	if err := d.objectsAct(ctx); err != nil {
+		return err
+	}
+	return d.wireAct(ctx)
+}
+
+// objectsAct shows pods and objects on a control plane without Istio. The last steps run while it is there.
+func (d *demo) objectsAct(ctx context.Context, last ...func(context.Context) error) (err error) {
 	d.title("A control plane on this machine")
 	if d.plane, err = harness.Start(ctx, harness.Options{Progress: d.step}); err != nil {
 		return err
 	}
-	defer func() {
-		if stopped := d.plane.Stop(); err == nil {
-			err = stopped
-		}
-	}()
+	defer func() { err = errors.Join(err, d.plane.Stop()) }()
 	if err := d.loadExamples("memorystore", "aiven"); err != nil {
 		return err
 	}
-	for _, show := range []func(context.Context) error{
+	steps := []func(context.Context) error{
 		d.mesh, d.podsBefore, d.install, d.applyExamples, d.nextRevision, d.typo, d.handEdit, d.deadWebhook,
-	} {
-		if err := show(ctx); err != nil {
+	}
+	for _, step := range append(steps, last...) {
+		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	d.title("That was all, in %s", time.Since(begin).Round(100*time.Millisecond))
-	if os.Getenv("KEEP") == "1" {
-		return d.keep(ctx)
-	}
-	d.text("Everything is removed again. KEEP=1 make demo leaves it running.")
 	return nil
 }
 
-// mesh makes the API server know Istio's kinds, and pods get a sidecar.
+// mesh installs Istio's CRDs, and what gives pods a sidecar.
 func (d *demo) mesh(ctx context.Context) error {
 	d.title("Istio's kinds, and a stand-in for its sidecar injector")
-	d.text("No Istio runs here and no container starts. A small webhook adds an istio-proxy, its volumes and\n" +
+	d.text("Istio does not run here, and no container starts. A small webhook adds an istio-proxy, its volumes and\n" +
 		"its annotations to pods as Istio's template does, under the name and the selectors of Istio's chart.")
 	d.step("CustomResourceDefinitions of istio.io/api")
 	if err := d.plane.InstallIstioCRDs(ctx); err != nil {
@@ -86,7 +102,7 @@ func (d *demo) mesh(ctx context.Context) error {
 
 // install applies the chart and starts the webhook.
 func (d *demo) install(ctx context.Context) error {
-	d.title("Redis TLS: the chart, and the webhook of this tree")
+	d.title("redis-tls: the chart, and the webhook of this tree")
 	var err error
 	if d.release, err = d.plane.RenderChart(nil); err != nil {
 		return err
@@ -99,21 +115,35 @@ func (d *demo) install(ctx context.Context) error {
 	if d.webhook, err = d.plane.RunWebhook(ctx, d.release, harness.WebhookOptions{Binary: d.binary}); err != nil {
 		return err
 	}
-	d.step("waiting until the API server asks it")
+	d.step("waiting until the API server calls it")
 	return d.plane.WaitForAdmission(ctx, d.release)
 }
 
-// keep brings the webhook back and waits for Ctrl-C.
-func (d *demo) keep(ctx context.Context) error {
-	if err := d.plane.Apply(ctx, d.release); err != nil {
+func (d *demo) finishObjects(ctx context.Context) error {
+	return d.finish(ctx, func(ctx context.Context) error {
+		if err := d.plane.Apply(ctx, d.release); err != nil {
+			return err
+		}
+		return d.webhook.Start(ctx)
+	})
+}
+
+// finish ends the demo. With KEEP=1 it restores what the acts broke, shows the hints, and waits for Ctrl-C.
+func (d *demo) finish(ctx context.Context, restore func(context.Context) error, hints ...string) error {
+	d.title("That was all, in %s", time.Since(d.begun).Round(100*time.Millisecond))
+	if os.Getenv("KEEP") != "1" {
+		d.text("Everything is removed again. KEEP=1 make demo leaves it running.")
+		return nil
+	}
+	if err := restore(ctx); err != nil {
 		return err
 	}
-	if err := d.webhook.Start(ctx); err != nil {
-		return err
-	}
-	d.text("It runs on, the webhook too, until you press Ctrl-C. In another terminal:\n")
+	d.text("The control plane and the webhook run until you press Ctrl-C. In another terminal:\n")
 	d.text("  export KUBECONFIG=%s", d.plane.Kubeconfig)
 	d.text("  alias kubectl=%s", d.plane.KubectlPath())
+	for _, hint := range hints {
+		d.text("  %s", hint)
+	}
 	select {
 	case <-ctx.Done():
 	case <-d.webhook.Exited():

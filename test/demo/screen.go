@@ -58,6 +58,18 @@ func (s *screen) command(line, output string) {
 	fmt.Fprintln(s.out)
 }
 
+// transcriptLine prints a line of package wire: a command, its output, or an observation.
+func (s *screen) transcriptLine(line string) {
+	observer, observation, observed := strings.Cut(line, ": ")
+	switch {
+	case strings.HasPrefix(line, "$ "):
+		line = bold.Sprint(line)
+	case observed && !strings.Contains(observer, " "):
+		line = cyan.Sprint(observer+": ") + observation
+	}
+	fmt.Fprintln(s.out, strings.TrimRight("  "+line, " "))
+}
+
 // yaml prints a document, indented.
 func (s *screen) yaml(document string) {
 	for l := range strings.Lines(document) {

@@ -1,10 +1,11 @@
-// Package bed is a small mesh of real parts on one machine: the control plane of test/harness with our
-// chart, istiod with Istio's own charts and injector, and a network of namespaces in which Redis servers
-// listen and pods run their sidecar (pilot-agent and Envoy) behind Istio's own iptables rules.
+// Package bed is a small mesh of real components on one machine, for the e2e tests and the demo: the control plane of
+// test/harness with the chart, istiod with Istio's own charts and injector, and a network of namespaces. Redis servers
+// listen there, and pods run their sidecar (pilot-agent and Envoy) behind Istio's own iptables rules.
 //
-// In go the binaries of `make control-plane mesh` and the system's redis-server, iptables and tcpdump;
-// out comes a Bed whose hosts, pods and captures belong to it: the control plane's Stop ends and removes
-// them all, and where it cannot, a process that outlives this one. Nothing about Redis TLS is configured here: a pod's sidecar runs as its admitted Pod says.
+// [Start] needs root, the binaries of `make control-plane mesh`, and redis-server, iptables and tcpdump of the system;
+// [Check] reports what is missing. The hosts, pods and captures belong to the [Bed]: Stop of its control plane ends and
+// removes them, or the reaper, a process that survives this one. The package configures nothing of redis-tls: the
+// sidecar of a pod runs as the admitted Pod specifies.
 package bed
 
 import (
@@ -21,14 +22,14 @@ import (
 // Bed is a running test bed. Its fields are set by Start and not changed afterwards.
 type Bed struct {
 	*harness.ControlPlane
-	// Release and Webhook are our chart's.
+	// Release and Webhook are those of charts/redis-tls.
 	Release *harness.Release
 	Webhook *harness.Webhook
 	// Istiod can be paused, killed and started again.
 	Istiod *harness.Process
-	// DNS is what the network resolves names by.
+	// DNS resolves names in the network.
 	DNS *DNS
-	// PublicCA is the only CA of the bundle that all sidecars have as their system roots.
+	// PublicCA is the only CA in the system roots of all sidecars.
 	PublicCA *CA
 
 	components *components
@@ -37,17 +38,19 @@ type Bed struct {
 	captures   atomic.Int32
 }
 
-// ErrMissing is returned where a component is not on this machine: by Start where nothing goes without
-// it, else by what needs it.
+// ErrMissing is returned if a component is not on this machine: by [Start] if every bed needs it, otherwise by the
+// function that needs it.
 var ErrMissing = errors.New("a component is missing")
 
 // Options configure Start.
 type Options struct {
 	// MeshConfig is merged into Istio's meshConfig.
 	MeshConfig map[string]any
-	// Values are our chart's.
+	// Values are those of charts/redis-tls.
 	Values map[string]any
-	// Progress, if set, is told what is being started.
+	// Webhook is the path of a built cmd/webhook. If it is empty, Start builds it.
+	Webhook string
+	// Progress, if set, is called before each component starts.
 	Progress func(format string, args ...any)
 }
 
@@ -79,11 +82,11 @@ func Start(ctx context.Context, o Options) (*Bed, error) {
 }
 
 func (b *Bed) start(ctx context.Context, o Options) (err error) {
-	// Users of the pods' processes read below it.
+	// The processes of pods run as other users and read files in it.
 	if err := errors.Join(os.Mkdir(b.dir, 0o755), os.Chmod(b.Directory(), 0o755)); err != nil {
 		return err
 	}
-	o.Progress("network")
+	o.Progress("network: a bridge, and a network namespace for each host")
 	if b.fabric, err = newFabric(b); err != nil {
 		return fmt.Errorf("making the network: %w", err)
 	}
@@ -93,17 +96,20 @@ func (b *Bed) start(ctx context.Context, o Options) (err error) {
 	if b.PublicCA, err = NewCA("Public CA"); err != nil {
 		return err
 	}
-	o.Progress("istiod")
+	o.Progress("istiod, with the CRDs, the charts and the sidecar injector of Istio")
 	if err := b.startIstio(ctx, o.MeshConfig); err != nil {
 		return fmt.Errorf("starting Istio: %w", err)
 	}
-	o.Progress("webhook")
-	// Its endpoint goes before it is stopped, so it need not wait for that.
-	b.Release, b.Webhook, err = b.Install(ctx, o.Values, harness.WebhookOptions{Args: []string{"--shutdown-delay=0s"}})
+	o.Progress("charts/redis-tls and its webhook")
+	b.Release, b.Webhook, err = b.Install(ctx, o.Values, harness.WebhookOptions{
+		Binary: o.Webhook,
+		// The harness removes its endpoint first, so the webhook needs no delay for that.
+		Args: []string{"--shutdown-delay=0s"},
+	})
 	return err
 }
 
-// File writes a file that the apps of all pods may read, and returns its path.
+// File writes a file that the apps of all pods may read. It returns the path.
 func (b *Bed) File(name string, content []byte) (string, error) {
 	path := filepath.Join(b.dir, name)
 	return path, os.WriteFile(path, content, 0o644)
