@@ -27,6 +27,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/metrics/metricstest"
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // Unit: the handler over HTTP, with the real core below it and no API server.
@@ -178,6 +179,7 @@ func TestPodThatIsNotInjectedIsStrippedByThePatch(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	c := catalog.Open(t)
 	for _, tc := range []struct {
 		name   string
 		body   func(t *testing.T) []byte
@@ -215,6 +217,9 @@ func TestRefusals(t *testing.T) {
 			if response.Allowed || response.Result.Code != tc.code {
 				t.Errorf("got %+v, want a refusal with code %d", response, tc.code)
 			}
+			if tc.reason == origination.ReasonMalformedRequest { // the other sentences are not of this package
+				c.Add(tc.name, response.Result.Message)
+			}
 			if got := testutil.ToFloat64(h.metrics.total.WithLabelValues("refused", string(tc.reason))); got != 1 {
 				t.Errorf("counted %v times as %s", got, tc.reason)
 			}
@@ -234,7 +239,8 @@ func TestNamespaceThatIsNotKnownYet(t *testing.T) {
 		v := &view{}
 		v.unknownFor.Store(1 << 30)
 		response := answer(t, post(newHandler(t, v, config.PolicyEnforce), newReview(t, newPod(asking))))
-		if response.Allowed || response.Result.Code != http.StatusServiceUnavailable || !strings.Contains(response.Result.Message, "try again") {
+		if response.Allowed || response.Result.Code != http.StatusServiceUnavailable ||
+			!strings.Contains(response.Result.Message, string(origination.ReasonNamespaceNotCached)) {
 			t.Errorf("got %+v", response)
 		}
 	})
@@ -250,6 +256,7 @@ func TestNamespaceThatIsNotKnownYet(t *testing.T) {
 }
 
 func TestPanicIsARefusal(t *testing.T) {
+	c := catalog.Open(t)
 	for mode, allowed := range map[config.PolicyMode]bool{config.PolicyEnforce: false, config.PolicyWarn: true} {
 		h := newHandler(t, &view{boom: true}, mode)
 		response := answer(t, post(h, newReview(t, newPod(asking))))
@@ -259,8 +266,12 @@ func TestPanicIsARefusal(t *testing.T) {
 		if !allowed && response.Result.Code != http.StatusInternalServerError {
 			t.Errorf("code %d", response.Result.Code)
 		}
+		c.Add("policy.mode "+string(mode), response.Warnings...)
+		if !allowed {
+			c.Add("policy.mode "+string(mode), response.Result.Message)
+		}
 		if allowed && len(response.Warnings) == 0 {
-			t.Error("admitted without a word")
+			t.Error("admitted without a warning")
 		}
 	}
 }

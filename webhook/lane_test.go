@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // held is a view whose first question about a namespace's claims waits until it is let go.
@@ -50,13 +51,14 @@ func large() *corev1.Pod {
 }
 
 func TestReviewsBeyondTheTurnsAreToldToComeAgain(t *testing.T) {
+	c := catalog.Open(t)
 	h, v := hold(t, 1)
 	answers := make(chan *httptest.ResponseRecorder, 2)
 	for _, pod := range []*corev1.Pod{newPod(asking), large()} {
 		go func() { answers <- post(h, newReview(t, pod)) }()
 		<-v.asked // it has its turn
 	}
-	for _, pod := range []*corev1.Pod{newPod(asking), large()} {
+	for name, pod := range map[string]*corev1.Pod{"a small review": newPod(asking), "a large review": large()} {
 		beyond := make(chan *httptest.ResponseRecorder, 1)
 		go func() { beyond <- post(h, newReview(t, pod)) }()
 		select {
@@ -64,6 +66,7 @@ func TestReviewsBeyondTheTurnsAreToldToComeAgain(t *testing.T) {
 			if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" {
 				t.Errorf("got %d with %v, want 503 with Retry-After", w.Code, w.Header())
 			}
+			c.Add(name, strings.TrimSpace(w.Body.String()))
 		case <-v.asked:
 			close(v.released)
 			t.Fatal("one beyond the turns is decided")
