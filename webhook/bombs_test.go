@@ -12,22 +12,41 @@ import (
 	"github.com/redis-tls/redis-tls/internal/config"
 )
 
-// annotationsLimit is what the API server lets all annotations of an object have together, keys and values
-// (TotalAnnotationSizeLimitB in k8s.io/apimachinery/pkg/api/validation); it looks only after admission, so what
-// is larger comes to us too.
+// annotationsLimit is the API server's limit of all annotations of an object together, keys and values
+// (TotalAnnotationSizeLimitB in k8s.io/apimachinery/pkg/api/validation). It is checked after admission, so the webhook
+// gets larger ones too.
 const annotationsLimit = 256 << 10
 
-// bombs make pods that cost as much as they can, by what is expensive about them. Each asks.
+// bombs are pods that are as expensive to decide as possible, by what is expensive. Each requests TLS.
 var bombs = map[string]func() *corev1.Pod{
-	"instances":                  func() *corev1.Pod { return keys(annotationsLimit-200, "i%d.redis-tls/host", "redis.example.com") },
-	"instances beyond limits":    func() *corev1.Pod { return keys(beyond, "i%d.redis-tls/host", "redis.example.com") },
-	"unknown keys":               func() *corev1.Pod { return keys(annotationsLimit-200, "redis-tls/hosst%d", "") },
-	"unknown keys beyond limits": func() *corev1.Pod { return keys(beyond, "redis-tls/hosst%d", "") },
-	"foreign keys beyond limits": func() *corev1.Pod { return keys(beyond, "k%d", "") },
-	"a long list":                func() *corev1.Pod { return annotated("redis-tls/addresses", strings.Repeat("10.0.0.1,", 25000)) },
-	"a value beyond limits":      func() *corev1.Pod { return annotated("redis-tls/subject-alt-names", strings.Repeat("\\\"", beyond/2)) },
+	"instances": func() *corev1.Pod {
+		return keys(
+			annotationsLimit-200,
+			"i%d.redis-tls/host",
+			"redis.example.com",
+		)
+	},
+	"instances beyond limits":      func() *corev1.Pod { return keys(beyond, "i%d.redis-tls/host", "redis.example.com") },
+	"unknown keys":                 func() *corev1.Pod { return keys(annotationsLimit-200, "redis-tls/hosst%d", "") },
+	"unknown keys beyond limits":   func() *corev1.Pod { return keys(beyond, "redis-tls/hosst%d", "") },
+	"unrelated keys beyond limits": func() *corev1.Pod { return keys(beyond, "k%d", "") },
+	"a long list": func() *corev1.Pod {
+		return annotated(
+			"redis-tls/addresses",
+			strings.Repeat("10.0.0.1,", 25000),
+		)
+	},
+	"a value beyond limits": func() *corev1.Pod {
+		return annotated(
+			"redis-tls/subject-alt-names",
+			strings.Repeat("\\\"", beyond/2),
+		)
+	},
 	"user volumes": func() *corev1.Pod {
-		return annotated("sidecar.istio.io/userVolume", `[`+strings.Repeat(`{"name":"v","emptyDir":{}},`, 9000)+`{"name":"w","emptyDir":{}}]`)
+		return annotated(
+			"sidecar.istio.io/userVolume",
+			`[`+strings.Repeat(`{"name":"v","emptyDir":{}},`, 9000)+`{"name":"w","emptyDir":{}}]`,
+		)
 	},
 	"user volumes, too deep": func() *corev1.Pod {
 		return annotated("sidecar.istio.io/userVolume", strings.Repeat(`[`, 100000)+strings.Repeat(`]`, 100000))
@@ -36,24 +55,33 @@ var bombs = map[string]func() *corev1.Pod{
 		return annotated("sidecar.istio.io/userVolume", strings.Repeat(`{"a":`, 9000)+"1"+strings.Repeat(`}`, 9000))
 	},
 	"user mounts": func() *corev1.Pod {
-		return annotated("sidecar.istio.io/userVolumeMount", `[`+strings.Repeat(`{"name":"v","mountPath":"/a"},`, 8000)+`{"name":"w","mountPath":"/b"}]`)
+		return annotated(
+			"sidecar.istio.io/userVolumeMount",
+			`[`+strings.Repeat(`{"name":"v","mountPath":"/a"},`, 8000)+`{"name":"w","mountPath":"/b"}]`,
+		)
 	},
 	"excluded ranges": func() *corev1.Pod {
-		return annotated("traffic.sidecar.istio.io/excludeOutboundIPRanges", strings.Repeat("10.0.0.1/32,", 20000)+"10.0.0.2/32")
+		return annotated(
+			"traffic.sidecar.istio.io/excludeOutboundIPRanges",
+			strings.Repeat("10.0.0.1/32,", 20000)+"10.0.0.2/32",
+		)
 	},
 	"containers": func() *corev1.Pod {
-		pod := newPod(asking)
+		pod := newPod(requesting)
 		for n := range beyond >> 10 {
-			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: fmt.Sprint("app-", n), Image: strings.Repeat("i", 900)})
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{
+				Name:  fmt.Sprint("app-", n),
+				Image: strings.Repeat("i", 900),
+			})
 		}
 		return pod
 	},
 }
 
-// beyond is a size that no pod can have in the end, but that comes to us.
+// beyond is a size that the API server refuses after admission.
 const beyond = 1 << 20
 
-// keys is a pod with so many bytes of keys and values.
+// keys returns a pod with that many bytes of keys and values.
 func keys(size int, key, value string) *corev1.Pod {
 	pod := annotated("redis-tls/host", "redis.example.com")
 	for n := 0; size > 0; n++ {
@@ -70,7 +98,7 @@ func annotated(key, value string) *corev1.Pod {
 
 func BenchmarkBombs(b *testing.B) {
 	pods := maps.Clone(bombs)
-	pods["an ordinary pod"] = func() *corev1.Pod { return newPod(asking) }
+	pods["an ordinary pod"] = func() *corev1.Pod { return newPod(requesting) }
 	for name, pod := range pods {
 		body := newReview(b, pod())
 		h := newHandler(b, &view{}, config.PolicyEnforce)
@@ -84,14 +112,14 @@ func BenchmarkBombs(b *testing.B) {
 	}
 }
 
-// TestBombsCostLittle bounds what the worst pods cost by what they bring along, so that a lane which lets few of
-// them through at a time bounds the whole.
+// TestBombsCostLittle bounds the memory of the worst pods by the size of their reviews. The limiter of large reviews
+// then bounds the total.
 func TestBombsCostLittle(t *testing.T) {
 	for name, pod := range bombs {
 		t.Run(name, func(t *testing.T) {
 			body := newReview(t, pod())
 			if len(body) <= smallBody {
-				t.Fatalf("%d bytes: it would not go through the narrow lane", len(body))
+				t.Fatalf("%d bytes: the review is not a large one", len(body))
 			}
 			h := newHandler(t, &view{}, config.PolicyEnforce)
 			var before, after runtime.MemStats

@@ -7,7 +7,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-func TestAPodWithoutItsCertManagerHasTheKindsAskedFor(t *testing.T) {
+func TestPodThatNeedsCertManagerTriggersDiscovery(t *testing.T) {
 	issuing := map[string]string{
 		"redis-tls/host":   "redis.example.com",
 		"redis-tls/mode":   "mutual",
@@ -22,11 +22,11 @@ func TestAPodWithoutItsCertManagerHasTheKindsAskedFor(t *testing.T) {
 			t.Errorf("policy.mode %s: allowed %t", mode, response.Allowed)
 		}
 		if needed != 1 {
-			t.Errorf("policy.mode %s: asked for %d times, want 1", mode, needed)
+			t.Errorf("policy.mode %s: NeedCertManager is called %d times, want 1", mode, needed)
 		}
-		answer(t, post(h, newReview(t, newPod(asking))))
+		answer(t, post(h, newReview(t, newPod(requesting))))
 		if needed != 1 {
-			t.Errorf("policy.mode %s: asked for by a pod that needs no cert-manager", mode)
+			t.Errorf("policy.mode %s: NeedCertManager is called for a pod that does not need cert-manager", mode)
 		}
 	}
 }

@@ -60,7 +60,7 @@ func clearContainer(c *corev1.Container) {
 	c.LivenessProbe, c.ReadinessProbe, c.StartupProbe = nil, nil, nil
 }
 
-func TestDecodedPodLacksTheSkippedFieldsOnly(t *testing.T) {
+func TestDecodedPodLacksOnlyTheSkippedFields(t *testing.T) {
 	filler := randfill.NewWithSeed(1).NilChance(0.2).NumElements(1, 2).MaxDepth(12).Funcs(
 		func(at *metav1.Time, c randfill.Continue) { *at = metav1.Unix(c.Int63n(1<<32), 0) },
 		func(at *metav1.MicroTime, c randfill.Continue) {
@@ -89,9 +89,8 @@ func TestDecodedPodLacksTheSkippedFieldsOnly(t *testing.T) {
 	}
 }
 
-// The environment of Istio's containers is read, so it must be decoded: it shows an istio-proxy that intercepts
-// nothing.
-func TestDecodedPodDecidesAsTheWholePod(t *testing.T) {
+// The environment of Istio's containers must be decoded: it shows an istio-proxy that intercepts nothing.
+func TestDecodedPodGetsTheDecisionOfTheWholePod(t *testing.T) {
 	always := corev1.ContainerRestartPolicyAlways
 	injected := newPod(map[string]string{
 		"redis-tls/host":          "redis-a.example.com",
@@ -105,7 +104,7 @@ func TestDecodedPodDecidesAsTheWholePod(t *testing.T) {
 		pod    *corev1.Pod
 		reason origination.Reason
 	}{
-		"a pod before Istio's injector":          {newPod(asking), origination.ReasonInjected},
+		"a pod before Istio's injector":          {newPod(requesting), origination.ReasonInjected},
 		"a pod with an istio-proxy that has env": {injected, origination.ReasonSidecarBypassed},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,7 +143,7 @@ func FuzzDecode(f *testing.F) {
 	} {
 		f.Add([]byte(before + object + `}}}`))
 	}
-	f.Add(newReview(f, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.OldObject = r.Object }))
+	f.Add(newReview(f, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.OldObject = r.Object }))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var want review
 		err := apijson.UnmarshalCaseSensitivePreserveInts(body, &want)

@@ -19,16 +19,32 @@ func FuzzHandler(f *testing.F) {
 	f.Add([]byte(nil))
 	f.Add([]byte("{}"))
 	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1"}}`))
-	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1","kind":{"version":"v1","kind":"Pod"},` +
-		`"operation":"CREATE","namespace":"shop","object":{"metadata":{"annotations":{"redis-tls/host":"a.example.com"}},"spec":null}}}`))
-	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1","kind":{"version":"v1","kind":"Pod"},` +
-		`"operation":"CREATE","namespace":"shop","object":{"metadata":{"annotations":null},"spec":{"containers":[null,{"name":"istio-proxy","env":[null]}]}}}}`))
+	f.Add(
+		[]byte(
+			`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview",` +
+				`"request":{"uid":"u-1","kind":{"version":"v1","kind":"Pod"},` +
+				`"operation":"CREATE","namespace":"shop",` +
+				`"object":{"metadata":{"annotations":{"redis-tls/host":"a.example.com"}},"spec":null}}}`,
+		),
+	)
+	f.Add(
+		[]byte(
+			`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview",` +
+				`"request":{"uid":"u-1","kind":{"version":"v1","kind":"Pod"},` +
+				`"operation":"CREATE","namespace":"shop",` +
+				`"object":{"metadata":{"annotations":null},"spec":{"containers":[null,{"name":"istio-proxy","env":[null]}]}}}}`,
+		),
+	)
 	f.Add(newReview(f, newPod(nil)))
-	f.Add(newReview(f, newPod(asking)))
-	f.Add(newReview(f, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Delete }))
+	f.Add(newReview(f, newPod(requesting)))
+	f.Add(newReview(f, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Delete }))
 	f.Add(newReview(f, newPod(map[string]string{
-		"redis-tls/addresses": "10.0.0.3", "redis-tls/ca-secret": "ca", "x.redis-tls/host": "b.example.com", "redis-tls/status": "{",
-		"sidecar.istio.io/userVolume": `{"mine":{"emptyDir":{}}}`, "sidecar.istio.io/userVolumeMount": `[{"name":"mine","mountPath":"/m"}]`,
+		"redis-tls/addresses":              "10.0.0.3",
+		"redis-tls/ca-secret":              "ca",
+		"x.redis-tls/host":                 "b.example.com",
+		"redis-tls/status":                 "{",
+		"sidecar.istio.io/userVolume":      `{"mine":{"emptyDir":{}}}`,
+		"sidecar.istio.io/userVolumeMount": `[{"name":"mine","mountPath":"/m"}]`,
 	})))
 	h := newHandler(f, &view{}, config.PolicyEnforce)
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -37,7 +53,8 @@ func FuzzHandler(f *testing.F) {
 			return
 		}
 		var review admissionv1.AdmissionReview
-		if w.Code != http.StatusOK || json.Unmarshal(w.Body.Bytes(), &review) != nil || review.Response == nil || review.Response.UID == "" {
+		if w.Code != http.StatusOK || json.Unmarshal(w.Body.Bytes(), &review) != nil || review.Response == nil ||
+			review.Response.UID == "" {
 			t.Fatalf("status %d: %s", w.Code, w.Body)
 		}
 		if r := review.Response; !r.Allowed {
@@ -80,5 +97,6 @@ func sentObject(body []byte) (json.RawMessage, bool) {
 		return nil, false
 	}
 	var a, b any
-	return sent.Request.Object, json.Unmarshal(written, &a) == nil && json.Unmarshal(sent.Request.Object, &b) == nil && reflect.DeepEqual(a, b)
+	return sent.Request.Object, json.Unmarshal(written, &a) == nil && json.Unmarshal(sent.Request.Object, &b) == nil &&
+		reflect.DeepEqual(a, b)
 }

@@ -1,8 +1,8 @@
 // Package webhook answers the API server's admission requests.
 //
-// In goes an AdmissionReview over HTTP, out comes one with the decision of package inject. The handler
-// is thin: it limits and decodes, asks the injector, and encodes. It does no I/O of its own (the
-// injector reads informer caches), so a dry run and a forged review leave nothing behind.
+// [NewHandler] returns the [Handler] that the server mounts at [Path]. It limits and decodes a review, calls
+// [inject.Injector.Inject] and encodes the decision. It does no I/O of its own, because the injector reads informer
+// caches. So a dry run or a forged review changes nothing.
 package webhook
 
 import (
@@ -24,31 +24,31 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Path is where the handler is served, as the chart's MutatingWebhookConfiguration names it.
+// Path is the URL path of the handler, as in the chart's MutatingWebhookConfiguration names it.
 const Path = "/mutate"
 
-// A namespace and its first pod are often created at once, and the pod's review can arrive before the
-// namespace's watch event. It is worth a wait well below the webhook's timeout of 5 s.
+// A namespace and its first pod are often created together, and the pod's review can arrive before the namespace's
+// watch event. The handler waits for the event, well below the webhook's timeout of 5 s.
 const (
 	namespaceWait = 2 * time.Second
 	namespacePoll = 20 * time.Millisecond
 )
 
-// Handler is the http.Handler of Path. It decodes by itself, rather than through controller-runtime's
-// admission.Webhook, because that one parses the pod four times more (test/bench has the difference).
+// Handler is the http.Handler of Path. It does not use controller-runtime's admission.Webhook, which parses the pod
+// four more times; test/bench measures the difference.
 type Handler struct {
-	// NeedCertManager, if it is set, is called when a pod needs cert-manager and the API server does not serve its
-	// kinds. It must not block.
+	// NeedCertManager, if set, is called when a pod requires cert-manager and the API server does not serve its kinds.
+	// It must not block.
 	NeedCertManager func()
 
 	injector *inject.Injector
 	log      logr.Logger
 	metrics  handlerMetrics
-	lanes    lanes
-	// wait and poll are the bounds of waiting for an unknown namespace.
+	limiters limiters
+	// wait and poll are how long and how often the handler looks for a namespace that is not in the cache.
 	wait, poll time.Duration
-	// queueing and largeRead are those of lane.go.
-	queueing, largeRead time.Duration
+	// slotWait and largeRead are the constants of limiter.go, shorter in tests.
+	slotWait, largeRead time.Duration
 }
 
 // NewHandler returns the handler and registers its metrics.
@@ -57,19 +57,36 @@ func NewHandler(injector *inject.Injector, registry prometheus.Registerer, log l
 	if err != nil {
 		return nil, fmt.Errorf("registering the admission metrics: %w", err)
 	}
-	return &Handler{injector: injector, log: log, metrics: m, lanes: newLanes(), wait: namespaceWait, poll: namespacePoll, queueing: queueing, largeRead: largeRead}, nil
+	return &Handler{
+		injector:  injector,
+		log:       log,
+		metrics:   m,
+		limiters:  newLimiters(),
+		wait:      namespaceWait,
+		poll:      namespacePoll,
+		slotWait:  slotWait,
+		largeRead: largeRead,
+	}, nil
 }
 
-// ServeHTTP answers one review. What is not a review at all gets a 4xx, and what finds no turn a 503; everything
-// else gets an AdmissionReview, also when we fail.
+// ServeHTTP answers one review. A request that is not a review gets a 4xx, and a review without a slot gets a 503.
+// Every other request gets an AdmissionReview, even if the decision panics.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	t := h.turn(r)
-	defer t.end() // also of a panic
-	req, unreadable := h.receive(w, r, t)
+	s := h.slot(r)
+	defer s.release() // even after a panic
+	req, unreadable := h.receive(w, r, s)
 	if unreadable != nil {
 		h.metrics.observe(origination.OutcomeRefused, unreadable.reason, 0, time.Since(start))
-		h.log.Info("unreadable request", "reason", unreadable.reason, "status", unreadable.status, "error", unreadable.Error())
+		h.log.Info(
+			"unreadable request",
+			"reason",
+			unreadable.reason,
+			"status",
+			unreadable.status,
+			"error",
+			unreadable.Error(),
+		)
 		if unreadable.status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", retryAfter)
 		}
@@ -81,10 +98,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body := buffers.Get().(*bytes.Buffer)
 	defer putBuffer(body)
 	err := writeReview(body, req.UID, decision, message)
-	t.end() // whoever is slow to read holds nobody up
+	s.release() // a client that reads slowly must not hold a slot
 	if err == nil {
 		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Content-Length", strconv.Itoa(body.Len())) // else what is over 2 KB goes out in chunks
+		w.Header().Set("Content-Length", strconv.Itoa(body.Len())) // without it, net/http sends more than 2 KB in chunks
 		_, err = w.Write(body.Bytes())
 	}
 	if err != nil {
@@ -92,17 +109,17 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// receive reads the review, takes its turn, and waits for the namespace where the cache does not know it yet. Small
-// reviews are in no lane while they are read or wait.
-func (h *Handler) receive(w http.ResponseWriter, r *http.Request, t *turn) (*request, *unreadableError) {
+// receive reads the review, acquires its slot, and waits for the namespace if the cache does not have it yet. A small
+// review holds no slot while it is read or waits.
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, s *slot) (*request, *unreadableError) {
 	if unreadable := check(r); unreadable != nil {
 		return nil, unreadable
 	}
-	if t.large {
-		if !t.begin() {
+	if s.large {
+		if !s.acquire() {
 			return nil, overloaded()
 		}
-		// Not every ResponseWriter has deadlines; those of net/http have, and forget this one once the body is there.
+		// Not every ResponseWriter has deadlines. Those of net/http do, and drop this one when the body has arrived.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(h.largeRead))
 	}
 	body := buffers.Get().(*bytes.Buffer)
@@ -110,18 +127,18 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, t *turn) (*req
 	if unreadable := readBody(body, w, r); unreadable != nil {
 		return nil, unreadable
 	}
-	if !t.large && !t.begin() {
+	if !s.large && !s.acquire() {
 		return nil, overloaded()
 	}
 	req, unreadable := decode(body.Bytes())
-	if unreadable != nil || req.foreign() != "" || h.known(req.Namespace) {
+	if unreadable != nil || req.unexpected() != "" || h.known(req.Namespace) {
 		return req, unreadable
 	}
-	if !t.large {
-		t.end()
+	if !s.large {
+		s.release()
 	}
 	h.awaitNamespace(r.Context(), req.Namespace)
-	if !t.large && !t.begin() {
+	if !s.large && !s.acquire() {
 		return nil, overloaded()
 	}
 	return req, nil
@@ -131,15 +148,16 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, t *turn) (*req
 func (h *Handler) decide(req *request) (decision inject.Decision, message string) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			h.log.Error(fmt.Errorf("%v", cause), "panic in the decision", "namespace", req.Namespace, "pod", req.name(), "stack", string(debug.Stack()))
-			decision, message = h.internal()
+			h.log.Error(fmt.Errorf("%v", cause), "panic in the decision",
+				"namespace", req.Namespace, "pod", req.name(), "stack", string(debug.Stack()))
+			decision, message = h.internalError()
 		}
 	}()
-	if message := req.foreign(); message != "" {
+	if message := req.unexpected(); message != "" {
 		return inject.Decision{Reason: origination.ReasonMalformedRequest}, message
 	}
 	pod := req.Object
-	pod.Namespace = req.Namespace // objects under review may lack it
+	pod.Namespace = req.Namespace // the object under review may lack it
 	decision = h.injector.Inject(req.Namespace, pod)
 	message = decision.Message(req.Namespace, pod)
 	if h.NeedCertManager != nil && slices.ContainsFunc(decision.Problems, func(p origination.Problem) bool {
@@ -159,29 +177,33 @@ func (h *Handler) decide(req *request) (decision inject.Decision, message string
 	return decision, message
 }
 
-// internal is the decision after a panic: no TLS is a refusal, unless the policy is to refuse nothing.
-func (h *Handler) internal() (inject.Decision, string) {
-	const message = "redis-tls failed to decide, which is a bug of its own; its log has the details"
+// internalError returns the decision after a panic: the pod is refused unless policy.mode is warn.
+func (h *Handler) internalError() (inject.Decision, string) {
+	const message = "internal error in redis-tls; see the webhook's log for the stack, and report it as a bug"
 	return inject.Decision{
 		Reason:   origination.ReasonInternalError,
 		Allowed:  h.injector.Config.Policy.Mode == config.PolicyWarn,
 		Warnings: []string{message},
-		Problems: []origination.Problem{{Reason: origination.ReasonInternalError, Err: field.InternalError(nil, fmt.Errorf("%s", message))}},
+		Problems: []origination.Problem{{
+			Reason: origination.ReasonInternalError,
+			Err:    field.InternalError(nil, fmt.Errorf("%s", message)),
+		}},
 	}, message
 }
 
-// known reports whether the cache knows the namespace.
+// known reports whether the cache has the namespace.
 func (h *Handler) known(namespace string) bool {
 	_, _, ok := h.injector.View.Namespace(namespace)
 	return ok
 }
 
-// awaitNamespace returns when the cache knows the namespace, or the wait or the request is over, or too many wait already.
+// awaitNamespace returns when the cache has the namespace, or when the wait or the request ends. It returns at once if
+// too many reviews wait already.
 func (h *Handler) awaitNamespace(ctx context.Context, namespace string) {
-	if !h.lanes.newcomers.enter(ctx, 0) {
+	if !h.limiters.waiters.acquire(ctx, 0) {
 		return
 	}
-	defer h.lanes.newcomers.leave()
+	defer h.limiters.waiters.release()
 	ctx, cancel := context.WithTimeout(ctx, h.wait)
 	defer cancel()
 	tick := time.NewTicker(h.poll)

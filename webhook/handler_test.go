@@ -30,9 +30,9 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// Unit: the handler over HTTP, with the real core below it and no API server.
+// These tests run the handler over HTTP with the real injector, without an API server.
 
-// view is a cluster with one namespace, which may become known only after some questions.
+// view is a cluster with one namespace, which is not in the cache for the first lookups.
 type view struct {
 	unknownFor  atomic.Int32
 	boom        bool
@@ -59,7 +59,11 @@ func newHandler(t testing.TB, v *view, mode config.PolicyMode) *Handler {
 	cfg := config.Default()
 	cfg.Policy.Mode = mode
 	noon := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
-	h, err := NewHandler(&inject.Injector{Config: cfg, View: v, Now: func() time.Time { return noon }}, prometheus.NewRegistry(), logr.Discard())
+	h, err := NewHandler(&inject.Injector{
+		Config: cfg,
+		View:   v,
+		Now:    func() time.Time { return noon },
+	}, prometheus.NewRegistry(), logr.Discard())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,11 +75,15 @@ func newPod(annotations map[string]string) *corev1.Pod {
 	return &corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "cart-", Annotations: annotations},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "cart:1", Env: []corev1.EnvVar{{Name: "A", Value: "b"}}}}},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{
+			Name:  "app",
+			Image: "cart:1",
+			Env:   []corev1.EnvVar{{Name: "A", Value: "b"}},
+		}}},
 	}
 }
 
-var asking = map[string]string{"redis-tls/host": "redis-a.example.com"}
+var requesting = map[string]string{"redis-tls/host": "redis-a.example.com"}
 
 // newReview returns a review as the API server writes it, changed.
 func newReview(t testing.TB, pod *corev1.Pod, changes ...func(*admissionv1.AdmissionRequest)) []byte {
@@ -110,7 +118,7 @@ func post(h http.Handler, body []byte) *httptest.ResponseRecorder {
 	return w
 }
 
-// answer decodes an AdmissionReview as strictly as the API server does, and more.
+// answer decodes an AdmissionReview more strictly than the API server does.
 func answer(t testing.TB, w *httptest.ResponseRecorder) *admissionv1.AdmissionResponse {
 	t.Helper()
 	if w.Code != http.StatusOK {
@@ -122,22 +130,24 @@ func answer(t testing.TB, w *httptest.ResponseRecorder) *admissionv1.AdmissionRe
 	if err := d.Decode(&review); err != nil {
 		t.Fatal(err)
 	}
-	if review.APIVersion != "admission.k8s.io/v1" || review.Kind != "AdmissionReview" || review.Response == nil || review.Response.UID != "u-1" {
+	if review.APIVersion != "admission.k8s.io/v1" || review.Kind != "AdmissionReview" || review.Response == nil ||
+		review.Response.UID != "u-1" {
 		t.Fatalf("not a response to the review: %+v", review)
 	}
-	if !review.Response.Allowed && (review.Response.Result == nil || review.Response.Result.Message == "" || review.Response.Patch != nil) {
+	if !review.Response.Allowed &&
+		(review.Response.Result == nil || review.Response.Result.Message == "" || review.Response.Patch != nil) {
 		t.Fatalf("a refusal without a message, or with a patch: %+v", review.Response)
 	}
 	return review.Response
 }
 
-func TestAskingPodIsPatched(t *testing.T) {
+func TestPodThatRequestsTLSIsPatched(t *testing.T) {
 	h := newHandler(t, &view{}, config.PolicyEnforce)
-	response := answer(t, post(h, newReview(t, newPod(asking))))
+	response := answer(t, post(h, newReview(t, newPod(requesting))))
 	if !response.Allowed || response.PatchType == nil || *response.PatchType != admissionv1.PatchTypeJSONPatch {
 		t.Fatalf("got %+v, want a patch", response)
 	}
-	pod := newPod(asking)
+	pod := newPod(requesting)
 	pod.Namespace = "shop"
 	var want, got []map[string]any
 	decision := h.injector.Inject("shop", pod)
@@ -156,7 +166,7 @@ func TestAskingPodIsPatched(t *testing.T) {
 	}
 }
 
-func TestPodThatWishesNothingIsAnsweredWithoutAPatch(t *testing.T) {
+func TestPodWithoutARequestGetsNoPatch(t *testing.T) {
 	h := newHandler(t, &view{}, config.PolicyEnforce)
 	response := answer(t, post(h, newReview(t, newPod(nil))))
 	if !response.Allowed || response.Patch != nil || response.PatchType != nil || len(response.Warnings) > 0 {
@@ -171,7 +181,8 @@ func TestPodThatIsNotInjectedIsStrippedByThePatch(t *testing.T) {
 	if !response.Allowed || response.PatchType == nil {
 		t.Fatalf("got %+v, want a patch", response)
 	}
-	const want = `[{"op":"remove","path":"/metadata/annotations/redis-tls~1status"},{"op":"remove","path":"/metadata/annotations/redis-tls~1vips"},` +
+	const want = `[{"op":"remove","path":"/metadata/annotations/redis-tls~1status"},` +
+		`{"op":"remove","path":"/metadata/annotations/redis-tls~1vips"},` +
 		`{"op":"remove","path":"/metadata/labels/redis-tls~1injected"}]`
 	if diff := cmp.Diff(want, string(response.Patch)); diff != "" {
 		t.Errorf("patch: %s", diff)
@@ -186,29 +197,33 @@ func TestRefusals(t *testing.T) {
 		code   int32
 		reason origination.Reason
 	}{
-		{"a wrong value is a 403 that will not be tried again", func(t *testing.T) []byte {
+		{"a wrong value is a 403, which clients do not retry", func(t *testing.T) []byte {
 			return newReview(t, newPod(map[string]string{"redis-tls/host": "redis-a.example.com", "redis-tls/port": "70000"}))
 		}, http.StatusForbidden, origination.ReasonInvalidAnnotation},
-		{"a namespace that Istio never injects into, which the pod's own metadata do not name", func(t *testing.T) []byte {
-			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Namespace = "kube-public" })
+		{"the namespace of the request counts, not that of the pod's metadata", func(t *testing.T) []byte {
+			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Namespace = "kube-public" })
 		}, http.StatusForbidden, origination.ReasonNoSidecar},
 		{"another kind", func(t *testing.T) []byte {
-			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Kind.Kind = "Service" })
+			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Kind.Kind = "Service" })
 		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
 		{"another group's Pod", func(t *testing.T) []byte {
-			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Kind.Group = "x.example" })
+			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Kind.Group = "x.example" })
 		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
 		{"a subresource", func(t *testing.T) []byte {
-			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.SubResource = "ephemeralcontainers" })
+			return newReview(t, newPod(requesting), func(
+				r *admissionv1.AdmissionRequest,
+			) {
+				r.SubResource = "ephemeralcontainers"
+			})
 		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
 		{"another operation", func(t *testing.T) []byte {
-			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Update })
+			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Update })
 		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
 		{"no object", func(t *testing.T) []byte {
-			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Object.Raw = nil })
+			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Object.Raw = nil })
 		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
 		{"no namespace", func(t *testing.T) []byte {
-			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.Namespace = "" })
+			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Namespace = "" })
 		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -227,24 +242,27 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestNamespaceThatIsNotKnownYet(t *testing.T) {
+func TestNamespaceThatIsNotInTheCacheYet(t *testing.T) {
 	t.Run("is waited for", func(t *testing.T) {
 		v := &view{}
 		v.unknownFor.Store(5)
-		if response := answer(t, post(newHandler(t, v, config.PolicyEnforce), newReview(t, newPod(asking)))); !response.Allowed {
+		if response := answer(
+			t,
+			post(newHandler(t, v, config.PolicyEnforce), newReview(t, newPod(requesting))),
+		); !response.Allowed {
 			t.Errorf("refused: %s", response.Result.Message)
 		}
 	})
-	t.Run("is refused after the wait, as something to try again", func(t *testing.T) {
+	t.Run("is refused after the wait with a 503, which clients retry", func(t *testing.T) {
 		v := &view{}
 		v.unknownFor.Store(1 << 30)
-		response := answer(t, post(newHandler(t, v, config.PolicyEnforce), newReview(t, newPod(asking))))
+		response := answer(t, post(newHandler(t, v, config.PolicyEnforce), newReview(t, newPod(requesting))))
 		if response.Allowed || response.Result.Code != http.StatusServiceUnavailable ||
 			!strings.Contains(response.Result.Message, string(origination.ReasonNamespaceNotCached)) {
 			t.Errorf("got %+v", response)
 		}
 	})
-	t.Run("is not waited for once the caller has gone", func(t *testing.T) {
+	t.Run("is not waited for after the caller has gone", func(t *testing.T) {
 		v := &view{}
 		v.unknownFor.Store(1 << 30)
 		h := newHandler(t, v, config.PolicyEnforce)
@@ -259,7 +277,7 @@ func TestPanicIsARefusal(t *testing.T) {
 	c := catalog.Open(t)
 	for mode, allowed := range map[config.PolicyMode]bool{config.PolicyEnforce: false, config.PolicyWarn: true} {
 		h := newHandler(t, &view{boom: true}, mode)
-		response := answer(t, post(h, newReview(t, newPod(asking))))
+		response := answer(t, post(h, newReview(t, newPod(requesting))))
 		if response.Allowed != allowed || response.Patch != nil {
 			t.Errorf("policy.mode %s: got %+v", mode, response)
 		}
@@ -276,7 +294,7 @@ func TestPanicIsARefusal(t *testing.T) {
 	}
 }
 
-func TestProblemsReachTheUserInOneMessage(t *testing.T) {
+func TestAllProblemsAreInOneMessage(t *testing.T) {
 	pod := newPod(map[string]string{"redis-tls/host": "localhost", "redis-tls/port": "0"})
 	message := answer(t, post(newHandler(t, &view{}, config.PolicyEnforce), newReview(t, pod))).Result.Message
 	for _, want := range []string{"pod cart-* in namespace shop", "redis-tls/host", "redis-tls/port"} {
@@ -286,14 +304,14 @@ func TestProblemsReachTheUserInOneMessage(t *testing.T) {
 	}
 }
 
-func TestMetricsNameNoValueOfAUser(t *testing.T) {
+func TestMetricsContainNoValuesOfUsers(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	cfg := config.Default()
 	h, err := NewHandler(&inject.Injector{Config: cfg, View: &view{}, Now: time.Now}, registry, logr.Discard())
 	if err != nil {
 		t.Fatal(err)
 	}
-	post(h, newReview(t, newPod(asking)))
+	post(h, newReview(t, newPod(requesting)))
 	post(h, newReview(t, newPod(map[string]string{"redis-tls/host": "evil\xff"})))
 	post(h, []byte("garbage"))
 	want := map[string]float64{

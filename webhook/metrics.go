@@ -9,7 +9,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// handlerMetrics are those of the table that the handler counts.
+// handlerMetrics are the metrics of the table in package metrics that the handler updates.
 type handlerMetrics struct {
 	total    *prometheus.CounterVec
 	duration prometheus.Histogram
@@ -25,7 +25,12 @@ func newMetrics(registry prometheus.Registerer) (handlerMetrics, error) {
 	return m, metrics.Register(registry, m.total, m.duration, m.warnings)
 }
 
-func (m *handlerMetrics) observe(outcome origination.Outcome, reason origination.Reason, warnings int, took time.Duration) {
+func (m *handlerMetrics) observe(
+	outcome origination.Outcome,
+	reason origination.Reason,
+	warnings int,
+	took time.Duration,
+) {
 	m.total.WithLabelValues(string(outcome), string(reason)).Inc()
 	m.warnings.Add(float64(warnings))
 	m.duration.Observe(took.Seconds())

@@ -32,7 +32,8 @@ func writeReview(body *bytes.Buffer, uid types.UID, decision inject.Decision, me
 		patch, err := encode(decision.Operations, scratch)
 		if err != nil {
 			response.Allowed = false
-			response.Result = refusal(origination.ReasonInternalError, fmt.Sprintf("redis-tls: encoding the patch: %v", err))
+			message := fmt.Sprintf("redis-tls: encoding the patch: %v", err)
+			response.Result = refusal(origination.ReasonInternalError, message)
 			break
 		}
 		patchType := admissionv1.PatchTypeJSONPatch
@@ -44,8 +45,8 @@ func writeReview(body *bytes.Buffer, uid types.UID, decision inject.Decision, me
 	})
 }
 
-// refusal is the status that kubectl prints. Clients that create pods retry on 5xx and give up on 4xx, so
-// what will be well in a moment must not be a 4xx.
+// refusal returns the status that kubectl prints. Clients that create pods retry after a 5xx and give up after a 4xx,
+// so a temporary failure must not be a 4xx.
 func refusal(reason origination.Reason, message string) *metav1.Status {
 	status := &metav1.Status{Status: metav1.StatusFailure, Message: message}
 	switch reason {
@@ -64,8 +65,8 @@ func refusal(reason origination.Reason, message string) *metav1.Status {
 // operation is jsonpatch.Operation without its MarshalJSON, which encodes every operation twice.
 type operation jsonpatch.Operation
 
-// encode returns the JSON patch, which stands in the buffer. Only operations that remove have a nil value: package
-// patches adds and replaces maps, lists and strings.
+// encode returns the JSON patch as bytes of the buffer. Only removals have a nil value: package patches adds and
+// replaces maps, lists and strings.
 func encode(operations []jsonpatch.Operation, into *bytes.Buffer) ([]byte, error) {
 	wire := make([]operation, len(operations))
 	for i, o := range operations {
@@ -79,27 +80,27 @@ func encode(operations []jsonpatch.Operation, into *bytes.Buffer) ([]byte, error
 	return bytes.TrimRight(into.Bytes(), "\n"), nil
 }
 
-// The API server cuts every warning at 256 runes once they have 4096 together
-// (truncateItemRunes and truncateAtTotalRunes in k8s.io/apiserver/pkg/endpoints/filters/warning.go), in
-// the middle of a word and without a sign; other webhooks' warnings count too. So ours stay below half.
+// If all warnings together exceed 4096 runes, the API server cuts each at 256 runes, without an ellipsis
+// (truncateItemRunes and truncateAtTotalRunes in k8s.io/apiserver/pkg/endpoints/filters/warning.go). Warnings of other
+// webhooks count too, so those of redis-tls use at most half.
 const (
 	longestWarning = 256 // runes
 	mostWarnings   = 8
 )
 
-// bounded returns the warnings as the API server will not cut them.
+// bounded returns warnings short and few enough that the API server does not cut them.
 func bounded(warnings []string) []string {
 	kept := make([]string, 0, min(len(warnings), mostWarnings))
 	for i, w := range warnings {
 		if i == mostWarnings-1 && len(warnings) > mostWarnings {
-			return append(kept, fmt.Sprintf("redis-tls: and %d more warnings; `redis-tls inject` prints them all", len(warnings)-i))
+			return append(kept, fmt.Sprintf("redis-tls: %d more warnings; run `redis-tls inject` to see all", len(warnings)-i))
 		}
 		kept = append(kept, cut("redis-tls: "+w, longestWarning))
 	}
 	return kept
 }
 
-// cut shortens s to at most n runes, with a sign.
+// cut shortens s to at most n runes, with an ellipsis.
 func cut(s string, n int) string {
 	if utf8.RuneCountInString(s) <= n {
 		return s

@@ -40,7 +40,7 @@ func TestWarningsAreBounded(t *testing.T) {
 	last := got[len(got)-1]
 	c.Add("100 warnings", last)
 	if !strings.Contains(last, "93 more") {
-		t.Errorf("the last one, %q, does not count the rest", last)
+		t.Errorf("the last warning, %q, does not count the rest", last)
 	}
 	if exact := bounded(many[:mostWarnings]); strings.Contains(exact[mostWarnings-1], "more") {
 		t.Errorf("%d warnings are cut", mostWarnings)

@@ -18,12 +18,12 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// maxBody is the largest review that is read: 3 MiB, the API server's own limit of a request
-// (MaxRequestBodyBytes in k8s.io/apiserver/pkg/server/config.go), for the one object that a CREATE has, and
-// 1 MiB for what the review puts around it.
+// maxBody is the largest review that is read. A CREATE has one object, of at most 3 MiB: the API server's own limit of
+// a request (MaxRequestBodyBytes in k8s.io/apiserver/pkg/server/config.go). The rest of the review has 1 MiB.
 const maxBody = 4 << 20
 
-// review is the part of an AdmissionReview that is read. The pod is decoded in the same pass, except what is skipped.
+// review is the part of an AdmissionReview that is read. The pod is decoded in the same pass, without the skipped
+// types.
 type review struct {
 	metav1.TypeMeta `json:",inline"`
 	Request         *request `json:"request"`
@@ -39,7 +39,7 @@ type request struct {
 	Object      *corev1.Pod             `json:"object"`
 }
 
-// unreadableError is a request that is no review: there is no UID to answer to.
+// unreadableError is the error of a request that is not a review. Without a UID no AdmissionReview can answer it.
 type unreadableError struct {
 	error
 	status int
@@ -51,16 +51,21 @@ func malformed(status int, format string, args ...any) *unreadableError {
 }
 
 func overloaded() *unreadableError {
-	return &unreadableError{errors.New("too many reviews at once; try again"), http.StatusServiceUnavailable, origination.ReasonOverloaded}
+	return &unreadableError{
+		errors.New("too many admission reviews at once; retry"),
+		http.StatusServiceUnavailable,
+		origination.ReasonOverloaded,
+	}
 }
 
-// check looks at what the request's header says.
+// check validates the request's method and header.
 func check(r *http.Request) *unreadableError {
 	if r.Method != http.MethodPost {
-		return malformed(http.StatusMethodNotAllowed, "method %s: an AdmissionReview comes by POST", r.Method)
+		return malformed(http.StatusMethodNotAllowed, "method %s: must be POST", r.Method)
 	}
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return malformed(http.StatusUnsupportedMediaType, "content type %q: an AdmissionReview comes as application/json", r.Header.Get("Content-Type"))
+	contentType := r.Header.Get("Content-Type")
+	if media, _, err := mime.ParseMediaType(contentType); err != nil || media != "application/json" {
+		return malformed(http.StatusUnsupportedMediaType, "content type %q: must be application/json", contentType)
 	}
 	if r.ContentLength > maxBody {
 		return tooLarge()
@@ -69,13 +74,17 @@ func check(r *http.Request) *unreadableError {
 }
 
 func tooLarge() *unreadableError {
-	return &unreadableError{fmt.Errorf("the AdmissionReview has more than %d bytes", maxBody), http.StatusRequestEntityTooLarge, origination.ReasonRequestTooLarge}
+	return &unreadableError{
+		fmt.Errorf("the AdmissionReview must have at most %d bytes", maxBody),
+		http.StatusRequestEntityTooLarge,
+		origination.ReasonRequestTooLarge,
+	}
 }
 
-// readBody reads at most maxBody bytes. Room is made for what came and, as far as the lanes bound it, for what is announced.
+// readBody reads at most maxBody bytes. The buffer grows by Content-Length at once, which check and the limiters bound.
 func readBody(b *bytes.Buffer, w http.ResponseWriter, r *http.Request) *unreadableError {
 	if r.ContentLength > 0 {
-		b.Grow(int(r.ContentLength) + bytes.MinRead) // ReadFrom wants MinRead bytes of room to see the end
+		b.Grow(int(r.ContentLength) + bytes.MinRead) // ReadFrom needs MinRead bytes of room to see the end
 	}
 	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	if limit := (*http.MaxBytesError)(nil); errors.As(err, &limit) {
@@ -87,8 +96,8 @@ func readBody(b *bytes.Buffer, w http.ResponseWriter, r *http.Request) *unreadab
 	return nil
 }
 
-// skipped are the parts of a pod that no decision reads, by type. In many pods they are most of the JSON. The list
-// names what is left out, not what is read: a field that a decision reads tomorrow is decoded already.
+// skipped are the types of a pod's fields that no decision reads. In many pods they are most of the JSON. The list has
+// what is skipped instead of what is read, so a field that a later release reads is decoded already.
 var skipped = json.JoinUnmarshalers(
 	skip[[]metav1.ManagedFieldsEntry](), skip[corev1.PodStatus](),
 	skip[*corev1.Affinity](), skip[[]corev1.Toleration](), skip[[]corev1.TopologySpreadConstraint](),
@@ -101,8 +110,8 @@ func skip[T any]() *json.Unmarshalers {
 	return json.UnmarshalFunc(func([]byte, *T) error { return nil })
 }
 
-// As in the API server (sigs.k8s.io/json), the last of two members of the same name counts, and bytes that are not
-// UTF-8 become U+FFFD.
+// withEnv and withoutEnv decode as the API server does (sigs.k8s.io/json): of two members of one name the last counts,
+// and bytes that are not UTF-8 become U+FFFD.
 var (
 	withEnv = json.JoinOptions(
 		jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true), json.WithUnmarshalers(skipped),
@@ -112,8 +121,8 @@ var (
 	)
 )
 
-// istioNames begins the names of the containers that Istio's injector adds. Their environment says how they capture
-// traffic, so environments are decoded if the review may have such a container.
+// istioNames is the beginning of the names of Istio's containers. Their environment shows how they capture traffic, so
+// environments are decoded only if the review may have such a container.
 var istioNames = []byte(`"istio-`)
 
 // decode returns the request of the review.
@@ -128,16 +137,17 @@ func decode(body []byte) (*request, *unreadableError) {
 	}
 	switch {
 	case v.APIVersion != admissionv1.SchemeGroupVersion.String() || v.Kind != "AdmissionReview":
-		return nil, malformed(http.StatusBadRequest, "apiVersion %q, kind %q: want an AdmissionReview of %s", v.APIVersion, v.Kind, admissionv1.SchemeGroupVersion)
+		return nil, malformed(http.StatusBadRequest, "apiVersion %q, kind %q: must be an AdmissionReview of %s",
+			v.APIVersion, v.Kind, admissionv1.SchemeGroupVersion)
 	case v.Request == nil:
-		return nil, malformed(http.StatusBadRequest, "the AdmissionReview has no request")
+		return nil, malformed(http.StatusBadRequest, "request: required in an AdmissionReview")
 	case v.Request.UID == "":
-		return nil, malformed(http.StatusBadRequest, "the AdmissionReview's request has no uid")
+		return nil, malformed(http.StatusBadRequest, "request.uid: required in an AdmissionReview")
 	}
 	return v.Request, nil
 }
 
-// buffers are kept for the next review: what is decoded of one is copied out of it, and so is what is sent.
+// buffers are reused by later reviews. Decoding and sending copy everything out of them.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 func putBuffer(b *bytes.Buffer) {
@@ -147,24 +157,25 @@ func putBuffer(b *bytes.Buffer) {
 	}
 }
 
-// foreign says why the request is none of ours: the chart's configuration sends CREATE of pods alone.
-// Empty when it is ours.
-func (r *request) foreign() string {
-	const rule = "this webhook takes CREATE of v1 Pods alone; check the rules of the MutatingWebhookConfiguration"
+// unexpected returns the message for a request that the chart's configuration does not send: everything except the
+// CREATE of a pod. It returns "" for an expected request.
+func (r *request) unexpected() string {
+	const rule = "redis-tls accepts only CREATE of v1 Pods; fix the rules of its MutatingWebhookConfiguration"
 	switch {
 	case r.Kind != metav1.GroupVersionKind{Version: "v1", Kind: "Pod"} || r.SubResource != "":
-		return fmt.Sprintf("redis-tls got kind %q, version %q, group %q, subresource %q: %s", r.Kind.Kind, r.Kind.Version, r.Kind.Group, r.SubResource, rule)
+		return fmt.Sprintf("kind %q, version %q, group %q, subresource %q: %s",
+			r.Kind.Kind, r.Kind.Version, r.Kind.Group, r.SubResource, rule)
 	case r.Operation != admissionv1.Create:
-		return fmt.Sprintf("redis-tls got operation %q: %s", r.Operation, rule)
+		return fmt.Sprintf("operation %q: %s", r.Operation, rule)
 	case r.Object == nil:
-		return "redis-tls got a review without an object: " + rule
+		return "object: required; " + rule
 	case r.Namespace == "":
-		return "redis-tls got a review of a pod without a namespace: " + rule
+		return "namespace: required; " + rule
 	}
 	return ""
 }
 
-// name returns the pod's name for logs, or what it begins with.
+// name returns the pod's name for logs, or its generateName.
 func (r *request) name() string {
 	switch {
 	case r.Name != "" || r.Object == nil:

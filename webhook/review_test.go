@@ -16,7 +16,7 @@ import (
 
 func TestUnreadableRequestsGetA4xx(t *testing.T) {
 	c := catalog.Open(t)
-	valid := func(t *testing.T) []byte { return newReview(t, newPod(asking)) }
+	valid := func(t *testing.T) []byte { return newReview(t, newPod(requesting)) }
 	for _, tc := range []struct {
 		name   string
 		method string
@@ -26,7 +26,13 @@ func TestUnreadableRequestsGetA4xx(t *testing.T) {
 	}{
 		{"no body", "POST", "application/json", func(*testing.T) []byte { return nil }, 400},
 		{"garbage", "POST", "application/json", func(*testing.T) []byte { return []byte("\x00{") }, 400},
-		{"JSON after the review", "POST", "application/json", func(t *testing.T) []byte { return append(valid(t), "{}"...) }, 400},
+		{
+			"JSON after the review",
+			"POST",
+			"application/json",
+			func(t *testing.T) []byte { return append(valid(t), "{}"...) },
+			400,
+		},
 		{"a syntax error in what is skipped", "POST", "application/json", func(t *testing.T) []byte {
 			return bytes.Replace(valid(t), []byte(`"value":"b"`), []byte(`"value":b`), 1)
 		}, 400},
@@ -37,7 +43,7 @@ func TestUnreadableRequestsGetA4xx(t *testing.T) {
 			return []byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":null}`)
 		}, 400},
 		{"no uid", "POST", "application/json", func(t *testing.T) []byte {
-			return newReview(t, newPod(asking), func(r *admissionv1.AdmissionRequest) { r.UID = "" })
+			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.UID = "" })
 		}, 400},
 		{"an older version", "POST", "application/json", func(t *testing.T) []byte {
 			return bytes.Replace(valid(t), []byte("admission.k8s.io/v1"), []byte("admission.k8s.io/v1beta1"), 1)
@@ -51,7 +57,13 @@ func TestUnreadableRequestsGetA4xx(t *testing.T) {
 		{"GET", "GET", "application/json", valid, 405},
 		{"another media type", "POST", "application/yaml", valid, 415},
 		{"no media type", "POST", "", valid, 415},
-		{"more than the limit", "POST", "application/json", func(*testing.T) []byte { return bytes.Repeat([]byte(" "), maxBody+1) }, 413},
+		{
+			"more than the limit",
+			"POST",
+			"application/json",
+			func(*testing.T) []byte { return bytes.Repeat([]byte(" "), maxBody+1) },
+			413,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHandler(t, &view{}, config.PolicyEnforce)
@@ -76,7 +88,7 @@ func ourPart(message string) string {
 	return strings.TrimSpace(message)
 }
 
-func TestLimitHoldsWithoutAnAnnouncedLength(t *testing.T) {
+func TestBodyIsLimitedWithoutAContentLength(t *testing.T) {
 	h := newHandler(t, &view{}, config.PolicyEnforce)
 	read := &counter{Reader: bytes.NewReader(bytes.Repeat([]byte(" "), 4*maxBody))}
 	r := httptest.NewRequest(http.MethodPost, Path, read)
@@ -89,7 +101,7 @@ func TestLimitHoldsWithoutAnAnnouncedLength(t *testing.T) {
 	}
 }
 
-func TestNoRoomIsMadeForAnAnnouncedLengthBeyondTheLimit(t *testing.T) {
+func TestContentLengthBeyondTheLimitAllocatesNothing(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, Path, strings.NewReader("{}"))
 	r.ContentLength = 1 << 50
 	r.Header.Set("Content-Type", "application/json")
@@ -111,7 +123,7 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func TestCharsetInTheMediaTypeIsFine(t *testing.T) {
+func TestCharsetInTheContentTypeIsAccepted(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, Path, bytes.NewReader(newReview(t, newPod(nil))))
 	r.Header.Set("Content-Type", "application/json; charset=utf-8")
 	w := httptest.NewRecorder()

@@ -19,46 +19,50 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// held is a view whose first question about a namespace's claims waits until it is let go.
-type held struct {
+// blockedView is a view in which each lookup of a namespace is reported and blocks until it is released.
+type blockedView struct {
 	view
-	asked, released chan struct{}
+	lookups, released chan struct{}
 }
 
-func newHeld() *held { return &held{asked: make(chan struct{}, 1000), released: make(chan struct{})} }
+func newBlockedView() *blockedView {
+	return &blockedView{lookups: make(chan struct{}, 1000), released: make(chan struct{})}
+}
 
-// hold makes a handler with so many turns in each lane, and no patience.
-func hold(t *testing.T, turns int) (*Handler, *held) {
-	v := newHeld()
+// newBlockedHandler returns a handler with a blocked view and with the given number of slots in each limiter. It waits
+// only a moment for a slot.
+func newBlockedHandler(t *testing.T, slots int) (*Handler, *blockedView) {
+	v := newBlockedView()
 	h := newHandler(t, &v.view, config.PolicyEnforce)
 	h.injector.View = v
-	h.lanes = lanes{small: make(lane, turns), large: make(lane, turns), newcomers: make(lane, turns)}
-	h.queueing = time.Millisecond
+	h.limiters = limiters{small: make(limiter, slots), large: make(limiter, slots), waiters: make(limiter, slots)}
+	h.slotWait = time.Millisecond
 	return h, v
 }
 
-func (v *held) Namespace(name string) (map[string]string, map[string]string, bool) {
-	v.asked <- struct{}{}
+func (v *blockedView) Namespace(name string) (map[string]string, map[string]string, bool) {
+	v.lookups <- struct{}{}
 	<-v.released
 	return v.view.Namespace(name)
 }
 
-// large is a pod whose review is a large one, though nothing of it is wrong.
-func large() *corev1.Pod {
-	pod := newPod(asking)
-	pod.Annotations = map[string]string{"redis-tls/host": "redis-a.example.com", "example.com/notes": strings.Repeat("n", smallBody)}
-	return pod
+// largePod returns a valid pod whose review is large.
+func largePod() *corev1.Pod {
+	return newPod(map[string]string{
+		"redis-tls/host":    "redis-a.example.com",
+		"example.com/notes": strings.Repeat("n", smallBody),
+	})
 }
 
-func TestReviewsBeyondTheTurnsAreToldToComeAgain(t *testing.T) {
+func TestReviewWithoutASlotIsAnsweredWithRetryAfter(t *testing.T) {
 	c := catalog.Open(t)
-	h, v := hold(t, 1)
+	h, v := newBlockedHandler(t, 1)
 	answers := make(chan *httptest.ResponseRecorder, 2)
-	for _, pod := range []*corev1.Pod{newPod(asking), large()} {
+	for _, pod := range []*corev1.Pod{newPod(requesting), largePod()} {
 		go func() { answers <- post(h, newReview(t, pod)) }()
-		<-v.asked // it has its turn
+		<-v.lookups // it has its slot
 	}
-	for name, pod := range map[string]*corev1.Pod{"a small review": newPod(asking), "a large review": large()} {
+	for name, pod := range map[string]*corev1.Pod{"a small review": newPod(requesting), "a large review": largePod()} {
 		beyond := make(chan *httptest.ResponseRecorder, 1)
 		go func() { beyond <- post(h, newReview(t, pod)) }()
 		select {
@@ -67,35 +71,38 @@ func TestReviewsBeyondTheTurnsAreToldToComeAgain(t *testing.T) {
 				t.Errorf("got %d with %v, want 503 with Retry-After", w.Code, w.Header())
 			}
 			c.Add(name, strings.TrimSpace(w.Body.String()))
-		case <-v.asked:
+		case <-v.lookups:
 			close(v.released)
-			t.Fatal("one beyond the turns is decided")
+			t.Fatal("a review without a slot is decided")
 		}
 	}
-	if got := testutil.ToFloat64(h.metrics.total.WithLabelValues("refused", string(origination.ReasonOverloaded))); got != 2 {
-		t.Errorf("%v are counted, want 2", got)
+	if got := testutil.ToFloat64(h.metrics.total.WithLabelValues(
+		"refused",
+		string(origination.ReasonOverloaded),
+	)); got != 2 {
+		t.Errorf("%v refusals are counted, want 2", got)
 	}
 	close(v.released)
 	for range 2 {
 		if response := answer(t, <-answers); !response.Allowed {
-			t.Errorf("one that had its turn: %+v", response)
+			t.Errorf("a review that had its slot: %+v", response)
 		}
 	}
-	for _, pod := range []*corev1.Pod{newPod(asking), large()} {
+	for _, pod := range []*corev1.Pod{newPod(requesting), largePod()} {
 		if response := answer(t, post(h, newReview(t, pod))); !response.Allowed {
-			t.Errorf("one that came later: %+v", response)
+			t.Errorf("a later review: %+v", response)
 		}
 	}
 }
 
-func TestReviewsWaitForTheirTurn(t *testing.T) {
-	h, v := hold(t, 1)
-	h.queueing = time.Hour
+func TestReviewWaitsForASlot(t *testing.T) {
+	h, v := newBlockedHandler(t, 1)
+	h.slotWait = time.Hour
 	answers := make(chan *httptest.ResponseRecorder)
 	for range 3 {
-		go func() { answers <- post(h, newReview(t, newPod(asking))) }()
+		go func() { answers <- post(h, newReview(t, newPod(requesting))) }()
 	}
-	<-v.asked
+	<-v.lookups
 	close(v.released)
 	for range 3 {
 		if response := answer(t, <-answers); !response.Allowed {
@@ -104,20 +111,20 @@ func TestReviewsWaitForTheirTurn(t *testing.T) {
 	}
 }
 
-func TestLargeReviewsDoNotHoldUpSmallOnes(t *testing.T) {
-	h, v := hold(t, 1)
+func TestLargeReviewsDoNotDelaySmallOnes(t *testing.T) {
+	h, v := newBlockedHandler(t, 1)
 	done := make(chan *httptest.ResponseRecorder)
-	go func() { done <- post(h, newReview(t, large())) }()
-	<-v.asked
+	go func() { done <- post(h, newReview(t, largePod())) }()
+	<-v.lookups
 	h.injector.View = &view{}
-	if response := answer(t, post(h, newReview(t, newPod(asking)))); !response.Allowed {
+	if response := answer(t, post(h, newReview(t, newPod(requesting)))); !response.Allowed {
 		t.Errorf("got %+v", response)
 	}
 	close(v.released)
 	answer(t, <-done)
 }
 
-// endless is a body of which nothing comes.
+// endless is a body that blocks until it is closed.
 type endless struct{ closed chan struct{} }
 
 func (e endless) Read([]byte) (int, error) {
@@ -125,9 +132,9 @@ func (e endless) Read([]byte) (int, error) {
 	return 0, io.ErrUnexpectedEOF
 }
 
-func TestSlowSmallBodiesTakeNobodysTurn(t *testing.T) {
+func TestSlowSmallBodyHoldsNoSlot(t *testing.T) {
 	h := newHandler(t, &view{}, config.PolicyEnforce)
-	h.lanes.small, h.queueing = make(lane, 1), time.Millisecond
+	h.limiters.small, h.slotWait = make(limiter, 1), time.Millisecond
 	slow := endless{make(chan struct{})}
 	ended := make(chan int)
 	go func() {
@@ -138,7 +145,7 @@ func TestSlowSmallBodiesTakeNobodysTurn(t *testing.T) {
 		h.ServeHTTP(w, r)
 		ended <- w.Code
 	}()
-	if response := answer(t, post(h, newReview(t, newPod(asking)))); !response.Allowed {
+	if response := answer(t, post(h, newReview(t, newPod(requesting)))); !response.Allowed {
 		t.Errorf("got %+v", response)
 	}
 	close(slow.closed)
@@ -147,7 +154,7 @@ func TestSlowSmallBodiesTakeNobodysTurn(t *testing.T) {
 	}
 }
 
-func TestASlowLargeBodyIsCutOff(t *testing.T) {
+func TestSlowLargeBodyIsCutOff(t *testing.T) {
 	h := newHandler(t, &view{}, config.PolicyEnforce)
 	h.largeRead = 20 * time.Millisecond
 	server := httptest.NewServer(h)
@@ -171,7 +178,7 @@ func TestASlowLargeBodyIsCutOff(t *testing.T) {
 	}
 }
 
-func TestALargeReviewIsNotEndedByTheDeadlineOfItsBody(t *testing.T) {
+func TestReadDeadlineOfALargeBodyDoesNotEndItsRequest(t *testing.T) {
 	h := newHandler(t, &view{}, config.PolicyEnforce)
 	h.largeRead = 200 * time.Millisecond
 	contexts := make(chan context.Context, 1)
@@ -183,7 +190,7 @@ func TestALargeReviewIsNotEndedByTheDeadlineOfItsBody(t *testing.T) {
 	}))
 	defer server.Close()
 	go func() {
-		response, err := http.Post(server.URL, "application/json", bytes.NewReader(newReview(t, large())))
+		response, err := http.Post(server.URL, "application/json", bytes.NewReader(newReview(t, largePod())))
 		if err == nil {
 			response.Body.Close()
 		}
@@ -191,40 +198,40 @@ func TestALargeReviewIsNotEndedByTheDeadlineOfItsBody(t *testing.T) {
 	ctx := <-contexts
 	select {
 	case <-ctx.Done():
-		t.Error("the request's context has ended")
+		t.Error("the request's context is done")
 	case <-time.After(3 * h.largeRead):
 	}
 	close(released)
 }
 
-func TestAPanicWhileReceivingGivesTheTurnBack(t *testing.T) {
+func TestPanicWhileReceivingReleasesTheSlot(t *testing.T) {
 	h := newHandler(t, &view{}, config.PolicyEnforce)
-	h.lanes.small, h.queueing = make(lane, 1), time.Millisecond
+	h.limiters.small, h.slotWait = make(limiter, 1), time.Millisecond
 	works := h.injector.View
 	h.injector.View = nil
 	func() {
 		defer func() {
 			if recover() == nil {
-				t.Error("want a panic, else this shows nothing")
+				t.Error("no panic, so the test proves nothing")
 			}
 		}()
-		post(h, newReview(t, newPod(asking)))
+		post(h, newReview(t, newPod(requesting)))
 	}()
 	h.injector.View = works
-	if response := answer(t, post(h, newReview(t, newPod(asking)))); !response.Allowed {
+	if response := answer(t, post(h, newReview(t, newPod(requesting)))); !response.Allowed {
 		t.Errorf("got %+v", response)
 	}
 }
 
-func TestOnlySoManyWaitForNamespaces(t *testing.T) {
+func TestWaitersForNamespacesAreLimited(t *testing.T) {
 	v := &view{}
 	v.unknownFor.Store(1 << 30)
 	h := newHandler(t, v, config.PolicyEnforce)
-	h.wait, h.lanes.newcomers = time.Hour, make(lane, 1)
+	h.wait, h.limiters.waiters = time.Hour, make(limiter, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	waits := make(chan struct{})
 	go func() { h.awaitNamespace(ctx, "shop"); close(waits) }()
-	for begun := time.Now(); len(h.lanes.newcomers) == 0; runtime.Gosched() {
+	for begun := time.Now(); len(h.limiters.waiters) == 0; runtime.Gosched() {
 		if time.Since(begun) > 10*time.Second {
 			t.Fatal("the first does not wait")
 		}
