@@ -128,13 +128,19 @@ func TestKubernetesVersions(t *testing.T) {
 
 // TestIstioVersions: what can be told of an Istio by its APIs; by its Deployment, see package apiserver.
 func TestIstioVersions(t *testing.T) {
+	c := catalog.Open(t)
 	for name, test := range map[string]struct {
 		apis []string
-		want string // of the refusal
+		want string // part of the error
 	}{
-		"no Istio yet":            {nil, ""},
-		"Istio 1.21":              {[]string{"networking.istio.io/v1alpha3", "networking.istio.io/v1beta1"}, "This cluster's Istio has no networking.istio.io/v1, so it is older than 1.22. redis-tls needs Istio 1.24 or newer"},
-		"an Istio with v1 of all": {[]string{"networking.istio.io/v1alpha3", "networking.istio.io/v1beta1", "networking.istio.io/v1"}, ""},
+		"no Istio yet": {},
+		"Istio 1.21": {
+			apis: []string{"networking.istio.io/v1alpha3", "networking.istio.io/v1beta1"},
+			want: "networking.istio.io/v1",
+		},
+		"an Istio with v1 of all": {
+			apis: []string{"networking.istio.io/v1alpha3", "networking.istio.io/v1beta1", "networking.istio.io/v1"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			capabilities := common.DefaultCapabilities.Copy()
@@ -143,6 +149,7 @@ func TestIstioVersions(t *testing.T) {
 			if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %q", err, test.want)
 			}
+			c.Add(name, sentences(err)...)
 		})
 	}
 }
@@ -204,42 +211,90 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 	}
 }
 
-// TestValuesThatDoNotFitTogetherAreRefusedInASentence proves the checks that the schema cannot express, and that
-// all problems are reported at once.
-func TestValuesThatDoNotFitTogetherAreRefusedInASentence(t *testing.T) {
+// TestContradictingValuesAreRefused proves the checks that the schema cannot express, and that all problems are reported
+// at once. The table has the values that each problem is about.
+func TestContradictingValuesAreRefused(t *testing.T) {
+	c := catalog.Open(t)
 	for name, test := range map[string]struct {
-		values string
-		want   []string
+		values   string
+		problems int
+		want     []string // paths, in the order of the problems
 	}{
-		"a provided certificate that is nowhere": {"certs: {mode: provided}", []string{
-			"certs.mode is provided, so certs.provided.secretName must name the Secret with the serving certificate"}},
-		"a provided certificate in the Secret of the self-signed": {"certs: {mode: provided, provided: {secretName: redis-tls-webhook-cert}}", []string{
-			"certs.provided.secretName is redis-tls-webhook-cert, which other values of certs.mode use: give the Secret another name"}},
-		"a provided certificate in the Secret of cert-manager's": {"certs: {mode: provided, provided: {secretName: redis-tls-webhook-tls}}", []string{
-			"certs.provided.secretName is redis-tls-webhook-tls, which other"}},
-		"a provided certificate without its mode": {"certs: {provided: {secretName: mine}}", []string{
-			"certs.provided.secretName is mine, but certs.mode is self-signed: remove it, or set the mode to provided"}},
-		"CAs with a CA of the chart's own": {"certs: {caBundle: '-----BEGIN CERTIFICATE-----'}", []string{
-			"certs.caBundle is set, but certs.mode is self-signed, which makes a CA of its own"}},
-		"an issuer without cert-manager": {"certs: {certManager: {issuerRef: {name: ours}}}", []string{
-			"certs.certManager.issuerRef.name is ours, but certs.mode is self-signed: remove it, or set the mode to cert-manager"}},
-		"a certificate that is always about to be renewed": {"certs: {mode: cert-manager, certManager: {duration: 24h, renewBefore: 24h}}", []string{
-			"certs.certManager.renewBefore is 24h, which must be less than duration, 24h"}},
-		"names of clients without a CA": {"clients: {names: [kube-apiserver]}", []string{
-			"clients.names is set, but clients.caBundle is not: without a CA, any client could present these names"}},
-		"a label of the pods that their Service selects by": {"podLabels: {app.kubernetes.io/name: mine}", []string{
-			"podLabels has app.kubernetes.io/name, which the chart sets itself: remove it"}},
-		"a sidecar for the webhook": {"podLabels: {sidecar.istio.io/inject: 'true'}", []string{
-			"podLabels has sidecar.istio.io/inject, which the chart sets itself: remove it"}},
-		"a test where the webhook sees no pods": {"helmTest: {namespace: kube-system}", []string{
-			"helmTest.namespace is kube-system, whose pods the webhook does not see (excludedNamespaces, and the namespace of the release): set another one"}},
-		"a test in the namespace of the release": {"helmTest: {namespace: redis-tls-system}", []string{"helmTest.namespace is redis-tls-system, whose"}},
-		"no range for VIPs": {"vip: {cidr: ''}", []string{
-			"vip.cidr and vip.ipv6CIDR are both empty: VIPs need a range; on clusters with IPv6 only set vip.ipv6CIDR"}},
-		"a range of ports the wrong way round": {"policy: {allowedPorts: ['6400-6379', '6379-6400', '6379']}", []string{
-			"contradict each other:\n- policy.allowedPorts has 6400-6379, which ends before it begins\n"}},
-		"several at once": {"{certs: {mode: provided, certManager: {issuerRef: {name: ours}}}, podLabels: {app.kubernetes.io/component: mine}}", []string{
-			"The values contradict each other:\n- certs.mode is provided, so", "\n- certs.certManager.issuerRef.name is ours", "\n- podLabels has app.kubernetes.io/component"}},
+		"mode provided without the name of the Secret": {
+			values:   "certs: {mode: provided}",
+			problems: 1,
+			want:     []string{"certs.provided.secretName"},
+		},
+		"mode provided with the Secret of mode self-signed": {
+			values:   "certs: {mode: provided, provided: {secretName: redis-tls-webhook-cert}}",
+			problems: 1,
+			want:     []string{"certs.provided.secretName"},
+		},
+		"mode provided with the Secret of mode cert-manager": {
+			values:   "certs: {mode: provided, provided: {secretName: redis-tls-webhook-tls}}",
+			problems: 1,
+			want:     []string{"certs.provided.secretName"},
+		},
+		"a provided Secret in another mode": {
+			values:   "certs: {provided: {secretName: mine}}",
+			problems: 1,
+			want:     []string{"certs.provided.secretName"},
+		},
+		"CAs with mode self-signed": {
+			values:   "certs: {caBundle: '-----BEGIN CERTIFICATE-----'}",
+			problems: 1,
+			want:     []string{"certs.caBundle"},
+		},
+		"an issuer without cert-manager": {
+			values:   "certs: {certManager: {issuerRef: {name: internal}}}",
+			problems: 1,
+			want:     []string{"certs.certManager.issuerRef.name"},
+		},
+		"a certificate that is always due for renewal": {
+			values:   "certs: {mode: cert-manager, certManager: {duration: 24h, renewBefore: 24h}}",
+			problems: 1,
+			want:     []string{"certs.certManager.renewBefore"},
+		},
+		"names of clients without a CA": {
+			values:   "clients: {names: [kube-apiserver]}",
+			problems: 1,
+			want:     []string{"clients.names"},
+		},
+		"a label that the Service selects pods by": {
+			values:   "podLabels: {app.kubernetes.io/name: mine}",
+			problems: 1,
+			want:     []string{"app.kubernetes.io/name"},
+		},
+		"a sidecar for the webhook": {
+			values:   "podLabels: {sidecar.istio.io/inject: 'true'}",
+			problems: 1,
+			want:     []string{"sidecar.istio.io/inject"},
+		},
+		"helm test in an excluded namespace": {
+			values:   "helmTest: {namespace: kube-system}",
+			problems: 1,
+			want:     []string{"helmTest.namespace", "kube-system"},
+		},
+		"helm test in the release's namespace": {
+			values:   "helmTest: {namespace: redis-tls-system}",
+			problems: 1,
+			want:     []string{"helmTest.namespace", "redis-tls-system"},
+		},
+		"no range for VIPs": {
+			values:   "vip: {cidr: ''}",
+			problems: 1,
+			want:     []string{"vip.cidr", "vip.ipv6CIDR"},
+		},
+		"a range of ports whose end is before its start": {
+			values:   "policy: {allowedPorts: ['6400-6379', '6379-6400', '6379']}",
+			problems: 1,
+			want:     []string{"policy.allowedPorts"},
+		},
+		"several problems at once": {
+			values:   "{certs: {mode: provided, certManager: {issuerRef: {name: internal}}}, podLabels: {app.kubernetes.io/component: mine}}",
+			problems: 3,
+			want:     []string{"certs.provided.secretName", "certs.certManager.issuerRef.name", "app.kubernetes.io/component"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := harness.RenderChart(chartDir, parseValues(t, test.values), nil)
@@ -248,6 +303,20 @@ func TestValuesThatDoNotFitTogetherAreRefusedInASentence(t *testing.T) {
 					t.Errorf("got %v, want an error with %q", err, want)
 				}
 			}
+			problems := sentences(err)
+			if len(problems) != 1+test.problems {
+				t.Errorf("got %q, want %d problems below the heading", problems, test.problems)
+			}
+			c.Add(name, problems...)
 		})
 	}
+}
+
+// sentences returns the lines of an error of Helm, without where in the template it was raised.
+func sentences(err error) []string {
+	if err == nil {
+		return nil
+	}
+	_, message, _ := strings.Cut(err.Error(), "\n\n")
+	return strings.Split(strings.TrimSpace(message), "\n")
 }

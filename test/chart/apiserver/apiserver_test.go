@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/redis-tls/redis-tls/test/catalog"
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
@@ -43,7 +44,8 @@ const restoreTimeout = time.Minute
 // cluster is a control plane with the chart installed.
 type cluster struct {
 	*harness.ControlPlane
-	release *harness.Release
+	release  *harness.Release
+	messages *catalog.Catalog
 }
 
 // TestChart starts one control plane for all tests of the package.
@@ -65,7 +67,7 @@ func TestChart(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	c := &cluster{ControlPlane: controlPlane}
+	c := &cluster{ControlPlane: controlPlane, messages: catalog.Open(t)}
 	c.install(t)
 	for _, test := range []struct {
 		name string
@@ -191,6 +193,15 @@ func wantRefusal(err error, words ...string) error {
 		}
 	}
 	return nil
+}
+
+// catalogue adds the message of a refusal to the golden, without the names that the API server puts before it.
+func (c *cluster) catalogue(name string, err error) {
+	if err == nil {
+		return
+	}
+	_, message, _ := strings.Cut(err.Error(), " denied request: ")
+	c.messages.Add(name, strings.TrimSpace(message))
 }
 
 // warnings collects the warnings of a client's answers.

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,11 +40,17 @@ func testFirstUse(t *testing.T, c *cluster) {
 		}
 	}
 	const (
-		onlyOurs     = "only pods that wait at its own scheduling gate"
-		onlyGate     = "may remove redis-tls/first-use, and no other"
-		onlySpec     = "may change the scheduling gate redis-tls/first-use alone"
-		onlyMetadata = "may change nothing of a pod's metadata"
+		onlyOurs     = "only pods that wait"
+		onlyGate     = "scheduling gates"
+		onlySpec     = "a pod's spec"
+		onlyMetadata = "a pod's metadata"
 	)
+	distinct := []string{ // a case of each message
+		"a label on a pod without our gate",
+		"another gate taken off beside ours",
+		"an image beside our gate",
+		"a label added beside our gate",
+	}
 	ours := c.serviceAccount(t).CoreV1().Pods(plain)
 	for name, test := range map[string]struct {
 		pod   string
@@ -83,6 +90,9 @@ func testFirstUse(t *testing.T, c *cluster) {
 			}
 			if err := wantRefusal(err, want...); err != nil {
 				t.Error(err)
+			}
+			if slices.Contains(distinct, name) {
+				c.catalogue("first use, "+name, err)
 			}
 		})
 	}
