@@ -125,9 +125,18 @@ after
 
 func TestWhatIsMissingIsSaid(t *testing.T) {
 	for want, test := range map[string]struct{ schema, readme string }{
-		"a has no description":                        {`{"description": "x", "type": "object", "properties": {"a": {"type": "string", "default": ""}}}`, markers},
-		"a.b has no type":                             {`{"description": "x", "type": "object", "properties": {"a": {"description": "x", "type": "object", "properties": {"b": {"description": "x", "default": ""}}}}}`, markers},
-		"a must have either a default or properties":  {`{"description": "x", "type": "object", "properties": {"a": {"description": "x", "type": "string"}}}`, markers},
+		"a has no description": {
+			`{"description": "x", "type": "object", "properties": {"a": {"type": "string", "default": ""}}}`,
+			markers,
+		},
+		"a.b has no type": {
+			`{"description": "x", "type": "object", "properties": {"a": {"description": "x", "type": "object", "properties": {"b": {"description": "x", "default": ""}}}}}`,
+			markers,
+		},
+		"a must have either a default or properties": {
+			`{"description": "x", "type": "object", "properties": {"a": {"description": "x", "type": "string"}}}`,
+			markers,
+		},
 		"README.md has not one part from <!-- table ": {schema, "no markers\n"},
 		"reading values.schema.json":                  {"{", markers},
 	} {

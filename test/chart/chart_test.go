@@ -48,7 +48,11 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("rendered otherwise than %s (-want +got); if it should, run go test ./test/chart -update\n%s", golden, diff)
+				t.Errorf(
+					"rendered otherwise than %s (-want +got); if it should, run go test ./test/chart -update\n%s",
+					golden,
+					diff,
+				)
 			}
 			wantNoOtherFiles(t, dir, "values.yaml", "want.yaml")
 		})
@@ -156,51 +160,174 @@ func TestIstioVersions(t *testing.T) {
 
 func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 	for name, test := range map[string]struct{ values, want string }{
-		"a key that does not exist":                {"replicas: 3", "additional properties 'replicas' not allowed"},
-		"a misspelt key of the policy":             {"policy: {allowedHost: [a.example.com]}", "at '/policy': additional properties 'allowedHost' not allowed"},
-		"an unknown policy mode":                   {"policy: {mode: audit}", "at '/policy/mode': value must be one of 'enforce', 'warn'"},
-		"a single host instead of a list":          {"policy: {allowedHosts: a.example.com}", "at '/policy/allowedHosts': got string, want array"},
-		"a port as a number":                       {"policy: {allowedPorts: [6379]}", "at '/policy/allowedPorts/0': got number, want string"},
-		"an address that is no CIDR":               {"policy: {allowedCIDRs: [10.0.0.1]}", "at '/policy/allowedCIDRs/0': '10.0.0.1' does not match pattern"},
-		"a VIP range that is IPv6":                 {"vip: {cidr: 'fdf0::/64'}", "at '/vip/cidr': 'fdf0::/64' does not match pattern"},
-		"an address that is none":                  {"vip: {cidr: 251.0.0.256/16}", "at '/vip/cidr': '251.0.0.256/16' does not match pattern"},
-		"a VIP range of too few addresses":         {"vip: {cidr: 251.0.0.0/25}", "at '/vip/cidr': '251.0.0.0/25' does not match pattern"},
-		"a VIP range longer than an address":       {"vip: {ipv6CIDR: 'fd00::/129'}", "at '/vip/ipv6CIDR': 'fd00::/129' does not match pattern"},
-		"a CIDR longer than an address":            {"policy: {allowedCIDRs: [10.0.0.0/33]}", "at '/policy/allowedCIDRs/0': '10.0.0.0/33' does not match pattern"},
-		"a port beyond the last":                   {"policy: {allowedPorts: ['65536']}", "at '/policy/allowedPorts/0': '65536' does not match pattern"},
-		"a host with its port":                     {"policy: {allowedHosts: ['a.example.com:6379']}", "at '/policy/allowedHosts/0': 'a.example.com:6379' does not match pattern"},
-		"a star within a host":                     {"policy: {allowedHosts: ['a.*.example.com']}", "at '/policy/allowedHosts/0': 'a.*.example.com' does not match pattern"},
-		"an issuer without its kind":               {"policy: {allowedIssuers: [redis]}", "at '/policy/allowedIssuers/0': 'redis' does not match pattern"},
-		"a misspelt annotation":                    {"defaults: {redis-tls/hots: a}", "at '/defaults': additional properties 'redis-tls/hots' not allowed"},
-		"a VIP range taken away":                   {"vip: {cidr: null}", "at '/vip': missing property 'cidr'"},
-		"a duration without a unit":                {"firstUse: {delay: '1'}", "at '/firstUse/delay': '1' does not match pattern"},
-		"a gate that is neither on nor off":        {"firstUse: {gate: sometimes}", "at '/firstUse/gate': got string, want boolean"},
-		"a default under somebody else's prefix":   {"defaults: {redis/host: a.example.com}", "at '/defaults': additional properties 'redis/host' not allowed"},
-		"a default that is a list":                 {"defaults: {redis-tls/port: [6379]}", "at '/defaults/redis-tls~1port': got array, want boolean or integer or string"},
-		"an excluded namespace that has no name":   {"excludedNamespaces: ['']", "at '/excludedNamespaces/0': '' does not match pattern"},
-		"a trust domain that is a URI":             {"istio: {trustDomain: 'spiffe://a'}", "at '/istio/trustDomain': 'spiffe://a' does not match pattern"},
-		"roots that are no path":                   {"istio: {systemRoots: ca.crt}", "at '/istio/systemRoots': 'ca.crt' does not match pattern"},
-		"a namespace without a key":                {"policy: {maxKeysPerNamespace: 0}", "at '/policy/maxKeysPerNamespace': minimum: got 0, want 1"},
-		"more keys than a namespace may have":      {"policy: {maxKeysPerNamespace: 1001}", "at '/policy/maxKeysPerNamespace': maximum: got 1,001, want 1,000"},
-		"a number of keys as a string":             {"policy: {maxKeysPerNamespace: '100'}", "at '/policy/maxKeysPerNamespace': got string, want integer"},
-		"no replica":                               {"replicaCount: 0", "at '/replicaCount': minimum: got 0, want 1"},
-		"a digest without its algorithm":           {"image: {digest: e3b0c442}", "at '/image/digest': 'e3b0c442' does not match pattern"},
-		"the protection of objects as a word":      {"guard: {protectObjects: 'yes'}", "at '/guard/protectObjects': got string, want boolean"},
-		"a registry's Secret without its field":    {"imagePullSecrets: [registry]", "at '/imagePullSecrets/0': got string, want object"},
-		"a cluster domain with a dot at its end":   {"clusterDomain: cluster.local.", "at '/clusterDomain': 'cluster.local.' does not match pattern"},
-		"a grace period that is no duration":       {"cleanup: {gracePeriod: forever}", "at '/cleanup/gracePeriod': 'forever' does not match pattern"},
-		"resources that a container does not know": {"resources: {request: {cpu: 1}}", "at '/resources': additional properties 'request' not allowed"},
-		"a mode of certificates that is none":      {"certs: {mode: certmanager}", "at '/certs/mode': value must be one of 'self-signed', 'cert-manager', 'provided'"},
-		"a CA that is a path":                      {"certs: {mode: provided, caBundle: /etc/ca.crt}", "at '/certs/caBundle': '/etc/ca.crt' does not match pattern"},
-		"a Secret's name that is none":             {"certs: {mode: provided, provided: {secretName: My Secret}}", "at '/certs/provided/secretName': 'My Secret' does not match pattern"},
-		"a certificate's duration in days":         {"certs: {certManager: {duration: 90d}}", "at '/certs/certManager/duration': '90d' does not match pattern"},
-		"an issuer by its name alone":              {"certs: {certManager: {issuerRef: ours}}", "at '/certs/certManager/issuerRef': got string, want object"},
-		"a network policy that is a word":          {"networkPolicy: {enabled: 'on'}", "at '/networkPolicy/enabled': got string, want boolean"},
-		"no way to the API server":                 {"networkPolicy: {apiServerPorts: []}", "at '/networkPolicy/apiServerPorts': minItems: got 0, want 1"},
-		"a port that is none":                      {"metrics: {service: {port: 70000}}", "at '/metrics/service/port': maximum: got 70,000, want 65,535"},
-		"a misspelt key of the metrics":            {"metrics: {serviceMonitors: {enabled: true}}", "at '/metrics': additional properties 'serviceMonitors' not allowed"},
-		"a test in no namespace":                   {"helmTest: {namespace: ''}", "at '/helmTest/namespace': '' does not match pattern"},
-		"an interval without a unit":               {"metrics: {serviceMonitor: {interval: '30'}}", "at '/metrics/serviceMonitor/interval': '30' does not match pattern"},
+		"a key that does not exist": {"replicas: 3", "additional properties 'replicas' not allowed"},
+		"a misspelt key of the policy": {
+			"policy: {allowedHost: [a.example.com]}",
+			"at '/policy': additional properties 'allowedHost' not allowed",
+		},
+		"an unknown policy mode": {
+			"policy: {mode: audit}",
+			"at '/policy/mode': value must be one of 'enforce', 'warn'",
+		},
+		"a single host instead of a list": {
+			"policy: {allowedHosts: a.example.com}",
+			"at '/policy/allowedHosts': got string, want array",
+		},
+		"a port as a number": {
+			"policy: {allowedPorts: [6379]}",
+			"at '/policy/allowedPorts/0': got number, want string",
+		},
+		"an address that is no CIDR": {
+			"policy: {allowedCIDRs: [10.0.0.1]}",
+			"at '/policy/allowedCIDRs/0': '10.0.0.1' does not match pattern",
+		},
+		"a VIP range that is IPv6": {
+			"vip: {cidr: 'fdf0::/64'}",
+			"at '/vip/cidr': 'fdf0::/64' does not match pattern",
+		},
+		"an address that is none": {
+			"vip: {cidr: 251.0.0.256/16}",
+			"at '/vip/cidr': '251.0.0.256/16' does not match pattern",
+		},
+		"a VIP range of too few addresses": {
+			"vip: {cidr: 251.0.0.0/25}",
+			"at '/vip/cidr': '251.0.0.0/25' does not match pattern",
+		},
+		"a VIP range longer than an address": {
+			"vip: {ipv6CIDR: 'fd00::/129'}",
+			"at '/vip/ipv6CIDR': 'fd00::/129' does not match pattern",
+		},
+		"a CIDR longer than an address": {
+			"policy: {allowedCIDRs: [10.0.0.0/33]}",
+			"at '/policy/allowedCIDRs/0': '10.0.0.0/33' does not match pattern",
+		},
+		"a port beyond the last": {
+			"policy: {allowedPorts: ['65536']}",
+			"at '/policy/allowedPorts/0': '65536' does not match pattern",
+		},
+		"a host with its port": {
+			"policy: {allowedHosts: ['a.example.com:6379']}",
+			"at '/policy/allowedHosts/0': 'a.example.com:6379' does not match pattern",
+		},
+		"a star within a host": {
+			"policy: {allowedHosts: ['a.*.example.com']}",
+			"at '/policy/allowedHosts/0': 'a.*.example.com' does not match pattern",
+		},
+		"an issuer without its kind": {
+			"policy: {allowedIssuers: [redis]}",
+			"at '/policy/allowedIssuers/0': 'redis' does not match pattern",
+		},
+		"a misspelt annotation": {
+			"defaults: {redis-tls/hots: a}",
+			"at '/defaults': additional properties 'redis-tls/hots' not allowed",
+		},
+		"a VIP range taken away": {"vip: {cidr: null}", "at '/vip': missing property 'cidr'"},
+		"a duration without a unit": {
+			"firstUse: {delay: '1'}",
+			"at '/firstUse/delay': '1' does not match pattern",
+		},
+		"a gate that is neither on nor off": {
+			"firstUse: {gate: sometimes}",
+			"at '/firstUse/gate': got string, want boolean",
+		},
+		"a default under somebody else's prefix": {
+			"defaults: {redis/host: a.example.com}",
+			"at '/defaults': additional properties 'redis/host' not allowed",
+		},
+		"a default that is a list": {
+			"defaults: {redis-tls/port: [6379]}",
+			"at '/defaults/redis-tls~1port': got array, want boolean or integer or string",
+		},
+		"an excluded namespace that has no name": {
+			"excludedNamespaces: ['']",
+			"at '/excludedNamespaces/0': '' does not match pattern",
+		},
+		"a trust domain that is a URI": {
+			"istio: {trustDomain: 'spiffe://a'}",
+			"at '/istio/trustDomain': 'spiffe://a' does not match pattern",
+		},
+		"roots that are no path": {
+			"istio: {systemRoots: ca.crt}",
+			"at '/istio/systemRoots': 'ca.crt' does not match pattern",
+		},
+		"a namespace without a key": {
+			"policy: {maxKeysPerNamespace: 0}",
+			"at '/policy/maxKeysPerNamespace': minimum: got 0, want 1",
+		},
+		"more keys than a namespace may have": {
+			"policy: {maxKeysPerNamespace: 1001}",
+			"at '/policy/maxKeysPerNamespace': maximum: got 1,001, want 1,000",
+		},
+		"a number of keys as a string": {
+			"policy: {maxKeysPerNamespace: '100'}",
+			"at '/policy/maxKeysPerNamespace': got string, want integer",
+		},
+		"no replica": {"replicaCount: 0", "at '/replicaCount': minimum: got 0, want 1"},
+		"a digest without its algorithm": {
+			"image: {digest: e3b0c442}",
+			"at '/image/digest': 'e3b0c442' does not match pattern",
+		},
+		"the protection of objects as a word": {
+			"guard: {protectObjects: 'yes'}",
+			"at '/guard/protectObjects': got string, want boolean",
+		},
+		"a registry's Secret without its field": {
+			"imagePullSecrets: [registry]",
+			"at '/imagePullSecrets/0': got string, want object",
+		},
+		"a cluster domain with a dot at its end": {
+			"clusterDomain: cluster.local.",
+			"at '/clusterDomain': 'cluster.local.' does not match pattern",
+		},
+		"a grace period that is no duration": {
+			"cleanup: {gracePeriod: forever}",
+			"at '/cleanup/gracePeriod': 'forever' does not match pattern",
+		},
+		"resources that a container does not know": {
+			"resources: {request: {cpu: 1}}",
+			"at '/resources': additional properties 'request' not allowed",
+		},
+		"a mode of certificates that is none": {
+			"certs: {mode: certmanager}",
+			"at '/certs/mode': value must be one of 'self-signed', 'cert-manager', 'provided'",
+		},
+		"a CA that is a path": {
+			"certs: {mode: provided, caBundle: /etc/ca.crt}",
+			"at '/certs/caBundle': '/etc/ca.crt' does not match pattern",
+		},
+		"a Secret's name that is none": {
+			"certs: {mode: provided, provided: {secretName: My Secret}}",
+			"at '/certs/provided/secretName': 'My Secret' does not match pattern",
+		},
+		"a certificate's duration in days": {
+			"certs: {certManager: {duration: 90d}}",
+			"at '/certs/certManager/duration': '90d' does not match pattern",
+		},
+		"an issuer by its name alone": {
+			"certs: {certManager: {issuerRef: ours}}",
+			"at '/certs/certManager/issuerRef': got string, want object",
+		},
+		"a network policy that is a word": {
+			"networkPolicy: {enabled: 'on'}",
+			"at '/networkPolicy/enabled': got string, want boolean",
+		},
+		"no way to the API server": {
+			"networkPolicy: {apiServerPorts: []}",
+			"at '/networkPolicy/apiServerPorts': minItems: got 0, want 1",
+		},
+		"a port that is none": {
+			"metrics: {service: {port: 70000}}",
+			"at '/metrics/service/port': maximum: got 70,000, want 65,535",
+		},
+		"a misspelt key of the metrics": {
+			"metrics: {serviceMonitors: {enabled: true}}",
+			"at '/metrics': additional properties 'serviceMonitors' not allowed",
+		},
+		"a test in no namespace": {"helmTest: {namespace: ''}", "at '/helmTest/namespace': '' does not match pattern"},
+		"an interval without a unit": {
+			"metrics: {serviceMonitor: {interval: '30'}}",
+			"at '/metrics/serviceMonitor/interval': '30' does not match pattern",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := harness.RenderChart(chartDir, parseValues(t, test.values), nil)
@@ -211,8 +338,8 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 	}
 }
 
-// TestContradictingValuesAreRefused proves the checks that the schema cannot express, and that all problems are reported
-// at once. The table has the values that each problem is about.
+// TestContradictingValuesAreRefused proves the checks that the schema cannot express, and that all problems are
+// reported at once. The table has the values that each problem is about.
 func TestContradictingValuesAreRefused(t *testing.T) {
 	c := catalog.Open(t)
 	for name, test := range map[string]struct {

@@ -104,7 +104,9 @@ func TestLimitOfKeysIsThatOfTheServer(t *testing.T) {
 		switch {
 		case want == "" && (err != nil || cfg.Policy.MaxKeysPerNamespace != value):
 			t.Errorf("%s: the server reads %d (%v)", values, cfg.Policy.MaxKeysPerNamespace, err)
-		case want != "" && (err == nil || !strings.Contains(err.Error(), "policy.maxKeysPerNamespace: ") || !strings.Contains(err.Error(), want)):
+		case want != "" &&
+			(err == nil || !strings.Contains(err.Error(), "policy.maxKeysPerNamespace: ") ||
+				!strings.Contains(err.Error(), want)):
 			t.Errorf("%s: got %v from the server, want an error with %q", values, err, want)
 		}
 		if _, err := harness.RenderChart(chartDir, parseValues(t, values), nil); (err == nil) != (want == "") {

@@ -17,13 +17,14 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// The schemas of the oldest releases of Kubernetes and Istio that are promised (see package oldest). An API server drops
-// or refuses what it does not know; here unknown fields fail.
+// The schemas of the oldest releases of Kubernetes and Istio that are promised (see package oldest). An API server
+// drops or refuses what it does not know; here unknown fields fail.
 
 // object is a JSON object.
 type object = map[string]any
 
-// TestObjectsAreThoseOfTheOldestKubernetes proves that Kubernetes 1.30 knows every field of what the chart renders, hooks included.
+// TestObjectsAreThoseOfTheOldestKubernetes proves that Kubernetes 1.30 knows every field of what the chart renders,
+// hooks included.
 func TestObjectsAreThoseOfTheOldestKubernetes(t *testing.T) {
 	schemas := kubernetesSchemas(t)
 	for name, release := range releases(t) {
@@ -45,8 +46,8 @@ func TestObjectsAreThoseOfTheOldestKubernetes(t *testing.T) {
 	}
 }
 
-// TestMeshObjectsAreThoseOfTheOldestIstio proves the same of mesh objects and Istio 1.24, by those that the command line
-// prints for its cases and examples.
+// TestMeshObjectsAreThoseOfTheOldestIstio proves the same of mesh objects and Istio 1.24, by those that the command
+// line prints for its cases and examples.
 func TestMeshObjectsAreThoseOfTheOldestIstio(t *testing.T) {
 	schemas := istioSchemas(t)
 	files, err := filepath.Glob("../../cmd/redis-tls/testdata/*/want.yaml")

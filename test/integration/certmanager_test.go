@@ -106,7 +106,7 @@ func testIssuer(c *cluster) {
 		"edit":     c.Client.Patch(c.t.Context(), edited, client.MergeFrom(&made), client.DryRunAll),
 		"deletion": c.Client.Delete(c.t.Context(), made.DeepCopy(), client.DryRunAll),
 	} {
-		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "is kept by redis-tls") {
+		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "is managed by redis-tls") {
 			c.t.Errorf("an %s by somebody else: %v", what, err)
 		}
 	}

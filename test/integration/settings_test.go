@@ -58,7 +58,7 @@ func testServers(c *cluster) {
 	}
 	second := c.admitted(pod(ns, "second", map[string]string{"redis-tls/server": "strict"}))
 	wantGates(c, second)
-	if err := c.Client.Delete(c.t.Context(), peer); err == nil || !strings.Contains(err.Error(), "is kept by redis-tls") {
+	if err := c.Client.Delete(c.t.Context(), peer); err == nil || !strings.Contains(err.Error(), "is managed by redis-tls") {
 		c.t.Errorf("deleting it: %v, want a refusal", err)
 	}
 	for _, p := range []*corev1.Pod{first, second} {

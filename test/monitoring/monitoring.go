@@ -65,7 +65,10 @@ func Panels(root string) ([]Panel, error) {
 		return nil, err
 	}
 	var dashboard struct{ Panels []Panel }
-	if err := json.Unmarshal([]byte(strings.ReplaceAll(string(content), "$__rate_interval", "5m")), &dashboard); err != nil {
+	if err := json.Unmarshal(
+		[]byte(strings.ReplaceAll(string(content), "$__rate_interval", "5m")),
+		&dashboard,
+	); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", DashboardFile, err)
 	}
 	return dashboard.Panels, nil

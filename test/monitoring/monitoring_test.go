@@ -36,8 +36,8 @@ func TestAlertsFireOnTheirFaultAndAreSilentOtherwise(t *testing.T) {
 	}
 }
 
-// TestEveryAlertIsTried proves that the test above tries each alert: it fires on a fault, not before, and not when all is
-// well.
+// TestEveryAlertIsTried proves that the test above tries each alert: it fires on a fault, not before, and not when all
+// is well.
 func TestEveryAlertIsTried(t *testing.T) {
 	content, err := os.ReadFile("testdata/alerts.yaml")
 	if err != nil {
@@ -62,13 +62,19 @@ func TestEveryAlertIsTried(t *testing.T) {
 	}
 	for _, alert := range alerts(t) {
 		if !fires[alert.Alert] || !early[alert.Alert] || !well[alert.Alert] {
-			t.Errorf("%s: fires %t, silent before that %t, silent when all is well %t", alert.Alert, fires[alert.Alert], early[alert.Alert], well[alert.Alert])
+			t.Errorf(
+				"%s: fires %t, silent before that %t, silent when all is well %t",
+				alert.Alert,
+				fires[alert.Alert],
+				early[alert.Alert],
+				well[alert.Alert],
+			)
 		}
 	}
 }
 
-// TestAlertsSayWhatTheyMean holds each alert to the conventions of kubernetes-mixin: a severity, a summary, a description,
-// and a runbook that is the alert's own part of docs/operations.md.
+// TestAlertsSayWhatTheyMean holds each alert to the conventions of kubernetes-mixin: a severity, a summary, a
+// description, and a runbook that is the alert's own part of docs/operations.md.
 func TestAlertsSayWhatTheyMean(t *testing.T) {
 	for _, alert := range alerts(t) {
 		if severity := alert.Labels["severity"]; severity != "critical" && severity != "warning" {
@@ -108,7 +114,10 @@ func TestPromtoolTakesTheAlertsAndTheDashboard(t *testing.T) {
 			t.Errorf("the panel %s shows nothing", panel.Title)
 		}
 		for _, target := range panel.Targets {
-			recorded = append(recorded, map[string]string{"record": "panel:" + strings.Repeat("x", len(recorded)+1), "expr": target.Expr})
+			recorded = append(recorded, map[string]string{
+				"record": "panel:" + strings.Repeat("x", len(recorded)+1),
+				"expr":   target.Expr,
+			})
 		}
 	}
 	content, err := json.Marshal(map[string]any{"groups": []any{map[string]any{"name": "dashboard", "rules": recorded}}})
@@ -119,7 +128,19 @@ func TestPromtoolTakesTheAlertsAndTheDashboard(t *testing.T) {
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Prometheus(t.Context(), root, "", "tool", "promtool", "check", "rules", "--lint=all", "--lint-fatal", rules, file); err != nil {
+	if _, err := Prometheus(
+		t.Context(),
+		root,
+		"",
+		"tool",
+		"promtool",
+		"check",
+		"rules",
+		"--lint=all",
+		"--lint-fatal",
+		rules,
+		file,
+	); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,10 +1,10 @@
-{{/* The name of all namespaced objects. There is one release a cluster, because there is one webhook configuration. */}}
+{{/* The name of all namespaced objects. A cluster has one release, because it has one webhook configuration. */}}
 {{- define "redis-tls.name" -}}redis-tls-webhook{{- end -}}
-{{/* The Secret of the serving certificate, one for each mode: Helm deletes that of self-signed when the mode changes. */}}
+{{/* The Secret of the serving certificate. Each mode has its own, because Helm deletes the one of self-signed when the mode changes. */}}
 {{- define "redis-tls.secret" -}}
 {{- get (dict "self-signed" "redis-tls-webhook-cert" "cert-manager" "redis-tls-webhook-tls" "provided" .Values.certs.provided.secretName) .Values.certs.mode -}}
 {{- end -}}
-{{/* Sorts before istio-*: the API server calls mutating webhooks in the order of their configurations' names. */}}
+{{/* The name sorts before istio-*, because the API server calls mutating webhooks in the order of their configurations' names. */}}
 {{- define "redis-tls.webhookConfiguration" -}}00-redis-tls{{- end -}}
 
 {{- define "redis-tls.selector" -}}
@@ -12,7 +12,7 @@ app.kubernetes.io/name: redis-tls
 app.kubernetes.io/component: webhook
 {{- end -}}
 
-{{/* managed-by is Helm here: the value redis-tls marks the mesh objects that the controller manages. */}}
+{{/* managed-by is Helm here. The value redis-tls marks the mesh objects that the controller manages. */}}
 {{- define "redis-tls.labels" -}}
 {{ include "redis-tls.selector" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -45,19 +45,19 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "redis-tls.name" . }}
 {{ set $config "excludedNamespaces" (include "redis-tls.excludedNamespaces" . | fromYamlArray) | toYaml }}
 {{- end -}}
 
-{{/* CEL: the annotation keys by which the pod requests TLS. A key in the wrong case is one, too: the webhook
-     refuses it. What the webhook itself writes is none. */}}
+{{/* CEL: the annotation keys by which the pod requests TLS. They include keys in the wrong case, which the webhook
+     refuses, and exclude the annotations that the webhook writes. */}}
 {{- define "redis-tls.cel.requestKeys" -}}
 object.metadata.?annotations.orValue({}).filter(key, ('.' + key.lowerAscii()).contains('.redis-tls/') &&
-  !(key in ['redis-tls/inject', {{ include "redis-tls.cel.recordKeys" . }}]))
+  !(key in ['redis-tls/inject', {{ include "redis-tls.cel.statusKeys" . }}]))
 {{- end -}}
 
-{{/* CEL: the annotations that only the webhook writes, as elements of a list. */}}
-{{- define "redis-tls.cel.recordKeys" -}}
+{{/* CEL: the annotations that only the webhook writes, as list elements. */}}
+{{- define "redis-tls.cel.statusKeys" -}}
 'redis-tls/status', 'redis-tls/vips', 'redis-tls/first-use'
 {{- end -}}
 
-{{/* CEL: a list of strings as text for a message, cut: the API server drops messages beyond 5 KiB. */}}
+{{/* CEL: a list of strings as text for a message, truncated because the API server drops messages beyond 5 KiB. */}}
 {{- define "redis-tls.cel.text" -}}
 ({{ . }}.join(', ').size() <= 1000 ? {{ . }}.join(', ') : {{ . }}.join(', ').substring(0, 1000) + '…')
 {{- end -}}

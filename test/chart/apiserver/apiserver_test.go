@@ -1,7 +1,6 @@
-// Package apiserver tests what a real API server makes of charts/redis-tls: which pods its match
-// conditions send to the webhook, what its policies let through, what its RBAC grants. Rendering alone
-// cannot show it: CEL is compiled, typed and metered by the API server. No webhook runs here, which is
-// what the policies are for.
+// Package apiserver tests charts/redis-tls on a real API server: which pods its match conditions send to the webhook,
+// which requests its policies allow, and which rights its RBAC grants. Rendering cannot show this, because the API
+// server compiles, types and meters CEL. No webhook runs here, because the policies must hold without one.
 package apiserver
 
 import (
@@ -28,17 +27,17 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// The namespaces of the tests, beside those of Kubernetes and of the release.
+// The namespaces of the tests, in addition to those of Kubernetes and of the release.
 const (
 	plain    = "plain"
 	optedIn  = "opted-in"
 	disabled = "switched-off"
 )
 
-// webhookConfiguration is left out but where it is tested: no webhook runs behind it.
+// webhookConfiguration is installed only where it is tested, because no webhook runs.
 const webhookConfiguration = "00-redis-tls"
 
-// restoreTimeout is how long what a test has changed may take to be as before.
+// restoreTimeout is the time in which the change of a test must be undone.
 const restoreTimeout = time.Minute
 
 // cluster is a control plane with the chart installed.
@@ -58,7 +57,10 @@ func TestChart(t *testing.T) {
 	if err := os.WriteFile(admission, []byte(criticalByQuota), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	controlPlane, err := harness.Start(t.Context(), harness.Options{APIServerArgs: []string{"--admission-control-config-file=" + admission}})
+	controlPlane, err := harness.Start(
+		t.Context(),
+		harness.Options{APIServerArgs: []string{"--admission-control-config-file=" + admission}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,8 +92,8 @@ func TestChart(t *testing.T) {
 	}
 }
 
-// install applies the chart, without the webhook's configuration and before the CRDs of Istio and cert-manager are there,
-// makes the namespaces and waits until every policy is in force.
+// install applies the chart without the webhook's configuration, and before the CRDs of Istio and cert-manager exist.
+// Then it creates the namespaces and waits until the guard is in force.
 func (c *cluster) install(t *testing.T) {
 	t.Helper()
 	ctx := t.Context()
@@ -126,11 +128,11 @@ func (c *cluster) install(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the guard", func(ctx context.Context) error {
-		return wantRefusal(c.tryCreate(ctx, newPod(asking())), "redis-tls-guard")
+		return wantRefusal(c.tryCreate(ctx, newPod(requesting())), "redis-tls-guard")
 	})
 }
 
-// serviceAccount is a client of the chart's service account, with a token as its pods have one.
+// serviceAccount returns a client of the webhook's service account, with a token as its pods have.
 func (c *cluster) serviceAccount(t *testing.T) *kubernetes.Clientset {
 	t.Helper()
 	config, err := c.ServiceAccountConfig(t.Context(), harness.ReleaseNamespace, "redis-tls-webhook")
@@ -144,8 +146,7 @@ func (c *cluster) serviceAccount(t *testing.T) *kubernetes.Clientset {
 	return clientset
 }
 
-// as is a client that acts as the user with all rights that RBAC can give, so that what is refused to
-// it is refused by a policy.
+// as returns a client that acts as the user with all rights that RBAC can give. A policy refuses what is refused to it.
 func (c *cluster) as(t *testing.T, user string) client.Client {
 	t.Helper()
 	actor, err := client.New(c.As(user, "system:masters"), client.Options{Scheme: harness.Scheme()})
@@ -155,9 +156,13 @@ func (c *cluster) as(t *testing.T, user string) client.Client {
 	return actor
 }
 
-// tryCreate asks the API server what it would say to the pod.
+// tryCreate creates the pod by dry-run.
 func (c *cluster) tryCreate(ctx context.Context, pod *corev1.Pod) error {
-	_, err := c.Clientset.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err := c.Clientset.CoreV1().Pods(pod.Namespace).Create(
+		ctx,
+		pod,
+		metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}},
+	)
 	return err
 }
 
@@ -178,18 +183,18 @@ func eventually(t *testing.T, what string, check func(context.Context) error) {
 	}
 }
 
-// wantRefusal turns what a request ended with into an error, unless it was refused with all the words;
-// without words it must have succeeded.
-func wantRefusal(err error, words ...string) error {
-	if len(words) == 0 {
+// wantRefusal returns an error unless the request's error contains all parts. Without parts the request must have
+// succeeded.
+func wantRefusal(err error, parts ...string) error {
+	if len(parts) == 0 {
 		if err != nil {
-			return fmt.Errorf("got %w, want it let through", err)
+			return fmt.Errorf("got %w, want it allowed", err)
 		}
 		return nil
 	}
-	for _, word := range words {
-		if err == nil || !strings.Contains(err.Error(), word) {
-			return fmt.Errorf("got error %v, want a refusal with %q", err, word)
+	for _, part := range parts {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			return fmt.Errorf("got error %v, want a refusal with %q", err, part)
 		}
 	}
 	return nil
@@ -216,8 +221,8 @@ func (w *warnings) HandleWarningHeader(_ int, _ string, text string) {
 	w.text = append(w.text, text)
 }
 
-// testTypes proves that no expression has a type error. The policy of protected objects names no versions,
-// which the type checker skips, so it is checked in a copy that does: for each kind by itself.
+// testTypes proves that no expression has a type error. The policy of protected objects names no versions, so the type
+// checker skips it. A copy with versions is checked instead, for each kind separately.
 func testTypes(t *testing.T, c *cluster) {
 	versioned := c.object(t, "ValidatingAdmissionPolicy", "redis-tls-protect-objects")
 	versioned.SetName("versioned")
@@ -228,7 +233,13 @@ func testTypes(t *testing.T, c *cluster) {
 	for _, rule := range rules {
 		rule.(map[string]any)["apiVersions"] = []any{"v1"}
 	}
-	if err := unstructured.SetNestedSlice(versioned.Object, rules, "spec", "matchConstraints", "resourceRules"); err != nil {
+	if err := unstructured.SetNestedSlice(
+		versioned.Object,
+		rules,
+		"spec",
+		"matchConstraints",
+		"resourceRules",
+	); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Client.Create(t.Context(), versioned); err != nil {

@@ -23,7 +23,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// criticalByQuota is how GKE's API servers admit the system's priority classes: only where a ResourceQuota names them.
+// criticalByQuota is the configuration by which GKE's API servers admit the system's priority classes only where a
+// ResourceQuota names them.
 const criticalByQuota = `apiVersion: apiserver.config.k8s.io/v1
 kind: AdmissionConfiguration
 plugins:
@@ -64,8 +65,8 @@ func (c *cluster) goldens(t *testing.T) map[string]*harness.Release {
 	return all
 }
 
-// testGoldens proves that the API server takes all of what Helm renders for every case, hooks included. What it
-// applies by server-side apply must be known to it, field by field.
+// testGoldens proves that the API server accepts every object that Helm renders for every case, hooks included.
+// Server-side apply refuses unknown fields.
 func testGoldens(t *testing.T, c *cluster) {
 	if err := c.InstallPrometheusOperatorCRDs(t.Context()); err != nil {
 		t.Fatal(err)
@@ -82,7 +83,14 @@ func testGoldens(t *testing.T, c *cluster) {
 	}
 	t.Run("an unknown field is refused", func(t *testing.T) {
 		deployment := c.object(t, "Deployment", "redis-tls-webhook")
-		if err := unstructured.SetNestedField(deployment.Object, true, "spec", "template", "spec", "automountServiceAccountTokens"); err != nil {
+		if err := unstructured.SetNestedField(
+			deployment.Object,
+			true,
+			"spec",
+			"template",
+			"spec",
+			"automountServiceAccountTokens",
+		); err != nil {
 			t.Fatal(err)
 		}
 		if err := wantRefusal(c.dryApply(t.Context(), deployment), "automountServiceAccountTokens"); err != nil {
@@ -91,7 +99,8 @@ func testGoldens(t *testing.T, c *cluster) {
 	})
 }
 
-// applyRightsOfHooks applies, until the test ends, what the hooks' pods need: no pod is taken without its service account.
+// applyRightsOfHooks applies the RBAC objects of the hooks until the test ends. The API server refuses a pod without
+// its service account.
 func (c *cluster) applyRightsOfHooks(t *testing.T) {
 	t.Helper()
 	var rights []*unstructured.Unstructured
@@ -110,21 +119,37 @@ func (c *cluster) applyRightsOfHooks(t *testing.T) {
 	})
 }
 
-// dryApply applies a namespaced object to where it says, and any other to the cluster, and changes nothing.
+// dryApply applies the object by dry-run.
 func (c *cluster) dryApply(ctx context.Context, o *unstructured.Unstructured) error {
-	return c.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(o.DeepCopy()), client.FieldOwner("helm"), client.ForceOwnership, client.DryRunAll)
+	return c.Client.Apply(
+		ctx,
+		client.ApplyConfigurationFromUnstructured(o.DeepCopy()),
+		client.FieldOwner("helm"),
+		client.ForceOwnership,
+		client.DryRunAll,
+	)
 }
 
-// testPodsOfTheChart proves that the pods of every case are taken by a namespace that enforces the restricted pod
-// security, and with the system's priority class by an API server that allows it by quota alone.
+// testPodsOfTheChart proves that a namespace with restricted pod security admits the pods of every case, and that an
+// API server that allows the system's priority class only by quota admits them too.
 func testPodsOfTheChart(t *testing.T, c *cluster) {
 	ctx := t.Context()
-	enforce := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"restricted"}}}`))
-	if err := c.Client.Patch(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: harness.ReleaseNamespace}}, enforce); err != nil {
+	enforce := client.RawPatch(
+		types.MergePatchType,
+		[]byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":"restricted"}}}`),
+	)
+	if err := c.Client.Patch(
+		ctx,
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: harness.ReleaseNamespace}},
+		enforce,
+	); err != nil {
 		t.Fatal(err)
 	}
 	c.applyRightsOfHooks(t)
-	platform := &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: "platform"}, Value: 1000} // of own-placement
+	platform := &schedulingv1.PriorityClass{
+		ObjectMeta: metav1.ObjectMeta{Name: "platform"},
+		Value:      1000,
+	} // of own-placement
 	if err := c.Client.Create(ctx, platform); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +160,11 @@ func testPodsOfTheChart(t *testing.T, c *cluster) {
 				t.Errorf("found %d pods, want the webhook's and the test's", len(pods))
 			}
 			for _, pod := range pods {
-				eventually(t, "pod "+pod.GenerateName+" to be taken", func(ctx context.Context) error { return c.tryCreate(ctx, pod) })
+				eventually(t, "pod "+pod.GenerateName+" to be admitted", func(
+					ctx context.Context,
+				) error {
+					return c.tryCreate(ctx, pod)
+				})
 			}
 		})
 	}
@@ -151,9 +180,11 @@ func testPodsOfTheChart(t *testing.T, c *cluster) {
 		pod  *corev1.Pod
 		want string
 	}{
-		"a pod that the restricted pod security does not take": {
-			webhook(func(p *corev1.Pod) { p.Spec.Containers[0].SecurityContext.AllowPrivilegeEscalation = ptr.To(true) }), `violates PodSecurity "restricted:latest"`},
-		"the pod where no quota names its priority class": {webhook(in(plain)), "insufficient quota to match these scopes"},
+		"a pod that violates restricted pod security": {
+			webhook(func(p *corev1.Pod) { p.Spec.Containers[0].SecurityContext.AllowPrivilegeEscalation = ptr.To(true) }),
+			`violates PodSecurity "restricted:latest"`,
+		},
+		"a pod where no quota names its priority class": {webhook(in(plain)), "insufficient quota to match these scopes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := wantRefusal(c.tryCreate(t.Context(), test.pod), test.want); err != nil {
@@ -163,10 +194,10 @@ func testPodsOfTheChart(t *testing.T, c *cluster) {
 	}
 }
 
-// templates are where a kind has its pod.
+// templates are the paths of the pod templates, by kind.
 var templates = map[string][]string{"Deployment": {"spec", "template"}, "Job": {"spec", "template"}, "Pod": nil}
 
-// podsOf are the pods that the release asks for: the Deployment's first, then those of the hooks.
+// podsOf returns the pods of the release: the Deployment's first, then those of the hooks.
 func podsOf(t *testing.T, release *harness.Release) (pods []*corev1.Pod) {
 	t.Helper()
 	for _, o := range slices.Concat(release.Objects, release.Hooks) {
@@ -188,7 +219,7 @@ func podsOf(t *testing.T, release *harness.Release) (pods []*corev1.Pod) {
 	return pods
 }
 
-// testIstioVersions proves that the chart refuses a cluster by the istiod that runs there, unless another one is new enough.
+// testIstioVersions proves that the chart refuses a cluster whose istiods are all too old.
 func testIstioVersions(t *testing.T, c *cluster) {
 	if err := c.Namespace(t.Context(), "istio-system", nil, nil); err != nil {
 		t.Fatal(err)
@@ -199,20 +230,28 @@ func testIstioVersions(t *testing.T, c *cluster) {
 		want   string   // part of the error
 	}{
 		{"a newer one", []string{"docker.io/istio/pilot:1.31.1"}, ""},
-		{"the oldest that is promised", []string{"registry.example.com:5000/istio/pilot:1.24.0-distroless"}, ""},
+		{"the oldest supported one", []string{"registry.example.com:5000/istio/pilot:1.24.0-distroless"}, ""},
 		{"one that is too old", []string{"docker.io/istio/pilot:1.23.6"}, "docker.io/istio/pilot:1.23.6"},
-		{"an upgrade under way", []string{"docker.io/istio/pilot:1.23.6", "docker.io/istio/pilot:1.24.2"}, ""},
-		{"one that says nothing", []string{"docker.io/istio/pilot@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}, ""},
+		{"an upgrade in progress", []string{"docker.io/istio/pilot:1.23.6", "docker.io/istio/pilot:1.24.2"}, ""},
+		{
+			"one with no version in its tag",
+			[]string{"docker.io/istio/pilot@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+			"",
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for i, image := range test.images {
 				labels := map[string]string{"app": "istiod"}
 				istiod := &appsv1.Deployment{
 					ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: fmt.Sprintf("istiod-%d", i), Labels: labels},
-					Spec: appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Replicas: ptr.To[int32](0), Template: corev1.PodTemplateSpec{
-						ObjectMeta: metav1.ObjectMeta{Labels: labels},
-						Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "discovery", Image: image}}},
-					}},
+					Spec: appsv1.DeploymentSpec{
+						Selector: &metav1.LabelSelector{MatchLabels: labels},
+						Replicas: ptr.To[int32](0),
+						Template: corev1.PodTemplateSpec{
+							ObjectMeta: metav1.ObjectMeta{Labels: labels},
+							Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "discovery", Image: image}}},
+						},
+					},
 				}
 				if err := c.Client.Create(t.Context(), istiod); err != nil {
 					t.Fatal(err)

@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	ourUser             = "system:serviceaccount:redis-tls-system:redis-tls-webhook"
+	redisTLSUser        = "system:serviceaccount:redis-tls-system:redis-tls-webhook"
 	namespaceController = "system:serviceaccount:kube-system:namespace-controller"
 	garbageCollector    = "system:serviceaccount:kube-system:generic-garbage-collector"
 )
@@ -60,7 +60,9 @@ func egress(namespace, name string, labels map[string]string) *networkingv1.Side
 func peer(namespace, name string, labels map[string]string) *securityv1.PeerAuthentication {
 	return &securityv1.PeerAuthentication{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
-		Spec:       securityapi.PeerAuthentication{Mtls: &securityapi.PeerAuthentication_MutualTLS{Mode: securityapi.PeerAuthentication_MutualTLS_STRICT}},
+		Spec: securityapi.PeerAuthentication{
+			Mtls: &securityapi.PeerAuthentication_MutualTLS{Mode: securityapi.PeerAuthentication_MutualTLS_STRICT},
+		},
 	}
 }
 
@@ -82,34 +84,52 @@ var protectedKinds = map[string]struct {
 	make   func(namespace, name string, labels map[string]string) client.Object
 	change string
 }{
-	"ServiceEntry":       {func(ns, name string, l map[string]string) client.Object { return entry(ns, name, l) }, `{"spec":{"exportTo":["*"]}}`},
-	"DestinationRule":    {func(ns, name string, l map[string]string) client.Object { return rule(ns, name, l) }, `{"spec":{"exportTo":["*"]}}`},
-	"VirtualService":     {func(ns, name string, l map[string]string) client.Object { return route(ns, name, l) }, `{"spec":{"exportTo":["*"]}}`},
-	"Sidecar":            {func(ns, name string, l map[string]string) client.Object { return egress(ns, name, l) }, `{"spec":{"outboundTrafficPolicy":{"mode":"ALLOW_ANY"}}}`},
-	"PeerAuthentication": {func(ns, name string, l map[string]string) client.Object { return peer(ns, name, l) }, `{"spec":{"mtls":{"mode":"PERMISSIVE"}}}`},
-	"Certificate":        {func(ns, name string, l map[string]string) client.Object { return certificate(ns, name, l) }, `{"spec":{"secretName":"other"}}`},
+	"ServiceEntry": {
+		func(ns, name string, l map[string]string) client.Object { return entry(ns, name, l) },
+		`{"spec":{"exportTo":["*"]}}`,
+	},
+	"DestinationRule": {
+		func(ns, name string, l map[string]string) client.Object { return rule(ns, name, l) },
+		`{"spec":{"exportTo":["*"]}}`,
+	},
+	"VirtualService": {
+		func(ns, name string, l map[string]string) client.Object { return route(ns, name, l) },
+		`{"spec":{"exportTo":["*"]}}`,
+	},
+	"Sidecar": {
+		func(ns, name string, l map[string]string) client.Object { return egress(ns, name, l) },
+		`{"spec":{"outboundTrafficPolicy":{"mode":"ALLOW_ANY"}}}`,
+	},
+	"PeerAuthentication": {
+		func(ns, name string, l map[string]string) client.Object { return peer(ns, name, l) },
+		`{"spec":{"mtls":{"mode":"PERMISSIVE"}}}`,
+	},
+	"Certificate": {
+		func(ns, name string, l map[string]string) client.Object { return certificate(ns, name, l) },
+		`{"spec":{"secretName":"other"}}`,
+	},
 }
 
-// testProtectedObjects proves who may do what with the objects that carry our label. All actors have
-// every right that RBAC can give.
+// testProtectedObjects proves which actor may do what with managed objects. All actors have every right that RBAC can
+// give.
 func testProtectedObjects(t *testing.T, c *cluster) {
-	ours := c.as(t, ourUser)
+	redisTLS := c.as(t, redisTLSUser)
 	var owner corev1.Namespace // it stays, so the garbage collector keeps what it owns
 	if err := c.Client.Get(t.Context(), client.ObjectKey{Name: plain}, &owner); err != nil {
 		t.Fatal(err)
 	}
 	for _, kind := range protectedKinds {
-		managed := kind.make(plain, "ours", managedBy("redis-tls"))
+		managed := kind.make(plain, "managed", managedBy("redis-tls"))
 		managed.SetAnnotations(map[string]string{"redis-tls/deleting": "2026-11-30T12:00:00Z", "team": "a"})
 		managed.SetFinalizers([]string{"example.com/hold"})
 		owned := kind.make(plain, "owned", managedBy("redis-tls"))
 		owned.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "Namespace", Name: plain, UID: owner.UID}})
 		for _, object := range []client.Object{managed, owned} {
-			if err := ours.Create(t.Context(), object); err != nil {
+			if err := redisTLS.Create(t.Context(), object); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := c.Client.Create(t.Context(), kind.make(plain, "theirs", managedBy("Helm"))); err != nil {
+		if err := c.Client.Create(t.Context(), kind.make(plain, "unmanaged", managedBy("Helm"))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -152,10 +172,10 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 		return all
 	}
 	const (
-		kept      = "by redis-tls for "
+		managed   = "is managed by redis-tls"
 		update    = "must not add an owner"
 		deletion  = "helm uninstall redis-tls -n redis-tls-system"
-		marks     = "has the label app.kubernetes.io/managed-by: redis-tls"
+		marked    = "has the label app.kubernetes.io/managed-by: redis-tls"
 		annotate  = `{"metadata":{"annotations":{"a":"b","team":null}}}`
 		finalize  = `{"metadata":{"finalizers":["example.com/hold","example.com/other"]}}`
 		released  = `{"metadata":{"finalizers":null}}`
@@ -165,62 +185,208 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 		object    = "redis-tls-redis-example-com-k7u3vv"
 	)
 	distinct := []string{ // a case of each message
-		"a user changes the spec of ours", "a user deletes ours", "a user creates one with our label",
+		"a user changes the spec of a managed object",
+		"a user deletes a managed object",
+		"a user creates an object with the label",
 	}
-	adopted := fmt.Sprintf(`{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Namespace","name":%q,"uid":%q}]}}`, plain, owner.UID)
+	adopted := fmt.Sprintf(
+		`{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Namespace","name":%q,"uid":%q}]}}`,
+		plain,
+		owner.UID,
+	)
 	for name, test := range map[string]struct {
 		user   string
 		do     action
 		object string
-		want   []string // words of the refusal, none for what is let through
+		want   []string // parts of the message, none if the action is allowed
 	}{
-		"a user changes the spec of ours":               {"anna", changeSpec, "ours", []string{kept, update, "plain/ours"}},
-		"a user takes our label off":                    {"anna", merge(releasing), "ours", []string{kept, update}},
-		"a user gives ours another manager":             {"anna", merge(`{"metadata":{"labels":{"app.kubernetes.io/managed-by":"argocd"}}}`), "ours", []string{kept}},
-		"a user edits our annotation":                   {"anna", merge(`{"metadata":{"annotations":{"redis-tls/deleting":"2020-01-01T00:00:00Z"}}}`), "ours", []string{kept}},
-		"a user takes our annotation off":               {"anna", merge(`{"metadata":{"annotations":{"redis-tls/deleting":null}}}`), "ours", []string{kept}},
-		"a user takes all annotations off":              {"anna", merge(`{"metadata":{"annotations":null}}`), "ours", []string{kept}},
-		"a user adds an annotation of ours":             {"anna", merge(`{"metadata":{"annotations":{"redis-tls/other":"a"}}}`), "ours", []string{kept}},
-		"a user adds a label of ours":                   {"anna", merge(`{"metadata":{"labels":{"redis-tls/other":"a"}}}`), "ours", []string{kept}},
-		"a user hides ours from istiod by a revision":   {"anna", merge(`{"metadata":{"labels":{"istio.io/rev":"canary"}}}`), "ours", []string{kept}},
-		"a user adds an annotation that Istio reads":    {"anna", merge(`{"metadata":{"annotations":{"networking.istio.io/exportTo":"*"}}}`), "ours", []string{kept}},
-		"a user gives ours an owner":                    {"anna", merge(adopted), "ours", []string{kept, update}},
-		"a user deletes ours":                           {"anna", remove, "ours", []string{kept, deletion}},
-		"a user deletes all of a namespace":             {"anna", removeAll, "ours", []string{kept}},
-		"a user puts our label on theirs":               {"anna", merge(claiming), "theirs", []string{marks}},
-		"a user creates one with our label":             {"anna", create(managedBy("redis-tls")), object, []string{marks, "plain/" + object}},
-		"a restore of another name":                     {"anna", create(restored("restore-name", "backup-name")), "redis-example-com", []string{marks}},
-		"a backup's label alone":                        {"anna", create(restored("backup-name")), object, []string{marks}},
-		"the namespace controller changes ours":         {namespaceController, changeSpec, "ours", []string{kept}},
-		"the garbage collector changes ours":            {garbageCollector, changeSpec, "ours", []string{kept}},
-		"the garbage collector puts our label":          {garbageCollector, merge(claiming), "theirs", []string{marks}},
-		"another service account of ours deletes ours":  {"system:serviceaccount:redis-tls-system:default", remove, "ours", []string{kept}},
-		"our account's name in another namespace":       {"system:serviceaccount:plain:redis-tls-webhook", remove, "ours", []string{kept}},
-		"another controller of the system deletes ours": {"system:serviceaccount:kube-system:job-controller", remove, "ours", []string{kept}},
+		"a user changes the spec of a managed object": {
+			"anna",
+			changeSpec,
+			"managed",
+			[]string{managed, update, "plain/managed"},
+		},
+		"a user removes the label of a managed object": {
+			"anna",
+			merge(releasing),
+			"managed",
+			[]string{managed, update},
+		},
+		"a user gives a managed object another manager": {
+			"anna",
+			merge(`{"metadata":{"labels":{"app.kubernetes.io/managed-by":"argocd"}}}`),
+			"managed",
+			[]string{managed},
+		},
+		"a user edits an annotation of redis-tls": {
+			"anna",
+			merge(`{"metadata":{"annotations":{"redis-tls/deleting":"2020-01-01T00:00:00Z"}}}`),
+			"managed",
+			[]string{managed},
+		},
+		"a user removes an annotation of redis-tls": {
+			"anna",
+			merge(`{"metadata":{"annotations":{"redis-tls/deleting":null}}}`),
+			"managed",
+			[]string{managed},
+		},
+		"a user removes all annotations": {
+			"anna",
+			merge(`{"metadata":{"annotations":null}}`),
+			"managed",
+			[]string{managed},
+		},
+		"a user adds an annotation of redis-tls": {
+			"anna",
+			merge(`{"metadata":{"annotations":{"redis-tls/other":"a"}}}`),
+			"managed",
+			[]string{managed},
+		},
+		"a user adds a label of redis-tls": {
+			"anna",
+			merge(`{"metadata":{"labels":{"redis-tls/other":"a"}}}`),
+			"managed",
+			[]string{managed},
+		},
+		"a user hides a managed object from istiod by a revision": {
+			"anna",
+			merge(`{"metadata":{"labels":{"istio.io/rev":"canary"}}}`),
+			"managed",
+			[]string{managed},
+		},
+		"a user adds an annotation that Istio reads": {
+			"anna",
+			merge(`{"metadata":{"annotations":{"networking.istio.io/exportTo":"*"}}}`),
+			"managed",
+			[]string{managed},
+		},
+		"a user gives a managed object an owner": {
+			"anna",
+			merge(adopted),
+			"managed",
+			[]string{managed, update},
+		},
+		"a user deletes a managed object": {
+			"anna",
+			remove,
+			"managed",
+			[]string{managed, deletion},
+		},
+		"a user deletes all objects of a namespace": {"anna", removeAll, "managed", []string{managed}},
+		"a user labels an unmanaged object as managed": {
+			"anna",
+			merge(claiming),
+			"unmanaged",
+			[]string{marked},
+		},
+		"a user creates an object with the label": {
+			"anna",
+			create(managedBy("redis-tls")),
+			object,
+			[]string{marked, "plain/" + object},
+		},
+		"a restore creates an object of another name": {
+			"anna",
+			create(restored("restore-name", "backup-name")),
+			"redis-example-com",
+			[]string{marked},
+		},
+		"a user creates an object with only a backup's label": {
+			"anna",
+			create(restored("backup-name")),
+			object,
+			[]string{marked},
+		},
+		"the namespace controller changes a managed object": {
+			namespaceController,
+			changeSpec,
+			"managed",
+			[]string{managed},
+		},
+		"the garbage collector changes a managed object": {
+			garbageCollector,
+			changeSpec,
+			"managed",
+			[]string{managed},
+		},
+		"the garbage collector labels an unmanaged object as managed": {
+			garbageCollector,
+			merge(claiming),
+			"unmanaged",
+			[]string{marked},
+		},
+		"another service account of the release deletes a managed object": {
+			"system:serviceaccount:redis-tls-system:default",
+			remove,
+			"managed",
+			[]string{managed},
+		},
+		"the account's name in another namespace deletes a managed object": {
+			"system:serviceaccount:plain:redis-tls-webhook",
+			remove,
+			"managed",
+			[]string{managed},
+		},
+		"another system controller deletes a managed object": {
+			"system:serviceaccount:kube-system:job-controller",
+			remove,
+			"managed",
+			[]string{managed},
+		},
 
-		"we change the spec of ours":                  {ourUser, changeSpec, "ours", nil},
-		"we mark ours":                                {ourUser, merge(`{"metadata":{"annotations":{"redis-tls/deleting":null}}}`), "ours", nil},
-		"we delete ours":                              {ourUser, remove, "ours", nil},
-		"we create one":                               {ourUser, create(managedBy("redis-tls")), object, nil},
-		"the namespace controller deletes ours":       {namespaceController, remove, "ours", nil},
-		"the namespace controller deletes all":        {namespaceController, removeAll, "ours", nil},
-		"the garbage collector deletes ours":          {garbageCollector, remove, "ours", nil},
-		"the garbage collector takes a finalizer off": {garbageCollector, merge(released), "ours", nil},
-		"the garbage collector takes an owner off":    {garbageCollector, merge(disowned), "owned", nil},
-		"the storage migration writes ours":           {"system:serviceaccount:kube-system:storage-version-migrator-controller", rewrite, "ours", nil},
-		"a user writes ours as it is":                 {"anna", merge(`{}`), "ours", nil},
-		"a user writes an owned one as it is":         {"anna", rewrite, "owned", nil},
-		"a user edits annotations of their own":       {"anna", merge(annotate), "ours", nil},
-		"a user adds a label of their own":            {"anna", merge(`{"metadata":{"labels":{"team":"a","my-redis-tls/a":"b"}}}`), "ours", nil},
-		"a user adds a finalizer":                     {"anna", merge(finalize), "ours", nil},
-		"a restore labels ours, which is there":       {"anna", merge(`{"metadata":{"labels":{"velero.io/restore-name":"nightly","velero.io/backup-name":"nightly"}}}`), "ours", nil},
-		"a restore creates one":                       {"anna", create(restored("restore-name", "backup-name")), object, nil},
-		"a user edits theirs":                         {"anna", merge(annotate), "theirs", nil},
-		"a user changes the spec of theirs":           {"anna", changeSpec, "theirs", nil},
-		"a user deletes theirs":                       {"anna", remove, "theirs", nil},
-		"a user creates one without our label":        {"anna", create(nil), "new", nil},
-		"a user gives theirs another manager":         {"anna", merge(`{"metadata":{"labels":{"app.kubernetes.io/managed-by":"argocd"}}}`), "theirs", nil},
-		"a user takes the manager's label off theirs": {"anna", merge(releasing), "theirs", nil},
+		"redis-tls changes the spec of a managed object": {redisTLSUser, changeSpec, "managed", nil},
+		"redis-tls marks a managed object": {
+			redisTLSUser,
+			merge(`{"metadata":{"annotations":{"redis-tls/deleting":null}}}`),
+			"managed",
+			nil,
+		},
+		"redis-tls deletes a managed object":                {redisTLSUser, remove, "managed", nil},
+		"redis-tls creates a managed object":                {redisTLSUser, create(managedBy("redis-tls")), object, nil},
+		"the namespace controller deletes a managed object": {namespaceController, remove, "managed", nil},
+		"the namespace controller deletes all objects":      {namespaceController, removeAll, "managed", nil},
+		"the garbage collector deletes a managed object":    {garbageCollector, remove, "managed", nil},
+		"the garbage collector removes a finalizer":         {garbageCollector, merge(released), "managed", nil},
+		"the garbage collector removes an owner":            {garbageCollector, merge(disowned), "owned", nil},
+		"the storage migration rewrites a managed object": {
+			"system:serviceaccount:kube-system:storage-version-migrator-controller",
+			rewrite,
+			"managed",
+			nil,
+		},
+		"a user writes a managed object unchanged": {"anna", merge(`{}`), "managed", nil},
+		"a user writes an owned object unchanged":  {"anna", rewrite, "owned", nil},
+		"a user edits annotations of their own":    {"anna", merge(annotate), "managed", nil},
+		"a user adds a label of their own": {
+			"anna",
+			merge(`{"metadata":{"labels":{"team":"a","my-redis-tls/a":"b"}}}`),
+			"managed",
+			nil,
+		},
+		"a user adds a finalizer": {"anna", merge(finalize), "managed", nil},
+		"a restore labels a managed object that exists": {
+			"anna",
+			merge(`{"metadata":{"labels":{"velero.io/restore-name":"nightly","velero.io/backup-name":"nightly"}}}`),
+			"managed",
+			nil,
+		},
+		"a restore creates a managed object": {
+			"anna",
+			create(restored("restore-name", "backup-name")),
+			object,
+			nil,
+		},
+		"a user edits an unmanaged object":               {"anna", merge(annotate), "unmanaged", nil},
+		"a user changes the spec of an unmanaged object": {"anna", changeSpec, "unmanaged", nil},
+		"a user deletes an unmanaged object":             {"anna", remove, "unmanaged", nil},
+		"a user creates an object without the label":     {"anna", create(nil), "new", nil},
+		"a user gives an unmanaged object another manager": {
+			"anna",
+			merge(`{"metadata":{"labels":{"app.kubernetes.io/managed-by":"argocd"}}}`),
+			"unmanaged",
+			nil,
+		},
+		"a user removes the label of an unmanaged object": {"anna", merge(releasing), "unmanaged", nil},
 	} {
 		for kind, protected := range protectedKinds {
 			t.Run(name+", "+kind, func(t *testing.T) {
@@ -238,35 +404,48 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 			})
 		}
 	}
-	t.Run("a user takes the whole spec off", func(t *testing.T) {
-		err := merge(`{"spec":null}`)(t.Context(), c.as(t, "anna"), peer(plain, "ours", nil))
-		if err := wantRefusal(err, "redis-tls-protect-objects", kept); err != nil {
+	t.Run("a user removes the whole spec", func(t *testing.T) {
+		err := merge(`{"spec":null}`)(t.Context(), c.as(t, "anna"), peer(plain, "managed", nil))
+		if err := wantRefusal(err, "redis-tls-protect-objects", managed); err != nil {
 			t.Error(err)
 		}
 	})
-	t.Run("istiod writes the status of ours", func(t *testing.T) {
-		patch := client.RawPatch(types.MergePatchType, []byte(`{"status":{"addresses":[{"value":"240.240.0.1","host":"a"}]}}`))
-		object := entry(plain, "ours", nil)
-		if err := c.as(t, "system:serviceaccount:istio-system:istiod").Status().Patch(t.Context(), object, patch); err != nil {
+	t.Run("istiod writes the status of a managed object", func(t *testing.T) {
+		patch := client.RawPatch(
+			types.MergePatchType,
+			[]byte(`{"status":{"addresses":[{"value":"240.240.0.1","host":"a"}]}}`),
+		)
+		object := entry(plain, "managed", nil)
+		if err := c.as(
+			t,
+			"system:serviceaccount:istio-system:istiod",
+		).Status().Patch(t.Context(), object, patch); err != nil {
 			t.Fatal(err)
 		}
-		if len(object.Status.GetAddresses()) != 1 || !proto.Equal(object.Status.GetAddresses()[0], &networkingapi.ServiceEntryAddress{Value: "240.240.0.1", Host: "a"}) {
+		if len(object.Status.GetAddresses()) != 1 ||
+			!proto.Equal(object.Status.GetAddresses()[0], &networkingapi.ServiceEntryAddress{
+				Value: "240.240.0.1",
+				Host:  "a",
+			}) {
 			t.Errorf("got status %v, want the address that was written", &object.Status)
 		}
 	})
-	t.Run("a namespace with ours in it can be deleted", func(t *testing.T) {
+	t.Run("a namespace with managed objects can be deleted", func(t *testing.T) {
 		if err := c.Namespace(t.Context(), "short-lived", nil, nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, object := range []client.Object{
-			entry("short-lived", "ours", managedBy("redis-tls")), rule("short-lived", "ours", managedBy("redis-tls")),
-			route("short-lived", "ours", managedBy("redis-tls")),
+			entry("short-lived", "managed", managedBy("redis-tls")), rule("short-lived", "managed", managedBy("redis-tls")),
+			route("short-lived", "managed", managedBy("redis-tls")),
 		} {
-			if err := ours.Create(t.Context(), object); err != nil {
+			if err := redisTLS.Create(t.Context(), object); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := c.Client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "short-lived"}}); err != nil {
+		if err := c.Client.Delete(
+			t.Context(),
+			&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "short-lived"}},
+		); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "the namespace to be gone", func(ctx context.Context) error {

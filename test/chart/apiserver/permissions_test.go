@@ -16,8 +16,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// anywhere are the permissions of our service account in every namespace and cluster-wide, retyped:
-// "verbs resource.group", with the name where they are for one object alone.
+// anywhere are the permissions of the webhook's service account in every namespace and cluster-wide, retyped as
+// "verbs resource.group", with the name if they are for one object.
 var anywhere = []string{
 	"list,watch namespaces",
 	"list,watch,patch pods",
@@ -31,35 +31,34 @@ var anywhere = []string{
 	"create,patch events.events.k8s.io",
 	"create subjectaccessreviews.authorization.k8s.io",
 	"list,patch,watch mutatingwebhookconfigurations.admissionregistration.k8s.io 00-redis-tls",
-	// What Kubernetes gives to everybody who has authenticated.
+	// The rights that Kubernetes gives to every authenticated user.
 	"create selfsubjectreviews.authentication.k8s.io",
 	"create selfsubjectaccessreviews.authorization.k8s.io",
 	"create selfsubjectrulesreviews.authorization.k8s.io",
 }
 
-// atHome are those that are added in the namespace of the release.
-var atHome = []string{
+// inRelease are the additional permissions in the release's namespace.
+var inRelease = []string{
 	"create,list,patch,update,watch secrets redis-tls-webhook-cert",
 	"get,update leases.coordination.k8s.io redis-tls-webhook",
 	"create leases.coordination.k8s.io",
 	"create,patch events",
 }
 
-// verbs are those of the API, and the special ones that RBAC knows.
+// verbs are the verbs of the API, and the special ones of RBAC.
 var verbs = []string{
 	"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection",
 	"approve", "attest", "bind", "escalate", "impersonate", "sign", "use",
 }
 
-// testPermissions proves that the service account may do what is retyped above and nothing else: once by
-// its rules, which are complete but only as good as their comparison, and once by asking for every verb
-// on everything that the API server serves.
+// testPermissions proves that the service account has the permissions above and no others. It compares the account's
+// rules, and then checks every verb on every resource that the API server serves.
 func testPermissions(t *testing.T, c *cluster) {
 	for _, test := range []struct {
 		name, namespace string
 		want            []string
 	}{
-		{"in the namespace of the release", harness.ReleaseNamespace, slices.Concat(anywhere, atHome)},
+		{"in the namespace of the release", harness.ReleaseNamespace, slices.Concat(anywhere, inRelease)},
 		{"in any other namespace", plain, anywhere},
 		{"in kube-system", "kube-system", anywhere},
 		{"cluster-wide", "", anywhere},
@@ -92,11 +91,17 @@ func expand(permissions []string) []string {
 	return slices.Compact(all)
 }
 
-// rules asks as the service account for its own rules in the namespace.
+// rules returns the service account's own rules in the namespace.
 func (c *cluster) rules(t *testing.T, namespace string) []string {
 	t.Helper()
-	review := &authorizationv1.SelfSubjectRulesReview{Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: namespace}}
-	review, err := c.serviceAccount(t).AuthorizationV1().SelfSubjectRulesReviews().Create(t.Context(), review, metav1.CreateOptions{})
+	review := &authorizationv1.SelfSubjectRulesReview{
+		Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: namespace},
+	}
+	review, err := c.serviceAccount(t).AuthorizationV1().SelfSubjectRulesReviews().Create(
+		t.Context(),
+		review,
+		metav1.CreateOptions{},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +117,10 @@ func (c *cluster) rules(t *testing.T, namespace string) []string {
 		for _, group := range rule.APIGroups {
 			for _, resource := range rule.Resources {
 				for _, name := range names {
-					all = append(all, permission(strings.Join(rule.Verbs, ","), schema.GroupResource{Group: group, Resource: resource}, name))
+					all = append(all, permission(strings.Join(rule.Verbs, ","), schema.GroupResource{
+						Group:    group,
+						Resource: resource,
+					}, name))
 				}
 			}
 		}
@@ -124,8 +132,8 @@ func permission(verbs string, resource schema.GroupResource, name string) string
 	return strings.TrimSpace(verbs + " " + resource.String() + " " + name)
 }
 
-// sweep asks for every verb on every resource and subresource, without a name and with each of the names
-// that stand in the retyped permissions. A named permission counts only where the unnamed is not given.
+// sweep checks every verb on every resource and subresource, without a name and with each name of the permissions
+// above. A named permission counts only if the unnamed one is not granted.
 func (c *cluster) sweep(t *testing.T, namespace string) []string {
 	t.Helper()
 	var (
@@ -160,7 +168,7 @@ func (c *cluster) sweep(t *testing.T, namespace string) []string {
 	return expand(all)
 }
 
-// resources are all that the API server serves, subresources as "pods/status".
+// resources returns all resources that the API server serves, with subresources as "pods/status".
 func (c *cluster) resources(t *testing.T) []schema.GroupResource {
 	t.Helper()
 	_, lists, err := c.Clientset.Discovery().ServerGroupsAndResources()
@@ -177,7 +185,7 @@ func (c *cluster) resources(t *testing.T) []schema.GroupResource {
 			seen[schema.GroupResource{Group: version.Group, Resource: resource.Name}] = true
 		}
 	}
-	// What only authorization knows.
+	// Resources that only the authorizer knows.
 	for _, resource := range []string{"users", "groups", "nodes/proxy", "pods/exec"} {
 		seen[schema.GroupResource{Resource: resource}] = true
 	}
@@ -195,18 +203,27 @@ func (c *cluster) resources(t *testing.T) []schema.GroupResource {
 	return all
 }
 
-func (c *cluster) allowed(ctx context.Context, verb string, resource schema.GroupResource, namespace, name string) (bool, error) {
+func (c *cluster) allowed(
+	ctx context.Context,
+	verb string,
+	resource schema.GroupResource,
+	namespace, name string,
+) (bool, error) {
 	plainName, subresource, _ := strings.Cut(resource.Resource, "/")
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User:   ourUser,
-		Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + harness.ReleaseNamespace, "system:authenticated"},
+		User: redisTLSUser,
+		Groups: []string{
+			"system:serviceaccounts",
+			"system:serviceaccounts:" + harness.ReleaseNamespace,
+			"system:authenticated",
+		},
 		ResourceAttributes: &authorizationv1.ResourceAttributes{
 			Namespace: namespace, Verb: verb, Group: resource.Group, Resource: plainName, Subresource: subresource, Name: name,
 		},
 	}}
 	review, err := c.Clientset.AuthorizationV1().SubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 	if err != nil {
-		return false, fmt.Errorf("asking whether we may %s %s: %w", verb, resource, err)
+		return false, fmt.Errorf("checking whether redis-tls may %s %s: %w", verb, resource, err)
 	}
 	return review.Status.Allowed, nil
 }

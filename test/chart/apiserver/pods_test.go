@@ -14,8 +14,13 @@ type edit func(*corev1.Pod)
 // newPod returns a pod of namespace plain with one container.
 func newPod(edits ...edit) *corev1.Pod {
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: plain, Name: "app", Labels: map[string]string{}, Annotations: map[string]string{}},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:   plain,
+			Name:        "app",
+			Labels:      map[string]string{},
+			Annotations: map[string]string{},
+		},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
 	}
 	for _, e := range edits {
 		e(pod)
@@ -35,8 +40,8 @@ func without(key string) edit {
 	return func(p *corev1.Pod) { delete(p.Labels, key); delete(p.Annotations, key) }
 }
 
-// asking makes the pod one that requests TLS.
-func asking() edit { return annotated("redis-tls/host", "redis.example.com") }
+// requesting makes the pod request TLS.
+func requesting() edit { return annotated("redis-tls/host", "redis.example.com") }
 
 // container adds a container, nativeSidecar an init container that keeps running.
 func container(name string) edit {
@@ -48,7 +53,11 @@ func container(name string) edit {
 func nativeSidecar(name string) edit {
 	return func(p *corev1.Pod) {
 		always := corev1.ContainerRestartPolicyAlways
-		p.Spec.InitContainers = append(p.Spec.InitContainers, corev1.Container{Name: name, Image: name, RestartPolicy: &always})
+		p.Spec.InitContainers = append(p.Spec.InitContainers, corev1.Container{
+			Name:          name,
+			Image:         name,
+			RestartPolicy: &always,
+		})
 	}
 }
 
@@ -64,8 +73,8 @@ func alias(ip string, hosts ...string) edit {
 	}
 }
 
-// recorded writes the label and the annotations as the webhook does; a VIP is "host=address".
-func recorded(vips ...string) edit {
+// marked adds the label and the annotations that the webhook writes; a VIP is "host=address".
+func marked(vips ...string) edit {
 	return func(p *corev1.Pod) {
 		p.Labels["redis-tls/injected"] = "true"
 		p.Annotations["redis-tls/status"] = `{"version":"v1"}`
@@ -75,7 +84,7 @@ func recorded(vips ...string) edit {
 	}
 }
 
-// injected is what Istio's injector adds.
+// injected adds what Istio's injector adds.
 func injected() edit {
 	return func(p *corev1.Pod) {
 		nativeSidecar("istio-proxy")(p)
@@ -83,11 +92,11 @@ func injected() edit {
 	}
 }
 
-// admitted makes the pod one that requests TLS and has everything that it needs.
+// admitted makes the pod request TLS, with everything that the webhook and the injector add.
 func admitted() edit {
 	return func(p *corev1.Pod) {
-		asking()(p)
-		recorded("redis.example.com=251.0.7.31")(p)
+		requesting()(p)
+		marked("redis.example.com=251.0.7.31")(p)
 		alias("251.0.7.31", "redis.example.com")(p)
 		injected()(p)
 	}

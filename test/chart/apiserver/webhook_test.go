@@ -21,10 +21,14 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// testWebhookConditions proves which entry of the webhook's configuration a pod is sent by. Nothing
-// answers, and the failure policy is Fail: the refusal names the entry.
+// testWebhookConditions proves which entry of the webhook's configuration matches a pod. No webhook answers, and the
+// failure policy is Fail, so the error names the entry.
 func testWebhookConditions(t *testing.T, c *cluster) {
-	if err := c.ApplyObjects(t.Context(), "", c.object(t, "MutatingWebhookConfiguration", webhookConfiguration)); err != nil {
+	if err := c.ApplyObjects(
+		t.Context(),
+		"",
+		c.object(t, "MutatingWebhookConfiguration", webhookConfiguration),
+	); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -40,59 +44,87 @@ func testWebhookConditions(t *testing.T, c *cluster) {
 		}
 	})
 	const (
-		asked     = `failed calling webhook "annotated.pods.redis-tls.internal"`
-		inherited = `failed calling webhook "opted-in.pods.redis-tls.internal"`
-		guard     = "redis-tls-guard"
+		byAnnotation = `failed calling webhook "annotated.pods.redis-tls.internal"`
+		byNamespace  = `failed calling webhook "opted-in.pods.redis-tls.internal"`
+		guard        = "redis-tls-guard"
 	)
-	eventually(t, "the webhook to be asked", func(ctx context.Context) error {
-		return wantRefusal(c.tryCreate(ctx, newPod(in(optedIn))), inherited)
+	eventually(t, "the webhook to be called", func(ctx context.Context) error {
+		return wantRefusal(c.tryCreate(ctx, newPod(in(optedIn))), byNamespace)
 	})
 	for name, test := range map[string]struct {
 		pod  *corev1.Pod
-		want string // what refuses it, nothing for a pod that is sent to nobody
+		want string // part of the error, none for a pod that no entry matches
 	}{
 		"a pod without annotations":                          {bare(plain), ""},
-		"a pod without annotations in an opted-in namespace": {bare(optedIn), inherited},
+		"a pod without annotations in an opted-in namespace": {bare(optedIn), byNamespace},
 		"a pod of a namespace that is not opted in":          {newPod(), ""},
-		"a pod with foreign keys":                            {newPod(annotated("redis/host", "a"), annotated("my-redis-tls/host", "a"), annotated("redis-tls.io/host", "a")), ""},
-		"a pod that asks":                                    {newPod(asking()), asked},
-		"a pod that asks by a named instance":                {newPod(annotated("sessions.redis-tls/port", "1")), asked},
-		"a pod that asks by an unknown key":                  {newPod(annotated("redis-tls/hots", "a")), asked},
-		"a pod that asks by a prefix in the wrong case":      {newPod(annotated("Redis-TLS/host", "a")), asked},
-		"a pod that asks by an instance in the wrong case":   {newPod(annotated("cart.Redis-TLS/host", "a")), asked},
-		"a pod that asks by a name in the wrong case":        {newPod(annotated("redis-tls/HOST", "a")), asked},
-		"a pod with an opt-out in the wrong case":            {newPod(annotated("Redis-TLS/inject", "false")), asked},
-		"a pod with a status in the wrong case":              {newPod(annotated("Redis-TLS/status", "{}")), asked},
-		"a pod with inject alone":                            {newPod(annotated("redis-tls/inject", "true")), ""},
-		"a pod with a status alone":                          {newPod(annotated("redis-tls/status", "{}")), guard},
-		"a pod with VIPs alone":                              {newPod(annotated("redis-tls/vips", "a=251.0.0.1")), guard},
-		"a pod with a first use alone":                       {newPod(annotated("redis-tls/first-use", "a")), guard},
-		"a copy with its annotations":                        {newPod(admitted(), without("redis-tls/injected")), asked},
-		"a pod that asks in an opted-in namespace":           {newPod(asking(), in(optedIn)), asked},
-		"a pod that asks in a disabled namespace":            {newPod(asking(), in(disabled)), asked},
-		"a pod that may inherit":                             {newPod(in(optedIn), annotated("a", "b")), inherited},
-		"a pod that may inherit, with an old status":         {newPod(in(optedIn), annotated("redis-tls/status", "{}")), inherited},
-		"a pod that may inherit, with all old records":       {newPod(in(optedIn), recorded("a=251.0.0.1"), annotated("redis-tls/first-use", "a")), inherited},
-		"a pod that switches off what it would inherit":      {newPod(in(optedIn), annotated("redis-tls/host", "")), asked},
-		"a pod of a disabled namespace":                      {newPod(in(disabled)), ""},
-		"a pod that asks and opts out by label":              {newPod(asking(), label("redis-tls/inject", "false")), ""},
-		"a pod that asks and opts out by annotation":         {newPod(asking(), annotated("redis-tls/inject", "false")), ""},
-		"a pod that may inherit and opts out by label":       {newPod(in(optedIn), label("redis-tls/inject", "false")), ""},
-		"a pod that may inherit and opts out by annotation":  {newPod(in(optedIn), annotated("redis-tls/inject", "false")), ""},
-		"a pod that asks with 2,000 variables":               {newPod(asking(), manyVariables()), asked},
-		"a pod that asks beside 5,000 annotations":           {newPod(manyAnnotations(5000), asking()), asked},
+		"a pod with keys that resemble those of redis-tls": {
+			newPod(annotated("redis/host", "a"), annotated("my-redis-tls/host", "a"), annotated("redis-tls.io/host", "a")),
+			"",
+		},
+		"a pod that requests TLS": {newPod(requesting()), byAnnotation},
+		"a pod that requests TLS by a named instance": {
+			newPod(annotated("sessions.redis-tls/port", "1")),
+			byAnnotation,
+		},
+		"a pod that requests TLS by an unknown key":             {newPod(annotated("redis-tls/hots", "a")), byAnnotation},
+		"a pod that requests TLS by a prefix in the wrong case": {newPod(annotated("Redis-TLS/host", "a")), byAnnotation},
+		"a pod that requests TLS by an instance in the wrong case": {
+			newPod(annotated("cart.Redis-TLS/host", "a")),
+			byAnnotation,
+		},
+		"a pod that requests TLS by a name in the wrong case": {newPod(annotated("redis-tls/HOST", "a")), byAnnotation},
+		"a pod with an opt-out in the wrong case":             {newPod(annotated("Redis-TLS/inject", "false")), byAnnotation},
+		"a pod with a status in the wrong case":               {newPod(annotated("Redis-TLS/status", "{}")), byAnnotation},
+		"a pod with only inject":                              {newPod(annotated("redis-tls/inject", "true")), ""},
+		"a pod with only a status":                            {newPod(annotated("redis-tls/status", "{}")), guard},
+		"a pod with only VIPs":                                {newPod(annotated("redis-tls/vips", "a=251.0.0.1")), guard},
+		"a pod with only a first use":                         {newPod(annotated("redis-tls/first-use", "a")), guard},
+		"a copy with its annotations": {
+			newPod(admitted(), without("redis-tls/injected")),
+			byAnnotation,
+		},
+		"a pod that requests TLS in an opted-in namespace": {newPod(requesting(), in(optedIn)), byAnnotation},
+		"a pod that requests TLS in a disabled namespace":  {newPod(requesting(), in(disabled)), byAnnotation},
+		"a pod that may inherit":                           {newPod(in(optedIn), annotated("a", "b")), byNamespace},
+		"a pod that may inherit, with an old status": {
+			newPod(in(optedIn), annotated("redis-tls/status", "{}")),
+			byNamespace,
+		},
+		"a pod that may inherit, with all old marks": {
+			newPod(in(optedIn), marked("a=251.0.0.1"), annotated("redis-tls/first-use", "a")),
+			byNamespace,
+		},
+		"a pod that switches off what it would inherit": {
+			newPod(in(optedIn), annotated("redis-tls/host", "")),
+			byAnnotation,
+		},
+		"a pod of a disabled namespace":                 {newPod(in(disabled)), ""},
+		"a pod that requests TLS and opts out by label": {newPod(requesting(), label("redis-tls/inject", "false")), ""},
+		"a pod that requests TLS and opts out by annotation": {
+			newPod(requesting(), annotated("redis-tls/inject", "false")),
+			"",
+		},
+		"a pod that may inherit and opts out by label": {newPod(in(optedIn), label("redis-tls/inject", "false")), ""},
+		"a pod that may inherit and opts out by annotation": {
+			newPod(in(optedIn), annotated("redis-tls/inject", "false")),
+			"",
+		},
+		"a pod that requests TLS with 2,000 variables":       {newPod(requesting(), manyVariables()), byAnnotation},
+		"a pod that requests TLS with 5,000 annotations":     {newPod(manyAnnotations(5000), requesting()), byAnnotation},
 		"a pod of kube-system":                               {newPod(in("kube-system")), ""},
-		"a pod of our own namespace":                         {newPod(in(harness.ReleaseNamespace)), ""},
-		"a pod that asks in kube-system":                     {newPod(asking(), in("kube-system")), guard},
-		"a pod that asks in our own namespace":               {newPod(asking(), in(harness.ReleaseNamespace)), guard},
+		"a pod of the release's namespace":                   {newPod(in(harness.ReleaseNamespace)), ""},
+		"a pod that requests TLS in kube-system":             {newPod(requesting(), in("kube-system")), guard},
+		"a pod that requests TLS in the release's namespace": {newPod(requesting(), in(harness.ReleaseNamespace)), guard},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var want []string
 			if test.want != "" {
 				want = []string{test.want}
 			}
-			if asks := annotation.Requested(test.pod.Annotations); (test.want == asked && !asks) || (test.want == inherited && asks) {
-				t.Errorf("annotation.Requested is %v", asks)
+			if requests := annotation.Requested(test.pod.Annotations); (test.want == byAnnotation && !requests) ||
+				(test.want == byNamespace && requests) {
+				t.Errorf("annotation.Requested is %v", requests)
 			}
 			if err := wantRefusal(c.tryCreate(t.Context(), test.pod), want...); err != nil {
 				t.Error(err)
@@ -108,8 +140,8 @@ func bare(namespace string) *corev1.Pod {
 	return pod
 }
 
-// testUpgrade proves that an upgrade of the release leaves alone what the replicas wrote into its
-// objects, by server-side apply as Helm 4 does it and by the three-way merge of Helm 3.
+// testUpgrade proves that an upgrade of the release keeps what the replicas wrote into its objects: by server-side
+// apply, as in Helm 4, and by the three-way merge of Helm 3.
 func testUpgrade(t *testing.T, c *cluster) {
 	ctx := t.Context()
 	configuration := c.object(t, "MutatingWebhookConfiguration", webhookConfiguration)
@@ -122,14 +154,23 @@ func testUpgrade(t *testing.T, c *cluster) {
 			t.Error(err)
 		}
 	})
-	ours := c.serviceAccount(t)
+	account := c.serviceAccount(t)
 	ca, _, err := cert.GenerateSelfSignedCertKey("ca", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	value := base64.StdEncoding.EncodeToString(ca)
-	bundle := fmt.Sprintf(`[{"op":"add","path":"/webhooks/0/clientConfig/caBundle","value":%q},{"op":"add","path":"/webhooks/1/clientConfig/caBundle","value":%[1]q}]`, value)
-	if _, err := ours.AdmissionregistrationV1().MutatingWebhookConfigurations().Patch(ctx, webhookConfiguration, types.JSONPatchType, []byte(bundle), metav1.PatchOptions{}); err != nil {
+	bundle := fmt.Sprintf(
+		`[{"op":"add","path":"/webhooks/0/clientConfig/caBundle","value":%q},{"op":"add","path":"/webhooks/1/clientConfig/caBundle","value":%[1]q}]`,
+		value,
+	)
+	if _, err := account.AdmissionregistrationV1().MutatingWebhookConfigurations().Patch(
+		ctx,
+		webhookConfiguration,
+		types.JSONPatchType,
+		[]byte(bundle),
+		metav1.PatchOptions{},
+	); err != nil {
 		t.Fatal(err)
 	}
 	secrets := c.Clientset.CoreV1().Secrets(harness.ReleaseNamespace)
@@ -138,7 +179,11 @@ func testUpgrade(t *testing.T, c *cluster) {
 		t.Fatal(err)
 	}
 	written.Data = map[string][]byte{"tls.crt": []byte("certificate")}
-	if _, err := ours.CoreV1().Secrets(harness.ReleaseNamespace).Update(ctx, written, metav1.UpdateOptions{}); err != nil {
+	if _, err := account.CoreV1().Secrets(harness.ReleaseNamespace).Update(
+		ctx,
+		written,
+		metav1.UpdateOptions{},
+	); err != nil {
 		t.Fatal(err)
 	}
 	next := c.object(t, "MutatingWebhookConfiguration", webhookConfiguration)

@@ -167,7 +167,8 @@ func istioSchemas() ([]any, error) {
 	return []any{map[string]any{"from": istio, "schemas": schemas}}, nil
 }
 
-// operatorDefinitions are, a document each, the CustomResourceDefinitions of what the chart makes for the Prometheus operator.
+// operatorDefinitions are, a document each, the CustomResourceDefinitions of what the chart makes for the Prometheus
+// operator.
 func operatorDefinitions() ([]any, error) {
 	var definitions []any
 	for _, plural := range []string{"servicemonitors", "prometheusrules"} {
