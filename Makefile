@@ -20,6 +20,12 @@ endif
 # Istio, compiled from the module proxy, and Envoy, in a directory named by Istio's version.
 MESH := bin/mesh-$(shell sed -n 's|^[[:space:]]*istio.io/istio ||p' test/mesh/go.mod)
 
+# golangci-lint, compiled from the module proxy once, into a directory named by its version. Its dependencies stay in
+# a module of its own, test/lint.
+GOLANGCI_VERSION := $(shell sed -n 's|^[[:space:]]*github.com/golangci/golangci-lint/v2 \(v[0-9.]*\).*|\1|p' test/lint/go.mod)
+GOLANGCI_LINT := bin/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
 # Packages whose tests start a control plane: those that use the harness. All others, but for those that
 # need the mesh too, are unit tests.
 PACKAGE_IMPORTS = go list -f '{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./...
@@ -91,12 +97,19 @@ verify-generate: ## Check that generating changes nothing
 ##@ Check
 
 .PHONY: lint
-lint: ## gofmt, go vet and staticcheck
+lint: $(GOLANGCI_LINT) ## gofmt, and the linters of .golangci.yml; actionlint on the workflows
 	@unformatted=$$($(FILES) | grep '\.go$$' | xargs -d '\n' gofmt -l); \
 	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted >&2; exit 1; fi
-	go vet ./...
-	go tool staticcheck ./...
-	cd release && go vet ./... && "$$(cd .. && go tool -n staticcheck)" ./...
+	$(GOLANGCI_LINT) run
+	cd release && ../$(GOLANGCI_LINT) run
+	go run $(ACTIONLINT) .github/workflows/*.yml
+
+$(GOLANGCI_LINT): test/lint/go.mod test/lint/go.sum
+	@echo "golangci-lint $(GOLANGCI_VERSION) (once; some minutes)"
+	@mkdir -p $(@D)
+	@cd test/lint && ../go-build.sh -trimpath -ldflags '-s -w -X main.version=$(GOLANGCI_VERSION)' -o "$(CURDIR)/$@" \
+		github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
 
 .PHONY: test
 test: lint verify-generate unit verify-image integration e2e ## Everything that must hold: all of this section but mutants and fuzz
