@@ -84,6 +84,14 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// TestREADMEIsShort proves that the README can be read in a minute.
+func TestREADMEIsShort(t *testing.T) {
+	const most = 120
+	if n := strings.Count(read(t, "../../README.md"), "\n"); n > most {
+		t.Errorf("the README has %d lines, at most %d: move the details to docs/", n, most)
+	}
+}
+
 func read(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"sigs.k8s.io/yaml"
 )
 
 var (
@@ -118,6 +120,38 @@ func TestCitedFilesAndTargetsExist(t *testing.T) {
 	}
 	if files < 20 || makes < 20 {
 		t.Errorf("only %d files and %d targets found: check the patterns", files, makes)
+	}
+}
+
+// chartValue is a value of the chart, as text has it: policy.mode, or certs.mode: provided.
+var chartValue = regexp.MustCompile("`((?:certs|cleanup|clients|firstUse|guard|helmTest|image|istio|metrics|" +
+	"networkPolicy|policy|resources|vip)\\.[A-Za-z]\\w*(?:\\.\\w+)*)(?::? [^`]*)?`")
+
+// TestCitedChartValuesExist proves that the chart has each value that the documents name.
+func TestCitedChartValuesExist(t *testing.T) {
+	t.Chdir("../..")
+	var values map[string]any
+	if err := yaml.Unmarshal([]byte(read(t, "charts/redis-tls/values.yaml")), &values); err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range pages(t) {
+		for _, m := range chartValue.FindAllStringSubmatch(fences.ReplaceAllString(read(t, page), ""), -1) {
+			found++
+			var node any = values
+			for name := range strings.SplitSeq(m[1], ".") {
+				object, _ := node.(map[string]any)
+				value, exists := object[name]
+				if !exists {
+					t.Errorf("%s: the chart has no value %s", page, m[1])
+					break
+				}
+				node = value
+			}
+		}
+	}
+	if found < 30 {
+		t.Errorf("only %d values found: check the pattern", found)
 	}
 }
 
