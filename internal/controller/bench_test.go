@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -89,6 +92,11 @@ func inPlace(t testing.TB, keys int, annotations func(i int) map[string]string) 
 	}
 	snap.Entries, snap.Rules, snap.Routes, snap.Sidecars, snap.Peers, snap.Certificates =
 		desired.Entries, desired.Rules, desired.Routes, desired.Sidecars, desired.Peers, desired.Certificates
+	for _, c := range snap.Certificates {
+		c.Status.Conditions = []certmanagerv1.CertificateCondition{
+			{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionTrue}}
+		c.Status.NotAfter = &metav1.Time{Time: w.clock.Now().Add(30 * 24 * time.Hour)}
+	}
 	for i, o := range desired.All() {
 		o.SetUID(types.UID(fmt.Sprint(origination.ManagedBy, i)))
 	}
