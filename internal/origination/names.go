@@ -193,11 +193,16 @@ func (o *Origination) MountPath() string { return MountRoot + o.Host + "/" }
 // ObjectName returns redis-tls-<slug>-<hash>, at most 63 characters. The hash alone makes it unique; the slug is for people.
 func ObjectName(host, hash string) string {
 	const longest = 63 - len("redis-tls-") - 1 - hashLength
-	slug := strings.ReplaceAll(host, ".", "-")
-	if len(slug) > longest {
-		slug = slug[:longest]
+	slug := strings.TrimRight(host[:min(len(host), longest)], ".-")
+	name := append(make([]byte, 0, 63), "redis-tls-"...)
+	for _, c := range []byte(slug) {
+		if c == '.' {
+			c = '-'
+		}
+		name = append(name, c)
 	}
-	return "redis-tls-" + strings.TrimRight(slug, "-") + "-" + hash
+	name = append(name, '-')
+	return string(append(name, hash...))
 }
 
 var dashes = strings.NewReplacer(":", "-", "/", "-")
