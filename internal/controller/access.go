@@ -80,7 +80,8 @@ func (p *pass) requests() iter.Seq[*mesh.Claim] {
 	}
 	return func(yield func(*mesh.Claim) bool) {
 		for _, r := range p.snap.Live {
-			for _, o := range r.Originations {
+			for i := range r.Originations {
+				o := &r.Originations[i]
 				if served[o.Key] && !yield(&mesh.Claim{Origination: o, Pod: r.Pod, Since: r.Since}) {
 					return
 				}

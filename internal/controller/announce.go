@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -65,17 +66,18 @@ func (p *pass) announce() {
 			text: fmt.Sprintf("pod %s would be refused today, so it claims nothing new, and what it was admitted with stays until it is deleted: %v", unresolved.Pod.Name, unresolved.Err)})
 	}
 	type mounted struct{ certificate, secret string }
-	looked := map[mounted]bool{}
+	looked := make(map[mounted]bool, len(p.known[kindCertificate]))
 	for claim := range p.requests() {
-		_, name := mesh.CertificateOf(&claim.Origination)
+		_, name := mesh.CertificateOf(claim.Origination)
 		m := mounted{name, claim.TLS.ClientSecret}
 		if name == "" || looked[m] {
 			continue
 		}
 		looked[m] = true
-		trouble, again := mesh.CertificateTrouble(claim.Origination, p.snap, p.now)
+		certificate, _ := p.known[kindCertificate][name].Object.(*certmanagerv1.Certificate) // nil where there is none
+		trouble, again := mesh.CertificateTrouble(claim.Origination, certificate, p.snap, p.now)
 		if trouble != "" {
-			p.say(note{regarding: p.owner(claim.Pod), related: p.certificate(claim), kind: corev1.EventTypeWarning,
+			p.say(note{regarding: p.owner(claim.Pod), related: p.certificate(name), kind: corev1.EventTypeWarning,
 				reason: origination.ReasonCertificateNotReady, action: actionIssue, text: trouble})
 		}
 		if again > 0 {
@@ -241,10 +243,9 @@ func (p *pass) object(k *kind, name string) *corev1.ObjectReference {
 	return o.reference()
 }
 
-// certificate is the Certificate of the claim, with the version that is told of: to the recorder of Events, whatever
+// certificate is the Certificate of the name, with the version that is told of: to the recorder of Events, whatever
 // is said of one object for one reason is the same, though the words differ (getKey in client-go's tools/events).
-func (p *pass) certificate(claim *mesh.Claim) *corev1.ObjectReference {
-	_, name := mesh.CertificateOf(&claim.Origination)
+func (p *pass) certificate(name string) *corev1.ObjectReference {
 	found, exists := p.known[kindCertificate][name]
 	if !exists {
 		return p.object(kindCertificate, name)

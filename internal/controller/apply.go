@@ -107,7 +107,7 @@ func (p *pass) checkUnmanaged() {
 		if label := restricted[claim.Key]; label != "" {
 			labels[label] = "true"
 		}
-		problems, _ := mesh.CheckUnmanaged(&claim.Origination, labels, snap)
+		problems, _ := mesh.CheckUnmanaged(claim.Origination, labels, snap)
 		for _, problem := range problems {
 			p.refused[claim.Key] = true
 			p.desired.Refused = append(p.desired.Refused, mesh.Refusal{Claim: *claim, Problem: problem})

@@ -146,8 +146,10 @@ func (i *Injector) meet(pod *corev1.Pod, requested []origination.Origination, se
 		o.VIPs = vips
 		more, told := mesh.Check(&o, podLabels, snap)
 		problems, warnings = append(problems, more...), append(warnings, told...)
-		if trouble, _ := mesh.CertificateTrouble(o, snap, i.now()); trouble != "" {
-			warnings = append(warnings, trouble)
+		if _, name := mesh.CertificateOf(&o); name != "" {
+			if trouble, _ := mesh.CertificateTrouble(&o, snap.Certificate(name), snap, i.now()); trouble != "" {
+				warnings = append(warnings, trouble)
+			}
 		}
 		if noVIP != nil {
 			problems = append(problems, *noVIP)

@@ -37,7 +37,7 @@ func (d *Desired) addAtoms(snap *Snapshot) {
 	live, existing := map[string]listing{}, existingAtoms(snap)
 	settings, known := settingIndex{}, map[string]bool{}
 	for i := range d.Claims {
-		o := &d.Claims[i].Origination
+		o := d.Claims[i].Origination
 		atoms := o.Atoms()
 		if len(atoms) == 0 {
 			continue

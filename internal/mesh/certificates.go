@@ -3,9 +3,7 @@ package mesh
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
@@ -17,11 +15,20 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
+// What all client certificates have in common, see managedLabels. One is asked for a month, and renewed, key and all,
+// when ten days are left: a lost one does not open for long, and an issuer may be down for days.
+var (
+	certManagerVersion     = certmanagerv1.SchemeGroupVersion.String()
+	certificateDuration    = &metav1.Duration{Duration: 30 * 24 * time.Hour}
+	certificateRenewBefore = &metav1.Duration{Duration: 10 * 24 * time.Hour}
+	certificateUsages      = []certmanagerv1.KeyUsage{certmanagerv1.UsageDigitalSignature, certmanagerv1.UsageClientAuth}
+	certificateKey         = &certmanagerv1.CertificatePrivateKey{
+		Algorithm: certmanagerv1.ECDSAKeyAlgorithm, Size: 256,
+		RotationPolicy: certmanagerv1.RotationPolicyAlways, // before cert-manager 1.18 not the default
+	}
+)
+
 const (
-	// A client certificate is asked for a month, and renewed, key and all, when ten days are left: a lost
-	// one does not open for long, and an issuer may be down for days.
-	certificateDuration    = 30 * 24 * time.Hour
-	certificateRenewBefore = 10 * 24 * time.Hour
 	// issuance is how long a new Certificate may take before it counts as trouble.
 	issuance = time.Minute
 	// lastDay is when a Certificate without a time of renewal is about to expire.
@@ -32,45 +39,38 @@ const (
 // account, host and issuer. Pods of one key may be of several accounts. The Secrets are cert-manager's to make, renew and
 // leave.
 func certificates(snap *Snapshot, cfg config.Config) []*certmanagerv1.Certificate {
-	byName, namespace := map[string]*certmanagerv1.Certificate{}, snap.Namespace
-	for _, o := range snap.originations() {
-		if !issued(o) {
-			continue
-		}
-		name := o.CertificateName()
-		byName[name] = &certmanagerv1.Certificate{
-			TypeMeta: metav1.TypeMeta{APIVersion: certmanagerv1.SchemeGroupVersion.String(), Kind: certmanagerv1.CertificateKind},
-			ObjectMeta: metav1.ObjectMeta{
-				Namespace: namespace,
-				Name:      name,
-				Labels:    map[string]string{origination.ManagedByLabel: origination.ManagedBy},
-			},
-			Spec: certmanagerv1.CertificateSpec{
-				SecretName:  name,
-				IssuerRef:   cmmeta.IssuerReference{Kind: o.TLS.Issuer.Kind, Group: o.TLS.Issuer.Group, Name: o.TLS.Issuer.Name},
-				URIs:        []string{o.TLS.Identity(cfg.Istio.TrustDomain, namespace)},
-				Usages:      []certmanagerv1.KeyUsage{certmanagerv1.UsageDigitalSignature, certmanagerv1.UsageClientAuth},
-				Duration:    &metav1.Duration{Duration: certificateDuration},
-				RenewBefore: &metav1.Duration{Duration: certificateRenewBefore},
-				PrivateKey: &certmanagerv1.CertificatePrivateKey{
-					Algorithm: certmanagerv1.ECDSAKeyAlgorithm, Size: 256,
-					RotationPolicy: certmanagerv1.RotationPolicyAlways, // before cert-manager 1.18 not the default
-				},
-			},
+	made := make(map[string]bool, len(snap.Certificates))
+	certificates := make([]*certmanagerv1.Certificate, 0, len(snap.Certificates))
+	for _, r := range snap.Live {
+		for i := range r.Originations {
+			o := &r.Originations[i]
+			if !issued(o) {
+				continue
+			}
+			if name := o.CertificateName(); !made[name] {
+				made[name] = true
+				certificates = append(certificates, certificate(o, name, snap.Namespace, cfg.Istio.TrustDomain))
+			}
 		}
 	}
-	return slices.SortedFunc(maps.Values(byName), func(a, b *certmanagerv1.Certificate) int { return strings.Compare(a.Name, b.Name) })
+	sortByName(certificates)
+	return certificates
 }
 
-// originations are those of all live requests.
-func (s *Snapshot) originations() []*origination.Origination {
-	var os []*origination.Origination
-	for _, r := range s.Live {
-		for i := range r.Originations {
-			os = append(os, &r.Originations[i])
-		}
+func certificate(o *origination.Origination, name, namespace, trustDomain string) *certmanagerv1.Certificate {
+	return &certmanagerv1.Certificate{
+		TypeMeta:   metav1.TypeMeta{APIVersion: certManagerVersion, Kind: certmanagerv1.CertificateKind},
+		ObjectMeta: ownMeta(namespace, name),
+		Spec: certmanagerv1.CertificateSpec{
+			SecretName:  name,
+			IssuerRef:   cmmeta.IssuerReference{Kind: o.TLS.Issuer.Kind, Group: o.TLS.Issuer.Group, Name: o.TLS.Issuer.Name},
+			URIs:        []string{o.TLS.Identity(trustDomain, namespace)},
+			Usages:      certificateUsages,
+			Duration:    certificateDuration,
+			RenewBefore: certificateRenewBefore,
+			PrivateKey:  certificateKey,
+		},
 	}
-	return os
 }
 
 // issued reports whether an issuer is to sign the client certificate.
@@ -88,8 +88,8 @@ func CertificateOf(o *origination.Origination) (key, name string) {
 	return "", ""
 }
 
-// certificate returns the namespace's Certificate of the name, or nil.
-func (s *Snapshot) certificate(name string) *certmanagerv1.Certificate {
+// Certificate returns the namespace's Certificate of the name, or nil.
+func (s *Snapshot) Certificate(name string) *certmanagerv1.Certificate {
 	at := slices.IndexFunc(s.Certificates, func(c *certmanagerv1.Certificate) bool { return c.Namespace == s.Namespace && c.Name == name })
 	if at < 0 {
 		return nil
@@ -99,7 +99,7 @@ func (s *Snapshot) certificate(name string) *certmanagerv1.Certificate {
 
 // SecretOfCertificate returns the secretName of a Certificate of the namespace, "" where there is none.
 func (s *Snapshot) SecretOfCertificate(name string) string {
-	if c := s.certificate(name); c != nil {
+	if c := s.Certificate(name); c != nil {
 		return c.Spec.SecretName
 	}
 	return ""
@@ -117,20 +117,21 @@ func certManagerProblems(o *origination.Origination, snap *Snapshot) []originati
 }
 
 // CertificateTrouble says, for users, what is wrong with the cert-manager Certificate that the origination's client
-// certificate is of; empty when nothing is. It is no refusal: the pod waits for its Secret, or the server
-// refuses what has expired. What may become trouble without an event is to be looked at once more after the
-// time; 0: nothing may.
-func CertificateTrouble(o origination.Origination, snap *Snapshot, now time.Time) (trouble string, again time.Duration) {
-	key, name := CertificateOf(&o)
-	if key == "" || snap.CertManager != Present {
+// certificate is of; empty when nothing is. The Certificate is the namespace's of that name, nil where there is none.
+// It is no refusal: the pod waits for its Secret, or the server refuses what has expired. What may become trouble
+// without an event is to be looked at once more after the time; 0: nothing may.
+func CertificateTrouble(
+	o *origination.Origination, c *certmanagerv1.Certificate, snap *Snapshot, now time.Time,
+) (trouble string, again time.Duration) {
+	if !issued(o) && o.TLS.Certificate == "" || snap.CertManager != Present {
 		return "", 0 // without cert-manager, Check refuses it
 	}
 	text := func(format string, args ...any) string {
-		return fmt.Sprintf("%s: Certificate %s/%s ", keyPath(&o, key), snap.Namespace, name) + fmt.Sprintf(format, args...)
+		key, name := CertificateOf(o)
+		return fmt.Sprintf("%s: Certificate %s/%s ", keyPath(o, key), snap.Namespace, name) + fmt.Sprintf(format, args...)
 	}
-	c := snap.certificate(name)
 	switch {
-	case c == nil && issued(&o), c != nil && issued(&o) && !Owned(c):
+	case c == nil && issued(o), c != nil && issued(o) && !Owned(c):
 		return "", 0 // the controller will make it, or say that it cannot
 	case c == nil:
 		return text("does not exist, so nobody makes or renews the Secret %s that the pod mounts; create it with this secretName", o.TLS.ClientSecret), 0
@@ -138,7 +139,7 @@ func CertificateTrouble(o origination.Origination, snap *Snapshot, now time.Time
 		return text("has the Secret %s, and the pod mounts %s; recreate the pod", c.Spec.SecretName, o.TLS.ClientSecret), 0
 	}
 	if why := notReady(c); why != "" {
-		if left := c.CreationTimestamp.Add(issuance).Sub(now); left > 0 && issued(&o) {
+		if left := c.CreationTimestamp.Add(issuance).Sub(now); left > 0 && issued(o) {
 			return "", left
 		}
 		return text("is not Ready%s; a pod without the Secret %s waits for it", why, c.Spec.SecretName), 0

@@ -176,7 +176,8 @@ func TestCertificateTrouble(t *testing.T) {
 			if now.IsZero() {
 				now = day
 			}
-			trouble, again := mesh.CertificateTrouble(o, around, now)
+			_, name := mesh.CertificateOf(&o)
+			trouble, again := mesh.CertificateTrouble(&o, around.Certificate(name), around, now)
 			if again != test.ending {
 				t.Errorf("to be looked at again after %s, want %s", again, test.ending)
 			}

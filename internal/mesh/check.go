@@ -41,15 +41,25 @@ func CheckUnmanaged(o *origination.Origination, podLabels map[string]string, sna
 	return problems, namesTaken(o, snap)
 }
 
-// Unmanaged returns the snapshot without the managed entries, rules and routes of the namespace: as much of it as
-// CheckUnmanaged reads.
+// Unmanaged returns the snapshot without the managed entries, rules, routes and Certificates of the namespace: as much
+// of it as CheckUnmanaged reads.
 func (s *Snapshot) Unmanaged() *Snapshot {
 	of := *s
-	of.Entries = slices.DeleteFunc(slices.Clone(s.Entries), func(e *networkingv1.ServiceEntry) bool { return s.manages(e) })
-	of.Rules = slices.DeleteFunc(slices.Clone(s.Rules), func(r *networkingv1.DestinationRule) bool { return s.manages(r) })
-	of.Routes = slices.DeleteFunc(slices.Clone(s.Routes), func(r *networkingv1.VirtualService) bool { return s.manages(r) })
+	of.Entries, of.Rules = unmanaged(s, s.Entries), unmanaged(s, s.Rules)
+	of.Routes, of.Certificates = unmanaged(s, s.Routes), unmanaged(s, s.Certificates)
 	of.Live = nil
 	return &of
+}
+
+// unmanaged returns the objects without the managed ones of the namespace.
+func unmanaged[T metav1.Object](s *Snapshot, objects []T) []T {
+	var others []T
+	for _, o := range objects {
+		if !s.manages(o) {
+			others = append(others, o)
+		}
+	}
+	return others
 }
 
 // contradiction is what Objects would say of the origination beside those of live pods.
@@ -159,9 +169,16 @@ func opensWildcard(protocol string) bool {
 // (buildSidecarOutboundTCPFilterChainOpts).
 func foreignHostProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
-	private := privateHosts(o)
+	var private []string
 	ours := func(name string) (string, bool) {
-		at := slices.IndexFunc(private, func(host string) bool { return covers(strings.ToLower(name), host) })
+		name = strings.ToLower(name)
+		if !strings.HasPrefix(name, "*") && !strings.HasSuffix(name, origination.HostSuffix) { // as most are
+			return "", false
+		}
+		if private == nil {
+			private = privateHosts(o)
+		}
+		at := slices.IndexFunc(private, func(host string) bool { return covers(name, host) })
 		if at < 0 {
 			return "", false
 		}
@@ -248,6 +265,9 @@ func protocolKey(o *origination.Origination) string {
 // namesTaken warns about objects that have our name but not our label: they are never touched, so what
 // they stand in the way of is missing.
 func namesTaken(o *origination.Origination, snap *Snapshot) []string {
+	if len(snap.Entries)+len(snap.Rules)+len(snap.Routes)+len(snap.Certificates) == 0 {
+		return nil
+	}
 	var warnings []string
 	warn := func(kind, name string) {
 		warnings = append(warnings, fmt.Sprintf("%s: %s %s/%s has the name of ours but not the label %s: %s, so it is left as it is and %s cannot be reached; delete it",
@@ -270,7 +290,7 @@ func namesTaken(o *origination.Origination, snap *Snapshot) []string {
 		}
 	}
 	if issued(o) {
-		if c := snap.certificate(o.CertificateName()); c != nil && !Owned(c) {
+		if c := snap.Certificate(o.CertificateName()); c != nil && !Owned(c) {
 			warn("Certificate", c.Name)
 		}
 	}

@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -36,22 +35,48 @@ const (
 	passed = "HTTPS"
 )
 
-// targetPorts are the origination ports of one host, by the server's TLS port.
-type targetPorts map[int32]int32
+// targetPort is an origination port, 0 as long as none is drawn, and the server's TLS port that it leads to.
+type targetPort struct{ target, origination int32 }
+
+// targetPorts are those of one host, sorted by target.
+type targetPorts []targetPort
+
+func (t targetPorts) find(target int32) (at int, there bool) {
+	return slices.BinarySearchFunc(t, target, func(p targetPort, target int32) int {
+		return cmp.Compare(p.target, target)
+	})
+}
+
+// to returns the origination port that leads to the target, one of those added.
+func (t targetPorts) to(target int32) int32 {
+	at, _ := t.find(target)
+	return t[at].origination
+}
+
+// with returns them with that one among them.
+func (t targetPorts) with(p targetPort) targetPorts {
+	at, there := t.find(p.target)
+	if !there {
+		return slices.Insert(t, at, p)
+	}
+	t[at] = p
+	return t
+}
 
 // httpHost is all that live pods request of one host that is routed by its Host header. Several keys share its entry
 // and its route: each has a rule of its own, and a match in the route.
 type httpHost struct {
+	name   string // of the entry and the route
 	claims []*origination.Origination
-	plain  map[int32]bool // ports of the app's plain calls
-	passed map[int32]bool // ports where the app speaks TLS of its own
-	to     targetPorts
+	plain  []int32 // ports of the app's plain calls, sorted
+	passed []int32 // ports where the app speaks TLS of its own, sorted
+	ports  targetPorts
 	// held are the matches of pods whose request cannot be resolved any more: they stay as they are.
-	held []heldMatch
+	held []sourceMatch
 }
 
-// heldMatch routes the pods with a label from a plain port to an origination port.
-type heldMatch struct {
+// sourceMatch routes the pods with a label from a plain port to an origination port.
+type sourceMatch struct {
 	label    string
 	from, to int32
 }
@@ -59,45 +84,64 @@ type heldMatch struct {
 // with adds a claim, also to nil.
 func (h *httpHost) with(o *origination.Origination) *httpHost {
 	if h == nil {
-		h = &httpHost{plain: map[int32]bool{}, passed: map[int32]bool{}, to: targetPorts{}}
+		h = &httpHost{name: o.EntryName()}
 	}
 	h.claims = append(h.claims, o)
 	for _, p := range o.Ports {
-		h.plain[p.Number] = true
-		h.to[p.Target] = 0
+		h.plain = including(h.plain, p.Number)
+		h.ports = h.ports.with(targetPort{target: p.Target})
 	}
 	for _, n := range o.Passthrough {
-		h.passed[n] = true
+		h.passed = including(h.passed, n)
 	}
 	return h
 }
 
-// addHTTP adds the objects of the hosts that are routed by their Host header.
-func (d *Desired) addHTTP(hosts map[string]*httpHost, snap *Snapshot) {
+// including returns the sorted numbers with n among them.
+func including(numbers []int32, n int32) []int32 {
+	at, there := slices.BinarySearch(numbers, n)
+	if there {
+		return numbers
+	}
+	return slices.Insert(numbers, at, n)
+}
+
+// addHTTP adds the objects of the hosts that are routed by their Host header. The entries are the namespace's managed
+// ones, by name.
+func (d *Desired) addHTTP(hosts map[string]*httpHost, entries map[string]*networkingv1.ServiceEntry, snap *Snapshot) {
 	if len(hosts) == 0 {
 		return
 	}
-	names := slices.Sorted(maps.Keys(hosts))
+	names := slices.AppendSeq(make([]string, 0, len(hosts)), maps.Keys(hosts))
+	slices.Sort(names)
+	routes := managed(snap, snap.Routes)
 	used := portsInUse(d.Claims, snap)
 	for _, host := range names {
 		h := hosts[host]
-		h.keep(snap)
-		for target := range h.to {
-			if kept := originationPort(snap.entryOf(h.claims[0]), target); kept != 0 && !h.plain[kept] && !h.passed[kept] {
-				h.to[target] = kept
+		entry := entries[h.name]
+		h.keep(entry, routes[h.name], snap.Carried.Unresolved)
+		for i := range h.ports {
+			if kept := originationPort(entry, h.ports[i].target); kept != 0 && !slices.Contains(h.plain, kept) && !slices.Contains(h.passed, kept) {
+				h.ports[i].origination = kept
 			}
 		}
 	}
+	everyone := map[int32][]*networkingapi.HTTPMatchRequest{} // what all pods match, by the plain port; routes share it
 	for _, host := range names {
 		h := hosts[host]
-		for _, target := range slices.Sorted(maps.Keys(h.to)) {
-			if h.to[target] == 0 {
-				h.to[target] = drawPort(host, target, used)
-				used[h.to[target]] = true
+		for _, n := range h.plain {
+			if everyone[n] == nil {
+				everyone[n] = []*networkingapi.HTTPMatchRequest{{Port: uint32(n)}}
+			}
+		}
+		for i := range h.ports {
+			if p := &h.ports[i]; p.origination == 0 {
+				p.origination = drawPort(host, p.target, used)
+				used[p.origination] = true
 			}
 		}
 		d.Entries = append(d.Entries, h.entry(snap.Namespace))
-		d.Routes = append(d.Routes, h.route(snap.Namespace))
+		d.Routes = append(d.Routes, h.route(snap.Namespace, everyone))
 		for _, o := range h.claims {
 			d.Rules = append(d.Rules, h.rule(o, snap.Namespace))
 		}
@@ -105,17 +149,18 @@ func (d *Desired) addHTTP(hosts map[string]*httpHost, snap *Snapshot) {
 	sortByName(d.Routes)
 }
 
-// keep takes over what pods are served with whose request cannot be resolved any more.
-func (h *httpHost) keep(snap *Snapshot) {
-	entry, route := snap.entryOf(h.claims[0]), snap.routeOf(h.claims[0])
+// keep takes over what pods are served with whose request cannot be resolved any more; unresolved are their labels.
+func (h *httpHost) keep(
+	entry *networkingv1.ServiceEntry, route *networkingv1.VirtualService, unresolved map[string]bool,
+) {
 	if entry == nil || route == nil {
 		return
 	}
 	for _, r := range route.Spec.Http {
 		for _, m := range r.Match {
 			for label := range m.GetSourceLabels() {
-				if snap.Carried.Unresolved[label] && len(r.Route) == 1 {
-					h.held = append(h.held, heldMatch{label, int32(m.GetPort()), int32(r.Route[0].GetDestination().GetPort().GetNumber())})
+				if unresolved[label] && len(r.Route) == 1 {
+					h.held = append(h.held, sourceMatch{label, int32(m.GetPort()), int32(r.Route[0].GetDestination().GetPort().GetNumber())})
 				}
 			}
 		}
@@ -126,11 +171,11 @@ func (h *httpHost) keep(snap *Snapshot) {
 	for _, p := range entry.Spec.Ports {
 		switch n, target := int32(p.GetNumber()), int32(p.GetTargetPort()); {
 		case p.GetProtocol() == passed:
-			h.passed[n] = true
+			h.passed = including(h.passed, n)
 		case target != 0 && target != n:
-			h.to[target] = n
+			h.ports = h.ports.with(targetPort{target, n})
 		default:
-			h.plain[n] = true
+			h.plain = including(h.plain, n)
 		}
 	}
 }
@@ -188,28 +233,32 @@ func originationPort(e *networkingv1.ServiceEntry, target int32) int32 {
 	return 0
 }
 
+// httpEntryLabels are those of every entry of a real name. Without the second, mesh-wide DNS capture would give
+// neighbours an address of Istio's for that name, at which no port but those of the entry leads anywhere.
+var httpEntryLabels = map[string]string{
+	origination.ManagedByLabel: origination.ManagedBy, label.NetworkingEnableAutoallocateIp.Name: "false"}
+
 // entry returns the ServiceEntry. It has no address: pods and neighbours are told apart by labels, and each Host header
 // from others by Istio.
 func (h *httpHost) entry(namespace string) *networkingv1.ServiceEntry {
 	o := h.claims[0]
-	e := newEntry(namespace, o.EntryName(), o.Host)
-	// Else mesh-wide DNS capture would give neighbours an address of Istio's for the real name, at which no
-	// port but those below leads anywhere.
-	e.Labels = map[string]string{origination.ManagedByLabel: origination.ManagedBy, label.NetworkingEnableAutoallocateIp.Name: "false"}
+	e := newEntry(namespace, h.name, o.Host)
+	e.Labels = httpEntryLabels
 	e.Spec.Resolution, e.Spec.Endpoints = resolutionOf(o)
+	e.Spec.Ports = make([]*networkingapi.ServicePort, 0, len(h.plain)+len(h.passed)+len(h.ports))
 	port := func(n int32, protocol string, target int32) {
 		e.Spec.Ports = append(e.Spec.Ports, &networkingapi.ServicePort{
-			Number: uint32(n), Name: fmt.Sprintf("%s-%d", strings.ToLower(protocol), n), Protocol: protocol, TargetPort: uint32(target),
+			Number: uint32(n), Name: portName(strings.ToLower(protocol), n), Protocol: protocol, TargetPort: uint32(target),
 		})
 	}
-	for n := range h.plain {
+	for _, n := range h.plain {
 		port(n, plain, 0)
 	}
-	for n := range h.passed {
+	for _, n := range h.passed {
 		port(n, passed, 0)
 	}
-	for target, n := range h.to {
-		port(n, plain, target)
+	for _, p := range h.ports {
+		port(p.origination, plain, p.target)
 	}
 	slices.SortFunc(e.Spec.Ports, func(a, b *networkingapi.ServicePort) int { return cmp.Compare(a.Number, b.Number) })
 	return e
@@ -219,8 +268,8 @@ func (h *httpHost) entry(namespace string) *networkingv1.ServiceEntry {
 // plaintext, and on every origination port.
 func (h *httpHost) rule(o *origination.Origination, namespace string) *networkingv1.DestinationRule {
 	ports := tlsPorts(o)
-	for _, n := range h.to {
-		ports = append(ports, n)
+	for _, p := range h.ports {
+		ports = append(ports, p.origination)
 	}
 	slices.Sort(ports)
 	pool := connectionPool(&o.Connection)
@@ -229,8 +278,10 @@ func (h *httpHost) rule(o *origination.Origination, namespace string) *networkin
 }
 
 // route sends pods with one of the labels from each plain port to an origination port, and all others to
-// where they are routed without it.
-func (h *httpHost) route(namespace string) *networkingv1.VirtualService {
+// where they are routed without it: everyone is what they match, by the plain port.
+func (h *httpHost) route(
+	namespace string, everyone map[int32][]*networkingapi.HTTPMatchRequest,
+) *networkingv1.VirtualService {
 	o := h.claims[0]
 	to := func(n int32, matches []*networkingapi.HTTPMatchRequest) *networkingapi.HTTPRoute {
 		return &networkingapi.HTTPRoute{Match: matches, Route: []*networkingapi.HTTPRouteDestination{{
@@ -239,37 +290,36 @@ func (h *httpHost) route(namespace string) *networkingv1.VirtualService {
 	}
 	r := &networkingv1.VirtualService{
 		TypeMeta:   metav1.TypeMeta{APIVersion: istioVersion, Kind: "VirtualService"},
-		ObjectMeta: ownMeta(namespace, o.EntryName()),
+		ObjectMeta: ownMeta(namespace, h.name),
 		Spec:       networkingapi.VirtualService{Hosts: []string{o.Host}, ExportTo: exportedHere},
 	}
-	for _, n := range slices.Sorted(maps.Keys(h.plain)) {
-		matches := map[int32]map[string]bool{} // the labels, by the origination port
-		add := func(to int32, label string) {
-			if matches[to] == nil {
-				matches[to] = map[string]bool{}
-			}
-			matches[to][label] = true
-		}
+	for _, n := range h.plain {
+		matches := make([]sourceMatch, 0, len(h.claims)+len(h.held))
 		for _, o := range h.claims {
 			for _, p := range o.Ports {
 				if p.Number == n {
-					add(h.to[p.Target], o.Label())
+					matches = append(matches, sourceMatch{o.Label(), n, h.ports.to(p.Target)})
 				}
 			}
 		}
 		for _, m := range h.held {
 			if m.from == n {
-				add(m.to, m.label)
+				matches = append(matches, m)
 			}
 		}
-		for _, number := range slices.Sorted(maps.Keys(matches)) {
-			var ours []*networkingapi.HTTPMatchRequest
-			for _, label := range slices.Sorted(maps.Keys(matches[number])) {
-				ours = append(ours, &networkingapi.HTTPMatchRequest{Port: uint32(n), SourceLabels: map[string]string{label: "true"}})
+		slices.SortFunc(matches, func(a, b sourceMatch) int {
+			return cmp.Or(cmp.Compare(a.to, b.to), strings.Compare(a.label, b.label))
+		})
+		matches = slices.Compact(matches)
+		for i, m := range matches {
+			if i == 0 || matches[i-1].to != m.to {
+				r.Spec.Http = append(r.Spec.Http, to(m.to, nil))
 			}
-			r.Spec.Http = append(r.Spec.Http, to(number, ours))
+			ours := r.Spec.Http[len(r.Spec.Http)-1]
+			ours.Match = append(ours.Match, &networkingapi.HTTPMatchRequest{
+				Port: uint32(n), SourceLabels: map[string]string{m.label: "true"}})
 		}
-		r.Spec.Http = append(r.Spec.Http, to(n, []*networkingapi.HTTPMatchRequest{{Port: uint32(n)}}))
+		r.Spec.Http = append(r.Spec.Http, to(n, everyone[n]))
 	}
 	return r
 }

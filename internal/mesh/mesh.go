@@ -31,7 +31,8 @@ type Request struct {
 
 // Claim is one origination of live pods: the oldest of them, of those with the same key.
 type Claim struct {
-	origination.Origination
+	// Origination is mostly that of the request itself, so it is never written to.
+	*origination.Origination
 	Pod   string
 	Since time.Time
 }

@@ -101,8 +101,8 @@ func (m *missing) http(o *origination.Origination) bool {
 		return true
 	}
 	h := (*httpHost)(nil).with(o)
-	for target := range h.to {
-		h.to[target] = originationPort(entry, target)
+	for i := range h.ports {
+		h.ports[i].origination = originationPort(entry, h.ports[i].target)
 	}
 	want := h.rule(o, m.snap.Namespace)
 	return !slices.ContainsFunc(m.snap.Rules, func(r *networkingv1.DestinationRule) bool {

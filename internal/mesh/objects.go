@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	networkingapi "istio.io/api/networking/v1alpha3"
@@ -19,14 +20,15 @@ import (
 // result is sorted and does not depend on the order of the requests.
 func Objects(snap *Snapshot, cfg config.Config) Desired {
 	d := Desired{Sidecars: egress(snap)}
-	d.Claims, d.Refused = standing(snap, cfg.VIP)
+	entries := managed(snap, snap.Entries)
+	d.Claims, d.Refused = standing(snap, entries, cfg.VIP)
 	d.Entries = make([]*networkingv1.ServiceEntry, 0, len(d.Claims))
 	d.Rules = make([]*networkingv1.DestinationRule, 0, 2*len(d.Claims)+1)
 	closed := closedPolicy(cfg)
 	hosts := map[string]*httpHost{}
 	pinned := false
 	for i := range d.Claims {
-		o := &d.Claims[i].Origination
+		o := d.Claims[i].Origination
 		switch {
 		case o.InMesh():
 			d.Rules = append(d.Rules, serviceRule(o, snap.Namespace))
@@ -42,7 +44,7 @@ func Objects(snap *Snapshot, cfg config.Config) Desired {
 		d.Rules = append(d.Rules, closedRule(origination.ClosedName, "*"+origination.VIPSuffix, snap.Namespace, closed))
 	}
 	d.addAtoms(snap)
-	d.addHTTP(hosts, snap)
+	d.addHTTP(hosts, entries, snap)
 	if slices.ContainsFunc(snap.Live, func(r Request) bool { return r.Settings.Server != "" }) {
 		d.Peers = append(d.Peers, strictPeer(snap.Namespace))
 	}
@@ -60,35 +62,35 @@ func sortByName[T metav1.Object](objects []T) {
 
 // standing returns the live originations, one for each key, in their order of precedence: those that have objects
 // already, then the oldest. Refused are those that cannot be served as their pods were admitted: a VIP that another
-// key has, or an http host that another one routes otherwise. Both take two admissions at the same moment.
-func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refusal) {
+// key has, or an http host that another one routes otherwise. Both take two admissions at the same moment. The entries
+// are the namespace's managed ones, by name.
+func standing(
+	snap *Snapshot, entries map[string]*networkingv1.ServiceEntry, ranges config.VIP,
+) (claims []Claim, refused []Refusal) {
 	n := 0
 	for i := range snap.Live {
 		n += len(snap.Live[i].Originations)
 	}
-	known := make(map[string]bool, n)
+	rules := managed(snap, snap.Rules)
+	there := make(map[string]bool, n) // whether a key has objects
 	all := make([]Claim, 0, n)
 	for i := range snap.Live {
 		r := &snap.Live[i]
 		for j := range r.Originations {
-			if o := &r.Originations[j]; !known[o.Key] {
-				known[o.Key] = true
-				all = append(all, Claim{Origination: *o, Pod: r.Pod, Since: r.Since})
+			o := &r.Originations[j]
+			if _, known := there[o.Key]; known {
+				continue
 			}
+			there[o.Key] = rules[o.RuleName()] != nil || o.HTTP() && entries[o.EntryName()] != nil ||
+				slices.ContainsFunc(o.Atoms(), func(a origination.Atom) bool { return entries[a.EntryName()] != nil })
+			all = append(all, Claim{Origination: o, Pod: r.Pod, Since: r.Since})
 		}
 	}
-	entries, rules := snap.managedEntries(), snap.managedRules()
-	there := make(map[string]bool, len(all)) // keys that have objects
-	for i := range all {
-		c := &all[i]
-		there[c.Key] = rules[c.RuleName()] != nil || c.HTTP() && entries[c.EntryName()] != nil ||
-			slices.ContainsFunc(c.Atoms(), func(a origination.Atom) bool { return entries[a.EntryName()] != nil })
-	}
-	slices.SortStableFunc(all, func(a, b Claim) int {
+	slices.SortFunc(all, func(a, b Claim) int {
 		return cmp.Or(compareBool(there[b.Key], there[a.Key]), a.Since.Compare(b.Since), strings.Compare(a.Key, b.Key))
 	})
-	vips := vipRegister{snap: snap, ranges: ranges, drawn: map[netip.Addr]string{}}
-	served := make(map[string][]netip.Addr, len(all))
+	vips := vipRegister{snap: snap, ranges: ranges, count: len(prefixesOf(ranges)), drawn: map[netip.Addr]string{}}
+	served := make(map[string]*origination.Origination, len(all))
 	taken := listeners{}
 	claims = all[:0]
 	for i := range all {
@@ -98,24 +100,24 @@ func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refu
 			problem = vips.settleByOthers(&c, problem)
 		}
 		if problem == nil {
-			problem = taken.contradiction(&c.Origination)
+			problem = taken.contradiction(c.Origination)
 		}
 		if problem != nil {
 			refused = append(refused, Refusal{Claim: c, Problem: *problem})
 			continue
 		}
-		served[c.Key] = c.VIPs
+		served[c.Key] = c.Origination
 		claims = append(claims, c)
-		taken.add(&claims[len(claims)-1].Origination)
+		taken.add(c.Origination)
 	}
 	for i := range snap.Live {
 		r := &snap.Live[i]
 		for j := range r.Originations {
 			o := &r.Originations[j]
 			// With protocol http a VIP leads nowhere by itself, so any will do.
-			if vips, standing := served[o.Key]; standing && !o.HTTP() && !slices.Equal(vips, o.VIPs) {
-				refused = append(refused, Refusal{Claim: Claim{Origination: *o, Pod: r.Pod, Since: r.Since}, Problem: *conflict(o, "host", o.Host,
-					fmt.Sprintf("pod %s resolves it to %s, and its VIP is %s; recreate the pod", r.Pod, o.VIPs, vips))})
+			if as := served[o.Key]; as != nil && !o.HTTP() && !slices.Equal(as.VIPs, o.VIPs) {
+				refused = append(refused, Refusal{Claim: Claim{Origination: o, Pod: r.Pod, Since: r.Since}, Problem: *conflict(o, "host", o.Host,
+					fmt.Sprintf("pod %s resolves it to %s, and its VIP is %s; recreate the pod", r.Pod, o.VIPs, as.VIPs))})
 			}
 		}
 	}
@@ -125,6 +127,7 @@ func standing(snap *Snapshot, ranges config.VIP) (claims []Claim, refused []Refu
 // pinnedEntry is the ServiceEntry behind a VIP.
 func pinnedEntry(o *origination.Origination, namespace string) *networkingv1.ServiceEntry {
 	e := newEntry(namespace, o.EntryName(), o.PrivateHost())
+	e.Spec.Addresses = make([]string, 0, len(o.VIPs))
 	for _, vip := range o.VIPs {
 		e.Spec.Addresses = append(e.Spec.Addresses, vip.String())
 	}
@@ -171,15 +174,15 @@ func newEntry(namespace, name, host string) *networkingv1.ServiceEntry {
 // servicePorts returns the ports, named as Istio wants them, by protocol: tcp-redis-<number>, mongo-<number>.
 func servicePorts(ports []origination.Port, protocol string) []*networkingapi.ServicePort {
 	out := make([]*networkingapi.ServicePort, 0, len(ports))
-	name := protocol
+	name, capitals := protocol, strings.ToUpper(protocol)
 	if protocol == "tcp" {
 		name = "tcp-redis"
 	}
 	for _, p := range ports {
 		port := &networkingapi.ServicePort{
 			Number:   uint32(p.Number),
-			Name:     fmt.Sprintf("%s-%d", name, p.Number),
-			Protocol: strings.ToUpper(protocol),
+			Name:     portName(name, p.Number),
+			Protocol: capitals,
 		}
 		if p.Target != p.Number {
 			port.TargetPort = uint32(p.Target)
@@ -187,6 +190,11 @@ func servicePorts(ports []origination.Port, protocol string) []*networkingapi.Se
 		out = append(out, port)
 	}
 	return out
+}
+
+// portName is what Istio wants a port to be named: protocol-number.
+func portName(protocol string, number int32) string {
+	return protocol + "-" + strconv.Itoa(int(number))
 }
 
 func ownMeta(namespace, name string) metav1.ObjectMeta {

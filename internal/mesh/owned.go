@@ -38,23 +38,12 @@ func behindVIP(e *networkingv1.ServiceEntry) bool {
 	return strings.HasSuffix(hostOf(e), origination.VIPSuffix)
 }
 
-// managedEntries returns the managed entries of the namespace by name.
-func (s *Snapshot) managedEntries() map[string]*networkingv1.ServiceEntry {
-	byName := make(map[string]*networkingv1.ServiceEntry, len(s.Entries))
-	for _, e := range s.Entries {
-		if s.manages(e) {
-			byName[e.Name] = e
-		}
-	}
-	return byName
-}
-
-// managedRules returns the managed rules of the namespace by name.
-func (s *Snapshot) managedRules() map[string]*networkingv1.DestinationRule {
-	byName := make(map[string]*networkingv1.DestinationRule, len(s.Rules))
-	for _, r := range s.Rules {
-		if s.manages(r) {
-			byName[r.Name] = r
+// managed returns the managed ones of the objects, by name.
+func managed[T metav1.Object](s *Snapshot, objects []T) map[string]T {
+	byName := make(map[string]T, len(objects))
+	for _, o := range objects {
+		if s.manages(o) {
+			byName[o.GetName()] = o
 		}
 	}
 	return byName

@@ -34,29 +34,30 @@ func strictPeer(namespace string) *securityv1.PeerAuthentication {
 
 // egress returns the Sidecars of the restricted pods, sorted by name: one for each set of originations.
 func egress(snap *Snapshot) []*networkingv1.Sidecar {
-	byName := map[string]*networkingv1.Sidecar{}
+	byName := make(map[string]*networkingv1.Sidecar, len(snap.Sidecars))
 	for _, r := range snap.Live {
 		if r.Settings.Sidecar != "" {
 			s := egressSidecar(snap, r.Originations)
 			byName[s.Name] = s
 		}
 	}
-	sidecars := slices.Collect(maps.Values(byName))
+	sidecars := slices.AppendSeq(make([]*networkingv1.Sidecar, 0, len(byName)), maps.Values(byName))
 	sortByName(sidecars)
 	return sidecars
 }
 
 func egressSidecar(snap *Snapshot, os []origination.Origination) *networkingv1.Sidecar {
-	hosts := []string{snap.RootNamespace + "/*"}
+	label := origination.EgressLabel(os)
+	hosts := append(make([]string, 0, 1+len(os)), snap.RootNamespace+"/*")
 	for i := range os {
-		hosts = append(hosts, egressLines(&os[i], snap.Namespace)...)
+		hosts = appendEgressLines(hosts, &os[i], snap.Namespace)
 	}
 	slices.Sort(hosts[1:])
 	return &networkingv1.Sidecar{
 		TypeMeta:   metav1.TypeMeta{APIVersion: istioVersion, Kind: "Sidecar"},
-		ObjectMeta: ownMeta(snap.Namespace, origination.EgressName(os)),
+		ObjectMeta: ownMeta(snap.Namespace, origination.EgressNameOf(label)),
 		Spec: networkingapi.Sidecar{
-			WorkloadSelector: &networkingapi.WorkloadSelector{Labels: map[string]string{origination.EgressLabel(os): "true"}},
+			WorkloadSelector: &networkingapi.WorkloadSelector{Labels: map[string]string{label: "true"}},
 			Egress:           []*networkingapi.IstioEgressListener{{Hosts: slices.Compact(hosts)}},
 			// What is not listed must not pass as it is: a Service of the mesh would lose its mutual TLS.
 			OutboundTrafficPolicy: &networkingapi.OutboundTrafficPolicy{Mode: networkingapi.OutboundTrafficPolicy_REGISTRY_ONLY},
@@ -64,12 +65,11 @@ func egressSidecar(snap *Snapshot, os []origination.Origination) *networkingv1.S
 	}
 }
 
-// egressLines are what the egress of a restricted pod lists for one origination.
-func egressLines(o *origination.Origination, namespace string) []string {
+// appendEgressLines appends what the egress of a restricted pod lists for one origination.
+func appendEgressLines(lines []string, o *origination.Origination, namespace string) []string {
 	if o.InMesh() || o.HTTP() {
-		return []string{egressLine(o, namespace)}
+		return append(lines, egressLine(o, namespace))
 	}
-	var lines []string
 	if o.Pinned() {
 		lines = append(lines, "./"+o.PrivateHosts())
 	}

@@ -86,8 +86,8 @@ func prefixesOf(ranges config.VIP) []netip.Prefix {
 // vipsOf returns the VIPs that an entry of ours lists.
 func vipsOf(e *networkingv1.ServiceEntry) []netip.Addr {
 	var vips []netip.Addr
-	for _, p := range addressesOf(e) {
-		if p.IsSingleIP() {
+	for _, s := range e.Spec.Addresses {
+		if p, ok := parseAddress(s); ok && p.IsSingleIP() {
 			vips = append(vips, p.Addr())
 		}
 	}
@@ -149,6 +149,7 @@ func (s *Snapshot) holders(vip netip.Addr) (holders []Holder) {
 type vipRegister struct {
 	snap   *Snapshot
 	ranges config.VIP
+	count  int                   // of the VIPs of a key
 	drawn  map[netip.Addr]string // the key of each VIP that has no entry yet
 }
 
@@ -159,15 +160,18 @@ func (v *vipRegister) settle(c *Claim, entries map[string]*networkingv1.ServiceE
 		return nil
 	}
 	if entry := entries[c.EntryName()]; entry != nil {
-		if vips := vipsOf(entry); len(vips) == len(prefixesOf(v.ranges)) { // somebody may have edited it
-			c.VIPs = vips
+		if vips := vipsOf(entry); len(vips) == v.count { // somebody may have edited it
+			if !slices.Equal(vips, c.VIPs) {
+				o := *c.Origination
+				o.VIPs, c.Origination = vips, &o
+			}
 			return nil
 		}
 	}
-	problem := v.snap.vipProblem(&c.Origination, c.Pod, v.ranges)
+	problem := v.snap.vipProblem(c.Origination, c.Pod, v.ranges)
 	for _, vip := range c.VIPs {
 		if other, drawn := v.drawn[vip]; problem == nil && drawn && other != c.Key {
-			problem = conflict(&c.Origination, "host", c.Host,
+			problem = conflict(c.Origination, "host", c.Host,
 				fmt.Sprintf("pod %s records the VIP %s, which a pod for another host drew at the same moment; recreate the pods of this host", c.Pod, vip))
 		}
 	}
@@ -185,7 +189,7 @@ func (v *vipRegister) settleByOthers(c *Claim, problem *origination.Problem) *or
 		r := &v.snap.Live[i]
 		for j := range r.Originations {
 			if o := &r.Originations[j]; o.Key == c.Key {
-				other := Claim{Origination: *o, Pod: r.Pod, Since: r.Since}
+				other := Claim{Origination: o, Pod: r.Pod, Since: r.Since}
 				if v.settle(&other, nil) == nil {
 					*c = other
 					return nil
