@@ -74,15 +74,11 @@ func (p *pass) authorize(ctx context.Context) error {
 
 // requests yields what live pods request that is served: unlike the claims, a key for each service account.
 func (p *pass) requests() iter.Seq[*mesh.Claim] {
-	served := map[string]bool{}
-	for i := range p.desired.Claims {
-		served[p.desired.Claims[i].Key] = true
-	}
 	return func(yield func(*mesh.Claim) bool) {
 		for _, r := range p.snap.Live {
 			for i := range r.Originations {
 				o := &r.Originations[i]
-				if served[o.Key] && !yield(&mesh.Claim{Origination: o, Pod: r.Pod, Since: r.Since}) {
+				if p.served[o.Key] && !yield(&mesh.Claim{Origination: o, Pod: r.Pod, Since: r.Since}) {
 					return
 				}
 			}

@@ -148,7 +148,7 @@ func without(o object) string {
 	case o.kind == kindCertificate:
 		return "pods wait for the Secret of that name, or have one that is not for them"
 	default:
-		return "host " + o.host + " is not served"
+		return "host " + o.host() + " is not served"
 	}
 }
 

@@ -27,11 +27,11 @@ var errNotApplied = errors.New("not applied")
 // never knows a port without its TLS. Where one of a group fails, its entry is left as it is.
 func (p *pass) apply(ctx context.Context) error {
 	p.desired = mesh.Objects(p.snap, p.Config)
-	p.refused = refusedKeys(&p.desired)
+	p.refused, p.served = refusedKeys(&p.desired), servedKeys(&p.desired)
 	failed := map[string]bool{} // groups
 	var errs []error
 	for _, k := range kinds {
-		for _, o := range k.desired(&p.desired) {
+		for o := range k.desired(&p.desired) {
 			if failed[o.group()] {
 				continue
 			}
@@ -61,6 +61,15 @@ func refusedKeys(desired *mesh.Desired) map[string]bool {
 	return refused
 }
 
+// servedKeys are the keys of the claims.
+func servedKeys(desired *mesh.Desired) map[string]bool {
+	served := make(map[string]bool, len(desired.Claims))
+	for i := range desired.Claims {
+		served[desired.Claims[i].Key] = true
+	}
+	return served
+}
+
 // linger makes the rules of keys that no live pod has on the entries of live pods; see mesh.Desired.
 func (p *pass) linger(ctx context.Context, failed map[string]bool) error {
 	var errs []error
@@ -88,16 +97,23 @@ func (p *pass) checkUnmanaged() {
 			break
 		}
 	}
-	restricted := map[string]string{} // the egress label of keys that restricted pods alone have
+	// The egress label of keys that restricted pods alone have.
+	restricted := make(map[string]string, len(p.desired.Sidecars))
+	for _, r := range p.live.Requests {
+		if r.Settings.Sidecar == "" {
+			continue
+		}
+		label := origination.EgressLabel(r.Originations)
+		for i := range r.Originations {
+			if key := r.Originations[i].Key; restricted[key] == "" {
+				restricted[key] = label
+			}
+		}
+	}
 	for _, r := range p.live.Requests {
 		for i := range r.Originations {
-			switch key := r.Originations[i].Key; {
-			case r.Settings.Sidecar == "":
-				restricted[key] = ""
-			default:
-				if _, seen := restricted[key]; !seen {
-					restricted[key] = origination.EgressLabel(r.Originations)
-				}
+			if r.Settings.Sidecar == "" {
+				delete(restricted, r.Originations[i].Key)
 			}
 		}
 	}
@@ -128,7 +144,7 @@ func (p *pass) ensure(ctx context.Context, want object) error {
 	case !mesh.Owned(have):
 		p.sayForeign(want)
 		return errNotApplied
-	case have.mark() != "" && !have.lingers() && contains(have.GetLabels(), want.GetLabels()) && sameSpec(want.spec, have.spec):
+	case have.mark() != "" && !have.lingers() && contains(have.GetLabels(), want.GetLabels()) && sameSpec(want.spec(), have.spec()):
 		return p.setMark(ctx, have, "", metrics.WriteUnmarked)
 	default:
 		outcome := metrics.WriteRepaired

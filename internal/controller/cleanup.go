@@ -69,11 +69,11 @@ type inUse struct {
 
 // use gathers what these live pods may be using.
 func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
-	use := inUse{desired: map[*kind]map[string]bool{}, labels: map[string]bool{}, groups: map[string]bool{}, unresolved: len(live.Unresolved) > 0}
+	use := inUse{desired: map[*kind]map[string]bool{}, labels: map[string]bool{},
+		groups: make(map[string]bool, len(live.Carried.VIPs)), unresolved: len(live.Unresolved) > 0}
 	for _, k := range kinds {
-		wanted := k.desired(desired)
-		names := make(map[string]bool, len(wanted))
-		for _, o := range wanted {
+		names := make(map[string]bool, len(p.known[k])) // mostly what is there is what is desired
+		for o := range k.desired(desired) {
 			names[o.GetName()] = true
 		}
 		use.desired[k] = names
@@ -94,7 +94,7 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 			}
 		}
 	}
-	vips := map[netip.Addr]bool{}
+	vips := make(map[netip.Addr]bool, len(live.Carried.VIPs))
 	for _, vip := range live.Carried.VIPs {
 		vips[vip], use.groups[everyKey] = true, true
 	}

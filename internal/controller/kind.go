@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"iter"
+
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
@@ -77,18 +79,21 @@ type shape[T client.Object] struct {
 // kind is a shape of some type.
 type kind struct {
 	schema.GroupVersionKind
-	wrap func(client.Object) object
+	wrap   func(client.Object) object
+	hostOf func(client.Object) string
+	specOf func(client.Object) any
 	// known are those of the snapshot's namespace, by name.
 	known   func(*mesh.Snapshot) map[string]object
-	desired func(*mesh.Desired) []object
+	desired func(*mesh.Desired) iter.Seq[object]
 }
 
 func newKind[T client.Object](gvk schema.GroupVersionKind, of shape[T]) *kind {
 	k := &kind{GroupVersionKind: gvk}
 	k.wrap = func(o client.Object) object {
-		typed := o.(T) // a kind wraps its own type alone
-		return object{Object: o, kind: k, host: of.host(typed), spec: of.spec(typed)}
+		return object{Object: o.(T), kind: k} // a kind wraps its own type alone
 	}
+	k.hostOf = func(o client.Object) string { return of.host(o.(T)) }
+	k.specOf = func(o client.Object) any { return of.spec(o.(T)) }
 	k.known = func(s *mesh.Snapshot) map[string]object {
 		all := of.known(s)
 		byName := make(map[string]object, len(all))
@@ -99,13 +104,14 @@ func newKind[T client.Object](gvk schema.GroupVersionKind, of shape[T]) *kind {
 		}
 		return byName
 	}
-	k.desired = func(d *mesh.Desired) []object {
-		typed := of.desired(d)
-		objects := make([]object, len(typed))
-		for i := range typed {
-			objects[i] = k.wrap(typed[i])
+	k.desired = func(d *mesh.Desired) iter.Seq[object] {
+		return func(yield func(object) bool) {
+			for _, o := range of.desired(d) {
+				if !yield(k.wrap(o)) {
+					return
+				}
+			}
 		}
-		return objects
 	}
 	return k
 }

@@ -638,7 +638,7 @@ func (m *model) specFor(o object, pod *cluster.Pod) string {
 	if o.shared() {
 		return ""
 	}
-	spec, err := json.Marshal(o.spec)
+	spec, err := json.Marshal(o.spec())
 	m.must(err)
 	return string(spec)
 }
@@ -760,7 +760,7 @@ func (m *model) equals(namespace string) {
 	desired := mesh.Objects(snap, m.r.Config)
 	wanted := map[string]object{}
 	for _, k := range kinds {
-		for _, o := range k.desired(&desired) {
+		for o := range k.desired(&desired) {
 			wanted[k.Kind+" "+o.GetName()] = o
 		}
 	}
@@ -798,9 +798,9 @@ func (m *model) equals(namespace string) {
 		want, found := wanted[name]
 		switch {
 		case found && want.differs(o):
-			m.fatal("at rest %s in %s is %v, want %v", name, namespace, o.spec, want.spec)
+			m.fatal("at rest %s in %s is %v, want %v", name, namespace, o.spec(), want.spec())
 		case !found && !besides[name] && !(certificates && o.kind == kindCertificate) && !byVIP[o.group()]:
-			m.fatal("at rest %s in %s is left over: %v", name, namespace, o.spec)
+			m.fatal("at rest %s in %s is left over: %v", name, namespace, o.spec())
 		case o.mark() != "":
 			m.fatal("at rest %s in %s is marked for deletion", name, namespace)
 		}

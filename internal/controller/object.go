@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -20,17 +21,21 @@ import (
 type object struct {
 	client.Object
 	*kind
-	host string // as the mesh knows it; the object's own name where it is about none
-	spec any    // a pointer to it
 }
 
+// host is the one that the object is about, as the mesh knows it; the object's own name where it is about none.
+func (o object) host() string { return o.hostOf(o.Object) }
+
+// spec returns a pointer to it.
+func (o object) spec() any { return o.specOf(o.Object) }
+
 // group is what ties the object to the others of its host.
-func (o object) group() string { return origination.Group(o.host) }
+func (o object) group() string { return origination.Group(o.host()) }
 
 // shared reports whether the object is of several keys, so that it changes as they come and go: those of a host with
 // protocol http.
 func (o object) shared() bool {
-	return (o.kind == kindEntry || o.kind == kindRoute || o.kind == kindRule) && o.group() == o.host
+	return (o.kind == kindEntry || o.kind == kindRoute || o.kind == kindRule) && o.group() == o.host()
 }
 
 func (o object) reference() *corev1.ObjectReference {
@@ -43,7 +48,7 @@ func (o object) reference() *corev1.ObjectReference {
 // differs reports whether the object in the cluster is not as it should be. Labels and annotations that
 // others have added are theirs to keep; the mark and the one of lingering rules are ours.
 func (o object) differs(have object) bool {
-	return have.mark() != "" || have.lingers() || !contains(have.GetLabels(), o.GetLabels()) || !sameSpec(o.spec, have.spec)
+	return have.mark() != "" || have.lingers() || !contains(have.GetLabels(), o.GetLabels()) || !sameSpec(o.spec(), have.spec())
 }
 
 // mark is when the object was marked for deletion, as written; empty when it is not marked.
@@ -55,11 +60,12 @@ func (o object) lingers() bool { return o.GetAnnotations()[mesh.AnnotationLinger
 func (o object) clone() object { return o.wrap(o.DeepCopyObject().(client.Object)) }
 
 // sameSpec compares what two pointers to specs of one kind point to. Mostly they are equal, and then so is what they
-// marshal to, which takes less than half of the time of proto.Equal and no memory.
+// marshal to, which takes less than half of the time of proto.Equal and no memory. Maps of several keys may marshal in
+// another order; ours have one.
 func sameSpec(a, b any) bool {
 	message, ok := a.(proto.Message)
 	if !ok {
-		return equality.Semantic.DeepEqual(a, b)
+		return reflect.DeepEqual(a, b) || equality.Semantic.DeepEqual(a, b)
 	}
 	other, ok := b.(proto.Message)
 	if !ok {
@@ -68,7 +74,7 @@ func sameSpec(a, b any) bool {
 	buffers := marshalled.Get().(*[2][]byte)
 	defer marshalled.Put(buffers)
 	for i, m := range []proto.Message{message, other} {
-		data, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(buffers[i][:0], m)
+		data, err := proto.MarshalOptions{}.MarshalAppend(buffers[i][:0], m)
 		if err != nil {
 			return proto.Equal(message, other)
 		}
@@ -97,7 +103,7 @@ func (o object) configuration() (*unstructured.Unstructured, error) {
 
 // specMap is the spec as JSON knows it: Istio's types marshal by the rules of protobuf.
 func (o object) specMap() (map[string]any, error) {
-	data, err := json.Marshal(o.spec)
+	data, err := json.Marshal(o.spec())
 	if err != nil {
 		return nil, fmt.Errorf("marshalling %s %s: %w", o.Kind, o.GetName(), err)
 	}

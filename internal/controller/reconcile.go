@@ -77,6 +77,8 @@ type pass struct {
 	desired   mesh.Desired
 	// refused are the keys of originations that get no objects, or that unmanaged objects are in the way of.
 	refused map[string]bool
+	// served are the keys of originations that get objects.
+	served map[string]bool
 	// pending are the groups (see origination.Group) of which an object was not as it should be when the pass began.
 	pending map[string]bool
 	// known are the objects of the namespace by kind and name, as the caches have them.

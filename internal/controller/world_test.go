@@ -433,7 +433,7 @@ func (w *world) contents() map[string]string {
 				continue
 			}
 			of := k.wrap(o)
-			data, err := json.Marshal(map[string]any{"spec": of.spec, "labels": of.GetLabels(), "annotations": of.GetAnnotations()})
+			data, err := json.Marshal(map[string]any{"spec": of.spec(), "labels": of.GetLabels(), "annotations": of.GetAnnotations()})
 			w.must(err)
 			all[k.Kind+" "+key.Name] = string(data)
 		}
