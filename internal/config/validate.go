@@ -42,9 +42,6 @@ func (p Policy) validate(at *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(at.Child("allowedPorts").Index(i), ports, problem))
 		}
 	}
-	if p.MaxKeysPerNamespace < 1 {
-		errs = append(errs, field.Invalid(at.Child("maxKeysPerNamespace"), p.MaxKeysPerNamespace, "must be at least 1"))
-	}
 	for i, issuer := range p.AllowedIssuers {
 		if !issuerForm.MatchString(issuer) {
 			errs = append(errs, field.Invalid(at.Child("allowedIssuers").Index(i), issuer, "must be Kind.group/name, as in \"ClusterIssuer.cert-manager.io/redis\""))
