@@ -1,12 +1,16 @@
 package annotation
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -106,19 +110,56 @@ func wantRecorded(t *testing.T, res Result, in Input, cfg config.Config, service
 	}
 }
 
-// wantErrors holds the errors to be exactly those, in order.
+// wantErrors checks where the errors are and of which kind, in order, as in "metadata.annotations[redis-tls/port]: Invalid
+// value". Their sentences are in the goldens.
 func wantErrors(t *testing.T, res Result, want ...string) {
 	t.Helper()
 	var got []string
 	for _, err := range res.Errors {
-		got = append(got, err.Error())
+		got = append(got, fmt.Sprintf("%s: %s", err.Field, err.Type))
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("errors differ (-want +got):\n%s", diff)
 	}
 	if len(res.Errors) > 0 && len(res.Originations) > 0 {
-		t.Error("originations beside errors")
+		t.Error("originations with errors")
 	}
+}
+
+// wantWarnings checks what the warnings are about: each begins with the path or the subject, in order.
+func wantWarnings(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Errorf("warnings %q, want %q", got, want)
+		return
+	}
+	for i := range got {
+		if !strings.HasPrefix(got[i], want[i]+": ") {
+			t.Errorf("warning %q, want %q", got[i], want[i])
+		}
+	}
+}
+
+// errorTexts returns the messages of the errors.
+func errorTexts(errs field.ErrorList) []string {
+	var texts []string
+	for _, err := range errs {
+		texts = append(texts, err.Error())
+	}
+	return texts
+}
+
+// aggregatedTexts returns the messages of an aggregated error, or that of the error itself.
+func aggregatedTexts(err error) []string {
+	var all utilerrors.Aggregate
+	if !errors.As(err, &all) {
+		return []string{err.Error()}
+	}
+	var texts []string
+	for _, err := range all.Errors() {
+		texts = append(texts, err.Error())
+	}
+	return texts
 }
 
 // prefixes parses addresses and CIDRs.

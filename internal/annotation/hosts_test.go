@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/redis-tls/redis-tls/internal/config"
-	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // long returns a name of n characters in labels of at most 50.
@@ -23,9 +23,9 @@ func long(n int) string {
 	return name + end
 }
 
-// hostileHosts are grouped by what the message must say of them.
+// hostileHosts are grouped by why they are refused.
 var hostileHosts = []struct {
-	why   string // in every message of the group
+	why   string
 	hosts map[string]string
 }{
 	{"is this machine itself", map[string]string{
@@ -89,7 +89,8 @@ var hostileHosts = []struct {
 	{"a DNS name has at most 253", map[string]string{"longer than DNS allows": long(254), "much longer": long(2000)}},
 }
 
-func TestHostileHostsAreRefusedAndSaidWhy(t *testing.T) {
+func TestHostileHostsAreRefused(t *testing.T) {
+	messages := catalog.Open(t)
 	cfg := config.Default()
 	cfg.ClusterDomain = "corp.example"
 	count := 0
@@ -102,12 +103,10 @@ func TestHostileHostsAreRefusedAndSaidWhy(t *testing.T) {
 					t.Fatalf("%q gave %d errors and %v", host, len(res.Errors), res.Originations)
 				}
 				err := res.Errors[0]
-				if !strings.Contains(err.Detail, group.why) {
-					t.Errorf("%q was refused because it %q, want %q", host, err.Detail, group.why)
-				}
 				if err.Field != "metadata.annotations[redis-tls/host]" || !strings.ContainsAny(err.Detail, ";,") {
-					t.Errorf("the message does not name the key, or not what would be right: %v", err)
+					t.Errorf("the message names another key, or no fix: %v", err)
 				}
+				messages.Add(group.why+": "+name, err.Error())
 			})
 		}
 	}
@@ -155,36 +154,35 @@ func TestGoodHostsAreTakenInNormalForm(t *testing.T) {
 // TestAHostIsWrittenAsTheAppDialsIt: a resolver compares what it is asked for with /etc/hosts, so a VIP by another
 // spelling would be passed by, and the password go out in plaintext.
 func TestAHostIsWrittenAsTheAppDialsIt(t *testing.T) {
-	const dot = "ends in a dot, and a name with a dot is not found in /etc/hosts, so the VIP would be passed by; " +
-		"write it as the app dials it, in lower case and without a dot at the end, and have the app dial that"
-	const capitals = "has capitals, and the VIP stands in /etc/hosts in lower case; " +
-		"write it as the app dials it, in lower case and without a dot at the end, and have the app dial that"
-	for _, test := range []struct{ name, host, want string }{
-		{"a trailing dot", "redis.example.com.", dot},
-		{"capitals", "Redis.Example.COM", capitals},
-		{"one capital", "redis.example.coM", capitals},
-		{"the first of the capitals", "A.example.com", capitals},
-		{"the last of the capitals", "redis.exampleZ.com", capitals},
-		{"capitals and a trailing dot", "Redis.example.com.", dot},
-		{"an international name with a trailing dot", "bücher.example.", dot},
-		{"an ideographic trailing dot", "bücher.example。", dot},
-		{"a full-width trailing dot", "redis.example．", dot},
-		{"a half-width trailing dot", "redis.example｡", dot},
-		{"a trailing dot with a soft hyphen after it", "redis.example.\u00ad", dot},
-		{"an international name with capitals", "Bücher.example", capitals},
-		{"an ASCII form in capitals", "XN--BCHER-KVA.example", capitals},
-		{"the longest host, with a dot", long(213) + ".", dot},
+	messages := catalog.Open(t)
+	for _, test := range []struct{ name, host string }{
+		{"a trailing dot", "redis.example.com."},
+		{"capitals", "Redis.Example.COM"},
+		{"one capital", "redis.example.coM"},
+		{"the first of the capitals", "A.example.com"},
+		{"the last of the capitals", "redis.exampleZ.com"},
+		{"capitals and a trailing dot", "Redis.example.com."},
+		{"an international name with a trailing dot", "bücher.example."},
+		{"an ideographic trailing dot", "bücher.example。"},
+		{"a full-width trailing dot", "redis.example．"},
+		{"a half-width trailing dot", "redis.example｡"},
+		{"a trailing dot with a soft hyphen after it", "redis.example.\u00ad"},
+		{"an international name with capitals", "Bücher.example"},
+		{"an ASCII form in capitals", "XN--BCHER-KVA.example"},
+		{"the longest host, with a dot", long(213) + "."},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			refused := fmt.Sprintf("[redis-tls/host]: Invalid value: %q: %s", origination.Shorten(test.host), test.want)
-			wantErrors(t, Resolve(pod("redis-tls/host", test.host), config.Default(), cluster), "metadata.annotations"+refused)
+			const refused = "[redis-tls/host]: Invalid value"
+			res := Resolve(pod("redis-tls/host", test.host), config.Default(), cluster)
+			wantErrors(t, res, "metadata.annotations"+refused)
+			messages.Add(test.name, errorTexts(res.Errors)...)
 			wantErrors(t, Resolve(inherit("redis-tls/host", test.host), config.Default(), cluster), "namespace.metadata.annotations"+refused)
-			_, err := ParseConfig(fmt.Appendf(nil, "defaults: {redis-tls/host: %q}", test.host))
-			if want := "parsing the configuration: defaults" + refused; err == nil || err.Error() != want {
-				t.Errorf("error %v\nwant  %s", err, want)
-			}
 			cfg := withConfig(func(c *config.Config) { c.Defaults = keysAndValues("redis-tls/host", test.host) })
 			wantErrors(t, Resolve(inherit(), cfg, cluster), "defaults"+refused)
+			_, err := ParseConfig(fmt.Appendf(nil, "defaults: {redis-tls/host: %q}", test.host))
+			if want := "parsing the configuration: defaults" + refused; err == nil || !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("error %v, want %s", err, want)
+			}
 		})
 	}
 }

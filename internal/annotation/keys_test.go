@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // TestTheTableHasTheseKeys retypes the user's API, so that a rename is noticed.
@@ -39,6 +40,7 @@ func TestTheTableHasTheseKeys(t *testing.T) {
 }
 
 func TestWhatIsNotSupportedYetIsRefusedEverywhere(t *testing.T) {
+	messages := catalog.Open(t)
 	for _, k := range Keys() {
 		for _, v := range k.Values {
 			value := v.Name
@@ -51,9 +53,9 @@ func TestWhatIsNotSupportedYetIsRefusedEverywhere(t *testing.T) {
 					if k.Scope == ScopePodOnly && !res.Asked {
 						continue // ignored there
 					}
-					if len(res.Errors) != 1 || !strings.Contains(res.Errors[0].Detail, "not supported yet") || !strings.Contains(res.Errors[0].Field, "[redis-tls/"+k.Name+"]") {
-						t.Errorf("errors %v", res.Errors)
-					}
+					where := map[bool]string{true: "metadata.annotations", false: "namespace.metadata.annotations"}[res.Asked]
+					wantErrors(t, res, where+"[redis-tls/"+k.Name+"]: Invalid value")
+					messages.Add(k.Name+"="+value, errorTexts(res.Errors)...)
 				}
 			})
 		}

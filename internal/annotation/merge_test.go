@@ -7,6 +7,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 func TestInstancesOfOneHostAreMerged(t *testing.T) {
@@ -47,8 +48,7 @@ func TestInstancesOfOneHostAreMerged(t *testing.T) {
 }
 
 func TestInstancesOfOneHostMustAgree(t *testing.T) {
-	const both = "the instances default and other both lead to a.example.com and "
-	const equal = "; a host has one setting, so make them equal"
+	messages := catalog.Open(t)
 	hosts := func(pairs ...string) Input {
 		return pod(append(pairs, "redis-tls/host", "a.example.com", "other.redis-tls/host", "a.example.com")...)
 	}
@@ -59,43 +59,45 @@ func TestInstancesOfOneHostMustAgree(t *testing.T) {
 		want []string
 	}{
 		{"in the CA and its key", hosts("redis-tls/ca-secret", "one", "other.redis-tls/ca-secret", "two", "other.redis-tls/ca-key", "x"), []string{
-			other + `ca-secret]: Invalid value: "two": ` + both + `differ in ca-secret: "one" there, "two" here` + equal,
-			other + `ca-key]: Invalid value: "x": ` + both + `differ in ca-key: "ca.crt" there, "x" here` + equal}},
+			other + "ca-secret]: Invalid value",
+			other + "ca-key]: Invalid value"}},
 		{"in the server name", hosts("redis-tls/sni", "b.example.com"),
-			[]string{other + `sni]: Invalid value: "": ` + both + `differ in sni: "b.example.com" there, "a.example.com" here` + equal}},
+			[]string{other + "sni]: Invalid value"}},
 		{"in the names to check", hosts("other.redis-tls/subject-alt-names", "b.example.com,c.example.com"),
-			[]string{other + `subject-alt-names]: Invalid value: "b.example.com,c.example.com": ` + both + `differ in subject-alt-names: "a.example.com" there, "b.example.com,c.example.com" here` + equal}},
+			[]string{other + "subject-alt-names]: Invalid value"}},
 		{"in how they show themselves", hosts("redis-tls/mode", "mutual", "redis-tls/client-secret", "client", "redis-tls/ca-configmap", "trust", "other.redis-tls/ca-configmap", "trust"), []string{
-			other + `mode]: Invalid value: "": ` + both + `differ in mode: "mutual" there, "simple" here` + equal,
-			other + `client-secret]: Invalid value: "": ` + both + `differ in client-secret: "client" there, "" here` + equal}},
+			other + "mode]: Invalid value",
+			other + "client-secret]: Invalid value"}},
 		{"in the issuer of their certificates", hosts("redis-tls/mode", "mutual", "redis-tls/issuer", "one", "redis-tls/ca-secret", "ca", "other.redis-tls/mode", "mutual", "other.redis-tls/issuer", "two", "other.redis-tls/ca-secret", "ca"),
-			[]string{other + `issuer]: Invalid value: "two": ` + both + `differ in issuer: "Issuer.cert-manager.io/one" there, "Issuer.cert-manager.io/two" here` + equal}},
+			[]string{other + "issuer]: Invalid value"}},
 		{"in how the CA reaches the sidecar", hosts("redis-tls/ca-secret", "ca", "redis-tls/delivery", "sds", "other.redis-tls/ca-secret", "ca"),
-			[]string{other + `delivery]: Invalid value: "": ` + both + `differ in delivery: "sds" there, "mount" here` + equal}},
+			[]string{other + "delivery]: Invalid value"}},
 		{"in the protocol and in what holds of connections", hosts("redis-tls/protocol", "redis", "redis-tls/connect-timeout", "3s", "other.redis-tls/idle-timeout", "0s", "redis-tls/tcp-keepalive", "probes=3"), []string{
-			other + `protocol]: Invalid value: "": ` + both + `differ in protocol: "redis" there, "tcp" here` + equal,
-			other + `connect-timeout]: Invalid value: "": ` + both + `differ in connect-timeout: "3s" there, "" here` + equal,
-			other + `idle-timeout]: Invalid value: "0s": ` + both + `differ in idle-timeout: "" there, "0s" here` + equal,
-			other + `tcp-keepalive]: Invalid value: "": ` + both + `differ in tcp-keepalive: "probes=3" there, "" here` + equal}},
+			other + "protocol]: Invalid value",
+			other + "connect-timeout]: Invalid value",
+			other + "idle-timeout]: Invalid value",
+			other + "tcp-keepalive]: Invalid value"}},
 		{"in the addresses", hosts("redis-tls/ca-secret", "ca", "other.redis-tls/ca-secret", "ca", "redis-tls/addresses", "10.0.0.3", "other.redis-tls/addresses", "10.0.0.0/28,10.1.0.1",
 			"redis-tls/sni", "a.example.com", "other.redis-tls/sni", "a.example.com"),
-			[]string{other + `addresses]: Invalid value: "10.0.0.0/28,10.1.0.1": ` + both + `differ in addresses: "10.0.0.3" there, "10.0.0.0/28,10.1.0.1" here` + equal}},
+			[]string{other + "addresses]: Invalid value"}},
 		{"in the target of a port", hosts("redis-tls/target-port", "6380", "other.redis-tls/target-port", "6381"),
-			[]string{other + `target-port]: Invalid value: "6381": ` + both + `lead port 6379 to 6380 and to 6381; a port has one target, so make them equal`}},
+			[]string{other + "target-port]: Invalid value"}},
 		{"on a port that one passes through", hosts("redis-tls/passthrough-ports", "9121", "other.redis-tls/port", "9121"),
-			[]string{other + `port]: Invalid value: "9121": ` + both + `port 9121 has TLS here and is passed through there; name it in one of the two`}},
+			[]string{other + "port]: Invalid value"}},
 		{"on a port that the other passes through", hosts("redis-tls/port", "9121", "other.redis-tls/passthrough-ports", "9121"),
-			[]string{other + `passthrough-ports]: Invalid value: "9121": ` + both + `port 9121 is passed through here and has TLS there; name it in one of the two`}},
+			[]string{other + "passthrough-ports]: Invalid value"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			wantErrors(t, Resolve(test.in, config.Default(), cluster), test.want...)
+			res := Resolve(test.in, config.Default(), cluster)
+			wantErrors(t, res, test.want...)
+			messages.Add(test.name, errorTexts(res.Errors)...)
 		})
 	}
 }
 
 func TestTwoRedisOfAPodShareNoAddressAndPort(t *testing.T) {
-	const at = "metadata.annotations[other.redis-tls/addresses]: Invalid value: "
-	const right = "; give each its own addresses or ports, or make it one instance"
+	messages := catalog.Open(t)
+	clash := []string{"metadata.annotations[other.redis-tls/addresses]: Invalid value"}
 	both := func(pairs ...string) Input {
 		return pod(append(pairs, "redis-tls/ca-secret", "ca", "other.redis-tls/ca-secret", "other-ca")...)
 	}
@@ -104,23 +106,21 @@ func TestTwoRedisOfAPodShareNoAddressAndPort(t *testing.T) {
 		in   Input
 		want []string
 	}{
-		{"an address within the range of the other", both("redis-tls/addresses", "10.0.0.0/28", "other.redis-tls/addresses", "10.0.0.3"), []string{
-			at + `"10.0.0.3": the instances default and other have address 10.0.0.3 and port 6379 in common` + right}},
-		{"ranges that overlap", both("redis-tls/addresses", "10.0.0.0/24", "other.redis-tls/addresses", "10.1.0.1,10.0.0.0/28", "other.redis-tls/port", "1,6379"), []string{
-			at + `"10.1.0.1,10.0.0.0/28": the instances default and other have address 10.0.0.0/28 and port 6379 in common` + right}},
-		{"a wider range in the later one", both("redis-tls/addresses", "10.0.0.1,10.0.0.2", "other.redis-tls/addresses", "10.0.0.0/24"), []string{
-			at + `"10.0.0.0/24": the instances default and other have address 10.0.0.1 and port 6379 in common` + right}},
-		{"two names for one address", both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "other.redis-tls/addresses", "10.0.0.3", "other.redis-tls/host", "b.example.com"), []string{
-			at + `"10.0.0.3": the instances default and other have address 10.0.0.3 and port 6379 in common` + right}},
+		{"an address within the range of the other", both("redis-tls/addresses", "10.0.0.0/28", "other.redis-tls/addresses", "10.0.0.3"), clash},
+		{"ranges that overlap", both("redis-tls/addresses", "10.0.0.0/24", "other.redis-tls/addresses", "10.1.0.1,10.0.0.0/28", "other.redis-tls/port", "1,6379"), clash},
+		{"a wider range in the later one", both("redis-tls/addresses", "10.0.0.1,10.0.0.2", "other.redis-tls/addresses", "10.0.0.0/24"), clash},
+		{"two names for one address", both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "other.redis-tls/addresses", "10.0.0.3", "other.redis-tls/host", "b.example.com"), clash},
 		{"a port that one passes through on a shared address", both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "redis-tls/passthrough-ports", "9121", "other.redis-tls/addresses", "10.0.0.3", "other.redis-tls/port", "9121"),
-			[]string{`metadata.annotations[other.redis-tls/addresses]: Invalid value: "10.0.0.3": the instances default and other have address 10.0.0.3 and port 9121 in common` + right}},
+			clash},
 		{"the same address with other ports", both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "other.redis-tls/addresses", "10.0.0.3", "other.redis-tls/port", "6380"), nil},
 		{"other addresses with the same port", both("redis-tls/addresses", "10.0.0.3", "other.redis-tls/addresses", "10.0.0.4"), nil},
 		{"two names for one address, by VIPs only", both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "redis-tls/target-port", "6380",
 			"other.redis-tls/addresses", "10.0.0.3", "other.redis-tls/host", "b.example.com"), nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			wantErrors(t, Resolve(test.in, config.Default(), cluster), test.want...)
+			res := Resolve(test.in, config.Default(), cluster)
+			wantErrors(t, res, test.want...)
+			messages.Add(test.name, errorTexts(res.Errors)...)
 		})
 	}
 }

@@ -6,11 +6,13 @@ import (
 	"testing"
 
 	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 const podKey = "metadata.annotations[redis-tls/"
 
 func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
+	messages := catalog.Open(t)
 	const host = "redis-tls/host"
 	for _, test := range []struct {
 		name string
@@ -18,89 +20,94 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 		want []string
 	}{
 		{"no number", pod(host, "a.example.com", "redis-tls/port", "redis"),
-			[]string{podKey + `port]: Invalid value: "redis": must be a port number from 1 to 65535, as in "6379"`}},
+			[]string{podKey + "port]: Invalid value"}},
 		{"numbers in odd notation, each said", pod(host, "a.example.com", "redis-tls/port", "+6379,06379,0,65536,-1,6379.0,0x18eb"), []string{
-			podKey + `port]: Invalid value: "+6379": must be a port number from 1 to 65535, as in "6379"`,
-			podKey + `port]: Invalid value: "06379": must be a port number from 1 to 65535, as in "6379"`,
-			podKey + `port]: Invalid value: "0": must be a port number from 1 to 65535, as in "6379"`,
-			podKey + `port]: Invalid value: "65536": must be a port number from 1 to 65535, as in "6379"`,
-			podKey + `port]: Invalid value: "-1": must be a port number from 1 to 65535, as in "6379"`,
-			podKey + `port]: Invalid value: "6379.0": must be a port number from 1 to 65535, as in "6379"`,
-			podKey + `port]: Invalid value: "0x18eb": must be a port number from 1 to 65535, as in "6379"`,
+			podKey + "port]: Invalid value",
+			podKey + "port]: Invalid value",
+			podKey + "port]: Invalid value",
+			podKey + "port]: Invalid value",
+			podKey + "port]: Invalid value",
+			podKey + "port]: Invalid value",
+			podKey + "port]: Invalid value",
 		}},
 		{"an empty element", pod(host, "a.example.com", "redis-tls/port", "6379,"),
-			[]string{podKey + `port]: Invalid value: "6379,": has an empty element; write ports as in "6379,26379"`}},
+			[]string{podKey + "port]: Invalid value"}},
 		{"a port passed through that the sidecar keeps", pod(host, "a.example.com", "redis-tls/passthrough-ports", "15090"),
-			[]string{podKey + `passthrough-ports]: Invalid value: "15090": is a port of the sidecar itself, which nothing can be dialled on; choose another one`}},
+			[]string{podKey + "passthrough-ports]: Invalid value"}},
 		{"several target ports", pod(host, "a.example.com", "redis-tls/target-port", "6380,6381"),
-			[]string{podKey + `target-port]: Invalid value: "6380,6381": must be a port number from 1 to 65535, as in "6379"`}},
+			[]string{podKey + "target-port]: Invalid value"}},
 		{"a target port for several ports", pod(host, "a.example.com", "redis-tls/port", "6379,26379", "redis-tls/target-port", "6380"),
-			[]string{podKey + `target-port]: Invalid value: "6380": goes with a single port, and redis-tls/port has several; give each an instance of its own on the same host, as in "sentinel.redis-tls/port"`}},
+			[]string{podKey + "target-port]: Invalid value"}},
 		{"a target port without a host", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "ca", "redis-tls/target-port", "6380"),
-			[]string{podKey + `target-port]: Invalid value: "6380": needs the name that the app dials in redis-tls/host: the address itself cannot lead to another port for this pod alone; or dial the TLS port, by redis-tls/port`}},
+			[]string{podKey + "target-port]: Invalid value"}},
 		{"a target port with several addresses", pod(host, "a.example.com", "redis-tls/addresses", "10.0.0.3,10.0.0.4", "redis-tls/ca-secret", "ca", "redis-tls/target-port", "6380"),
-			[]string{podKey + `target-port]: Invalid value: "6380": cannot go with several addresses or a CIDR: the app dials the nodes themselves; give their TLS port in redis-tls/port`}},
+			[]string{podKey + "target-port]: Invalid value"}},
 		{"passthrough without a pin", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "ca", "redis-tls/passthrough-ports", "9121"),
-			[]string{podKey + `passthrough-ports]: Invalid value: "9121": goes with a pinned host: one with a name, asked of DNS or beside a single address in redis-tls/addresses; where the app dials addresses, other ports pass anyway`}},
+			[]string{podKey + "passthrough-ports]: Invalid value"}},
 		{"a port with TLS and passed through", pod(host, "a.example.com", "redis-tls/port", "6379,9121", "redis-tls/passthrough-ports", "9121"),
-			[]string{podKey + `passthrough-ports]: Invalid value: "9121": has port 9121, which redis-tls/port gives TLS; name it in one of the two`}},
+			[]string{podKey + "passthrough-ports]: Invalid value"}},
 		{"a key of no object", pod(host, "a.example.com", "redis-tls/ca-key", "ca.pem"),
-			[]string{podKey + `ca-key]: Invalid value: "ca.pem": is a key of no object; name the Secret in redis-tls/ca-secret or the ConfigMap in redis-tls/ca-configmap, or leave this out for the system roots`}},
+			[]string{podKey + "ca-key]: Invalid value"}},
 		{"names that are no Secret's", pod(host, "a.example.com", "redis-tls/ca-secret", "Redis_CA", "redis-tls/ca-key", "../ca.crt"), []string{
-			podKey + `ca-secret]: Invalid value: "Redis_CA": is not the name of a Secret: lower-case letters, digits, '-' and '.', at most 253 characters, as in "redis-ca"`,
-			podKey + `ca-key]: Invalid value: "../ca.crt": is not a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.', at most 253 characters, as in "ca.crt"`,
+			podKey + "ca-secret]: Invalid value",
+			podKey + "ca-key]: Invalid value",
 		}},
 		{"system roots and no name to check", pod("redis-tls/addresses", "10.0.0.3"),
-			[]string{podKey + `subject-alt-names]: Required value: with the system roots and addresses any public certificate of anybody would be believed; give the name in the server's certificate, or its CA in redis-tls/ca-secret`}},
+			[]string{podKey + "subject-alt-names]: Required value"}},
 		{"an address as server name", pod(host, "a.example.com", "redis-tls/sni", "10.0.0.3"),
-			[]string{podKey + `sni]: Invalid value: "10.0.0.3": is an address, not a name; TLS sends no address as server name (RFC 6066); give a DNS name, as in "redis.example.com"`}},
+			[]string{podKey + "sni]: Invalid value"}},
 		{"a wildcard as name to check", pod(host, "a.example.com", "redis-tls/subject-alt-names", "a.example.com,*.example.com"),
-			[]string{podKey + `subject-alt-names]: Invalid value: "*.example.com": is a wildcard; name one concrete host that the certificate covers, as in "redis.example.com"`}},
+			[]string{podKey + "subject-alt-names]: Invalid value"}},
 		{"a mode that there is not", pod(host, "a.example.com", "redis-tls/mode", "SIMPLE"),
-			[]string{podKey + `mode]: Unsupported value: "SIMPLE": supported values: "simple", "mutual", "istio-mutual"`}},
+			[]string{podKey + "mode]: Unsupported value"}},
 		{"another word for a key of the pod", pod("redis-tls/server", "permissive"),
-			[]string{podKey + `server]: Unsupported value: "permissive": supported values: "strict"`}},
+			[]string{podKey + "server]: Unsupported value"}},
 		{"a restriction to nothing", pod("redis-tls/sidecar", "restrict"),
-			[]string{podKey + `sidecar]: Invalid value: "restrict": limits the pod to its Redises, and it asks for none; give one in redis-tls/host, or remove this`}},
+			[]string{podKey + "sidecar]: Invalid value"}},
 		{"a server that is restricted to nothing", pod("redis-tls/sidecar", "restrict", "redis-tls/server", "strict"),
-			[]string{podKey + `sidecar]: Invalid value: "restrict": limits the pod to its Redises, and it asks for none; give one in redis-tls/host, or remove this`}},
+			[]string{podKey + "sidecar]: Invalid value"}},
 		{"all problems at once, also of several instances", pod(host, "localhost", "redis-tls/port", "x", "sessions.redis-tls/port", "6380", "sessions.redis-tls/mode", "y"), []string{
-			podKey + `host]: Invalid value: "localhost": is this machine itself, which needs no TLS; give the name of a Redis outside the cluster`,
-			podKey + `port]: Invalid value: "x": must be a port number from 1 to 65535, as in "6379"`,
-			`metadata.annotations[sessions.redis-tls/mode]: Unsupported value: "y": supported values: "simple", "mutual", "istio-mutual"`,
-			`metadata.annotations[sessions.redis-tls/host]: Required value: the pod carries sessions.redis-tls/mode, sessions.redis-tls/port, so give the name of the Redis here, or its addresses in sessions.redis-tls/addresses`,
+			podKey + "host]: Invalid value",
+			podKey + "port]: Invalid value",
+			"metadata.annotations[sessions.redis-tls/mode]: Unsupported value",
+			"metadata.annotations[sessions.redis-tls/host]: Required value",
 		}},
 		{"a typo in the only key", pod("redis-tls/hots", "a.example.com"),
-			[]string{podKey + `hots]: Invalid value: "a.example.com": there is no such key; did you mean "redis-tls/host"?`}},
+			[]string{podKey + "hots]: Invalid value"}},
 		{"a key in both its spellings", pod(host, "a.example.com", "default.redis-tls/host", "b.example.com"),
-			[]string{podKey + `host]: Invalid value: "a.example.com": is the same as metadata.annotations[default.redis-tls/host], which stands beside it; remove one of the two`}},
+			[]string{podKey + "host]: Invalid value"}},
 		{"a name that cannot be an instance's", pod("a.b.redis-tls/host", "a.example.com", "Sessions.redis-tls/host", "a.example.com", ".redis-tls/host", "a.example.com"), []string{
-			`metadata.annotations[.redis-tls/host]: Invalid value: ".redis-tls/": ` + instanceProblem(""),
-			`metadata.annotations[Sessions.redis-tls/host]: Invalid value: "Sessions.redis-tls/": ` + instanceProblem("S"),
-			`metadata.annotations[a.b.redis-tls/host]: Invalid value: "a.b.redis-tls/": the part before ".redis-tls/" names a Redis of yours and must be a DNS label: lower-case letters, digits and '-', at most 63 characters, as in "sessions.redis-tls/host"`,
+			"metadata.annotations[.redis-tls/host]: Invalid value",
+			"metadata.annotations[Sessions.redis-tls/host]: Invalid value",
+			"metadata.annotations[a.b.redis-tls/host]: Invalid value",
 		}},
 		{"a value of inject that is neither", Input{Labels: map[string]string{"redis-tls/inject": "no"}, Annotations: map[string]string{"redis-tls/inject": "False"}}, []string{
-			`metadata.labels[redis-tls/inject]: Unsupported value: "no": supported values: "true", "false"`,
-			`metadata.annotations[redis-tls/inject]: Unsupported value: "False": supported values: "true", "false"`,
+			"metadata.labels[redis-tls/inject]: Unsupported value",
+			"metadata.annotations[redis-tls/inject]: Unsupported value",
 		}},
 		{"an opt-out beside a wrong one is no opt-out", Input{Labels: map[string]string{"redis-tls/inject": "false"}, Annotations: map[string]string{"redis-tls/inject": ""}},
-			[]string{`metadata.annotations[redis-tls/inject]: Unsupported value: "": supported values: "true", "false"`}},
+			[]string{"metadata.annotations[redis-tls/inject]: Unsupported value"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			wantErrors(t, Resolve(test.in, config.Default(), cluster), test.want...)
+			res := Resolve(test.in, config.Default(), cluster)
+			wantErrors(t, res, test.want...)
+			messages.Add(test.name, errorTexts(res.Errors)...)
 		})
 	}
 }
 
 func TestEveryPortOfTheSidecarIsRefused(t *testing.T) {
+	messages := catalog.Open(t)
 	for _, port := range []string{"15000", "15001", "15004", "15006", "15008", "15009", "15020", "15021", "15053", "15090"} {
 		res := Resolve(pod("redis-tls/host", "a.example.com", "redis-tls/port", port), config.Default(), cluster)
-		wantErrors(t, res, podKey+`port]: Invalid value: "`+port+`": is a port of the sidecar itself, which nothing can be dialled on; choose another one`)
+		wantErrors(t, res, podKey+"port]: Invalid value")
+		messages.Add(port, errorTexts(res.Errors)...)
 	}
 	mustResolve(t, pod("redis-tls/host", "a.example.com", "redis-tls/port", "15002,15091"), config.Default())
 }
 
 func TestSizesAreBoundBeforeAnythingIsParsed(t *testing.T) {
+	messages := catalog.Open(t)
 	repeat := func(format string, n int) string {
 		texts := make([]string, n)
 		for i := range texts {
@@ -137,25 +144,27 @@ func TestSizesAreBoundBeforeAnythingIsParsed(t *testing.T) {
 		want      string
 	}{
 		{"bytes", pod("redis-tls/host", "a.example.com"+strings.Repeat(" ", 8192-13)), pod("redis-tls/host", "a.example.com"+strings.Repeat(" ", 8193-13)),
-			podKey + `host]: Too long: may not be more than 8192 bytes`},
+			podKey + "host]: Too long"},
 		{"annotations", sized(262144), sized(262145),
-			`metadata.annotations: Too long: keys and values have 262145 bytes together; Kubernetes takes at most 262144`},
+			"metadata.annotations: Too long"},
 		{"keys", unknown(512), unknown(513),
-			`namespace.metadata.annotations: Too many: 513: must have at most 512 items of the keys below redis-tls/; see the table of keys for those that there are`},
+			"namespace.metadata.annotations: Too many"},
 		{"keys of the pod, of which there are not that many", pod("redis-tls/host", "a.example.com"), manyUnknown,
-			`metadata.annotations: Too many: 513: must have at most 512 items of the keys below redis-tls/; see the table of keys for those that there are`},
+			"metadata.annotations: Too many"},
 		{"ports", pod("redis-tls/host", "a.example.com", "redis-tls/port", repeat("%d", 16)), pod("redis-tls/host", "a.example.com", "redis-tls/port", repeat("%d", 17)),
-			podKey + `port]: Too many: 17: must have at most 16 items`},
+			podKey + "port]: Too many"},
 		{"addresses", pod("redis-tls/addresses", repeat("10.0.0.%d", 64), "redis-tls/ca-secret", "ca"), pod("redis-tls/addresses", repeat("10.0.0.%d", 65), "redis-tls/ca-secret", "ca"),
-			podKey + `addresses]: Too many: 65: must have at most 64 items`},
+			podKey + "addresses]: Too many"},
 		{"names", pod("redis-tls/host", "a.example.com", "redis-tls/subject-alt-names", repeat("a%d.example.com", 32)), pod("redis-tls/host", "a.example.com", "redis-tls/subject-alt-names", repeat("a%d.example.com", 33)),
-			podKey + `subject-alt-names]: Too many: 33: must have at most 32 items`},
+			podKey + "subject-alt-names]: Too many"},
 		{"instances", many(16), many(17),
-			`metadata.annotations: Too many: 17: must have at most 16 items: one for each <name>.redis-tls/host; split the pod, or ask for fewer`},
+			"metadata.annotations: Too many"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			mustResolve(t, test.most, config.Default())
-			wantErrors(t, Resolve(test.one, config.Default(), cluster), test.want)
+			res := Resolve(test.one, config.Default(), cluster)
+			wantErrors(t, res, test.want)
+			messages.Add(test.name, errorTexts(res.Errors)...)
 		})
 	}
 }
@@ -182,6 +191,7 @@ func TestMessagesRepeatNoMoreThanABitOfAHugeValue(t *testing.T) {
 }
 
 func TestThePolicyDeniesByTypeAndNamesItself(t *testing.T) {
+	messages := catalog.Open(t)
 	cfg := config.Default()
 	cfg.Policy.AllowedHosts = []string{"redis.example.com", "*.Aivencloud.com"}
 	cfg.Policy.AllowedCIDRs = prefixes("10.0.0.0/24", "192.168.1.0/24")
@@ -195,22 +205,23 @@ func TestThePolicyDeniesByTypeAndNamesItself(t *testing.T) {
 		{"a host below", pod("redis-tls/host", "a.b.aivencloud.com", "redis-tls/port", "6400,6410"), nil},
 		{"a range within", pod("redis-tls/addresses", "10.0.0.16/28,192.168.1.4", "redis-tls/ca-secret", "ca"), nil},
 		{"the domain itself is not below", pod("redis-tls/host", "aivencloud.com"), []string{
-			podKey + `host]: Forbidden: "aivencloud.com" is not among the hosts that this cluster allows (policy.allowedHosts): redis.example.com, *.Aivencloud.com; choose one of these, or ask the cluster's administrator`}},
+			podKey + "host]: Forbidden"}},
 		{"a host that ends alike", pod("redis-tls/host", "evilaivencloud.com"), []string{
-			podKey + `host]: Forbidden: "evilaivencloud.com" is not among the hosts that this cluster allows (policy.allowedHosts): redis.example.com, *.Aivencloud.com; choose one of these, or ask the cluster's administrator`}},
+			podKey + "host]: Forbidden"}},
 		{"a wider range and another address", pod("redis-tls/addresses", "10.0.0.0/23,192.168.2.1", "redis-tls/ca-secret", "ca"), []string{
-			podKey + `addresses]: Forbidden: "10.0.0.0/23" is not among the ranges that this cluster allows (policy.allowedCIDRs): 10.0.0.0/24 192.168.1.0/24; choose one of these, or ask the cluster's administrator`,
-			podKey + `addresses]: Forbidden: "192.168.2.1" is not among the ranges that this cluster allows (policy.allowedCIDRs): 10.0.0.0/24 192.168.1.0/24; choose one of these, or ask the cluster's administrator`}},
+			podKey + "addresses]: Forbidden",
+			podKey + "addresses]: Forbidden"}},
 		{"the server's port counts, not the dialled one", pod("redis-tls/host", "redis.example.com", "redis-tls/port", "1", "redis-tls/target-port", "6379"), nil},
 		{"another port, target and passed through", pod("redis-tls/host", "redis.example.com", "redis-tls/target-port", "6411", "redis-tls/passthrough-ports", "22"), []string{
-			podKey + `target-port]: Forbidden: "6411" is not among the ports that this cluster allows (policy.allowedPorts): 6379, 6400-6410; choose one of these, or ask the cluster's administrator`,
-			podKey + `passthrough-ports]: Forbidden: "22" is not among the ports that this cluster allows (policy.allowedPorts): 6379, 6400-6410; choose one of these, or ask the cluster's administrator`}},
+			podKey + "target-port]: Forbidden",
+			podKey + "passthrough-ports]: Forbidden"}},
 		{"a port by name of its key", pod("redis-tls/host", "redis.example.com", "redis-tls/port", "6380"), []string{
-			podKey + `port]: Forbidden: "6380" is not among the ports that this cluster allows (policy.allowedPorts): 6379, 6400-6410; choose one of these, or ask the cluster's administrator`}},
+			podKey + "port]: Forbidden"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			res := Resolve(test.in, cfg, cluster)
 			wantErrors(t, res, test.want...)
+			messages.Add(test.name, errorTexts(res.Errors)...)
 			for _, err := range res.Errors {
 				if err.Type != "FieldValueForbidden" {
 					t.Errorf("%v is of type %s", err, err.Type)

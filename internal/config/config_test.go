@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -9,7 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"sigs.k8s.io/yaml"
+
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // compare takes empty and absent lists for the same.
@@ -142,56 +146,80 @@ func TestChartValuesMayHoldMore(t *testing.T) {
 	}
 }
 
-func TestAWrongConfigIsRefusedWithKeyValueAndRule(t *testing.T) {
+func TestAConfigOfAnotherFormIsRefused(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
-		"no YAML":                            {"a: [", "yaml"},
-		"a list":                             {"[1]", "the top level must be keys and values"},
-		"a key twice":                        {"clusterDomain: a.b\nclusterDomain: c.d", `key "clusterDomain" already set`},
-		"a key in capitals":                  {"ClusterDomain: a.b", `unknown field "ClusterDomain"`},
-		"a text for a truth":                 {`firstUse: {gate: "yes"}`, "firstUse.gate of type bool"},
-		"a mode that there is not":           {"policy: {mode: audit}", `policy.mode: Unsupported value: "audit": supported values: "enforce", "warn"`},
-		"a CIDR without length":              {"vip: {cidr: 10.0.0.0}", `vip.cidr: Invalid value: "10.0.0.0": must be a CIDR, as in "251.0.0.0/8"`},
-		"a number for a CIDR":                {"vip: {cidr: 10}", `vip.cidr: Invalid value: 10: must be a CIDR`},
-		"VIPs in IPv6":                       {`vip: {cidr: "fd00::/112"}`, `vip.cidr: Invalid value: "fd00::/112": must be an IPv4 range of at least 256 addresses, as in "251.0.0.0/8"`},
-		"VIPs of no family":                  {`vip: {cidr: ""}`, `vip.cidr: Required value: pins need a range; on clusters with IPv6 alone set vip.ipv6CIDR`},
-		"few VIPs":                           {"vip: {cidr: 240.241.0.0/25}", `vip.cidr: Invalid value: "240.241.0.0/25": must be an IPv4 range of at least 256`},
-		"VIPs with bits beyond their length": {"vip: {cidr: 240.241.0.1/16}", `vip.cidr: Invalid value: "240.241.0.1/16": has bits beyond its length; write "240.241.0.0/16"`},
-		"VIPs among Istio's":                 {"vip: {cidr: 240.240.0.0/15}", `vip.cidr: Invalid value: "240.240.0.0/15": contains 240.240.0.0/16, which is the range that Istio allocates to ServiceEntries`},
-		"VIPs on loopback":                   {"vip: {cidr: 127.1.0.0/16}", `vip.cidr: Invalid value: "127.1.0.0/16": is in 127.0.0.0/8, which is loopback`},
-		"IPv6 VIPs in IPv4":                  {"vip: {ipv6CIDR: 10.0.0.0/16}", `vip.ipv6CIDR: Invalid value: "10.0.0.0/16": must be an IPv6 range of at least 256 addresses`},
-		"IPv6 VIPs that are none":            {"vip: {ipv6CIDR: x}", `vip.ipv6CIDR: Invalid value: "x": must be a CIDR, as in "fd00:240:241::/112"`},
-		"mapped IPv6 VIPs":                   {`vip: {ipv6CIDR: "::ffff:10.0.0.0/104"}`, `vip.ipv6CIDR: Invalid value: "::ffff:10.0.0.0/104": must be an IPv6 range`},
-		"few IPv6 VIPs":                      {`vip: {ipv6CIDR: "fd00:1::/121"}`, `vip.ipv6CIDR: Invalid value: "fd00:1::/121": must be an IPv6 range of at least 256`},
-		"an allowed URL":                     {"policy: {allowedHosts: [ok.example.com, 'redis://x']}", `policy.allowedHosts[1]: Invalid value: "redis://x": is a URL`},
-		"an allowed wildcard inside":         {"policy: {allowedHosts: ['a.*.com']}", `policy.allowedHosts[0]: Invalid value: "a.*.com": is a wildcard; name one concrete host, as in "redis.example.com"; for all names below one write "*.example.com"`},
-		"an allowed address":                 {"policy: {allowedHosts: [10.0.0.3]}", `policy.allowedHosts[0]: Invalid value: "10.0.0.3": is an address, not a name; write it into policy.allowedCIDRs`},
-		"an allowed range that is none":      {"policy: {allowedCIDRs: [10.0.0.0/8, x]}", `policy.allowedCIDRs[1]: Invalid value: "x": must be a CIDR, as in "10.0.0.0/8"`},
-		"an allowed range with bits beyond":  {"policy: {allowedCIDRs: [10.0.0.3/8]}", `policy.allowedCIDRs[0]: Invalid value: "10.0.0.3/8": has bits beyond its length; write "10.0.0.0/8"`},
-		"allowed ports the wrong way round":  {"policy: {allowedPorts: ['2-1']}", `policy.allowedPorts[0]: Invalid value: "2-1": must be a port or a range of ports, as in "6379" or "6379-6400"`},
-		"allowed ports by name":              {"policy: {allowedPorts: [redis]}", `policy.allowedPorts[0]: Invalid value: "redis": must be a port or`},
-		"an open range of allowed ports":     {"policy: {allowedPorts: ['1-']}", `policy.allowedPorts[0]: Invalid value: "1-": must be a port or`},
-		"an allowed issuer without its kind": {"policy: {allowedIssuers: [redis]}", `policy.allowedIssuers[0]: Invalid value: "redis": must be Kind.group/name`},
-		"no keys in a namespace":             {"policy: {maxKeysPerNamespace: 0}", `policy.maxKeysPerNamespace: Invalid value: 0: must be at least 1`},
-		"fewer keys than none":               {"policy: {maxKeysPerNamespace: -1}", `policy.maxKeysPerNamespace: Invalid value: -1: must be at least 1`},
-		"a default that is an object":        {"defaults: {redis-tls/port: {}}", `defaults[redis-tls/port]: Invalid value: {}: must be a text`},
-		"a duration without its unit":        {"firstUse: {delay: 1}", `firstUse.delay: Invalid value: 1: must be a duration with its unit, as in "1s" or "10m"`},
-		"a duration that is none":            {"cleanup: {gracePeriod: soon}", `cleanup.gracePeriod: Invalid value: "soon": must be a duration`},
-		"a negative settle":                  {"firstUse: {delay: -1s}", `firstUse.delay: Invalid value: "-1s": must not be negative`},
-		"a negative grace period":            {"cleanup: {gracePeriod: -1s}", `cleanup.gracePeriod: Invalid value: "-1s": must not be negative`},
-		"a negative delay":                   {"cleanup: {delay: -1s}", `cleanup.delay: Invalid value: "-1s": must not be negative`},
-		"a domain that is none":              {"clusterDomain: ''", `clusterDomain: Invalid value: "": has an empty part between its dots`},
-		"a namespace that is none":           {"excludedNamespaces: [Kube_System]", `excludedNamespaces[0]: Invalid value: "Kube_System": is not the name of a namespace`},
-		"a root namespace that is none":      {"istio: {rootNamespace: ''}", `istio.rootNamespace: Invalid value: "": is not the name of a namespace`},
-		"a trust domain that is none":        {"istio: {trustDomain: spiffe://a}", `istio.trustDomain: Invalid value: "spiffe://a": is not a trust domain: lower-case letters`},
-		"roots of no path":                   {"istio: {systemRoots: roots.pem}", `istio.systemRoots: Invalid value: "roots.pem": must be an absolute path in the proxy's image`},
-		"roots of a winding path":            {"istio: {systemRoots: /a/../b}", `istio.systemRoots: Invalid value: "/a/../b": must be an absolute path`},
-		"a default that is a list":           {"defaults: {redis-tls/port: [1]}", `defaults[redis-tls/port]: Invalid value: [1]: must be a text`},
+		"no YAML":               {"a: [", "yaml"},
+		"a list":                {"[1]", "the top level must be keys and values"},
+		"a repeated key":        {"clusterDomain: a.b\nclusterDomain: c.d", `key "clusterDomain" already set`},
+		"a key in capitals":     {"ClusterDomain: a.b", `unknown field "ClusterDomain"`},
+		"a string as a boolean": {`firstUse: {gate: "yes"}`, "firstUse.gate of type bool"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse([]byte(test.text), false)
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "parsing the configuration: ") {
 				t.Errorf("error %v\nwant  %s", err, test.want)
 			}
+		})
+	}
+}
+
+func TestAWrongConfigIsRefusedWithKeyValueAndRule(t *testing.T) {
+	messages := catalog.Open(t)
+	for name, test := range map[string]struct{ text, want string }{
+		"an unknown mode":                            {"policy: {mode: audit}", "policy.mode: Unsupported value"},
+		"a CIDR without length":                      {"vip: {cidr: 10.0.0.0}", "vip.cidr: Invalid value"},
+		"a number for a CIDR":                        {"vip: {cidr: 10}", "vip.cidr: Invalid value"},
+		"an IPv6 range for IPv4 VIPs":                {`vip: {cidr: "fd00::/112"}`, "vip.cidr: Invalid value"},
+		"no range for VIPs":                          {`vip: {cidr: ""}`, "vip.cidr: Required value"},
+		"a small range for VIPs":                     {"vip: {cidr: 240.241.0.0/25}", "vip.cidr: Invalid value"},
+		"VIPs with bits beyond the mask":             {"vip: {cidr: 240.241.0.1/16}", "vip.cidr: Invalid value"},
+		"VIPs in Istio's range":                      {"vip: {cidr: 240.240.0.0/15}", "vip.cidr: Invalid value"},
+		"VIPs on loopback":                           {"vip: {cidr: 127.1.0.0/16}", "vip.cidr: Invalid value"},
+		"an IPv4 range for IPv6 VIPs":                {"vip: {ipv6CIDR: 10.0.0.0/16}", "vip.ipv6CIDR: Invalid value"},
+		"IPv6 VIPs that are no CIDR":                 {"vip: {ipv6CIDR: x}", "vip.ipv6CIDR: Invalid value"},
+		"mapped IPv6 VIPs":                           {`vip: {ipv6CIDR: "::ffff:10.0.0.0/104"}`, "vip.ipv6CIDR: Invalid value"},
+		"a small range for IPv6 VIPs":                {`vip: {ipv6CIDR: "fd00:1::/121"}`, "vip.ipv6CIDR: Invalid value"},
+		"an allowed URL":                             {"policy: {allowedHosts: [ok.example.com, 'redis://x']}", "policy.allowedHosts[1]: Invalid value"},
+		"an allowed wildcard inside":                 {"policy: {allowedHosts: ['a.*.com']}", "policy.allowedHosts[0]: Invalid value"},
+		"an allowed address":                         {"policy: {allowedHosts: [10.0.0.3]}", "policy.allowedHosts[0]: Invalid value"},
+		"an allowed range that is no CIDR":           {"policy: {allowedCIDRs: [10.0.0.0/8, x]}", "policy.allowedCIDRs[1]: Invalid value"},
+		"an allowed range with bits beyond the mask": {"policy: {allowedCIDRs: [10.0.0.3/8]}", "policy.allowedCIDRs[0]: Invalid value"},
+		"a descending range of allowed ports":        {"policy: {allowedPorts: ['2-1']}", "policy.allowedPorts[0]: Invalid value"},
+		"allowed ports by name":                      {"policy: {allowedPorts: [redis]}", "policy.allowedPorts[0]: Invalid value"},
+		"an open range of allowed ports":             {"policy: {allowedPorts: ['1-']}", "policy.allowedPorts[0]: Invalid value"},
+		"an allowed issuer without its kind":         {"policy: {allowedIssuers: [redis]}", "policy.allowedIssuers[0]: Invalid value"},
+		"no keys in a namespace":                     {"policy: {maxKeysPerNamespace: 0}", "policy.maxKeysPerNamespace: Invalid value"},
+		"a negative number of keys":                  {"policy: {maxKeysPerNamespace: -1}", "policy.maxKeysPerNamespace: Invalid value"},
+		"too many keys in a namespace":               {"policy: {maxKeysPerNamespace: 1001}", "policy.maxKeysPerNamespace: Invalid value"},
+		"an allowed range of mapped addresses":       {"policy: {allowedCIDRs: ['::ffff:10.0.0.0/104']}", "policy.allowedCIDRs[0]: Invalid value"},
+		"a default that is an object":                {"defaults: {redis-tls/port: {}}", "defaults[redis-tls/port]: Invalid value"},
+		"a duration without its unit":                {"firstUse: {delay: 1}", "firstUse.delay: Invalid value"},
+		"a duration that is a word":                  {"cleanup: {gracePeriod: soon}", "cleanup.gracePeriod: Invalid value"},
+		"a negative first-use delay":                 {"firstUse: {delay: -1s}", "firstUse.delay: Invalid value"},
+		"a negative grace period":                    {"cleanup: {gracePeriod: -1s}", "cleanup.gracePeriod: Invalid value"},
+		"a negative delay":                           {"cleanup: {delay: -1s}", "cleanup.delay: Invalid value"},
+		"an empty cluster domain":                    {"clusterDomain: ''", "clusterDomain: Invalid value"},
+		"an excluded namespace that is no DNS label": {"excludedNamespaces: [Kube_System]", "excludedNamespaces[0]: Invalid value"},
+		"an empty root namespace":                    {"istio: {rootNamespace: ''}", "istio.rootNamespace: Invalid value"},
+		"a trust domain that is a URI":               {"istio: {trustDomain: spiffe://a}", "istio.trustDomain: Invalid value"},
+		"roots at a relative path":                   {"istio: {systemRoots: roots.pem}", "istio.systemRoots: Invalid value"},
+		"roots at an unclean path":                   {"istio: {systemRoots: /a/../b}", "istio.systemRoots: Invalid value"},
+		"a default that is a list":                   {"defaults: {redis-tls/port: [1]}", "defaults[redis-tls/port]: Invalid value"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse([]byte(test.text), false)
+			if err == nil || !strings.HasPrefix(err.Error(), "parsing the configuration: ") {
+				t.Fatalf("error %v, want %s", err, test.want)
+			}
+			var all utilerrors.Aggregate
+			if !errors.As(err, &all) || len(all.Errors()) != 1 {
+				t.Fatalf("error %v, want one", err)
+			}
+			message := all.Errors()[0].Error()
+			if !strings.HasPrefix(message, test.want+": ") {
+				t.Errorf("error %s, want %s", message, test.want)
+			}
+			messages.Add(name, message)
 		})
 	}
 }

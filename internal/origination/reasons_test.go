@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // TestEveryReasonHasItsRow holds the constants of reason.go against the table, and their names against their words.
@@ -67,4 +68,12 @@ func reasonConstants(t *testing.T) map[string]string {
 		return true
 	})
 	return values
+}
+
+// TestReasonsAreExplained has the sentences that operators read of a reason.
+func TestReasonsAreExplained(t *testing.T) {
+	messages := catalog.Open(t)
+	for _, r := range origination.Reasons() {
+		messages.Add(string(r.Reason), r.Means, r.Do)
+	}
 }
