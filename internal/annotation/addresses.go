@@ -13,9 +13,9 @@ import (
 // IPv6 clothes (::ffff:10.0.0.3) is undressed; loose says that the CIDR had bits beyond its mask.
 // problem says what is wrong, "" when nothing is.
 func parseAddress(text string) (p netip.Prefix, loose bool, problem string) {
-	const right = "write an IP as in \"10.0.0.3\" or \"2001:db8::3\", or a CIDR as in \"10.0.0.0/28\""
+	const fix = "write it as in \"10.0.0.3\", \"2001:db8::3\" or \"10.0.0.0/28\""
 	if strings.ContainsRune(text, '%') {
-		return p, false, "carries a zone, which belongs to link-local addresses; " + right
+		return p, false, "must not have a zone; " + fix
 	}
 	if addr, err := netip.ParseAddr(text); err == nil {
 		addr = addr.Unmap()
@@ -24,9 +24,9 @@ func parseAddress(text string) (p netip.Prefix, loose bool, problem string) {
 	p, err := netip.ParsePrefix(text)
 	switch {
 	case err != nil:
-		return netip.Prefix{}, false, "is not an address in plain notation; " + right
+		return netip.Prefix{}, false, "must be an IP address or a CIDR in plain notation; " + fix
 	case p.Addr().Is4In6():
-		return netip.Prefix{}, false, "is an IPv4 range in IPv6 notation; write it in IPv4, as in \"10.0.0.0/28\""
+		return netip.Prefix{}, false, "must not be an IPv4 range in IPv6 notation; write it in IPv4, as in \"10.0.0.0/28\""
 	}
 	return p.Masked(), p.Masked() != p, ""
 }
@@ -35,14 +35,14 @@ func parseAddress(text string) (p netip.Prefix, loose bool, problem string) {
 // returns it.
 func (r rules) addressProblem(p netip.Prefix) string {
 	if problem := origination.ReservedProblem(p, r.vips()); problem != "" {
-		return problem
+		return problem + "; write only addresses of the Redis server"
 	}
 	return r.serviceProblem(p)
 }
 
 // vips are the ranges of the VIPs in every notation: what is dialled there is ours to route.
 func (r rules) vips() []origination.Reserved {
-	const what = "the range of our own pins (vip in the Helm values)"
+	const what = "VIPs, as set by vip in the Helm values"
 	all := make([]origination.Reserved, 0, 4)
 	if c := r.cfg.VIP.CIDR; c.IsValid() && c.Addr().Is4() {
 		all = append(all, origination.InAllNotations(origination.Reserved{Prefix: c.Masked(), What: what})...)
@@ -64,7 +64,7 @@ func (r rules) serviceProblem(p netip.Prefix) string {
 	}
 	for _, p := range ranges {
 		if service, found := r.services.ServiceWithin(p); found {
-			return fmt.Sprintf("reaches the Service %s of this cluster, which the mesh serves itself; give addresses outside the cluster", service)
+			return fmt.Sprintf("must not include the cluster IP of Service %s; write addresses outside the cluster", service)
 		}
 	}
 	return ""

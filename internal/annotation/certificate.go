@@ -43,7 +43,7 @@ func kindProblem(kind string) string {
 	if kindForm.MatchString(kind) {
 		return ""
 	}
-	return "is not a kind: letters and digits, at most 63, the first an upper-case one, as in \"ClusterIssuer\""
+	return "must be a kind: letters and digits, at most 63, the first letter in upper case, as in \"ClusterIssuer\""
 }
 
 // groupProblem says why the text cannot be the API group of an issuer, or returns "".
@@ -51,7 +51,7 @@ func groupProblem(group string) string {
 	if len(validation.IsDNS1123Subdomain(group)) == 0 {
 		return ""
 	}
-	return "is not an API group: lower-case letters, digits, '-' and '.', at most 253 characters, as in \"cert-manager.io\""
+	return "must be an API group: lower-case letters, digits, '-' and '.', at most 253 characters, as in \"cert-manager.io\""
 }
 
 // groupsKindProblem says why the group has no such issuer, or returns "".
@@ -59,7 +59,8 @@ func groupsKindProblem(i origination.Issuer, groupKey string) string {
 	if i.Group != origination.IssuerGroup || slices.Contains(certManagerKinds, i.Kind) {
 		return ""
 	}
-	return fmt.Sprintf("is none of the issuers of %s, which are %s; name its group in %s", origination.IssuerGroup, strings.Join(certManagerKinds, " and "), groupKey)
+	return fmt.Sprintf("must be %s in the API group %s; set %s to the group of the issuer",
+		strings.Join(certManagerKinds, " or "), origination.IssuerGroup, groupKey)
 }
 
 // clientCertificate fills in where the client certificate comes from. Of several that are given, which
@@ -95,35 +96,31 @@ func (w *wish) checkClient(d *draft) field.ErrorList {
 	given := slices.DeleteFunc(slices.Clone(clientKeys), func(name string) bool { return w.instance.value(name) == "" })
 	for i, name := range given {
 		if i > 0 {
-			refuse(name, "stands beside "+key(given[0])+"; the client certificate is of one of the two, so remove the other")
+			refuse(name, "cannot be used with "+key(given[0])+"; remove one of them")
 		}
 		if w.TLS.Mode != origination.ModeMutual {
-			what := "is shown"
-			if name == "issuer" {
-				what = "signs what is shown"
-			}
-			refuse(name, fmt.Sprintf("%s to the server in mode mutual alone, and %s is %q; set it to \"mutual\"", what, key("mode"), w.TLS.Mode))
+			refuse(name, fmt.Sprintf("has no effect in mode %q; set %s to \"mutual\", or remove this", w.TLS.Mode, key("mode")))
 		}
 	}
 	if w.TLS.Mode == origination.ModeMutual && len(given) == 0 {
-		errs = append(errs, field.Required(w.instance.at("client-secret"), "mode mutual shows the server a client certificate; give the Secret that holds it (tls.crt, tls.key), or cert-manager's part: "+
-			key("issuer")+" to sign one, "+key("certificate")+" for one that is there"))
+		errs = append(errs, field.Required(w.instance.at("client-secret"), "mode mutual requires a client certificate; name its Secret (tls.crt, tls.key) here, "+
+			"a cert-manager issuer in "+key("issuer")+", or a Certificate in "+key("certificate")))
 	}
 	if d.issuer.Name == "" {
 		for _, name := range []string{"issuer-kind", "issuer-group"} {
 			if w.instance.value(name) != "" {
-				refuse(name, "says more of an issuer that is not named; name it in "+key("issuer")+", or remove this")
+				refuse(name, "requires "+key("issuer")+"; name the issuer there, or remove this")
 			}
 		}
 	} else if problem := groupsKindProblem(w.TLS.Issuer, key("issuer-group")); problem != "" {
 		refuse("issuer-kind", problem)
 	}
 	// The name is cert-manager's word, and after admission that of the pod's own annotation.
-	if problem := objectNameProblem("a Secret", w.TLS.ClientSecret); w.TLS.Certificate != "" && problem != "" {
-		refuse("certificate", fmt.Sprintf("gives its Secret the name %q, which %s", origination.Shorten(w.TLS.ClientSecret), problem))
+	if w.TLS.Certificate != "" && objectNameProblem("a Secret", w.TLS.ClientSecret) != "" {
+		refuse("certificate", fmt.Sprintf("has the Secret name %q, which must be %s", origination.Shorten(w.TLS.ClientSecret), objectNameForm))
 	}
 	if d.caKey != "" && d.caKey != defaultCAKey && !d.insecure && d.caSecret == "" && d.caConfigMap == "" && (w.TLS.Issuer.Name != "" || w.TLS.Certificate != "") {
-		refuse("ca-key", "is no key of cert-manager's Secret, which has the CA in "+defaultCAKey+"; leave this out, or name the object that it is a key of in "+key("ca-secret")+" or "+key("ca-configmap"))
+		refuse("ca-key", "must be "+defaultCAKey+" in a Secret of cert-manager; remove this, or name the object with this key in "+key("ca-secret")+" or "+key("ca-configmap"))
 	}
 	return errs
 }

@@ -44,11 +44,11 @@ func validateDefaults(c config.Config) field.ErrorList {
 		problem := ""
 		switch k := keyIndex[name]; {
 		case !ours:
-			problem = "is not an annotation of redis-tls; its keys begin with \"" + origination.Prefix + "\" or \"<name>." + origination.Prefix + "\""
+			problem = "must be an annotation of redis-tls; begin it with \"" + origination.Prefix + "\" or \"<name>." + origination.Prefix + "\""
 		case unknownKey(key, instance, name, true) != "":
 			problem = unknownKey(key, instance, name, true)
 		case k.Scope == ScopePodOnly:
-			problem = "holds on pods alone; remove it here"
+			problem = "is allowed only on pods; remove it here"
 		}
 		if problem != "" {
 			errs = append(errs, field.Invalid(helm.path.Key(shortenKey(key)), origination.Shorten(c.Defaults[key]), problem))

@@ -31,7 +31,7 @@ func idleTimeoutProblem(d time.Duration) string {
 		return ""
 	}
 	if problem := timeoutProblem(d); problem != "" {
-		return problem + "; \"0s\" is never"
+		return problem + "; write \"0s\" for no timeout"
 	}
 	return ""
 }
@@ -79,7 +79,7 @@ func parseKeepalive(d *draft, path *field.Path, value string) field.ErrorList {
 	errs := list(path, value, 3, "settings as in \""+keepaliveExample+"\"", func(element string) string {
 		name, text, _ := strings.Cut(element, "=")
 		if seen[name] {
-			return "names " + name + " twice; write each once"
+			return "must not repeat " + name + "; write each setting once"
 		}
 		seen[name] = true
 		interval := func(into *metav1.Duration) string {
@@ -103,7 +103,7 @@ func parseKeepalive(d *draft, path *field.Path, value string) field.ErrorList {
 			k.Probes = uint32(n)
 			return ""
 		}
-		return "is none of time, interval and probes, as in \"" + keepaliveExample + "\""
+		return "must be time, interval or probes, as in \"" + keepaliveExample + "\""
 	})
 	if len(errs) == 0 {
 		errs = invalid(path, value, keepaliveProblem(&k))

@@ -20,31 +20,32 @@ func parseDelivery(d *draft, _ *field.Path, value string) field.ErrorList {
 	return nil
 }
 
-// undeliverable is what Istio's secret discovery cannot deliver, where it is asked to.
-func undeliverable(t *origination.TLS) []denial {
-	const otherwise = ", or leave delivery at \"mount\""
+// deliveryProblems says what Istio's secret discovery cannot deliver with delivery "sds". The key function returns the
+// full annotation key of a name.
+func deliveryProblems(t *origination.TLS, key func(name string) string) []denial {
+	otherwise := ", or set " + key("delivery") + " to \"mount\""
 	if !t.SDS {
 		return nil
 	}
 	if !t.OwnCA() && t.ClientSecret == "" {
-		return []denial{{"delivery", "has nothing to deliver: neither a CA nor a client certificate is given, and the system roots are in the proxy's image; name the CA" + otherwise}}
+		return []denial{{"delivery", "requires a CA or a client certificate; name one in " + key("ca-secret") + ", " + key("ca-configmap") + " or " + key("client-secret") + otherwise}}
 	}
 	var all []denial
 	if t.OwnCA() && !slices.Contains(discoveredCAKeys, t.CAKey) {
-		all = append(all, denial{"ca-key", "is no key that Istio's secret discovery reads, which are " + strings.Join(discoveredCAKeys, " and ") + "; rename it in the object" + otherwise})
+		all = append(all, denial{"ca-key", "must be " + strings.Join(discoveredCAKeys, " or ") + " with delivery \"sds\"; rename the key in the object" + otherwise})
 	}
 	if t.ClientSecret == "" {
 		return all
 	}
 	if strings.HasSuffix(t.ClientSecret, discoveredCASuffix) {
-		all = append(all, denial{"client-secret", "has a name in " + discoveredCASuffix + ", under which Istio's secret discovery delivers a CA alone; rename it" + otherwise})
+		all = append(all, denial{"client-secret", "must not name Secret " + t.ClientSecret + " with delivery \"sds\", which expects only a CA under " + discoveredCASuffix + "; rename it" + otherwise})
 	}
-	if beside := t.ClientSecret + discoveredCASuffix; t.CAConfigMap != "" || t.OwnCA() && t.CASecret != t.ClientSecret && t.CASecret != beside {
-		key := "ca-secret"
+	if caSecret := t.ClientSecret + discoveredCASuffix; t.CAConfigMap != "" || t.OwnCA() && t.CASecret != t.ClientSecret && t.CASecret != caSecret {
+		name := "ca-secret"
 		if t.CAConfigMap != "" {
-			key = "ca-configmap"
+			name = "ca-configmap"
 		}
-		all = append(all, denial{key, "is not where Istio's secret discovery looks for the CA beside a client certificate; put the bundle into the Secret " + t.ClientSecret + " itself, or into one named " + beside + otherwise})
+		all = append(all, denial{name, "cannot be used with a client certificate and delivery \"sds\"; put the CA into Secret " + t.ClientSecret + " or " + caSecret + otherwise})
 	}
 	return all
 }

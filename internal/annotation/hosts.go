@@ -22,9 +22,9 @@ func (r rules) host(text string) (host, problem string) {
 	if r.inMesh {
 		return r.serviceHost(text)
 	}
-	host, problem = origination.NormalName(text, "write it in plain notation into "+origination.Prefix+"addresses")
+	host, problem = origination.NormalName(text, "write it in "+origination.Prefix+"addresses")
 	if problem == "" {
-		problem = cmp.Or(r.hostProblem(host), spellingProblem(text))
+		problem = cmp.Or(r.hostProblem(host), spellingProblem(text, host))
 	}
 	if problem != "" {
 		return "", problem
@@ -35,41 +35,43 @@ func (r rules) host(text string) (host, problem string) {
 // spellingProblem says why a resolver would not find the name in /etc/hosts as the pod has it, or returns "": glibc and
 // musl compare what the app dials with what stands there, without its trailing dot or its capitals. The text is one
 // that NormalName takes.
-func spellingProblem(text string) string {
-	const right = "write it as the app dials it, in lower case and without a dot at the end, and have the app dial that"
+func spellingProblem(text, host string) string {
+	fix := fmt.Sprintf("write %q, and dial that name in the app", host)
 	// Scripts have dots of their own, and characters that the normal form leaves out may follow one. What ends in a
 	// dot is the name that takes no further one.
 	_, second := origination.NormalName(text+".", "")
 	switch {
 	case second != "":
-		return "ends in a dot, and a name with a dot is not found in /etc/hosts, so the VIP would be passed by; " + right
+		return "must not end in a dot, because resolvers do not find it in /etc/hosts; " + fix
 	case strings.ContainsFunc(text, func(r rune) bool { return 'A' <= r && r <= 'Z' }):
-		return "has capitals, and the VIP stands in /etc/hosts in lower case; " + right
+		return "must be in lower case, as the name is in /etc/hosts; " + fix
 	}
 	return ""
 }
 
 // hostProblem says why a normal name cannot be the host of a Redis outside the cluster, or returns "".
 func (r rules) hostProblem(host string) string {
-	const right = "give the name of a Redis outside the cluster, as in \"redis.example.com\"; for a Service of the mesh set " + origination.Prefix + "mode to \"istio-mutual\""
+	const outside = "name a Redis outside the cluster"
+	const fix = outside + ", or set " + origination.Prefix + "mode: istio-mutual for a Service"
 	below := func(domain string) bool { return host == domain || strings.HasSuffix(host, "."+domain) }
 	switch {
 	case slices.ContainsFunc([]string{"localhost", "localdomain", "localhost6", "ip6-localhost", "ip6-loopback"}, below):
-		return "is this machine itself, which needs no TLS; give the name of a Redis outside the cluster"
+		return "must not be the pod itself, which needs no TLS; " + outside
 	case slices.ContainsFunc(metadataHosts, below):
-		return "is the metadata service of a cloud; " + right
+		return "must not be the metadata service of a cloud; " + outside
 	case below(strings.TrimPrefix(origination.HostSuffix, ".")):
-		return "is a name that redis-tls itself gives; give the real name of the Redis"
+		return "must not be a name of redis-tls itself; write the real name of the Redis"
 	case !strings.Contains(host, "."):
-		return "is a single word, which resolves inside the cluster; " + right
+		return "must not be a single word, which resolves inside the cluster; " + fix
 	case slices.ContainsFunc([]string{r.cfg.ClusterDomain, "cluster.local", "clusterset.local", "svc", "pod"},
 		func(domain string) bool { return domain != "" && below(domain) }):
-		return "is a name inside the cluster; " + right
+		return "must not be a name inside the cluster; " + fix
 	case len(host) > origination.MaxHostBytes:
-		return fmt.Sprintf("has %d characters; at most %d leave room for the private name that the mesh knows it by (…%s)", len(host), origination.MaxHostBytes, origination.HostSuffix)
+		return fmt.Sprintf("must have at most %d characters, got %d, because the mesh adds %q to it; use a shorter name",
+			origination.MaxHostBytes, len(host), ".<key>"+origination.VIPSuffix)
 	}
 	if service := r.serviceNamed(host); service != "" {
-		return fmt.Sprintf("resolves to the Service %s of this cluster; %s", service, right)
+		return fmt.Sprintf("must not resolve to the Service %s; %s", service, fix)
 	}
 	return ""
 }
@@ -100,14 +102,14 @@ func (r rules) serviceNamed(host string) string {
 // Single words and names inside the cluster are fine: it is checked, not dialled.
 func subjectAltName(text string) (name, problem string) {
 	if strings.Contains(text, "*") {
-		return "", "is a wildcard; name one concrete host that the certificate covers, as in \"redis.example.com\""
+		return "", "must not be a wildcard; name one host that the certificate covers, as in \"redis.example.com\""
 	}
 	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
 		return addr.Unmap().String(), ""
 	}
 	if strings.Contains(text, "://") {
 		if !plainURI.MatchString(text) {
-			return "", "is not a URI as certificates carry it; write it as in \"spiffe://example.org/redis\""
+			return "", "must be a URI without blanks, quotes and commas; write it as in \"spiffe://example.org/redis\""
 		}
 		return text, ""
 	}

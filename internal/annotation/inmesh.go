@@ -19,8 +19,8 @@ import (
 //
 // problem says what is wrong, "" when nothing is: it is no such name, or there is no such Service of pods.
 func (r rules) serviceHost(text string) (host, problem string) {
-	right := fmt.Sprintf("mode istio-mutual leads to a Service of the mesh; write it as in \"redis\", \"redis.data\", \"redis.data.svc\" or \"redis.data.svc.%s\"", r.cfg.ClusterDomain)
-	name, problem := origination.NormalName(text, right)
+	fix := fmt.Sprintf("name a Service of the mesh, as in \"redis\", \"redis.data\", \"redis.data.svc\" or \"redis.data.svc.%s\"", r.cfg.ClusterDomain)
+	name, problem := origination.NormalName(text, fix)
 	if problem != "" {
 		return "", problem
 	}
@@ -31,7 +31,7 @@ func (r rules) serviceHost(text string) (host, problem string) {
 	service, namespace, qualified := strings.Cut(name, ".")
 	switch {
 	case strings.Contains(namespace, "."), full && !qualified:
-		return "", "is not the name of a Service; " + right
+		return "", "must be the name of a Service in mode istio-mutual; " + fix
 	case !qualified:
 		namespace = r.namespace
 	}
@@ -41,9 +41,10 @@ func (r rules) serviceHost(text string) (host, problem string) {
 	}
 	switch found, exists := r.services.Service(namespace, service); {
 	case !exists:
-		return "", fmt.Sprintf("means the Service %s/%s, which does not exist; correct the name, or create the Service first", namespace, service)
+		return "", fmt.Sprintf("must be an existing Service, and %s/%s does not exist; correct the name, or create the Service first", namespace, service)
 	case found.ExternalName != "":
-		return "", fmt.Sprintf("means the Service %s/%s, which is an alias of %s; name the Service that the pods of Redis are behind", namespace, service, found.ExternalName)
+		return "", fmt.Sprintf("must be a Service of pods, and %s/%s is an alias of %s; name the Service that selects the Redis pods",
+			namespace, service, found.ExternalName)
 	}
 	return host, ""
 }
@@ -62,22 +63,22 @@ var pointlessInMesh = []struct {
 	reason string
 	keys   []string
 }{
-	{"the Service says where it leads to, and its port which protocol it has", []string{"target-port", "passthrough-ports", "addresses", "protocol"}},
-	{"the sidecars of both sides show and check the mesh's own certificates", []string{
+	{"the Service defines its endpoints and the protocol of its ports", []string{"target-port", "passthrough-ports", "addresses", "protocol"}},
+	{"both sidecars use the certificates of the mesh", []string{
 		"ca-secret", "ca-configmap", "ca-key", "client-secret", "issuer", "issuer-kind", "issuer-group", "certificate", "delivery", "insecure-skip-verify"}},
-	{"the mesh knows the name in the certificate of the server's sidecar", []string{"sni", "subject-alt-names"}},
+	{"the mesh knows the identity of the server's sidecar", []string{"sni", "subject-alt-names"}},
 }
 
 // checkInMesh refuses what means nothing beside mode istio-mutual.
 func (w *wish) checkInMesh() field.ErrorList {
 	var errs field.ErrorList
 	if w.HostSynthesised {
-		errs = append(errs, field.Required(w.instance.at("host"), "mode istio-mutual leads to a Service of the mesh; give its name, as in \"redis.data\""))
+		errs = append(errs, field.Required(w.instance.at("host"), "mode istio-mutual requires a Service of the mesh; write its name, as in \"redis.data\""))
 	}
 	for _, of := range pointlessInMesh {
 		for _, key := range of.keys {
 			if value := w.instance.value(key); value != "" {
-				errs = append(errs, field.Invalid(w.instance.at(key), origination.Shorten(value), "means nothing in mode istio-mutual: "+of.reason+"; remove it"))
+				errs = append(errs, field.Invalid(w.instance.at(key), origination.Shorten(value), "cannot be used with mode istio-mutual, because "+of.reason+"; remove it"))
 			}
 		}
 	}

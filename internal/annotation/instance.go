@@ -66,11 +66,11 @@ func (r rules) read(i *instance) (*wish, []string, field.ErrorList) {
 		errs = append(errs, field.Forbidden(i.at(denied.key), denied.detail))
 	}
 	if w.TLS.InsecureSkipVerify && r.cfg.Policy.AllowInsecure {
-		d.warnings = append(d.warnings, fmt.Sprintf("%s: any certificate of anybody is believed for %s; whoever is on the way reads and changes all; give the server's CA in %s instead",
+		d.warnings = append(d.warnings, fmt.Sprintf("%s: any certificate is accepted for %s, so an attacker on the path can read and change all traffic; set %s instead",
 			i.at("insecure-skip-verify"), w.Host, origination.KeyOf(i.name, "ca-secret")))
 	}
 	if w.Resolution() == origination.ResolutionNone && !w.HostSynthesised {
-		d.warnings = append(d.warnings, fmt.Sprintf("%s: %s stands beside several addresses, so it is not pinned: the app must dial the addresses themselves, as Redis Cluster and Sentinel clients do",
+		d.warnings = append(d.warnings, fmt.Sprintf("%s: %s has several addresses, so it gets no VIP; the app must dial the addresses, as clients of Redis Cluster and Sentinel do",
 			i.at("host"), w.Host))
 	}
 	return w, d.warnings, errs
@@ -78,7 +78,7 @@ func (r rules) read(i *instance) (*wish, []string, field.ErrorList) {
 
 // nothingToReach is the error for a pod that carries keys of an instance without host and addresses.
 func nothingToReach(i *instance) *field.Error {
-	return field.Required(i.at("host"), fmt.Sprintf("the pod carries %s, so give the name of the Redis here, or its addresses in %s",
+	return field.Required(i.at("host"), fmt.Sprintf("is required by %s; write the DNS name of the Redis here, or its addresses in %s",
 		origination.Shorten(strings.Join(i.carried, ", ")), origination.KeyOf(i.name, "addresses")))
 }
 
@@ -153,19 +153,19 @@ func (w *wish) check(d *draft) field.ErrorList {
 	if d.targetPort != 0 {
 		switch {
 		case w.HostSynthesised:
-			refuse("target-port", "needs the name that the app dials in "+key("host")+": the address itself cannot lead to another port for this pod alone; or dial the TLS port, by "+key("port"))
+			refuse("target-port", "requires "+key("host")+", the name that the app dials; set it, or dial the TLS port and set "+key("port"))
 		case w.Resolution() == origination.ResolutionNone:
-			refuse("target-port", "cannot go with several addresses or a CIDR: the app dials the nodes themselves; give their TLS port in "+key("port"))
+			refuse("target-port", "cannot be used with several addresses or a CIDR, because the app dials the nodes; write their TLS port in "+key("port"))
 		case len(d.ports) > 1 && !w.HTTP():
-			refuse("target-port", "goes with a single port, and "+key("port")+" has several; give each an instance of its own on the same host, as in \"sentinel."+origination.Prefix+"port\"")
+			refuse("target-port", "requires a single port in "+key("port")+"; give each port its own instance on the same host, as in \"sentinel."+origination.Prefix+"port\"")
 		}
 	}
 	if len(w.given) > 0 && !w.Pinned() {
-		refuse("passthrough-ports", "goes with a pinned host: one with a name, asked of DNS or beside a single address in "+key("addresses")+"; where the app dials addresses, other ports pass anyway")
+		refuse("passthrough-ports", "requires "+key("host")+", with at most one address in "+key("addresses")+"; remove it, because other ports of dialled addresses pass anyway")
 	}
 	for _, p := range w.Ports {
 		if slices.Contains(w.given, p.Number) {
-			refuse("passthrough-ports", fmt.Sprintf("has port %d, which %s gives TLS; name it in one of the two", p.Number, key("port")))
+			refuse("passthrough-ports", fmt.Sprintf("must not contain port %d, which has TLS by %s; remove it from one of them", p.Number, key("port")))
 		}
 	}
 	errs = append(errs, w.checkHTTP()...)
@@ -186,13 +186,14 @@ func (w *wish) checkHTTP() field.ErrorList {
 	protocol := origination.KeyOf(w.instance.name, "protocol")
 	switch {
 	case w.Resolution() == origination.ResolutionNone:
-		refuse("addresses", "cannot go with "+protocol+" http: it leads requests by the name in their Host header, and the app dials these addresses themselves; leave them out and give the name, or leave "+protocol+" out")
+		refuse("addresses", "cannot be used with "+protocol+": http, which routes by the Host header; remove it and write the name in "+
+			origination.KeyOf(w.instance.name, "host")+", or remove "+protocol)
 	case len(w.Addresses) > 0:
-		refuse("addresses", "cannot go with "+protocol+" http: it makes the host known by its real name, so every pod of the namespace that calls it would be led to this address; leave it out, or leave "+protocol+" out, which leads this pod's bytes alone")
+		refuse("addresses", "cannot be used with "+protocol+": http, which would send other pods of the namespace to this address too; remove one of them")
 	}
 	for _, p := range w.Ports {
 		if p.Number == httpsPort || p.Number == p.Target {
-			refuse("port", fmt.Sprintf("has port %d, where others of the namespace speak TLS with the server, and with %s http it must stay theirs; give the port of the app's plain calls, as in \"80\"", p.Number, protocol))
+			refuse("port", fmt.Sprintf("must not contain port %d with %s: http, because other pods use TLS there; write the port of plain calls, as in \"80\"", p.Number, protocol))
 		}
 	}
 	return errs
@@ -206,24 +207,24 @@ func (w *wish) checkTLS(d *draft) field.ErrorList {
 	}
 	key := func(name string) string { return origination.KeyOf(w.instance.name, name) }
 	if d.caSecret != "" && d.caConfigMap != "" {
-		refuse("ca-configmap", "stands beside "+key("ca-secret")+"; the CA bundle is in one of the two, so remove the other")
+		refuse("ca-configmap", "cannot be used with "+key("ca-secret")+"; remove one of them")
 	}
 	if d.insecure {
 		for _, name := range []string{"ca-secret", "ca-configmap", "ca-key", "subject-alt-names"} {
 			if w.instance.value(name) != "" {
-				refuse(name, "decides nothing beside "+key("insecure-skip-verify")+", which believes any certificate; remove one of the two")
+				refuse(name, "has no effect with "+key("insecure-skip-verify")+"; remove one of them")
 			}
 		}
 	} else if d.caKey != "" && !w.TLS.OwnCA() {
-		refuse("ca-key", "is a key of no object; name the Secret in "+key("ca-secret")+" or the ConfigMap in "+key("ca-configmap")+", or leave this out for the system roots")
+		refuse("ca-key", "requires "+key("ca-secret")+" or "+key("ca-configmap")+"; name the object there, or remove this for the system roots")
 	}
 	errs = append(errs, w.checkClient(d)...)
-	for _, u := range undeliverable(&w.TLS) {
+	for _, u := range deliveryProblems(&w.TLS, key) {
 		refuse(u.key, u.detail)
 	}
 	if !w.TLS.OwnCA() && len(w.TLS.SubjectAltNames) == 0 && !d.insecure {
 		errs = append(errs, field.Required(w.instance.at("subject-alt-names"),
-			"with the system roots and addresses any public certificate of anybody would be believed; give the name in the server's certificate, or its CA in "+key("ca-secret")))
+			"without it, any publicly trusted certificate is accepted for the addresses; write the name in the server's certificate, or its CA in "+key("ca-secret")))
 	}
 	return errs
 }

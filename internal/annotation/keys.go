@@ -48,122 +48,122 @@ type Key struct {
 // keys is the table. Parsing, inheritance, warnings, docs/annotations.md and tests are driven by it.
 var keys = []Key{
 	{
-		Name: "host", Scope: ScopeInstance, Default: "synthesised from `addresses`", parse: parseHost,
-		Description: "DNS name of the Redis, written as the app dials it: in lower case, without a dot at the end; beside `addresses` it need not exist in DNS (`redis.memorystore-redis`)",
+		Name: "host", Scope: ScopeInstance, Default: "derived from `addresses`", parse: parseHost,
+		Description: "DNS name of the Redis, as the app dials it: in lower case, without a dot at the end. With `addresses` it does not have to exist in DNS (`redis.memorystore-redis`).",
 	},
 	{
 		Name: "port", Scope: ScopeInstance, Default: "`6379`, with protocol `http` `80`", parse: parsePort,
-		Description: "port(s) the app dials, comma list (`6379,26379`)",
+		Description: "Ports that the app dials, comma list (`6379,26379`).",
 	},
 	{
 		Name: "target-port", Scope: ScopeInstance, Default: "= `port`, with protocol `http` `443`", parse: parseTargetPort,
-		Description: "the TLS port of the server, where it differs (Azure: 6379 → 6380); needs a `host` and a single `port`; cannot go with several addresses or a CIDR",
+		Description: "TLS port of the server, if it differs from `port` (Azure: 6379 → 6380). Requires a `host` and a single `port`. Cannot be used with several addresses or a CIDR.",
 	},
 	{
-		Name: "passthrough-ports", Scope: ScopeInstance, Default: "`target-port` where it differs, with protocol `http` `443` too", parse: parsePassthrough,
-		Description: "further ports of a pinned host that containers of this pod dial with TLS of their own (an exporter), comma list",
+		Name: "passthrough-ports", Scope: ScopeInstance, Default: "`target-port` if it differs, with protocol `http` also `443`", parse: parsePassthrough,
+		Description: "Further ports of a host with a VIP, comma list. Containers of this pod dial them with their own TLS, as an exporter does.",
 	},
 	{
-		Name: "addresses", Scope: ScopeInstance, Default: "the `host` is asked of DNS", parse: parseAddresses,
-		Description: "the server's addresses, comma list of IPs and CIDRs. One IP: a static endpoint (Memorystore). Several IPs or a CIDR: the node that the client dialled is the node it gets (primary and replica, Redis Cluster, Sentinel)",
+		Name: "addresses", Scope: ScopeInstance, Default: "`host` is resolved by DNS", parse: parseAddresses,
+		Description: "Addresses of the server, comma list of IPs and CIDRs. One IP is a static endpoint (Memorystore). With several IPs or a CIDR, the client gets the node that it dials (primary and replica, Redis Cluster, Sentinel).",
 	},
 	{
 		Name: "ca-secret", Scope: ScopeInstance, Default: "the proxy's system roots", parse: parseCASecret,
-		Description: "Secret in the pod's namespace that holds the CA bundle (several PEM blocks are fine: CA rotation)",
+		Description: "Secret in the pod's namespace with the CA bundle. The bundle may have several PEM blocks, as during a CA rotation.",
 	},
 	{
 		Name: "ca-configmap", Scope: ScopeInstance, parse: parseCAConfigMap,
-		Description: "ConfigMap in the pod's namespace that holds the CA bundle, as trust-manager writes it; in place of `ca-secret`",
+		Description: "ConfigMap in the pod's namespace with the CA bundle, as trust-manager writes it. Use it instead of `ca-secret`.",
 	},
 	{
 		Name: "ca-key", Scope: ScopeInstance, Default: "`ca.crt`", parse: parseCAKey,
-		Description: "key of the bundle; needs `ca-secret`, `ca-configmap` or `client-secret`",
+		Description: "Key of the CA bundle in its object. Requires `ca-secret`, `ca-configmap` or `client-secret`.",
 	},
 	{
 		Name: "mode", Scope: ScopeInstance, Default: "`simple`", parse: parseMode,
 		Values:      []Value{{"simple", true}, {"mutual", true}, {"istio-mutual", true}},
-		Description: "how TLS is originated; `mutual` shows the server a client certificate, of `client-secret`, `issuer` or `certificate`; `istio-mutual` is the mesh's own, to a Service of the mesh by any of its names in `host`",
+		Description: "How TLS is originated. `mutual` sends the server a client certificate, from `client-secret`, `issuer` or `certificate`. `istio-mutual` uses the mesh's own TLS to a Service of the mesh, by any of its names in `host`.",
 	},
 	{
 		Name: "client-secret", Scope: ScopeInstance, parse: parseClientSecret,
-		Description: "`kubernetes.io/tls` Secret in the pod's namespace with the client certificate (`tls.crt`, `tls.key`), for mode `mutual`; the CA bundle is its `ca-key` too, unless `ca-secret` or `ca-configmap` names another place",
+		Description: "Secret of type `kubernetes.io/tls` in the pod's namespace with the client certificate (`tls.crt`, `tls.key`), for mode `mutual`. Its `ca-key` is also the CA bundle, unless `ca-secret` or `ca-configmap` names another object.",
 	},
 	{
 		Name: "issuer", Scope: ScopeInstance, parse: parseIssuer,
-		Description: "cert-manager issuer that signs a client certificate for the pod's service account, for mode `mutual`, with nothing else to do; the CA bundle is its `ca.crt`, unless `ca-secret` or `ca-configmap` names another place",
+		Description: "cert-manager issuer that signs a client certificate for the pod's service account, for mode `mutual`. redis-tls creates the Certificate. Its `ca.crt` is also the CA bundle, unless `ca-secret` or `ca-configmap` names another object.",
 	},
 	{
 		Name: "issuer-kind", Scope: ScopeInstance, Default: "`Issuer`", parse: parseIssuerKind,
-		Description: "kind of the `issuer`. What is not an `Issuer` of the pod's namespace needs the cluster's leave (`policy.allowedIssuers`)",
+		Description: "Kind of the `issuer`. Any other than an `Issuer` of the pod's namespace must be allowed by `policy.allowedIssuers`.",
 	},
 	{
 		Name: "issuer-group", Scope: ScopeInstance, Default: "`cert-manager.io`", parse: parseIssuerGroup,
-		Description: "API group of the `issuer`",
+		Description: "API group of the `issuer`.",
 	},
 	{
 		Name: "certificate", Scope: ScopeInstance, parse: parseCertificate,
-		Description: "an existing cert-manager Certificate in the pod's namespace; its Secret gives client certificate and CA, in place of `client-secret`",
+		Description: "Existing cert-manager Certificate in the pod's namespace. Its Secret has the client certificate and the CA. Use it instead of `client-secret`.",
 	},
 	{
-		Name: "sni", Scope: ScopeInstance, Default: "= `host` when it is resolved by DNS", parse: parseSNI,
-		Description: "server name sent in the TLS handshake",
+		Name: "sni", Scope: ScopeInstance, Default: "= `host` if it is resolved by DNS", parse: parseSNI,
+		Description: "Server name that the TLS handshake sends.",
 	},
 	{
-		Name: "subject-alt-names", Scope: ScopeInstance, Default: "= `host` when it is resolved by DNS", parse: parseSubjectAltNames,
-		Description: "what the server's certificate must carry one of: DNS names, IPs or URIs, comma list. With system roots and `addresses` it must be given: any public certificate of anybody would do",
+		Name: "subject-alt-names", Scope: ScopeInstance, Default: "= `host` if it is resolved by DNS", parse: parseSubjectAltNames,
+		Description: "Names of which the server's certificate must have one: DNS names, IPs or URIs, comma list. Required with system roots and `addresses`: without it, any publicly trusted certificate is accepted.",
 	},
 	{
 		Name: "insecure-skip-verify", Scope: ScopeInstance, Default: "`false`", parse: parseInsecure,
 		Values:      []Value{{"false", true}, {"true", true}},
-		Description: "believe any certificate; warned about each time, and refused unless the cluster's policy allows it (`policy.allowInsecure`)",
+		Description: "`true` accepts any certificate. Refused unless `policy.allowInsecure` allows it. Each use gives a warning.",
 	},
 	{
 		Name: "delivery", Scope: ScopeInstance, Default: "`mount`", parse: parseDelivery,
 		Values:      []Value{{"mount", true}, {"sds", true}},
-		Description: "how CA bundle and client certificate reach the sidecar: a mounted volume, or `sds`, Istio's secret discovery (`credentialName` of the rule), which mounts nothing. It reads the bundle under `cacert` or `ca.crt`; for a client certificate Istio demands that the pod's service account may list all Secrets of the namespace, which redis-tls grants nobody",
+		Description: "How CA bundle and client certificate reach the sidecar. `mount` mounts a volume. `sds` uses Istio's secret discovery (`credentialName` of the rule) and mounts nothing. It reads the CA bundle from the key `cacert` or `ca.crt`. For a client certificate, Istio requires that the pod's service account may list all Secrets of the namespace. redis-tls does not grant that.",
 	},
 	{
 		Name: "protocol", Scope: ScopeInstance, Default: "`tcp`", parse: parseProtocol,
 		Values: []Value{{"tcp", true}, {"http", true}, {"http2", false}, {"grpc", false},
 			{"mongo", true}, {"mysql", true}, {"redis", true}},
-		Description: "the Istio port protocol. `http` has the sidecar route by the Host header, with Istio's telemetry and retries: the app calls `http://host`, its own HTTPS on 443 passes, and the plain calls of other pods stay plain",
+		Description: "Istio port protocol. With `http` the sidecar routes by the Host header, with Istio's telemetry and retries. The app calls `http://host`; its own HTTPS on 443 passes through. Plain calls of other pods stay plain.",
 	},
 	{
 		Name: "connect-timeout", Scope: ScopeInstance, Default: "Istio's", parse: parseConnectTimeout,
-		Description: "`connectionPool.tcp.connectTimeout` of the rule, as in `3s`",
+		Description: "`connectionPool.tcp.connectTimeout` of the rule, as in `3s`.",
 	},
 	{
 		Name: "idle-timeout", Scope: ScopeInstance, Default: "Istio's", parse: parseIdleTimeout,
-		Description: "`connectionPool.tcp.idleTimeout` of the rule, as in `24h`; `0s` is never (Envoy closes idle TCP after an hour; a cloud's load balancer often sooner)",
+		Description: "`connectionPool.tcp.idleTimeout` of the rule, as in `24h`. `0s` is no timeout. Envoy closes idle TCP connections after an hour; load balancers of clouds often do so earlier.",
 	},
 	{
 		Name: "tcp-keepalive", Scope: ScopeInstance, Default: "Istio's", parse: parseKeepalive,
-		Description: "`connectionPool.tcp.tcpKeepalive` of the rule: any of `time`, `interval` and `probes`, as in `time=300s,interval=30s,probes=5`",
+		Description: "`connectionPool.tcp.tcpKeepalive` of the rule: any of `time`, `interval` and `probes`, as in `time=300s,interval=30s,probes=5`.",
 	},
 	{
 		Name: "sidecar", Scope: ScopePod, parse: parseSidecar, Values: []Value{{"restrict", true}},
-		Description: "`restrict`: a Sidecar resource of ours for the pod limits its egress to istio-system and its hosts, `REGISTRY_ONLY`: whatever else it dials cannot be reached",
+		Description: "`restrict` creates a Sidecar resource that limits the pod's egress to istio-system and its Redis hosts (`REGISTRY_ONLY`). The pod cannot reach anything else.",
 	},
 	{
 		Name: "server", Scope: ScopePodOnly, parse: parseServer, Values: []Value{{"strict", true}},
-		Description: "on a Redis *server* pod in the mesh, `strict`: a PeerAuthentication STRICT of ours, so that its sidecar lets in the mesh's mutual TLS alone",
+		Description: "For a Redis *server* pod in the mesh. `strict` creates a PeerAuthentication of mode STRICT, so that its sidecar accepts only mutual TLS of the mesh.",
 	},
 	{
 		Name: "inject", Scope: ScopePodOnly, Default: "`true`",
 		Values:      []Value{{"true", true}, {"false", true}},
-		Description: "`\"false\"`, as label or annotation, opts the pod out",
+		Description: "`\"false\"`, as label or annotation, opts the pod out.",
 	},
 	{
 		Name: "status", Scope: ScopePodOnly,
-		Description: "written by the webhook: what the pod requested, JSON, with the format's version; a user's own value is replaced",
+		Description: "Written by the webhook: the pod's request as JSON, with the version of the format. A user's own value is replaced.",
 	},
 	{
 		Name: "vips", Scope: ScopePodOnly,
-		Description: "written by the webhook: the VIP of each pinned host, `host=address`, comma list; a user's own value is replaced",
+		Description: "Written by the webhook: the VIP of each host that has one, `host=address`, comma list. A user's own value is replaced.",
 	},
 	{
 		Name: "first-use", Scope: ScopePodOnly,
-		Description: "written by the webhook: the time of an admission before the mesh objects were there; a user's own value is replaced",
+		Description: "Written by the webhook: the time of an admission before the mesh objects existed. A user's own value is replaced.",
 	},
 }
 
@@ -218,6 +218,6 @@ func instanceProblem(instance string) string {
 	if len(validation.IsDNS1123Label(instance)) == 0 {
 		return ""
 	}
-	return "the part before \"." + origination.Prefix + "\" names a Redis of yours and must be a DNS label: " +
+	return "must have a DNS label before \"." + origination.Prefix + "\": " +
 		"lower-case letters, digits and '-', at most 63 characters, as in \"sessions." + origination.Prefix + "host\""
 }

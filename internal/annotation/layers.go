@@ -115,7 +115,7 @@ func layer(all []source) layers {
 	}
 	if n := len(l.instances); n > maxInstances {
 		l.errs = append(l.errs, field.TooMany(podPath, n, maxInstances))
-		l.errs[len(l.errs)-1].Detail += ": one for each <name>." + origination.Prefix + "host; split the pod, or ask for fewer"
+		l.errs[len(l.errs)-1].Detail += ", one for each <name>." + origination.Prefix + "host; remove some, or split the pod"
 		l.instances = nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.instances)) {
@@ -133,7 +133,7 @@ func (l *layers) add(s source) {
 	keys := s.keys()
 	if n := len(keys); n > maxKeys {
 		l.errs = append(l.errs, field.TooMany(s.path, n, maxKeys))
-		l.errs[len(l.errs)-1].Detail += fmt.Sprintf(" of the keys below %s; see the table of keys for those that there are", origination.Prefix)
+		l.errs[len(l.errs)-1].Detail += fmt.Sprintf(" with the prefix %s; remove unknown keys (docs/annotations.md has the known ones)", origination.Prefix)
 		return
 	}
 	for _, key := range keys {
@@ -141,9 +141,9 @@ func (l *layers) add(s source) {
 		problem := unknownKey(key, name, keyName, unknown < maxKeyWarnings)
 		k := keyIndex[keyName]
 		if problem == "" && k.Scope == ScopePodOnly && !s.own {
-			problem = "it holds on pods alone"
+			problem = "allowed only on pods"
 			if key == origination.KeyInject {
-				problem += fmt.Sprintf("; to switch a whole namespace off set its label %s=%s", origination.LabelNamespace, namespaceDisabled)
+				problem += fmt.Sprintf("; to disable a whole namespace, set its label %s=%s", origination.LabelNamespace, namespaceDisabled)
 			}
 		}
 		set := setting{name: keyName, value: s.annotations[key], path: s.path.Key(shortenKey(key)), from: s.path, own: s.own}
@@ -162,9 +162,9 @@ func (l *layers) add(s source) {
 	}
 	switch more := unknown - maxKeyWarnings; {
 	case more > 0 && s.own:
-		l.errs = append(l.errs, field.Invalid(s.path, more, "further annotations are no keys of redis-tls either"))
+		l.errs = append(l.errs, field.Invalid(s.path, more, "further keys are unknown; remove them"))
 	case more > 0:
-		l.warnings = append(l.warnings, fmt.Sprintf("%s: and %d further annotations are ignored", s.name, more))
+		l.warnings = append(l.warnings, fmt.Sprintf("%s: %d further annotations are ignored", s.name, more))
 	}
 }
 
@@ -186,7 +186,7 @@ func (l *layers) addInstance(name, keyName, key string, set setting) {
 		l.instances[name] = i
 	}
 	if nearer, ok := i.setting(keyName); ok && nearer.from == set.from {
-		l.errs = append(l.errs, field.Invalid(set.path, origination.Shorten(set.value), fmt.Sprintf("is the same as %s, which stands beside it; remove one of the two", nearer.path)))
+		l.errs = append(l.errs, field.Invalid(set.path, origination.Shorten(set.value), fmt.Sprintf("is the same key as %s; remove one of them", nearer.path)))
 	} else if !ok {
 		i.settings = append(i.settings, set)
 	}

@@ -32,7 +32,7 @@ func Limits() []Limit {
 	return []Limit{
 		{"bytes of one value", maxValueBytes},
 		{"bytes of all annotations of a pod (Kubernetes' own limit)", maxAnnotationBytes},
-		{"keys of ours on one pod", maxKeys},
+		{"keys of redis-tls on one pod", maxKeys},
 		{"Redis instances of one pod", maxInstances},
 		{"ports of one list", maxPorts},
 		{"elements of `addresses`", maxAddresses},
@@ -51,7 +51,7 @@ func tooMuch(annotations map[string]string) field.ErrorList {
 		return nil
 	}
 	err := field.TooLong(podPath, "", maxAnnotationBytes)
-	err.Detail = fmt.Sprintf("keys and values have %d bytes together; Kubernetes takes at most %d", size, maxAnnotationBytes)
+	err.Detail = fmt.Sprintf("keys and values must have at most %d bytes together, the limit of Kubernetes, got %d", maxAnnotationBytes, size)
 	return field.ErrorList{err}
 }
 

@@ -31,26 +31,26 @@ func merge(wishes []*wish) ([]*wish, field.ErrorList) {
 // join adds another instance on the same host. Istio takes the first matching rule of a host within
 // one pod, so what decides about TLS must be equal.
 func (w *wish) join(other *wish) field.ErrorList {
-	both := fmt.Sprintf("the instances %s and %s both lead to %s", strings.Join(w.Instances, ", "), other.instance.name, w.Host)
+	names := strings.Join(w.Instances, ", ")
+	equal := fmt.Sprintf("must be equal in the instances %s and %s of %s", names, other.instance.name, w.Host)
 	var errs field.ErrorList
 	refuse := func(name, detail string) {
-		errs = append(errs, field.Invalid(other.instance.at(name), origination.Shorten(other.instance.value(name)), both+" and "+detail))
+		errs = append(errs, field.Invalid(other.instance.at(name), origination.Shorten(other.instance.value(name)), detail))
 	}
 	for _, d := range w.differences(other) {
-		refuse(d.key, d.detail+"; a host has one setting, so make them equal")
+		refuse(d.key, equal+d.detail+"; write one value in both")
 	}
-	const oneOfTheTwo = "; name it in one of the two"
 	for _, p := range other.Ports {
 		if at := slices.IndexFunc(w.Ports, func(q origination.Port) bool { return q.Number == p.Number }); at >= 0 && w.Ports[at] != p {
-			refuse("target-port", fmt.Sprintf("lead port %d to %d and to %d; a port has one target, so make them equal", p.Number, w.Ports[at].Target, p.Target))
+			refuse("target-port", fmt.Sprintf("%s, got %d and %d for port %d; write one value in both", equal, w.Ports[at].Target, p.Target, p.Number))
 		}
 		if slices.Contains(w.given, p.Number) {
-			refuse("port", fmt.Sprintf("port %d has TLS here and is passed through there%s", p.Number, oneOfTheTwo))
+			refuse("port", fmt.Sprintf("must not contain port %d, which instance %s of %s passes through; remove it from one of them", p.Number, names, w.Host))
 		}
 	}
 	for _, n := range other.given {
 		if slices.ContainsFunc(w.Ports, func(p origination.Port) bool { return p.Number == n }) {
-			refuse("passthrough-ports", fmt.Sprintf("port %d is passed through here and has TLS there%s", n, oneOfTheTwo))
+			refuse("passthrough-ports", fmt.Sprintf("must not contain port %d, which has TLS in instance %s of %s; remove it from one of them", n, names, w.Host))
 		}
 	}
 	w.Instances = append(w.Instances, other.instance.name)
@@ -69,7 +69,7 @@ func (w *wish) differences(other *wish) []denial {
 	var all []denial
 	compare := func(key, a, b string) {
 		if a != b {
-			all = append(all, denial{key, fmt.Sprintf("differ in %s: %q there, %q here", key, origination.Shorten(a), origination.Shorten(b))})
+			all = append(all, denial{key, fmt.Sprintf(", got %q and %q", origination.Shorten(a), origination.Shorten(b))})
 		}
 	}
 	compare("addresses", joinAddresses(w.Addresses), joinAddresses(other.Addresses))
@@ -103,8 +103,8 @@ func overlaps(merged []*wish) field.ErrorList {
 			}
 			if address, port, found := overlap(&w.Origination, &other.Origination); found {
 				errs = append(errs, field.Invalid(w.instance.at("addresses"), origination.Shorten(w.instance.value("addresses")),
-					fmt.Sprintf("the instances %s and %s have address %s and port %d in common; give each its own addresses or ports, or make it one instance",
-						strings.Join(other.Instances, ", "), strings.Join(w.Instances, ", "), address, port)))
+					fmt.Sprintf("must not overlap with instance %s, which also has address %s and port %d; separate addresses or ports, or use one instance",
+						strings.Join(other.Instances, ", "), address, port)))
 			}
 		}
 	}

@@ -80,7 +80,7 @@ func closedValue(k *Key, path *field.Path, value string) field.ErrorList {
 	case at < 0:
 		return field.ErrorList{field.NotSupported(path, origination.Shorten(value), supported)}
 	case !k.Values[at].Supported:
-		return field.ErrorList{field.Invalid(path, value, "is not supported yet; what is: "+strings.Join(supported, ", "))}
+		return field.ErrorList{field.Invalid(path, value, "is not supported yet; use one of "+strings.Join(supported, ", "))}
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func list(path *field.Path, value string, most int, right string, parse func(ele
 	var errs field.ErrorList
 	for element := range strings.SplitSeq(value, ",") {
 		element = strings.TrimSpace(element)
-		problem := "has an empty element; write " + right
+		problem := "must not have an empty element; write " + right
 		bad := value
 		if element != "" {
 			problem, bad = parse(element), element
@@ -112,7 +112,7 @@ var sidecarPorts = origination.SidecarPorts()
 func dialledPort(text string) (int32, string) {
 	n, problem := origination.Number(text)
 	if problem == "" && slices.Contains(sidecarPorts, n) {
-		problem = "is a port of the sidecar itself, which nothing can be dialled on; choose another one"
+		problem = "must not be a port of the sidecar, which no app can dial; use another port"
 	}
 	return n, problem
 }
@@ -159,7 +159,8 @@ func parseAddresses(d *draft, path *field.Path, value string) field.ErrorList {
 			problem = d.addressProblem(p)
 		}
 		if problem == "" && loose {
-			d.warnings = append(d.warnings, fmt.Sprintf("%s: %s stands for the whole range %s", path, element, p))
+			d.warnings = append(d.warnings, fmt.Sprintf("%s: %s covers the whole range %s; write %q, or %q for one address",
+				path, element, p, p, strings.Split(element, "/")[0]))
 		}
 		addresses = append(addresses, p)
 		return problem
@@ -206,7 +207,7 @@ func parseCAKey(d *draft, path *field.Path, value string) field.ErrorList {
 }
 
 func parseSNI(d *draft, path *field.Path, value string) field.ErrorList {
-	name, problem := origination.NormalName(value, "TLS sends no address as server name (RFC 6066); give a DNS name, as in \"redis.example.com\"")
+	name, problem := origination.NormalName(value, "write a DNS name, as in \"redis.example.com\" (RFC 6066 allows no address)")
 	d.sni = name
 	return invalid(path, value, problem)
 }
@@ -223,12 +224,15 @@ func parseSubjectAltNames(d *draft, path *field.Path, value string) field.ErrorL
 	return errs
 }
 
+// objectNameForm is the form of the names of Secrets, ConfigMaps and custom resources.
+const objectNameForm = "lower-case letters, digits, '-' and '.', at most 253 characters, as in \"redis-ca\""
+
 // objectNameProblem says why the name cannot be that of an object of the kind ("a Secret"), or returns "".
 func objectNameProblem(kind, name string) string {
 	if len(validation.IsDNS1123Subdomain(name)) == 0 {
 		return ""
 	}
-	return "is not the name of " + kind + ": lower-case letters, digits, '-' and '.', at most 253 characters, as in \"redis-ca\""
+	return "must be the name of " + kind + ": " + objectNameForm
 }
 
 // dataKeyProblem says why the key cannot be one of a Secret or ConfigMap, or returns "".
@@ -236,7 +240,7 @@ func dataKeyProblem(key string) string {
 	if len(validation.IsConfigMapKey(key)) == 0 {
 		return ""
 	}
-	return "is not a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.', at most 253 characters, as in \"ca.crt\""
+	return "must be a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.', at most 253 characters, as in \"ca.crt\""
 }
 
 // invalid returns the error for a value with a problem, none without.

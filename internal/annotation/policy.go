@@ -21,39 +21,39 @@ type denial struct {
 // free in the own namespace; those of another must be named, also where nothing else needs to be.
 func denials(p config.Policy, o *origination.Origination, namespace string) []denial {
 	var all []denial
-	deny := func(key, value, what, list, allowed string) {
-		all = append(all, denial{key, fmt.Sprintf("%q is not among the %s that this cluster allows (policy.%s): %s; choose one of these, or ask the cluster's administrator",
-			value, what, list, origination.Shorten(allowed))})
+	deny := func(key, value, list, allowed string) {
+		all = append(all, denial{key, fmt.Sprintf("%q must be allowed by policy.%s (%s); use one of these, or contact the cluster's administrator",
+			value, list, origination.Shorten(allowed))})
 	}
 	switch of, _ := o.Service(); {
 	case o.HostSynthesised:
 	case o.InMesh():
 		if of != namespace && (len(p.AllowedHosts) == 0 || !p.AllowsHost(o.Host)) {
-			all = append(all, denial{"host", fmt.Sprintf("%q is a Service of namespace %s, and of another namespace than the pod's own this cluster allows only those that it names (policy.allowedHosts): %s; ask the cluster's administrator",
+			all = append(all, denial{"host", fmt.Sprintf("%q is a Service of namespace %s. Services of other namespaces must be allowed by policy.allowedHosts (%s); contact the cluster's administrator",
 				o.Host, of, origination.Shorten(cmp.Or(strings.Join(p.AllowedHosts, ", "), "none")))})
 		}
 	case !p.AllowsHost(o.Host):
-		deny("host", o.Host, "hosts", "allowedHosts", strings.Join(p.AllowedHosts, ", "))
+		deny("host", o.Host, "allowedHosts", strings.Join(p.AllowedHosts, ", "))
 	}
 	if o.TLS.InsecureSkipVerify && !p.AllowInsecure {
-		all = append(all, denial{"insecure-skip-verify", `this cluster does not allow it (policy.allowInsecure): any certificate of anybody would be believed; ` +
-			`remove the annotation and give the server's CA, or ask the cluster's administrator`})
+		all = append(all, denial{"insecure-skip-verify", "must be allowed by policy.allowInsecure, because any certificate would be accepted; " +
+			"set " + origination.KeyOf(o.Instances[0], "ca-secret") + " instead, or contact the cluster's administrator"})
 	}
 	if i := o.TLS.Issuer; i != (origination.Issuer{}) && !i.Local() && !slices.Contains(p.AllowedIssuers, i.String()) {
-		allowed := "an Issuer." + origination.IssuerGroup + " of the pod's namespace"
+		allowed := "Issuers of " + origination.IssuerGroup + " in the pod's namespace"
 		if len(p.AllowedIssuers) > 0 {
 			allowed += ", " + strings.Join(p.AllowedIssuers, ", ")
 		}
-		deny("issuer", i.String(), "issuers", "allowedIssuers", allowed)
+		deny("issuer", i.String(), "allowedIssuers", allowed)
 	}
 	for _, a := range o.Addresses {
 		if !p.AllowsRange(a) {
-			deny("addresses", origination.AddressText(a), "ranges", "allowedCIDRs", strings.Trim(fmt.Sprint(p.AllowedCIDRs), "[]"))
+			deny("addresses", origination.AddressText(a), "allowedCIDRs", strings.Trim(fmt.Sprint(p.AllowedCIDRs), "[]"))
 		}
 	}
 	ports := func(key string, n int32) {
 		if !p.AllowsPort(n) {
-			deny(key, strconv.Itoa(int(n)), "ports", "allowedPorts", strings.Join(p.AllowedPorts, ", "))
+			deny(key, strconv.Itoa(int(n)), "allowedPorts", strings.Join(p.AllowedPorts, ", "))
 		}
 	}
 	for _, port := range o.Ports {

@@ -23,7 +23,7 @@ func Recorded(status origination.Status, namespace, serviceAccount string, cfg c
 	case len(errs) > 0:
 		return Result{}, errs.ToAggregate()
 	case res.Skip != "":
-		return Result{}, fmt.Errorf("%s: it requests nothing", origination.AnnotationStatus)
+		return Result{}, fmt.Errorf("%s: must contain a request", origination.AnnotationStatus)
 	}
 	return res, nil
 }

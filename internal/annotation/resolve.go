@@ -175,10 +175,10 @@ func placeProblems(in Input, cfg config.Config) []origination.Problem {
 	switch {
 	case slices.Contains(cfg.ExcludedNamespaces, in.Namespace):
 		return []origination.Problem{{Reason: origination.ReasonNamespaceDisabled, Err: field.Invalid(field.NewPath("metadata", "namespace"), in.Namespace,
-			"is excluded from redis-tls (excludedNamespaces in the Helm values); run the pod in another namespace, or ask the cluster's administrator")}}
+			"is excluded by excludedNamespaces in the Helm values; run the pod in another namespace, or contact the cluster's administrator")}}
 	case label == namespaceDisabled:
 		return []origination.Problem{{Reason: origination.ReasonNamespaceDisabled, Err: field.Invalid(namespaceLabelPath, label,
-			fmt.Sprintf("switches redis-tls off in namespace %s; set the label to %q or remove it, or take the annotations off the pod", in.Namespace, namespaceEnabled))}}
+			fmt.Sprintf("disables redis-tls in namespace %s; set the label to %q or remove it, or remove the annotations from the pod", in.Namespace, namespaceEnabled))}}
 	}
 	return nil
 }
@@ -202,10 +202,10 @@ func namespaceWarnings(in Input) []string {
 	case label == namespaceEnabled, label == namespaceDisabled:
 		return nil
 	case labelled && !Requested(in.Annotations):
-		return []string{fmt.Sprintf("namespace %s: label %s has the value %q, which is neither %q nor %q, so it is not opted in",
-			in.Namespace, origination.LabelNamespace, origination.Shorten(label), namespaceEnabled, namespaceDisabled)}
+		return []string{fmt.Sprintf("namespace %s: label %s must be %q or %q, got %q; until then the namespace is not opted in",
+			in.Namespace, origination.LabelNamespace, namespaceEnabled, namespaceDisabled, origination.Shorten(label))}
 	case Requested(in.NamespaceAnnotations) && Requested(in.Annotations):
-		return []string{fmt.Sprintf("namespace %s: its %s annotations do not count, because it does not carry the label %s=%s",
+		return []string{fmt.Sprintf("namespace %s: its %s annotations are ignored; set its label %s=%s",
 			in.Namespace, origination.Prefix, origination.LabelNamespace, namespaceEnabled)}
 	}
 	return nil

@@ -39,6 +39,6 @@ func (res *Result) restricted(l layers) {
 	res.Settings.Sidecar = ""
 	delete(res.Status.Request, origination.Prefix+"sidecar")
 	if set := l.pod["sidecar"]; set.own {
-		res.Errors = append(res.Errors, field.Invalid(set.path, origination.Shorten(set.value), "limits the pod to its Redises, and it asks for none; give one in "+origination.Prefix+"host, or remove this"))
+		res.Errors = append(res.Errors, field.Invalid(set.path, origination.Shorten(set.value), "requires a Redis that the pod is restricted to; set "+origination.Prefix+"host, or remove this"))
 	}
 }

@@ -16,13 +16,13 @@ func unknownKey(key, instance, name string, read bool) string {
 	known, ok := keyIndex[name]
 	switch {
 	case misspelt(key):
-		return fmt.Sprintf("keys are written in lower case; write %q", origination.Shorten(strings.ToLower(key)))
+		return fmt.Sprintf("keys must be in lower case; write %q", origination.Shorten(strings.ToLower(key)))
 	case ok && (known.Scope == ScopeInstance || key == origination.Prefix+name):
 		return ""
 	case ok:
-		return fmt.Sprintf("%s belongs to the pod, not to one Redis; write %q", name, origination.Prefix+name)
+		return fmt.Sprintf("%s applies to the whole pod, not to one Redis; write %q", name, origination.Prefix+name)
 	}
-	text := "there is no such key"
+	text := "unknown key"
 	if !read {
 		return text
 	}

@@ -121,10 +121,10 @@ func TestLivePods(t *testing.T) {
 			set: pods{pod("r1", "a", edited(`"v1"`, `v1`))}, unresolved: "parsing redis-tls/status",
 		},
 		"a status of another version is unresolved": {
-			set: pods{pod("r1", "a", edited(`"v1"`, `"v9"`))}, unresolved: `version "v9"`,
+			set: pods{pod("r1", "a", edited(`"v1"`, `"v9"`))}, unresolved: `"v9"`,
 		},
 		"a status without a request is unresolved": {
-			set: pods{pod("r1", "a", edited(`"redis-tls/host":"redis.example.com"`, ""))}, unresolved: "requests nothing",
+			set: pods{pod("r1", "a", edited(`"redis-tls/host":"redis.example.com"`, ""))}, unresolved: "redis-tls/status: ",
 		},
 		"a status edited to a host inside the cluster is unresolved": {
 			set: pods{pod("r1", "a", edited("redis.example.com", "kubernetes.default.svc"))}, unresolved: "kubernetes.default.svc",

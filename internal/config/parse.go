@@ -99,7 +99,7 @@ func checkTexts(raw map[string]any) field.ErrorList {
 			case int64:
 				defaults[key] = strconv.FormatInt(value, 10)
 			default:
-				errs = append(errs, field.Invalid(field.NewPath("defaults").Key(key), value, "must be a text, as the value of an annotation is"))
+				errs = append(errs, field.Invalid(field.NewPath("defaults").Key(key), value, "must be a string, number or boolean, as in \"6379\""))
 			}
 		}
 	}

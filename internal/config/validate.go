@@ -28,13 +28,25 @@ func (p Policy) validate(at *field.Path) field.ErrorList {
 		errs = append(errs, field.NotSupported(at.Child("mode"), p.Mode, []PolicyMode{PolicyEnforce, PolicyWarn}))
 	}
 	for i, host := range p.AllowedHosts {
-		if _, problem := origination.NormalName(strings.TrimPrefix(host, "*."), "write it into policy.allowedCIDRs"); problem != "" {
-			errs = append(errs, field.Invalid(at.Child("allowedHosts").Index(i), host, problem+"; for all names below one write \"*.example.com\""))
+		name := strings.TrimPrefix(host, "*.")
+		_, problem := origination.NormalName(name, "write it in policy.allowedCIDRs")
+		if strings.Contains(name, "*") {
+			problem = "must be a host name, or \"*.\" and a domain; write it as in \"redis.example.com\" or \"*.example.com\""
+		}
+		if problem != "" {
+			errs = append(errs, field.Invalid(at.Child("allowedHosts").Index(i), host, problem))
 		}
 	}
 	for i, c := range p.AllowedCIDRs {
-		if c != c.Masked() || c.Addr().Is4In6() {
-			errs = append(errs, field.Invalid(at.Child("allowedCIDRs").Index(i), c.String(), fmt.Sprintf("has bits beyond its length; write \"%s\"", c.Masked())))
+		problem := ""
+		switch {
+		case c.Addr().Is4In6():
+			problem = "must not be an IPv4 range in IPv6 notation; write it in IPv4, as in \"10.0.0.0/8\""
+		case c != c.Masked():
+			problem = maskProblem(c)
+		}
+		if problem != "" {
+			errs = append(errs, field.Invalid(at.Child("allowedCIDRs").Index(i), c.String(), problem))
 		}
 	}
 	for i, ports := range p.AllowedPorts {
@@ -61,7 +73,7 @@ func (v VIP) validate(at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	switch none := v.CIDR == (netip.Prefix{}); {
 	case none && v.IPv6CIDR == nil:
-		errs = append(errs, field.Required(at.Child("cidr"), "pins need a range; on clusters with IPv6 alone set vip.ipv6CIDR"))
+		errs = append(errs, field.Required(at.Child("cidr"), "VIPs require a range; set it, or vip.ipv6CIDR on clusters with only IPv6"))
 	case !none:
 		errs = vipRange(at.Child("cidr"), v.CIDR, v.CIDR.Addr().Is4(), 24, "must be an IPv4 range of at least 256 addresses, as in \"251.0.0.0/8\"")
 	}
@@ -72,35 +84,40 @@ func (v VIP) validate(at *field.Path) field.ErrorList {
 	return errs
 }
 
+// maskProblem says that the range has bits beyond its mask.
+func maskProblem(p netip.Prefix) string {
+	return fmt.Sprintf("must not have bits beyond its mask; write \"%s\"", p.Masked())
+}
+
 func vipRange(at *field.Path, p netip.Prefix, family bool, longest int, right string) field.ErrorList {
 	switch {
 	case !p.IsValid(), !family, p.Bits() > longest:
 		return field.ErrorList{field.Invalid(at, p.String(), right)}
 	case p != p.Masked():
-		return field.ErrorList{field.Invalid(at, p.String(), fmt.Sprintf("has bits beyond its length; write \"%s\"", p.Masked()))}
+		return field.ErrorList{field.Invalid(at, p.String(), maskProblem(p))}
 	}
 	if problem := origination.ReservedProblem(p, nil); problem != "" {
-		return field.ErrorList{field.Invalid(at, p.String(), problem)}
+		return field.ErrorList{field.Invalid(at, p.String(), problem+"; use a range that no network routes")}
 	}
 	return nil
 }
 
 func (c Config) validateNames() field.ErrorList {
 	var errs field.ErrorList
-	if _, problem := origination.NormalName(c.ClusterDomain, "give a domain"); problem != "" {
-		errs = append(errs, field.Invalid(field.NewPath("clusterDomain"), c.ClusterDomain, problem+"; the usual one is \"cluster.local\""))
+	if _, problem := origination.NormalName(c.ClusterDomain, ""); problem != "" {
+		errs = append(errs, field.Invalid(field.NewPath("clusterDomain"), c.ClusterDomain, "must be a DNS domain, as in \"cluster.local\""))
 	}
-	const namespaceRule = "is not the name of a namespace: lower-case letters, digits and '-', at most 63 characters"
+	const namespaceRule = "must be the name of a namespace: lower-case letters, digits and '-', at most 63 characters, as in \"istio-system\""
 	for i, name := range c.ExcludedNamespaces {
 		if len(validation.IsDNS1123Label(name)) > 0 {
 			errs = append(errs, field.Invalid(field.NewPath("excludedNamespaces").Index(i), name, namespaceRule))
 		}
 	}
 	if len(validation.IsDNS1123Label(c.Istio.RootNamespace)) > 0 {
-		errs = append(errs, field.Invalid(field.NewPath("istio", "rootNamespace"), c.Istio.RootNamespace, namespaceRule+"; the usual one is \"istio-system\""))
+		errs = append(errs, field.Invalid(field.NewPath("istio", "rootNamespace"), c.Istio.RootNamespace, namespaceRule))
 	}
 	if domain := c.Istio.TrustDomain; !trustDomainForm.MatchString(domain) {
-		errs = append(errs, field.Invalid(field.NewPath("istio", "trustDomain"), domain, "is not a trust domain: lower-case letters, digits, '.', '-' and '_', at most 255 characters; the usual one is \"cluster.local\""))
+		errs = append(errs, field.Invalid(field.NewPath("istio", "trustDomain"), domain, "must be a trust domain: lower-case letters, digits, '.', '-' and '_', at most 255 characters, as in \"cluster.local\""))
 	}
 	if roots := c.Istio.SystemRoots; !path.IsAbs(roots) || path.Clean(roots) != roots {
 		errs = append(errs, field.Invalid(field.NewPath("istio", "systemRoots"), roots, "must be an absolute path in the proxy's image, as in \"/etc/ssl/certs/ca-certificates.crt\""))
@@ -112,7 +129,7 @@ func (c Config) validateTimes() field.ErrorList {
 	var errs field.ErrorList
 	negative := func(at *field.Path, d fmt.Stringer, isNegative bool) {
 		if isNegative {
-			errs = append(errs, field.Invalid(at, d.String(), "must not be negative"))
+			errs = append(errs, field.Invalid(at, d.String(), "must not be negative; write it as in \"1s\""))
 		}
 	}
 	negative(field.NewPath("firstUse", "delay"), c.FirstUse.Delay.Duration, c.FirstUse.Delay.Duration < 0)

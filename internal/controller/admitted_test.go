@@ -57,7 +57,7 @@ func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
 		}, ""},
 		"after vip.cidr has moved to where its addresses are": {func(w *world, _ *corev1.Pod) {
 			w.r.Config.VIP.CIDR = netip.MustParsePrefix("203.0.113.0/24")
-		}, "the range of our own pins"},
+		}, "203.0.113.0/24"},
 		"after the cluster got VIPs of IPv6, which are in the keys": {func(w *world, _ *corev1.Pod) {
 			range6 := netip.MustParsePrefix("fd00:1::/64")
 			w.r.Config.VIP.IPv6CIDR = &range6
@@ -67,14 +67,14 @@ func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
 		}, "label redis-tls/"},
 		"after its Service is gone": {func(w *world, _ *corev1.Pod) {
 			delete(w.caches.services, namespace+"/redis")
-		}, "which does not exist"},
+		}, "does not exist"},
 		"after a Service with the name of its host has come": {func(w *world, _ *corev1.Pod) {
 			w.caches.services["example/redis"] = annotation.Service{}
-		}, "resolves to the Service example/redis"},
+		}, "Service example/redis"},
 		"after a Service with its address has come": {func(w *world, _ *corev1.Pod) {
 			w.caches.services["other/redis"] = annotation.Service{ClusterIPs: []netip.Addr{netip.MustParseAddr("203.0.113.7")}}
 		}, "other/redis"},
-		"after its status is of another version": {status(func(s string) string { return strings.Replace(s, `"v1"`, `"v9"`, 1) }), `version "v9"`},
+		"after its status is of another version": {status(func(s string) string { return strings.Replace(s, `"v1"`, `"v9"`, 1) }), `"v9"`},
 		"after its status was emptied":           {status(func(string) string { return "" }), "parsing redis-tls/status"},
 		"after its status was edited":            {status(func(s string) string { return strings.Replace(s, "both.example.com", "more.example.com", 1) }), "label redis-tls/"},
 		"after the label of a key was taken off": {func(w *world, pod *corev1.Pod) {

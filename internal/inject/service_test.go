@@ -35,7 +35,7 @@ func TestAServiceOfTheMeshIsNeitherPinnedNorMounted(t *testing.T) {
 func TestAPodWithoutItsServiceIsRefused(t *testing.T) {
 	pod := newPod("host", "session", "mode", "istio-mutual")
 	d := newWorld().injector().Inject(shop, pod)
-	if message := d.Message(shop, pod); d.Allowed || !strings.Contains(message, "means the Service shop/session, which does not exist") {
+	if message := d.Message(shop, pod); d.Allowed || !strings.Contains(message, "shop/session does not exist") {
 		t.Errorf("allowed %t: %s", d.Allowed, message)
 	}
 	offline := newWorld().injector()

@@ -34,7 +34,7 @@ func TestAServerAsksLikeAnyOther(t *testing.T) {
 		want   string
 	}{
 		"no sidecar may come":            {func(w *world) { w.labels["istio-injection"] = "disabled" }, nil, "namespace.metadata.labels[istio-injection]"},
-		"the namespace is disabled":      {func(w *world) { w.labels[origination.LabelNamespace] = "disabled" }, nil, "switches redis-tls off"},
+		"the namespace is disabled":      {func(w *world) { w.labels[origination.LabelNamespace] = "disabled" }, nil, "namespace.metadata.labels[redis-tls/injection]"},
 		"its port goes around the proxy": {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeInboundPorts", "6379"}, "metadata.annotations[traffic.sidecar.istio.io/excludeInboundPorts]"},
 		"a PeerAuthentication selects it": {func(w *world) {
 			theirs := &securityv1.PeerAuthentication{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "theirs"}}

@@ -26,21 +26,21 @@ var international = idna.New(idna.MapForLookup(), idna.Transitional(false), idna
 func NormalName(text, instead string) (name, problem string) {
 	switch {
 	case !utf8.ValidString(text): // idna lets it through, as a name that it then refuses itself
-		return "", "is not a valid international name (no UTF-8); check its spelling"
+		return "", "must be a valid international name in UTF-8; check its spelling"
 	case strings.Contains(text, "://"):
-		return "", "is a URL; write the host name alone, and the port into " + Prefix + "port"
+		return "", "must be a host name, not a URL; write only the name, and the port in " + Prefix + "port"
 	case strings.Contains(text, "*"):
-		return "", "is a wildcard; name one concrete host, as in \"redis.example.com\""
+		return "", "must not be a wildcard; name one host, as in \"redis.example.com\""
 	case isAddress(text):
-		return "", "is an address, not a name; " + instead
+		return "", "must be a name, not an address; " + instead
 	case hostWithPort.MatchString(text):
-		return "", "has a port behind the name; write the host name alone, and the port into " + Prefix + "port"
+		return "", "must not have a port; write only the name, and the port in " + Prefix + "port"
 	}
 	name = text
 	if !isASCII(text) || strings.Contains(strings.ToLower(text), "xn--") {
 		ascii, err := international.ToASCII(text)
 		if err != nil {
-			return "", "is not a valid international name (" + Shorten(err.Error()) + "); check its spelling, or give its ASCII form (xn--…)"
+			return "", "must be a valid international name (" + Shorten(err.Error()) + "); check its spelling, or write its ASCII form (xn--…)"
 		}
 		name = ascii
 	}
@@ -52,10 +52,10 @@ func NormalName(text, instead string) (name, problem string) {
 		}
 	}
 	if endsInNumber(labels[len(labels)-1]) {
-		return "", "ends in a number, which makes it an IPv4 address in odd notation; " + instead
+		return "", "must not end in a number, which resolvers read as an IPv4 address; " + instead
 	}
 	if len(name) > validation.DNS1123SubdomainMaxLength {
-		return "", fmt.Sprintf("has %d characters, a DNS name has at most %d", len(name), validation.DNS1123SubdomainMaxLength)
+		return "", fmt.Sprintf("must have at most %d characters, got %d; use a shorter name", validation.DNS1123SubdomainMaxLength, len(name))
 	}
 	return name, ""
 }
@@ -65,11 +65,11 @@ func NormalName(text, instead string) (name, problem string) {
 func labelProblem(label string) string {
 	switch {
 	case label == "":
-		return "has an empty part between its dots; write it as in \"redis.example.com\""
+		return "must not have an empty part between dots; write it as in \"redis.example.com\""
 	case len(label) > validation.DNS1123LabelMaxLength:
-		return fmt.Sprintf("has the part %q of more than %d characters, which DNS does not allow", Shorten(label), validation.DNS1123LabelMaxLength)
+		return fmt.Sprintf("must have at most %d characters between dots, got %q", validation.DNS1123LabelMaxLength, Shorten(label))
 	case len(validation.IsDNS1123Label(label)) != 0:
-		return fmt.Sprintf("has the part %q; a DNS name has letters, digits and '-' inside, as in \"redis.example.com\"", label)
+		return fmt.Sprintf("must have only letters, digits and inner '-' between dots, got %q; write it as in \"redis.example.com\"", label)
 	}
 	return ""
 }

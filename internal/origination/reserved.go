@@ -14,26 +14,26 @@ type Reserved struct {
 
 // reservedIPv4 are the refused ranges in IPv4 (docs/architecture.md, invariant 8).
 var reservedIPv4 = []Reserved{
-	{netip.MustParsePrefix("0.0.0.0/8"), "unspecified (\"this network\")"},
+	{netip.MustParsePrefix("0.0.0.0/8"), "unspecified addresses"},
 	{netip.MustParsePrefix("127.0.0.0/8"), "loopback"},
-	{netip.MustParsePrefix("169.254.0.0/16"), "link-local, where clouds keep their metadata service"},
+	{netip.MustParsePrefix("169.254.0.0/16"), "link-local addresses, with the metadata services of clouds"},
 	{netip.MustParsePrefix("224.0.0.0/4"), "multicast"},
 	{netip.MustParsePrefix("255.255.255.255/32"), "broadcast"},
 	{netip.MustParsePrefix("100.100.100.200/32"), "the metadata service of Alibaba Cloud"},
 	{netip.MustParsePrefix("168.63.129.16/32"), "the metadata service of Azure"},
 	{netip.MustParsePrefix("192.0.0.192/32"), "the metadata service of Oracle Cloud"},
 	// istio.io/istio pilot/pkg/serviceregistry/serviceentry/auto_allocation.go
-	{netip.MustParsePrefix("240.240.0.0/16"), "the range that Istio allocates to ServiceEntries"},
+	{netip.MustParsePrefix("240.240.0.0/16"), "addresses that Istio allocates to ServiceEntries"},
 }
 
 // reservedIPv6 are those of IPv6 alone. The zero block 0000::/8 is checked apart, for NAT64 is in it.
 var reservedIPv6 = []Reserved{
-	{netip.MustParsePrefix("fe80::/10"), "link-local"},
+	{netip.MustParsePrefix("fe80::/10"), "link-local addresses"},
 	{netip.MustParsePrefix("ff00::/8"), "multicast"},
 	{netip.MustParsePrefix("fd00:ec2::/32"), "the metadata service of AWS"},
 	{netip.MustParsePrefix("fd20:ce::254/128"), "the metadata service of Google Cloud"},
-	{netip.MustParsePrefix("2001::/32"), "a Teredo tunnel, with an IPv4 address inside"},
-	{netip.MustParsePrefix("2001:2::/48"), "the range that Istio allocates to ServiceEntries"},
+	{netip.MustParsePrefix("2001::/32"), "Teredo tunnels to IPv4 addresses"},
+	{netip.MustParsePrefix("2001:2::/48"), "addresses that Istio allocates to ServiceEntries"},
 }
 
 var (
@@ -77,15 +77,14 @@ func EmbeddedIPv4(p netip.Prefix) (netip.Prefix, bool) {
 // ReservedProblem says which range that no origination may reach, or which of the further ones, the range
 // overlaps, or returns "".
 func ReservedProblem(p netip.Prefix, further []Reserved) string {
-	const right = "give addresses of the Redis alone"
 	say := func(other Reserved) string {
-		if other.Prefix == p || !p.IsSingleIP() && p.Bits() <= other.Prefix.Bits() {
-			return fmt.Sprintf("contains %s, which is %s; %s", other.Prefix, other.What, right)
+		if p.Bits() < other.Prefix.Bits() {
+			return fmt.Sprintf("must not contain %s (%s)", other.Prefix, other.What)
 		}
-		return fmt.Sprintf("is in %s, which is %s; %s", other.Prefix, other.What, right)
+		return fmt.Sprintf("must not be in %s (%s)", other.Prefix, other.What)
 	}
 	if _, translated := EmbeddedIPv4(p); !translated && zeroBlock.Overlaps(p) {
-		return say(Reserved{zeroBlock, "reserved: loopback, unspecified and IPv4 in other clothes"})
+		return say(Reserved{zeroBlock, "loopback, unspecified and IPv4-compatible addresses"})
 	}
 	for _, list := range [][]Reserved{reservedEverywhere, further} {
 		for _, other := range list {

@@ -45,10 +45,10 @@ func ParseStatus(value string) (Status, error) {
 		return Status{}, fmt.Errorf("parsing %s: %w", AnnotationStatus, err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return Status{}, fmt.Errorf("parsing %s: data after the JSON value", AnnotationStatus)
+		return Status{}, fmt.Errorf("parsing %s: must not have data after the JSON value", AnnotationStatus)
 	}
 	if s.Version != StatusVersion {
-		return Status{}, fmt.Errorf("parsing %s: version %q, this release reads %q", AnnotationStatus, s.Version, StatusVersion)
+		return Status{}, fmt.Errorf("parsing %s: version must be %q, got %q", AnnotationStatus, StatusVersion, s.Version)
 	}
 	return s, nil
 }

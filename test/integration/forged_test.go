@@ -149,10 +149,10 @@ func testForgedPastGuard(c *cluster, user client.Client, ns string) {
 		{map[string]string{"redis-tls/addresses": "169.254.169.254", "redis-tls/ca-secret": "redis-ca"}, "169.254.169.254"},
 		{map[string]string{"redis-tls/host": "kubernetes.default.svc"}, "kubernetes.default.svc"},
 		{map[string]string{"redis-tls/host": "localhost"}, "localhost"},
-		{map[string]string{"redis-tls/host": "*.example.com"}, "is a wildcard"},
+		{map[string]string{"redis-tls/host": "*.example.com"}, "*.example.com"},
 		{map[string]string{"redis-tls/host": "redis.example.com."}, "redis.example.com."},
 		{map[string]string{"redis-tls/host": "other.example.com"}, "does not follow from its redis-tls/status"}, // the label is of redis.example.com
-		{map[string]string{}, "it requests nothing"},
+		{map[string]string{}, "redis-tls/status: "},
 	} {
 		forged := c.forged(ns, requesting(), test.request, "251.7.7.7").on(pod(ns, fmt.Sprintf("past-guard-%d", i), nil))
 		c.eventually("the guard to be gone", func(ctx context.Context) error { return user.Create(ctx, forged) })

@@ -116,7 +116,7 @@ func testForeignPeer(c *cluster) {
 func testService(c *cluster) {
 	ns := c.namespace("service", nil, nil)
 	keys := map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}
-	c.refused(pod(ns, "early", keys), "redis-tls/host", "means the Service service/redis, which does not exist")
+	c.refused(pod(ns, "early", keys), "redis-tls/host", "service/redis does not exist")
 	c.must(c.Client.Create(c.t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "redis"},
 		Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "tcp-redis", Port: 6379}}}}))
 	p := pod(ns, "p", keys)

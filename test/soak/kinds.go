@@ -43,7 +43,7 @@ const short = 8 * time.Second
 // mix is what the driver creates, one after the other and again.
 var mix = []kind{
 	byName(0), byAddress(short), mutual(short), newHost(short), inherits(short),
-	byName(short), wrong("a wildcard", "is a wildcard", "host", "*.example.com"), newAddress(short), byName(short), quiet(),
+	byName(short), wrong("a wildcard", "a wildcard", "host", "*.example.com"), newAddress(short), byName(short), quiet(),
 	byAddress(short), severalPorts(short), byName(short), newHost(short), wrong("a forbidden address", "loopback", "addresses", "127.0.0.1"),
 	byAddress(0), inherits(0), newHost(short), wrong("an unknown mode", "mode", "mode", "tls"), mutual(0),
 	quiet(), newAddress(short), byName(short), inherits(short), wrong("a port that is none", "65535", "port", "70000"),
