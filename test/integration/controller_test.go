@@ -139,13 +139,14 @@ func testCleanup(c *cluster) {
 	other["redis-tls/host"] = "other.example.com"
 	going, staying := c.admitted(pod(ns, "going", other)), c.admitted(pod(ns, "staying", requesting()))
 	c.waitForObjects(ns, 2, 2)
+	deleted := "ServiceEntry " + c.entryOf(ns, "other.example.com").Name
 	c.must(c.Client.Delete(c.t.Context(), going, client.GracePeriodSeconds(0)))
 	found := c.waitForObjects(ns, 1, 1)
 	host, rule := found.entries[0].Spec.Hosts[0], found.rules[0].Spec.Host
 	if !strings.HasPrefix(host, "redis.example.com.") || "redis.example.com"+strings.TrimPrefix(rule, "*") != host {
 		c.t.Errorf("left are the entry of %s and the rule of %s", host, rule)
 	}
-	c.waitForEvent(ns, "Deleted", "no live pod")
+	c.waitForEvent(ns, "Deleted", deleted)
 
 	live := c.live(staying)
 	live.Status.Phase = corev1.PodSucceeded
@@ -172,17 +173,33 @@ func testCRDsReturn(c *cluster) {
 	c.waitForObjects(ns, 1, 1)
 }
 
-// waitForEvent waits for an Event of the reason with the text in its note.
-func (c *cluster) waitForEvent(namespace, reason, text string) {
+// waitForEvent waits for an Event of the reason with all the texts in its note.
+func (c *cluster) waitForEvent(namespace, reason string, texts ...string) {
 	c.t.Helper()
-	c.eventually(fmt.Sprintf("an Event %s with %q", reason, text), func(ctx context.Context) error {
+	c.waitForEventOf(namespace, "", reason, texts...)
+}
+
+// waitForEventOf waits for an Event that regards or is related to the pod; if the pod is empty, to any object.
+func (c *cluster) waitForEventOf(namespace, pod, reason string, texts ...string) {
+	c.t.Helper()
+	matches := func(event *eventsv1.Event) bool {
+		for _, text := range texts {
+			if !strings.Contains(event.Note, text) {
+				return false
+			}
+		}
+		related := event.Related != nil && event.Related.Name == pod
+		return event.Reason == reason && (pod == "" || related || event.Regarding.Name == pod)
+	}
+	c.eventually(fmt.Sprintf("an Event %s of %q with %q", reason, pod, texts), func(ctx context.Context) error {
 		var events eventsv1.EventList
 		if err := c.Client.List(ctx, &events, client.InNamespace(namespace)); err != nil {
 			return err
 		}
 		var seen []string
-		for _, event := range events.Items {
-			if event.Reason == reason && strings.Contains(event.Note, text) {
+		for i := range events.Items {
+			event := &events.Items[i]
+			if matches(event) {
 				return nil
 			}
 			seen = append(seen, event.Reason+": "+event.Note)

@@ -112,7 +112,7 @@ func testHTTPForeign(c *cluster) {
 		kind, err := c.Client.GroupVersionKindFor(theirs)
 		c.must(err)
 		c.waitForEvent(ns, "UnmanagedObject", kind.Kind+" http-foreign/theirs")
-		c.eventuallyForbidden(ns, annotations, kind.Kind+" http-foreign/theirs", "redis-tls/protocol http")
+		c.eventuallyForbidden(ns, annotations, kind.Kind+" http-foreign/theirs", "metadata.annotations[redis-tls/host]")
 		c.wantUntouched(theirs)
 	}
 }
@@ -149,5 +149,5 @@ func testHTTPContradiction(c *cluster) {
 	c.routeOf(ns)
 	calls := calling("api.example.com")
 	calls["redis-tls/port"] = "8080"
-	c.eventuallyForbidden(ns, calls, "redis-tls/port", "8080", "another pod of the namespace requests api.example.com with protocol http")
+	c.eventuallyForbidden(ns, calls, "metadata.annotations[redis-tls/port]", "8080", "api.example.com")
 }

@@ -36,6 +36,9 @@ const (
 	injected    = "redis-tls/injected"
 	gate        = "redis-tls/first-use"
 	within      = 30 * time.Second
+
+	// protectObjects is the ValidatingAdmissionPolicy that only the controller's account passes.
+	protectObjects = "redis-tls-protect-objects"
 )
 
 func TestMain(m *testing.M) {

@@ -97,7 +97,7 @@ func TestProtectedObjects(t *testing.T) {
 	for _, change := range changes {
 		t.Run(change.name, func(t *testing.T) {
 			err := change.make(t.Context(), c.Client, found.entries[0].DeepCopy(), found.rules[0].DeepCopy())
-			if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "redis-tls-protect-objects") {
+			if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), protectObjects) {
 				t.Errorf("error: %v", err)
 			}
 		})

@@ -80,7 +80,7 @@ func TestRunningPods(t *testing.T) {
 				return c.Client.Patch(ctx, p.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(patch)))
 			})
 		}
-		c.waitForEvent(ns, "RequestIgnored", `version "v9"`)
+		c.waitForEvent(ns, "RequestIgnored", `"v9"`)
 		c.waitForIgnored(float64(len(pods)))
 		c.must(c.Client.Delete(t.Context(), pod(ns, "next", nil), client.GracePeriodSeconds(0)))
 		c.must(c.Client.Delete(t.Context(), pod(ns, "new", nil), client.GracePeriodSeconds(0)))

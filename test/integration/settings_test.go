@@ -58,7 +58,7 @@ func testServers(c *cluster) {
 	}
 	second := c.admitted(pod(ns, "second", map[string]string{"redis-tls/server": "strict"}))
 	wantGates(c, second)
-	if err := c.Client.Delete(c.t.Context(), peer); err == nil || !strings.Contains(err.Error(), "is managed by redis-tls") {
+	if err := c.Client.Delete(c.t.Context(), peer); err == nil || !strings.Contains(err.Error(), protectObjects) {
 		c.t.Errorf("deleting it: %v, want a refusal", err)
 	}
 	for _, p := range []*corev1.Pod{first, second} {
@@ -106,7 +106,7 @@ func testForeignPeer(c *cluster) {
 		server := pod(ns, "server", map[string]string{"redis-tls/server": "strict"})
 		server.Labels = map[string]string{"app": "redis"}
 		err := c.Client.Create(ctx, server, client.DryRunAll)
-		if err == nil || !strings.Contains(err.Error(), "PeerAuthentication foreign-peer/theirs selects this pod too") {
+		if err == nil || !strings.Contains(err.Error(), "PeerAuthentication foreign-peer/theirs ") {
 			return fmt.Errorf("admission says %v", err)
 		}
 		return nil
@@ -116,7 +116,7 @@ func testForeignPeer(c *cluster) {
 func testService(c *cluster) {
 	ns := c.namespace("service", nil, nil)
 	keys := map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}
-	c.refused(pod(ns, "early", keys), "redis-tls/host", "service/redis does not exist")
+	c.refused(pod(ns, "early", keys), "metadata.annotations[redis-tls/host]", " service/redis ")
 	c.must(c.Client.Create(c.t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "redis"},
 		Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "tcp-redis", Port: 6379}}}}))
 	p := pod(ns, "p", keys)
