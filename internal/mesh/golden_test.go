@@ -19,8 +19,10 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// TestObjectsOfEachShape compares the objects for the pods of testdata/<case>/pods.yaml with want.yaml. A directory with other or missing files fails.
+// TestObjectsOfEachShape compares the objects for the pods of testdata/<case>/pods.yaml with want.yaml. It fails if a
+// directory has other files, or does not have these.
 func TestObjectsOfEachShape(t *testing.T) {
+	messages := catalog.Open(t)
 	dirs, err := filepath.Glob("testdata/*")
 	if err != nil || len(dirs) == 0 {
 		t.Fatalf("no cases found: %v", err)
@@ -35,7 +37,9 @@ func TestObjectsOfEachShape(t *testing.T) {
 			if live := requests(t, dir, snap); live.Entries != nil {
 				snap.Entries, snap.Rules, snap.Routes = live.Entries, live.Rules, live.Routes
 			}
-			got := render(t, mesh.Objects(snap, testConfig()))
+			d := mesh.Objects(snap, testConfig())
+			messages.Add(filepath.Base(dir), texts(refused(d))...)
+			got := render(t, d)
 			path := filepath.Join(dir, "want.yaml")
 			if *catalog.Update {
 				if err := os.WriteFile(path, got, 0o644); err != nil {
@@ -76,12 +80,12 @@ type pod struct {
 	Name           string            `json:"name"`
 	Annotations    map[string]string `json:"annotations"`
 	ServiceAccount string            `json:"serviceAccount"`
-	// Gone says that the pod is no more, and its objects are still there.
+	// Gone says that the pod is deleted, and its objects still exist.
 	Gone bool `json:"gone"`
 }
 
-// requests admits the pods of pods.yaml one after the other, and returns the objects that those who are gone left.
-func requests(t *testing.T, dir string, snap *mesh.Snapshot) (left mesh.Desired) {
+// requests admits the pods of pods.yaml one after the other, and returns the remaining objects of deleted ones.
+func requests(t *testing.T, dir string, snap *mesh.Snapshot) (remaining mesh.Desired) {
 	t.Helper()
 	var pods []pod
 	if err := yaml.UnmarshalStrict(read(t, dir, "pods.yaml"), &pods); err != nil {
@@ -104,15 +108,15 @@ func requests(t *testing.T, dir string, snap *mesh.Snapshot) (left mesh.Desired)
 		request := claim(p.Name, "1", hour, result.Originations...)
 		request.Settings = result.Settings
 		if p.Gone {
-			left = objects(snap, request)
+			remaining = objects(snap, request)
 			continue
 		}
 		snap.Live = append(snap.Live, request)
 	}
-	return left
+	return remaining
 }
 
-// render writes what is desired as YAML documents, and the refusals as comments.
+// render returns the desired objects as YAML documents, and the refusals as comments.
 func render(t *testing.T, d mesh.Desired) []byte {
 	t.Helper()
 	var docs []string
@@ -136,7 +140,7 @@ func render(t *testing.T, d mesh.Desired) []byte {
 		add(o)
 	}
 	for _, r := range d.Refused {
-		docs = append(docs, fmt.Sprintf("# refused: %s, %s: %s\n", r.Claim.Pod, r.Problem.Reason, r.Problem.Err))
+		docs = append(docs, fmt.Sprintf("# refused: %s, %s: %s\n", r.Claim.Pod, r.Problem.Reason, r.Problem.Err.Field))
 	}
 	return []byte(strings.Join(docs, "---\n"))
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // with returns a changed copy with the key that it has then.
@@ -200,6 +201,7 @@ func TestObjectsLeaveTheirInputAlone(t *testing.T) {
 }
 
 func TestCheckKeys(t *testing.T) {
+	messages := catalog.Open(t)
 	a, b, c := redis("a.example.com"), redis("b.example.com"), redis("c.example.com")
 	snap := surroundings()
 	snap.Live = []mesh.Request{claim("cart", "1", 1, a), claim("cart", "2", 2, a), claim("pay", "1", 3, b)}
@@ -238,8 +240,9 @@ func TestCheckKeys(t *testing.T) {
 			if (problem == nil) != test.want {
 				t.Fatalf("problem %v", problem)
 			}
-			if problem != nil && (problem.Reason != origination.ReasonPolicyViolation || !strings.Contains(problem.Err.Error(), "at most 2 are allowed (policy.maxKeysPerNamespace)")) {
-				t.Errorf("problem %v", problem.Err)
+			if problem != nil {
+				messages.Add(test.name, texts([]origination.Problem{*problem})...)
+				wantProblems(t, []origination.Problem{*problem}, "PolicyViolation: metadata.annotations[redis-tls/host]")
 			}
 		})
 	}

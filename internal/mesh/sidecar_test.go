@@ -4,13 +4,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // listener is an egress listener of a user's Sidecar.
@@ -44,10 +44,8 @@ func sidecar(namespace, name string, hour int, labels map[string]string, listene
 }
 
 func TestCheckAgainstSidecars(t *testing.T) {
-	const (
-		begins  = `UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar shop/default leaves port 6379 of redis.example.com out of this pod's proxy: `
-		addLine = `add this line to spec.egress[0].hosts: - "./*.redis-tls.internal"`
-	)
+	messages := catalog.Open(t)
+	const refused = "UnmanagedObject: metadata.annotations[redis-tls/host]"
 	hosts := func(hosts ...string) listener { return listener{hosts: hosts} }
 	narrow := hosts("istio-system/*")
 	here := func(listeners ...listener) *mesh.Snapshot {
@@ -71,35 +69,35 @@ func TestCheckAgainstSidecars(t *testing.T) {
 		"a wildcard above it":                  {around: here(hosts("./*.redis-tls.internal"))},
 		"leaves it out": {
 			around: here(narrow),
-			want:   begins + addLine,
+			want:   refused,
 		},
 		"the real host is not the private one": {
 			around: here(hosts("./redis.example.com")),
-			want:   begins + addLine,
+			want:   refused,
 		},
 		"another namespace's": {
 			around: here(hosts("other/*")),
-			want:   begins + addLine,
+			want:   refused,
 		},
 		"a wildcard below it": {
 			around: here(hosts("./*." + private)),
-			want:   begins + addLine,
+			want:   refused,
 		},
 		"no namespace in a host means nothing": {
 			around: here(hosts("*", private)),
-			want:   begins + addLine,
+			want:   refused,
 		},
 		"an exclusion of it": {
 			around: here(hosts("*/*", "~./"+private)),
-			want:   begins + `remove "~./` + private + `" from spec.egress[0].hosts`,
+			want:   refused,
 		},
 		"an exclusion in every namespace": {
 			around: here(hosts("*/*", "~/*.internal")),
-			want:   begins + `remove "~/*.internal" from spec.egress[0].hosts`,
+			want:   refused,
 		},
 		"an exclusion of all before the include": {
 			around: here(hosts("~*/*", "./*")),
-			want:   begins + `remove "~*/*" from spec.egress[0].hosts`,
+			want:   refused,
 		},
 		"an exclusion of something else":    {around: here(hosts("*/*", "~./other.example.com"))},
 		"an exclusion in another namespace": {around: here(hosts("*/*", "~other/*"))},
@@ -108,14 +106,14 @@ func TestCheckAgainstSidecars(t *testing.T) {
 		},
 		"a listener for another port": {
 			around: here(listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}),
-			want:   begins + `add a listener without port at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`,
+			want:   refused,
 		},
 		"listeners for other ports and one that has it": {
 			around: here(listener{port: 80, protocol: "HTTP", hosts: []string{"other/*"}}, hosts("./*")),
 		},
 		"listeners for other ports and one that leaves out": {
 			around: here(listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}, narrow),
-			want:   begins + `add this line to spec.egress[1].hosts: - "./*.redis-tls.internal"`,
+			want:   refused,
 		},
 		"the port's listener leaves it out, a later has it": {
 			around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"other/*"}}, hosts("./*")),
@@ -123,7 +121,7 @@ func TestCheckAgainstSidecars(t *testing.T) {
 		"the same for a CIDR, whose 0.0.0.0 is then locked": {
 			o:      &cidr,
 			around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"other/*"}}, hosts("./*")),
-			want:   begins + addLine,
+			want:   refused,
 		},
 		"a CIDR and a port listener that binds its own": {
 			o:      &cidr,
@@ -131,7 +129,7 @@ func TestCheckAgainstSidecars(t *testing.T) {
 		},
 		"the port's listener speaks HTTP": {
 			around: here(listener{port: 6379, protocol: "HTTP", hosts: []string{"./*"}}),
-			want:   begins + `make the protocol of spec.egress[0].port TCP; it is HTTP`,
+			want:   refused,
 		},
 		"the port's listener speaks HTTP, a later has it all": {
 			around: here(listener{port: 6379, protocol: "HTTP", hosts: []string{"./*"}}, hosts("./*")),
@@ -141,16 +139,16 @@ func TestCheckAgainstSidecars(t *testing.T) {
 		},
 		"a listener bound to an address of its own": {
 			around: here(listener{port: 6379, protocol: "TCP", bind: "127.0.0.1", hosts: []string{"./*"}}),
-			want:   begins + `spec.egress[0] is bound to an address of its own (bind, captureMode: NONE); add a listener without port, bind and captureMode at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`,
+			want:   refused,
 		},
 		"a listener that captures nothing": {
 			around: here(listener{own: true, hosts: []string{"./*"}}),
-			want:   begins + `spec.egress[0] is bound to an address of its own (bind, captureMode: NONE); add a listener without port, bind and captureMode at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`,
+			want:   refused,
 		},
 
 		"a selector that matches goes before one without": {
 			around: surroundings(sidecar("shop", "wide", 1, nil, hosts("*/*")), sidecar("shop", "default", 2, app, narrow)),
-			want:   begins + addLine,
+			want:   refused,
 		},
 		"a selector that does not match does not count": {
 			around: surroundings(sidecar("shop", "wide", 2, nil, hosts("*/*")), sidecar("shop", "default", 1, map[string]string{"app": "pay"}, narrow)),
@@ -160,11 +158,11 @@ func TestCheckAgainstSidecars(t *testing.T) {
 		},
 		"an empty selector matches and goes first": {
 			around: surroundings(sidecar("shop", "wide", 1, nil, hosts("*/*")), sidecar("shop", "default", 2, map[string]string{}, narrow)),
-			want:   begins + addLine,
+			want:   refused,
 		},
 		"of two the older": {
 			around: surroundings(sidecar("shop", "a", 2, nil, hosts("*/*")), sidecar("shop", "default", 1, nil, narrow)),
-			want:   begins + addLine,
+			want:   refused,
 		},
 		"of two as old the first by name": {
 			around: surroundings(sidecar("shop", "a", 1, nil, hosts("*/*")), sidecar("shop", "default", 1, nil, narrow)),
@@ -174,7 +172,7 @@ func TestCheckAgainstSidecars(t *testing.T) {
 		},
 		"the root namespace's counts": {
 			around: surroundings(sidecar("istio-system", "root", 1, nil, narrow)),
-			want:   `UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar istio-system/root leaves port 6379 of redis.example.com out of this pod's proxy: ` + addLine,
+			want:   refused,
 		},
 		"in the root's, the dot is the pod's namespace": {
 			around: surroundings(sidecar("istio-system", "root", 1, nil, hosts("./*"))),
@@ -191,7 +189,7 @@ func TestCheckAgainstSidecars(t *testing.T) {
 		"every port must be served, those passed through as well": {
 			o:      ptr(redis("redis.example.com", passthrough(6380))),
 			around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"./*"}}),
-			want:   `UnmanagedObject: metadata.annotations[redis-tls/host]: Invalid value: "redis.example.com": Sidecar shop/default leaves port 6380 of redis.example.com out of this pod's proxy: add a listener without port at the end of spec.egress, with this line in its hosts: - "./*.redis-tls.internal"`,
+			want:   refused,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -200,13 +198,8 @@ func TestCheckAgainstSidecars(t *testing.T) {
 				o = *c.o
 			}
 			problems, _ := check(o, app, c.around)
-			var want []string
-			if c.want != "" {
-				want = []string{c.want}
-			}
-			if diff := cmp.Diff(want, said(problems)); diff != "" {
-				t.Errorf("problems (-want +got):\n%s", diff)
-			}
+			messages.Add(name, texts(problems)...)
+			wantProblems(t, problems, c.want)
 		})
 	}
 }
