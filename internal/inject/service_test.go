@@ -53,7 +53,7 @@ func TestWhatIsInTheWayOfAServiceRefusesThePod(t *testing.T) {
 		keys   []string
 		want   string
 	}{
-		"a rule of the root namespace": {func(w *world) { w.snap.SharedRules = append(w.snap.SharedRules, theirs) }, nil, "DestinationRule istio-system/mtls is for *.local too"},
+		"a rule of the root namespace": {func(w *world) { w.snap.SharedRules = append(w.snap.SharedRules, theirs) }, nil, "DestinationRule istio-system/mtls for *.local"},
 		"its port is excluded":         {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeOutboundPorts", "6379"}, "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]"},
 		"its address is excluded":      {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.96.0.0/12"}, "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundIPRanges]"},
 	} {

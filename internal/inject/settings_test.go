@@ -40,12 +40,12 @@ func TestAServerAsksLikeAnyOther(t *testing.T) {
 			theirs := &securityv1.PeerAuthentication{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "theirs"}}
 			theirs.Spec.Selector = &typeapi.WorkloadSelector{MatchLabels: map[string]string{"app": "cart"}}
 			w.snap.Peers = append(w.snap.Peers, theirs)
-		}, nil, "PeerAuthentication shop/theirs selects this pod too"},
+		}, nil, "PeerAuthentication shop/theirs"},
 		"one selects what we mark it with": {func(w *world) {
 			theirs := &securityv1.PeerAuthentication{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "theirs"}}
 			theirs.Spec.Selector = &typeapi.WorkloadSelector{MatchLabels: map[string]string{"redis-tls/injected": "true"}}
 			w.snap.Peers = append(w.snap.Peers, theirs)
-		}, nil, "PeerAuthentication shop/theirs selects this pod too"},
+		}, nil, "PeerAuthentication shop/theirs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, pod := newWorld(), newPod("server", "strict")
@@ -75,11 +75,11 @@ func TestARestrictedPodHasASidecarOfItsOwn(t *testing.T) {
 	w, pod := newWorld(), newPod("host", host, "sidecar", "restrict")
 	w.snap.Sidecars = append(w.snap.Sidecars, theirs)
 	d := w.injector().Inject(shop, pod)
-	if !d.Allowed || !strings.Contains(strings.Join(d.Warnings, "\n"), "Sidecar shop/default, which holds for the whole namespace, does not hold for this pod") {
+	if !d.Allowed || !strings.Contains(strings.Join(d.Warnings, "\n"), "metadata.annotations[redis-tls/sidecar]: the namespace-wide Sidecar shop/default") {
 		t.Errorf("allowed %t, warnings %q: %s", d.Allowed, d.Warnings, d.Message(shop, pod))
 	}
 	theirs.Spec.WorkloadSelector = &networkingapi.WorkloadSelector{Labels: map[string]string{"app": "cart"}}
-	if d := w.injector().Inject(shop, pod); d.Allowed || !strings.Contains(d.Message(shop, pod), "Sidecar shop/default selects this pod too") {
+	if d := w.injector().Inject(shop, pod); d.Allowed || !strings.Contains(d.Message(shop, pod), "Sidecar shop/default") {
 		t.Errorf("allowed %t: %s", d.Allowed, d.Message(shop, pod))
 	}
 }

@@ -112,7 +112,8 @@ func certManagerProblems(o *origination.Origination, snap *Snapshot) []originati
 		return nil
 	}
 	return []origination.Problem{{Reason: origination.ReasonNoCertManager, Err: field.Invalid(keyPath(o, key), cmp.Or(o.TLS.Issuer.Name, o.TLS.Certificate),
-		fmt.Sprintf("needs cert-manager, and the API server does not serve its kind %s (%s); install cert-manager, or give a Secret of your own in %s",
+		fmt.Sprintf("requires cert-manager, but the API server does not serve its kind %s (%s); "+
+			"install cert-manager, or name your own Secret in %s",
 			certmanagerv1.CertificateKind, certmanagerv1.SchemeGroupVersion, origination.KeyOf(o.Instances[0], "client-secret")))}}
 }
 
@@ -134,15 +135,16 @@ func CertificateTrouble(
 	case c == nil && issued(o), c != nil && issued(o) && !Owned(c):
 		return "", 0 // the controller will make it, or say that it cannot
 	case c == nil:
-		return text("does not exist, so nobody makes or renews the Secret %s that the pod mounts; create it with this secretName", o.TLS.ClientSecret), 0
+		return text("does not exist, so cert-manager does not create or renew the pod's Secret %s; create it with this secretName", o.TLS.ClientSecret), 0
 	case c.Spec.SecretName != o.TLS.ClientSecret:
-		return text("has the Secret %s, and the pod mounts %s; recreate the pod", c.Spec.SecretName, o.TLS.ClientSecret), 0
+		return text("has secretName %s, but the pod mounts %s; recreate the pod", c.Spec.SecretName, o.TLS.ClientSecret), 0
 	}
 	if why := notReady(c); why != "" {
 		if left := c.CreationTimestamp.Add(issuance).Sub(now); left > 0 && issued(o) {
 			return "", left
 		}
-		return text("is not Ready%s; a pod without the Secret %s waits for it", why, c.Spec.SecretName), 0
+		return text("is not Ready%s, and pods wait for Secret %s; run kubectl describe certificate %s -n %s",
+			why, c.Spec.SecretName, c.Name, snap.Namespace), 0
 	}
 	end := c.Status.NotAfter
 	if end == nil {
@@ -155,7 +157,8 @@ func CertificateTrouble(
 	if left := late.Sub(now); left > 0 {
 		return "", left
 	}
-	return text("expires at %s and is not renewed; see cert-manager's Events of it", end.UTC().Format(time.RFC3339)), 0
+	return text("expires at %s and is not renewed; run kubectl describe certificate %s -n %s",
+		end.UTC().Format(time.RFC3339), c.Name, snap.Namespace), 0
 }
 
 // notReady says in words why the Certificate is not Ready; empty when it is.
@@ -169,5 +172,5 @@ func notReady(c *certmanagerv1.Certificate) string {
 			return fmt.Sprintf(" (%s: %s)", condition.Reason, condition.Message)
 		}
 	}
-	return " (cert-manager has said nothing of it yet)"
+	return " (cert-manager reports no status)"
 }

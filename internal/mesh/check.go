@@ -91,8 +91,9 @@ func CheckKeys(os []origination.Origination, snap *Snapshot, most int) *originat
 	for i := range os {
 		if keys[os[i].Key] = true; len(keys) > most && len(keys) > live {
 			return &origination.Problem{Reason: origination.ReasonPolicyViolation, Err: field.Forbidden(keyPath(&os[i], "host"), fmt.Sprintf(
-				"live pods of namespace %s have %d different originations already, and at most %d are allowed (policy.maxKeysPerNamespace); "+
-					"use the settings of one that is there, delete pods that are not needed, or ask the cluster's administrator", snap.Namespace, live, most))}
+				"policy.maxKeysPerNamespace allows %d different originations in namespace %s, and its live pods have %d. "+
+					"Reuse the settings of a live pod, delete pods, or have the administrator raise policy.maxKeysPerNamespace",
+				most, snap.Namespace, live))}
 		}
 	}
 	return nil
@@ -103,6 +104,8 @@ func CheckKeys(os []origination.Origination, snap *Snapshot, most int) *originat
 func foreignEntryProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
 	server := o.DialledAddresses()
+	const everywhere = " cannot be used with %s: both are served at 0.0.0.0:%d, " +
+		"because it has this TCP port and no addresses; set spec.addresses"
 	for e := range snap.foreignEntries() {
 		name := fmt.Sprintf("ServiceEntry %s/%s", e.Namespace, e.Name)
 		port, shared := portOf(e.Spec.Ports, o.PortNumbers(), opensListener)
@@ -115,24 +118,26 @@ func foreignEntryProblems(o *origination.Origination, snap *Snapshot) []originat
 			case !wildcard:
 			case ok:
 				problems = append(problems, foreign(o, "addresses", formatAddress(cidr),
-					fmt.Sprintf("a CIDR is served at 0.0.0.0:%d, and so is %s, which has this TCP port and no addresses; give it addresses", port, name)))
+					fmt.Sprintf("a CIDR"+everywhere, name, port)))
 			default:
 				problems = append(problems, foreign(o, "port", fmt.Sprint(port),
-					fmt.Sprintf("HTTP is served at 0.0.0.0:%d, and so is %s, which has this TCP port and no addresses; give it addresses", port, name)))
+					fmt.Sprintf("protocol http"+everywhere, name, port)))
 			}
 			continue
 		}
 		listed := addressesOf(e)
 		if address, ok := overlap(server, listed); ok {
 			problems = append(problems, foreign(o, "addresses", formatAddress(address),
-				fmt.Sprintf("%s has the same address and port %d; a connection can be led by one of the two only, so delete it or leave the annotation out", name, port)))
+				fmt.Sprintf("cannot be used with %s, which has the same address and port %d; delete it, or remove this annotation",
+					name, port)))
 			continue
 		}
 		// A CIDR does no harm to a VIP: Envoy prefers the listener of the one address.
-		for _, pin := range o.VIPs {
-			if slices.Contains(listed, single(pin)) {
+		for _, vip := range o.VIPs {
+			if slices.Contains(listed, single(vip)) {
 				problems = append(problems, foreign(o, "host", o.Host,
-					fmt.Sprintf("%s has the address %s and port %d, to which the pod is pinned for this host; give it another address", name, pin, port)))
+					fmt.Sprintf("cannot be used with %s, which has the VIP %s of this host and port %d; change its address",
+						name, vip, port)))
 				break
 			}
 		}
@@ -186,12 +191,13 @@ func foreignHostProblems(o *origination.Origination, snap *Snapshot) []originati
 	}
 	refuse := func(kind string, object metav1.Object, format string, args ...any) {
 		problems = append(problems, foreign(o, "host", o.Host,
-			fmt.Sprintf("%s %s/%s ", kind, object.GetNamespace(), object.GetName())+fmt.Sprintf(format, args...)))
+			fmt.Sprintf("cannot be used with %s %s/%s", kind, object.GetNamespace(), object.GetName())+
+				fmt.Sprintf(format, args...)))
 	}
 	for e := range snap.foreignEntries() {
 		for _, name := range e.Spec.Hosts {
 			if host, found := ours(name); found && !strings.HasPrefix(name, "*") {
-				refuse("ServiceEntry", e, "has the host %s, which is a private one of redis-tls; delete it", host)
+				refuse("ServiceEntry", e, ", which has the private host %s of redis-tls; delete it", host)
 			}
 		}
 	}
@@ -201,7 +207,8 @@ func foreignHostProblems(o *origination.Origination, snap *Snapshot) []originati
 			continue
 		}
 		if host, found := ours(r.Spec.Host); found && strings.HasSuffix(r.Spec.Host, origination.Group(host)+suffixOf(host)) {
-			refuse("DestinationRule", r, "is for the host %s, which is a private one of redis-tls; delete it, or put its settings into annotations", r.Spec.Host)
+			refuse("DestinationRule", r, ", which is for the private host %s of redis-tls; "+
+				"delete it, or write its settings as annotations", r.Spec.Host)
 		}
 	}
 	for _, routes := range [][]*networkingv1.VirtualService{snap.Routes, snap.SharedRoutes} {
@@ -211,7 +218,8 @@ func foreignHostProblems(o *origination.Origination, snap *Snapshot) []originati
 			}
 			for _, name := range v.Spec.Hosts {
 				if host, found := ours(name); found {
-					refuse("VirtualService", v, "routes %s, which takes connections to %s past the TLS of redis-tls; leave %s out of its hosts", name, host, origination.HostSuffix[1:])
+					refuse("VirtualService", v, " for %s: it routes connections to %s past the TLS of redis-tls; exclude %s from its hosts",
+						name, host, origination.HostSuffix[1:])
 				}
 			}
 		}
@@ -244,7 +252,8 @@ func foreignNameProblems(o *origination.Origination, snap *Snapshot) []originati
 	var problems []origination.Problem
 	refuse := func(kind string, object metav1.Object, host string) {
 		problems = append(problems, foreign(o, "host", o.Host,
-			fmt.Sprintf("%s %s/%s is for the host %s, and with %s http the mesh knows this host by its real name, where only one of the two can decide; delete it, give it another host, or leave %s out",
+			fmt.Sprintf("cannot be used with %s %s/%s for host %s: %s http uses the real host name, and Istio applies only one. "+
+				"Delete it, change its host, or remove %s",
 				kind, object.GetNamespace(), object.GetName(), host, protocolKey(o), protocolKey(o))))
 	}
 	for e := range snap.foreignEntries() {
@@ -270,7 +279,8 @@ func namesTaken(o *origination.Origination, snap *Snapshot) []string {
 	}
 	var warnings []string
 	warn := func(kind, name string) {
-		warnings = append(warnings, fmt.Sprintf("%s: %s %s/%s has the name of ours but not the label %s: %s, so it is left as it is and %s cannot be reached; delete it",
+		warnings = append(warnings, fmt.Sprintf("%s: %s %s/%s has a name of redis-tls but not the label %s: %s. "+
+			"redis-tls does not change it, and %s cannot be reached; delete it",
 			keyPath(o, "host"), kind, snap.Namespace, name, origination.ManagedByLabel, origination.ManagedBy, o.Host))
 	}
 	entries, rules := namesOf(o)

@@ -33,12 +33,12 @@ func (l *listeners) contradiction(o *origination.Origination) *origination.Probl
 			}
 			for _, p := range o.Ports {
 				if slices.Contains(other.Passthrough, p.Number) {
-					return conflict(o, "port", fmt.Sprint(p.Number), otherHTTP(o, "passes it through to the app's own TLS"))
+					return conflict(o, "port", fmt.Sprint(p.Number), otherHTTP(o, "passes this port through to the app's TLS"))
 				}
 			}
 			for _, n := range o.Passthrough {
 				if slices.ContainsFunc(other.Ports, func(p origination.Port) bool { return p.Number == n }) {
-					return conflict(o, "passthrough-ports", fmt.Sprint(n), otherHTTP(o, "has it for plain calls"))
+					return conflict(o, "passthrough-ports", fmt.Sprint(n), otherHTTP(o, "uses this port for plain HTTP"))
 				}
 			}
 		}
@@ -50,8 +50,9 @@ func (l *listeners) contradiction(o *origination.Origination) *origination.Probl
 	return nil
 }
 
-func otherHTTP(o *origination.Origination, what string) string {
-	return fmt.Sprintf("another pod of the namespace requests %s with protocol http and %s; a host has one protocol on a port, so make them equal", o.Host, what)
+func otherHTTP(o *origination.Origination, use string) string {
+	return fmt.Sprintf("cannot be used with another pod of the namespace, which requests %s with protocol http and %s. "+
+		"Use each port in the same way in both pods", o.Host, use)
 }
 
 // sharedListener returns the problem of HTTP and a CIDR at one port: of two such listeners Istio keeps one.
@@ -60,14 +61,16 @@ func sharedListener(o *origination.Origination, others []*origination.Originatio
 		for _, p := range o.Ports {
 			if slices.ContainsFunc(other.Ports, func(q origination.Port) bool { return q.Number == p.Number }) {
 				return conflict(o, "port", fmt.Sprint(p.Number), fmt.Sprintf(
-					"another pod of the namespace has it for %s by protocol %s: a CIDR and HTTP are both served at 0.0.0.0:%d; give one of them another port", other.Host, other.Protocol, p.Number))
+					"cannot be used with another pod, which requests this port of %s with protocol %s. "+
+						"A CIDR and HTTP are both served at 0.0.0.0:%d; use another port for one of them",
+					other.Host, other.Protocol, p.Number))
 			}
 		}
 	}
 	return nil
 }
 
-// servedEverywhere returns the ports of a listener at 0.0.0.0 that takes what nobody else's is for.
+// servedEverywhere returns the ports of a listener at 0.0.0.0. It takes connections that no more specific listener takes.
 func servedEverywhere(o *origination.Origination) []int32 {
 	if _, cidr := firstCIDR(o.DialledAddresses()); cidr || o.HTTP() {
 		return tlsPorts(o)

@@ -117,7 +117,7 @@ func standing(
 			// With protocol http a VIP leads nowhere by itself, so any will do.
 			if as := served[o.Key]; as != nil && !o.HTTP() && !slices.Equal(as.VIPs, o.VIPs) {
 				refused = append(refused, Refusal{Claim: Claim{Origination: o, Pod: r.Pod, Since: r.Since}, Problem: *conflict(o, "host", o.Host,
-					fmt.Sprintf("pod %s resolves it to %s, and its VIP is %s; recreate the pod", r.Pod, o.VIPs, as.VIPs))})
+					fmt.Sprintf("pod %s resolves it to %s, but its VIP is %s; recreate the pod", r.Pod, o.VIPs, as.VIPs))})
 			}
 		}
 	}

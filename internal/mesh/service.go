@@ -61,13 +61,14 @@ func inSidecars(v *networkingv1.VirtualService, namespace string) bool {
 func serviceProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
 	refuse := func(kind string, namespace, name, detail string) {
-		problems = append(problems, foreign(o, "host", o.Host, fmt.Sprintf("%s %s/%s %s", kind, namespace, name, detail)))
+		problems = append(problems, foreign(o, "host", o.Host, fmt.Sprintf("cannot be used with %s %s/%s%s", kind, namespace, name, detail)))
 	}
 	decidingOthers(o, snap, func(r *networkingv1.DestinationRule) {
-		refuse("DestinationRule", r.Namespace, r.Name, fmt.Sprintf("is for %s too: of the two Istio takes one, so it would no longer hold for pods of namespace %s, or ours would not; "+
-			"delete it or put its settings into annotations, or leave this host out of them", r.Spec.Host, snap.Namespace))
+		refuse("DestinationRule", r.Namespace, r.Name, fmt.Sprintf(" for %s, because Istio applies one rule to pods of namespace %s. "+
+			"Delete it, write its settings as annotations, or remove this host from the annotations", r.Spec.Host, snap.Namespace))
 	}, func(v *networkingv1.VirtualService, host string) {
-		refuse("VirtualService", v.Namespace, v.Name, fmt.Sprintf("routes %s, which may lead elsewhere than to the Service, past its mutual TLS; delete it, or leave this host out of the annotations", host))
+		refuse("VirtualService", v.Namespace, v.Name, fmt.Sprintf(" for %s, which may route past the Service and its mutual TLS. "+
+			"Delete it, or remove this host from the annotations", host))
 	})
 	for e := range snap.foreignEntries() {
 		port, shared := portOf(e.Spec.Ports, o.PortNumbers(), opensListener)
@@ -77,7 +78,8 @@ func serviceProblems(o *origination.Origination, snap *Snapshot) []origination.P
 		listed := addressesOf(e)
 		for _, ip := range o.ClusterIPs {
 			if _, taken := overlap([]netip.Prefix{single(ip)}, listed); taken {
-				refuse("ServiceEntry", e.Namespace, e.Name, fmt.Sprintf("has the Service's address %s and port %d; a connection can be led by one of the two only, so delete it or leave the annotation out", ip, port))
+				refuse("ServiceEntry", e.Namespace, e.Name, fmt.Sprintf(", which has the Service's address %s and port %d; "+
+					"delete it, or remove this annotation", ip, port))
 				break
 			}
 		}
@@ -85,13 +87,13 @@ func serviceProblems(o *origination.Origination, snap *Snapshot) []origination.P
 	return distinct(problems)
 }
 
-// distinct drops repeated problems: what is exported to all is known twice.
+// distinct drops repeated problems: the snapshot lists twice what is exported to all namespaces.
 func distinct(problems []origination.Problem) []origination.Problem {
-	said := map[string]bool{}
+	seen := map[string]bool{}
 	return slices.DeleteFunc(problems, func(p origination.Problem) bool {
-		again := said[p.Err.Detail]
-		said[p.Err.Detail] = true
-		return again
+		repeated := seen[p.Err.Detail]
+		seen[p.Err.Detail] = true
+		return repeated
 	})
 }
 

@@ -95,10 +95,12 @@ func CheckSettings(settings origination.Settings, podLabels map[string]string, s
 			switch {
 			case p.Namespace != snap.Namespace || Owned(p):
 			case p.Name == origination.ServerName:
-				refuse("server", string(settings.Server), fmt.Sprintf("PeerAuthentication %s/%s has the name of ours but not the label %s: %s, so it is left as it is; delete or rename it",
+				refuse("server", string(settings.Server), fmt.Sprintf("cannot be used with PeerAuthentication %s/%s, "+
+					"which has a name of redis-tls but not the label %s: %s; delete or rename it",
 					p.Namespace, p.Name, origination.ManagedByLabel, origination.ManagedBy))
 			case len(selector) > 0 && matches(selector, podLabels):
-				refuse("server", string(settings.Server), fmt.Sprintf("PeerAuthentication %s/%s selects this pod too, and Istio takes the oldest of those that do; delete it, or leave the annotation out",
+				refuse("server", string(settings.Server), fmt.Sprintf("cannot be used with PeerAuthentication %s/%s, "+
+					"which selects this pod too, and Istio applies only the oldest. Delete it, or remove this annotation",
 					p.Namespace, p.Name))
 			}
 		}
@@ -106,12 +108,15 @@ func CheckSettings(settings origination.Settings, podLabels map[string]string, s
 	if settings.Sidecar != "" {
 		for _, s := range snap.Sidecars {
 			if s.Namespace == snap.Namespace && !Owned(s) && s.Spec.WorkloadSelector != nil && matches(s.Spec.WorkloadSelector.GetLabels(), podLabels) {
-				refuse("sidecar", string(settings.Sidecar), fmt.Sprintf("Sidecar %s/%s selects this pod too, and Istio takes one of the two; delete it, or leave the annotation out and list the hosts there",
+				refuse("sidecar", string(settings.Sidecar), fmt.Sprintf("cannot be used with Sidecar %s/%s, "+
+					"which selects this pod too, and Istio applies only one. "+
+					"Delete it, or remove this annotation and list the hosts there",
 					s.Namespace, s.Name))
 			}
 		}
 		if s := sidecarOf(nil, snap); s != nil && s.Spec.WorkloadSelector == nil {
-			warnings = append(warnings, fmt.Sprintf("%s: Sidecar %s/%s, which holds for the whole namespace, does not hold for this pod: its own lists %s/* and its Redises alone",
+			warnings = append(warnings, fmt.Sprintf("%s: the namespace-wide Sidecar %s/%s does not apply to this pod. "+
+				"The pod's own Sidecar lists only %s/* and its Redis hosts",
 				settingPath("sidecar"), s.Namespace, s.Name, snap.RootNamespace))
 		}
 	}

@@ -24,9 +24,9 @@ func sidecarProblems(o *origination.Origination, podLabels map[string]string, sn
 		return nil
 	}
 	for _, port := range o.PortNumbers() {
-		if why := leftOut(s, o, uint32(port), snap.Namespace); why != "" {
+		if fix := importFix(s, o, uint32(port), snap.Namespace); fix != "" {
 			return []origination.Problem{foreign(o, "host", o.Host,
-				fmt.Sprintf("Sidecar %s/%s leaves port %d of %s out of this pod's proxy: %s", s.Namespace, s.Name, port, o.Host, why))}
+				fmt.Sprintf("Sidecar %s/%s does not import port %d of %s; %s", s.Namespace, s.Name, port, o.Host, fix))}
 		}
 	}
 	return nil
@@ -76,12 +76,12 @@ func matches(selector, labels map[string]string) bool {
 //	this, TCP   none, not NONE      this port, at the service's address; HTTP where that is routed
 //	another     any                 nothing of ours
 //	any         given, or NONE      its own address only, where nobody dials us
-func leftOut(s *networkingv1.Sidecar, o *origination.Origination, port uint32, namespace string) string {
+func importFix(s *networkingv1.Sidecar, o *origination.Origination, port uint32, namespace string) string {
 	line, protocols := egressLine(o, namespace), protocolsAt(o, port)
-	why := ""
+	fix := ""
 	note := func(text string) {
-		if why == "" {
-			why = text
+		if fix == "" {
+			fix = text
 		}
 	}
 	_, wildcard := firstCIDR(o.DialledAddresses())
@@ -97,18 +97,19 @@ func leftOut(s *networkingv1.Sidecar, o *origination.Origination, port uint32, n
 		case !included:
 			note(fmt.Sprintf("add this line to %s.hosts: - %q", list, line))
 		case e.GetBind() != "" || e.GetCaptureMode() == networkingapi.CaptureMode_NONE:
-			note(fmt.Sprintf("%s is bound to an address of its own (bind, captureMode: NONE); add a listener without port, bind and captureMode at the end of spec.egress, with this line in its hosts: - %q", list, line))
+			note(fmt.Sprintf("%s has bind or captureMode: NONE. Append a listener without port, bind and captureMode "+
+				"to spec.egress, with this line in its hosts: - %q", list, line))
 		case e.Port != nil && !slices.Contains(protocols, strings.ToUpper(e.Port.GetProtocol())):
-			note(fmt.Sprintf("make the protocol of %s.port %s; it is %s", list, protocols[0], e.Port.GetProtocol()))
+			note(fmt.Sprintf("set the protocol of %s.port to %s, not %s", list, protocols[0], e.Port.GetProtocol()))
 		default:
 			return ""
 		}
 		if wildcard && e.Port != nil && e.GetCaptureMode() != networkingapi.CaptureMode_NONE {
-			return why // what opens 0.0.0.0 is locked: later listeners do not add our CIDR to it
+			return fix // a listener that opens 0.0.0.0 is locked: later ones do not add the CIDR to it
 		}
 	}
-	note(fmt.Sprintf("add a listener without port at the end of spec.egress, with this line in its hosts: - %q", line))
-	return why
+	note(fmt.Sprintf("append a listener without port to spec.egress, with this line in its hosts: - %q", line))
+	return fix
 }
 
 // protocolsAt are those that a listener for the port alone may have, in capitals; the first is the plain one.

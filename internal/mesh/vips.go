@@ -57,7 +57,8 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 		vip, ok := draw(o.Key, r, taken)
 		if !ok {
 			return nil, &origination.Problem{Reason: origination.ReasonConflict, Err: field.Invalid(keyPath(o, "host"), o.Host,
-				fmt.Sprintf("no address of the range %s is free in this cluster; the cluster's administrator can widen it (vip)", r))}
+				fmt.Sprintf("cannot have a VIP, because no address of %s is free in this cluster; "+
+					"have the administrator widen the range (vip)", r))}
 		}
 		vips = append(vips, vip)
 	}
@@ -172,7 +173,8 @@ func (v *vipRegister) settle(c *Claim, entries map[string]*networkingv1.ServiceE
 	for _, vip := range c.VIPs {
 		if other, drawn := v.drawn[vip]; problem == nil && drawn && other != c.Key {
 			problem = conflict(c.Origination, "host", c.Host,
-				fmt.Sprintf("pod %s records the VIP %s, which a pod for another host drew at the same moment; recreate the pods of this host", c.Pod, vip))
+				fmt.Sprintf("pod %s has VIP %s, which a pod of another host drew at the same time; recreate the pods of this host",
+					c.Pod, vip))
 		}
 	}
 	if problem == nil {
@@ -209,22 +211,23 @@ func (s *Snapshot) vipProblem(o *origination.Origination, pod string, ranges con
 	prefixes := prefixesOf(ranges)
 	switch {
 	case len(o.VIPs) == 0:
-		return refuse("records no VIP for it; recreate the pod")
+		return refuse("has no VIP for this host; recreate the pod")
 	case len(o.VIPs) != len(prefixes):
-		return refuse("records the VIPs %s, and the ranges in use are %s (vip); recreate the pod", o.VIPs, prefixes)
+		return refuse("has VIPs %s, but the ranges are %s (vip); recreate the pod", o.VIPs, prefixes)
 	}
 	for i, vip := range o.VIPs {
 		if !usable(prefixes[i], vip) {
-			return refuse("records the VIP %s, which is not in the range %s (vip); recreate the pod", vip, prefixes[i])
+			return refuse("has VIP %s, which is not in the range %s (vip); recreate the pod", vip, prefixes[i])
 		}
 		for _, h := range s.otherHolders(vip, o.Key) {
 			switch {
 			case h.Name == "", h.Key == "" && h.Namespace == s.Namespace && h.Name == o.EntryName():
 			case h.Key == "":
-				p := foreign(o, "host", o.Host, fmt.Sprintf("ServiceEntry %s/%s has the address %s, which is the VIP of pod %s for this host; give it another address", h.Namespace, h.Name, vip, pod))
+				p := foreign(o, "host", o.Host, fmt.Sprintf("cannot be used with ServiceEntry %s/%s, "+
+					"which has the VIP %s of this host and pod %s; change its address", h.Namespace, h.Name, vip, pod))
 				return &p
 			default:
-				return refuse("records the VIP %s, which ServiceEntry %s/%s has; recreate the pods of this host", vip, h.Namespace, h.Name)
+				return refuse("has VIP %s, which ServiceEntry %s/%s has too; recreate the pods of this host", vip, h.Namespace, h.Name)
 			}
 		}
 	}
