@@ -15,7 +15,7 @@ var (
 	target = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	// cited is a path of this repository, as text or a command has it.
 	cited = regexp.MustCompile(
-		"(?:^|[\\s`'\"(=])((?:\\.ci|charts|cmd|docs|examples|internal|patches|release|test|webhook)/[\\w./*-]*\\w)",
+		"(?:^|[\\s`'\"(=])((?:\\.ci|\\.github|charts|cmd|docs|examples|internal|patches|release|test|webhook)/[\\w./*-]*\\w)",
 	)
 	// made is a target of make, as text or a command has it.
 	made = regexp.MustCompile("(?m)(?:^|[`;&])\\s*make ((?:[a-z][a-z0-9-]*)(?: [a-z][a-z0-9-]*)*)")
@@ -32,7 +32,7 @@ var (
 // pages returns all pages with links, the chart's included.
 func pages(t *testing.T) []string {
 	t.Helper()
-	return append(documents(t), "charts/redis-tls/README.md")
+	return append(documents(t), "charts/redis-tls/README.md", ".github/pull_request_template.md")
 }
 
 // TestLinks proves that each relative link of the documents names a file or directory, that each anchor names a

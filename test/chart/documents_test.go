@@ -17,8 +17,20 @@ import (
 var helmCommand = regexp.MustCompile(`(?m)^helm (?:install|upgrade|template) (?:.*\\\n)*.*$`)
 
 // placeholders are what a reader replaces in these commands.
-var placeholders = strings.NewReplacer("\\\n", " ", "$REGISTRY", "registry.example.com", "REGISTRY", "registry.example.com",
-	"$VERSION", "1.2.3", "TAG", "1.2.3", "$DIGEST", "sha256:"+strings.Repeat("0", 64))
+var placeholders = strings.NewReplacer(
+	"\\\n",
+	" ",
+	"$REGISTRY",
+	"registry.example.com",
+	"REGISTRY",
+	"registry.example.com",
+	"$VERSION",
+	"1.2.3",
+	"TAG",
+	"1.2.3",
+	"$DIGEST",
+	"sha256:"+strings.Repeat("0", 64),
+)
 
 // TestHelmCommandsOfTheDocuments renders the chart as each helm command of the documents does.
 func TestHelmCommandsOfTheDocuments(t *testing.T) {
