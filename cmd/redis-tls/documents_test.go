@@ -28,7 +28,7 @@ import (
 //	…
 //	<!-- end -->
 var block = regexp.MustCompile(
-	`(?s)<!-- (content of|output of redis-tls|output of make|pod of redis-tls|lines of|table of) ([^\n]*?) -->\n.*?<!-- end -->`,
+	`(?s)<!-- ((?:content|lines|table) of|(?:output|pod) of redis-tls|output of make) ([^\n]*?) -->\n.*?<!-- end -->`,
 )
 
 // documents returns the pages that users read, but for the chart's own.
