@@ -15,14 +15,14 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// podDiff is the unified diff of two pods as YAML, less what differs between any two pods.
+// podDiff is the unified diff of two pods as YAML, without what differs between any two pods.
 func podDiff(before, after *corev1.Pod) (string, error) {
 	var documents [2]string
 	for i, pod := range []*corev1.Pod{before, after} {
 		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Labels: pod.Labels, Annotations: pod.Annotations}, Spec: pod.Spec}
 		p = p.DeepCopy()
 		delete(p.Labels, "pod-template-hash")
-		withoutTokenVolume(&p.Spec)
+		removeTokenVolume(&p.Spec)
 		document, err := yaml.Marshal(p)
 		if err != nil {
 			return "", err
@@ -34,8 +34,8 @@ func podDiff(before, after *corev1.Pod) (string, error) {
 	})
 }
 
-// withoutTokenVolume takes out the volume that admission gives each pod under a random name.
-func withoutTokenVolume(spec *corev1.PodSpec) {
+// removeTokenVolume removes the volume that admission adds to each pod under a random name.
+func removeTokenVolume(spec *corev1.PodSpec) {
 	const prefix = "kube-api-access-"
 	spec.Volumes = slices.DeleteFunc(spec.Volumes, func(v corev1.Volume) bool { return strings.HasPrefix(v.Name, prefix) })
 	for _, containers := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
@@ -47,7 +47,7 @@ func withoutTokenVolume(spec *corev1.PodSpec) {
 	}
 }
 
-// objectYAML is the object as somebody would write it: without what the API server adds.
+// objectYAML is the object as a user writes it: without what the API server adds.
 func objectYAML(o client.Object) (string, error) {
 	kind, err := apiutil.GVKForObject(o, harness.Scheme())
 	if err != nil {
@@ -68,5 +68,5 @@ func objectYAML(o client.Object) (string, error) {
 	return string(document), err
 }
 
-// lines are the document's, each with its newline.
+// lines are the lines of the document, with their newlines.
 func lines(document string) []string { return slices.Collect(strings.Lines(document)) }

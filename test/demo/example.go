@@ -19,13 +19,13 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// example is one directory of examples/: a namespace, a Deployment and what it needs.
+// example is one directory of examples/: a namespace, a Deployment, and objects that the Deployment needs.
 type example struct {
 	name, namespace string
-	first           []*unstructured.Unstructured // the namespace and all else but the Deployment
+	first           []*unstructured.Unstructured // the namespace and the other objects, without the Deployment
 	deployment      *unstructured.Unstructured
 	template        corev1.PodTemplateSpec
-	before          *corev1.Pod // as it would be without us
+	before          *corev1.Pod // without redis-tls
 }
 
 func loadExample(name, dir string) (*example, error) {
@@ -45,7 +45,7 @@ func loadExample(name, dir string) (*example, error) {
 		}
 	}
 	if e.deployment == nil || e.namespace == "" {
-		return nil, fmt.Errorf("%s has no Deployment that names its namespace", dir)
+		return nil, fmt.Errorf("%s: must have a Deployment with a namespace", dir)
 	}
 	d := &appsv1.Deployment{}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(e.deployment.Object, d); err != nil {
@@ -55,7 +55,7 @@ func loadExample(name, dir string) (*example, error) {
 	return e, nil
 }
 
-// podsBefore creates, as a dry run and before the webhook is there, the pods that the Deployments make.
+// podsBefore creates the pods of the Deployments in a dry run, before the webhook exists.
 func (d *demo) podsBefore(ctx context.Context) error {
 	for _, e := range d.examples {
 		if err := d.plane.ApplyObjects(ctx, e.namespace, e.first...); err != nil {
@@ -82,7 +82,7 @@ func (d *demo) applyExamples(ctx context.Context) error {
 	return nil
 }
 
-// applyExample applies the Deployment and shows its pod, the objects, and how long they took.
+// applyExample applies the Deployment. It shows the pod, the objects, and how long they took.
 func (d *demo) applyExample(ctx context.Context, e *example) error {
 	d.title("examples/%s: kubectl apply", e.name)
 	for _, key := range slices.Sorted(maps.Keys(e.template.Annotations)) {
@@ -106,14 +106,16 @@ func (d *demo) applyExample(ctx context.Context, e *example) error {
 		return err
 	}
 	d.text("")
-	d.fact("time", "%s from the first pod to the last of its objects", bold.Sprint(seen.objects().Round(100*time.Microsecond)))
+	objects := seen.objects().Round(100 * time.Microsecond)
+	d.fact("time", "%s from the first pod to the last of its objects", bold.Sprint(objects))
 	if seen.gated {
-		d.fact("gate", "the pod dials an IP, so it waited at the scheduling gate redis-tls/first-use for %s", bold.Sprint(seen.gate().Round(time.Millisecond)))
+		held := bold.Sprint(seen.gate().Round(time.Millisecond))
+		d.fact("gate", "the app dials an IP, so the scheduling gate redis-tls/first-use held the pod for %s", held)
 	}
 	return nil
 }
 
-// showPod prints what the pod got.
+// showPod prints what redis-tls added to the pod.
 func (d *demo) showPod(pod *corev1.Pod) {
 	for _, v := range pod.Spec.Volumes {
 		if strings.HasPrefix(v.Name, "redis-tls-") && v.Secret != nil {
@@ -142,21 +144,22 @@ func (d *demo) showPod(pod *corev1.Pod) {
 func (d *demo) showObjects(seen *firstUse) error {
 	key := ""
 	for label := range seen.pod.Labels {
-		if of, found := strings.CutPrefix(label, "redis-tls/to-"); found {
-			key = of
+		if suffix, found := strings.CutPrefix(label, "redis-tls/to-"); found {
+			key = suffix
 		}
 	}
 	d.text("\n  Where the connections go:")
 	if err := d.showObject(seen.entry); err != nil {
 		return err
 	}
-	slices.SortFunc(seen.rules, func(a, b *networkingv1.DestinationRule) int { return strings.Compare(b.Name, a.Name) }) // the closed ones last
+	byName := func(a, b *networkingv1.DestinationRule) int { return strings.Compare(b.Name, a.Name) }
+	slices.SortFunc(seen.rules, byName) // the closed ones last
 	for _, rule := range seen.rules {
 		switch {
 		case rule.Spec.WorkloadSelector != nil:
 			d.text("\n  TLS, for pods with the label of key %s:", key)
 		case strings.Contains(rule.Spec.Host, key):
-			d.text("\n  For all other pods that resolve the host to the VIP, a closed rule: TLS to a name that no certificate carries:")
+			d.text("\n  For all other pods that resolve the host to the VIP, a closed rule, with a name of no certificate:")
 		default:
 			d.text("\n  The same for all VIPs of the namespace, if both rules of a key are missing:")
 		}
@@ -176,12 +179,12 @@ func (d *demo) showObject(o client.Object) error {
 	return nil
 }
 
-// isManaged reports whether the object is one of the controller's.
+// isManaged reports whether redis-tls manages the object.
 func isManaged(o metav1.Object) bool {
 	return o.GetLabels()["app.kubernetes.io/managed-by"] == "redis-tls"
 }
 
-// meshObjects are the two kinds that the controller makes.
+// meshObjects are lists of the kinds that the controller creates for the examples.
 func meshObjects() []client.ObjectList {
 	return []client.ObjectList{&networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}}
 }

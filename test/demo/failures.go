@@ -20,7 +20,7 @@ func (d *demo) typo(ctx context.Context) error {
 	return d.refused(ctx, manifest, "redis-tls/host", "redis-tls/port", "redis-tls/ca-secret")
 }
 
-// handEdit shows that objects in use cannot be deleted.
+// handEdit shows that a user cannot delete objects in use.
 func (d *demo) handEdit(ctx context.Context) error {
 	d.title("A rule is deleted by hand: refused, because plaintext would reach the TLS port without it")
 	namespace := "--namespace=" + d.examples[0].namespace
@@ -31,7 +31,8 @@ func (d *demo) handEdit(ctx context.Context) error {
 	return nil
 }
 
-// deadWebhook shows that no pod gets plaintext instead, and that other pods are admitted.
+// deadWebhook shows that a pod that requests TLS is refused while the webhook is dead, and that other pods are
+// admitted.
 func (d *demo) deadWebhook(ctx context.Context) error {
 	requesting := pod("requesting", "\n    redis-tls/host: redis.example.com")
 	d.title("The webhook is dead (kill -9): a pod that requests TLS is refused")
@@ -41,14 +42,15 @@ func (d *demo) deadWebhook(ctx context.Context) error {
 	}
 	d.text("  Any other pod is admitted:")
 	if _, stderr, err := d.kubectl(ctx, strings.NewReader(pod("plain", " {}")), "create", "-f", "-"); err != nil {
-		return fmt.Errorf("a pod that requests nothing was refused: %s", stderr)
+		return fmt.Errorf("a pod that does not request TLS was refused: %s", stderr)
 	}
 
-	d.title("Its registration is deleted as well: the guard, which the API server itself evaluates, still refuses the pod")
+	d.title("Its registration is deleted as well: the guard, a policy in the API server, still refuses the pod")
 	if _, stderr, err := d.kubectl(ctx, nil, "delete", "mutatingwebhookconfiguration", "00-redis-tls"); err != nil {
 		return fmt.Errorf("deleting the webhook configuration: %s", stderr)
 	}
-	err := harness.Eventually(ctx, time.Minute, "the API server to ask the webhook no more", func(ctx context.Context) error {
+	const stop = "the API server to stop calling the webhook"
+	err := harness.Eventually(ctx, time.Minute, stop, func(ctx context.Context) error {
 		_, stderr, err := d.plane.Kubectl(ctx, strings.NewReader(requesting), "create", "--dry-run=server", "-f", "-")
 		if err == nil || strings.Contains(stderr, "failed calling webhook") {
 			return errors.New(stderr)
@@ -61,7 +63,7 @@ func (d *demo) deadWebhook(ctx context.Context) error {
 	return d.refused(ctx, requesting, "redis-tls-guard")
 }
 
-// refused creates the manifest and fails unless it is refused in words that have each of the texts.
+// refused creates the manifest. It fails unless the API server refuses it in a message with each of the texts.
 func (d *demo) refused(ctx context.Context, manifest string, texts ...string) error {
 	d.yaml(manifest)
 	stdout, stderr, err := d.kubectl(ctx, strings.NewReader(manifest), "create", "-f", "-")
@@ -76,7 +78,7 @@ func (d *demo) refused(ctx context.Context, manifest string, texts ...string) er
 	return nil
 }
 
-// kubectl runs it and shows what it prints.
+// kubectl runs kubectl and shows what it prints.
 func (d *demo) kubectl(ctx context.Context, stdin *strings.Reader, args ...string) (stdout, stderr string, err error) {
 	if stdin == nil {
 		stdin = strings.NewReader("")

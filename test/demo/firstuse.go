@@ -15,27 +15,27 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// firstUse is what was seen of the first pod of a namespace that requests TLS.
+// firstUse is what a watch has seen of the first pod of a namespace that requests TLS.
 type firstUse struct {
 	pod   *corev1.Pod
 	entry *networkingv1.ServiceEntry
 	rules []*networkingv1.DestinationRule
-	gated bool // the pod began with the gate
+	gated bool // the pod was created with the gate
 
-	created, applied, ungated time.Time // the pod; the last of the objects; the gate taken off
+	created, applied, ungated time.Time // of the pod, of the last object, and of the removal of the gate
 }
 
-// objects is how long they took.
+// objects is the time from the pod to its last object.
 func (f *firstUse) objects() time.Duration { return f.applied.Sub(f.created) }
 
-// gate is how long the pod waited at it.
+// gate is the time that the gate held the pod.
 func (f *firstUse) gate() time.Duration { return f.ungated.Sub(f.created) }
 
-// firstUseGate is the scheduling gate of pods that have no VIP.
+// firstUseGate is the scheduling gate of pods without a VIP.
 const firstUseGate = "redis-tls/first-use"
 
-// watchFirstUse applies the Deployment of an example and watches its namespace until the pod, all of its
-// objects and, where the pod has the gate, its removal were seen.
+// watchFirstUse applies the Deployment of an example. It watches the namespace until it has seen the pod, all of its
+// objects, and the removal of the gate if the pod has one.
 func (d *demo) watchFirstUse(ctx context.Context, e *example) (*firstUse, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -84,15 +84,16 @@ func (f *firstUse) take(event watch.Event) {
 			f.entry, f.applied = o, now
 		}
 	case *networkingv1.DestinationRule:
-		if isManaged(o) && !slices.ContainsFunc(f.rules, func(r *networkingv1.DestinationRule) bool { return r.Name == o.Name }) {
+		sameName := func(r *networkingv1.DestinationRule) bool { return r.Name == o.Name }
+		if isManaged(o) && !slices.ContainsFunc(f.rules, sameName) {
 			f.rules, f.applied = append(f.rules, o), now
 		}
 	}
 }
 
-// takePod keeps the first pod that was seen, as it is now.
+// takePod stores the current state of the first pod.
 func (f *firstUse) takePod(pod *corev1.Pod, now time.Time) {
-	gated := slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == firstUseGate })
+	gated := slices.Contains(pod.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: firstUseGate})
 	switch {
 	case f.pod == nil:
 		f.created, f.gated = now, gated
@@ -108,7 +109,7 @@ func (f *firstUse) complete() bool {
 	return f.pod != nil && f.entry != nil && len(f.rules) == f.wanted() && (!f.gated || !f.ungated.IsZero())
 }
 
-// wanted is how many rules the entry has: that of the pod's key and, behind a VIP, two closed ones.
+// wanted is the number of DestinationRules: that of the pod's key and, with a VIP, two closed ones.
 func (f *firstUse) wanted() int {
 	if strings.HasSuffix(f.entry.Spec.Hosts[0], ".vip.redis-tls.internal") {
 		return 3
@@ -116,9 +117,12 @@ func (f *firstUse) wanted() int {
 	return 1
 }
 
-// missing says what was not seen.
+// missing is the error for what the watch has not seen.
 func (d *demo) missing(f *firstUse, e *example) error {
-	events, _, _ := d.plane.Kubectl(context.Background(), nil, "get", "events", "--namespace="+e.namespace, "--output=custom-columns=REASON:.reason,MESSAGE:.message")
-	return fmt.Errorf("waited a minute: pod seen: %t, ServiceEntry: %t, DestinationRules: %d, gate: %t, taken off: %t\nevents:\n%s%s",
-		f.pod != nil, f.entry != nil, len(f.rules), f.gated, !f.ungated.IsZero(), events, d.webhook.Tail())
+	events, _, _ := d.plane.Kubectl(context.Background(), nil, "get", "events", "--namespace="+e.namespace,
+		"--output=custom-columns=REASON:.reason,MESSAGE:.message")
+	return fmt.Errorf(
+		"waited a minute: pod seen: %t, ServiceEntry: %t, DestinationRules: %d, gate: %t, removed: %t\nevents:\n%s%s",
+		f.pod != nil, f.entry != nil, len(f.rules), f.gated, !f.ungated.IsZero(), events, d.webhook.Tail(),
+	)
 }

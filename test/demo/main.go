@@ -1,6 +1,6 @@
-// Command demo shows redis-tls on a real control plane. It creates pods and shows what each gets, which objects appear and
-// how soon, what a typo is answered, and what happens when the webhook is dead. Then package wire sends bytes through a
-// real mesh, if this machine has what it needs. The demo fails if it does not see what it prints.
+// Command demo shows redis-tls on a real control plane. It creates pods and shows what each gets, which objects appear
+// and how soon, the answer to a typo, and what happens when the webhook is dead. Then package wire sends bytes through
+// a real mesh, if this machine has what it needs. The demo fails if it does not see what it prints.
 //
 // In the environment, WIRE=0 leaves the mesh out, and KEEP=1 leaves the last control plane running until Ctrl-C.
 package main
@@ -56,7 +56,7 @@ func (d *demo) run(ctx context.Context) error {
 	switch {
 	case os.Getenv("WIRE") == "0":
 		return d.objectsAct(ctx, d.finishObjects)
-	case missing != nil: // it is no failure of the demo
+	case missing != nil: // the demo does not fail
 		return d.objectsAct(ctx, func(context.Context) error { return d.leaveOutWire(missing) }, d.finishObjects)
 	}
 	if err := d.objectsAct(ctx); err != nil {

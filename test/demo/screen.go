@@ -9,7 +9,7 @@ import (
 	"github.com/fatih/color"
 )
 
-// screen prints for people. Colours are left out where the output is no terminal or NO_COLOR is set.
+// screen prints for people. It uses no colours if the output is not a terminal or NO_COLOR is set.
 type screen struct {
 	out   io.Writer
 	begun time.Time
@@ -23,7 +23,7 @@ var (
 	cyan  = color.New(color.FgCyan)
 )
 
-// longest is where lines are cut: a status annotation can be long.
+// longest is the length at which lines are cut, because a status annotation can be long.
 const longest = 116
 
 // title begins a section.
@@ -36,7 +36,7 @@ func (s *screen) text(format string, args ...any) {
 	fmt.Fprintf(s.out, format+"\n", args...)
 }
 
-// step says what happens next, with the seconds since the first step.
+// step prints what happens next, with the seconds since the first step.
 func (s *screen) step(format string, args ...any) {
 	if s.begun.IsZero() {
 		s.begun = time.Now()
@@ -44,12 +44,12 @@ func (s *screen) step(format string, args ...any) {
 	faint.Fprintf(s.out, "%5.1fs  %s\n", time.Since(s.begun).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// fact prints one thing seen.
+// fact prints one observation.
 func (s *screen) fact(name, format string, args ...any) {
 	fmt.Fprintf(s.out, "  %s %s\n", cyan.Sprintf("%-8s", name), fmt.Sprintf(format, args...))
 }
 
-// command prints a command line and what it printed.
+// command prints a command line and its output.
 func (s *screen) command(line, output string) {
 	fmt.Fprintf(s.out, "  %s\n", bold.Sprint("$ "+line))
 	for l := range strings.Lines(strings.TrimSpace(output)) {

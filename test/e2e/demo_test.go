@@ -14,7 +14,12 @@ import (
 func TestDemo(t *testing.T) {
 	b := mesh(t)
 	var printed strings.Builder
-	act := &wire.Act{Bed: b, Namespace: "demo", Step: t.Logf, Print: func(line string) { printed.WriteString(line + "\n") }}
+	act := &wire.Act{
+		Bed:       b,
+		Namespace: "demo",
+		Step:      t.Logf,
+		Print:     func(line string) { printed.WriteString(line + "\n") },
+	}
 	t.Cleanup(func() {
 		if err := act.Close(context.Background()); err != nil {
 			t.Error(err)

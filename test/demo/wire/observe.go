@@ -12,8 +12,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// onlyTLS stops the capture. It fails unless it saw connections of the app, all of them TLS to the TLS port with the host
-// as SNI, and nowhere the value.
+// onlyTLS stops the capture. It fails unless it saw connections of the app, all of them TLS to the TLS port with the
+// host as SNI, and nowhere the value.
 func (a *Act) onlyTLS(ctx context.Context, capture *bed.Capture) error {
 	streams, err := capture.Stop(ctx, tlsPort)
 	if err != nil {

@@ -134,9 +134,10 @@ func (a *Act) deleteEntry(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("deleting the ServiceEntry: %w: %s", err, stderr)
 	}
-	return harness.Eventually(ctx, waitTimeout, "the sidecar to remove "+entry.Spec.Hosts[0], func(ctx context.Context) error {
+	host := entry.Spec.Hosts[0]
+	return harness.Eventually(ctx, waitTimeout, "the sidecar to remove "+host, func(ctx context.Context) error {
 		clusters, err := a.App.Envoy(ctx, "clusters")
-		if err == nil && strings.Contains(clusters, entry.Spec.Hosts[0]) {
+		if err == nil && strings.Contains(clusters, host) {
 			err = errors.New("the sidecar has its cluster")
 		}
 		return err
@@ -157,9 +158,10 @@ func (a *Act) Restore(ctx context.Context) error {
 // Close removes the example, also after a failed act. A demo does not need it, because it stops the bed.
 func (a *Act) Close(ctx context.Context) error {
 	_ = a.Bed.Webhook.Resume() // fails if the webhook is dead
-	errs := []error{client.IgnoreNotFound(a.Bed.Client.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: a.Namespace}}))}
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: a.Namespace}}
+	err := client.IgnoreNotFound(a.Bed.Client.Delete(ctx, namespace))
 	if a.App != nil {
-		errs = append(errs, a.App.Delete(ctx))
+		err = errors.Join(err, a.App.Delete(ctx))
 	}
-	return errors.Join(errs...)
+	return err
 }

@@ -1,5 +1,5 @@
-// Package wire is the act of the demo that sends bytes: the app of examples/aiven runs with a real sidecar, and a capture
-// shows what reaches its Redis. The act fails if it does not see what it prints.
+// Package wire is the act of the demo that sends bytes: the app of examples/aiven runs with a real sidecar, and a
+// capture shows what reaches its Redis. The act fails if it does not see what it prints.
 //
 // [Act.Show] runs it on a bed of test/e2e/bed, and [Act.Restore] repairs what it broke. [Transcript] is what it prints:
 // README.md embeds that file, and the e2e test TestDemo compares it.

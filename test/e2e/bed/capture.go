@@ -15,7 +15,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// Capture records all TCP packets of a host.
+// Capture is a tcpdump of all TCP packets of a host.
 type Capture struct {
 	host    *Host
 	path    string
@@ -29,14 +29,14 @@ type Stream struct {
 	Sent   []byte
 }
 
-// TLS reports whether the stream begins as TLS does, with a handshake record.
+// TLS reports whether the stream begins with a TLS handshake.
 func (s Stream) TLS() bool { return bytes.HasPrefix(s.Sent, []byte{0x16, 0x03}) }
 
 func (s Stream) String() string {
 	return fmt.Sprintf("%s → %s: %q", s.Client, s.Server, s.Sent[:min(len(s.Sent), 64)])
 }
 
-// Record begins a capture, until it is stopped.
+// Record starts a capture. Stop ends it.
 func (h *Host) Record(ctx context.Context) (*Capture, error) {
 	if err := need("tcpdump", h.bed.components.tcpdump); err != nil {
 		return nil, err
@@ -59,12 +59,12 @@ func (h *Host) Record(ctx context.Context) (*Capture, error) {
 	})
 }
 
-// sentinel is what Stop sends in clear, to see that the capture sees it.
+// sentinel is the plaintext that Stop sends, and that the capture must contain.
 const sentinel = "this-is-seen-by-the-capture"
 
-// Stop ends the capture and returns what clients sent, in the order of their connections. Its own
-// plaintext to an open port of the host proves that the capture is alive and complete; it is left out, and so
-// is what istiod sends to a sidecar of the host, over a connection that began before the capture.
+// Stop ends the capture and returns what clients sent, in the order of their connections. It sends plaintext to an open
+// port of the host first: once the capture contains it, the capture is complete. The result excludes this plaintext,
+// and what istiod sends to a sidecar of the host, whose connection is older than the capture.
 func (c *Capture) Stop(ctx context.Context, port uint16) ([]Stream, error) {
 	conn, err := c.host.Dial(port)
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *Capture) Stop(ctx context.Context, port uint16) ([]Stream, error) {
 	}
 	own := conn.LocalAddr().(interface{ AddrPort() netip.AddrPort }).AddrPort()
 	var streams []Stream
-	err = harness.Eventually(ctx, startTimeout, "the capture to have seen all", func(context.Context) error {
+	err = harness.Eventually(ctx, startTimeout, "the capture to be complete", func(context.Context) error {
 		content, err := os.ReadFile(c.path)
 		if err != nil {
 			return err
@@ -86,7 +86,7 @@ func (c *Capture) Stop(ctx context.Context, port uint16) ([]Stream, error) {
 			return err
 		}
 		streams = nil
-		err = fmt.Errorf("%d streams without the one that comes last", len(all))
+		err = fmt.Errorf("%d streams without the last one", len(all))
 		for _, s := range all {
 			switch {
 			case s.Client == own && string(s.Sent) == sentinel:
@@ -103,16 +103,16 @@ func (c *Capture) Stop(ctx context.Context, port uint16) ([]Stream, error) {
 	return streams, c.process.Stop(10 * time.Second)
 }
 
-// parse reads the file format of libpcap (pcap-savefile(5)) with Ethernet frames, IP and TCP, and joins
-// what was sent to the host. A cut-off record at the end is one still being written. The veth pairs lose
-// and reorder nothing.
+// parse reads the file format of libpcap (pcap-savefile(5)) with Ethernet frames, IP and TCP, and joins what clients
+// sent to the host. If the last packet is incomplete, tcpdump is still writing it. The veth pairs neither lose nor
+// reorder packets.
 func parse(content []byte, host []netip.Addr) ([]Stream, error) {
 	const fileHeader, recordHeader, ethernetHeader = 24, 16, 14
 	if len(content) < fileHeader {
-		return nil, fmt.Errorf("%d bytes are no capture", len(content))
+		return nil, fmt.Errorf("%d bytes are too few for a capture", len(content))
 	}
 	if magic := binary.LittleEndian.Uint32(content); magic != 0xa1b2c3d4 {
-		return nil, fmt.Errorf("magic number %#x is not a capture's", magic)
+		return nil, fmt.Errorf("magic number %#x is not that of a capture", magic)
 	}
 	var streams []Stream
 	at := map[[2]netip.AddrPort]int{}
@@ -142,10 +142,11 @@ func parse(content []byte, host []netip.Addr) ([]Stream, error) {
 	return streams, nil
 }
 
-// segment takes a packet with TCP apart, of IPv4 or of IPv6 without extension headers (tcpdump's filter
-// knows none either): RFC 791, 8200, 9293.
+// segment parses a TCP packet, of IPv4 or of IPv6 without extension headers, which tcpdump's filter does not parse
+// either: RFC 791, 8200, 9293.
 func segment(packet []byte) (from, to netip.AddrPort, payload []byte, syn bool) {
-	size, header, source, destination := int(binary.BigEndian.Uint16(packet[2:])), int(packet[0]&0x0f)*4, packet[12:16], packet[16:20]
+	size, header := int(binary.BigEndian.Uint16(packet[2:])), int(packet[0]&0x0f)*4
+	source, destination := packet[12:16], packet[16:20]
 	if packet[0]>>4 == 6 {
 		header = 40
 		size, source, destination = header+int(binary.BigEndian.Uint16(packet[4:])), packet[8:24], packet[24:header]

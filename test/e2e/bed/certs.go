@@ -22,7 +22,7 @@ type CA struct {
 // Leaf is a certificate with its key and the CA that issued it, in PEM.
 type Leaf struct{ Certificate, Key, CA []byte }
 
-// NewCA makes one that is valid for a day.
+// NewCA returns a CA that is valid for a day.
 func NewCA(name string) (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -44,17 +44,19 @@ func NewCA(name string) (*CA, error) {
 // PEM is the CA's certificate.
 func (c *CA) PEM() []byte { return encode("CERTIFICATE", c.certificate.Raw) }
 
-// Issue signs a certificate for a server, and for a client, with these DNS names and IP addresses.
-// Without a change it is valid for a day.
+// Issue signs a certificate for servers and clients, with these DNS names and IP addresses. It is valid for a day,
+// unless a change to the template says otherwise.
 func (c *CA) Issue(names []string, change ...func(*x509.Certificate)) (*Leaf, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		Subject:   pkix.Name{CommonName: "server"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		Subject:     pkix.Name{CommonName: "server"},
+		NotBefore:   time.Now().Add(-time.Hour),
+		NotAfter:    time.Now().Add(24 * time.Hour),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {
@@ -74,7 +76,7 @@ func (c *CA) Issue(names []string, change ...func(*x509.Certificate)) (*Leaf, er
 	return &Leaf{Certificate: certificate, Key: encode("PRIVATE KEY", keyDER), CA: ca}, err
 }
 
-// Sign signs the certificate of a key, with a serial number of its own, and returns it with the CA's, in PEM.
+// Sign signs a certificate for a key, with a random serial number, and returns it and the CA's certificate, in PEM.
 func (c *CA) Sign(template *x509.Certificate, key crypto.PublicKey) (certificate, ca []byte, err error) {
 	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120)); err != nil {
 		return nil, nil, err

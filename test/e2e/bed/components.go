@@ -63,7 +63,8 @@ func findComponents(root string) (*components, error) {
 	// Root in a user namespace must not become another user.
 	probe := strings.Fields("unshare --net --mount --pid --fork setpriv --reuid 1337 --regid 1337 --clear-groups true")
 	if out, err := exec.Command(probe[0], probe[1:]...).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w: network namespaces and other user IDs require root (%s)", ErrMissing, bytes.TrimSpace(out))
+		const rule = "network namespaces and other user IDs require root"
+		return nil, fmt.Errorf("%w: %s (%s)", ErrMissing, rule, bytes.TrimSpace(out))
 	}
 	gomod, err := os.ReadFile(filepath.Join(root, "test", "mesh", "go.mod"))
 	if err != nil {

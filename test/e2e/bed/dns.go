@@ -10,20 +10,20 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// DNS answers for the names it was told of, over UDP; all others do not exist.
+// DNS is a DNS server over UDP for the names that were set. Other names do not exist.
 type DNS struct {
 	mu    sync.Mutex
 	names map[string][]netip.Addr
 }
 
-// Set gives a name its addresses; none: the name exists no more.
+// Set sets the addresses of a name. Without addresses the name does not exist.
 func (d *DNS) Set(name string, addresses ...netip.Addr) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.names[strings.ToLower(name)+"."] = addresses
 }
 
-// istiodService is the name that sidecars know istiod by.
+// istiodService is the name by which sidecars reach istiod.
 const istiodService = "istiod.istio-system.svc"
 
 // startDNS serves on the fabric until the bed is stopped.
@@ -51,7 +51,7 @@ func (d *DNS) serve(conn *net.UDPConn) {
 			return
 		}
 		if err != nil {
-			continue // of an earlier answer: its asker is gone
+			continue // the client of an earlier answer has closed its socket
 		}
 		if answer, err := d.answer(buffer[:n]); err == nil {
 			_, _ = conn.WriteToUDPAddrPort(answer, from)

@@ -8,8 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// environment resolves the variables of a container as a kubelet does: values, fields of the pod and
-// resources, each of which may refer to those before it.
+// environment resolves the variables of a container as a kubelet does: values, fields of the pod, and resources. Each
+// may refer to variables before it.
 func (p *Pod) environment(c *corev1.Container) ([]string, error) {
 	var env []string
 	for _, e := range c.Env {
@@ -22,7 +22,7 @@ func (p *Pod) environment(c *corev1.Container) ([]string, error) {
 			case from.ResourceFieldRef != nil:
 				value, err = resource(c, from.ResourceFieldRef)
 			default:
-				err = fmt.Errorf("the bed knows no such source of a value: %v", from)
+				err = fmt.Errorf("the bed does not support the source %v", from)
 			}
 		}
 		if err != nil {
@@ -59,10 +59,10 @@ func (p *Pod) field(path string) (string, error) {
 	case "status.podIP":
 		return p.Status.PodIP, nil
 	}
-	return "", fmt.Errorf("the bed knows no field %q", path)
+	return "", fmt.Errorf("the bed does not support field %q", path)
 }
 
-// resource returns a limit, rounded up to the divisor (k8s.io/component-helpers/resource does so).
+// resource returns a limit, rounded up to the divisor as in k8s.io/component-helpers/resource.
 func resource(c *corev1.Container, ref *corev1.ResourceFieldSelector) (string, error) {
 	switch ref.Resource {
 	case "limits.cpu":
@@ -70,12 +70,12 @@ func resource(c *corev1.Container, ref *corev1.ResourceFieldSelector) (string, e
 	case "limits.memory":
 		return fmt.Sprint(c.Resources.Limits.Memory().Value()), nil
 	}
-	return "", fmt.Errorf("the bed knows no resource %q", ref.Resource)
+	return "", fmt.Errorf("the bed does not support resource %q", ref.Resource)
 }
 
 var reference = regexp.MustCompile(`\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)`)
 
-// expand replaces $(NAME) by the variable; unknown ones stay, as Kubernetes documents it.
+// expand replaces $(NAME) by the variable. As Kubernetes documents, references to unknown variables stay.
 func expand(text string, env []string) string {
 	return reference.ReplaceAllStringFunc(text, func(found string) string {
 		name := found[2 : len(found)-1]

@@ -12,37 +12,34 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-
-	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// fabric is a network of its own: a bridge in a network namespace, and a namespace for every host. This
-// process has one end in it, where istiod and the DNS server listen. Nothing leads out: the default
-// route of a host is an address that nobody has, so that a connection to a VIP has a route to be
-// captured on, and one that is not captured dies.
+// fabric is an isolated network: a bridge in a network namespace, and a namespace for every host. This process has one
+// device in it, where istiod and the DNS server listen. The default route of a host is an unassigned address. Thus
+// iptables can capture a connection to a VIP, and a connection that is not captured fails.
 type fabric struct {
 	bed *Bed
 	subnet
-	// loopback is for what nobody in the fabric may reach.
+	// loopback is the address of listeners that hosts of the fabric must not reach.
 	loopback netip.Addr
 
 	mu  sync.Mutex
 	six *subnet // nil until a host has IPv6
-	n   int
+	n   int     // hosts
 }
 
 // subnet is the range of the fabric's addresses of one family.
 type subnet struct {
-	prefix  netip.Prefix
-	gateway netip.Addr // this process's
-	nobody  netip.Addr
-	next    netip.Addr // the next host's
+	prefix     netip.Prefix
+	gateway    netip.Addr // of this process
+	unassigned netip.Addr
+	next       netip.Addr // of the next host
 }
 
-// namespaceName matches the network namespaces of all beds; the number is the process that made them.
+// namespaceName matches the network namespaces of all beds. The number is the id of the process that made them.
 var namespaceName = regexp.MustCompile(`^rtls(\d+)-`)
 
-// Namespaces are listed here by iproute2; the other directory has what `ip netns exec` binds over /etc.
+// iproute2 lists namespaces in the first directory. The second has the files that `ip netns exec` mounts over /etc.
 const (
 	namespacesDir = "/run/netns"
 	hostFilesDir  = "/etc/netns"
@@ -78,17 +75,18 @@ func newFabric(b *Bed) (*fabric, error) {
 			return nil, err
 		}
 	}
-	return f, f.contains(f.nobody)
+	return f, f.checkRoute(f.unassigned)
 }
 
-// choose takes the first range which no route but the default one leads to, from that of the process id on.
+// choose takes the first range without a route except the default one. It starts at the range of the process id.
 func (s *subnet) choose(candidate func(int) netip.Prefix) error {
 	var prefix netip.Prefix
 	for i := range 100 {
 		prefix = candidate(os.Getpid() + i*257)
-		out, err := exec.Command("ip", familyOf(prefix.Addr()).flag(), "route", "show", "to", "match", prefix.String()).Output()
+		family := familyOf(prefix.Addr())
+		out, err := exec.Command("ip", family.flag(), "route", "show", "to", "match", prefix.String()).Output()
 		if err != nil {
-			return fmt.Errorf("looking for a free range of addresses: %w", err)
+			return fmt.Errorf("finding a free range of addresses: %w", err)
 		}
 		taken := false
 		for line := range strings.Lines(string(out)) {
@@ -101,15 +99,15 @@ func (s *subnet) choose(candidate func(int) netip.Prefix) error {
 				a, _ := netip.AddrFromSlice(bytes)
 				return a
 			}
-			s.prefix, s.gateway, s.nobody, s.next = prefix, at(1), at(2), at(10)
+			s.prefix, s.gateway, s.unassigned, s.next = prefix, at(1), at(2), at(10)
 			return nil
 		}
 	}
-	return fmt.Errorf("no free range of addresses like %s", prefix)
+	return fmt.Errorf("100 ranges of addresses up to %s are in use", prefix)
 }
 
-// take returns the address of one more host.
-func (s *subnet) take() (netip.Addr, error) {
+// allocate returns the address of the next host.
+func (s *subnet) allocate() (netip.Addr, error) {
 	a := s.next
 	if !s.prefix.Contains(a.Next()) { // the last one is the broadcast address
 		return a, fmt.Errorf("all addresses of %s are in use", s.prefix)
@@ -118,14 +116,14 @@ func (s *subnet) take() (netip.Addr, error) {
 	return a, nil
 }
 
-// Reserve takes the next ranges of IPv4 addresses of that many bits, each after the other, for hosts that HostAt adds.
+// Reserve allocates n consecutive ranges of IPv4 addresses with prefixes of these bits, for hosts that HostAt adds.
 func (b *Bed) Reserve(bits, n int) ([]netip.Prefix, error) {
 	b.fabric.mu.Lock()
 	defer b.fabric.mu.Unlock()
 	s := &b.fabric.subnet
 	var ranges []netip.Prefix
 	for len(ranges) < n {
-		a, err := s.take()
+		a, err := s.allocate()
 		if err != nil {
 			return nil, err
 		}
@@ -134,15 +132,15 @@ func (b *Bed) Reserve(bits, n int) ([]netip.Prefix, error) {
 		}
 	}
 	for last := ranges[n-1]; last.Contains(s.next); {
-		if _, err := s.take(); err != nil {
+		if _, err := s.allocate(); err != nil {
 			return nil, err
 		}
 	}
 	return ranges, nil
 }
 
-// contains fails where packets to the address would leave the fabric.
-func (f *fabric) contains(a netip.Addr) error {
+// checkRoute returns an error if packets to the address would leave the fabric.
+func (f *fabric) checkRoute(a netip.Addr) error {
 	out, err := exec.Command(f.bed.components.ip, "route", "get", a.String()).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "dev "+f.link()) {
 		return fmt.Errorf("packets to %s would not stay in the fabric: ip route get says %q", a, out)
@@ -150,10 +148,11 @@ func (f *fabric) contains(a netip.Addr) error {
 	return nil
 }
 
-// link is this process's end of the fabric.
+// link is the name of the device of this process in the fabric.
 func (f *fabric) link() string { return fmt.Sprintf("rtls%df", os.Getpid()) }
 
-func (f *fabric) name(of string) string { return fmt.Sprintf("rtls%d-%s", os.Getpid(), of) }
+// name is the name of a network namespace.
+func (f *fabric) name(suffix string) string { return fmt.Sprintf("rtls%d-%s", os.Getpid(), suffix) }
 
 func (f *fabric) ip(args ...string) error {
 	out, err := exec.Command(f.bed.components.ip, args...).CombinedOutput()
@@ -163,114 +162,6 @@ func (f *fabric) ip(args ...string) error {
 	return nil
 }
 
-// Host is a network namespace with an address in the fabric, or one of each family.
-type Host struct {
-	// Namespace is the name of the network namespace.
-	Namespace string
-	// Addresses are in the order of the families that were asked for, and Address is the first.
-	Addresses []netip.Addr
-	Address   netip.Addr
-
-	bed *Bed
-	// nameservers is what its resolv.conf says of DNS.
-	nameservers string
-}
-
-// Host adds a host to the network, until the bed is stopped. Without families it has IPv4.
-func (b *Bed) Host(name string, families ...Family) (*Host, error) {
-	f := b.fabric
-	if len(families) == 0 {
-		families = []Family{IPv4}
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var addresses []netip.Addr
-	for _, family := range families {
-		s, err := f.of(family)
-		if err != nil {
-			return nil, err
-		}
-		address, err := s.take()
-		if err != nil {
-			return nil, err
-		}
-		addresses = append(addresses, address)
-	}
-	return f.host(name, addresses)
-}
-
-// HostAt adds a host with an address of a reserved range.
-func (b *Bed) HostAt(name string, address netip.Addr) (*Host, error) {
-	b.fabric.mu.Lock()
-	defer b.fabric.mu.Unlock()
-	return b.fabric.host(name, []netip.Addr{address})
-}
-
-// host adds a host with these addresses. The caller holds the lock.
-func (f *fabric) host(name string, addresses []netip.Addr) (*Host, error) {
-	b := f.bed
-	f.n++
-	h := &Host{Namespace: f.name(fmt.Sprintf("%d-%s", f.n, name)), bed: b}
-	bridge := f.name("fabric")
-	b.OnStop(h.remove)
-	commands := []string{
-		"netns add " + h.Namespace,
-		fmt.Sprintf("-n %s link add h%d type veth peer name eth0 netns %s", bridge, f.n, h.Namespace),
-		fmt.Sprintf("-n %s link set h%d master br0 up", bridge, f.n),
-		"-n " + h.Namespace + " link set lo up",
-		"-n " + h.Namespace + " link set eth0 up",
-	}
-	h.Addresses = addresses
-	for _, address := range addresses {
-		family := familyOf(address)
-		s, err := f.of(family)
-		if err != nil {
-			return nil, err
-		}
-		h.nameservers += fmt.Sprintf("nameserver %s\n", s.gateway)
-		commands = append(commands,
-			fmt.Sprintf("-n %s addr add %s/%d dev eth0%s", h.Namespace, address, s.prefix.Bits(), family.options()),
-			fmt.Sprintf("-n %s %s route add default via %s", h.Namespace, family.flag(), s.nobody))
-	}
-	h.Address = h.Addresses[0]
-	if err := h.writeFile("resolv.conf", h.nameservers); err != nil {
-		return nil, err
-	}
-	for _, args := range commands {
-		if err := f.ip(strings.Fields(args)...); err != nil {
-			return nil, err
-		}
-	}
-	return h, nil
-}
-
-// writeFile writes a file that commands in the namespace find in /etc.
-func (h *Host) writeFile(name, content string) error {
-	dir := filepath.Join(hostFilesDir, h.Namespace)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644)
-}
-
-// command is a command line run in the namespace.
-func (h *Host) command(args ...string) []string {
-	return append([]string{h.bed.components.ip, "netns", "exec", h.Namespace}, args...)
-}
-
-// process is a command that runs in the namespace until the bed is stopped.
-func (h *Host) process(name string, env []string, args ...string) *harness.Process {
-	command := h.command(args...)
-	p := &harness.Process{
-		Name: name, Path: command[0], Args: command[1:], Log: h.bed.LogPath(h.Namespace + "-" + name),
-		Env: append([]string{"HOME=" + h.bed.dir, "TMPDIR=" + h.bed.dir, "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, env...),
-	}
-	h.bed.OnStop(func() error { p.Kill(); return nil })
-	return p
-}
-
-func (h *Host) remove() error { return removeNamespace(h.Namespace) }
-
 func removeNamespace(name string) error {
 	err := os.RemoveAll(filepath.Join(hostFilesDir, name))
 	if _, missing := os.Stat(filepath.Join(namespacesDir, name)); missing == nil {
@@ -278,11 +169,11 @@ func removeNamespace(name string) error {
 			err = errors.Join(err, fmt.Errorf("ip netns delete %s: %w: %s", name, failed, out))
 		}
 	}
-	_ = os.Remove(hostFilesDir) // fails while another bed, or the machine's owner, has something in it
+	_ = os.Remove(hostFilesDir) // fails if it contains files of another bed or of the machine
 	return err
 }
 
-// removeStaleNamespaces removes what beds left whose process is gone.
+// removeStaleNamespaces removes the namespaces of beds whose process does not exist.
 func removeStaleNamespaces() error {
 	for _, dir := range []string{namespacesDir, hostFilesDir} {
 		entries, err := os.ReadDir(dir)

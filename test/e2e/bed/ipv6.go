@@ -25,11 +25,11 @@ func familyOf(a netip.Addr) Family {
 	return IPv4
 }
 
-// flag is ip(8)'s for commands of the family.
+// flag selects the family in commands of ip(8).
 func (f Family) flag() string { return fmt.Sprintf("-%d", f) }
 
-// options are for an address of the family: an IPv6 one is used at once, without asking whether
-// another host has it.
+// options are those of ip(8) for an address of the family. With nodad an IPv6 address is usable at once, without
+// duplicate address detection.
 func (f Family) options() string {
 	if f == IPv6 {
 		return " nodad"
@@ -37,31 +37,33 @@ func (f Family) options() string {
 	return ""
 }
 
-// of returns the fabric's range of the family. That of IPv6 is made for the first host that has it: where
-// the machine has no IPv6, it is what ErrMissing is about. The caller holds the lock.
-func (f *fabric) of(family Family) (*subnet, error) {
+// subnetOf returns the fabric's range of the family. It creates that of IPv6 for the first host with IPv6, and returns
+// [ErrMissing] if the machine has no IPv6. The caller holds the lock.
+func (f *fabric) subnetOf(family Family) (*subnet, error) {
 	if family == IPv4 {
 		return &f.subnet, nil
 	}
 	if f.six != nil {
 		return f.six, nil
 	}
-	// A container's interfaces often have it switched off.
+	// In containers it is often disabled.
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+f.link()+"/disable_ipv6", []byte("0"), 0); err != nil {
 		return nil, fmt.Errorf("%w: IPv6 (%w)", ErrMissing, err)
 	}
 	six := &subnet{}
 	// Unique local addresses (RFC 4193), with "rtls" and the process in their global ID.
 	err := six.choose(func(n int) netip.Prefix {
-		return netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, 'r', 't', 'l', 's', byte(n >> 16), byte(n >> 8), byte(n)}), 64)
+		global := [16]byte{0xfd, 'r', 't', 'l', 's', byte(n >> 16), byte(n >> 8), byte(n)}
+		return netip.PrefixFrom(netip.AddrFrom16(global), 64)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := f.ip("addr", "add", fmt.Sprintf("%s/%d", six.gateway, six.prefix.Bits()), "dev", f.link(), "nodad"); err != nil {
+	address := fmt.Sprintf("%s/%d", six.gateway, six.prefix.Bits())
+	if err := f.ip("addr", "add", address, "dev", f.link(), "nodad"); err != nil {
 		return nil, err
 	}
-	if err := f.contains(six.nobody); err != nil {
+	if err := f.checkRoute(six.unassigned); err != nil {
 		return nil, err
 	}
 	if err := f.bed.DNS.listen(f.bed, six.gateway); err != nil {
@@ -71,11 +73,11 @@ func (f *fabric) of(family Family) (*subnet, error) {
 	return six, nil
 }
 
-// MakeDualStack starts istiod anew as it is installed for a dual-stack mesh, where sidecars reach it by
-// IPv6 alone, and returns what puts it back.
-func (b *Bed) MakeDualStack(ctx context.Context) (putBack func(context.Context) error, err error) {
+// MakeDualStack restarts istiod as it is installed in a dual-stack mesh, where sidecars reach it by IPv6 only. The
+// returned function restarts it as it was.
+func (b *Bed) MakeDualStack(ctx context.Context) (restore func(context.Context) error, err error) {
 	b.fabric.mu.Lock()
-	six, err := b.fabric.of(IPv6)
+	six, err := b.fabric.subnetOf(IPv6)
 	b.fabric.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -93,9 +95,10 @@ func (b *Bed) MakeDualStack(ctx context.Context) (putBack func(context.Context) 
 		return b.WaitForIstiod(ctx)
 	}
 	dual := slices.Clone(args)
+	const flag = "--secureGRPCAddr="
 	for i := range dual {
-		dual[i] = strings.Replace(dual[i], "--secureGRPCAddr="+b.fabric.gateway.String()+":", "--secureGRPCAddr=["+six.gateway.String()+"]:", 1)
+		dual[i] = strings.Replace(dual[i], flag+b.fabric.gateway.String()+":", flag+"["+six.gateway.String()+"]:", 1)
 	}
-	putBack = func(ctx context.Context) error { return restart(ctx, env, args, b.fabric.gateway) }
-	return putBack, restart(ctx, append(slices.Clone(env), "ISTIO_DUAL_STACK=true"), dual, six.gateway)
+	restore = func(ctx context.Context) error { return restart(ctx, env, args, b.fabric.gateway) }
+	return restore, restart(ctx, append(slices.Clone(env), "ISTIO_DUAL_STACK=true"), dual, six.gateway)
 }

@@ -22,14 +22,14 @@ import (
 
 const (
 	istioNamespace = "istio-system"
-	// Istio's own name for its injector's configuration; that of its chart and of istiod's default.
+	// injectorConfiguration is the name in Istio's chart and the default of istiod.
 	injectorConfiguration = "istio-sidecar-injector"
-	// istiodPort is where sidecars reach istiod.
+	// istiodPort is the port of istiod for sidecars.
 	istiodPort = 15012
 )
 
-// startIstio applies Istio's charts as they are, but for the workloads, and runs istiod as the chart's
-// Deployment and service account say.
+// startIstio applies Istio's charts except their workloads, and runs istiod with the environment and the service
+// account of the chart's Deployment.
 func (b *Bed) startIstio(ctx context.Context, meshConfig map[string]any) error {
 	if err := b.InstallIstioCRDs(ctx); err != nil {
 		return err
@@ -42,15 +42,20 @@ func (b *Bed) startIstio(ctx context.Context, meshConfig map[string]any) error {
 	for key, value := range meshConfig {
 		mesh[key] = value
 	}
-	istiod, err := b.RenderForeignChart("istiod", istioNamespace, filepath.Join(b.components.charts, "istio-control", "istio-discovery"), map[string]any{
-		// What the sidecars' stock Envoy has no extension for.
-		"telemetry": map[string]any{"enabled": false},
-		"env": map[string]any{
-			"PILOT_ENABLE_METADATA_EXCHANGE": "false",
-			"PILOT_ENABLE_ALPN_FILTER":       "false",
+	istiod, err := b.RenderForeignChart(
+		"istiod",
+		istioNamespace,
+		filepath.Join(b.components.charts, "istio-control", "istio-discovery"),
+		map[string]any{
+			// The sidecars run a stock Envoy, which does not have the extensions for these.
+			"telemetry": map[string]any{"enabled": false},
+			"env": map[string]any{
+				"PILOT_ENABLE_METADATA_EXCHANGE": "false",
+				"PILOT_ENABLE_ALPN_FILTER":       "false",
+			},
+			"meshConfig": mesh,
 		},
-		"meshConfig": mesh,
-	})
+	)
 	if err != nil {
 		return err
 	}
@@ -64,8 +69,13 @@ func (b *Bed) startIstio(ctx context.Context, meshConfig map[string]any) error {
 	}
 	for _, release := range []*harness.Release{base, istiod} {
 		release.Objects = slices.DeleteFunc(release.Objects, func(u *unstructured.Unstructured) bool {
-			// There is nobody to run these, and the definitions are there.
-			return slices.Contains([]string{"Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "CustomResourceDefinition"}, u.GetKind())
+			// Without a kubelet these do not run, and the definitions exist.
+			return slices.Contains([]string{
+				"Deployment",
+				"HorizontalPodAutoscaler",
+				"PodDisruptionBudget",
+				"CustomResourceDefinition",
+			}, u.GetKind())
 		})
 		if err := b.Apply(ctx, release); err != nil {
 			return err
@@ -87,8 +97,13 @@ func (b *Bed) runIstiod(ctx context.Context, fromChart []corev1.EnvVar) error {
 		return err
 	}
 	env := []string{
-		"HOME=" + b.dir, "TMPDIR=" + b.dir, "PATH=/usr/bin:/bin",
-		"POD_NAME=istiod-0", "POD_NAMESPACE=" + istioNamespace, "SERVICE_ACCOUNT=istiod", "INJECTION_WEBHOOK_CONFIG_NAME=" + injectorConfiguration,
+		"HOME=" + b.dir,
+		"TMPDIR=" + b.dir,
+		"PATH=/usr/bin:/bin",
+		"POD_NAME=istiod-0",
+		"POD_NAMESPACE=" + istioNamespace,
+		"SERVICE_ACCOUNT=istiod",
+		"INJECTION_WEBHOOK_CONFIG_NAME=" + injectorConfiguration,
 	}
 	for _, e := range fromChart {
 		if e.ValueFrom == nil && e.Name != "KUBECONFIG" {
@@ -127,7 +142,7 @@ func (b *Bed) WaitForIstiod(ctx context.Context) error {
 	return nil
 }
 
-// waitForInjector leads istiod's Service to it and waits until the API server can ask the injector.
+// waitForInjector gives istiod's Service its endpoint and waits until the API server calls the injector.
 func (b *Bed) waitForInjector(ctx context.Context) error {
 	ready, tcp, name, port := true, corev1.ProtocolTCP, "https-webhook", int32(15017)
 	err := b.Client.Create(ctx, &discoveryv1.EndpointSlice{
@@ -135,8 +150,11 @@ func (b *Bed) waitForInjector(ctx context.Context) error {
 			Namespace: istioNamespace, Name: "istiod", Labels: map[string]string{discoveryv1.LabelServiceName: "istiod"},
 		},
 		AddressType: discoveryv1.AddressTypeIPv4,
-		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{b.fabric.gateway.String()}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
-		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &tcp}},
+		Endpoints: []discoveryv1.Endpoint{{
+			Addresses:  []string{b.fabric.gateway.String()},
+			Conditions: discoveryv1.EndpointConditions{Ready: &ready},
+		}},
+		Ports: []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &tcp}},
 	})
 	if err != nil {
 		return err
@@ -148,7 +166,7 @@ func (b *Bed) waitForInjector(ctx context.Context) error {
 		}
 		for _, w := range config.Webhooks {
 			if len(w.ClientConfig.CABundle) == 0 {
-				return fmt.Errorf("istiod has not yet written the CA bundle of %s", w.Name)
+				return fmt.Errorf("%s is without the CA bundle that istiod writes", w.Name)
 			}
 		}
 		admitted, err := b.dryRun(ctx)
@@ -161,8 +179,12 @@ func (b *Bed) waitForInjector(ctx context.Context) error {
 
 func (b *Bed) dryRun(ctx context.Context) (*corev1.Pod, error) {
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: "probe-", Namespace: "default", Labels: map[string]string{"sidecar.istio.io/inject": "true"}},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: "probe-",
+			Namespace:    "default",
+			Labels:       map[string]string{"sidecar.istio.io/inject": "true"},
+		},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
 	}
 	return pod, b.Client.Create(ctx, pod, client.DryRunAll)
 }
@@ -172,7 +194,7 @@ func get(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	// No proxy of the environment: the address is this machine's.
+	// It uses no proxy of the environment, because the address is on this machine.
 	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
 	if err != nil {
 		return err

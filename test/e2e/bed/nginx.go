@@ -13,13 +13,13 @@ import (
 
 // NginxOptions configure an nginx.
 type NginxOptions struct {
-	// Ports are the plain ports; their answer to GET is "plain".
+	// Ports are the plain ports. Their answer to GET is "plain".
 	Ports []uint16
-	// TLSPort is the port of HTTPS, with the certificate Leaf. Its answer to GET is "tls", the server name that
-	// it was sent and the subject of the client's certificate, if it was shown one.
+	// TLSPort is the port of HTTPS, with the certificate Leaf. Its answer to GET is "tls", the SNI, and the subject of
+	// the client's certificate if there is one.
 	TLSPort uint16
 	Leaf    *Leaf
-	// ClientCA, in PEM, is what a client must show a certificate of; empty: it needs none.
+	// ClientCA is the CA, in PEM, of the certificate that a client must show. If it is empty, clients need none.
 	ClientCA []byte
 }
 
@@ -41,7 +41,8 @@ func (h *Host) RunNginx(ctx context.Context, o NginxOptions) (*harness.Process, 
 events {}
 http {
   access_log off;
-  client_body_temp_path %[1]s; proxy_temp_path %[1]s; fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s;
+  client_body_temp_path %[1]s; proxy_temp_path %[1]s;
+  fastcgi_temp_path %[1]s; uwsgi_temp_path %[1]s; scgi_temp_path %[1]s;
   server { %[2]s return 200 "plain"; }
   server {
     listen %[3]d ssl;
@@ -51,8 +52,11 @@ http {
 }
 `, dir, plain, o.TLSPort, verify)
 	if err := errors.Join(
-		os.MkdirAll(dir, 0o755), os.WriteFile(file("nginx.conf"), []byte(config), 0o644), os.WriteFile(file("clients.crt"), o.ClientCA, 0o644),
-		os.WriteFile(file("tls.crt"), o.Leaf.Certificate, 0o644), os.WriteFile(file("tls.key"), o.Leaf.Key, 0o600),
+		os.MkdirAll(dir, 0o755),
+		os.WriteFile(file("nginx.conf"), []byte(config), 0o644),
+		os.WriteFile(file("clients.crt"), o.ClientCA, 0o644),
+		os.WriteFile(file("tls.crt"), o.Leaf.Certificate, 0o644),
+		os.WriteFile(file("tls.key"), o.Leaf.Key, 0o600),
 	); err != nil {
 		return nil, err
 	}
@@ -68,13 +72,14 @@ http {
 	return p, nil
 }
 
-// HTTP calls a URL by curl as the app, with a limit of 3 seconds, and returns the status and the body, as in
-// "200 plain"; the status is 000 where there was no answer.
+// HTTP calls a URL with curl as the app, within 3 seconds, and returns the status and the body, as in "200 plain". The
+// status is 000 if there is no answer.
 func (p *Pod) HTTP(ctx context.Context, url string, args ...string) (string, error) {
 	if err := need("curl", p.bed.components.curl); err != nil {
 		return "", err
 	}
-	out, err := p.Exec(ctx, append([]string{p.bed.components.curl, "--silent", "--max-time", "3", "--write-out", "\n%{http_code}", url}, args...)...)
+	curl := []string{p.bed.components.curl, "--silent", "--max-time", "3", "--write-out", "\n%{http_code}", url}
+	out, err := p.Exec(ctx, append(curl, args...)...)
 	last := strings.LastIndexByte(out, '\n')
 	return strings.TrimSpace(out[last+1:] + " " + out[:max(last, 0)]), err
 }

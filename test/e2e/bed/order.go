@@ -12,16 +12,16 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// earlyInjector is a name that the API server calls before ours: configurations are called in the order
-// of their names.
+// earlyInjector is a name that the API server calls before the webhook of redis-tls: it calls configurations in the
+// order of their names.
 const earlyInjector = "00-a-" + injectorConfiguration
 
-// CallInjectorFirst has the API server call Istio's injector before our webhook, and waits until it does.
+// CallInjectorFirst makes the API server call Istio's injector before the webhook, and waits until it does.
 func (b *Bed) CallInjectorFirst(ctx context.Context) error {
 	return b.renameInjector(ctx, injectorConfiguration, earlyInjector)
 }
 
-// CallInjectorLast undoes it.
+// CallInjectorLast undoes CallInjectorFirst.
 func (b *Bed) CallInjectorLast(ctx context.Context) error {
 	return b.renameInjector(ctx, earlyInjector, injectorConfiguration)
 }
@@ -40,13 +40,14 @@ func (b *Bed) renameInjector(ctx context.Context, from, to string) error {
 	if err := b.Client.Create(ctx, fresh); err != nil {
 		return err
 	}
-	return harness.Eventually(ctx, startTimeout, "the API server to call the injector as "+to, func(ctx context.Context) error {
+	what := "the API server to call the injector as " + to
+	return harness.Eventually(ctx, startTimeout, what, func(ctx context.Context) error {
 		return b.seeOrder(ctx, to == earlyInjector)
 	})
 }
 
-// seeOrder tells by a dry run who came first: ours asks Istio for the volume by an annotation, or, when
-// the sidecar is there already, adds it itself.
+// seeOrder returns an error if a dry run shows another order. If the webhook is called first, it requests the volume
+// from Istio by an annotation. If the sidecar exists, the webhook adds the volume itself.
 func (b *Bed) seeOrder(ctx context.Context, injectorFirst bool) error {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -61,8 +62,8 @@ func (b *Bed) seeOrder(ctx context.Context, injectorFirst bool) error {
 	if _, injected := pod.Annotations["sidecar.istio.io/status"]; !injected {
 		return fmt.Errorf("the injector was not called")
 	}
-	if _, asked := pod.Annotations["sidecar.istio.io/userVolume"]; asked == injectorFirst {
-		return fmt.Errorf("it is called in the other order")
+	if _, requested := pod.Annotations["sidecar.istio.io/userVolume"]; requested == injectorFirst {
+		return fmt.Errorf("the API server calls them in the other order")
 	}
 	return nil
 }

@@ -1,13 +1,11 @@
 package bed
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,12 +24,12 @@ const (
 	nodeName     = "node-a"
 )
 
-// Pod is a pod that runs: its network namespace, its sidecar as the admitted Pod says, and whatever
-// command a test runs as one of its containers.
+// Pod is a pod that runs: its network namespace, its sidecar as the admitted Pod specifies it, and the commands that a
+// test runs as one of its containers.
 type Pod struct {
 	*corev1.Pod
 	Host *Host
-	// Sidecar is pilot-agent with its Envoy; nil where the pod has none.
+	// Sidecar is pilot-agent with its Envoy. It is nil if the pod has none.
 	Sidecar *harness.Process
 
 	bed *Bed
@@ -41,8 +39,8 @@ type Pod struct {
 func isProxy(c corev1.Container) bool { return c.Name == "istio-proxy" }
 func isInit(c corev1.Container) bool  { return c.Name == "istio-init" }
 
-// Run creates the pod, starts what was admitted and waits until its sidecar is ready. Its addresses are
-// of the families, or without any of IPv4.
+// Run creates the pod, starts it as it was admitted, and waits until its sidecar is ready. Its families are IPv4 by
+// default.
 func (b *Bed) Run(ctx context.Context, pod *corev1.Pod, families ...Family) (*Pod, error) {
 	if err := b.Client.Create(ctx, pod); err != nil {
 		return nil, err
@@ -54,7 +52,7 @@ func (b *Bed) Run(ctx context.Context, pod *corev1.Pod, families ...Family) (*Po
 	return p, p.WaitForSidecar(ctx)
 }
 
-// StartPod starts an admitted pod, as a scheduler and a kubelet would: once no scheduling gate holds it.
+// StartPod starts an admitted pod as a scheduler and a kubelet do, once it has no scheduling gate.
 func (b *Bed) StartPod(ctx context.Context, pod *corev1.Pod, families ...Family) (*Pod, error) {
 	host, err := b.Host(pod.Name, families...)
 	if err != nil {
@@ -76,10 +74,11 @@ func (b *Bed) StartPod(ctx context.Context, pod *corev1.Pod, families ...Family)
 	return p, p.StartSidecar()
 }
 
-// schedule binds the pod to a node, which the API server refuses while a gate holds it, and reports it
-// running at its address.
+// schedule binds the pod to a node and reports it as running at its address. The API server refuses the binding while
+// the pod has a scheduling gate.
 func (p *Pod) schedule(ctx context.Context, key client.ObjectKey) error {
-	err := harness.Eventually(ctx, startTimeout, "the pod's scheduling gates to open", func(ctx context.Context) error {
+	const removal = "the removal of the pod's scheduling gates"
+	err := harness.Eventually(ctx, startTimeout, removal, func(ctx context.Context) error {
 		p.Pod = &corev1.Pod{}
 		if err := p.bed.Client.Get(ctx, key, p.Pod); err != nil {
 			return err
@@ -99,11 +98,12 @@ func (p *Pod) schedule(ctx context.Context, key client.ObjectKey) error {
 	if err := p.bed.Clientset.CoreV1().Pods(key.Namespace).Bind(ctx, binding, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	return harness.Eventually(ctx, startTimeout, "the pod to be reported running", func(ctx context.Context) error {
+	return harness.Eventually(ctx, startTimeout, "the status of the running pod", func(ctx context.Context) error {
 		if err := p.bed.Client.Get(ctx, key, p.Pod); err != nil {
 			return err
 		}
-		p.Status.Phase, p.Status.HostIP, p.Status.PodIP = corev1.PodRunning, p.bed.fabric.gateway.String(), p.Host.Address.String()
+		p.Status.Phase = corev1.PodRunning
+		p.Status.HostIP, p.Status.PodIP = p.bed.fabric.gateway.String(), p.Host.Address.String()
 		p.Status.PodIPs = nil
 		for _, a := range p.Host.Addresses {
 			p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: a.String()})
@@ -112,7 +112,7 @@ func (p *Pod) schedule(ctx context.Context, key client.ObjectKey) error {
 	})
 }
 
-// DropAliases takes the pod's hostAliases out of its /etc/hosts.
+// DropAliases removes the pod's hostAliases from its /etc/hosts.
 func (p *Pod) DropAliases() error {
 	p.Spec.HostAliases = nil
 	return p.writeHosts()
@@ -128,11 +128,12 @@ func (p *Pod) writeHosts() error {
 	for _, a := range p.Spec.HostAliases {
 		fmt.Fprintf(hosts, "%s\t%s\n", a.IP, strings.Join(a.Hostnames, "\t"))
 	}
-	resolv := fmt.Sprintf("search %s.svc.cluster.local svc.cluster.local cluster.local\n%soptions ndots:5\n", p.Namespace, p.Host.nameservers)
+	const format = "search %s.svc.cluster.local svc.cluster.local cluster.local\n%soptions ndots:5\n"
+	resolv := fmt.Sprintf(format, p.Namespace, p.Host.nameservers)
 	return errors.Join(p.Host.writeFile("hosts", hosts.String()), p.Host.writeFile("resolv.conf", resolv))
 }
 
-// container returns a container of either list by what it is; nil: the pod has none.
+// container returns the first container of both lists for which is returns true, or nil.
 func (p *Pod) container(is func(corev1.Container) bool) *corev1.Container {
 	for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
 		if i := slices.IndexFunc(list, is); i >= 0 {
@@ -142,7 +143,7 @@ func (p *Pod) container(is func(corev1.Container) bool) *corev1.Container {
 	return nil
 }
 
-// Capture sets the iptables rules that the pod's istio-init says.
+// Capture sets the iptables rules of the pod's istio-init.
 func (p *Pod) Capture(ctx context.Context) error {
 	init := p.container(isInit)
 	if init == nil {
@@ -162,9 +163,10 @@ func (p *Pod) Capture(ctx context.Context) error {
 	return nil
 }
 
-// Release takes the iptables rules away.
+// Release removes the iptables rules.
 func (p *Pod) Release(ctx context.Context) error {
-	out, err := p.command(ctx, nil, "sh", "-ec", "for c in iptables ip6tables; do for t in nat mangle raw; do $c -t $t -F; done; done")
+	const flush = "for c in iptables ip6tables; do for t in nat mangle raw; do $c -t $t -F; done; done"
+	out, err := p.command(ctx, nil, "sh", "-ec", flush)
 	if err != nil {
 		return fmt.Errorf("removing the rules: %w: %s", err, out)
 	}
@@ -194,7 +196,7 @@ func (p *Pod) StartSidecar() error {
 	return p.Sidecar.Start()
 }
 
-// WaitForSidecar waits until the sidecar says that it is ready, by the probe of the kubelet.
+// WaitForSidecar waits until the sidecar passes the kubelet's readiness probe.
 func (p *Pod) WaitForSidecar(ctx context.Context) error {
 	if p.Sidecar == nil {
 		return nil
@@ -211,46 +213,7 @@ func (p *Pod) WaitForSidecar(ctx context.Context) error {
 	return nil
 }
 
-// Exec runs a command as an app container of the pod would, and returns what it printed.
-func (p *Pod) Exec(ctx context.Context, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	return p.command(ctx, nil, asApp(args...)...)
-}
-
-// Subscribe starts redis-cli as the app, which stays connected and prints what is published into its log.
-func (p *Pod) Subscribe(host string, port int, channel string) (*harness.Process, error) {
-	s := p.Host.process("subscriber", nil, asApp(p.bed.components.redisCLI, "-h", host, "-p", fmt.Sprint(port), "SUBSCRIBE", channel)...)
-	return s, s.Start()
-}
-
-// asApp is a command line as the user of an app container, whom the capture does not spare.
-func asApp(args ...string) []string {
-	return append([]string{"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"}, args...)
-}
-
-// Redis runs redis-cli as the app with a limit of 3 seconds, and returns what the server answered.
-func (p *Pod) Redis(ctx context.Context, host string, port int, args ...string) (string, error) {
-	return p.Exec(ctx, append([]string{"timeout", "3", p.bed.components.redisCLI, "-h", host, "-p", fmt.Sprint(port)}, args...)...)
-}
-
-// Envoy asks the admin interface of the pod's Envoy, by pilot-agent's own command.
-func (p *Pod) Envoy(ctx context.Context, path string) (string, error) {
-	return p.command(ctx, nil, p.bed.components.agent, "request", "GET", path)
-}
-
-func (p *Pod) command(ctx context.Context, env []string, args ...string) (string, error) {
-	command := p.Host.command(args...)
-	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-	cmd.Env = append([]string{"HOME=/", "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, env...)
-	out := &bytes.Buffer{}
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.WaitDelay = 5 * time.Second
-	err := cmd.Run()
-	return strings.TrimSpace(out.String()), err
-}
-
-// Delete ends the pod and deletes it, at once.
+// Delete stops the pod and deletes it without a grace period.
 func (p *Pod) Delete(ctx context.Context) error {
 	if p.Sidecar != nil {
 		p.Sidecar.Kill()

@@ -8,16 +8,15 @@ import (
 	"syscall"
 )
 
-// reaperScript removes what this process made, once it is gone; it says what it needs.
+// reaperScript removes the devices, namespaces and files of this process once the process ends.
 //
 //go:embed reaper.sh
 var reaperScript string
 
-// startReaper starts what cleans up where Stop cannot: after a panic, go test's -timeout, a SIGKILL, or a
-// signal that comes while something is being made. It is in a session of its own, which no Ctrl-C
-// reaches, and ends soon after this process.
+// startReaper starts the process that cleans up if Stop cannot: after a panic, go test's -timeout, a SIGKILL, or a
+// signal during the start. It has its own session, so Ctrl-C does not reach it. It ends soon after this process.
 func startReaper() error {
-	// No other process gets the writing end, and nobody closes it but the end of this one.
+	// Only this process has the write end, which closes when the process ends.
 	var pipe [2]int
 	if err := syscall.Pipe2(pipe[:], syscall.O_CLOEXEC); err != nil {
 		return fmt.Errorf("starting the reaper: %w", err)

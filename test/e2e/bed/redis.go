@@ -16,22 +16,25 @@ import (
 
 // RedisOptions configure a redis-server.
 type RedisOptions struct {
-	// Port is the plaintext port; 0: none.
+	// Port is the plaintext port. If it is 0, the server has none.
 	Port uint16
-	// TLSPort is the TLS port, where the server has the certificate Leaf; 0: none.
+	// TLSPort is the TLS port, with the certificate Leaf. If it is 0, the server has none.
 	TLSPort uint16
 	Leaf    *Leaf
-	// ClientCA, in PEM, is what a client must show a certificate of; empty: it needs none.
+	// ClientCA is the CA, in PEM, of the certificate that a client must show. If it is empty, clients need none.
 	ClientCA []byte
-	// Config is the content of its configuration file, without which no Sentinel runs; empty: it has none.
+	// Config is the content of its configuration file, which a Sentinel requires. If it is empty, there is no file.
 	Config string
-	// Args are added.
+	// Args are further arguments.
 	Args []string
 }
 
 // RunRedis runs a redis-server on the host and waits until it listens.
 func (h *Host) RunRedis(ctx context.Context, o RedisOptions) (*harness.Process, error) {
-	if err := errors.Join(need("redis-server", h.bed.components.redisServer), need("redis-cli", h.bed.components.redisCLI)); err != nil {
+	if err := errors.Join(
+		need("redis-server", h.bed.components.redisServer),
+		need("redis-cli", h.bed.components.redisCLI),
+	); err != nil {
 		return nil, err
 	}
 	dir := filepath.Join(h.bed.dir, h.Namespace)
@@ -54,7 +57,9 @@ func (h *Host) RunRedis(ctx context.Context, o RedisOptions) (*harness.Process, 
 			authorities, clients = o.ClientCA, "yes"
 		}
 		if err := errors.Join(
-			os.WriteFile(certificate, o.Leaf.Certificate, 0o644), os.WriteFile(key, o.Leaf.Key, 0o600), os.WriteFile(ca, authorities, 0o644),
+			os.WriteFile(certificate, o.Leaf.Certificate, 0o644),
+			os.WriteFile(key, o.Leaf.Key, 0o600),
+			os.WriteFile(ca, authorities, 0o644),
 		); err != nil {
 			return nil, err
 		}
@@ -76,9 +81,8 @@ func (h *Host) RunRedis(ctx context.Context, o RedisOptions) (*harness.Process, 
 	return p, nil
 }
 
-// RunRedisCluster runs a Redis Cluster with a node of the options on each host, three at least, which
-// have TLS ports only, for clients and among each other. They divide the slots equally, in the order of
-// the hosts.
+// RunRedisCluster runs a Redis Cluster with one node on each host, of which there must be at least three. The nodes use
+// TLS with clients and with each other. They divide the slots equally, in the order of the hosts.
 func (b *Bed) RunRedisCluster(ctx context.Context, hosts []*Host, o RedisOptions) error {
 	ca := filepath.Join(b.dir, hosts[0].Namespace+"-ca.crt")
 	if err := os.WriteFile(ca, o.Leaf.CA, 0o644); err != nil {
@@ -87,7 +91,8 @@ func (b *Bed) RunRedisCluster(ctx context.Context, hosts []*Host, o RedisOptions
 	create := []string{"--tls", "--cacert", ca, "--cluster-yes", "--cluster", "create"}
 	for _, h := range hosts {
 		node := o
-		node.Args = append([]string{"--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-announce-ip", h.Address.String()}, o.Args...)
+		cluster := []string{"--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-announce-ip", h.Address.String()}
+		node.Args = append(cluster, o.Args...)
 		if _, err := h.RunRedis(ctx, node); err != nil {
 			return err
 		}
@@ -102,7 +107,8 @@ func (b *Bed) RunRedisCluster(ctx context.Context, hosts []*Host, o RedisOptions
 }
 
 func (h *Host) waitForPort(ctx context.Context, p *harness.Process, port uint16) error {
-	return harness.Eventually(ctx, startTimeout, fmt.Sprintf("%s to listen on %d", p.Name, port), func(context.Context) error {
+	what := fmt.Sprintf("%s to listen on %d", p.Name, port)
+	return harness.Eventually(ctx, startTimeout, what, func(context.Context) error {
 		if err := p.Crashed(); err != nil {
 			return err
 		}

@@ -12,16 +12,16 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// sidecarScript lays out the file system of the container and runs it; it says what it needs.
+// sidecarScript creates the file system of the container and runs its command.
 //
 //go:embed sidecar.sh
 var sidecarScript string
 
-// sidecarCommand is the command line that runs the istio-proxy container: in mount and process
-// namespaces of its own, in a root directory as its image has it with the pod's volumes where the
-// container mounts them, as the user that it says.
+// sidecarCommand is the command line that runs the istio-proxy container as its user, in its own mount and process
+// namespaces. Its root directory is as in the image, with the pod's volumes where the container mounts them.
 func (p *Pod) sidecarCommand(proxy *corev1.Container, env []string) ([]string, error) {
-	script, root, roots := filepath.Join(p.dir, "sidecar.sh"), filepath.Join(p.dir, "root"), filepath.Join(p.dir, "ca-certificates.crt")
+	script, root := filepath.Join(p.dir, "sidecar.sh"), filepath.Join(p.dir, "root")
+	roots := filepath.Join(p.dir, "ca-certificates.crt")
 	if err := errors.Join(
 		os.MkdirAll(root, 0o755),
 		os.WriteFile(script, []byte(sidecarScript), 0o644),
@@ -31,7 +31,7 @@ func (p *Pod) sidecarCommand(proxy *corev1.Container, env []string) ([]string, e
 	}
 	security := proxy.SecurityContext
 	if security == nil || security.RunAsUser == nil || security.RunAsGroup == nil {
-		return nil, fmt.Errorf("container %s does not say its user and group", proxy.Name)
+		return nil, fmt.Errorf("container %s has no user and group", proxy.Name)
 	}
 	mounts, err := p.mounts(proxy)
 	if err != nil {
@@ -39,8 +39,15 @@ func (p *Pod) sidecarCommand(proxy *corev1.Container, env []string) ([]string, e
 	}
 	args := []string{
 		"unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", script,
-		root, filepath.Join(hostFilesDir, p.Host.Namespace), roots, p.bed.components.agent, p.bed.components.envoy, p.bed.components.bootstrap,
-		mounts, fmt.Sprint(*security.RunAsUser), fmt.Sprint(*security.RunAsGroup),
+		root,
+		filepath.Join(hostFilesDir, p.Host.Namespace),
+		roots,
+		p.bed.components.agent,
+		p.bed.components.envoy,
+		p.bed.components.bootstrap,
+		mounts,
+		fmt.Sprint(*security.RunAsUser),
+		fmt.Sprint(*security.RunAsGroup),
 	}
 	return append(args, expandAll(proxy.Args, env)...), nil
 }
@@ -52,7 +59,7 @@ func (p *Pod) mounts(c *corev1.Container) (string, error) {
 	lines := &strings.Builder{}
 	for _, m := range sorted {
 		if m.SubPath != "" || m.SubPathExpr != "" {
-			return "", fmt.Errorf("mount %s: the bed knows no subPath", m.Name)
+			return "", fmt.Errorf("mount %s: the bed does not support subPath", m.Name)
 		}
 		if _, err := os.Stat(p.volumeDir(m.Name)); err != nil {
 			return "", fmt.Errorf("mount %s has no volume", m.Name)

@@ -1,5 +1,5 @@
-# Runs pilot-agent in a root directory laid out as the proxy's image has it. Started in mount and process
-# namespaces of its own, as root and as their first process: when it dies, all in it die.
+# Runs pilot-agent in a root directory like that of the proxy's image. It must be started as root and as the first process
+# of its own mount and process namespaces, so that all processes in them end with it.
 set -eu
 root=$1 files=$2 roots=$3 agent=$4 envoy=$5 bootstrap=$6 mounts=$7 user=$8 group=$9
 shift 9
@@ -40,7 +40,7 @@ echo "$mounts" | while read -r from to mode; do
 	[ "$mode" = rw ] || mount -o remount,bind,ro "$root$to"
 done
 
-# Envoy opens its access log by the name /dev/stdout, which a container's user may.
+# Envoy opens its access log as /dev/stdout, which is allowed in a container.
 chmod a+w /dev/stdout
 
 cd "$root"

@@ -13,14 +13,20 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Given is what istiod gives a sidecar, each resource in protobuf's JSON.
+// Given is the configuration that istiod sends a sidecar, each resource in protobuf's JSON.
 type Given struct {
 	Clusters, Listeners, Routes, NameTable []json.RawMessage
 }
 
-// Given asks istiod as the sidecar of an admitted pod, which need not run. The addresses are the pod's:
-// a second one of the other family makes it dual-stack.
-func (b *Bed) Given(ctx context.Context, pod *corev1.Pod, address netip.Addr, dnsCapture bool, further ...netip.Addr) (*Given, error) {
+// Given requests the configuration of an admitted pod's sidecar from istiod. The pod need not run. The addresses are
+// those of the pod: a second one of the other family makes it dual-stack.
+func (b *Bed) Given(
+	ctx context.Context,
+	pod *corev1.Pod,
+	address netip.Addr,
+	dnsCapture bool,
+	further ...netip.Addr,
+) (*Given, error) {
 	addresses := address.String()
 	for _, a := range further {
 		addresses += "," + a.String()
@@ -67,8 +73,8 @@ func (b *Bed) Analyze(ctx context.Context, objects ...client.Object) ([]map[stri
 	return messages, json.Unmarshal(out, &messages)
 }
 
-// tool returns the JSON that a tool of test/mesh prints. Istio's packages log to standard output before
-// main is reached, so what comes before the JSON's first line is passed over.
+// tool returns the JSON that a tool of test/mesh prints. It skips lines before the JSON, because Istio's packages log
+// to standard output before main starts.
 func tool(ctx context.Context, stdin *bytes.Buffer, path string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	var out, errs bytes.Buffer
@@ -86,5 +92,5 @@ func tool(ctx context.Context, stdin *bytes.Buffer, path string, args ...string)
 		}
 		rest = after
 	}
-	return nil, fmt.Errorf("%s printed no JSON but %q", path, out.String())
+	return nil, fmt.Errorf("%s must print JSON, got %q", path, out.String())
 }

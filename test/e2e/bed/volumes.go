@@ -21,10 +21,9 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// SyncVolumes writes the content of the pod's volumes as it is in the cluster now. What must be there is
-// waited for, as a kubelet does. Files change as a kubelet changes them (AtomicWriter in
-// k8s.io/kubernetes/pkg/volume/util): a new directory, complete, that the link ..data is turned to, and
-// nothing where nothing changed.
+// SyncVolumes writes the current content of the pod's volumes. It waits for required objects, as a kubelet does. It
+// writes as the kubelet's AtomicWriter (k8s.io/kubernetes/pkg/volume/util): it completes a new directory and then
+// replaces the link ..data. If the content is unchanged, it writes nothing.
 func (p *Pod) SyncVolumes(ctx context.Context) error {
 	for _, v := range p.Spec.Volumes {
 		dir := p.volumeDir(v.Name)
@@ -70,7 +69,7 @@ func (p *Pod) content(ctx context.Context, v corev1.Volume) (map[string][]byte, 
 		}
 		return files, nil
 	}
-	return nil, fmt.Errorf("the bed knows no such volume: %v", v.VolumeSource)
+	return nil, fmt.Errorf("the bed does not support volume %v", v.VolumeSource)
 }
 
 func (p *Pod) projection(ctx context.Context, s corev1.VolumeProjection) (map[string][]byte, error) {
@@ -84,10 +83,10 @@ func (p *Pod) projection(ctx context.Context, s corev1.VolumeProjection) (map[st
 	case s.ServiceAccountToken != nil:
 		return p.token(ctx, s.ServiceAccountToken)
 	}
-	return nil, fmt.Errorf("the bed knows no such projection: %v", s)
+	return nil, fmt.Errorf("the bed does not support projection %v", s)
 }
 
-// token is one of the pod's service account, bound to the pod.
+// token requests a token of the pod's service account that is bound to the pod.
 func (p *Pod) token(ctx context.Context, t *corev1.ServiceAccountTokenProjection) (map[string][]byte, error) {
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
 		ExpirationSeconds: t.ExpirationSeconds,
@@ -96,14 +95,24 @@ func (p *Pod) token(ctx context.Context, t *corev1.ServiceAccountTokenProjection
 	if t.Audience != "" {
 		request.Spec.Audiences = []string{t.Audience}
 	}
-	answer, err := p.bed.Clientset.CoreV1().ServiceAccounts(p.Namespace).CreateToken(ctx, p.Spec.ServiceAccountName, request, metav1.CreateOptions{})
+	answer, err := p.bed.Clientset.CoreV1().ServiceAccounts(p.Namespace).CreateToken(
+		ctx,
+		p.Spec.ServiceAccountName,
+		request,
+		metav1.CreateOptions{},
+	)
 	if err != nil {
 		return nil, err
 	}
 	return map[string][]byte{t.Path: []byte(answer.Status.Token)}, nil
 }
 
-func (p *Pod) configMap(ctx context.Context, ref corev1.LocalObjectReference, items []corev1.KeyToPath, optional *bool) (map[string][]byte, error) {
+func (p *Pod) configMap(
+	ctx context.Context,
+	ref corev1.LocalObjectReference,
+	items []corev1.KeyToPath,
+	optional *bool,
+) (map[string][]byte, error) {
 	m := &corev1.ConfigMap{}
 	err := p.bed.Client.Get(ctx, client.ObjectKey{Namespace: p.Namespace, Name: ref.Name}, m)
 	data := maps.Clone(m.BinaryData)
@@ -116,13 +125,18 @@ func (p *Pod) configMap(ctx context.Context, ref corev1.LocalObjectReference, it
 	return selected(data, items, optional, err)
 }
 
-func (p *Pod) secret(ctx context.Context, ref corev1.LocalObjectReference, items []corev1.KeyToPath, optional *bool) (map[string][]byte, error) {
+func (p *Pod) secret(
+	ctx context.Context,
+	ref corev1.LocalObjectReference,
+	items []corev1.KeyToPath,
+	optional *bool,
+) (map[string][]byte, error) {
 	s := &corev1.Secret{}
 	err := p.bed.Client.Get(ctx, client.ObjectKey{Namespace: p.Namespace, Name: ref.Name}, s)
 	return selected(s.Data, items, optional, err)
 }
 
-// selected projects the items out of the data; none: all.
+// selected returns the items of the data, or all data without items.
 func selected(data map[string][]byte, items []corev1.KeyToPath, optional *bool, err error) (map[string][]byte, error) {
 	mayBeMissing := optional != nil && *optional
 	if apierrors.IsNotFound(err) && mayBeMissing {
@@ -148,7 +162,7 @@ func (p *Pod) downward(items []corev1.DownwardAPIVolumeFile) (map[string][]byte,
 	files := map[string][]byte{}
 	for _, item := range items {
 		if item.FieldRef == nil {
-			return nil, fmt.Errorf("the bed knows no such item of the downward API: %v", item)
+			return nil, fmt.Errorf("the bed does not support downward API item %v", item)
 		}
 		value, err := p.field(item.FieldRef.FieldPath)
 		if err != nil {
@@ -159,7 +173,7 @@ func (p *Pod) downward(items []corev1.DownwardAPIVolumeFile) (map[string][]byte,
 	return files, nil
 }
 
-// formatMap is the downward API's format of labels and annotations (k8s.io/kubernetes/pkg/fieldpath).
+// formatMap formats labels and annotations as the downward API does (k8s.io/kubernetes/pkg/fieldpath).
 func formatMap(m map[string]string) string {
 	var lines []string
 	for _, key := range slices.Sorted(maps.Keys(m)) {
@@ -190,7 +204,10 @@ func writeAtomically(dir string, files map[string][]byte) error {
 		}
 	}
 	link := filepath.Join(dir, "..data_tmp")
-	if err := errors.Join(os.Symlink(filepath.Base(fresh), link), os.Rename(link, filepath.Join(dir, "..data"))); err != nil {
+	if err := errors.Join(
+		os.Symlink(filepath.Base(fresh), link),
+		os.Rename(link, filepath.Join(dir, "..data")),
+	); err != nil {
 		return err
 	}
 	for name := range files {
@@ -225,7 +242,7 @@ func readVolume(dir string) (map[string][]byte, error) {
 	})
 }
 
-// removeStaleLinks removes the links to files that ..data has no more.
+// removeStaleLinks removes the links to files that ..data does not have.
 func removeStaleLinks(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
