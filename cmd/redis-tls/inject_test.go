@@ -127,6 +127,7 @@ func compareGolden(t *testing.T, dir string, present []string, want map[string]s
 }
 
 func TestInjectArguments(t *testing.T) {
+	c := catalog.Open(t)
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -144,29 +145,87 @@ func TestInjectArguments(t *testing.T) {
 	podFile, namespaceFile := write("m/pod.yaml", pod), write("ns.yaml", namespace)
 	write("m/config.json", `{"apiVersion": "v1", "kind": "ConfigMap"}`)
 	write("m/notes.txt", "[")
+	missing := filepath.Join(dir, "missing.yaml")
 
 	tests := []struct {
-		name  string
-		stdin string
-		args  []string
-		// what is to be found in the output, or in the error
-		stdout, stderr []string
+		name           string
+		stdin          string
+		args           []string
+		stdout, stderr []string // parts of what is printed
 		fails          bool
+		// others means that the messages are mostly those of other packages, which have their own goldens.
+		others bool
 	}{
-		{"no files", "", nil, nil, []string{`required flag(s) "filename" not set`}, true},
-		{"an unknown output", "", []string{"-f", podFile, "-o", "toml"}, nil, []string{`"toml" is none of yaml, json and diff`}, true},
-		{"a missing file, and the problems of the others", strings.Replace(pod, "redis.example.com", "localhost", 1),
-			[]string{"-f", dir + "/gone.yaml", "-f", "-"}, nil, []string{dir + "/gone.yaml: no such file", "stdin:6: document 1, Pod/p: "}, true},
-		{"missing values", "", []string{"-f", podFile, "--values", dir + "/gone.yaml"}, nil, []string{"--values: ", "no such file"}, true},
-		{"a missing namespace file", "", []string{"-f", podFile, "--namespace-file", dir + "/gone.yaml"}, nil, []string{"--namespace-file: ", "no such file"}, true},
-		{"a namespace file without a Namespace", "", []string{"-f", podFile, "--namespace-file", podFile}, nil, []string{"no Namespace in it"}, true},
-		{"a directory, in the order of names", "", []string{"-f", dir + "/m", "--namespace-file", namespaceFile},
-			[]string{"ConfigMap\"}\n---\napiVersion: v1\nkind: Pod", "kind: ServiceEntry", "namespace: shop\n"}, nil, false},
-		{"the standard input", pod, []string{"-f", "-", "-n", "shop", "--namespace-file", namespaceFile}, []string{"namespace: shop\n"}, nil, false},
-		{"a namespace of which nothing is known", pod, []string{"-f", "-", "-n", "dark"}, []string{"namespace: dark\n"},
-			[]string{"namespace.metadata.labels: Istio sidecar injection is not enabled", "nothing describes the namespace dark"}, false},
-		{"no namespace", pod, []string{"-f", "-"}, []string{"namespace: default\n"}, nil, false},
-		{"a namespace that is another's", pod, []string{"-f", "-", "-n", "other", "--namespace-file", namespaceFile}, []string{"namespace: other\n"}, nil, false},
+		{
+			name:   "no files",
+			stderr: []string{"filename"},
+			fails:  true,
+		},
+		{
+			name:   "an unknown output",
+			args:   []string{"-f", podFile, "-o", "toml"},
+			stderr: []string{"--output", `"toml"`},
+			fails:  true,
+		},
+		{
+			name:   "a missing file, and the problems of the others",
+			stdin:  strings.Replace(pod, "redis.example.com", "localhost", 1),
+			args:   []string{"-f", missing, "-f", "-"},
+			stderr: []string{missing + ": no such file", "stdin:6: document 1, Pod/p: "},
+			fails:  true,
+			others: true,
+		},
+		{
+			name:   "missing values",
+			args:   []string{"-f", podFile, "--values", missing},
+			stderr: []string{"--values: ", "no such file"},
+			fails:  true,
+		},
+		{
+			name:   "a missing namespace file",
+			args:   []string{"-f", podFile, "--namespace-file", missing},
+			stderr: []string{"--namespace-file: ", "no such file"},
+			fails:  true,
+		},
+		{
+			name:   "a namespace file without a Namespace",
+			args:   []string{"-f", podFile, "--namespace-file", podFile},
+			stderr: []string{"--namespace-file: " + podFile},
+			fails:  true,
+		},
+		{
+			name:   "a directory, in the order of names",
+			args:   []string{"-f", dir + "/m", "--namespace-file", namespaceFile},
+			stdout: []string{"ConfigMap\"}\n---\napiVersion: v1\nkind: Pod", "kind: ServiceEntry", "namespace: shop\n"},
+		},
+		{
+			name:   "the standard input",
+			stdin:  pod,
+			args:   []string{"-f", "-", "-n", "shop", "--namespace-file", namespaceFile},
+			stdout: []string{"namespace: shop\n"},
+		},
+		{
+			name:   "a namespace that the input does not describe",
+			stdin:  pod,
+			args:   []string{"-f", "-", "-n", "dark"},
+			stdout: []string{"namespace: dark\n"},
+			stderr: []string{"namespace.metadata.labels", "--namespace-file"},
+			others: true,
+		},
+		{
+			name:   "no namespace",
+			stdin:  pod,
+			args:   []string{"-f", "-"},
+			stdout: []string{"namespace: default\n"},
+			others: true,
+		},
+		{
+			name:   "another namespace than the described one",
+			stdin:  pod,
+			args:   []string{"-f", "-", "-n", "other", "--namespace-file", namespaceFile},
+			stdout: []string{"namespace: other\n"},
+			others: true,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -185,9 +244,26 @@ func TestInjectArguments(t *testing.T) {
 				}
 			}
 			if tt.fails && stdout != "" {
-				t.Errorf("failed, and printed all the same:\n%s", stdout)
+				t.Errorf("failed, but printed:\n%s", stdout)
+			}
+			if !tt.others {
+				for line := range strings.Lines(strings.ReplaceAll(stderr, dir, "DIR")) {
+					c.Add(tt.name, strings.TrimSpace(line))
+				}
 			}
 		})
+	}
+}
+
+// TestHelp keeps the help of each command.
+func TestHelp(t *testing.T) {
+	c := catalog.Open(t)
+	for _, name := range []string{"", "inject", "version"} {
+		stdout, _, err := run("", append(strings.Fields(name), "--help")...)
+		if err != nil {
+			t.Error(err)
+		}
+		c.Add(strings.TrimSpace("redis-tls "+name), strings.TrimSpace(stdout))
 	}
 }
 

@@ -5,14 +5,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 const pod = `apiVersion: v1
@@ -168,20 +171,107 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-func TestProblemsOfNamespacesAreTold(t *testing.T) {
-	namespace := parse(t, "ns.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  annotations:\n    redis-tls/port: 6379\n")
-	result, err := Run(Input{
-		Files: []*manifest.File{parse(t, "p.yaml", pod)}, NamespaceFiles: []*manifest.File{namespace},
-		Namespace: "shop", Config: config.Default(),
-	})
+// TestMessages has the problems and warnings that this package finds itself. Those of other packages are in the goldens of
+// cmd/redis-tls.
+func TestMessages(t *testing.T) {
+	c := catalog.Open(t)
+	const deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: cart\n"
+	unlabelled := strings.Replace(pod, "sidecar.istio.io/inject", "app", 1)
+	namespace := func(metadata string) string {
+		return "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n" + metadata
+	}
+	for _, test := range []struct {
+		name, input  string
+		line         int
+		object, want string // want is a part of the message
+		warning      bool
+	}{
+		{
+			name:   "a number as an annotation",
+			input:  namespace("  annotations:\n    redis-tls/port: 6379\n"),
+			line:   6,
+			object: "Namespace/shop",
+			want:   "metadata.annotations[redis-tls/port]",
+		},
+		{
+			name:   "a list as labels",
+			input:  namespace("  labels: []\n"),
+			line:   5,
+			object: "Namespace/shop",
+			want:   "metadata.labels",
+		},
+		{
+			name:   "a string as metadata",
+			input:  deployment + "spec:\n  template:\n    metadata: app\n",
+			line:   6,
+			object: "Deployment/cart",
+			want:   "metadata",
+		},
+		{
+			name:   "a workload without a pod template",
+			input:  deployment + "spec: {}\n",
+			line:   5,
+			object: "Deployment/cart",
+			want:   "spec.template",
+		},
+		{
+			name:    "a namespace that the input does not describe",
+			input:   unlabelled + "---\n" + strings.Replace(unlabelled, "name: p", "name: q", 1),
+			line:    1,
+			object:  "Pod/p",
+			want:    "namespace shop",
+			warning: true,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			result, err := Run(Input{
+				Files: []*manifest.File{parse(t, "f.yaml", test.input)}, Namespace: "shop", Config: config.Default(),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := result.Problems
+			if test.warning {
+				// The pods of a namespace without injection are warned about first.
+				found = slices.DeleteFunc(result.Warnings, func(f Finding) bool { return !strings.Contains(f.Message, "namespace-file") })
+			}
+			want := []Finding{{File: "f.yaml", Line: test.line, Document: 1, Object: test.object}}
+			for _, f := range found {
+				if !strings.Contains(f.Message, test.want) {
+					t.Errorf("got %q, want a message with %q", f.Message, test.want)
+				}
+				c.Add(test.name, f.Message)
+			}
+			if diff := cmp.Diff(want, found, cmpopts.IgnoreFields(Finding{}, "Message")); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestUnmanagedObjectWithTheNameOfAManagedOneIsAWarning(t *testing.T) {
+	c := catalog.Open(t)
+	annotated := parse(t, "p.yaml", strings.Replace(pod, "name: p", "name: p\n  namespace: shop", 1))
+	result, err := Run(Input{Files: []*manifest.File{annotated}, Config: config.Default()})
+	if err != nil || len(result.Created) == 0 {
+		t.Fatal(err, result)
+	}
+	created := result.Created[0].(map[string]any)
+	delete(created["metadata"].(map[string]any), "labels")
+	text, err := YAML(nil, []any{created})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Finding{{"ns.yaml", 6, 1, "Namespace/shop",
-		"metadata.annotations[redis-tls/port]: Invalid value: 6379: must be a string: put it in quotes"}}
-	if diff := cmp.Diff(want, result.Problems); diff != "" {
-		t.Error(diff)
+	again := parse(t, "p.yaml", strings.Replace(pod, "name: p", "name: p\n  namespace: shop", 1))
+	result, err = Run(Input{Files: []*manifest.File{again, parse(t, "own.yaml", text)}, Config: config.Default()})
+	if err != nil {
+		t.Fatal(err)
 	}
+	found := slices.DeleteFunc(result.Warnings, func(f Finding) bool { return f.File != "own.yaml" })
+	if len(found) != 1 {
+		t.Fatalf("got %v, want one warning about the object", result.Warnings)
+	}
+	c.Add("the warning", found[0].Message)
 }
 
 func TestWithSharesNothingThatChanges(t *testing.T) {
