@@ -29,18 +29,18 @@ func newInjectCommand() *cobra.Command {
 	var flags injectFlags
 	command := &cobra.Command{
 		Use:   "inject -f FILE|DIR|-",
-		Short: "Show what the cluster would make of manifests, without a cluster",
-		Long: `Prints the manifests with every Pod, and every pod template of a Deployment, StatefulSet, DaemonSet,
-ReplicaSet, Job or CronJob, as its pods would be admitted, and then the ServiceEntry and DestinationRule
-objects that the controller would create. All other documents are printed as they are.
+		Short: "Print manifests as the cluster would admit them, without a cluster",
+		Long: `Prints every Pod, and every pod template of a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or
+CronJob, as its pods would be admitted. Then prints the mesh objects that the controller would create.
+All other documents are printed unchanged.
 
-The webhook's own code decides, in a cluster in which there is nothing but these manifests: other pods'
-claims, Services and mesh objects of a real one can still refuse a pod, and are not known here.
+The command runs the webhook's own code on a cluster that contains only these manifests. In a real
+cluster, other pods, Services and mesh objects can still cause a refusal.
 
-Warnings go to the standard error. With anything to refuse, every problem of every document is printed
-there, nothing on the standard output, and the exit status is 1.
+Warnings are printed to the standard error. If a pod would be refused, the problems of all documents are
+printed there, the standard output stays empty, and the exit status is 1.
 
-The output is to be looked at and compared. Apply the manifests themselves: the cluster does the rest.`,
+Use the output for review and comparison. Apply the manifests themselves; the cluster adds the rest.`,
 		Example: `  redis-tls inject -f deployment.yaml
   redis-tls inject -f manifests/ -n shop --namespace-file namespace.yaml -o diff
   helm template shop ./chart | redis-tls inject -f - --values redis-tls-values.yaml`,
@@ -50,13 +50,35 @@ The output is to be looked at and compared. Apply the manifests themselves: the 
 		},
 	}
 	f := command.Flags()
-	f.StringArrayVarP(&flags.files, "filename", "f", nil, "file, directory of *.yaml, *.yml and *.json, or - for the standard input; repeatable")
-	f.StringVarP(&flags.namespace, "namespace", "n", "", `namespace of objects that name none (the one of --namespace-file, else "default")`)
-	f.StringVar(&flags.namespaceFile, "namespace-file", "", "file with Namespaces: their labels and annotations count, as do those of Namespaces in the manifests")
-	f.StringVar(&flags.values, "values", "", "values file of the Helm chart: its defaults, policy and vip (the chart's own values)")
-	f.StringVarP(&flags.output, "output", "o", "yaml", "yaml, json or diff")
+	f.StringArrayVarP(
+		&flags.files,
+		"filename",
+		"f",
+		nil,
+		"file, directory of *.yaml, *.yml and *.json files, or - for the standard input; repeatable",
+	)
+	f.StringVarP(
+		&flags.namespace,
+		"namespace",
+		"n",
+		"",
+		`namespace of objects that do not set one (default: the one of --namespace-file, else "default")`,
+	)
+	f.StringVar(
+		&flags.namespaceFile,
+		"namespace-file",
+		"",
+		"file with Namespaces, in addition to those in the manifests, for their labels and annotations",
+	)
+	f.StringVar(
+		&flags.values,
+		"values",
+		"",
+		"values file of the Helm chart, for its defaults, policy and vip (default: the chart's own values)",
+	)
+	f.StringVarP(&flags.output, "output", "o", "yaml", "format of the output: yaml, json or diff")
 	if err := command.MarkFlagRequired("filename"); err != nil {
-		panic(err) // the flag is there, a few lines above
+		panic(err) // the flag is defined above
 	}
 	return command
 }
@@ -64,7 +86,7 @@ The output is to be looked at and compared. Apply the manifests themselves: the 
 // runInject reads, previews and prints.
 func runInject(flags injectFlags, in io.Reader, out, errOut io.Writer) error {
 	if !strings.Contains(" yaml json diff ", " "+flags.output+" ") {
-		return fmt.Errorf("--output: %q is none of yaml, json and diff", flags.output)
+		return fmt.Errorf("--output must be yaml, json or diff, got %q", flags.output)
 	}
 	input, readErr := readInput(flags, in)
 	if input == nil {
@@ -88,8 +110,8 @@ func runInject(flags injectFlags, in io.Reader, out, errOut io.Writer) error {
 	return printResult(flags.output, input.Files, before, result.Created, out)
 }
 
-// readInput reads the files that the flags name. When manifests cannot be read it returns the others
-// beside the error, so that their problems are reported too.
+// readInput reads the files of the flags. If some manifests cannot be read, it returns the others with the error, so
+// that their problems are reported too.
 func readInput(flags injectFlags, in io.Reader) (*preview.Input, error) {
 	input := preview.Input{Namespace: flags.namespace, Config: config.Default()}
 	var errs []error
@@ -109,7 +131,7 @@ func readInput(flags injectFlags, in io.Reader) (*preview.Input, error) {
 		}
 		namespaces := preview.Namespaces(files)
 		if len(namespaces) == 0 {
-			return nil, fmt.Errorf("--namespace-file: %s: no Namespace in it", flags.namespaceFile)
+			return nil, fmt.Errorf("--namespace-file: %s: must contain a Namespace; use a file with one", flags.namespaceFile)
 		}
 		if len(namespaces) == 1 && input.Namespace == "" {
 			input.Namespace = namespaces[0]
@@ -134,7 +156,7 @@ func printResult(format string, files []*manifest.File, before []string, created
 	case "json":
 		text, err = preview.JSON(files, created)
 	case "diff":
-		return preview.Diff(out, files, before, created, colourWanted(out))
+		return preview.Diff(out, files, before, created, colourful(out))
 	default:
 		text, err = preview.YAML(preview.Texts(files), created)
 	}
@@ -145,8 +167,7 @@ func printResult(format string, files []*manifest.File, before []string, created
 	return err
 }
 
-// colourWanted reports whether out is a terminal that may be coloured; the library knows NO_COLOR and
-// dumb terminals.
-func colourWanted(out io.Writer) bool {
+// colourful reports whether out is a terminal that supports colours. The library handles NO_COLOR and dumb terminals.
+func colourful(out io.Writer) bool {
 	return out == io.Writer(os.Stdout) && !color.NoColor
 }

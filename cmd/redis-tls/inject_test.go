@@ -12,7 +12,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// run executes the command line as main does and returns what it prints.
+// run executes the command line as main does and returns its output.
 func run(stdin string, args ...string) (stdout, stderr string, err error) {
 	var out, errOut bytes.Buffer
 	command := newCommand()
@@ -26,10 +26,10 @@ func run(stdin string, args ...string) (stdout, stderr string, err error) {
 	return out.String(), errOut.String(), err
 }
 
-// TestInjectGolden runs each directory of testdata: input.yaml, with the namespace.yaml and values.yaml
-// beside it. want.yaml, want.json and want.diff are what each output format prints, want.stderr what the
-// first prints there. A case that fails has want.stderr alone, one that does not has want.yaml; the other
-// two formats are checked where they are. With -update the files are written.
+// TestInjectGolden runs each directory of testdata: input.yaml, with its namespace.yaml and values.yaml. want.yaml,
+// want.json and want.diff are the outputs of the formats, and want.stderr the standard error. A case that fails has
+// only want.stderr. Any other case has want.yaml. want.json and want.diff are checked if they exist. With -update the
+// files are written.
 func TestInjectGolden(t *testing.T) {
 	cases, err := filepath.Glob("testdata/*")
 	if err != nil || len(cases) == 0 {
@@ -60,7 +60,7 @@ func TestInjectGolden(t *testing.T) {
 				}
 				checkIdempotent(t, args, stdout)
 			} else if stdout != "" {
-				t.Errorf("failed, and printed all the same: %s", stdout)
+				t.Errorf("failed, but printed: %s", stdout)
 			}
 			compareGolden(t, dir, present, want)
 		})
@@ -78,7 +78,7 @@ func caseArgs(dir string, present []string) []string {
 	return args
 }
 
-// checkIdempotent injects what was printed once more, and wants nothing to change.
+// checkIdempotent injects the output again, which must not change it.
 func checkIdempotent(t *testing.T, args []string, printed string) {
 	t.Helper()
 	again, stderr, err := run(printed, append(args, "-f", "-")...)
@@ -93,7 +93,7 @@ func checkIdempotent(t *testing.T, args []string, printed string) {
 	}
 }
 
-// compareGolden compares the want.* files of a case, or writes them. One that nothing produces is stale.
+// compareGolden compares the want.* files of a case, or writes them. A file that nothing produces is stale.
 func compareGolden(t *testing.T, dir string, present []string, want map[string]string) {
 	t.Helper()
 	for _, name := range present {
@@ -102,7 +102,7 @@ func compareGolden(t *testing.T, dir string, present []string, want map[string]s
 			continue
 		}
 		if !*catalog.Update || !strings.HasPrefix(name, "want.") {
-			t.Errorf("%s: nothing produces this file: remove it", filepath.Join(dir, name))
+			t.Errorf("%s: nothing produces this file; remove it", filepath.Join(dir, name))
 		} else if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			t.Error(err)
 		}
@@ -139,9 +139,10 @@ func TestInjectArguments(t *testing.T) {
 		}
 		return path
 	}
-	const pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  annotations:\n    redis-tls/host: redis.example.com\n" +
-		"spec:\n  containers:\n  - name: app\n    image: app:1\n"
-	const namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels:\n    istio-injection: enabled\n"
+	const pod = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  annotations:\n" +
+		"    redis-tls/host: redis.example.com\nspec:\n  containers:\n  - name: app\n    image: app:1\n"
+	const namespace = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n" +
+		"  labels:\n    istio-injection: enabled\n"
 	podFile, namespaceFile := write("m/pod.yaml", pod), write("ns.yaml", namespace)
 	write("m/config.json", `{"apiVersion": "v1", "kind": "ConfigMap"}`)
 	write("m/notes.txt", "[")

@@ -1,5 +1,4 @@
-// Command redis-tls is the command line of the project, for people and for pipelines. It talks to no
-// cluster.
+// Command redis-tls is the command line of the project, for users and pipelines. It connects to no cluster.
 package main
 
 import (
@@ -21,12 +20,12 @@ func main() {
 	}
 }
 
-// newCommand returns the command with all below it.
+// newCommand returns the command with its subcommands.
 func newCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:           "redis-tls",
 		Short:         "TLS to Redis by annotation, originated by the pod's Istio sidecar",
-		SilenceErrors: true, // report prints them
+		SilenceErrors: true, // report prints the errors
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 	}
@@ -35,7 +34,7 @@ func newCommand() *cobra.Command {
 	return command
 }
 
-// report prints an error, each of its lines as one.
+// report prints each line of an error as an error.
 func report(command *cobra.Command, err error) {
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(command.ErrOrStderr(), "error: %s\n", strings.TrimSuffix(line, "\n"))

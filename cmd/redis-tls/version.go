@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker in a release: -X main.version=v1.2.3.
+// version is the release. The linker sets it: -X main.version=v1.2.3.
 var version string
 
 func newVersionCommand() *cobra.Command {
@@ -22,8 +22,7 @@ func newVersionCommand() *cobra.Command {
 	}
 }
 
-// releaseOrBuild returns the release, or else what Go knows of the build: the module's version, or
-// "(devel)".
+// releaseOrBuild returns the release or, without one, the module version of the build, which may be "(devel)".
 func releaseOrBuild() string {
 	if version != "" {
 		return version

@@ -1,9 +1,8 @@
 // Package manifest reads files of Kubernetes manifests and rewrites single documents of them in place.
 //
-// In go bytes of YAML or JSON; out come documents with their value, their place in the file, and after
-// a rewrite the same text with only what changed changed: comments, blank lines and the order of keys
-// stay. The package knows of no kind, no annotation and no cluster, and must not import a package that
-// does.
+// [Read] and [Parse] return documents with their values and their lines. [Document.Rewrite] changes only the lines that
+// differ: comments, blank lines and the order of keys stay. [File.Text] returns the result. The package is independent
+// of kinds, annotations and clusters, and must not import a package that is not.
 package manifest
 
 import (
@@ -27,33 +26,33 @@ import (
 // Stdin is the file name that stands for the standard input.
 const Stdin = "-"
 
-// File is one input, in documents that make up its text without gaps.
+// File is an input. Its documents cover the whole text.
 type File struct {
 	Name      string
 	Documents []*Document
 }
 
-// Document is one document of a file. A document of comments alone has a nil Value.
+// Document is a document of a file. A document of only comments has a nil Value.
 type Document struct {
-	// Index counts the documents of the file that have a value, from 1.
+	// Index is the number of the document among those with a value, from 1.
 	Index int
-	// Value is what the Kubernetes API would read: YAML 1.1, numbers as json.Number.
+	// Value is the value as the Kubernetes API reads it: YAML 1.1, with numbers as json.Number.
 	Value any
 
-	head string     // the separator line, where the document has one
+	head string     // the separator line, if any
 	body string     // the text
-	line int        // the lines of the file before body
-	node *yaml.Node // the root node of body; its lines count from body
+	line int        // number of lines before body
+	node *yaml.Node // the root node of body, with lines relative to body
 }
 
-// Error is something wrong with the text of a file.
+// Error is an error in the text of a file.
 type Error struct {
 	File string
 	Line int // from 1; 0 when unknown
 	Err  error
 }
 
-// Error returns "file:line: what is wrong".
+// Error returns "file:line: error".
 func (e *Error) Error() string {
 	if e.Line == 0 {
 		return fmt.Sprintf("%s: %s", e.File, e.Err)
@@ -64,8 +63,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Read reads a file, the *.yaml, *.yml and *.json files of a directory (not of those below it, as
-// kubectl does), or the standard input. Beside the joined errors it returns what could be read.
+// Read reads a file, the *.yaml, *.yml and *.json files of a directory, or the standard input. Like kubectl it ignores
+// subdirectories. It returns the readable files together with the joined errors of the others.
 func Read(name string, stdin io.Reader) ([]*File, error) {
 	names := []string{name}
 	if info, err := os.Stat(name); name != Stdin && err == nil && info.IsDir() {
@@ -95,7 +94,7 @@ func Read(name string, stdin io.Reader) ([]*File, error) {
 	return files, errors.Join(errs...)
 }
 
-// reason drops the file's name from an error of the file system: ours says it already.
+// reason returns an error of the file system without the file's name, which Error adds.
 func reason(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -116,13 +115,13 @@ func manifestsIn(dir string) ([]string, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, &Error{File: dir, Err: errors.New("no *.yaml, *.yml or *.json file in this directory")}
+		return nil, &Error{File: dir, Err: errors.New("the directory must contain a *.yaml, *.yml or *.json file")}
 	}
 	return names, nil
 }
 
-// Parse splits a file's text into documents and decodes each. Its error joins an *Error for each document
-// that cannot be decoded; the file has the others.
+// Parse splits a file's text into documents and decodes them. It returns the documents that can be decoded, together
+// with an *Error for each of the others.
 func Parse(name string, text []byte) (*File, error) {
 	file := &File{Name: name}
 	documents, err := split(string(text))
@@ -163,7 +162,7 @@ func (d *Document) decode() error {
 	return nil
 }
 
-// decode reads YAML as kubectl does, but refuses a key that stands twice in a mapping.
+// decode reads YAML as kubectl does, but refuses duplicate keys.
 func decode(text string) (any, error) {
 	asJSON, err := kyaml.YAMLToJSONStrict([]byte(text))
 	if err != nil {
@@ -183,7 +182,7 @@ func DecodeJSON(text []byte) (any, error) {
 
 var errorLine = regexp.MustCompile(`line (\d+): `)
 
-// locate turns an error of the YAML library, which counts lines from the document's start, into ours.
+// locate turns an error of the YAML library, whose line is relative to the document, into an Error.
 func locate(file string, before int, err error) error {
 	text := strings.TrimPrefix(err.Error(), "error converting YAML to JSON: ")
 	text = strings.TrimPrefix(text, "yaml: ")

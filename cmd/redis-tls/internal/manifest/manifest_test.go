@@ -95,7 +95,13 @@ func TestParseNamesFileAndLineOfEveryError(t *testing.T) {
 func TestRead(t *testing.T) {
 	c := catalog.Open(t)
 	dir := t.TempDir()
-	for name, text := range map[string]string{"b.yaml": "b: 1", "a.json": "{}", "c.yml": "c: 1", "notes.txt": "[", "below/d.yaml": "["} {
+	for name, text := range map[string]string{
+		"b.yaml":       "b: 1",
+		"a.json":       "{}",
+		"c.yml":        "c: 1",
+		"notes.txt":    "[",
+		"below/d.yaml": "[",
+	} {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)

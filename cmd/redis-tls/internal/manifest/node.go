@@ -11,8 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// merged returns the node of a value, keeping of an older node what has not changed: the order of keys,
-// comments, the style of scalars. The result is in block style.
+// merged returns the node of a value in block style. It keeps the order of keys, the comments and the style of
+// unchanged scalars of an older node.
 func merged(older *yaml.Node, old, value any) *yaml.Node {
 	alias := older != nil && older.Kind == yaml.AliasNode
 	if alias {
@@ -93,8 +93,8 @@ func scalar(value any) *yaml.Node {
 	return node
 }
 
-// unquote gives strings the plain style, or quotes where the plain one would read as something else in
-// YAML 1.1: yes, 1e3.
+// unquote gives strings the plain style. Strings that YAML 1.1 would read as another type, like yes and 1e3, get
+// quotes.
 func unquote(node *yaml.Node) {
 	for _, content := range node.Content {
 		unquote(content)
@@ -116,7 +116,7 @@ func pairNode(key, value *yaml.Node) *yaml.Node {
 	return &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{key, value}}
 }
 
-// encode writes a node; compact sequences are not indented below their key.
+// encode returns the text of a node. Compact sequences are not indented below their key.
 func encode(node *yaml.Node, compact bool) (string, error) {
 	var text bytes.Buffer
 	encoder := yaml.NewEncoder(&text)
@@ -130,7 +130,7 @@ func encode(node *yaml.Node, compact bool) (string, error) {
 	return text.String(), encoder.Close()
 }
 
-// compact reports how the document indents its sequences; as kubectl does, where it has none.
+// compact reports whether the document's sequences are not indented. Without sequences it is true, as in kubectl.
 func (d *Document) compact() bool {
 	compact, _ := compactStyle(d.node)
 	return compact
@@ -149,7 +149,7 @@ func compactStyle(node *yaml.Node) (compact, known bool) {
 	return true, false
 }
 
-// indented begins each line that is not blank with the prefix.
+// indented adds the prefix to each line that is not blank.
 func indented(text, prefix string) string {
 	var b strings.Builder
 	for l := range strings.Lines(text) {

@@ -10,10 +10,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Rewrite gives the document another value. Only the lines of what differs are written anew; the whole
-// document is, with its comments and the order of its keys, where that cannot be done: JSON, flow style,
-// some anchors. Either way the new text is read again and must have the value, else Rewrite fails and the
-// document stays as it was.
+// Rewrite sets the document's value. It changes only the lines that differ. For JSON, flow style and some anchors that
+// is impossible; then it writes the whole document again and keeps comments and the order of keys. If the new text does
+// not read as the value, Rewrite fails and the document stays unchanged.
 func (d *Document) Rewrite(value any) error {
 	if reflect.DeepEqual(d.Value, value) {
 		return nil
@@ -25,7 +24,7 @@ func (d *Document) Rewrite(value any) error {
 			return err
 		}
 		if !d.reads(body, value) {
-			return errors.New("this document cannot be rewritten: try without anchors and flow style")
+			return errors.New("this document cannot be rewritten; remove its anchors and its flow style")
 		}
 	}
 	rewritten := Document{Index: d.Index, head: d.head, body: body, line: d.line}
@@ -41,7 +40,7 @@ func (d *Document) reads(body string, value any) bool {
 	return err == nil && reflect.DeepEqual(got, value)
 }
 
-// render writes the whole document anew, in block style.
+// render writes the whole document again, in block style.
 func (d *Document) render(value any) (string, error) {
 	node := merged(d.node, d.Value, value)
 	if strings.HasPrefix(strings.TrimSpace(d.body), "{") {
@@ -66,14 +65,14 @@ func (d *Document) splice(value any) (string, bool) {
 	return s.text(), true
 }
 
-// splicer collects what becomes of the lines of a document.
+// splicer collects the edits of a document's lines.
 type splicer struct {
 	lines   []string
 	compact bool
 	edits   []edit
 }
 
-// edit replaces the lines from, up to but without to, by the text; the edits of a document never overlap.
+// edit replaces the lines [from, to) by the text. The edits of a document never overlap.
 type edit struct {
 	from, to int
 	text     string
@@ -96,8 +95,8 @@ func (s *splicer) text() string {
 	return text.String()
 }
 
-// value edits the lines below a node. It reports false, with nothing edited, when it cannot; the caller
-// then writes the node anew.
+// value edits the lines below a node. If it cannot, it reports false and edits nothing, and the caller writes the node
+// again.
 func (s *splicer) value(node *yaml.Node, old, want any) bool {
 	if node.Style&yaml.FlowStyle != 0 || len(node.Content) == 0 {
 		return false
@@ -139,7 +138,7 @@ func (s *splicer) mapping(node *yaml.Node, old, want map[string]any) bool {
 		wanted, keep := want[key.Value]
 		switch {
 		case !keep && i == 0:
-			return false // its line may hold the dash of a sequence
+			return false // the line may contain the dash of a sequence
 		case !keep:
 			s.edits = append(s.edits, edit{from: from, to: s.trim(from, to, indent+1)})
 		case reflect.DeepEqual(old[key.Value], wanted), s.value(value, old[key.Value], wanted):
@@ -157,8 +156,8 @@ func (s *splicer) mapping(node *yaml.Node, old, want map[string]any) bool {
 	return true
 }
 
-// pair writes a key and its value anew. What stands before the key in its line, the dash of a sequence,
-// stays, and so do the comments above it.
+// pair writes a key and its value again. The text before the key in its line, the dash of a sequence, stays. Comments
+// above the key stay too.
 func (s *splicer) pair(from, to int, key, value *yaml.Node) bool {
 	named := *key
 	named.HeadComment, named.FootComment = "", ""
@@ -175,7 +174,7 @@ func (s *splicer) pair(from, to int, key, value *yaml.Node) bool {
 	return true
 }
 
-// sequence edits the items that changed, and appends. Items that go, it leaves to its caller.
+// sequence edits changed items and appends new ones. It does not delete items.
 func (s *splicer) sequence(node *yaml.Node, old, want []any) bool {
 	if len(want) < len(old) || len(node.Content) != len(old) {
 		return false
@@ -203,9 +202,8 @@ func (s *splicer) insert(at int, prefix string, node *yaml.Node) bool {
 	return err == nil
 }
 
-// blockEnd returns the line after the block that begins in line from and whose keys or dashes are
-// indented so. With dashes, those of the same indentation belong to it: the value of a key may be an
-// unindented sequence.
+// blockEnd returns the line after the block that begins in line from and has the given indentation. With dashes, a
+// sequence of the same indentation belongs to the block, because the value of a key may be an unindented sequence.
 func (s *splicer) blockEnd(from, indent int, dashes bool) int {
 	for i := from + 1; i < len(s.lines); i++ {
 		content := strings.TrimLeft(s.lines[i], " ")
@@ -220,7 +218,7 @@ func (s *splicer) blockEnd(from, indent int, dashes bool) int {
 	return len(s.lines)
 }
 
-// trim moves the end of a block up over blank lines, and comments that are indented less.
+// trim moves the end of a block up over blank lines and less indented comments.
 func (s *splicer) trim(from, to, indent int) int {
 	for ; to > from+1; to-- {
 		content := strings.TrimLeft(s.lines[to-1], " ")
@@ -231,7 +229,7 @@ func (s *splicer) trim(from, to, indent int) int {
 	return to
 }
 
-// ended gives the text the line ends of the document.
+// ended returns the text with the line ends of the document.
 func (s *splicer) ended(text string) string {
 	if strings.HasSuffix(s.lines[0], "\r\n") {
 		return strings.ReplaceAll(text, "\n", "\r\n")

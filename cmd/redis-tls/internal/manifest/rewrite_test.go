@@ -29,16 +29,16 @@ func TestRewriteChangesOnlyTheLinesThatDiffer(t *testing.T) {
 			"a:\n  b: x\n  # c: y\n  k: new\nd: z\n",
 		},
 		{
-			"after a block scalar with what looks like a comment",
+			"after a block scalar with a line like a comment",
 			"a:\n  b: |\n    x\n    # no comment\n\nd: z\n",
 			func(v map[string]any) { v["a"].(map[string]any)["k"] = "two\nlines\n" },
 			"a:\n  b: |\n    x\n    # no comment\n  k: |\n    two\n    lines\n\nd: z\n",
 		},
 		{
 			"a value, its comment kept",
-			"a:\n  # above\n  b: x # beside\n  c: y\n",
+			"a:\n  # above\n  b: x # inline\n  c: y\n",
 			func(v map[string]any) { v["a"].(map[string]any)["b"] = "true" },
-			"a:\n  # above\n  b: \"true\" # beside\n  c: y\n",
+			"a:\n  # above\n  b: \"true\" # inline\n  c: y\n",
 		},
 		{
 			"JSON in a string is readable",
@@ -53,7 +53,7 @@ func TestRewriteChangesOnlyTheLinesThatDiffer(t *testing.T) {
 			"a:\n  b:\n    k: 1\n  c: y\n",
 		},
 		{
-			"a key that goes",
+			"a deleted key",
 			"a:\n  b: x\n  # about c\n  c:\n  - y\n\n  d: z\n",
 			func(v map[string]any) { delete(v["a"].(map[string]any), "c") },
 			"a:\n  b: x\n  # about c\n\n  d: z\n",
@@ -141,13 +141,13 @@ func TestRewriteChangesOnlyTheLinesThatDiffer(t *testing.T) {
 				t.Error(diff)
 			}
 			if diff := cmp.Diff(any(want), d.Value); diff != "" {
-				t.Errorf("the document's value is another: %s", diff)
+				t.Errorf("the document's value differs: %s", diff)
 			}
 		})
 	}
 }
 
-func TestRewriteKeepsWhatIsAroundTheDocument(t *testing.T) {
+func TestRewriteKeepsOtherDocuments(t *testing.T) {
 	const text = "# licence\n---\na: x # one\n---  # two\n\na: w\n---\n# three\n"
 	file, err := Parse("f.yaml", []byte(text))
 	if err != nil {
@@ -174,7 +174,7 @@ func TestLineFindsTheNearestNode(t *testing.T) {
 	}
 }
 
-// FuzzRewrite proves that a rewrite has the value asked for, or fails and leaves the document alone.
+// FuzzRewrite proves that a rewrite has the requested value, or fails and leaves the document unchanged.
 func FuzzRewrite(f *testing.F) {
 	f.Add("a:\n- b: x\n  c: |+\n    y\n\n\nd: [e, {f: g}]\n", `{"a":[{"b":"x","c":"z","n":1},"y"],"d":["e"]}`)
 	f.Add("a: &x {b: c}\nd: *x\ne: {<<: *x}\n", `{"a":{"b":"n"},"d":{"b":"c"},"e":{}}`)
@@ -194,7 +194,7 @@ func FuzzRewrite(f *testing.F) {
 		d := file.Documents[0]
 		if err := d.Rewrite(want); err != nil {
 			if file.Text() != before {
-				t.Errorf("failed, and the text is another: %q", file.Text())
+				t.Errorf("failed, but changed the text: %q", file.Text())
 			}
 			return
 		}

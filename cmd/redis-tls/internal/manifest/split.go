@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// split cuts the text at its document separators, as the Kubernetes decoders do: a line that begins
-// with "---" and goes on with nothing or a comment. JSON is a stream of values instead.
+// split cuts the text at its document separators, as the Kubernetes decoders do. A separator is a line that begins with
+// "---" and has only a comment after it. JSON is a stream of values instead.
 func split(text string) ([]*Document, *Error) {
 	if strings.HasPrefix(strings.TrimSpace(text), "{") {
 		if documents, ok := splitJSON(text); ok {
@@ -26,7 +26,7 @@ func split(text string) ([]*Document, *Error) {
 			continue
 		}
 		if rest = strings.TrimSpace(rest); rest != "" && rest[0] != '#' {
-			return nil, &Error{Line: line, Err: fmt.Errorf("only a comment may follow the document separator, not %q", rest)}
+			return nil, &Error{Line: line, Err: fmt.Errorf("only a comment may follow a document separator, got %q", rest)}
 		}
 		documents[len(documents)-1].body = body.String()
 		body.Reset()
@@ -39,8 +39,7 @@ func split(text string) ([]*Document, *Error) {
 	return documents, nil
 }
 
-// splitJSON cuts a stream of JSON values. It reports false when the text is something else, such as
-// YAML in flow style.
+// splitJSON cuts a stream of JSON values. It reports false if the text is not JSON, as in YAML in flow style.
 func splitJSON(text string) ([]*Document, bool) {
 	var documents []*Document
 	decoder := json.NewDecoder(strings.NewReader(text))

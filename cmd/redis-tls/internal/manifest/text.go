@@ -16,8 +16,8 @@ func (f *File) Text() string {
 	return text.String()
 }
 
-// Line returns the line of the file, from 1, where the value at this path begins, or where the nearest
-// value above it does. A path is of mapping keys (string) and indexes of sequences (int).
+// Line returns the line of the file, from 1, at which the value of the path begins. If there is no such value, it
+// returns the line of the nearest parent. A path has keys of mappings (string) and indexes of sequences (int).
 func (d *Document) Line(path ...any) int {
 	node, line := d.node, 0
 	if node == nil {
@@ -37,7 +37,7 @@ func (d *Document) Line(path ...any) int {
 	return d.line + line
 }
 
-// child returns the value that a step of a path leads to, with its key in a mapping.
+// child returns the value at a step of a path and, in a mapping, its key.
 func child(node *yaml.Node, step any) (key, value *yaml.Node) {
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias

@@ -12,17 +12,17 @@ import (
 	"github.com/redis-tls/redis-tls/internal/inject"
 )
 
-// submission is a pod on its way to admission.
+// submission is a pod as its controllers submit it to admission.
 type submission struct {
-	// pod is the template with what the workload's controllers add to it.
+	// pod is the template with the additions of the workload's controllers.
 	pod map[string]any
 	// template is the pod, or the pod template, of the manifest.
 	template map[string]any
-	// labels are those of the pod that the controllers add.
+	// labels are the labels that the controllers add.
 	labels map[string]string
 }
 
-// submit makes the pod that is submitted for the object. The template's labels must be a mapping, if any.
+// submit returns the submission of the object's pod. The template's labels, if any, must be a mapping.
 func submit(o object, w workload, template map[string]any) (submission, error) {
 	s := submission{pod: maps.Clone(template), template: template}
 	metadata := cloneOf(template["metadata"])
@@ -69,7 +69,7 @@ func (s submission) admit(decision inject.Decision) (map[string]any, error) {
 	return s.withdraw(value.(map[string]any)), nil
 }
 
-// withdraw takes from the admitted pod what submit added.
+// withdraw removes the additions of submit from the admitted pod.
 func (s submission) withdraw(pod map[string]any) map[string]any {
 	restore(pod, s.template, "apiVersion", "kind")
 	metadata := pod["metadata"].(map[string]any)
@@ -84,7 +84,7 @@ func (s submission) withdraw(pod map[string]any) map[string]any {
 	return pod
 }
 
-// restore gives the keys the value that was given, or takes them out where none was.
+// restore sets the keys to their original values, and deletes keys that had none.
 func restore(values, given map[string]any, keys ...string) {
 	for _, key := range keys {
 		if value, ok := given[key]; ok {
@@ -95,7 +95,7 @@ func restore(values, given map[string]any, keys ...string) {
 	}
 }
 
-// cloneOf returns a copy of a mapping, empty for anything else.
+// cloneOf returns a copy of a mapping, or an empty mapping for any other value.
 func cloneOf(value any) map[string]any {
 	mapping, _ := value.(map[string]any)
 	if mapping == nil {

@@ -13,22 +13,22 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Finding is something to tell about an object of the input.
+// Finding is a problem or a warning about an object of the input.
 type Finding struct {
 	File     string
 	Line     int
-	Document int    // its number in the file, from 1
+	Document int    // number in the file, from 1
 	Object   string // "Deployment/cart"
 	Message  string
 }
 
-// String returns the finding in a line that editors can follow.
+// String returns the finding as a line whose position editors can open.
 func (f Finding) String() string {
 	return fmt.Sprintf("%s:%d: document %d, %s: %s", f.File, f.Line, f.Document, f.Object, f.Message)
 }
 
-// finding returns one about an object. The field, of a pod, leads to its line; below is where in the
-// object the pod stands.
+// finding returns a finding about an object. The line is that of the pod's field. The path of the pod in the object is
+// below.
 func (o object) finding(message, field string, below []any) Finding {
 	path := slices.Concat(o.path, below)
 	if strings.HasPrefix(field, "metadata.") || strings.HasPrefix(field, "spec.") {
@@ -67,7 +67,7 @@ func fieldOf(path []any) string {
 	return strings.Join(names, ".")
 }
 
-// fieldIn returns the field of which a JSON error says that its type is wrong.
+// fieldIn returns the field whose type a JSON error reports as wrong.
 func fieldIn(err error) string {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
@@ -76,9 +76,9 @@ func fieldIn(err error) string {
 	return ""
 }
 
-// wrongMeta says which labels and annotations of an object's metadata are no strings: a port without
-// quotes. Without it the API server refuses them, and the line would not be told.
-func wrongMeta(metadata any) field.ErrorList {
+// checkMetadata returns an error for each label and annotation that is not a string, such as a port without quotes. The
+// API server refuses these as well, but its error has no line.
+func checkMetadata(metadata any) field.ErrorList {
 	var errs field.ErrorList
 	path := field.NewPath("metadata")
 	mapping, ok := metadata.(map[string]any)
@@ -92,7 +92,7 @@ func wrongMeta(metadata any) field.ErrorList {
 		}
 		for _, key := range slices.Sorted(maps.Keys(values)) {
 			if _, ok := values[key].(string); !ok {
-				errs = append(errs, field.TypeInvalid(path.Child(name).Key(key), values[key], "must be a string: put it in quotes"))
+				errs = append(errs, field.TypeInvalid(path.Child(name).Key(key), values[key], "must be a string; put it in quotes"))
 			}
 		}
 	}

@@ -26,7 +26,7 @@ func (p *preview) mesh(cfg config.Config) error {
 	return nil
 }
 
-// refuse tells what admission could not yet see about a claim, at each object that made it.
+// refuse adds a problem that admission could not find yet, to each object with the request.
 func (p *preview) refuse(namespace string, refused mesh.Refusal) {
 	for _, o := range p.objects {
 		w, ok := workloadOf(o)
@@ -37,8 +37,8 @@ func (p *preview) refuse(namespace string, refused mesh.Refusal) {
 	}
 }
 
-// create adds the object, unless the input has one of that name: ours is brought up to date, as the
-// controller repairs drift, and another's is left alone, with a warning.
+// create adds the object. If the input has an object of that name, create repairs it as the controller would, or warns
+// if it is unmanaged.
 func (p *preview) create(created mesh.Object) error {
 	kind := created.GetObjectKind().GroupVersionKind()
 	value, err := convert[any](created)
@@ -52,30 +52,32 @@ func (p *preview) create(created mesh.Object) error {
 	delete(object["metadata"].(map[string]any), "creationTimestamp")
 
 	for _, o := range p.objects {
-		if o.group() != kind.Group || o.Kind != kind.Kind || o.namespace != created.GetNamespace() || o.name != created.GetName() {
+		if o.group() != kind.Group || o.Kind != kind.Kind || o.namespace != created.GetNamespace() ||
+			o.name != created.GetName() {
 			continue
 		}
 		meta, err := convert[metav1.ObjectMeta](o.value["metadata"])
 		if err != nil || !mesh.Owned(&meta) {
 			p.result.Warnings = append(p.result.Warnings, o.finding(
-				"has the name of an object of ours, but not our label: it is left alone, and no object of ours is created", "", nil))
+				"requires the label app.kubernetes.io/managed-by: redis-tls, because redis-tls uses this name. "+
+					"redis-tls neither changes it nor creates its own object; delete or rename it", "", nil))
 			return nil
 		}
 		present := lookup(o.document.Value, o.path)
-		return o.document.Rewrite(with(o.document.Value, o.path, overlaid(present, object)))
+		return o.document.Rewrite(with(o.document.Value, o.path, overlay(present, object)))
 	}
 	p.result.Created = append(p.result.Created, object)
 	return nil
 }
 
-// overlaid returns the object as it is with what the controller applies: labels and annotations of ours
-// beside others, the spec as a whole.
-func overlaid(present any, applied map[string]any) any {
+// overlay returns the object with the spec, labels and annotations that the controller applies. Other labels and
+// annotations stay.
+func overlay(present any, applied map[string]any) any {
 	object := present
 	for _, path := range [][]any{{"metadata", "labels"}, {"metadata", "annotations"}} {
-		ours, _ := lookup(applied, path).(map[string]any)
-		for key, value := range ours {
-			if theirs, _ := lookup(object, path).(map[string]any); theirs == nil {
+		values, _ := lookup(applied, path).(map[string]any)
+		for key, value := range values {
+			if present, _ := lookup(object, path).(map[string]any); present == nil {
 				object = with(object, path, map[string]any{})
 			}
 			object = with(object, append(path[:len(path):len(path)], key), value)

@@ -15,14 +15,14 @@ import (
 type object struct {
 	file     *manifest.File
 	document *manifest.Document
-	path     []any // where in the document's value it stands
+	path     []any // in the document's value
 	value    map[string]any
 	metav1.TypeMeta
 	namespace, name string
 }
 
-// objectsOf returns the objects of a document. What is no object, a values file or a kustomization, has
-// none and stays untouched.
+// objectsOf returns the objects of a document. A document that is not an object, such as a values file or a
+// kustomization, has none.
 func objectsOf(file *manifest.File, document *manifest.Document, namespace string) []object {
 	return appendObjects(nil, object{file: file, document: document}, document.Value, namespace)
 }
@@ -82,7 +82,7 @@ func namespacesIn(files []*manifest.File) []object {
 	return found
 }
 
-// group returns the API group, empty for the core's.
+// group returns the API group, which is empty for the core group.
 func (o object) group() string {
 	group, _, grouped := strings.Cut(o.APIVersion, "/")
 	if !grouped {
@@ -91,7 +91,7 @@ func (o object) group() string {
 	return group
 }
 
-// lookup returns the value at a path, nil where there is none.
+// lookup returns the value at a path, or nil.
 func lookup(value any, path []any) any {
 	for _, step := range path {
 		switch step := step.(type) {
@@ -105,7 +105,7 @@ func lookup(value any, path []any) any {
 	return value
 }
 
-// with returns the value with another one at a path that leads somewhere, sharing what is the same.
+// with returns a copy of the value with another value at an existing path. The copy shares all other values.
 func with(value any, path []any, other any) any {
 	if len(path) == 0 {
 		return other
@@ -126,7 +126,7 @@ func with(value any, path []any, other any) any {
 	panic(fmt.Sprintf("path step of type %T", path[0]))
 }
 
-// convert turns a value into another type by its JSON; into any, numbers are json.Number.
+// convert converts a value into another type through JSON. If the type is any, numbers are json.Number.
 func convert[T any](from any) (to T, err error) {
 	text, err := json.Marshal(from)
 	if err != nil {

@@ -23,7 +23,7 @@ func Texts(files []*manifest.File) []string {
 	return texts
 }
 
-// YAML returns the files' texts and the created objects as one stream of documents.
+// YAML returns the texts of the files and the created objects as a stream of documents.
 func YAML(texts []string, created []any) (string, error) {
 	var out strings.Builder
 	join := func(text string) {
@@ -53,7 +53,7 @@ func YAML(texts []string, created []any) (string, error) {
 	return out.String(), nil
 }
 
-// JSON returns one List of every object of the files, and the created ones.
+// JSON returns a List of all objects of the files and the created objects.
 func JSON(files []*manifest.File, created []any) (string, error) {
 	items := []any{}
 	for _, file := range files {
@@ -71,11 +71,11 @@ func JSON(files []*manifest.File, created []any) (string, error) {
 	return text.String(), err
 }
 
-// createdFile is the name in a diff under which the created objects appear.
+// createdFile is the file name of the created objects in a diff.
 const createdFile = "redis-tls.yaml"
 
-// Diff writes a unified diff of the files' texts before and after, and of the created objects as a new
-// file: nothing when nothing changes.
+// Diff writes a unified diff of the files' texts before and after, and of the created objects as a new file. Without
+// changes it writes nothing.
 func Diff(out io.Writer, files []*manifest.File, before []string, created []any, colour bool) error {
 	for i, file := range files {
 		if err := diff(out, file.Name, file.Name, before[i], file.Text(), colour); err != nil {
@@ -97,13 +97,13 @@ func diff(out io.Writer, from, to, before, after string, colour bool) error {
 		return err
 	}
 	if colour {
-		text = colourful(text)
+		text = paintDiff(text)
 	}
 	_, err = io.WriteString(out, text)
 	return err
 }
 
-// lines returns the lines of a text, the last one marked as patch(1) expects it when it has no end.
+// lines returns the lines of a text. A last line without a line end is marked as patch(1) expects.
 func lines(text string) []string {
 	lines := slices.Collect(strings.Lines(text))
 	if last := len(lines) - 1; last >= 0 && !strings.HasSuffix(lines[last], "\n") {
@@ -112,8 +112,8 @@ func lines(text string) []string {
 	return lines
 }
 
-// colourful paints a diff as git does.
-func colourful(text string) string {
+// paintDiff colours a diff as git does.
+func paintDiff(text string) string {
 	paint := func(attributes ...color.Attribute) *color.Color {
 		c := color.New(attributes...)
 		c.EnableColor() // the caller has decided

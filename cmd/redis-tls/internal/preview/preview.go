@@ -1,8 +1,8 @@
-// Package preview shows what the cluster would do with manifests, without a cluster.
+// Package preview shows how a cluster would admit manifests, without a cluster.
 //
-// In go files of manifests and the configuration; out come the same files with every pod and every pod
-// template as its pods would be admitted, the mesh objects that the controller would create, and what
-// users would be told. It decides nothing itself: that is package inject, which the webhook calls too.
+// [Run] rewrites each pod and pod template of the input as its pods would be admitted. It returns the mesh objects that
+// the controller would create, and the problems and warnings that users would get. Package inject makes the decisions,
+// as in the webhook. [YAML], [JSON] and [Diff] print the result.
 package preview
 
 import (
@@ -22,21 +22,21 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Input is what to preview.
+// Input is the manifests and the configuration to preview.
 type Input struct {
 	Files []*manifest.File
-	// NamespaceFiles describe Namespaces, beside those in Files.
+	// NamespaceFiles describe Namespaces, in addition to those in Files.
 	NamespaceFiles []*manifest.File
-	// Namespace is that of objects that name none.
+	// Namespace is the namespace of objects that do not set one.
 	Namespace string
 	Config    config.Config
 }
 
-// Result is what the cluster would do. The input's files are rewritten in place.
+// Result is the outcome of a preview. The files of the input are rewritten in place.
 type Result struct {
-	// Created are the mesh objects that are not among the files' documents.
+	// Created are the new mesh objects, which the files do not contain.
 	Created []any
-	// Warnings are what users would see and be served nonetheless, Problems what is refused.
+	// Warnings do not prevent admission. Problems do.
 	Warnings, Problems []Finding
 }
 
@@ -48,7 +48,7 @@ type preview struct {
 	result   Result
 }
 
-// Run previews the input. Its error is a fault of ours; those of the input are Problems.
+// Run previews the input. It returns an error only for a bug of redis-tls. Errors of the input are Problems.
 func Run(in Input) (Result, error) {
 	view := &offline{
 		rootNamespace: in.Config.Istio.RootNamespace,
@@ -74,10 +74,10 @@ func Run(in Input) (Result, error) {
 	return p.result, p.mesh(in.Config)
 }
 
-// describe makes the Namespaces of the files known.
+// describe adds the Namespaces of the files to the view.
 func (p *preview) describe(files []*manifest.File) {
 	for _, o := range namespacesIn(files) {
-		errs := wrongMeta(o.value["metadata"])
+		errs := checkMetadata(o.value["metadata"])
 		for _, err := range errs {
 			p.problem(o, nil, err.Field, err.Error())
 		}
@@ -93,7 +93,7 @@ func (p *preview) describe(files []*manifest.File) {
 	}
 }
 
-// certificates makes the cert-manager Certificates of the files known, as if cert-manager had issued them.
+// certificates adds the cert-manager Certificates of the files to the view, as if cert-manager had issued them.
 func (p *preview) certificates() {
 	for _, o := range p.objects {
 		if o.group() != certmanagerv1.SchemeGroupVersion.Group || o.Kind != certmanagerv1.CertificateKind {
@@ -105,19 +105,27 @@ func (p *preview) certificates() {
 			continue
 		}
 		certificate.Namespace = o.namespace
-		certificate.Status.Conditions = []certmanagerv1.CertificateCondition{{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionTrue}}
+		certificate.Status.Conditions = []certmanagerv1.CertificateCondition{{
+			Type:   certmanagerv1.CertificateConditionReady,
+			Status: cmmeta.ConditionTrue,
+		}}
 		p.view.certificates[o.namespace] = append(p.view.certificates[o.namespace], &certificate)
 	}
 }
 
-// pod decides about the pod, or the pods of the workload, and rewrites it.
+// pod admits the pod, or the pods of the workload, and rewrites the object.
 func (p *preview) pod(o object, w workload) error {
 	template, ok := lookup(o.value, w.template).(map[string]any)
 	if !ok {
-		p.problem(o, w.template, "", fmt.Sprintf("a %s needs a pod template at %s", o.Kind, fieldOf(w.template)))
+		p.problem(
+			o,
+			w.template,
+			"",
+			fmt.Sprintf("%s: Required value: a %s must have a pod template", fieldOf(w.template), o.Kind),
+		)
 		return nil
 	}
-	if errs := wrongMeta(template["metadata"]); len(errs) > 0 {
+	if errs := checkMetadata(template["metadata"]); len(errs) > 0 {
 		for _, err := range errs {
 			p.problem(o, w.template, err.Field, err.Error())
 		}
@@ -137,8 +145,14 @@ func (p *preview) pod(o object, w workload) error {
 		p.result.Warnings = append(p.result.Warnings, o.finding(warning, "", w.template))
 	}
 	if len(decision.Warnings) > 0 && p.view.undescribed(o.namespace) {
-		p.result.Warnings = append(p.result.Warnings, o.finding(fmt.Sprintf(
-			"nothing describes the namespace %s, so it counts as one without labels and annotations: see --namespace-file", o.namespace), "", nil))
+		p.result.Warnings = append(p.result.Warnings, o.finding(
+			fmt.Sprintf(
+				"namespace %s is not in the input, so it has no labels and annotations here; describe it with --namespace-file",
+				o.namespace,
+			),
+			"",
+			nil,
+		))
 	}
 	if !decision.Allowed {
 		for _, problem := range decision.Problems {
@@ -157,12 +171,12 @@ func (p *preview) pod(o object, w workload) error {
 	return o.document.Rewrite(with(o.document.Value, slices.Concat(o.path, w.template), admitted))
 }
 
-// problem adds what is wrong with a field of the pod, or of the object where below is empty.
+// problem adds a problem with a field of the pod, or of the object if below is empty.
 func (p *preview) problem(o object, below []any, field, message string) {
 	p.result.Problems = append(p.result.Problems, o.finding(message, field, below))
 }
 
-// record notes what the pod was admitted with. Of two the one of the earlier document is older.
+// record adds the pod's request to the view. The pod of an earlier document is older.
 func (p *preview) record(o object, decision inject.Decision) {
 	if decision.Reason == origination.ReasonInjected {
 		p.view.admit(o.namespace, mesh.Request{Originations: decision.Originations, Settings: decision.Settings,

@@ -53,9 +53,9 @@ func TestStepsParsesFieldPaths(t *testing.T) {
 	}
 }
 
-// What stands for the controllers between a workload and its pods must not show in the template, and
-// what the template has of the same names must stay.
-func TestTemplatesKeepWhatControllersAlsoWrite(t *testing.T) {
+// TestTemplatesKeepFieldsThatControllersAlsoWrite proves that the additions of a workload's controllers do not appear
+// in the template, and that the template's own fields of the same names stay.
+func TestTemplatesKeepFieldsThatControllersAlsoWrite(t *testing.T) {
 	const deployment = `apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -94,12 +94,17 @@ spec:
 	}
 }
 
-func TestNoTwoKeysOfTheInputGetOneVIP(t *testing.T) {
+func TestKeysOfTheInputHaveDifferentVIPs(t *testing.T) {
 	cfg := config.Default()
 	cfg.VIP.CIDR = netip.MustParsePrefix("251.0.0.0/29") // six addresses for six keys
 	var files []*manifest.File
 	for n := range 6 {
-		of := strings.NewReplacer("name: p", fmt.Sprintf("name: p\n  namespace: team-%d", n%3), "redis.example.com", fmt.Sprintf("redis-%d.example.com", n/3))
+		of := strings.NewReplacer(
+			"name: p",
+			fmt.Sprintf("name: p\n  namespace: team-%d", n%3),
+			"redis.example.com",
+			fmt.Sprintf("redis-%d.example.com", n/3),
+		)
 		files = append(files, parse(t, "p.yaml", of.Replace(pod)))
 	}
 	result, err := Run(Input{Files: files, Config: cfg})
@@ -108,7 +113,11 @@ func TestNoTwoKeysOfTheInputGetOneVIP(t *testing.T) {
 	}
 	seen := map[string]string{}
 	for n, file := range files {
-		_, vip, _ := strings.Cut(lookup(file.Documents[0].Value, []any{"metadata", "annotations", origination.AnnotationVIPs}).(string), "=")
+		_, vip, _ := strings.Cut(lookup(file.Documents[0].Value, []any{
+			"metadata",
+			"annotations",
+			origination.AnnotationVIPs,
+		}).(string), "=")
 		if other, taken := seen[vip]; taken {
 			t.Errorf("pod %d and pod %s have the VIP %s", n, other, vip)
 		}
@@ -123,8 +132,8 @@ func TestYAMLJoinsTexts(t *testing.T) {
 		want  string
 	}{
 		{"a separator between", []string{"a: 1\n", "b: 1\n"}, "a: 1\n---\nb: 1\n---\nc: 1\n"},
-		{"a separator that is there", []string{"a: 1\n", "---\nb: 1\n"}, "a: 1\n---\nb: 1\n---\nc: 1\n"},
-		{"a line end that is missing", []string{"a: 1", "b: 1"}, "a: 1\n---\nb: 1\n---\nc: 1\n"},
+		{"an existing separator", []string{"a: 1\n", "---\nb: 1\n"}, "a: 1\n---\nb: 1\n---\nc: 1\n"},
+		{"a missing line end", []string{"a: 1", "b: 1"}, "a: 1\n---\nb: 1\n---\nc: 1\n"},
 		{"empty files", []string{"", "\n"}, "c: 1\n"},
 	}
 	for _, tt := range tests {
@@ -152,7 +161,8 @@ func TestDiff(t *testing.T) {
 			"--- /dev/null\n+++ redis-tls.yaml\n@@ -0,0 +1 @@\n+\"n\": true\n"},
 		{"on a terminal", true, "\x1b[1m--- f.yaml\x1b[22m\n\x1b[1m+++ f.yaml\x1b[22m\n\x1b[36m@@ -1,2 +1,2 @@\x1b[0m\n" +
 			"\x1b[31m-- --a\x1b[0m\n\x1b[32m+- --b\x1b[0m\n - c\n\\ No newline at end of file\n" +
-			"\x1b[1m--- /dev/null\x1b[22m\n\x1b[1m+++ redis-tls.yaml\x1b[22m\n\x1b[36m@@ -0,0 +1 @@\x1b[0m\n\x1b[32m+\"n\": true\x1b[0m\n"},
+			"\x1b[1m--- /dev/null\x1b[22m\n\x1b[1m+++ redis-tls.yaml\x1b[22m\n" +
+			"\x1b[36m@@ -0,0 +1 @@\x1b[0m\n\x1b[32m+\"n\": true\x1b[0m\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -171,8 +181,8 @@ func TestDiff(t *testing.T) {
 	}
 }
 
-// TestMessages has the problems and warnings that this package finds itself. Those of other packages are in the goldens of
-// cmd/redis-tls.
+// TestMessages has the problems and warnings that this package finds itself. Those of other packages are in the goldens
+// of cmd/redis-tls.
 func TestMessages(t *testing.T) {
 	c := catalog.Open(t)
 	const deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: cart\n"
@@ -233,7 +243,12 @@ func TestMessages(t *testing.T) {
 			found := result.Problems
 			if test.warning {
 				// The pods of a namespace without injection are warned about first.
-				found = slices.DeleteFunc(result.Warnings, func(f Finding) bool { return !strings.Contains(f.Message, "namespace-file") })
+				found = slices.DeleteFunc(result.Warnings, func(f Finding) bool {
+					return !strings.Contains(
+						f.Message,
+						"namespace-file",
+					)
+				})
 			}
 			want := []Finding{{File: "f.yaml", Line: test.line, Document: 1, Object: test.object}}
 			for _, f := range found {
@@ -274,11 +289,11 @@ func TestUnmanagedObjectWithTheNameOfAManagedOneIsAWarning(t *testing.T) {
 	c.Add("the warning", found[0].Message)
 }
 
-func TestWithSharesNothingThatChanges(t *testing.T) {
+func TestWithDoesNotChangeTheOriginal(t *testing.T) {
 	value := map[string]any{"a": []any{map[string]any{"b": "x"}, "c"}}
 	changed := with(value, []any{"a", 0, "b"}, "y")
 	if diff := cmp.Diff(map[string]any{"a": []any{map[string]any{"b": "x"}, "c"}}, value); diff != "" {
-		t.Errorf("the value itself changed: %s", diff)
+		t.Errorf("the original changed: %s", diff)
 	}
 	if diff := cmp.Diff(any(map[string]any{"a": []any{map[string]any{"b": "y"}, "c"}}), changed); diff != "" {
 		t.Error(diff)
