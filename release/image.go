@@ -35,13 +35,17 @@ func (s stage) image(platform v1.Platform, created time.Time, contents map[strin
 		if err != nil {
 			return nil, err
 		}
-		l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive)), nil },
-			tarball.WithMediaType(types.OCILayer), tarball.WithCompressedCaching)
+		l, err := tarball.LayerFromOpener(
+			func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(archive)), nil },
+			tarball.WithMediaType(types.OCILayer),
+			tarball.WithCompressedCaching,
+		)
 		if err != nil {
 			return nil, err
 		}
 		img, err = mutate.Append(img, mutate.Addendum{Layer: l, MediaType: types.OCILayer, History: v1.History{
-			Created: v1.Time{Time: created}, CreatedBy: fmt.Sprintf("COPY --from=%s --chmod=%#o %s %s", f.from, f.mode, f.source, f.target),
+			Created:   v1.Time{Time: created},
+			CreatedBy: fmt.Sprintf("COPY --from=%s --chmod=%#o %s %s", f.from, f.mode, f.source, f.target),
 		}})
 		if err != nil {
 			return nil, err
@@ -70,7 +74,13 @@ type entry struct {
 func writeTar(w io.Writer, modified time.Time, entries ...entry) error {
 	t := tar.NewWriter(w)
 	for _, e := range entries {
-		header := &tar.Header{Typeflag: tar.TypeReg, Name: e.name, Mode: e.mode, Size: int64(len(e.content)), ModTime: modified}
+		header := &tar.Header{
+			Typeflag: tar.TypeReg,
+			Name:     e.name,
+			Mode:     e.mode,
+			Size:     int64(len(e.content)),
+			ModTime:  modified,
+		}
 		if err := t.WriteHeader(header); err != nil {
 			return err
 		}
@@ -92,7 +102,10 @@ type built struct {
 func index(images []built, annotations map[string]string) v1.ImageIndex {
 	idx := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, b := range images {
-		idx = mutate.AppendManifests(idx, mutate.IndexAddendum{Add: b.image, Descriptor: v1.Descriptor{Platform: &b.platform}})
+		idx = mutate.AppendManifests(idx, mutate.IndexAddendum{
+			Add:        b.image,
+			Descriptor: v1.Descriptor{Platform: &b.platform},
+		})
 	}
 	return mutate.Annotations(idx, annotations).(v1.ImageIndex)
 }

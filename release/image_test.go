@@ -53,7 +53,10 @@ func headers(t *testing.T, img v1.Image) (headers []tar.Header, contents []strin
 
 func TestImageIsWhatTheStageSays(t *testing.T) {
 	s, created := theStage(t), time.Unix(1_700_000_000, 0).UTC()
-	img, err := s.image(v1.Platform{OS: "linux", Architecture: "arm64"}, created, map[string][]byte{"/out/webhook": []byte("a program")})
+	img, err := s.image(v1.Platform{
+		OS:           "linux",
+		Architecture: "arm64",
+	}, created, map[string][]byte{"/out/webhook": []byte("a program")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,12 +75,21 @@ func TestImageIsWhatTheStageSays(t *testing.T) {
 		t.Fatalf("got the files %v, want webhook alone", files)
 	}
 	if f := files[0]; f.Uid != 0 || f.Gid != 0 || f.Mode != 0o555 || !f.ModTime.Equal(created) {
-		t.Errorf("the file is %d:%d's, of mode %#o and time %s; want root's, one that nobody writes, as old as the image", f.Uid, f.Gid, f.Mode, f.ModTime)
+		t.Errorf(
+			"the file is %d:%d's, of mode %#o and time %s; want root's, one that nobody writes, as old as the image",
+			f.Uid,
+			f.Gid,
+			f.Mode,
+			f.ModTime,
+		)
 	}
 }
 
 func TestImageWantsEveryFileThatItsStageCopies(t *testing.T) {
-	_, err := theStage(t).image(v1.Platform{OS: "linux", Architecture: "amd64"}, time.Now(), map[string][]byte{"/out/server": nil})
+	_, err := theStage(t).image(v1.Platform{
+		OS:           "linux",
+		Architecture: "amd64",
+	}, time.Now(), map[string][]byte{"/out/server": nil})
 	if want := "COPY /out/webhook: no such file of stage build"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

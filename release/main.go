@@ -106,7 +106,13 @@ func (r *release) compile(ctx context.Context, platform v1.Platform) (map[string
 	}
 	out := filepath.Join(dir, "webhook")
 	build := exec.CommandContext(ctx, script, out)
-	build.Env = append(os.Environ(), "TARGETOS="+platform.OS, "TARGETARCH="+platform.Architecture, "VERSION="+r.version, "REVISION="+r.revision)
+	build.Env = append(
+		os.Environ(),
+		"TARGETOS="+platform.OS,
+		"TARGETARCH="+platform.Architecture,
+		"VERSION="+r.version,
+		"REVISION="+r.revision,
+	)
 	if output, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building for %s: %w\n%s", platform, err, output)
 	}

@@ -29,8 +29,13 @@ import (
 // there is nothing else, as its user.
 func TestRelease(t *testing.T) {
 	r := release{
-		root: "..", out: t.TempDir(), repository: "registry.example.com/redis-tls-webhook", version: "1.2.3", revision: "0123abc",
-		platforms: "linux/amd64,linux/arm64", epoch: 1_700_000_000,
+		root:       "..",
+		out:        t.TempDir(),
+		repository: "registry.example.com/redis-tls-webhook",
+		version:    "1.2.3",
+		revision:   "0123abc",
+		platforms:  "linux/amd64,linux/arm64",
+		epoch:      1_700_000_000,
 	}
 	if err := run(t.Context(), r); err != nil {
 		t.Fatal(err)
@@ -258,7 +263,9 @@ func printsVersion(t *testing.T, img v1.Image, f tar.Header, content string) {
 	}
 	root := filepath.Join(t.TempDir(), "root")
 	path := filepath.Join(root, f.Name)
-	if err := errors.Join(os.Mkdir(root, 0o755), os.WriteFile(path, []byte(content), 0o755), os.Chmod(path, f.FileInfo().Mode())); err != nil {
+	if err := errors.Join(
+		os.Mkdir(root, 0o755), os.WriteFile(path, []byte(content), 0o755), os.Chmod(path, f.FileInfo().Mode()),
+	); err != nil {
 		t.Fatal(err)
 	}
 	command := &exec.Cmd{Path: filepath.Join(root, config.Config.Entrypoint[0]), Env: config.Config.Env}

@@ -39,7 +39,9 @@ type subject struct {
 }
 
 func (s *subject) name() string {
-	return fmt.Sprintf("%s-%s-%s-%s", s.repository[strings.LastIndex(s.repository, "/")+1:], s.tag, s.platform.OS, s.platform.Architecture)
+	return fmt.Sprintf(
+		"%s-%s-%s-%s", s.repository[strings.LastIndex(s.repository, "/")+1:], s.tag, s.platform.OS, s.platform.Architecture,
+	)
 }
 
 // writeSBOM writes what the image is made of, as SPDX 2.3 in JSON: its one file, and the Go modules, the compiler's own
@@ -54,8 +56,11 @@ func writeSBOM(w io.Writer, s subject) error {
 		DocumentName:      s.name(),
 		DocumentNamespace: fmt.Sprintf("%s/spdx/%s-%s", project, s.name(), s.digest.Hex),
 		CreationInfo: &v2_3.CreationInfo{
-			Created:  s.created.UTC().Format(time.RFC3339),
-			Creators: []common.Creator{{CreatorType: "Organization", Creator: "redis-tls"}, {CreatorType: "Tool", Creator: "redis-tls-release"}},
+			Created: s.created.UTC().Format(time.RFC3339),
+			Creators: []common.Creator{
+				{CreatorType: "Organization", Creator: "redis-tls"},
+				{CreatorType: "Tool", Creator: "redis-tls-release"},
+			},
 		},
 		Packages: []*v2_3.Package{s.imagePackage()},
 		Files:    []*v2_3.File{s.file()},
@@ -72,7 +77,10 @@ func writeSBOM(w io.Writer, s subject) error {
 	doc.Packages = append(doc.Packages, main)
 	relate(refBinary, "GENERATED_FROM", string(main.PackageSPDXIdentifier))
 
-	dependencies := append([]*debug.Module{{Path: "stdlib", Version: strings.TrimPrefix(info.GoVersion, "go")}}, info.Deps...)
+	dependencies := append([]*debug.Module{{
+		Path:    "stdlib",
+		Version: strings.TrimPrefix(info.GoVersion, "go"),
+	}}, info.Deps...)
 	for _, module := range dependencies {
 		if module.Replace != nil {
 			module = module.Replace
@@ -102,7 +110,8 @@ func (s *subject) file() *v2_3.File {
 	return &v2_3.File{
 		FileName: "." + s.path, FileSPDXIdentifier: refBinary, FileTypes: []string{"BINARY"},
 		Checksums: []common.Checksum{ // SPDX demands the first
-			{Algorithm: common.SHA1, Value: hex.EncodeToString(one[:])}, {Algorithm: common.SHA256, Value: hex.EncodeToString(two[:])},
+			{Algorithm: common.SHA1, Value: hex.EncodeToString(one[:])},
+			{Algorithm: common.SHA256, Value: hex.EncodeToString(two[:])},
 		},
 		LicenseConcluded: noAssertion, FileCopyrightText: noAssertion,
 	}
@@ -124,7 +133,11 @@ func modulePackage(m *debug.Module, purpose string) *v2_3.Package {
 }
 
 func purl(locator string) []*v2_3.PackageExternalReference {
-	return []*v2_3.PackageExternalReference{{Category: common.CategoryPackageManager, RefType: common.TypePackageManagerPURL, Locator: locator}}
+	return []*v2_3.PackageExternalReference{{
+		Category: common.CategoryPackageManager,
+		RefType:  common.TypePackageManagerPURL,
+		Locator:  locator,
+	}}
 }
 
 // notOfAnIdentifier is what an SPDX identifier may not hold.

@@ -26,8 +26,13 @@ func TestSBOM(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := subject{
-		repository: "registry.example.com/redis-tls-webhook", tag: "1.2.3", digest: v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0a", 32)},
-		platform: v1.Platform{OS: "linux", Architecture: "arm64"}, path: "/webhook", binary: binary, created: time.Unix(1_700_000_000, 0),
+		repository: "registry.example.com/redis-tls-webhook",
+		tag:        "1.2.3",
+		digest:     v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0a", 32)},
+		platform:   v1.Platform{OS: "linux", Architecture: "arm64"},
+		path:       "/webhook",
+		binary:     binary,
+		created:    time.Unix(1_700_000_000, 0),
 	}
 	var sbom bytes.Buffer
 	if err := writeSBOM(&sbom, s); err != nil {

@@ -43,9 +43,16 @@ func readStage(dockerfile io.Reader, args map[string]string) (stage, error) {
 	}
 	final := stages[len(stages)-1]
 	if final.BaseName != "scratch" {
-		return stage{}, fmt.Errorf("the final stage is from %s, want scratch: no base image can be had without an engine", final.BaseName)
+		return stage{}, fmt.Errorf(
+			"the final stage is from %s, want scratch: no base image can be had without an engine", final.BaseName,
+		)
 	}
-	s := stage{config: v1.Config{WorkingDir: "/", Env: []string{scratchPath}, Labels: map[string]string{}, ExposedPorts: map[string]struct{}{}}}
+	s := stage{config: v1.Config{
+		WorkingDir:   "/",
+		Env:          []string{scratchPath},
+		Labels:       map[string]string{},
+		ExposedPorts: map[string]struct{}{},
+	}}
 	known := map[string]string{}
 	for _, command := range final.Commands {
 		if expandable, ok := command.(instructions.SupportsSingleWordExpansion); ok {

@@ -46,17 +46,26 @@ func TestStageOfTheDockerfile(t *testing.T) {
 func TestStageRefusesWhatItCannotAssemble(t *testing.T) {
 	const from = "FROM golang AS build\nFROM scratch\n"
 	for name, c := range map[string]struct{ dockerfile, says string }{
-		"a base image":              {"FROM debian\n", "the final stage is from debian, want scratch"},
-		"a command":                 {from + "RUN true\n", "an instruction RUN is not known here"},
-		"an archive":                {from + "ADD --chmod=0555 a.tar /a\n", "an instruction ADD is not known here"},
-		"a shell":                   {from + "ENTRYPOINT /webhook\n", "there is no shell in the image"},
-		"an argument not declared":  {from + "LABEL a=$VERSION\n", "no ARG VERSION before it"},
-		"an argument of the build":  {"FROM golang AS build\nARG VERSION=1\nFROM scratch\nUSER $VERSION\n", "no ARG VERSION before it"},
+		"a base image":             {"FROM debian\n", "the final stage is from debian, want scratch"},
+		"a command":                {from + "RUN true\n", "an instruction RUN is not known here"},
+		"an archive":               {from + "ADD --chmod=0555 a.tar /a\n", "an instruction ADD is not known here"},
+		"a shell":                  {from + "ENTRYPOINT /webhook\n", "there is no shell in the image"},
+		"an argument not declared": {from + "LABEL a=$VERSION\n", "no ARG VERSION before it"},
+		"an argument of the build": {
+			"FROM golang AS build\nARG VERSION=1\nFROM scratch\nUSER $VERSION\n",
+			"no ARG VERSION before it",
+		},
 		"a mode left to the engine": {from + "COPY --from=build /webhook /webhook\n", "wants --chmod"},
-		"an owner":                  {from + "COPY --from=build --chmod=0555 --chown=1 /webhook /webhook\n", "--from and --chmod alone"},
-		"several files":             {from + "COPY --from=build --chmod=0555 /a /b /\n", "one file is copied at a time"},
-		"a directory":               {from + "COPY --from=build --chmod=0555 /a /\n", "/ is not a file in the root directory"},
-		"a deeper path":             {from + "COPY --from=build --chmod=0555 /a /usr/bin/a\n", "/usr/bin/a is not a file in the root directory"},
+		"an owner": {
+			from + "COPY --from=build --chmod=0555 --chown=1 /webhook /webhook\n",
+			"--from and --chmod alone",
+		},
+		"several files": {from + "COPY --from=build --chmod=0555 /a /b /\n", "one file is copied at a time"},
+		"a directory":   {from + "COPY --from=build --chmod=0555 /a /\n", "/ is not a file in the root directory"},
+		"a deeper path": {
+			from + "COPY --from=build --chmod=0555 /a /usr/bin/a\n",
+			"/usr/bin/a is not a file in the root directory",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := readStage(strings.NewReader(c.dockerfile), map[string]string{"VERSION": "2"})
@@ -78,11 +87,15 @@ func TestDockerfileBuildsWithAGoThatIsNewEnough(t *testing.T) {
 
 // The chart runs what is assembled here, as the user that it is made for.
 func TestTheChartNamesTheImage(t *testing.T) {
-	if got, want := find(t, "../charts/redis-tls/values.yaml", `(?m)^  repository: (\S+)$`), defaultRepository; got != want {
+	if got, want := find(
+		t, "../charts/redis-tls/values.yaml", `(?m)^  repository: (\S+)$`,
+	), defaultRepository; got != want {
 		t.Errorf("the chart's image.repository is %s, want %s", got, want)
 	}
 	deployment := "../charts/redis-tls/templates/deployment.yaml"
-	if got, want := find(t, deployment, `runAsUser: (\d+)`)+":"+find(t, deployment, `runAsGroup: (\d+)`), theStage(t).config.User; got != want {
+	if got, want := find(t, deployment, `runAsUser: (\d+)`)+":"+find(
+		t, deployment, `runAsGroup: (\d+)`,
+	), theStage(t).config.User; got != want {
 		t.Errorf("the chart runs it as %s, and the image is made for %s", got, want)
 	}
 }

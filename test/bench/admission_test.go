@@ -79,7 +79,9 @@ func ours(tb testing.TB, pod *corev1.Pod) http.Handler {
 // library find the difference.
 func idiomatic(tb testing.TB, pod *corev1.Pod) http.Handler {
 	injector, decoder := newInjector(tb, pod), admission.NewDecoder(clientgoscheme.Scheme)
-	return &admission.Webhook{Handler: admission.HandlerFunc(func(_ context.Context, req admission.Request) admission.Response {
+	return &admission.Webhook{Handler: admission.HandlerFunc(func(
+		_ context.Context, req admission.Request,
+	) admission.Response {
 		var pod corev1.Pod
 		if err := decoder.Decode(req, &pod); err != nil {
 			return admission.Errored(http.StatusBadRequest, err)

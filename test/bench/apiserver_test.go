@@ -31,7 +31,10 @@ func BenchmarkAPIServer(b *testing.B) {
 	_, err = plane.RunSidecarInjector(b.Context(), harness.InjectorOptions{})
 	must(b, err)
 	must(b, plane.Namespace(b.Context(), namespace, map[string]string{"istio-injection": "enabled"}, nil))
-	must(b, plane.Client.Create(b.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "cart"}}))
+	must(b, plane.Client.Create(b.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{
+		Namespace: namespace,
+		Name:      "cart",
+	}}))
 
 	b.Run("webhook=without", func(b *testing.B) { createPods(b, plane, nil) })
 
@@ -84,7 +87,8 @@ func apiCalls(b *testing.B, webhook *harness.Webhook) (calls float64) {
 	text, err := webhook.Metrics(b.Context())
 	must(b, err)
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
-		if fields := strings.Fields(lines.Text()); len(fields) == 2 && strings.HasPrefix(fields[0], "rest_client_requests_total{") {
+		if fields := strings.Fields(lines.Text()); len(fields) == 2 &&
+			strings.HasPrefix(fields[0], "rest_client_requests_total{") {
 			n, err := strconv.ParseFloat(fields[1], 64)
 			must(b, err)
 			calls += n

@@ -29,7 +29,8 @@ const (
 
 // BenchmarkBombs sends a webhook's process a thousand reviews of pods that cost as much as they can, fifty at once, and
 // meanwhile ordinary ones, one after the other. It reports the process's memory before and at most, and the
-// ordinary ones' time alone, beside other ordinary ones and beside the bombs. The sender takes its share of the processors.
+// ordinary ones' time alone, beside other ordinary ones and beside the bombs. The sender takes its share of the
+// processors.
 func BenchmarkBombs(b *testing.B) {
 	plane, err := harness.Start(b.Context(), harness.Options{})
 	must(b, err)
@@ -70,7 +71,11 @@ func BenchmarkBombs(b *testing.B) {
 		bombed, most := neighbour(bombs, bombsInAll)
 		b.ReportMetric(float64(idle)/1024, "MB-idle")
 		b.ReportMetric(float64(most)/float64(idle), "memory-of-idle")
-		for name, times := range map[string][]time.Duration{"alone": alone, "beside-ordinary": crowd, "beside-bombs": bombed} {
+		for name, times := range map[string][]time.Duration{
+			"alone":           alone,
+			"beside-ordinary": crowd,
+			"beside-bombs":    bombed,
+		} {
 			b.ReportMetric(float64(len(times)), "n-"+name)
 			b.ReportMetric(float64(times[len(times)/2].Microseconds())/1000, "p50-ms-"+name)
 			b.ReportMetric(float64(times[len(times)*99/100].Microseconds())/1000, "p99-ms-"+name)
@@ -78,7 +83,8 @@ func BenchmarkBombs(b *testing.B) {
 	}
 }
 
-// bombPods are of the shapes that webhook/bombs_test.go finds to be expensive, as large as an API server lets them through.
+// bombPods are of the shapes that webhook/bombs_test.go finds to be expensive, as large as an API server lets them
+// through.
 func bombPods() (pods []*corev1.Pod) {
 	keys := func(size int, key, value string) *corev1.Pod {
 		pod := smallPod()
@@ -100,7 +106,9 @@ func bombPods() (pods []*corev1.Pod) {
 		keys(largest, "i%d.redis-tls/host", "redis.example.com"),
 		keys(largest, "redis-tls/hosst%d", ""),
 		annotated("redis-tls/addresses", strings.Repeat("10.0.0.1,", 25000)),
-		annotated("sidecar.istio.io/userVolume", `[`+strings.Repeat(`{"name":"v","emptyDir":{}},`, 9000)+`{"name":"w","emptyDir":{}}]`),
+		annotated(
+			"sidecar.istio.io/userVolume", `[`+strings.Repeat(`{"name":"v","emptyDir":{}},`, 9000)+`{"name":"w","emptyDir":{}}]`,
+		),
 		annotated("sidecar.istio.io/userVolume", strings.Repeat(`{"a":`, 9000)+"1"+strings.Repeat(`}`, 9000)),
 		annotated("traffic.sidecar.istio.io/excludeOutboundIPRanges", strings.Repeat("10.0.0.1/32,", 20000)+"10.0.0.2/32"),
 	}
@@ -108,9 +116,14 @@ func bombPods() (pods []*corev1.Pod) {
 
 // beside sends ordinary reviews, 50 a second, while load runs, and returns their times, the shortest first, and the
 // most memory that the process had meanwhile, in KiB.
-func beside(b *testing.B, url string, ordinary []byte, load func(*http.Client), pid int) (times []time.Duration, most int) {
+func beside(
+	b *testing.B, url string, ordinary []byte, load func(*http.Client), pid int,
+) (times []time.Duration, most int) {
 	newClient := func() *http.Client {
-		return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: bombsAtOnce}}
+		return &http.Client{Transport: &http.Transport{
+			TLSClientConfig:     &tls.Config{InsecureSkipVerify: true},
+			MaxIdleConnsPerHost: bombsAtOnce,
+		}}
 	}
 	ctx, stop := context.WithCancel(b.Context())
 	var watchers sync.WaitGroup

@@ -26,7 +26,10 @@ func smallPod() *corev1.Pod { return podWithEnv(17) }
 // podWithEnv returns that pod with so many environment variables.
 func podWithEnv(n int) *corev1.Pod {
 	controller := true
-	probe := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt32(8080)}}, PeriodSeconds: 5}
+	probe := &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt32(8080)}},
+		PeriodSeconds: 5,
+	}
 	pod := &corev1.Pod{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -40,15 +43,24 @@ func podWithEnv(n int) *corev1.Pod {
 		},
 		Spec: corev1.PodSpec{
 			ServiceAccountName: "cart",
-			Volumes:            []corev1.Volume{{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
+			Volumes: []corev1.Volume{{
+				Name:         "tmp",
+				VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}},
+			}},
 			Containers: []corev1.Container{{
-				Name: "app", Image: "registry.example.com/shop/cart:v1.42.0", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}},
+				Name:  "app",
+				Image: "registry.example.com/shop/cart:v1.42.0",
+				Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}},
 				Resources: corev1.ResourceRequirements{
-					Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("128Mi")},
-					Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
+					Requests: corev1.ResourceList{
+						corev1.ResourceCPU:    resource.MustParse("100m"),
+						corev1.ResourceMemory: resource.MustParse("128Mi"),
+					},
+					Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
 				},
-				LivenessProbe: probe, ReadinessProbe: probe,
-				VolumeMounts: []corev1.VolumeMount{{Name: "tmp", MountPath: "/tmp"}},
+				LivenessProbe:  probe,
+				ReadinessProbe: probe,
+				VolumeMounts:   []corev1.VolumeMount{{Name: "tmp", MountPath: "/tmp"}},
 			}},
 		},
 	}

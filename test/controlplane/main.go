@@ -29,7 +29,11 @@ func main() {
 	case "kubectl":
 		os.Exit(cli.Run(kubectl.NewDefaultKubectlCommand()))
 	default:
-		fmt.Fprintf(os.Stderr, "controlplane: started as %q; start it as etcd, kube-apiserver, kube-controller-manager or kubectl\n", name)
+		fmt.Fprintf(
+			os.Stderr,
+			"controlplane: started as %q; start it as etcd, kube-apiserver, kube-controller-manager or kubectl\n",
+			name,
+		)
 		os.Exit(2)
 	}
 }

@@ -47,12 +47,17 @@ func TestAtoms(t *testing.T) {
 
 	asking := func(name, ca, addresses, port, san string) *corev1.Pod {
 		pod := app(ns, name, map[string]string{
-			"redis-tls/addresses": addresses, "redis-tls/port": port, "redis-tls/ca-secret": ca, "redis-tls/subject-alt-names": san,
+			"redis-tls/addresses":         addresses,
+			"redis-tls/port":              port,
+			"redis-tls/ca-secret":         ca,
+			"redis-tls/subject-alt-names": san,
 		})
 		ok(t, b.Client.Create(t.Context(), pod))
 		return pod
 	}
-	pods := map[string]*bed.Pod{"first": launch(t, b, *asking("first", "first", ranges[0].String(), "6379", "first.example.com"))}
+	pods := map[string]*bed.Pod{"first": launch(
+		t, b, *asking("first", "first", ranges[0].String(), "6379", "first.example.com"),
+	)}
 	inside := hosts["inside"].Address.String()
 	capture, stop := record(t, hosts["inside"]), keepCalling(t, pods["first"], inside, 6379)
 	pods["inside"] = launch(t, b, *asking("inside", "inside", inside, "6379", "inside.example.com"))

@@ -23,14 +23,21 @@ func BenchmarkWire(b *testing.B) {
 	mesh := mesh(b)
 	const host, plainPort, tlsPort = "redis-bench.aivencloud.com", 7000, 16222
 	ns := namespace(b, mesh, "bench", nil, nil)
-	server(b, mesh, host, bed.RedisOptions{Port: plainPort, TLSPort: tlsPort, Leaf: issue(b, mesh.PublicCA, []string{host})})
+	server(b, mesh, host, bed.RedisOptions{
+		Port:    plainPort,
+		TLSPort: tlsPort,
+		Leaf:    issue(b, mesh.PublicCA, []string{host}),
+	})
 	ca, err := mesh.File("bench.crt", mesh.PublicCA.PEM())
 	ok(b, err)
 
 	bare := app(ns, "bare", nil)
 	bare.Labels["sidecar.istio.io/inject"] = "false"
 	without := run(b, mesh, bare)
-	asking := run(b, mesh, app(ns, "asking", map[string]string{"redis-tls/host": host, "redis-tls/target-port": fmt.Sprint(tlsPort)}))
+	asking := run(b, mesh, app(ns, "asking", map[string]string{
+		"redis-tls/host":        host,
+		"redis-tls/target-port": fmt.Sprint(tlsPort),
+	}))
 	neighbour := run(b, mesh, app(ns, "neighbour", nil))
 	paths := []path{
 		{"plain", without, []string{"-p", fmt.Sprint(plainPort)}},
@@ -47,7 +54,9 @@ func BenchmarkWire(b *testing.B) {
 				seconds := map[string]float64{}
 				for b.Loop() {
 					for _, p := range paths {
-						rate := p.rate(b, "-h", host, "-t", strings.ToLower(command), "-P", fmt.Sprint(load.pipeline), "-n", fmt.Sprint(load.requests))
+						rate := p.rate(
+							b, "-h", host, "-t", strings.ToLower(command), "-P", fmt.Sprint(load.pipeline), "-n", fmt.Sprint(load.requests),
+						)
 						seconds[p.name] += float64(load.requests) / rate
 					}
 				}

@@ -38,11 +38,18 @@ func TestCertManager(t *testing.T) {
 	redis := server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: issue(t, ca, []string{host}), ClientCA: ca.PEM()})
 	ok(t, b.Client.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "cart"}}))
 
-	signed := app(ns, "signed", with(host, port, map[string]string{"redis-tls/mode": "mutual", "redis-tls/issuer": "redis"}))
-	signed.Spec.ServiceAccountName = "cart"
-	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the webhook to know cert-manager's kinds", func(ctx context.Context) error {
-		return b.Client.Create(ctx, signed.DeepCopy(), client.DryRunAll)
+	signed := app(ns, "signed", with(host, port, map[string]string{
+		"redis-tls/mode":   "mutual",
+		"redis-tls/issuer": "redis",
 	}))
+	signed.Spec.ServiceAccountName = "cart"
+	ok(
+		t,
+		harness.Eventually(t.Context(), 30*time.Second, "the webhook to know cert-manager's kinds",
+			func(ctx context.Context) error {
+				return b.Client.Create(ctx, signed.DeepCopy(), client.DryRunAll)
+			}),
+	)
 	t.Run("an issuer signs for the pod's service account", func(t *testing.T) {
 		p := run(t, b, signed)
 		capture := record(t, redis)
@@ -60,7 +67,8 @@ func TestCertManager(t *testing.T) {
 		block, _ := pem.Decode(shown.Data["tls.crt"])
 		leaf, err := x509.ParseCertificate(block.Bytes)
 		ok(t, err)
-		if len(leaf.URIs) != 1 || leaf.URIs[0].String() != "spiffe://cluster.local/ns/"+ns+"/sa/cart" || !slices.Equal(leaf.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}) {
+		if len(leaf.URIs) != 1 || leaf.URIs[0].String() != "spiffe://cluster.local/ns/"+ns+"/sa/cart" ||
+			!slices.Equal(leaf.ExtKeyUsage, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}) {
 			t.Errorf("the certificate is for %v, usages %v", leaf.URIs, leaf.ExtKeyUsage)
 		}
 	})
@@ -69,7 +77,11 @@ func TestCertManager(t *testing.T) {
 		ns := namespace(t, b, "cert-manager-renewal", nil, nil)
 		servers, next := newCA(t, "Servers"), newCA(t, "Issuer, renewed")
 		secret(t, b, ns, "servers", "ca.crt", servers.PEM())
-		redis := server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: issue(t, servers, []string{host}), ClientCA: next.PEM()})
+		redis := server(t, b, host, bed.RedisOptions{
+			TLSPort:  port,
+			Leaf:     issue(t, servers, []string{host}),
+			ClientCA: next.PEM(),
+		})
 		p := run(t, b, app(ns, "app", with(host, port, map[string]string{
 			"redis-tls/mode": "mutual", "redis-tls/issuer": "redis", "redis-tls/ca-secret": "servers",
 		})))
@@ -95,21 +107,32 @@ func TestCertManager(t *testing.T) {
 		ok(t, b.Client.Create(t.Context(), &certmanagerv1.Certificate{
 			ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "stock"},
 			Spec: certmanagerv1.CertificateSpec{
-				SecretName: "stock-tls", IssuerRef: cmmeta.IssuerReference{Name: "redis"}, URIs: []string{"spiffe://example.com/stock"},
-				Usages:   []certmanagerv1.KeyUsage{certmanagerv1.UsageDigitalSignature, certmanagerv1.UsageClientAuth},
-				Duration: &metav1.Duration{Duration: 24 * time.Hour}, RenewBefore: &metav1.Duration{Duration: 8 * time.Hour},
-				PrivateKey: &certmanagerv1.CertificatePrivateKey{Algorithm: certmanagerv1.ECDSAKeyAlgorithm, Size: 256},
+				SecretName:  "stock-tls",
+				IssuerRef:   cmmeta.IssuerReference{Name: "redis"},
+				URIs:        []string{"spiffe://example.com/stock"},
+				Usages:      []certmanagerv1.KeyUsage{certmanagerv1.UsageDigitalSignature, certmanagerv1.UsageClientAuth},
+				Duration:    &metav1.Duration{Duration: 24 * time.Hour},
+				RenewBefore: &metav1.Duration{Duration: 8 * time.Hour},
+				PrivateKey:  &certmanagerv1.CertificatePrivateKey{Algorithm: certmanagerv1.ECDSAKeyAlgorithm, Size: 256},
 			},
 		}))
-		shown := app(ns, "shown", with(host, port, map[string]string{"redis-tls/mode": "mutual", "redis-tls/certificate": "stock"}))
-		ok(t, harness.Eventually(t.Context(), 30*time.Second, "the webhook to know the Certificate", func(ctx context.Context) error {
-			tried := shown.DeepCopy()
-			err := b.Client.Create(ctx, tried, client.DryRunAll)
-			if volumes := tried.Annotations["sidecar.istio.io/userVolume"]; err == nil && !strings.Contains(volumes, "stock-tls") {
-				err = fmt.Errorf("it mounts %s", volumes)
-			}
-			return err
+		shown := app(ns, "shown", with(host, port, map[string]string{
+			"redis-tls/mode":        "mutual",
+			"redis-tls/certificate": "stock",
 		}))
+		ok(
+			t,
+			harness.Eventually(t.Context(), 30*time.Second, "the webhook to know the Certificate",
+				func(ctx context.Context) error {
+					tried := shown.DeepCopy()
+					err := b.Client.Create(ctx, tried, client.DryRunAll)
+					if volumes := tried.Annotations["sidecar.istio.io/userVolume"]; err == nil &&
+						!strings.Contains(volumes, "stock-tls") {
+						err = fmt.Errorf("it mounts %s", volumes)
+					}
+					return err
+				}),
+		)
 		answers(t, run(t, b, shown), host, 6379, "PONG", "PING")
 	})
 	for _, way := range []struct{ name, dir string }{{"annotated", ""}, {"by-hand", "by-hand"}} {
@@ -117,7 +140,10 @@ func TestCertManager(t *testing.T) {
 			const host, port = "redis.example.com", 6379
 			redis := server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: issue(t, ca, []string{host}), ClientCA: ca.PEM()})
 			ns := namespace(t, b, "cert-manager-"+way.name, map[string]string{"istio-injection": "enabled"}, nil)
-			err := b.Client.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "cart"}})
+			err := b.Client.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{
+				Namespace: ns,
+				Name:      "cart",
+			}})
 			ok(t, err)
 			reaches(t, b, filepath.Join("cert-manager", way.dir), ns, redis, host, port)
 		})

@@ -21,11 +21,16 @@ func TestRedisCluster(t *testing.T) {
 		ok(t, err)
 		nodes, captures = append(nodes, h), append(captures, record(t, h))
 	}
-	ok(t, b.RunRedisCluster(t.Context(), nodes, bed.RedisOptions{TLSPort: 6379, Leaf: issue(t, ca, []string{"redis.cluster.internal"})}))
+	ok(t, b.RunRedisCluster(t.Context(), nodes, bed.RedisOptions{
+		TLSPort: 6379,
+		Leaf:    issue(t, ca, []string{"redis.cluster.internal"}),
+	}))
 	first := nodes[0].Address.String()
 
 	p := run(t, b, app(ns, "app", map[string]string{
-		"redis-tls/addresses": common(nodes).String(), "redis-tls/ca-secret": "redis-ca", "redis-tls/subject-alt-names": "redis.cluster.internal",
+		"redis-tls/addresses":         common(nodes).String(),
+		"redis-tls/ca-secret":         "redis-ca",
+		"redis-tls/subject-alt-names": "redis.cluster.internal",
 	}))
 	t.Run("redis-cli -c reaches keys on every node through the one that it dials", func(t *testing.T) {
 		for key, slot := range map[string]string{"b": "3300", "c": "7365", "a": "15495"} { // a third of 16384 each

@@ -33,27 +33,35 @@ func TestFirstUseOfAnIPWhileIstiodHoldsUpItsObjects(t *testing.T) {
 	waitForValidator(t, b)
 
 	pod := injected(t, b, app(ns, "app", nil))
-	for key, value := range map[string]string{"redis-tls/addresses": ip, "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"} {
+	for key, value := range map[string]string{
+		"redis-tls/addresses": ip,
+		"redis-tls/port":      "6378",
+		"redis-tls/ca-secret": "redis-ca",
+	} {
 		pod.Annotations[key] = value
 	}
 	ok(t, b.Istiod.Pause())
 	resume := sync.OnceValue(b.Istiod.Resume)
 	t.Cleanup(func() { _ = resume() })
 	ok(t, b.Client.Create(t.Context(), pod))
-	ok(t, harness.Eventually(t.Context(), time.Minute, "the controller to say that its objects are held up", func(ctx context.Context) error {
-		events := &corev1.EventList{}
-		if err := b.Client.List(ctx, events, client.InNamespace(ns)); err != nil {
-			return err
-		}
-		var seen []string
-		for _, e := range events.Items {
-			if e.Reason == "ApplyFailed" && strings.Contains(e.Message, "validation.istio.io") {
-				return nil
-			}
-			seen = append(seen, e.Reason+": "+e.Message)
-		}
-		return fmt.Errorf("events %q", seen)
-	}))
+	ok(
+		t,
+		harness.Eventually(t.Context(), time.Minute, "the controller to say that its objects are held up",
+			func(ctx context.Context) error {
+				events := &corev1.EventList{}
+				if err := b.Client.List(ctx, events, client.InNamespace(ns)); err != nil {
+					return err
+				}
+				var seen []string
+				for _, e := range events.Items {
+					if e.Reason == "ApplyFailed" && strings.Contains(e.Message, "validation.istio.io") {
+						return nil
+					}
+					seen = append(seen, e.Reason+": "+e.Message)
+				}
+				return fmt.Errorf("events %q", seen)
+			}),
+	)
 	for _, list := range []client.ObjectList{&networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}} {
 		ok(t, b.Client.List(t.Context(), list, client.InNamespace(ns)))
 		if n := meta.LenList(list); n != 0 {
@@ -62,9 +70,11 @@ func TestFirstUseOfAnIPWhileIstiodHoldsUpItsObjects(t *testing.T) {
 	}
 	// What a scheduler would do; the API server refuses it of a pod that waits at a gate.
 	binding := &corev1.Binding{
-		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: pod.Name}, Target: corev1.ObjectReference{Kind: "Node", Name: "node-a"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: pod.Name},
+		Target:     corev1.ObjectReference{Kind: "Node", Name: "node-a"},
 	}
-	if err := b.Clientset.CoreV1().Pods(ns).Bind(t.Context(), binding, metav1.CreateOptions{}); err == nil || !strings.Contains(err.Error(), "schedulingGates") {
+	if err := b.Clientset.CoreV1().Pods(ns).Bind(t.Context(), binding, metav1.CreateOptions{}); err == nil ||
+		!strings.Contains(err.Error(), "schedulingGates") {
 		t.Errorf("scheduling the pod: %v, want a refusal because of its gate", err)
 	}
 
@@ -92,8 +102,13 @@ func injected(t *testing.T, b *bed.Bed, pod *corev1.Pod) *corev1.Pod {
 	}
 	delete(pod.Labels, "sidecar.istio.io/inject")
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, Labels: pod.Labels, Annotations: pod.Annotations},
-		Spec:       pod.Spec,
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:   pod.Namespace,
+			Name:        pod.Name,
+			Labels:      pod.Labels,
+			Annotations: pod.Annotations,
+		},
+		Spec: pod.Spec,
 	}
 }
 

@@ -43,7 +43,10 @@ func TestForgedPod(t *testing.T) {
 	})
 	ok(t, b.Client.Create(t.Context(), wish, client.DryRunAll))
 	forge := func(name string, from map[string]string, labels ...map[string]string) *corev1.Pod {
-		pod := app(ns, name, map[string]string{"redis-tls/status": from["redis-tls/status"], "redis-tls/vips": victim.Annotations["redis-tls/vips"]})
+		pod := app(ns, name, map[string]string{
+			"redis-tls/status": from["redis-tls/status"],
+			"redis-tls/vips":   victim.Annotations["redis-tls/vips"],
+		})
 		for _, set := range labels {
 			for key, value := range set {
 				if strings.HasPrefix(key, "redis-tls/") {
@@ -119,13 +122,16 @@ func TestForgedPod(t *testing.T) {
 // refusedBy waits until the pod is refused with the text.
 func refusedBy(t *testing.T, b *bed.Bed, pod *corev1.Pod, text string) {
 	t.Helper()
-	ok(t, harness.Eventually(t.Context(), 30*time.Second, "pod "+pod.Name+" to be refused", func(ctx context.Context) error {
-		err := b.Client.Create(ctx, pod.DeepCopy(), client.DryRunAll)
-		if err == nil || !strings.Contains(err.Error(), text) {
-			return fmt.Errorf("admission says %v", err)
-		}
-		return nil
-	}))
+	ok(
+		t,
+		harness.Eventually(t.Context(), 30*time.Second, "pod "+pod.Name+" to be refused", func(ctx context.Context) error {
+			err := b.Client.Create(ctx, pod.DeepCopy(), client.DryRunAll)
+			if err == nil || !strings.Contains(err.Error(), text) {
+				return fmt.Errorf("admission says %v", err)
+			}
+			return nil
+		}),
+	)
 }
 
 // withoutGuard switches the guard off until the test ends, and waits until the pod is admitted.
@@ -137,14 +143,22 @@ func withoutGuard(t *testing.T, b *bed.Bed, pod *corev1.Pod) {
 	t.Cleanup(func() {
 		binding.ObjectMeta = metav1.ObjectMeta{Name: binding.Name, Labels: binding.Labels, Annotations: binding.Annotations}
 		err := b.Client.Create(context.Background(), binding)
-		if err = errors.Join(err, harness.Eventually(context.Background(), 30*time.Second, "the guard to be back", func(ctx context.Context) error {
-			again := pod.DeepCopy()
-			again.ObjectMeta = metav1.ObjectMeta{Namespace: "default", Name: "again", Labels: pod.Labels, Annotations: pod.Annotations}
-			if err := b.Client.Create(ctx, again, client.DryRunAll); err == nil {
-				return errors.New("a forged pod is admitted")
-			}
-			return nil
-		})); err != nil {
+		if err = errors.Join(
+			err,
+			harness.Eventually(context.Background(), 30*time.Second, "the guard to be back", func(ctx context.Context) error {
+				again := pod.DeepCopy()
+				again.ObjectMeta = metav1.ObjectMeta{
+					Namespace:   "default",
+					Name:        "again",
+					Labels:      pod.Labels,
+					Annotations: pod.Annotations,
+				}
+				if err := b.Client.Create(ctx, again, client.DryRunAll); err == nil {
+					return errors.New("a forged pod is admitted")
+				}
+				return nil
+			}),
+		); err != nil {
 			t.Error(err)
 		}
 	})

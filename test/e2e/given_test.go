@@ -36,7 +36,7 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 		clusters        []string          // their ports, and the pinned host or the address that they are for
 		has             map[string]string // what each cluster must contain, by what it proves
 		each            map[string]string // what one cluster must contain
-		listeners       []string          // what the names of the ports' listeners begin with; each leads to one of the clusters
+		listeners       []string          // prefixes of the listeners' names; each routes to one of the clusters
 		match           string            // what each listener must contain
 		nowhere         []string          // in nothing that is given
 	}{
@@ -45,8 +45,11 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 			annotations: map[string]string{"redis-tls/host": "redis-i.aivencloud.com", "redis-tls/target-port": "16222"},
 			clusters:    []string{"6379 redis-i.aivencloud.com"},
 			has: map[string]string{
-				"SNI": `"sni":"redis-i.aivencloud.com"`, "an exact SAN": `"exact":"redis-i.aivencloud.com"`,
-				"the proxy's roots": "/etc/ssl/certs/ca-certificates.crt", "the trailing dot": `"address":"redis-i.aivencloud.com."`, "the target port": `"portValue":16222`,
+				"SNI":               `"sni":"redis-i.aivencloud.com"`,
+				"an exact SAN":      `"exact":"redis-i.aivencloud.com"`,
+				"the proxy's roots": "/etc/ssl/certs/ca-certificates.crt",
+				"the trailing dot":  `"address":"redis-i.aivencloud.com."`,
+				"the target port":   `"portValue":16222`,
 			},
 			listeners: []string{"251."},
 		},
@@ -68,29 +71,45 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 				"6379 redis-k.aivencloud.com", "26379 redis-k.aivencloud.com",
 			},
 			has: map[string]string{
-				"SNI": `"sni":"redis-k.aivencloud.com"`, "an exact SAN": `"exact":"redis-k.aivencloud.com"`,
-				"the proxy's roots": "/etc/ssl/certs/ca-certificates.crt", "the trailing dot": `"address":"redis-k.aivencloud.com."`,
+				"SNI":               `"sni":"redis-k.aivencloud.com"`,
+				"an exact SAN":      `"exact":"redis-k.aivencloud.com"`,
+				"the proxy's roots": "/etc/ssl/certs/ca-certificates.crt",
+				"the trailing dot":  `"address":"redis-k.aivencloud.com."`,
 			},
 			listeners: []string{"251."},
 		},
 		{
 			name: "an IP", namespace: "given-ip",
-			annotations: map[string]string{"redis-tls/addresses": "10.11.12.13", "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"},
-			clusters:    []string{"6378 10.11.12.13"},
-			has:         map[string]string{"the mounted CA": "file-root:/etc/redis-tls/ip-10-11-12-13/ca.crt", "TLS 1.2 at least": `"tlsMinimumProtocolVersion":"TLSv1_2"`},
-			listeners:   []string{"10.11.12.13_6378"},
+			annotations: map[string]string{
+				"redis-tls/addresses": "10.11.12.13",
+				"redis-tls/port":      "6378",
+				"redis-tls/ca-secret": "redis-ca",
+			},
+			clusters: []string{"6378 10.11.12.13"},
+			has: map[string]string{
+				"the mounted CA":   "file-root:/etc/redis-tls/ip-10-11-12-13/ca.crt",
+				"TLS 1.2 at least": `"tlsMinimumProtocolVersion":"TLSv1_2"`,
+			},
+			listeners: []string{"10.11.12.13_6378"},
 		},
 		{
 			name: "an IPv6 address", namespace: "given-ipv6",
-			annotations: map[string]string{"redis-tls/addresses": "fd12:3456::13", "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"},
-			clusters:    []string{"6378 fd12:3456::13"},
-			has:         map[string]string{"the mounted CA": "file-root:/etc/redis-tls/ip-fd12-3456-0-0-0-0-0-13/ca.crt"},
-			listeners:   []string{"fd12:3456::13_6378"},
+			annotations: map[string]string{
+				"redis-tls/addresses": "fd12:3456::13",
+				"redis-tls/port":      "6378",
+				"redis-tls/ca-secret": "redis-ca",
+			},
+			clusters:  []string{"6378 fd12:3456::13"},
+			has:       map[string]string{"the mounted CA": "file-root:/etc/redis-tls/ip-fd12-3456-0-0-0-0-0-13/ca.crt"},
+			listeners: []string{"fd12:3456::13_6378"},
 		},
 		{
 			name: "a host with an IP, which both lead to TLS", namespace: "given-host-ip",
 			annotations: map[string]string{
-				"redis-tls/host": "redis.memorystore-redis", "redis-tls/addresses": "10.11.12.14", "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca",
+				"redis-tls/host":      "redis.memorystore-redis",
+				"redis-tls/addresses": "10.11.12.14",
+				"redis-tls/port":      "6378",
+				"redis-tls/ca-secret": "redis-ca",
 			},
 			clusters:  []string{"6378 redis.memorystore-redis", "6378 10.11.12.14"},
 			has:       map[string]string{"the mounted CA": "file-root:/etc/redis-tls/redis.memorystore-redis/ca.crt"},
@@ -99,12 +118,15 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 		{
 			name: "several IPs", namespace: "given-ips",
 			annotations: map[string]string{
-				"redis-tls/addresses": "10.11.13.1,10.11.13.2", "redis-tls/subject-alt-names": "redis-l.example.com", "redis-tls/ca-secret": "redis-ca",
+				"redis-tls/addresses":         "10.11.13.1,10.11.13.2",
+				"redis-tls/subject-alt-names": "redis-l.example.com",
+				"redis-tls/ca-secret":         "redis-ca",
 			},
 			clusters: []string{"6379 10.11.13.1", "6379 10.11.13.2"},
 			has: map[string]string{
-				"the mounted CA": "file-root:/etc/redis-tls/ip-10-11-13-1-", "the node that the app dialled": `"type":"ORIGINAL_DST"`,
-				"an exact SAN": `"exact":"redis-l.example.com"`,
+				"the mounted CA":                "file-root:/etc/redis-tls/ip-10-11-13-1-",
+				"the node that the app dialled": `"type":"ORIGINAL_DST"`,
+				"an exact SAN":                  `"exact":"redis-l.example.com"`,
 			},
 			listeners: []string{"10.11.13.1_6379", "10.11.13.2_6379"},
 		},
@@ -113,7 +135,8 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 			annotations: map[string]string{"redis-tls/addresses": "10.11.14.0/28", "redis-tls/ca-secret": "redis-ca"},
 			clusters:    []string{"6379 10.11.14.0/28"},
 			has: map[string]string{
-				"the mounted CA": "file-root:/etc/redis-tls/ip-10-11-14-0-", "the node that the app dialled": `"type":"ORIGINAL_DST"`,
+				"the mounted CA":                "file-root:/etc/redis-tls/ip-10-11-14-0-",
+				"the node that the app dialled": `"type":"ORIGINAL_DST"`,
 			},
 			listeners: []string{"0.0.0.0_6379"},
 			match:     `"prefixRanges":[{"addressPrefix":"10.11.14.0","prefixLen":28}]`,
@@ -121,7 +144,9 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 		{
 			name: "several instances, on one port", namespace: "given-instances",
 			annotations: map[string]string{
-				"redis-tls/host": "redis-n.aivencloud.com", "sessions.redis-tls/host": "redis-o.aivencloud.com", "locks.redis-tls/addresses": "10.11.12.15",
+				"redis-tls/host":            "redis-n.aivencloud.com",
+				"sessions.redis-tls/host":   "redis-o.aivencloud.com",
+				"locks.redis-tls/addresses": "10.11.12.15",
 				"locks.redis-tls/ca-secret": "redis-ca",
 			},
 			clusters: []string{
@@ -137,44 +162,75 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 		},
 		{
 			name: "a CA in a ConfigMap", namespace: "given-configmap",
-			annotations: map[string]string{"redis-tls/host": "redis-q.aivencloud.com", "redis-tls/ca-configmap": "trust", "redis-tls/ca-key": "bundle.pem"},
-			clusters:    []string{"6379 redis-q.aivencloud.com"},
-			has:         map[string]string{"the mounted CA": "file-root:/etc/redis-tls/redis-q.aivencloud.com/ca.crt"},
-			listeners:   []string{"251."},
-			nowhere:     []string{"/etc/ssl/certs/ca-certificates.crt"},
+			annotations: map[string]string{
+				"redis-tls/host":         "redis-q.aivencloud.com",
+				"redis-tls/ca-configmap": "trust",
+				"redis-tls/ca-key":       "bundle.pem",
+			},
+			clusters:  []string{"6379 redis-q.aivencloud.com"},
+			has:       map[string]string{"the mounted CA": "file-root:/etc/redis-tls/redis-q.aivencloud.com/ca.crt"},
+			listeners: []string{"251."},
+			nowhere:   []string{"/etc/ssl/certs/ca-certificates.crt"},
 		},
 		{
 			name: "a client certificate", namespace: "given-mutual",
-			annotations: map[string]string{"redis-tls/host": "redis-r.aivencloud.com", "redis-tls/mode": "mutual", "redis-tls/client-secret": "client"},
-			clusters:    []string{"6379 redis-r.aivencloud.com"},
+			annotations: map[string]string{
+				"redis-tls/host":          "redis-r.aivencloud.com",
+				"redis-tls/mode":          "mutual",
+				"redis-tls/client-secret": "client",
+			},
+			clusters: []string{"6379 redis-r.aivencloud.com"},
 			has: map[string]string{
-				"the mounted pair": "file-cert:/etc/redis-tls/redis-r.aivencloud.com/tls.crt~/etc/redis-tls/redis-r.aivencloud.com/tls.key",
-				"the mounted CA":   "file-root:/etc/redis-tls/redis-r.aivencloud.com/ca.crt", "an exact SAN": `"exact":"redis-r.aivencloud.com"`,
+				"the mounted pair": "file-cert:/etc/redis-tls/redis-r.aivencloud.com/tls.crt~" +
+					"/etc/redis-tls/redis-r.aivencloud.com/tls.key",
+				"the mounted CA": "file-root:/etc/redis-tls/redis-r.aivencloud.com/ca.crt",
+				"an exact SAN":   `"exact":"redis-r.aivencloud.com"`,
 			},
 			listeners: []string{"251."},
 		},
 		{
 			name: "a ConfigMap by secret discovery", namespace: "given-sds-configmap",
-			annotations: map[string]string{"redis-tls/host": "redis-t.aivencloud.com", "redis-tls/ca-configmap": "trust", "redis-tls/delivery": "sds"},
-			clusters:    []string{"6379 redis-t.aivencloud.com"},
-			has:         map[string]string{"the ConfigMap": `"name":"configmap://given-sds-configmap/trust-cacert"`, "an exact SAN": `"exact":"redis-t.aivencloud.com"`},
-			listeners:   []string{"251."},
-			nowhere:     []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/"},
+			annotations: map[string]string{
+				"redis-tls/host":         "redis-t.aivencloud.com",
+				"redis-tls/ca-configmap": "trust",
+				"redis-tls/delivery":     "sds",
+			},
+			clusters: []string{"6379 redis-t.aivencloud.com"},
+			has: map[string]string{
+				"the ConfigMap": `"name":"configmap://given-sds-configmap/trust-cacert"`,
+				"an exact SAN":  `"exact":"redis-t.aivencloud.com"`,
+			},
+			listeners: []string{"251."},
+			nowhere:   []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/"},
 		},
 		{
 			name: "a Secret's CA by secret discovery", namespace: "given-sds-secret",
-			annotations: map[string]string{"redis-tls/host": "redis-u.aivencloud.com", "redis-tls/ca-secret": "redis-ca", "redis-tls/delivery": "sds"},
-			clusters:    []string{"6379 redis-u.aivencloud.com"},
-			has:         map[string]string{"the Secret, as what anybody may read": `"name":"kubernetes://redis-ca-cacert"`, "an exact SAN": `"exact":"redis-u.aivencloud.com"`},
-			listeners:   []string{"251."},
-			nowhere:     []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/", `"kubernetes://redis-ca"`},
+			annotations: map[string]string{
+				"redis-tls/host":      "redis-u.aivencloud.com",
+				"redis-tls/ca-secret": "redis-ca",
+				"redis-tls/delivery":  "sds",
+			},
+			clusters: []string{"6379 redis-u.aivencloud.com"},
+			has: map[string]string{
+				"the Secret, as what anybody may read": `"name":"kubernetes://redis-ca-cacert"`,
+				"an exact SAN":                         `"exact":"redis-u.aivencloud.com"`,
+			},
+			listeners: []string{"251."},
+			nowhere:   []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/", `"kubernetes://redis-ca"`},
 		},
 		{
 			name: "a client certificate by secret discovery", namespace: "given-sds-mutual",
-			annotations: map[string]string{"redis-tls/host": "redis-v.aivencloud.com", "redis-tls/mode": "mutual", "redis-tls/client-secret": "client", "redis-tls/delivery": "sds"},
-			clusters:    []string{"6379 redis-v.aivencloud.com"},
+			annotations: map[string]string{
+				"redis-tls/host":          "redis-v.aivencloud.com",
+				"redis-tls/mode":          "mutual",
+				"redis-tls/client-secret": "client",
+				"redis-tls/delivery":      "sds",
+			},
+			clusters: []string{"6379 redis-v.aivencloud.com"},
 			has: map[string]string{
-				"the pair": `"name":"kubernetes://client"`, "the CA beside it": `"name":"kubernetes://client-cacert"`, "an exact SAN": `"exact":"redis-v.aivencloud.com"`,
+				"the pair":         `"name":"kubernetes://client"`,
+				"the CA beside it": `"name":"kubernetes://client-cacert"`,
+				"an exact SAN":     `"exact":"redis-v.aivencloud.com"`,
 			},
 			listeners: []string{"251."},
 			nowhere:   []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/"},
@@ -229,7 +285,9 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 					if !slices.ContainsFunc(c.listeners, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
 						t.Errorf("listener %s, want only those of %s", name, c.listeners)
 					}
-					if !slices.ContainsFunc(names, func(cluster string) bool { return strings.Contains(l, `"cluster":"`+cluster+`"`) }) {
+					if !slices.ContainsFunc(names, func(cluster string) bool {
+						return strings.Contains(l, `"cluster":"`+cluster+`"`)
+					}) {
 						t.Errorf("listener %s leads to none of the clusters:\n%s", name, l)
 					}
 					if !strings.Contains(l, c.match) {
@@ -237,7 +295,9 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 					}
 				}
 				for _, prefix := range c.listeners {
-					if !slices.ContainsFunc(slices.Collect(maps.Keys(listeners)), func(name string) bool { return strings.HasPrefix(name, prefix) }) {
+					if !slices.ContainsFunc(slices.Collect(maps.Keys(listeners)), func(name string) bool {
+						return strings.HasPrefix(name, prefix)
+					}) {
 						t.Errorf("no listener %s for port %s", prefix, port)
 					}
 				}
@@ -266,7 +326,10 @@ func TestWhatIstiodGivesASidecarOfAClusterWithIPv6(t *testing.T) {
 	b := mesh(t)
 	configure(t, b, map[string]any{"vip": map[string]any{"ipv6CIDR": "fd00:240:241::/112"}})
 	ns := namespace(t, b, "given-vips", nil, nil)
-	pod := app(ns, "asking", map[string]string{"redis-tls/host": "redis-p.aivencloud.com", "redis-tls/target-port": "16222"})
+	pod := app(ns, "asking", map[string]string{
+		"redis-tls/host":        "redis-p.aivencloud.com",
+		"redis-tls/target-port": "16222",
+	})
 	ok(t, b.Client.Create(t.Context(), pod))
 	t.Cleanup(func() { _ = b.Client.Delete(context.Background(), pod, client.GracePeriodSeconds(0)) })
 	var vips []string
@@ -295,7 +358,11 @@ func TestWhatIstiodGivesASidecarOfAClusterWithIPv6(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			given := givenTLS(t, b, pod, []string{name}, c.addresses...)
 			cluster := compact(find(given.Clusters, name))
-			for _, text := range []string{`"sni":"redis-p.aivencloud.com"`, `"exact":"redis-p.aivencloud.com"`, `"dnsLookupFamily":"` + c.family + `"`} {
+			for _, text := range []string{
+				`"sni":"redis-p.aivencloud.com"`,
+				`"exact":"redis-p.aivencloud.com"`,
+				`"dnsLookupFamily":"` + c.family + `"`,
+			} {
 				if !strings.Contains(cluster, text) {
 					t.Errorf("the cluster has no %s:\n%s", text, cluster)
 				}
@@ -304,7 +371,8 @@ func TestWhatIstiodGivesASidecarOfAClusterWithIPv6(t *testing.T) {
 			var names []string
 			for _, vip := range vips {
 				names = append(names, vip+"_6379")
-				if l := listeners[vip+"_6379"]; !strings.Contains(l, `"address":"`+vip+`"`) || !strings.Contains(l, `"cluster":"`+name+`"`) {
+				if l := listeners[vip+"_6379"]; !strings.Contains(l, `"address":"`+vip+`"`) ||
+					!strings.Contains(l, `"cluster":"`+name+`"`) {
 					t.Errorf("the listener of %s does not lead to the cluster: %q", vip, l)
 				}
 			}
@@ -319,7 +387,9 @@ func TestWhatIstiodGivesASidecarOfAClusterWithIPv6(t *testing.T) {
 
 // givenTLS waits until istiod gives the pod's sidecar the clusters, each with TLS. The addresses are the
 // pod's.
-func givenTLS(t *testing.T, b *bed.Bed, pod *corev1.Pod, clusters []string, addresses ...netip.Addr) (given *bed.Given) {
+func givenTLS(
+	t *testing.T, b *bed.Bed, pod *corev1.Pod, clusters []string, addresses ...netip.Addr,
+) (given *bed.Given) {
 	t.Helper()
 	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the clusters with TLS", func(ctx context.Context) (err error) {
 		if given, err = b.Given(ctx, pod, addresses[0], true, addresses[1:]...); err != nil {
@@ -370,7 +440,8 @@ func neighbours(t *testing.T, b *bed.Bed, ns string, clusters map[string]bool, h
 	ok(t, err)
 	for cluster, atom := range clusters {
 		text := compact(find(neighbour.Clusters, cluster))
-		closed := strings.Contains(text, `"sni":"closed.redis-tls.internal"`) && strings.Contains(text, `"exact":"closed.redis-tls.internal"`) &&
+		closed := strings.Contains(text, `"sni":"closed.redis-tls.internal"`) &&
+			strings.Contains(text, `"exact":"closed.redis-tls.internal"`) &&
 			strings.Count(text, `"exact":`) == 1 && !strings.Contains(text, "/etc/redis-tls/")
 		switch {
 		case atom && strings.Contains(text, "UpstreamTlsContext"):
@@ -406,7 +477,13 @@ func silence(t *testing.T, b *bed.Bed, ns string) {
 	ok(t, err)
 	for _, m := range messages {
 		text := fmt.Sprint(m)
-		if slices.ContainsFunc([]string{"ServiceEntry", "DestinationRule", "VirtualService", "Sidecar", "PeerAuthentication"}, func(kind string) bool { return strings.Contains(text, kind) }) {
+		if slices.ContainsFunc([]string{
+			"ServiceEntry",
+			"DestinationRule",
+			"VirtualService",
+			"Sidecar",
+			"PeerAuthentication",
+		}, func(kind string) bool { return strings.Contains(text, kind) }) {
 			t.Errorf("Istio's analyzers: %v", m)
 		}
 	}
@@ -450,7 +527,9 @@ func TestAnalyzersSpeakOfARuleThatVerifiesNothing(t *testing.T) {
 	b := mesh(t)
 	rule := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "careless"}}
 	rule.Spec.Host = "redis.example.com"
-	rule.Spec.TrafficPolicy = &networking.TrafficPolicy{Tls: &networking.ClientTLSSettings{Mode: networking.ClientTLSSettings_SIMPLE}}
+	rule.Spec.TrafficPolicy = &networking.TrafficPolicy{
+		Tls: &networking.ClientTLSSettings{Mode: networking.ClientTLSSettings_SIMPLE},
+	}
 	messages, err := b.Analyze(t.Context(), rule)
 	ok(t, err)
 	if !strings.Contains(fmt.Sprint(messages), "DestinationRule") {

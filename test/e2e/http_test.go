@@ -33,12 +33,17 @@ func web(t *testing.T, b *bed.Bed, name string, o bed.NginxOptions) *bed.Host {
 // calls waits until curl is answered so.
 func calls(t *testing.T, p *bed.Pod, url, want string, args ...string) {
 	t.Helper()
-	ok(t, harness.Eventually(t.Context(), 30*time.Second, fmt.Sprintf("%s to answer %q", url, want), func(ctx context.Context) error {
-		if got, err := p.HTTP(ctx, url, args...); err != nil || got != want {
-			return fmt.Errorf("%q (%w)", got, err)
-		}
-		return nil
-	}))
+	ok(
+		t,
+		harness.Eventually(t.Context(), 30*time.Second, fmt.Sprintf(
+			"%s to answer %q", url, want,
+		), func(ctx context.Context) error {
+			if got, err := p.HTTP(ctx, url, args...); err != nil || got != want {
+				return fmt.Errorf("%q (%w)", got, err)
+			}
+			return nil
+		}),
+	)
 }
 
 // failsToCall fails where curl gets the answer to its call.
@@ -70,7 +75,11 @@ func TestHTTP(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			host := c.namespace + ".example.com"
 			ns := namespace(t, b, c.namespace, nil, nil)
-			nginx := web(t, b, host, bed.NginxOptions{Ports: []uint16{80, 8081}, TLSPort: 443, Leaf: issue(t, b.PublicCA, []string{host})})
+			nginx := web(t, b, host, bed.NginxOptions{
+				Ports:   []uint16{80, 8081},
+				TLSPort: 443,
+				Leaf:    issue(t, b.PublicCA, []string{host}),
+			})
 			ca, err := b.File(c.namespace+".crt", b.PublicCA.PEM())
 			ok(t, err)
 			with := map[string]string{}
@@ -122,7 +131,11 @@ func TestHTTP(t *testing.T) {
 func TestHTTPExample(t *testing.T) {
 	b := mesh(t)
 	const host = "api.example.com"
-	nginx := web(t, b, host, bed.NginxOptions{Ports: []uint16{80}, TLSPort: 443, Leaf: issue(t, b.PublicCA, []string{host})})
+	nginx := web(t, b, host, bed.NginxOptions{
+		Ports:   []uint16{80},
+		TLSPort: 443,
+		Leaf:    issue(t, b.PublicCA, []string{host}),
+	})
 	for dir, name := range map[string]string{"": "http-annotated", "by-hand": "http-by-hand"} {
 		t.Run(name, func(t *testing.T) {
 			ns := namespace(t, b, name, map[string]string{"istio-injection": "enabled"}, nil)
@@ -154,8 +167,16 @@ func TestHTTPServersThatAreOthers(t *testing.T) {
 		name, host string
 		leaf       func(host string) *bed.Leaf
 	}{
-		{"a certificate for another name", "other-name.example.com", func(string) *bed.Leaf { return issue(t, b.PublicCA, []string{"mallory.example.com"}) }},
-		{"a certificate of another authority", "other-ca.example.com", func(host string) *bed.Leaf { return issue(t, newCA(t, "Mallory"), []string{host}) }},
+		{
+			"a certificate for another name",
+			"other-name.example.com",
+			func(string) *bed.Leaf { return issue(t, b.PublicCA, []string{"mallory.example.com"}) },
+		},
+		{
+			"a certificate of another authority",
+			"other-ca.example.com",
+			func(host string) *bed.Leaf { return issue(t, newCA(t, "Mallory"), []string{host}) },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			nginx := web(t, b, c.host, bed.NginxOptions{Ports: []uint16{80}, TLSPort: 443, Leaf: c.leaf(c.host)})
@@ -176,12 +197,20 @@ func TestHTTPMutual(t *testing.T) {
 	const host = "http-mutual.example.com"
 	ns := namespace(t, b, "http-mutual", nil, nil)
 	servers, clients := newCA(t, "Servers"), newCA(t, "Clients")
-	nginx := web(t, b, host, bed.NginxOptions{Ports: []uint16{80}, TLSPort: 443, Leaf: issue(t, servers, []string{host}), ClientCA: clients.PEM()})
+	nginx := web(t, b, host, bed.NginxOptions{
+		Ports:    []uint16{80},
+		TLSPort:  443,
+		Leaf:     issue(t, servers, []string{host}),
+		ClientCA: clients.PEM(),
+	})
 	clientSecret(t, b, ns, "client", issue(t, clients, []string{"cart"}), servers.PEM())
 	secret(t, b, ns, "server-ca", "ca.crt", servers.PEM())
 
 	t.Run("with it the call is answered", func(t *testing.T) {
-		p := run(t, b, app(ns, "mutual", overHTTP(host, map[string]string{"redis-tls/mode": "mutual", "redis-tls/client-secret": "client"})))
+		p := run(t, b, app(ns, "mutual", overHTTP(host, map[string]string{
+			"redis-tls/mode":          "mutual",
+			"redis-tls/client-secret": "client",
+		})))
 		capture := record(t, nginx)
 		calls(t, p, "http://"+host, "200 tls "+host+" CN=server")
 		if n := onlyTLS(t, capture, 443); n == 0 {
@@ -204,7 +233,11 @@ func TestHTTPMutual(t *testing.T) {
 func TestHTTPWithAnythingMissing(t *testing.T) {
 	b := mesh(t)
 	const host = "http-missing.example.com"
-	nginx := web(t, b, host, bed.NginxOptions{Ports: []uint16{80}, TLSPort: 443, Leaf: issue(t, b.PublicCA, []string{host})})
+	nginx := web(t, b, host, bed.NginxOptions{
+		Ports:   []uint16{80},
+		TLSPort: 443,
+		Leaf:    issue(t, b.PublicCA, []string{host}),
+	})
 	clusters := func(t *testing.T, p *bed.Pod) string { return dump(t, p, "dynamic_active_clusters", host) }
 	routes := func(t *testing.T, p *bed.Pod) string { return dump(t, p, "dynamic_route_configs", "^80$") }
 
@@ -218,7 +251,13 @@ func TestHTTPWithAnythingMissing(t *testing.T) {
 	}{
 		{"the entry", &networkingv1.ServiceEntryList{}, clusters, func(uint32) string { return "outbound|80||" }, false},
 		{"the rule", &networkingv1.DestinationRuleList{}, clusters, func(uint32) string { return tls }, true},
-		{"the route", &networkingv1.VirtualServiceList{}, routes, func(n uint32) string { return fmt.Sprintf("outbound|%d||", n) }, false},
+		{
+			"the route",
+			&networkingv1.VirtualServiceList{},
+			routes,
+			func(n uint32) string { return fmt.Sprintf("outbound|%d||", n) },
+			false,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ns := namespace(t, b, fmt.Sprintf("http-missing-%d", i), nil, nil)

@@ -42,7 +42,10 @@ func TestServiceOfTheMesh(t *testing.T) {
 		}
 	})
 	t.Run("where the server has no sidecar, not a byte is sent to it in plaintext", func(t *testing.T) {
-		pod := run(t, b, app(ns, "asking-bare", map[string]string{"redis-tls/host": "bare", "redis-tls/mode": "istio-mutual"}))
+		pod := run(t, b, app(ns, "asking-bare", map[string]string{
+			"redis-tls/host": "bare",
+			"redis-tls/mode": "istio-mutual",
+		}))
 		knows(t, pod, 6379, "bare.in-mesh.svc.cluster.local")
 		capture := record(t, bare.Host)
 		refused(t, pod, "bare", 6379)
@@ -59,8 +62,12 @@ func TestServiceOfTheMesh(t *testing.T) {
 	})
 	t.Run("a Service of another namespace is refused until the policy names it", func(t *testing.T) {
 		other := namespace(t, b, "in-mesh-other", nil, nil)
-		err := b.Client.Create(t.Context(), app(other, "asking", map[string]string{"redis-tls/host": "redis.in-mesh", "redis-tls/mode": "istio-mutual"}))
-		if err == nil || !strings.Contains(err.Error(), "redis.in-mesh.svc.cluster.local") || !strings.Contains(err.Error(), "policy.allowedHosts") {
+		err := b.Client.Create(t.Context(), app(other, "asking", map[string]string{
+			"redis-tls/host": "redis.in-mesh",
+			"redis-tls/mode": "istio-mutual",
+		}))
+		if err == nil || !strings.Contains(err.Error(), "redis.in-mesh.svc.cluster.local") ||
+			!strings.Contains(err.Error(), "policy.allowedHosts") {
 			t.Errorf("admission says %v", err)
 		}
 	})
@@ -119,7 +126,11 @@ func service(t *testing.T, b *bed.Bed, ns, name string, pod *bed.Pod) {
 		Spec: corev1.ServiceSpec{Selector: map[string]string{"app": name}, Ports: []corev1.ServicePort{port}}}
 	ok(t, b.Client.Create(t.Context(), s))
 	ok(t, b.Client.Create(t.Context(), &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Namespace: ns, Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: name}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: ns,
+			Name:      name,
+			Labels:    map[string]string{discoveryv1.LabelServiceName: name},
+		},
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Endpoints: []discoveryv1.Endpoint{{
 			Addresses: []string{pod.Host.Address.String()}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(true)},
@@ -168,7 +179,10 @@ func TestStrictServer(t *testing.T) {
 	})
 	t.Run("the server itself may be restricted and a client of another", func(t *testing.T) {
 		replica := redisPod(t, b, app(ns, "replica", map[string]string{
-			"redis-tls/server": "strict", "redis-tls/host": "redis", "redis-tls/mode": "istio-mutual", "redis-tls/sidecar": "restrict",
+			"redis-tls/server":  "strict",
+			"redis-tls/host":    "redis",
+			"redis-tls/mode":    "istio-mutual",
+			"redis-tls/sidecar": "restrict",
 		}))
 		answers(t, replica, "redis", 6379, "PONG", "PING")
 		refused(t, outside, replica.Host.Address.String(), 6379)
@@ -182,7 +196,11 @@ func TestRestrictedPodOverHTTP(t *testing.T) {
 	const host, other = "api-r.example.com", "other-api-r.example.com"
 	ns := namespace(t, b, "restricted-http", nil, nil)
 	serving := func(name string) *bed.Host {
-		return web(t, b, name, bed.NginxOptions{Ports: []uint16{80}, TLSPort: 443, Leaf: issue(t, b.PublicCA, []string{name})})
+		return web(t, b, name, bed.NginxOptions{
+			Ports:   []uint16{80},
+			TLSPort: 443,
+			Leaf:    issue(t, b.PublicCA, []string{name}),
+		})
 	}
 	nginx, _ := serving(host), serving(other)
 	ca, err := b.File("restricted-http.crt", b.PublicCA.PEM())
@@ -217,10 +235,19 @@ func TestRestrictedPod(t *testing.T) {
 	service(t, b, ns, "unlisted", unlisted)
 	ca := newCA(t, "By address")
 	secret(t, b, ns, "redis-ca", "ca.crt", ca.PEM())
-	ip := server(t, b, "", bed.RedisOptions{TLSPort: 6378, Leaf: issue(t, ca, []string{"redis.google.internal"})}).Address.String()
+	ip := server(t, b, "", bed.RedisOptions{
+		TLSPort: 6378,
+		Leaf:    issue(t, ca, []string{"redis.google.internal"}),
+	}).Address.String()
 	keys := map[string]string{
-		"redis-tls/host": host, "redis-tls/target-port": "16222", "mesh.redis-tls/host": "listed", "mesh.redis-tls/mode": "istio-mutual",
-		"ip.redis-tls/addresses": ip, "ip.redis-tls/port": "6378", "ip.redis-tls/ca-secret": "redis-ca", "ip.redis-tls/subject-alt-names": "redis.google.internal",
+		"redis-tls/host":                 host,
+		"redis-tls/target-port":          "16222",
+		"mesh.redis-tls/host":            "listed",
+		"mesh.redis-tls/mode":            "istio-mutual",
+		"ip.redis-tls/addresses":         ip,
+		"ip.redis-tls/port":              "6378",
+		"ip.redis-tls/ca-secret":         "redis-ca",
+		"ip.redis-tls/subject-alt-names": "redis.google.internal",
 	}
 	free := run(t, b, app(ns, "free", keys))
 	keys["redis-tls/sidecar"] = "restrict"
@@ -234,7 +261,8 @@ func TestRestrictedPod(t *testing.T) {
 	egress := only(t, b, ns, &networkingv1.SidecarList{}).(*networkingv1.Sidecar).Spec.Egress
 	hosts := []string{"istio-system/*", "./*." + objectsOf(t, b, restricted.Pod, host).key + ".vip.redis-tls.internal",
 		"./" + atomHost(t, b, ns, ip, 6378), "./listed.restricted.svc.cluster.local"}
-	if len(egress) != 1 || !slices.Equal(slices.Sorted(slices.Values(egress[0].Hosts)), slices.Sorted(slices.Values(hosts))) {
+	if len(egress) != 1 ||
+		!slices.Equal(slices.Sorted(slices.Values(egress[0].Hosts)), slices.Sorted(slices.Values(hosts))) {
 		t.Errorf("the Sidecar has the egress %v, want the hosts %q", egress, hosts)
 	}
 	for _, name := range []string{other, "unlisted"} {

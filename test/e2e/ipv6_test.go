@@ -25,7 +25,12 @@ func TestIPv6(t *testing.T) {
 		vip             map[string]any
 		families        []bed.Family // of the pod and of the server
 	}{
-		{"a dual-stack pod", "dual-stack", map[string]any{"ipv6CIDR": "fd00:240:241::/112"}, []bed.Family{bed.IPv4, bed.IPv6}},
+		{
+			"a dual-stack pod",
+			"dual-stack",
+			map[string]any{"ipv6CIDR": "fd00:240:241::/112"},
+			[]bed.Family{bed.IPv4, bed.IPv6},
+		},
 		// A client that prefers IPv4, as redis-cli does, would choose an address that there is no route to.
 		{"an IPv6 pod", "ipv6", map[string]any{"cidr": "", "ipv6CIDR": "fd00:240:241::/112"}, []bed.Family{bed.IPv6}},
 	} {

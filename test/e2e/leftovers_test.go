@@ -98,7 +98,10 @@ func endABed(t *testing.T, how string) {
 func leftovers(t *testing.T, pid int) (left []string) {
 	t.Helper()
 	for pattern, name := range map[string]string{
-		"/run/netns/*": `^rtls%d-`, "/etc/netns/*": `^rtls%d-`, "/sys/class/net/*": `^rtls%d[a-z]`, filepath.Join(os.TempDir(), "*"): `^redis-tls-%d-`,
+		"/run/netns/*":                   `^rtls%d-`,
+		"/etc/netns/*":                   `^rtls%d-`,
+		"/sys/class/net/*":               `^rtls%d[a-z]`,
+		filepath.Join(os.TempDir(), "*"): `^redis-tls-%d-`,
 	} {
 		paths, err := filepath.Glob(pattern)
 		ok(t, err)

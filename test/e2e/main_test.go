@@ -37,7 +37,9 @@ var (
 
 func TestMain(m *testing.M) {
 	// When go test alone is ended, which passes no signal on, it is as if this process was too.
-	if _, _, err := syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGTERM), 0); err != 0 {
+	if _, _, err := syscall.RawSyscall(
+		syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGTERM), 0,
+	); err != 0 {
 		fmt.Fprintln(os.Stderr, "asking to be told of the end of go test:", err)
 	}
 	code := m.Run()
@@ -153,7 +155,10 @@ func clientSecret(t *testing.T, b *bed.Bed, namespace, name string, leaf *bed.Le
 // configMap creates a ConfigMap with one key.
 func configMap(t *testing.T, b *bed.Bed, namespace, name, key string, value []byte) *corev1.ConfigMap {
 	t.Helper()
-	m := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Data: map[string]string{key: string(value)}}
+	m := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Data:       map[string]string{key: string(value)},
+	}
 	ok(t, b.Client.Create(t.Context(), m))
 	return m
 }
@@ -189,7 +194,9 @@ func onlyTLS(t *testing.T, c *bed.Capture, port uint16, by ...netip.Addr) int {
 // answers waits until redis-cli prints the answer.
 func answers(t testing.TB, p *bed.Pod, host string, port int, want string, args ...string) {
 	t.Helper()
-	err := harness.Eventually(t.Context(), 30*time.Second, fmt.Sprintf("%s:%d to answer %v with %q", host, port, args, want), func(ctx context.Context) error {
+	err := harness.Eventually(t.Context(), 30*time.Second, fmt.Sprintf(
+		"%s:%d to answer %v with %q", host, port, args, want,
+	), func(ctx context.Context) error {
 		got, err := p.Redis(ctx, host, port, args...)
 		if err != nil || got != want {
 			return fmt.Errorf("%q (%v)", got, err)
@@ -235,7 +242,8 @@ func counts(t *testing.T, p *bed.Pod, port int, host, counter string) string {
 	ok(t, err)
 	for line := range strings.Lines(out) {
 		if name, value, found := strings.Cut(strings.TrimSpace(line), ": "); found &&
-			strings.Contains(name, fmt.Sprintf("outbound|%d||%s", port, host)) && strings.HasSuffix(strings.TrimSuffix(name, ";"), counter) {
+			strings.Contains(name, fmt.Sprintf("outbound|%d||%s", port, host)) &&
+			strings.HasSuffix(strings.TrimSuffix(name, ";"), counter) {
 			return value
 		}
 	}

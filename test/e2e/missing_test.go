@@ -134,8 +134,22 @@ func TestCopyForDebugging(t *testing.T) {
 	})
 	p := run(t, b, app(ns, "app", with(host, port)))
 	o := objectsOf(t, b, p.Pod, host)
-	out, errs, err := b.Kubectl(t.Context(), nil, "-n", ns, "debug", "pod/app", "--copy-to=copy", "--container=app", "--image=redis-cli",
-		"--profile=general", "--attach=false", "--", "sleep", "infinity")
+	out, errs, err := b.Kubectl(
+		t.Context(),
+		nil,
+		"-n",
+		ns,
+		"debug",
+		"pod/app",
+		"--copy-to=copy",
+		"--container=app",
+		"--image=redis-cli",
+		"--profile=general",
+		"--attach=false",
+		"--",
+		"sleep",
+		"infinity",
+	)
 	if err != nil {
 		t.Fatalf("kubectl debug: %v: %s%s", err, out, errs)
 	}

@@ -18,7 +18,11 @@ func TestMutualTLS(t *testing.T) {
 	const host, port = "redis-m.aivencloud.com", 16222
 	ns := namespace(t, b, "mutual", nil, nil)
 	servers, clients := newCA(t, "Servers"), newCA(t, "Clients")
-	redis := server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: issue(t, servers, []string{host}), ClientCA: clients.PEM()})
+	redis := server(t, b, host, bed.RedisOptions{
+		TLSPort:  port,
+		Leaf:     issue(t, servers, []string{host}),
+		ClientCA: clients.PEM(),
+	})
 	clientSecret(t, b, ns, "client", issue(t, clients, []string{"cart"}), servers.PEM())
 	secret(t, b, ns, "redis-ca", "ca.crt", servers.PEM())
 	configMap(t, b, ns, "trust", "bundle.pem", servers.PEM())
@@ -30,7 +34,11 @@ func TestMutualTLS(t *testing.T) {
 	}{
 		{"with the CA of the client's Secret", "ca-beside", nil},
 		{"with the CA of another Secret", "ca-secret", map[string]string{"redis-tls/ca-secret": "redis-ca"}},
-		{"with the CA of a ConfigMap", "ca-configmap", map[string]string{"redis-tls/ca-configmap": "trust", "redis-tls/ca-key": "bundle.pem"}},
+		{
+			"with the CA of a ConfigMap",
+			"ca-configmap",
+			map[string]string{"redis-tls/ca-configmap": "trust", "redis-tls/ca-key": "bundle.pem"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := run(t, b, app(ns, c.pod, with(host, port, mutual, c.more)))
@@ -80,7 +88,10 @@ func TestRotationOfTheClientCertificate(t *testing.T) {
 	const port = 16222
 	ns := namespace(t, b, "client-rotation", nil, nil)
 	servers, first, second := newCA(t, "Servers"), newCA(t, "First"), newCA(t, "Second")
-	for host, clients := range map[string]*bed.CA{"redis-first.aivencloud.com": first, "redis-second.aivencloud.com": second} {
+	for host, clients := range map[string]*bed.CA{
+		"redis-first.aivencloud.com":  first,
+		"redis-second.aivencloud.com": second,
+	} {
 		server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: issue(t, servers, []string{host}), ClientCA: clients.PEM()})
 	}
 	client := clientSecret(t, b, ns, "client", issue(t, first, []string{"cart"}), servers.PEM())
@@ -112,7 +123,10 @@ func TestInsecureSkipVerify(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-o.aivencloud.com", 16222
 	ns := namespace(t, b, "insecure", nil, nil)
-	redis := server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: issue(t, newCA(t, "Nobody's"), []string{"redis.example.com"})})
+	redis := server(t, b, host, bed.RedisOptions{
+		TLSPort: port,
+		Leaf:    issue(t, newCA(t, "Nobody's"), []string{"redis.example.com"}),
+	})
 	insecure := with(host, port, map[string]string{"redis-tls/insecure-skip-verify": "true"})
 	if err := b.Client.Create(t.Context(), app(ns, "early", insecure)); err == nil {
 		t.Error("the pod was admitted though the policy does not allow it")
@@ -154,12 +168,16 @@ func TestIdleSubscriber(t *testing.T) {
 		hears(t, p, host, subscribers[c.name], "hello")
 	}
 	for _, name := range []string{"default", "set"} {
-		ok(t, harness.Eventually(t.Context(), 20*time.Second, "the subscriber of pod "+name+" to be cut off", func(context.Context) error {
-			if subscribers[name].Crashed() == nil {
-				return fmt.Errorf("it is not")
-			}
-			return nil
-		}))
+		ok(
+			t,
+			harness.Eventually(t.Context(), 20*time.Second, "the subscriber of pod "+name+" to be cut off",
+				func(context.Context) error {
+					if subscribers[name].Crashed() == nil {
+						return fmt.Errorf("it is not")
+					}
+					return nil
+				}),
+		)
 	}
 	for _, name := range []string{"never", "long"} {
 		hears(t, pods[name], host, subscribers[name], "still there")

@@ -25,7 +25,10 @@ func TestNeighbour(t *testing.T) {
 				}
 				return annotations
 			}
-			asking := run(t, b, app(ns, "asking", with(map[string]string{"redis-tls/host": host, "redis-tls/target-port": "16222"})))
+			asking := run(t, b, app(ns, "asking", with(map[string]string{
+				"redis-tls/host":        host,
+				"redis-tls/target-port": "16222",
+			})))
 			answers(t, asking, host, 6379, "PONG", "PING")
 			neighbour := run(t, b, app(ns, "neighbour", with(map[string]string{})))
 

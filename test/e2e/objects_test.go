@@ -99,7 +99,9 @@ func controllerClient(t *testing.T, b *bed.Bed) client.Client {
 	t.Helper()
 	account, err := b.Release.Find("ServiceAccount", "")
 	ok(t, err)
-	config := b.As("system:serviceaccount:"+b.Release.Namespace+":"+account.GetName(), "system:serviceaccounts", "system:authenticated")
+	config := b.As(
+		"system:serviceaccount:"+b.Release.Namespace+":"+account.GetName(), "system:serviceaccounts", "system:authenticated",
+	)
 	c, err := client.New(config, client.Options{Scheme: harness.Scheme()})
 	ok(t, err)
 	return c
@@ -136,12 +138,17 @@ type configuration func(*testing.T, *bed.Pod) string
 // waitFor waits until the part of the sidecar's configuration has the text, or until it has it no more.
 func waitFor(t *testing.T, p *bed.Pod, configuration configuration, text string, wanted bool) {
 	t.Helper()
-	ok(t, harness.Eventually(t.Context(), 30*time.Second, fmt.Sprintf("the sidecar to have %s (%v)", text, wanted), func(context.Context) error {
-		if all := configuration(t, p); strings.Contains(all, text) != wanted {
-			return fmt.Errorf("its %d bytes of configuration do not agree", len(all))
-		}
-		return nil
-	}))
+	ok(
+		t,
+		harness.Eventually(t.Context(), 30*time.Second, fmt.Sprintf(
+			"the sidecar to have %s (%v)", text, wanted,
+		), func(context.Context) error {
+			if all := configuration(t, p); strings.Contains(all, text) != wanted {
+				return fmt.Errorf("its %d bytes of configuration do not agree", len(all))
+			}
+			return nil
+		}),
+	)
 }
 
 // only returns the one object of the list in the namespace.

@@ -30,10 +30,14 @@ func TestRegistryOnly(t *testing.T) {
 		// restrict returns what puts the policy back.
 		restrict func(t *testing.T, b *bed.Bed, ns string) func(context.Context) error
 	}{
-		{"of a namespace, by a Sidecar", "registry-sidecar", func(t *testing.T, b *bed.Bed, ns string) func(context.Context) error {
-			s := sidecar(t, b, ns, networking.OutboundTrafficPolicy_REGISTRY_ONLY, "./*")
-			return func(ctx context.Context) error { return b.Client.Delete(ctx, s) }
-		}},
+		{
+			"of a namespace, by a Sidecar",
+			"registry-sidecar",
+			func(t *testing.T, b *bed.Bed, ns string) func(context.Context) error {
+				s := sidecar(t, b, ns, networking.OutboundTrafficPolicy_REGISTRY_ONLY, "./*")
+				return func(ctx context.Context) error { return b.Client.Delete(ctx, s) }
+			},
+		},
 		{"of the mesh", "registry-mesh", restrictMesh},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -189,7 +193,9 @@ spec:
 }
 
 // sidecar creates the namespace's Sidecar with one egress listener.
-func sidecar(t *testing.T, b *bed.Bed, ns string, mode networking.OutboundTrafficPolicy_Mode, hosts ...string) *networkingv1.Sidecar {
+func sidecar(
+	t *testing.T, b *bed.Bed, ns string, mode networking.OutboundTrafficPolicy_Mode, hosts ...string,
+) *networkingv1.Sidecar {
 	t.Helper()
 	s := &networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "default"}}
 	s.Spec.OutboundTrafficPolicy = &networking.OutboundTrafficPolicy{Mode: mode}
@@ -200,7 +206,9 @@ func sidecar(t *testing.T, b *bed.Bed, ns string, mode networking.OutboundTraffi
 
 // eventually waits until the app is answered at port 6379 of the host, or until it is no more.
 func eventually(ctx context.Context, p *bed.Pod, host string, answered bool) error {
-	return harness.Eventually(ctx, 30*time.Second, fmt.Sprintf("%s to answer (%v)", host, answered), func(ctx context.Context) error {
+	return harness.Eventually(ctx, 30*time.Second, fmt.Sprintf(
+		"%s to answer (%v)", host, answered,
+	), func(ctx context.Context) error {
 		got, err := p.Redis(ctx, host, 6379, "PING")
 		if (err == nil && got == "PONG") != answered {
 			return errors.Join(fmt.Errorf("the answer is %q", got), err)

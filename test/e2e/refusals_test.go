@@ -28,7 +28,12 @@ func TestWrongServersAreRefused(t *testing.T) {
 		counter   string // of Envoy's that must have counted; none: it waits for the server's answer for longer than the app
 	}{
 		{"a certificate of another CA", "wrong-ca", serving(issue(t, other, []string{host})), "ssl.fail_verify_error"},
-		{"the CA's certificate for another host", "wrong-name", serving(issue(t, trusted, []string{"redis-c.aivencloud.com"})), "ssl.fail_verify_san"},
+		{
+			"the CA's certificate for another host",
+			"wrong-name",
+			serving(issue(t, trusted, []string{"redis-c.aivencloud.com"})),
+			"ssl.fail_verify_san",
+		},
 		{"an expired certificate", "expired", serving(issue(t, trusted, []string{host}, expired)), "ssl.fail_verify_error"},
 		{"a server that speaks no TLS", "plaintext", bed.RedisOptions{Port: tlsPort}, ""},
 	} {

@@ -60,13 +60,18 @@ func TestRolloutBetweenTLSSettings(t *testing.T) {
 	both("with the public certificate again")
 
 	reportReady(t, b, after)
-	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the old pod to be told to end", func(ctx context.Context) error {
-		old := &corev1.Pod{}
-		if err := b.Client.Get(ctx, client.ObjectKeyFromObject(before.Pod), old); err != nil || old.DeletionTimestamp == nil {
-			return fmt.Errorf("it is not (%v)", err)
-		}
-		return nil
-	}))
+	ok(
+		t,
+		harness.Eventually(t.Context(), 30*time.Second, "the old pod to be told to end", func(ctx context.Context) error {
+			old := &corev1.Pod{}
+			if err := b.Client.Get(
+				ctx, client.ObjectKeyFromObject(before.Pod), old,
+			); err != nil || old.DeletionTimestamp == nil {
+				return fmt.Errorf("it is not (%v)", err)
+			}
+			return nil
+		}),
+	)
 	both("while the old pod ends")
 	ok(t, before.Delete(t.Context()))
 	waitForObjects(t, b, ns, 1)
@@ -103,7 +108,11 @@ func TestRevisionsSideBySide(t *testing.T) {
 	}
 	trust := map[string]string{"redis-tls/ca-secret": "redis-ca"}
 	address := func(h *bed.Host) map[string]string {
-		return map[string]string{"redis-tls/host": byIP, "redis-tls/addresses": h.Address.String(), "redis-tls/ca-secret": "redis-ca"}
+		return map[string]string{
+			"redis-tls/host":      byIP,
+			"redis-tls/addresses": h.Address.String(),
+			"redis-tls/ca-secret": "redis-ca",
+		}
 	}
 	deployments := []struct {
 		name, host string
@@ -169,7 +178,12 @@ func TestRevisionsSideBySide(t *testing.T) {
 	for i, refusal := range []string{"16222", first.Address.String(), bySNI} {
 		err := b.Client.Create(t.Context(), app(ns, "late", deployments[i].revisions[0].annotations), client.DryRunAll)
 		if err == nil || !strings.Contains(err.Error(), refusal) || !strings.Contains(err.Error(), "policy.") {
-			t.Errorf("another pod of the first revision of %s: %v, want a refusal of %s by the policy", deployments[i].name, err, refusal)
+			t.Errorf(
+				"another pod of the first revision of %s: %v, want a refusal of %s by the policy",
+				deployments[i].name,
+				err,
+				refusal,
+			)
 		}
 	}
 	ports := &deployments[0]
@@ -227,7 +241,9 @@ func uids(t *testing.T, b *bed.Bed, ns string) map[string]string {
 		ok(t, b.Client.List(t.Context(), list, client.InNamespace(ns)))
 		ok(t, meta.EachListItem(list, func(o runtime.Object) error {
 			object := o.(client.Object)
-			all[fmt.Sprintf("%T %s", o, object.GetName())] = fmt.Sprintf("%s, generation %d", object.GetUID(), object.GetGeneration())
+			all[fmt.Sprintf("%T %s", o, object.GetName())] = fmt.Sprintf(
+				"%s, generation %d", object.GetUID(), object.GetGeneration(),
+			)
 			return nil
 		}))
 	}
@@ -291,7 +307,10 @@ func deployment(namespace, name string, annotations map[string]string) *appsv1.D
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &one, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": name}},
-			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: template.Labels, Annotations: annotations}, Spec: template.Spec},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: template.Labels, Annotations: annotations},
+				Spec:       template.Spec,
+			},
 		},
 	}
 }
@@ -320,15 +339,22 @@ func roll(t *testing.T, b *bed.Bed, d *appsv1.Deployment, annotations map[string
 func podsOf(t *testing.T, b *bed.Bed, d *appsv1.Deployment, n int) []corev1.Pod {
 	t.Helper()
 	pods := &corev1.PodList{}
-	ok(t, harness.Eventually(t.Context(), 30*time.Second, fmt.Sprintf("%d pods of %s", n, d.Name), func(ctx context.Context) error {
-		if err := b.Client.List(ctx, pods, client.InNamespace(d.Namespace), client.MatchingLabels(d.Spec.Selector.MatchLabels)); err != nil {
-			return err
-		}
-		if len(pods.Items) != n {
-			return fmt.Errorf("%d", len(pods.Items))
-		}
-		return nil
-	}))
+	ok(
+		t,
+		harness.Eventually(t.Context(), 30*time.Second, fmt.Sprintf(
+			"%d pods of %s", n, d.Name,
+		), func(ctx context.Context) error {
+			if err := b.Client.List(
+				ctx, pods, client.InNamespace(d.Namespace), client.MatchingLabels(d.Spec.Selector.MatchLabels),
+			); err != nil {
+				return err
+			}
+			if len(pods.Items) != n {
+				return fmt.Errorf("%d", len(pods.Items))
+			}
+			return nil
+		}),
+	)
 	slices.SortFunc(pods.Items, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 	return pods.Items
 }
@@ -355,7 +381,11 @@ func reportReady(t *testing.T, b *bed.Bed, p *bed.Pod) {
 		if err := b.Client.Get(ctx, client.ObjectKeyFromObject(p.Pod), now); err != nil {
 			return err
 		}
-		now.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		now.Status.Conditions = []corev1.PodCondition{{
+			Type:               corev1.PodReady,
+			Status:             corev1.ConditionTrue,
+			LastTransitionTime: metav1.Now(),
+		}}
 		return b.Client.Status().Update(ctx, now)
 	}))
 }
@@ -364,17 +394,22 @@ func reportReady(t *testing.T, b *bed.Bed, p *bed.Pod) {
 // rule for all.
 func waitForObjects(t *testing.T, b *bed.Bed, namespace string, keys int) {
 	t.Helper()
-	ok(t, harness.Eventually(t.Context(), 60*time.Second, fmt.Sprintf("the objects of %d keys", keys), func(ctx context.Context) error {
-		entries, rules := &networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}
-		if err := b.Client.List(ctx, entries, client.InNamespace(namespace)); err != nil {
-			return err
-		}
-		if err := b.Client.List(ctx, rules, client.InNamespace(namespace)); err != nil {
-			return err
-		}
-		if len(entries.Items) != keys || len(rules.Items) != 2*keys+1 {
-			return fmt.Errorf("%d entries and %d rules", len(entries.Items), len(rules.Items))
-		}
-		return nil
-	}))
+	ok(
+		t,
+		harness.Eventually(t.Context(), 60*time.Second, fmt.Sprintf(
+			"the objects of %d keys", keys,
+		), func(ctx context.Context) error {
+			entries, rules := &networkingv1.ServiceEntryList{}, &networkingv1.DestinationRuleList{}
+			if err := b.Client.List(ctx, entries, client.InNamespace(namespace)); err != nil {
+				return err
+			}
+			if err := b.Client.List(ctx, rules, client.InNamespace(namespace)); err != nil {
+				return err
+			}
+			if len(entries.Items) != keys || len(rules.Items) != 2*keys+1 {
+				return fmt.Errorf("%d entries and %d rules", len(entries.Items), len(rules.Items))
+			}
+			return nil
+		}),
+	)
 }

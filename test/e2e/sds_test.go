@@ -28,7 +28,11 @@ func TestSecretDiscoveryOfACA(t *testing.T) {
 		more      map[string]string
 	}{
 		{"in a ConfigMap", "configmap", map[string]string{"redis-tls/ca-configmap": "trust"}},
-		{"in a Secret, under Istio's other key", "secret", map[string]string{"redis-tls/ca-secret": "redis-ca", "redis-tls/ca-key": "cacert"}},
+		{
+			"in a Secret, under Istio's other key",
+			"secret",
+			map[string]string{"redis-tls/ca-secret": "redis-ca", "redis-tls/ca-key": "cacert"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := run(t, b, app(ns, c.pod, with(host, port, bySecretDiscovery, c.more)))
@@ -55,7 +59,9 @@ func TestUnreadableCredential(t *testing.T) {
 	ca := newCA(t, "Private")
 	redis := server(t, b, host, bed.RedisOptions{Port: 6379, TLSPort: port, Leaf: issue(t, ca, []string{host})})
 	capture := record(t, redis)
-	p := run(t, b, app(ns, "app", with(host, port, bySecretDiscovery, map[string]string{"redis-tls/ca-configmap": "trust"})))
+	p := run(
+		t, b, app(ns, "app", with(host, port, bySecretDiscovery, map[string]string{"redis-tls/ca-configmap": "trust"})),
+	)
 	for began := time.Now(); time.Since(began) < 3*time.Second; {
 		if got, err := p.Redis(t.Context(), host, 6379, "PING"); err == nil {
 			t.Fatalf("without the CA the app got %q", got)
@@ -79,7 +85,11 @@ func TestSecretDiscoveryOfAClientCertificate(t *testing.T) {
 	const host, port = "redis-y.aivencloud.com", 16222
 	ns := namespace(t, b, "sds-mutual", nil, nil)
 	servers, clients := newCA(t, "Servers"), newCA(t, "Clients")
-	redis := server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: issue(t, servers, []string{host}), ClientCA: clients.PEM()})
+	redis := server(t, b, host, bed.RedisOptions{
+		TLSPort:  port,
+		Leaf:     issue(t, servers, []string{host}),
+		ClientCA: clients.PEM(),
+	})
 	clientSecret(t, b, ns, "client", issue(t, clients, []string{"cart"}), servers.PEM())
 	apply(t, b, ns, `
 apiVersion: v1
@@ -99,7 +109,10 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: client-certific
 subjects:
 - {kind: ServiceAccount, name: may-list}
 `)
-	mutual := with(host, port, bySecretDiscovery, map[string]string{"redis-tls/mode": "mutual", "redis-tls/client-secret": "client"})
+	mutual := with(host, port, bySecretDiscovery, map[string]string{
+		"redis-tls/mode":          "mutual",
+		"redis-tls/client-secret": "client",
+	})
 	capture := record(t, redis)
 
 	refusedOne := run(t, b, app(ns, "may-not", mutual))
@@ -109,7 +122,8 @@ subjects:
 			return err
 		}
 		for _, e := range events.Items {
-			if e.Reason == "SecretAccessDenied" && e.Regarding.Name == "may-not" && strings.Contains(e.Note, `set redis-tls/delivery: "mount"`) {
+			if e.Reason == "SecretAccessDenied" && e.Regarding.Name == "may-not" &&
+				strings.Contains(e.Note, `set redis-tls/delivery: "mount"`) {
 				return nil
 			}
 		}

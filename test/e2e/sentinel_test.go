@@ -16,7 +16,12 @@ func TestSentinel(t *testing.T) {
 	ca := newCA(t, "Sentinel")
 	leaf := issue(t, ca, []string{host})
 	annotated := func(key, value string) map[string]string {
-		return map[string]string{key: value, "redis-tls/port": "6379,26379", "redis-tls/ca-secret": "redis-ca", "redis-tls/subject-alt-names": host}
+		return map[string]string{
+			key:                           value,
+			"redis-tls/port":              "6379,26379",
+			"redis-tls/ca-secret":         "redis-ca",
+			"redis-tls/subject-alt-names": host,
+		}
 	}
 
 	t.Run("that tells an IP, of another host than its own", func(t *testing.T) {
@@ -28,7 +33,9 @@ func TestSentinel(t *testing.T) {
 		atMaster, atSentinel := record(t, master), record(t, sentinel)
 		runSentinel(t, sentinel, leaf, master.Address.String(), "")
 
-		p := run(t, b, app(ns, "app", annotated("redis-tls/addresses", fmt.Sprintf("%s,%s", sentinel.Address, master.Address))))
+		p := run(
+			t, b, app(ns, "app", annotated("redis-tls/addresses", fmt.Sprintf("%s,%s", sentinel.Address, master.Address))),
+		)
 		dialsWhatItIsTold(t, p, sentinel.Address.String(), master.Address.String())
 		if n := onlyTLS(t, atSentinel, 26379, p.Host.Address); n == 0 {
 			t.Error("the Sentinel saw no connection of the app's")

@@ -72,7 +72,11 @@ func TestFirstUseOfAnIPWhileIstiodIsStalled(t *testing.T) {
 	ip := redis.Address.String()
 	capture := record(t, redis)
 
-	pod := app(ns, "app", map[string]string{"redis-tls/addresses": ip, "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"})
+	pod := app(ns, "app", map[string]string{
+		"redis-tls/addresses": ip,
+		"redis-tls/port":      "6378",
+		"redis-tls/ca-secret": "redis-ca",
+	})
 	ok(t, b.Client.Create(t.Context(), pod))
 	if len(pod.Spec.SchedulingGates) == 0 {
 		t.Error("the pod waits at no gate")

@@ -37,7 +37,10 @@ func TestMemorystoreShape(t *testing.T) {
 	secret(t, b, ns, "redis-ca", "redis-cert.pem", ca.PEM())
 	ip := redis.Address.String()
 	annotations := map[string]string{
-		"redis-tls/addresses": ip, "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca", "redis-tls/ca-key": "redis-cert.pem",
+		"redis-tls/addresses": ip,
+		"redis-tls/port":      "6378",
+		"redis-tls/ca-secret": "redis-ca",
+		"redis-tls/ca-key":    "redis-cert.pem",
 	}
 	capture := record(t, redis)
 	t.Run("the app dials the IP", func(t *testing.T) {
@@ -60,7 +63,11 @@ func TestAzureShape(t *testing.T) {
 	b := mesh(t)
 	const host = "cart.redis.cache.windows.net"
 	ns := namespace(t, b, "azure", nil, nil)
-	redis := server(t, b, host, bed.RedisOptions{Port: 6379, TLSPort: 6380, Leaf: issue(t, b.PublicCA, []string{"*.redis.cache.windows.net"})})
+	redis := server(t, b, host, bed.RedisOptions{
+		Port:    6379,
+		TLSPort: 6380,
+		Leaf:    issue(t, b.PublicCA, []string{"*.redis.cache.windows.net"}),
+	})
 	p := run(t, b, app(ns, "with", map[string]string{"redis-tls/host": host, "redis-tls/target-port": "6380"}))
 
 	t.Run("with annotations the app gets TLS at 6380, and not one connection reaches 6379", func(t *testing.T) {

@@ -136,9 +136,14 @@ func (c *ControlPlane) As(user string, groups ...string) *rest.Config {
 
 // ServiceAccountToken asks the API server for a token of the service account, for the API server's own
 // audience unless others are given.
-func (c *ControlPlane) ServiceAccountToken(ctx context.Context, namespace, name string, audiences ...string) (string, error) {
+func (c *ControlPlane) ServiceAccountToken(
+	ctx context.Context, namespace, name string, audiences ...string,
+) (string, error) {
 	day := int64((24 * time.Hour).Seconds())
-	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: audiences, ExpirationSeconds: &day}}
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		Audiences:         audiences,
+		ExpirationSeconds: &day,
+	}}
 	answer, err := c.Clientset.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, request, metav1.CreateOptions{})
 	if err != nil {
 		return "", fmt.Errorf("asking for a token of service account %s/%s: %w", namespace, name, err)
@@ -173,7 +178,9 @@ func (c *ControlPlane) WriteKubeconfig(name string, config *rest.Config) (string
 
 // Kubectl runs kubectl as the administrator; a further --kubeconfig or --as in the arguments wins. The
 // error says only how it ended: what it printed is in stdout and stderr.
-func (c *ControlPlane) Kubectl(ctx context.Context, stdin io.Reader, args ...string) (stdout, stderr string, err error) {
+func (c *ControlPlane) Kubectl(
+	ctx context.Context, stdin io.Reader, args ...string,
+) (stdout, stderr string, err error) {
 	args = append([]string{"--kubeconfig=" + c.Kubeconfig, "--cache-dir=" + c.file("kubectl-cache")}, args...)
 	cmd := exec.CommandContext(ctx, c.binaries[kubectlName], args...)
 	var out, errs bytes.Buffer

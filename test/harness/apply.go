@@ -32,13 +32,17 @@ func (c *ControlPlane) Apply(ctx context.Context, r *Release) error {
 
 // ApplyObjects applies objects by server-side apply; a namespaced one that names no namespace goes to
 // the one given.
-func (c *ControlPlane) ApplyObjects(ctx context.Context, namespace string, objects ...*unstructured.Unstructured) error {
+func (c *ControlPlane) ApplyObjects(
+	ctx context.Context, namespace string, objects ...*unstructured.Unstructured,
+) error {
 	for _, o := range objects {
 		u, err := c.placed(o, namespace)
 		if err != nil {
 			return fmt.Errorf("applying %s %s: %w", o.GetKind(), o.GetName(), err)
 		}
-		err = c.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(fieldManager), client.ForceOwnership)
+		err = c.Client.Apply(
+			ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(fieldManager), client.ForceOwnership,
+		)
 		if err != nil {
 			return fmt.Errorf("applying %s %s: %w", u.GetKind(), client.ObjectKeyFromObject(u), err)
 		}
@@ -61,7 +65,9 @@ func (c *ControlPlane) Delete(ctx context.Context, r *Release) error {
 }
 
 // DeleteObjects deletes objects; those that are gone already are no error.
-func (c *ControlPlane) DeleteObjects(ctx context.Context, namespace string, objects ...*unstructured.Unstructured) error {
+func (c *ControlPlane) DeleteObjects(
+	ctx context.Context, namespace string, objects ...*unstructured.Unstructured,
+) error {
 	for _, o := range objects {
 		u, err := c.placed(o, namespace)
 		if err != nil {

@@ -38,7 +38,8 @@ func (c *ControlPlane) InstallCertManagerCRDs(ctx context.Context) error {
 	return c.installCRDs(ctx, crds)
 }
 
-// InstallPrometheusOperatorCRDs applies the CustomResourceDefinitions of what the chart makes for the Prometheus operator.
+// InstallPrometheusOperatorCRDs applies the CustomResourceDefinitions of what the chart makes for the Prometheus
+// operator.
 func (c *ControlPlane) InstallPrometheusOperatorCRDs(ctx context.Context) error {
 	crds, err := ReadObjects(filepath.Join(c.root, "test", "chart", "oldest", "prometheus-operator.yaml"))
 	if err != nil {
@@ -117,11 +118,14 @@ func (m *certManager) issue(ctx context.Context, c *certmanagerv1.Certificate) e
 	if err != nil {
 		return err
 	}
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Spec.SecretName}, Type: corev1.SecretTypeTLS,
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: c.Spec.SecretName},
+		Type:       corev1.SecretTypeTLS,
 		Data: map[string][]byte{
 			corev1.TLSCertKey: request.Status.Certificate, cmmeta.TLSCAKey: request.Status.CA,
 			corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
-		}}
+		},
+	}
 	err = m.Create(ctx, secret)
 	if apierrors.IsAlreadyExists(err) {
 		err = m.Update(ctx, secret)
@@ -130,8 +134,14 @@ func (m *certManager) issue(ctx context.Context, c *certmanagerv1.Certificate) e
 		return err
 	}
 	now := metav1.Now()
-	c.Status.Conditions = []certmanagerv1.CertificateCondition{{Type: certmanagerv1.CertificateConditionReady, Status: cmmeta.ConditionTrue,
-		Reason: "Ready", Message: "Certificate is up to date and has not expired", LastTransitionTime: &now, ObservedGeneration: c.Generation}}
+	c.Status.Conditions = []certmanagerv1.CertificateCondition{{
+		Type:               certmanagerv1.CertificateConditionReady,
+		Status:             cmmeta.ConditionTrue,
+		Reason:             "Ready",
+		Message:            "Certificate is up to date and has not expired",
+		LastTransitionTime: &now,
+		ObservedGeneration: c.Generation,
+	}}
 	c.Status.Revision = &revision
 	end := now.Add(c.Spec.Duration.Duration)
 	c.Status.NotBefore, c.Status.NotAfter = &now, &metav1.Time{Time: end}
@@ -147,18 +157,24 @@ func (c *ControlPlane) RenewCertificate(ctx context.Context, certificate *certma
 		return err
 	}
 	old, now := secret.Data[corev1.TLSCertKey], metav1.Now()
-	certificate.Status.Conditions = append(certificate.Status.Conditions, certmanagerv1.CertificateCondition{Type: certmanagerv1.CertificateConditionIssuing,
-		Status: cmmeta.ConditionTrue, Reason: "ManuallyTriggered", Message: "Certificate re-issuance manually triggered", LastTransitionTime: &now})
+	certificate.Status.Conditions = append(certificate.Status.Conditions, certmanagerv1.CertificateCondition{
+		Type:               certmanagerv1.CertificateConditionIssuing,
+		Status:             cmmeta.ConditionTrue,
+		Reason:             "ManuallyTriggered",
+		Message:            "Certificate re-issuance manually triggered",
+		LastTransitionTime: &now,
+	})
 	if err := c.Client.Status().Update(ctx, certificate); err != nil {
 		return err
 	}
-	return Eventually(ctx, time.Minute, "Secret "+key.String()+" to hold another certificate", func(ctx context.Context) error {
-		err := c.Client.Get(ctx, key, secret)
-		if err == nil && bytes.Equal(secret.Data[corev1.TLSCertKey], old) {
-			err = errors.New("it holds the one before")
-		}
-		return err
-	})
+	return Eventually(ctx, time.Minute, "Secret "+key.String()+" to hold another certificate",
+		func(ctx context.Context) error {
+			err := c.Client.Get(ctx, key, secret)
+			if err == nil && bytes.Equal(secret.Data[corev1.TLSCertKey], old) {
+				err = errors.New("it holds the one before")
+			}
+			return err
+		})
 }
 
 // request makes a key of the kind that the Certificate asks for, and its CertificateRequest.
@@ -195,7 +211,9 @@ func (m *certManager) request(ctx context.Context, c *certmanagerv1.Certificate,
 // usages are those of cert-manager that this issuer knows.
 var usages = map[certmanagerv1.KeyUsage]func(*x509.Certificate){
 	certmanagerv1.UsageDigitalSignature: func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageDigitalSignature },
-	certmanagerv1.UsageClientAuth:       func(c *x509.Certificate) { c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) },
+	certmanagerv1.UsageClientAuth: func(c *x509.Certificate) {
+		c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
+	},
 }
 
 // signAll is the issuer: it signs what the CertificateRequests ask for, and nothing more.
@@ -232,7 +250,11 @@ func (m *certManager) signOne(ctx context.Context, r *certmanagerv1.CertificateR
 		return err
 	}
 	now := metav1.Now()
-	r.Status.Conditions = []certmanagerv1.CertificateRequestCondition{{Type: certmanagerv1.CertificateRequestConditionReady,
-		Status: cmmeta.ConditionTrue, Reason: "Issued", LastTransitionTime: &now}}
+	r.Status.Conditions = []certmanagerv1.CertificateRequestCondition{{
+		Type:               certmanagerv1.CertificateRequestConditionReady,
+		Status:             cmmeta.ConditionTrue,
+		Reason:             "Issued",
+		LastTransitionTime: &now,
+	}}
 	return m.Status().Update(ctx, r)
 }

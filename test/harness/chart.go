@@ -53,7 +53,9 @@ func (c *ControlPlane) RenderForeignChart(name, namespace, dir string, values ma
 }
 
 // renderAs renders as `helm install` does for the cluster that is asked, and without one as `helm template`.
-func renderAs(r *Release, dir string, values map[string]any, capabilities *common.Capabilities, cluster *rest.Config) (*Release, error) {
+func renderAs(
+	r *Release, dir string, values map[string]any, capabilities *common.Capabilities, cluster *rest.Config,
+) (*Release, error) {
 	chart, err := loader.LoadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("loading the chart: %w", err)
@@ -81,7 +83,10 @@ func (c *ControlPlane) RenderChart(values map[string]any) (*Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	return renderAs(&Release{Name: ReleaseName, Namespace: ReleaseNamespace}, filepath.Join(c.root, "charts", "redis-tls"), values, capabilities, c.Config())
+	return renderAs(&Release{
+		Name:      ReleaseName,
+		Namespace: ReleaseNamespace,
+	}, filepath.Join(c.root, "charts", "redis-tls"), values, capabilities, c.Config())
 }
 
 // capabilities are the version and the API versions of this control plane, as Helm asks for them.
@@ -146,7 +151,9 @@ func parsed(to []*unstructured.Unstructured, file, content string) ([]*unstructu
 
 // Install renders the chart, applies it, runs its webhook from this tree and waits until the API server
 // asks it. It is what a test needs that does not care for the steps.
-func (c *ControlPlane) Install(ctx context.Context, values map[string]any, o WebhookOptions) (*Release, *Webhook, error) {
+func (c *ControlPlane) Install(
+	ctx context.Context, values map[string]any, o WebhookOptions,
+) (*Release, *Webhook, error) {
 	release, err := c.RenderChart(values)
 	if err != nil {
 		return nil, nil, err
@@ -170,7 +177,9 @@ func (r *Release) Find(kind, name string) (*unstructured.Unstructured, error) {
 		}
 	}
 	if len(found) != 1 {
-		return nil, fmt.Errorf("the rendered chart has %d objects of kind %s and name %q, want one", len(found), kind, cmp.Or(name, "any"))
+		return nil, fmt.Errorf(
+			"the rendered chart has %d objects of kind %s and name %q, want one", len(found), kind, cmp.Or(name, "any"),
+		)
 	}
 	return found[0], nil
 }

@@ -41,12 +41,17 @@ func (w *Webhook) withdraw(ctx context.Context) error {
 	return client.IgnoreNotFound(w.plane.Client.Delete(ctx, w.slice.DeepCopy()))
 }
 
-func endpointSlice(namespace, service, name string, address netip.Addr, ports map[string]int32) *discoveryv1.EndpointSlice {
+func endpointSlice(
+	namespace, service, name string, address netip.Addr, ports map[string]int32,
+) *discoveryv1.EndpointSlice {
 	ready, tcp := true, corev1.ProtocolTCP
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: namespace, Name: name,
-			Labels: map[string]string{discoveryv1.LabelServiceName: service, discoveryv1.LabelManagedBy: "redis-tls-test-harness"},
+			Labels: map[string]string{
+				discoveryv1.LabelServiceName: service,
+				discoveryv1.LabelManagedBy:   "redis-tls-test-harness",
+			},
 		},
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Endpoints: []discoveryv1.Endpoint{{

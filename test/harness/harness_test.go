@@ -65,7 +65,10 @@ func TestControlPlane(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for who, flag := range map[string]string{"system:serviceaccount:smoke:default": "--kubeconfig=" + path, `"anna"`: "--as=anna"} {
+		for who, flag := range map[string]string{
+			"system:serviceaccount:smoke:default": "--kubeconfig=" + path,
+			`"anna"`:                              "--as=anna",
+		} {
 			_, stderr, err := c.Kubectl(ctx, nil, flag, "get", "pods", "--namespace=smoke")
 			if err == nil || !strings.Contains(stderr, who) {
 				t.Errorf("kubectl %s: got %v %q, want a refusal that names %s", flag, err, stderr, who)
@@ -84,7 +87,9 @@ func TestControlPlane(t *testing.T) {
 		}
 	})
 	for _, native := range []bool{false, true} {
-		t.Run(fmt.Sprintf("injects a sidecar (native: %t) where Istio's selectors match, and not elsewhere", native), func(t *testing.T) {
+		t.Run(fmt.Sprintf(
+			"injects a sidecar (native: %t) where Istio's selectors match, and not elsewhere", native,
+		), func(t *testing.T) {
 			testInjector(t, c, native)
 		})
 	}
@@ -126,10 +131,15 @@ func testInjector(t *testing.T, c *ControlPlane, native bool) {
 	}
 	for label, want := range map[string]bool{"true": true, "false": false, "": false} {
 		pod := &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "smoke", GenerateName: "app-", Labels: map[string]string{}, Annotations: map[string]string{
-				userVolumeAnnotation: `{"mine": {"emptyDir": {}}}`,
-				userMountAnnotation:  `[{"name": "mine", "mountPath": "/mine"}]`,
-			}},
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace:    "smoke",
+				GenerateName: "app-",
+				Labels:       map[string]string{},
+				Annotations: map[string]string{
+					userVolumeAnnotation: `{"mine": {"emptyDir": {}}}`,
+					userMountAnnotation:  `[{"name": "mine", "mountPath": "/mine"}]`,
+				},
+			},
 			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
 		}
 		if label != "" {
@@ -146,7 +156,11 @@ func testInjector(t *testing.T, c *ControlPlane, native bool) {
 		if got := i >= 0; got != want {
 			t.Errorf("label %q: sidecar %t, want %t", label, got, want)
 		}
-		if want && !slices.ContainsFunc(containers[i].VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "mine" && m.MountPath == "/mine" }) {
+		if want &&
+			!slices.ContainsFunc(containers[i].VolumeMounts, func(m corev1.VolumeMount) bool {
+				return m.Name == "mine" &&
+					m.MountPath == "/mine"
+			}) {
 			t.Errorf("the user's mount is missing: %v", containers[i].VolumeMounts)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// RunTest does what `helm test` does: it applies the release's hooks of the test, runs the command of their Pod from the
-// binary given, as the Pod's service account, and removes the hooks again. The output is what the Pod would have
+// RunTest does what `helm test` does: it applies the release's hooks of the test, runs the command of their Pod from
+// the binary given, as the Pod's service account, and removes the hooks again. The output is what the Pod would have
 // logged; the error is that the command failed.
 func (c *ControlPlane) RunTest(ctx context.Context, r *Release, binary string) (output string, err error) {
 	hooks := r.HooksOf("test")
@@ -43,7 +43,9 @@ func (c *ControlPlane) RunTest(ctx context.Context, r *Release, binary string) (
 			return "", err
 		}
 		command := &container{namespace: r.Namespace, pod: pod.Name, dir: c.file(pod.Name), spec: pod.Spec}
-		text, err := exec.CommandContext(ctx, binary, append(command.arguments(), "--kubeconfig="+kubeconfig)...).CombinedOutput()
+		text, err := exec.CommandContext(ctx, binary, append(
+			command.arguments(), "--kubeconfig="+kubeconfig,
+		)...).CombinedOutput()
 		return string(text), err
 	}
 	return "", fmt.Errorf("the chart has no Pod among its %d hooks for a test", len(hooks))

@@ -24,9 +24,9 @@ func (c *ControlPlane) Uninstall(ctx context.Context, r *Release, o WebhookOptio
 	return c.Delete(ctx, r)
 }
 
-// RunHooks does what Helm does at an event, "pre-delete" for one: it applies the hooks by weight, and deletes them when all
-// have gone well. Of a Job, which no kubelet would run, the container is run here, as its service account, until
-// it ends; the Job itself is a dry run, to see that the API server takes it.
+// RunHooks does what Helm does at an event, "pre-delete" for one: it applies the hooks by weight, and deletes them when
+// all have gone well. Of a Job, which no kubelet would run, the container is run here, as its service account, until it
+// ends; the Job itself is a dry run, to see that the API server takes it.
 func (c *ControlPlane) RunHooks(ctx context.Context, r *Release, event string, o WebhookOptions) error {
 	o, err := c.built(ctx, o)
 	if err != nil {
@@ -66,7 +66,13 @@ func (c *ControlPlane) runJob(ctx context.Context, r *Release, u *unstructured.U
 	if err := c.Client.Create(ctx, job.DeepCopy(), client.DryRunAll); err != nil {
 		return fmt.Errorf("creating job %s: %w", job.Name, err)
 	}
-	pod := &container{namespace: r.Namespace, pod: job.Name, dir: c.file(job.Name), spec: job.Spec.Template.Spec, labels: job.Spec.Template.Labels}
+	pod := &container{
+		namespace: r.Namespace,
+		pod:       job.Name,
+		dir:       c.file(job.Name),
+		spec:      job.Spec.Template.Spec,
+		labels:    job.Spec.Template.Labels,
+	}
 	env, err := pod.environment(ctx, c.Client)
 	if err != nil {
 		return err
@@ -83,8 +89,11 @@ func (c *ControlPlane) runJob(ctx context.Context, r *Release, u *unstructured.U
 		return err
 	}
 	p := &Process{
-		Name: "job " + job.Name, Path: o.Binary, Args: append(append(pod.arguments(), "--kubeconfig="+kubeconfig), o.Args...),
-		Env: append(env, "HOME="+c.dir, "PATH=/usr/bin:/bin", "GORACE=halt_on_error=1"), Log: filepath.Join(c.logs, job.Name+".log"),
+		Name: "job " + job.Name,
+		Path: o.Binary,
+		Args: append(append(pod.arguments(), "--kubeconfig="+kubeconfig), o.Args...),
+		Env:  append(env, "HOME="+c.dir, "PATH=/usr/bin:/bin", "GORACE=halt_on_error=1"),
+		Log:  filepath.Join(c.logs, job.Name+".log"),
 	}
 	if err := p.Start(); err != nil {
 		return err

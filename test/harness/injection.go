@@ -47,7 +47,10 @@ func injectSidecar(pod *corev1.Pod, native bool) error {
 	addMounts(proxyOf(pod), append(mounts, corev1.VolumeMount{Name: envoyVolume, MountPath: "/etc/istio/proxy"},
 		corev1.VolumeMount{Name: tokenVolume, MountPath: "/var/run/secrets/tokens"}))
 	addVolumes(pod, append([]corev1.Volume{
-		{Name: envoyVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
+		{
+			Name:         envoyVolume,
+			VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}},
+		},
 		{Name: tokenVolume, VolumeSource: tokenSource()},
 	}, volumes...))
 	return addMetadata(pod, native)
@@ -105,9 +108,14 @@ func addContainers(pod *corev1.Pod, native bool) {
 	}
 	spec := &pod.Spec
 	if !slices.ContainsFunc(spec.InitContainers, has(initContainer)) {
-		spec.InitContainers = append([]corev1.Container{{Name: initContainer, Image: proxyImage, Args: captureArguments(pod.Annotations)}}, spec.InitContainers...)
+		spec.InitContainers = append([]corev1.Container{{
+			Name:  initContainer,
+			Image: proxyImage,
+			Args:  captureArguments(pod.Annotations),
+		}}, spec.InitContainers...)
 	}
-	if slices.ContainsFunc(spec.InitContainers, has(proxyContainer)) || slices.ContainsFunc(spec.Containers, has(proxyContainer)) {
+	if slices.ContainsFunc(spec.InitContainers, has(proxyContainer)) ||
+		slices.ContainsFunc(spec.Containers, has(proxyContainer)) {
 		return
 	}
 	user := int64(1337)
@@ -165,7 +173,9 @@ func proxyOf(pod *corev1.Pod) *corev1.Container {
 
 func addMounts(proxy *corev1.Container, mounts []corev1.VolumeMount) {
 	for _, m := range mounts {
-		if !slices.ContainsFunc(proxy.VolumeMounts, func(had corev1.VolumeMount) bool { return had.MountPath == m.MountPath }) {
+		if !slices.ContainsFunc(proxy.VolumeMounts, func(had corev1.VolumeMount) bool {
+			return had.MountPath == m.MountPath
+		}) {
 			proxy.VolumeMounts = append(proxy.VolumeMounts, m)
 		}
 	}
@@ -182,12 +192,21 @@ func addVolumes(pod *corev1.Pod, volumes []corev1.Volume) {
 func tokenSource() corev1.VolumeSource {
 	expiration := int64(43200)
 	return corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{
-		ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: istioAudience, ExpirationSeconds: &expiration, Path: "istio-token"},
+		ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
+			Audience:          istioAudience,
+			ExpirationSeconds: &expiration,
+			Path:              "istio-token",
+		},
 	}}}}
 }
 
 func addMetadata(pod *corev1.Pod, native bool) error {
-	status := map[string]any{"initContainers": []string{initContainer}, "containers": []string{proxyContainer}, "volumes": []string{envoyVolume, tokenVolume}, "revision": "default"}
+	status := map[string]any{
+		"initContainers": []string{initContainer},
+		"containers":     []string{proxyContainer},
+		"volumes":        []string{envoyVolume, tokenVolume},
+		"revision":       "default",
+	}
 	if native {
 		status["initContainers"], status["containers"] = []string{initContainer, proxyContainer}, nil
 	}

@@ -9,15 +9,24 @@ import (
 )
 
 func TestNamed(t *testing.T) {
-	secret := corev1.Volume{Name: "ca", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "redis-ca"}}}
+	secret := corev1.Volume{
+		Name:         "ca",
+		VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "redis-ca"}},
+	}
 	for name, tt := range map[string]struct {
 		annotation string
 		want       []corev1.Volume
 	}{
-		"no annotation gives nothing":           {``, nil},
-		"a list gives its entries":              {`[{"name":"ca","secret":{"secretName":"redis-ca"}}]`, []corev1.Volume{secret}},
-		"in a map the key is the name":          {`{"ca":{"secret":{"secretName":"redis-ca"}}}`, []corev1.Volume{secret}},
-		"in a map the entry's own name is used": {`{"x":{"name":"ca","secret":{"secretName":"redis-ca"}}}`, []corev1.Volume{secret}},
+		"no annotation gives nothing": {``, nil},
+		"a list gives its entries": {
+			`[{"name":"ca","secret":{"secretName":"redis-ca"}}]`,
+			[]corev1.Volume{secret},
+		},
+		"in a map the key is the name": {`{"ca":{"secret":{"secretName":"redis-ca"}}}`, []corev1.Volume{secret}},
+		"in a map the entry's own name is used": {
+			`{"x":{"name":"ca","secret":{"secretName":"redis-ca"}}}`,
+			[]corev1.Volume{secret},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := named[corev1.Volume](tt.annotation)

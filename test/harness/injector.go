@@ -93,9 +93,18 @@ func (s *SidecarInjector) serve() (ca []byte, err error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /inject", s.handle)
-	s.server = &http.Server{Handler: mux, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}}, ReadHeaderTimeout: 5 * time.Second}
+	s.server = &http.Server{
+		Handler:           mux,
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{pair}},
+		ReadHeaderTimeout: 5 * time.Second,
+	}
 	go func() { _ = s.server.ServeTLS(listener, "", "") }() // ends with Close
-	s.objects = append(s.objects, endpointSlice(istioNamespace, injectorService, injectorService, address, map[string]int32{"https-webhook": injectorPort}))
+	s.objects = append(
+		s.objects,
+		endpointSlice(
+			istioNamespace, injectorService, injectorService, address, map[string]int32{"https-webhook": injectorPort},
+		),
+	)
 	return crt, nil
 }
 
@@ -136,20 +145,32 @@ func (s *SidecarInjector) configuration(ca []byte) *registrationv1.MutatingWebho
 	return &registrationv1.MutatingWebhookConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: s.options.Configuration, Labels: map[string]string{"app": "sidecar-injector"}},
 		Webhooks: []registrationv1.MutatingWebhook{
-			s.entry("namespace.sidecar-injector.istio.io", ca, requirements{in("istio-injection", "enabled")}, requirements{not(injectKey, "false")}),
+			s.entry(
+				"namespace.sidecar-injector.istio.io",
+				ca,
+				requirements{in("istio-injection", "enabled")},
+				requirements{not(injectKey, "false")},
+			),
 			s.entry("object.sidecar-injector.istio.io", ca, requirements{absent("istio-injection"), absent(revisionAnnotation)},
 				requirements{in(injectKey, "true"), absent(revisionAnnotation)}),
 		},
 	}
 }
 
-func (s *SidecarInjector) entry(name string, ca []byte, namespaces, pods []metav1.LabelSelectorRequirement) registrationv1.MutatingWebhook {
+func (s *SidecarInjector) entry(
+	name string, ca []byte, namespaces, pods []metav1.LabelSelectorRequirement,
+) registrationv1.MutatingWebhook {
 	path, port := "/inject", int32(443)
 	fail, none := registrationv1.Fail, registrationv1.SideEffectClassNone
 	return registrationv1.MutatingWebhook{
 		Name: name,
 		ClientConfig: registrationv1.WebhookClientConfig{
-			Service:  &registrationv1.ServiceReference{Namespace: istioNamespace, Name: injectorService, Path: &path, Port: &port},
+			Service: &registrationv1.ServiceReference{
+				Namespace: istioNamespace,
+				Name:      injectorService,
+				Path:      &path,
+				Port:      &port,
+			},
 			CABundle: ca,
 		},
 		Rules: []registrationv1.RuleWithOperations{{
@@ -168,8 +189,12 @@ func (s *SidecarInjector) entry(name string, ca []byte, namespaces, pods []metav
 // asked sends a pod that only the injector changes, as a dry run.
 func (s *SidecarInjector) asked(ctx context.Context) error {
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", GenerateName: "probe-", Labels: map[string]string{injectKey: "true"}},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:    "default",
+			GenerateName: "probe-",
+			Labels:       map[string]string{injectKey: "true"},
+		},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app"}}},
 	}
 	if err := s.plane.Client.Create(ctx, pod, client.DryRunAll); err != nil {
 		return err
@@ -191,12 +216,13 @@ func (s *SidecarInjector) Stop(ctx context.Context) error {
 	if err := s.plane.Client.Delete(ctx, s.objects[configuration]); err != nil {
 		return err
 	}
-	err := Eventually(ctx, time.Minute, "the API server to ask the sidecar injector no more", func(ctx context.Context) error {
-		if err := s.asked(ctx); !errors.Is(err, errNoSidecar) {
-			return fmt.Errorf("it still does (%v)", err)
-		}
-		return nil
-	})
+	err := Eventually(ctx, time.Minute, "the API server to ask the sidecar injector no more",
+		func(ctx context.Context) error {
+			if err := s.asked(ctx); !errors.Is(err, errNoSidecar) {
+				return fmt.Errorf("it still does (%v)", err)
+			}
+			return nil
+		})
 	for _, o := range s.objects[:configuration] {
 		err = errors.Join(err, s.plane.Client.Delete(ctx, o))
 	}

@@ -31,7 +31,9 @@ func (c *ControlPlane) installCRDs(ctx context.Context, crds []*unstructured.Uns
 	}
 	for _, u := range crds {
 		what := "the CustomResourceDefinition " + u.GetName() + " to be served"
-		if err := Eventually(ctx, startTimeout, what, func(ctx context.Context) error { return c.served(ctx, u.GetName()) }); err != nil {
+		if err := Eventually(ctx, startTimeout, what, func(ctx context.Context) error {
+			return c.served(ctx, u.GetName())
+		}); err != nil {
 			return err
 		}
 	}

@@ -61,7 +61,9 @@ func (w *Webhook) Ready(ctx context.Context) error {
 
 // WaitForEndpoint waits until the Service leads to the probed replica, or does not any more.
 func (w *Webhook) WaitForEndpoint(ctx context.Context, there bool) error {
-	return Eventually(ctx, startTimeout, fmt.Sprintf("endpoint %s of Service %s (there: %t)", w.Address, w.service.Name, there), func(ctx context.Context) error {
+	return Eventually(ctx, startTimeout, fmt.Sprintf(
+		"endpoint %s of Service %s (there: %t)", w.Address, w.service.Name, there,
+	), func(ctx context.Context) error {
 		if published := w.probed.published.Load(); published != there {
 			return fmt.Errorf("there: %t; readiness: %v", published, w.Ready(ctx))
 		}

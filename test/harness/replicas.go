@@ -42,7 +42,9 @@ func (c *ControlPlane) RunReplicas(ctx context.Context, r *Release, o WebhookOpt
 }
 
 // InstallReplicas is Install with all replicas that the chart's values ask for.
-func (c *ControlPlane) InstallReplicas(ctx context.Context, values map[string]any, o WebhookOptions) (*Release, *Replicas, error) {
+func (c *ControlPlane) InstallReplicas(
+	ctx context.Context, values map[string]any, o WebhookOptions,
+) (*Release, *Replicas, error) {
 	release, err := c.RenderChart(values)
 	if err != nil {
 		return nil, nil, err

@@ -72,7 +72,9 @@ func wantEndpoints(t *testing.T, c *ControlPlane, replicas ...*Webhook) {
 	slices.Sort(want)
 	err := Eventually(t.Context(), startTimeout, fmt.Sprintf("endpoints %v", want), func(ctx context.Context) error {
 		var found discoveryv1.EndpointSliceList
-		if err := c.Client.List(ctx, &found, client.MatchingLabels{discoveryv1.LabelServiceName: replicas[0].service.Name}); err != nil {
+		if err := c.Client.List(
+			ctx, &found, client.MatchingLabels{discoveryv1.LabelServiceName: replicas[0].service.Name},
+		); err != nil {
 			return err
 		}
 		var got []string

@@ -177,7 +177,12 @@ func (p *WatchProxy) follow(response *http.Response) error {
 	if response.StatusCode == http.StatusGone {
 		p.expired.Add(1)
 	}
-	body := &watchBody{ReadCloser: response.Body, proxy: p, resource: path.Base(response.Request.URL.Path), closed: make(chan struct{})}
+	body := &watchBody{
+		ReadCloser: response.Body,
+		proxy:      p,
+		resource:   path.Base(response.Request.URL.Path),
+		closed:     make(chan struct{}),
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cut { // since it was let in

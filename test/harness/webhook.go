@@ -221,7 +221,9 @@ func (w *Webhook) Retire(ctx context.Context) error {
 
 // gracePeriod is what a kubelet gives a pod between SIGTERM and SIGKILL.
 func (w *Webhook) gracePeriod() time.Duration {
-	return time.Duration(ptr.Deref(w.container.spec.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)) * time.Second
+	return time.Duration(ptr.Deref(
+		w.container.spec.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds,
+	)) * time.Second
 }
 
 // Restart stops the replica and starts it again.
@@ -278,7 +280,12 @@ func (w *Webhook) findService(ctx context.Context, name string) error {
 			return w.describeEndpoint(name)
 		}
 	}
-	return fmt.Errorf("no Service in %s with port %d selects the Deployment's pods (labels %v)", w.container.namespace, httpsPort, w.container.labels)
+	return fmt.Errorf(
+		"no Service in %s with port %d selects the Deployment's pods (labels %v)",
+		w.container.namespace,
+		httpsPort,
+		w.container.labels,
+	)
 }
 
 // httpsPort is that of the Service which the API server calls; another one may lead to the metrics.

@@ -34,12 +34,20 @@ func TestCertManager(t *testing.T) {
 		"istio":   map[string]any{"trustDomain": "corp.example"},
 		"cleanup": map[string]any{"gracePeriod": "2s", "delay": "1s"},
 	}})
-	t.Run("without cert-manager what needs it is refused, and taken once it is there", func(t *testing.T) { testLateCertManager(c.on(t)) })
+	t.Run("without cert-manager what needs it is refused, and taken once it is there", func(t *testing.T) {
+		testLateCertManager(c.on(t))
+	})
 	c.RunCertManager(signer(t))
 	t.Run("an allowed issuer signs for the pod's service account", func(t *testing.T) { testIssuer(c.on(t)) })
-	t.Run("a Certificate is used, and its trouble is warned about and reported", func(t *testing.T) { testCertificate(c.on(t)) })
-	t.Run("a Certificate that has the name of a managed one is left alone, and reported", func(t *testing.T) { testForeignCertificate(c.on(t)) })
-	t.Run("when no pod requests it any more the Certificate goes and its Secret stays", func(t *testing.T) { testCertificateCleanup(c.on(t)) })
+	t.Run("a Certificate is used, and its trouble is warned about and reported", func(t *testing.T) {
+		testCertificate(c.on(t))
+	})
+	t.Run("a Certificate that has the name of a managed one is left alone, and reported", func(t *testing.T) {
+		testForeignCertificate(c.on(t))
+	})
+	t.Run("when no pod requests it any more the Certificate goes and its Secret stays", func(t *testing.T) {
+		testCertificateCleanup(c.on(t))
+	})
 }
 
 // signer is an issuer with a CA of its own.
@@ -69,7 +77,13 @@ func issuing() map[string]string {
 
 func testLateCertManager(c *cluster) {
 	ns := c.namespace("early", nil, nil)
-	c.refused(pod(ns, "p", issuing()), "metadata.annotations[redis-tls/issuer]", `"redis"`, "cert-manager.io/v1", "redis-tls/client-secret")
+	c.refused(
+		pod(ns, "p", issuing()),
+		"metadata.annotations[redis-tls/issuer]",
+		`"redis"`,
+		"cert-manager.io/v1",
+		"redis-tls/client-secret",
+	)
 	c.must(c.InstallCertManagerCRDs(c.t.Context()))
 	c.eventually("the pod to be admitted", func(context.Context) error {
 		_, _, err := c.create(pod(ns, "p", issuing()))
@@ -80,25 +94,37 @@ func testLateCertManager(c *cluster) {
 
 func testIssuer(c *cluster) {
 	ns := c.namespace("issuer", nil, nil)
-	c.must(c.Client.Create(c.t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "cart"}}))
+	c.must(c.Client.Create(c.t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{
+		Namespace: ns,
+		Name:      "cart",
+	}}))
 	p := pod(ns, "p", issuing())
 	p.Spec.ServiceAccountName = "cart"
 	p = c.admitted(p)
 	made := c.waitForCertificates(ns, 1)[0]
-	if volumes := p.Annotations["sidecar.istio.io/userVolume"]; !strings.Contains(volumes, `"secretName":"`+made.Name+`"`) {
+	if volumes := p.Annotations["sidecar.istio.io/userVolume"]; !strings.Contains(
+		volumes, `"secretName":"`+made.Name+`"`,
+	) {
 		c.t.Errorf("the pod mounts %s, want the Secret %s", volumes, made.Name)
 	}
 	secret := c.secretOf(ns, made.Name)
 	block, _ := pem.Decode(secret.Data["tls.crt"])
 	leaf, err := x509.ParseCertificate(block.Bytes)
 	c.must(err)
-	if got := fmt.Sprint(leaf.URIs); got != "[spiffe://corp.example/ns/issuer/sa/cart]" || len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth {
+	if got := fmt.Sprint(leaf.URIs); got != "[spiffe://corp.example/ns/issuer/sa/cart]" || len(leaf.ExtKeyUsage) != 1 ||
+		leaf.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth {
 		c.t.Errorf("signed is a certificate for %s, usages %v", got, leaf.ExtKeyUsage)
 	}
 
 	c.must(c.Client.Get(c.t.Context(), client.ObjectKeyFromObject(&made), &made))
-	if made.Generation != 1 || !slices.ContainsFunc(made.ManagedFields, func(f metav1.ManagedFieldsEntry) bool { return f.Manager == "redis-tls" && f.Subresource == "" }) {
-		c.t.Errorf("the Certificate, generation %d, was written more than once or not by us: %v", made.Generation, made.ManagedFields)
+	if made.Generation != 1 ||
+		!slices.ContainsFunc(made.ManagedFields, func(f metav1.ManagedFieldsEntry) bool {
+			return f.Manager == "redis-tls" &&
+				f.Subresource == ""
+		}) {
+		c.t.Errorf(
+			"the Certificate, generation %d, was written more than once or not by us: %v", made.Generation, made.ManagedFields,
+		)
 	}
 	edited := made.DeepCopy()
 	edited.Spec.DNSNames = []string{"admin.example.com"}
@@ -122,7 +148,11 @@ func testIssuer(c *cluster) {
 
 func testCertificate(c *cluster) {
 	ns := c.namespace("certificate", nil, nil)
-	of := map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/mode": "mutual", "redis-tls/certificate": "client"}
+	of := map[string]string{
+		"redis-tls/host":        "redis.example.com",
+		"redis-tls/mode":        "mutual",
+		"redis-tls/certificate": "client",
+	}
 	_, warnings, err := c.create(pod(ns, "early", of))
 	if err != nil || !strings.Contains(strings.Join(warnings, "\n"), "Certificate certificate/client ") {
 		c.t.Errorf("error %v, warnings %q", err, warnings)
@@ -132,15 +162,19 @@ func testCertificate(c *cluster) {
 	theirs := &certmanagerv1.Certificate{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "client"},
 		Spec: certmanagerv1.CertificateSpec{
-			SecretName: "client-tls", IssuerRef: cmmeta.IssuerReference{Name: "redis"}, URIs: []string{"spiffe://example.com/client"},
-			Duration: &metav1.Duration{Duration: 24 * time.Hour}, RenewBefore: &metav1.Duration{Duration: 8 * time.Hour},
-			PrivateKey: &certmanagerv1.CertificatePrivateKey{Algorithm: certmanagerv1.ECDSAKeyAlgorithm, Size: 256},
+			SecretName:  "client-tls",
+			IssuerRef:   cmmeta.IssuerReference{Name: "redis"},
+			URIs:        []string{"spiffe://example.com/client"},
+			Duration:    &metav1.Duration{Duration: 24 * time.Hour},
+			RenewBefore: &metav1.Duration{Duration: 8 * time.Hour},
+			PrivateKey:  &certmanagerv1.CertificatePrivateKey{Algorithm: certmanagerv1.ECDSAKeyAlgorithm, Size: 256},
 		},
 	}
 	c.must(c.Client.Create(c.t.Context(), theirs))
 	c.eventually("its Secret to be mounted, without a warning", func(context.Context) error {
 		p, warnings, err := c.create(pod(ns, "late", of), client.DryRunAll)
-		if volumes := p.Annotations["sidecar.istio.io/userVolume"]; err != nil || len(warnings) > 0 || !strings.Contains(volumes, `"secretName":"client-tls"`) {
+		if volumes := p.Annotations["sidecar.istio.io/userVolume"]; err != nil || len(warnings) > 0 ||
+			!strings.Contains(volumes, `"secretName":"client-tls"`) {
 			return fmt.Errorf("error %v, warnings %q, volumes %s", err, warnings, volumes)
 		}
 		return nil
@@ -150,7 +184,9 @@ func testCertificate(c *cluster) {
 
 	c.must(c.Client.Get(c.t.Context(), client.ObjectKeyFromObject(theirs), theirs))
 	end := time.Now().Add(time.Hour)
-	theirs.Status.NotAfter, theirs.Status.RenewalTime = &metav1.Time{Time: end}, &metav1.Time{Time: time.Now().Add(-7 * time.Hour)}
+	theirs.Status.NotAfter, theirs.Status.RenewalTime = &metav1.Time{Time: end}, &metav1.Time{
+		Time: time.Now().Add(-7 * time.Hour),
+	}
 	c.must(c.Client.Status().Update(c.t.Context(), theirs))
 	expiry := end.UTC().Format(time.RFC3339)
 	c.eventually("a warning that it expires", func(context.Context) error {
@@ -168,11 +204,16 @@ func testForeignCertificate(c *cluster) {
 	name := c.waitForCertificates("early", 1)[0].Name // of the same service account, host and issuer
 	theirs := &certmanagerv1.Certificate{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name},
-		Spec:       certmanagerv1.CertificateSpec{SecretName: "theirs", IssuerRef: cmmeta.IssuerReference{Name: "redis"}, DNSNames: []string{"a.example.com"}},
+		Spec: certmanagerv1.CertificateSpec{
+			SecretName: "theirs",
+			IssuerRef:  cmmeta.IssuerReference{Name: "redis"},
+			DNSNames:   []string{"a.example.com"},
+		},
 	}
 	c.must(c.Client.Create(c.t.Context(), theirs))
 	c.eventually("the webhook to know it", func(context.Context) error {
-		if _, warnings, err := c.create(pod(ns, "p", issuing()), client.DryRunAll); err != nil || !strings.Contains(strings.Join(warnings, "\n"), name) {
+		if _, warnings, err := c.create(pod(ns, "p", issuing()), client.DryRunAll); err != nil ||
+			!strings.Contains(strings.Join(warnings, "\n"), name) {
 			return fmt.Errorf("error %v, warnings %q", err, warnings)
 		}
 		return nil

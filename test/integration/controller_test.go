@@ -27,7 +27,10 @@ func TestController(t *testing.T) {
 	}})
 	t.Run("it starts without Istio's CRDs and goes on when they come", func(t *testing.T) { testLateCRDs(c.on(t)) })
 	t.Run("objects that are edited or deleted are repaired", func(t *testing.T) { testDrift(c.on(t)) })
-	t.Run("an object that has the name of a managed one, without the label, is left alone, and reported", func(t *testing.T) { testForeign(c.on(t)) })
+	t.Run("an object that has the name of a managed one, without the label, is left alone, and reported",
+		func(t *testing.T) {
+			testForeign(c.on(t))
+		})
 	t.Run("a patch that tests an older version changes nothing", func(t *testing.T) { testOlderVersion(c.on(t)) })
 	t.Run("what no live pod claims is deleted, and nothing else", func(t *testing.T) { testCleanup(c.on(t)) })
 	t.Run("it survives Istio's CRDs being removed and brought back", func(t *testing.T) { testCRDsReturn(c.on(t)) })
@@ -61,7 +64,8 @@ func testDrift(c *cluster) {
 	c.admitted(pod(ns, "p", requesting()))
 	found := c.waitForObjects(ns, 1, 1)
 	entry, rule, closed := found.entries[0], found.rules[0], found.closed
-	if f := entry.ManagedFields; len(f) != 1 || f[0].Manager != "redis-tls" || f[0].Operation != metav1.ManagedFieldsOperationUpdate {
+	if f := entry.ManagedFields; len(f) != 1 || f[0].Manager != "redis-tls" ||
+		f[0].Operation != metav1.ManagedFieldsOperationUpdate {
 		c.t.Errorf("the entry was not created by the controller alone: %v", f)
 	}
 
@@ -93,13 +97,18 @@ func testForeign(c *cluster) {
 	ns := c.namespace("foreign", nil, nil)
 	theirs := &networkingv1.ServiceEntry{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "redis-tls-redis-example-com-" + c.keyIn(ns, requesting())},
-		Spec: networking.ServiceEntry{Hosts: []string{"theirs.example.com"}, ExportTo: []string{"."}, Resolution: networking.ServiceEntry_DNS,
-			Ports: []*networking.ServicePort{{Number: 80, Name: "http", Protocol: "HTTP"}}},
+		Spec: networking.ServiceEntry{
+			Hosts:      []string{"theirs.example.com"},
+			ExportTo:   []string{"."},
+			Resolution: networking.ServiceEntry_DNS,
+			Ports:      []*networking.ServicePort{{Number: 80, Name: "http", Protocol: "HTTP"}},
+		},
 	}
 	c.must(c.Client.Create(c.t.Context(), theirs))
 	p := pod(ns, "p", requesting())
 	c.eventually("the webhook to know the entry", func(context.Context) error {
-		if _, warnings, err := c.create(p, client.DryRunAll); err != nil || !strings.Contains(strings.Join(warnings, "\n"), theirs.Name) {
+		if _, warnings, err := c.create(p, client.DryRunAll); err != nil ||
+			!strings.Contains(strings.Join(warnings, "\n"), theirs.Name) {
 			return fmt.Errorf("error %w, warnings %q", err, warnings)
 		}
 		return nil
@@ -117,12 +126,18 @@ func testForeign(c *cluster) {
 // JSON patch fails, and changes nothing.
 func testOlderVersion(c *cluster) {
 	ns := c.namespace("older-version", nil, nil)
-	rule := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "rule"}, Spec: networking.DestinationRule{Host: "first.example.com"}}
+	rule := &networkingv1.DestinationRule{
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "rule"},
+		Spec:       networking.DestinationRule{Host: "first.example.com"},
+	}
 	c.must(c.Client.Create(c.t.Context(), rule))
 	older := rule.ResourceVersion
 	rule.Spec.Host = "second.example.com"
 	c.must(c.Client.Update(c.t.Context(), rule))
-	patch := fmt.Sprintf(`[{"op":"test","path":"/metadata/resourceVersion","value":%q},{"op":"replace","path":"/spec","value":{"host":"third.example.com"}}]`, older)
+	patch := fmt.Sprintf(`[
+		{"op":"test","path":"/metadata/resourceVersion","value":%q},
+		{"op":"replace","path":"/spec","value":{"host":"third.example.com"}}
+	]`, older)
 	err := c.Client.Patch(c.t.Context(), rule.DeepCopy(), client.RawPatch(types.JSONPatchType, []byte(patch)))
 	if !apierrors.IsInvalid(err) {
 		c.t.Errorf("error %v, want invalid", err)

@@ -36,7 +36,9 @@ func TestCRDsLate(t *testing.T) {
 	c.must(c.InstallIstioCRDs(t.Context()))
 	c.waitForObjects(ns, 2, 2)
 	c.waitForGates(waiting, "example.com/quota")
-	if entry := c.entryOf(ns, "redis.example.com"); fmt.Sprint(entry.Spec.Addresses) != fmt.Sprint(vips(pinned, "redis.example.com")) {
+	if entry := c.entryOf(ns, "redis.example.com"); fmt.Sprint(entry.Spec.Addresses) != fmt.Sprint(vips(
+		pinned, "redis.example.com",
+	)) {
 		t.Errorf("the entry lists %v, the pod has %v", entry.Spec.Addresses, vips(pinned, "redis.example.com"))
 	}
 

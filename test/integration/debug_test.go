@@ -7,8 +7,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestDebugCopies: what kubectl debug --copy-to makes of a pod, by kubectl itself. A copy keeps the alias that leads the
-// host to the VIP; without the label no rule is for it but the closed one, so its password goes nowhere.
+// TestDebugCopies: what kubectl debug --copy-to makes of a pod, by kubectl itself. A copy keeps the alias that leads
+// the host to the VIP; without the label no rule is for it but the closed one, so its password goes nowhere.
 func TestDebugCopies(t *testing.T) {
 	c := start(t, setup{})
 	ns := c.namespace("debugged", nil, nil)
@@ -20,13 +20,27 @@ func TestDebugCopies(t *testing.T) {
 
 	copyAs := func(c *cluster, name, profile string) []string {
 		c.t.Helper()
-		_, stderr, err := c.Kubectl(c.t.Context(), nil, "debug", original.Name, "--namespace="+ns, "--copy-to="+name, "--profile="+profile,
-			"--image=busybox", "--container=debugger", "--attach=false", "--", "sleep", "1d")
+		_, stderr, err := c.Kubectl(
+			c.t.Context(),
+			nil,
+			"debug",
+			original.Name,
+			"--namespace="+ns,
+			"--copy-to="+name,
+			"--profile="+profile,
+			"--image=busybox",
+			"--container=debugger",
+			"--attach=false",
+			"--",
+			"sleep",
+			"1d",
+		)
 		if err != nil {
 			c.t.Fatalf("kubectl debug: %v: %s", err, stderr)
 		}
 		copied := c.live(pod(ns, name, nil))
-		if got, want := vips(copied, "redis.example.com"), vips(original, "redis.example.com"); len(got) != 1 || got[0] != want[0] {
+		if got, want := vips(copied, "redis.example.com"), vips(original, "redis.example.com"); len(got) != 1 ||
+			got[0] != want[0] {
 			c.t.Fatalf("the copy has the VIPs %v, the pod %v", got, want)
 		}
 		c.wantKept(before)

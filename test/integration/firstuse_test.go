@@ -28,7 +28,9 @@ func TestFirstUse(t *testing.T) {
 	c := start(t, setup{apiServer: audited(t, log)})
 	t.Run("50 pods at once make one entry and one rule", func(t *testing.T) { testFiftyPods(c.on(t)) })
 	t.Run("200 namespaces at once each get theirs", func(t *testing.T) { testManyNamespaces(c.on(t)) })
-	t.Run("a pod whose objects stand costs no request to the API server", func(t *testing.T) { testNoRequests(c.on(t), log) })
+	t.Run("a pod whose objects stand costs no request to the API server", func(t *testing.T) {
+		testNoRequests(c.on(t), log)
+	})
 }
 
 func testFiftyPods(c *cluster) {
@@ -151,7 +153,9 @@ func testNoRequests(c *cluster, log string) {
 		switch {
 		case event.ObjectRef.Namespace == cold:
 			forCold++
-		case event.Verb == "watch", strings.Contains(event.RequestURI, "/leases/"), askedForKinds.MatchString(event.RequestURI):
+		case event.Verb == "watch", strings.Contains(
+			event.RequestURI, "/leases/",
+		), askedForKinds.MatchString(event.RequestURI):
 			// What goes on whether or not pods are created: watches that are renewed, the lease, and
 			// the question whether the kinds of Istio and cert-manager are served.
 		default:

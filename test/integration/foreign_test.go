@@ -18,13 +18,23 @@ import (
 // hears of them. None is ever changed; one that would lead the traffic elsewhere refuses the pod.
 func TestForeignObjects(t *testing.T) {
 	c := start(t, setup{})
-	t.Run("a DestinationRule that has the name of a managed one is left alone, and reported", func(t *testing.T) { testForeignRule(c.on(t)) })
+	t.Run("a DestinationRule that has the name of a managed one is left alone, and reported", func(t *testing.T) {
+		testForeignRule(c.on(t))
+	})
 	t.Run("a ServiceEntry on the same address and port refuses the pod", func(t *testing.T) { testSameAddress(c.on(t)) })
 	t.Run("no VIP is drawn that somebody's ServiceEntry lists", func(t *testing.T) { testListedVIP(c.on(t)) })
-	t.Run("a ServiceEntry that takes a VIP later is reported, and refuses the next pod", func(t *testing.T) { testTakenVIP(c.on(t)) })
-	t.Run("a ServiceEntry that comes later is reported, and refuses the next pod", func(t *testing.T) { testLaterEntry(c.on(t)) })
-	t.Run("a wildcard rule and an entry of the real host stay, and are in no pod's way", func(t *testing.T) { testRealHost(c.on(t)) })
-	t.Run("a Sidecar that leaves the private hosts out refuses the pod, with the line to add", func(t *testing.T) { testSidecar(c.on(t), "sidecar", "sidecar") })
+	t.Run("a ServiceEntry that takes a VIP later is reported, and refuses the next pod", func(t *testing.T) {
+		testTakenVIP(c.on(t))
+	})
+	t.Run("a ServiceEntry that comes later is reported, and refuses the next pod", func(t *testing.T) {
+		testLaterEntry(c.on(t))
+	})
+	t.Run("a wildcard rule and an entry of the real host stay, and are in no pod's way", func(t *testing.T) {
+		testRealHost(c.on(t))
+	})
+	t.Run("a Sidecar that leaves the private hosts out refuses the pod, with the line to add", func(t *testing.T) {
+		testSidecar(c.on(t), "sidecar", "sidecar")
+	})
 	t.Run("so does one of the root namespace", func(t *testing.T) { testSidecar(c.on(t), "root-sidecar", "istio-system") })
 }
 
@@ -82,7 +92,8 @@ func testListedVIP(c *cluster) {
 		return nil
 	})
 	p := c.admitted(pod(ns, "p", requesting()))
-	if got := c.entryOf(ns, "redis.example.com").Spec.Addresses; !slices.Equal(got, vips(p, "redis.example.com")) || got[0] == first {
+	if got := c.entryOf(ns, "redis.example.com").Spec.Addresses; !slices.Equal(got, vips(p, "redis.example.com")) ||
+		got[0] == first {
 		c.t.Errorf("the entry lists %v, the pod has %v, and %s was taken", got, vips(p, "redis.example.com"), first)
 	}
 	c.wantUntouched(theirs)
@@ -160,13 +171,18 @@ func testSidecar(c *cluster, name, in string) {
 }
 
 // foreignEntry creates a user's ServiceEntry of that address and port.
-func (c *cluster) foreignEntry(namespace, name, address string, port uint32, exportTo string) *networkingv1.ServiceEntry {
+func (c *cluster) foreignEntry(
+	namespace, name, address string, port uint32, exportTo string,
+) *networkingv1.ServiceEntry {
 	c.t.Helper()
 	entry := &networkingv1.ServiceEntry{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: networking.ServiceEntry{
-			Hosts: []string{"theirs.example.com"}, Addresses: []string{address}, ExportTo: []string{exportTo},
-			Resolution: networking.ServiceEntry_NONE, Ports: []*networking.ServicePort{{Number: port, Name: "tcp", Protocol: "TCP"}},
+			Hosts:      []string{"theirs.example.com"},
+			Addresses:  []string{address},
+			ExportTo:   []string{exportTo},
+			Resolution: networking.ServiceEntry_NONE,
+			Ports:      []*networking.ServicePort{{Number: port, Name: "tcp", Protocol: "TCP"}},
 		},
 	}
 	c.must(c.Client.Create(c.t.Context(), entry))

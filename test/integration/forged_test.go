@@ -16,15 +16,18 @@ import (
 // marks are what the webhook alone writes on pods.
 type marks struct{ labels, annotations map[string]string }
 
-// forged returns marks by hand: those of a pod of the namespace with the request, which is then replaced by another one.
-// The VIP is the one given.
+// forged returns marks by hand: those of a pod of the namespace with the request, which is then replaced by another
+// one. The VIP is the one given.
 func (c *cluster) forged(namespace string, as, request map[string]string, vip string) marks {
 	c.t.Helper()
 	p, _, err := c.create(pod(namespace, "template", as), client.DryRunAll)
 	c.must(err)
 	status, err := json.Marshal(map[string]any{"version": "v1", "request": request})
 	c.must(err)
-	m := marks{labels: map[string]string{}, annotations: map[string]string{statusKey: string(status), vipsKey: as["redis-tls/host"] + "=" + vip}}
+	m := marks{
+		labels:      map[string]string{},
+		annotations: map[string]string{statusKey: string(status), vipsKey: as["redis-tls/host"] + "=" + vip},
+	}
 	for key, value := range p.Labels {
 		if strings.HasPrefix(key, "redis-tls/") {
 			m.labels[key] = value
@@ -69,7 +72,10 @@ func testForgedMarks(c *cluster, user client.Client, ns string) {
 		"status-alone": pod(ns, "status-alone", map[string]string{statusKey: m.annotations[statusKey]}),
 		"vips-alone":   pod(ns, "vips-alone", map[string]string{vipsKey: m.annotations[vipsKey]}),
 		"all":          m.on(pod(ns, "all", nil)),
-		"opted-out":    m.on(pod(ns, "opted-out", map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/inject": "false"})),
+		"opted-out": m.on(pod(ns, "opted-out", map[string]string{
+			"redis-tls/host":   "redis.example.com",
+			"redis-tls/inject": "false",
+		})),
 	} {
 		if err := user.Create(c.t.Context(), p); err == nil || !strings.Contains(err.Error(), "redis-tls-guard") {
 			c.t.Errorf("%s: error %v", name, err)
@@ -84,10 +90,12 @@ func testForgedMarks(c *cluster, user client.Client, ns string) {
 	labelled := m.on(pod(ns, "labelled", map[string]string{"redis-tls/host": ""}))
 	labelled.Labels["redis-tls/egress-0123456789abcdef"], labelled.Labels["redis-tls/server"] = "true", "strict"
 	for name, p := range map[string]*corev1.Pod{
-		"that requests nothing by an empty host":      labelled,
-		"without a key in a namespace that opted in":  m.on(pod(empty, "keyless", nil)),
-		"on its node's network, which only inherits":  host,
-		"with an alias of the VIP, and an empty host": aliased(m.on(pod(ns, "aliased", map[string]string{"redis-tls/host": ""})), vip),
+		"that requests nothing by an empty host":     labelled,
+		"without a key in a namespace that opted in": m.on(pod(empty, "keyless", nil)),
+		"on its node's network, which only inherits": host,
+		"with an alias of the VIP, and an empty host": aliased(
+			m.on(pod(ns, "aliased", map[string]string{"redis-tls/host": ""})), vip,
+		),
 	} {
 		as := user
 		if p.Namespace != ns {
@@ -114,12 +122,14 @@ func aliased(p *corev1.Pod, vip string) *corev1.Pod {
 	return p
 }
 
-// testForgedRequest: a pod that requests TLS gets its own marks in the place of forged ones, and its own VIP in the place
-// of a neighbour's.
+// testForgedRequest: a pod that requests TLS gets its own marks in the place of forged ones, and its own VIP in the
+// place of a neighbour's.
 func testForgedRequest(c *cluster) {
 	neighbour := c.entryOf("honest", "redis.example.com")
 	own := c.namespace("forged", nil, nil)
-	m := c.forged(own, requesting(), map[string]string{"redis-tls/host": "kubernetes.default.svc"}, neighbour.Spec.Addresses[0])
+	m := c.forged(
+		own, requesting(), map[string]string{"redis-tls/host": "kubernetes.default.svc"}, neighbour.Spec.Addresses[0],
+	)
 	m.labels["redis-tls/to-0123456789abcdef"] = "true"
 	p := aliased(m.on(pod(own, "p", requesting())), neighbour.Spec.Addresses[0])
 	c.must(c.podCreator(own).Create(c.t.Context(), p))
@@ -130,8 +140,11 @@ func testForgedRequest(c *cluster) {
 		c.t.Errorf("labels %v", p.Labels)
 	}
 	entry := c.entryOf(own, "redis.example.com")
-	if diff := cmp.Diff(entry.Spec.Addresses, vips(p, "redis.example.com")); diff != "" || entry.Spec.Addresses[0] == neighbour.Spec.Addresses[0] {
-		c.t.Errorf("the neighbour has the VIP %s; of the entry and the pod (-entry +pod):\n%s", neighbour.Spec.Addresses[0], diff)
+	if diff := cmp.Diff(entry.Spec.Addresses, vips(p, "redis.example.com")); diff != "" ||
+		entry.Spec.Addresses[0] == neighbour.Spec.Addresses[0] {
+		c.t.Errorf(
+			"the neighbour has the VIP %s; of the entry and the pod (-entry +pod):\n%s", neighbour.Spec.Addresses[0], diff,
+		)
 	}
 	c.wantUntouched(neighbour)
 }
@@ -140,7 +153,9 @@ func testForgedRequest(c *cluster) {
 // deleted first.
 func testForgedPastGuard(c *cluster, user client.Client, ns string) {
 	neighbour := c.entryOf("honest", "redis.example.com")
-	c.must(c.Client.Delete(c.t.Context(), &registrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1Name("redis-tls-guard")}))
+	c.must(c.Client.Delete(
+		c.t.Context(), &registrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1Name("redis-tls-guard")},
+	))
 	for i, test := range []struct {
 		request map[string]string
 		names   string // what the Event must name
@@ -162,7 +177,9 @@ func testForgedPastGuard(c *cluster, user client.Client, ns string) {
 	stolen := c.forged(ns, requesting(), requesting(), neighbour.Spec.Addresses[0]).on(pod(ns, "stolen", nil))
 	c.must(user.Create(c.t.Context(), stolen))
 	c.waitForEvent(ns, "Conflict", neighbour.Spec.Addresses[0])
-	outside := c.forged(ns, requestingFor("outside.example.com"), requestingFor("outside.example.com"), clusterIP).on(pod(ns, "outside", nil))
+	outside := c.forged(
+		ns, requestingFor("outside.example.com"), requestingFor("outside.example.com"), clusterIP,
+	).on(pod(ns, "outside", nil))
 	c.must(user.Create(c.t.Context(), outside))
 	c.waitForEvent(ns, "Conflict", clusterIP)
 	c.wantOnlyHonest(ns, 3)
@@ -183,7 +200,13 @@ func testKeysPerNamespace(c *cluster) {
 		c.must(user.Create(c.t.Context(), pods[i]))
 	}
 	c.waitForObjects(ns, mostKeys, mostKeys)
-	c.eventuallyForbidden(ns, request(mostKeys), "metadata.annotations[redis-tls/host]", fmt.Sprintf(" %d ", mostKeys), "policy.maxKeysPerNamespace")
+	c.eventuallyForbidden(
+		ns,
+		request(mostKeys),
+		"metadata.annotations[redis-tls/host]",
+		fmt.Sprintf(" %d ", mostKeys),
+		"policy.maxKeysPerNamespace",
+	)
 	c.must(user.Create(c.t.Context(), pod(ns, "equal", request(0))))
 	c.must(c.Client.Delete(c.t.Context(), pods[2], client.GracePeriodSeconds(0)))
 	c.eventually("the pod that went to make room", func(ctx context.Context) error {

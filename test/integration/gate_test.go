@@ -28,11 +28,15 @@ func TestFirstUseGate(t *testing.T) {
 		"firstUse": map[string]any{"delay": settle.String()},
 		"cleanup":  map[string]any{"gracePeriod": "1s", "delay": "1h"},
 	}})
-	t.Run("a pod that dials an address waits until its objects have been accepted for long enough", func(t *testing.T) { testGate(c.on(t)) })
+	t.Run("a pod that dials an address waits until its objects have been accepted for long enough", func(t *testing.T) {
+		testGate(c.on(t))
+	})
 	t.Run("a pod that dials a VIP alone never waits", func(t *testing.T) { testNoGateForVIPs(c.on(t)) })
 	t.Run("other gates stay, in their order", func(t *testing.T) { testOtherGates(c.on(t)) })
 	t.Run("a pod with a node is warned about", func(t *testing.T) { testNodeName(c.on(t)) })
-	t.Run("objects marked for deletion count as missing, and a pod that returns takes the mark off", func(t *testing.T) { testMarked(c.on(t)) })
+	t.Run("objects marked for deletion count as missing, and a pod that returns takes the mark off", func(t *testing.T) {
+		testMarked(c.on(t))
+	})
 	t.Run("our service account can change nothing else of a pod", func(t *testing.T) { testOwnAccount(c.on(t)) })
 	t.Run("while the controller is down the pod waits", func(t *testing.T) { testGateWithoutController(c.on(t)) })
 }

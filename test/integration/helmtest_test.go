@@ -10,10 +10,13 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// TestHelmTest: `helm test`, of which all but the kubelet is real, passes where the webhook and the injector are there, and
-// says what is missing where they are not. What it asks leaves nothing behind, and its account can do nothing else.
+// TestHelmTest: `helm test`, of which all but the kubelet is real, passes where the webhook and the injector are there,
+// and says what is missing where they are not. What it asks leaves nothing behind, and its account can do nothing else.
 func TestHelmTest(t *testing.T) {
-	c := start(t, setup{values: map[string]any{"policy": map[string]any{"allowedHosts": []any{"*.example.com"}, "allowedPorts": []any{"6380-6390"}}}})
+	c := start(t, setup{values: map[string]any{"policy": map[string]any{
+		"allowedHosts": []any{"*.example.com"},
+		"allowedPorts": []any{"6380-6390"},
+	}}})
 	binary, err := c.Build(t.Context(), "./cmd/webhook", false)
 	c.must(err)
 	c.must(c.WaitForNamespace(t.Context(), "default"))
@@ -30,7 +33,8 @@ func TestHelmTest(t *testing.T) {
 
 	c.webhook.Kill()
 	output, err = c.RunTest(t.Context(), c.release, binary)
-	if failed := regexp.MustCompile(`(?m)^FAILED  .*"annotated\.pods\.redis-tls\.internal"`); err == nil || !failed.MatchString(output) ||
+	if failed := regexp.MustCompile(`(?m)^FAILED  .*"annotated\.pods\.redis-tls\.internal"`); err == nil ||
+		!failed.MatchString(output) ||
 		strings.Count("\n"+output, "\nok  ") != 1 { // the pod that opts out
 		t.Errorf("without the webhook: %v\n%s", err, output)
 	}
@@ -42,7 +46,10 @@ func TestHelmTest(t *testing.T) {
 	account, err := kubernetes.NewForConfig(config)
 	c.must(err)
 	create := func(dryRun ...string) error {
-		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "real-"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "a"}}}}
+		p := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{GenerateName: "real-"},
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "a"}}},
+		}
 		_, err := account.CoreV1().Pods("default").Create(t.Context(), p, metav1.CreateOptions{DryRun: dryRun})
 		return err
 	}

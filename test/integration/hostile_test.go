@@ -19,8 +19,8 @@ import (
 )
 
 // TestHostile: a user who may create pods and nothing else makes the controller create mesh objects, which he may
-// not. Whatever he writes, they lead to no place inside the cluster, they are of his own pods, and none is made for what
-// was not admitted.
+// not. Whatever he writes, they lead to no place inside the cluster, they are of his own pods, and none is made for
+// what was not admitted.
 func TestHostile(t *testing.T) {
 	c := start(t, setup{values: map[string]any{"policy": map[string]any{"maxKeysPerNamespace": mostKeys}}})
 	ns := c.namespace("shop", nil, nil)
@@ -35,7 +35,9 @@ func TestHostile(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
-	t.Run("with a host or an address that is not his to reach he gets nothing", func(t *testing.T) { testHostileHosts(c.on(t), user, ns) })
+	t.Run("with a host or an address that is not his to reach he gets nothing", func(t *testing.T) {
+		testHostileHosts(c.on(t), user, ns)
+	})
 	t.Run("with an honest one he gets his objects", func(t *testing.T) {
 		c := c.on(t)
 		own := c.namespace("honest", nil, nil)
@@ -43,9 +45,13 @@ func TestHostile(t *testing.T) {
 		c.waitForObjects(own, 1, 1)
 	})
 	t.Run("with more than the policy allows he is refused", func(t *testing.T) { testKeysPerNamespace(c.on(t)) })
-	t.Run("what the webhook alone writes is refused or taken from his pods", func(t *testing.T) { testForgedMarks(c.on(t), user, ns) })
+	t.Run("what the webhook alone writes is refused or taken from his pods", func(t *testing.T) {
+		testForgedMarks(c.on(t), user, ns)
+	})
 	t.Run("his pods that request TLS get marks of their own", func(t *testing.T) { testForgedRequest(c.on(t)) })
-	t.Run("marks are not trusted where the guard is gone either", func(t *testing.T) { testForgedPastGuard(c.on(t), user, ns) })
+	t.Run("marks are not trusted where the guard is gone either", func(t *testing.T) {
+		testForgedPastGuard(c.on(t), user, ns)
+	})
 }
 
 // clusterIP is that of another tenant's Service.
@@ -87,7 +93,10 @@ func testHostileHosts(c *cluster, user client.Client, ns string) {
 func (c *cluster) podCreator(namespace string) client.Client {
 	c.t.Helper()
 	name := "pod-creator-" + namespace
-	role := &rbacv1.Role{ObjectMeta: metav1Name(name), Rules: []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"create"}}}}
+	role := &rbacv1.Role{
+		ObjectMeta: metav1Name(name),
+		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"pods"}, Verbs: []string{"create"}}},
+	}
 	binding := &rbacv1.RoleBinding{
 		ObjectMeta: metav1Name(name),
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name},

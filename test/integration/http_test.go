@@ -17,9 +17,13 @@ import (
 // TestHTTP: what is routed by the Host header, with the rights of our own service account, against Istio's CRDs.
 func TestHTTP(t *testing.T) {
 	c := start(t, setup{})
-	t.Run("the first pod has a VIP, and waits until all three objects are there", func(t *testing.T) { testHTTPFirstUse(c.on(t)) })
+	t.Run("the first pod has a VIP, and waits until all three objects are there", func(t *testing.T) {
+		testHTTPFirstUse(c.on(t))
+	})
 	t.Run("a route that is lost comes back", func(t *testing.T) { testHTTPRepair(c.on(t)) })
-	t.Run("objects for the real name that come later are reported, and refuse the next pod", func(t *testing.T) { testHTTPForeign(c.on(t)) })
+	t.Run("objects for the real name that come later are reported, and refuse the next pod", func(t *testing.T) {
+		testHTTPForeign(c.on(t))
+	})
 	t.Run("one of the root namespace too", func(t *testing.T) { testHTTPForeignRoot(c.on(t)) })
 	t.Run("pods that have it by tcp have objects of their own", func(t *testing.T) { testHTTPAndTCP(c.on(t)) })
 	t.Run("another use of a port is refused", func(t *testing.T) { testHTTPContradiction(c.on(t)) })
@@ -34,7 +38,9 @@ func (c *cluster) routeOf(namespace string) *networkingv1.VirtualService {
 	c.t.Helper()
 	var routes networkingv1.VirtualServiceList
 	c.eventually("a route in "+namespace, func(ctx context.Context) error {
-		if err := c.Client.List(ctx, &routes, client.InNamespace(namespace), client.MatchingLabels{"app.kubernetes.io/managed-by": "redis-tls"}); err != nil {
+		if err := c.Client.List(
+			ctx, &routes, client.InNamespace(namespace), client.MatchingLabels{"app.kubernetes.io/managed-by": "redis-tls"},
+		); err != nil {
 			return err
 		}
 		if len(routes.Items) != 1 {
@@ -56,7 +62,9 @@ func testHTTPFirstUse(c *cluster) {
 	}
 	found := c.waitForObjects(ns, 1, 1)
 	route := c.routeOf(ns)
-	if e := found.entries[0]; len(e.Spec.Addresses) > 0 || e.Spec.Hosts[0] != "api.example.com" || found.rules[0].Spec.Host != "api.example.com" || route.Spec.Hosts[0] != "api.example.com" {
+	if e := found.entries[0]; len(e.Spec.Addresses) > 0 || e.Spec.Hosts[0] != "api.example.com" ||
+		found.rules[0].Spec.Host != "api.example.com" ||
+		route.Spec.Hosts[0] != "api.example.com" {
 		c.t.Errorf("the entry is %v, the rule %v, the route %v", &e.Spec, &found.rules[0].Spec, &route.Spec)
 	}
 	for label := range route.Spec.Http[0].Match[0].SourceLabels {
@@ -100,11 +108,25 @@ func testHTTPForeign(c *cluster) {
 	ns := c.namespace("http-foreign", nil, nil)
 	meta := metav1.ObjectMeta{Namespace: ns, Name: "theirs"}
 	for host, theirs := range map[string]client.Object{
-		"entry.example.org": &networkingv1.ServiceEntry{ObjectMeta: meta, Spec: networking.ServiceEntry{Hosts: []string{"entry.example.org"},
-			Resolution: networking.ServiceEntry_DNS, Ports: []*networking.ServicePort{{Number: 5432, Name: "tcp", Protocol: "TCP"}}}},
-		"rule.example.com": &networkingv1.DestinationRule{ObjectMeta: meta, Spec: networking.DestinationRule{Host: "*.example.com"}},
-		"route.example.net": &networkingv1.VirtualService{ObjectMeta: meta, Spec: networking.VirtualService{Hosts: []string{"*.example.net"},
-			Http: []*networking.HTTPRoute{{Route: []*networking.HTTPRouteDestination{{Destination: &networking.Destination{Host: "elsewhere.example.org"}}}}}}},
+		"entry.example.org": &networkingv1.ServiceEntry{
+			ObjectMeta: meta,
+			Spec: networking.ServiceEntry{
+				Hosts:      []string{"entry.example.org"},
+				Resolution: networking.ServiceEntry_DNS,
+				Ports:      []*networking.ServicePort{{Number: 5432, Name: "tcp", Protocol: "TCP"}},
+			},
+		},
+		"rule.example.com": &networkingv1.DestinationRule{
+			ObjectMeta: meta,
+			Spec:       networking.DestinationRule{Host: "*.example.com"},
+		},
+		"route.example.net": &networkingv1.VirtualService{
+			ObjectMeta: meta,
+			Spec: networking.VirtualService{Hosts: []string{"*.example.net"},
+				Http: []*networking.HTTPRoute{
+					{Route: []*networking.HTTPRouteDestination{{Destination: &networking.Destination{Host: "elsewhere.example.org"}}}},
+				}},
+		},
 	} {
 		annotations := calling(host)
 		c.admitted(pod(ns, host, annotations))
@@ -120,7 +142,8 @@ func testHTTPForeign(c *cluster) {
 func testHTTPForeignRoot(c *cluster) {
 	ns := c.namespace("http-root", nil, nil)
 	theirs := &networkingv1.DestinationRule{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "theirs"}, Spec: networking.DestinationRule{Host: "root.example.com"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "theirs"},
+		Spec:       networking.DestinationRule{Host: "root.example.com"},
 	}
 	c.must(c.Client.Create(c.t.Context(), theirs))
 	c.eventuallyForbidden(ns, calling("root.example.com"), "DestinationRule istio-system/theirs")
@@ -134,7 +157,11 @@ func testHTTPAndTCP(c *cluster) {
 	c.waitForObjects(ns, 1, 1)
 	before := c.meshObjectsIn(ns)
 	annotations := calling("api.example.com")
-	maps.Copy(annotations, map[string]string{"redis-tls/protocol": "tcp", "redis-tls/port": "80", "redis-tls/target-port": "443"})
+	maps.Copy(annotations, map[string]string{
+		"redis-tls/protocol":    "tcp",
+		"redis-tls/port":        "80",
+		"redis-tls/target-port": "443",
+	})
 	c.admitted(pod(ns, "dials", annotations))
 	c.waitForObjects(ns, 2, 2)
 	c.wantKept(before)

@@ -8,9 +8,9 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// TestNamespaceAfterItsPod: the leader's watches are not in step, so it may hear of a pod before its namespace, and makes
-// nothing in a namespace that it does not know. The pod, which another replica admitted, waits at the gate until then and
-// no longer.
+// TestNamespaceAfterItsPod: the leader's watches are not in step, so it may hear of a pod before its namespace, and
+// makes nothing in a namespace that it does not know. The pod, which another replica admitted, waits at the gate until
+// then and no longer.
 func TestNamespaceAfterItsPod(t *testing.T) {
 	c := start(t, setup{noWebhook: true})
 	proxy, err := c.RunWatchProxy()
@@ -18,7 +18,11 @@ func TestNamespaceAfterItsPod(t *testing.T) {
 	c.release, err = c.RenderChart(nil)
 	c.must(err)
 	c.must(c.Apply(t.Context(), c.release))
-	c.webhook, err = c.RunWebhook(t.Context(), c.release, harness.WebhookOptions{Race: true, Through: proxy, Unpublished: true})
+	c.webhook, err = c.RunWebhook(t.Context(), c.release, harness.WebhookOptions{
+		Race:        true,
+		Through:     proxy,
+		Unpublished: true,
+	})
 	c.must(err)
 	c.eventually("the replica to lead", func(context.Context) error {
 		if c.metric("leader_election_master_status") != 1 {

@@ -41,7 +41,9 @@ func TestLifecycle(t *testing.T) {
 	c.must(err)
 	t.Run("who shows no certificate is turned away", func(t *testing.T) { testNoCertificate(c.on(t), replicas) })
 	t.Run("a rolling restart under load fails no admission", func(t *testing.T) { testRollingRestart(c.on(t), replicas) })
-	t.Run("a leader that ends answers on while it is not ready, and gives its lease up", func(t *testing.T) { testLeaderEnds(c.on(t), replicas) })
+	t.Run("a leader that ends answers on while it is not ready, and gives its lease up", func(t *testing.T) {
+		testLeaderEnds(c.on(t), replicas)
+	})
 	t.Run("a second SIGTERM ends a replica at once", func(t *testing.T) { testSecondSignal(c.on(t)) })
 }
 
@@ -72,8 +74,11 @@ func clientCertificate(t *testing.T) (crt, admission string) {
 	for name, content := range map[string]string{
 		"client.crt": crt,
 		"client.key": string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: keyDER})),
-		"kubeconfig": fmt.Sprintf("apiVersion: v1\nkind: Config\nusers:\n- name: '*'\n  user: {client-certificate: %s, client-key: %s}\n",
-			path("client.crt"), path("client.key")),
+		"kubeconfig": fmt.Sprintf(
+			"apiVersion: v1\nkind: Config\nusers:\n- name: '*'\n  user: {client-certificate: %s, client-key: %s}\n",
+			path("client.crt"),
+			path("client.key"),
+		),
 		"admission.yaml": fmt.Sprintf(`apiVersion: apiserver.config.k8s.io/v1
 kind: AdmissionConfiguration
 plugins:
@@ -162,7 +167,10 @@ func testLeaderEnds(c *cluster, replicas *harness.Replicas) {
 }
 
 func testSecondSignal(c *cluster) {
-	w, err := c.RunWebhook(c.t.Context(), c.release, harness.WebhookOptions{Probed: true, Args: []string{"--shutdown-delay=1h"}})
+	w, err := c.RunWebhook(c.t.Context(), c.release, harness.WebhookOptions{
+		Probed: true,
+		Args:   []string{"--shutdown-delay=1h"},
+	})
 	c.must(err)
 	c.must(w.Terminate())
 	c.eventually("the replica to be not ready", func(ctx context.Context) error {

@@ -147,7 +147,11 @@ func requesting() map[string]string {
 
 // dialling are the annotations of a pod that dials an address, so it has no VIP.
 func dialling() map[string]string {
-	return map[string]string{"redis-tls/addresses": "10.20.30.40", "redis-tls/port": "6378", "redis-tls/ca-secret": "redis-ca"}
+	return map[string]string{
+		"redis-tls/addresses": "10.20.30.40",
+		"redis-tls/port":      "6378",
+		"redis-tls/ca-secret": "redis-ca",
+	}
 }
 
 // create creates the pod as the administrator and returns it as admitted, with the warnings.
@@ -254,7 +258,9 @@ func keyOf(entry *networkingv1.ServiceEntry) (key string, behindVIP bool) {
 // rules of these entries, and returns all.
 func (c *cluster) waitForObjects(namespace string, wantEntries, wantRules int) (found objects) {
 	c.t.Helper()
-	c.eventually(fmt.Sprintf("%d entries and %d rules in %s", wantEntries, wantRules, namespace), func(ctx context.Context) (err error) {
+	c.eventually(fmt.Sprintf(
+		"%d entries and %d rules in %s", wantEntries, wantRules, namespace,
+	), func(ctx context.Context) (err error) {
 		if found, err = c.objects(ctx, namespace); err != nil {
 			return err
 		}

@@ -13,7 +13,8 @@ import (
 )
 
 // TestAlertsAndDashboardAskForWhatIsExported scrapes the server as it runs, and the API server that has failed to call
-// it: every selector of the alerts and of the dashboard matches something there, so no alert is silent for a wrong name.
+// it: every selector of the alerts and of the dashboard matches something there, so no alert is silent for a wrong
+// name.
 func TestAlertsAndDashboardAskForWhatIsExported(t *testing.T) {
 	c := start(t, setup{})
 	ns := c.namespace("seen", nil, nil)
@@ -49,7 +50,8 @@ func TestAlertsAndDashboardAskForWhatIsExported(t *testing.T) {
 	}
 	c.must(monitoring.Matched(t.Context(), root, expressions, files...))
 	for _, wrong := range []string{"redis_tls_admissions_total", `redis_tls_admissions_total{reason="Interna"}`} {
-		if err := monitoring.Matched(t.Context(), root, []string{wrong}, files...); err == nil || !strings.Contains(err.Error(), wrong) {
+		if err := monitoring.Matched(t.Context(), root, []string{wrong}, files...); err == nil ||
+			!strings.Contains(err.Error(), wrong) {
 			t.Errorf("%s passes: %v", wrong, err)
 		}
 	}

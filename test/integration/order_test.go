@@ -17,21 +17,32 @@ import (
 )
 
 // TestWebhookOrders: called before Istio's injector or after it, with a classic or a native sidecar, the
-// pod ends with the same mount in istio-proxy, the same VIP and the same labels, and what was admitted stays as it is when
-// it is created anew, whatever the webhook's cache has learnt in between.
+// pod ends with the same mount in istio-proxy, the same VIP and the same labels, and what was admitted stays as it is
+// when it is created anew, whatever the webhook's cache has learnt in between.
 func TestWebhookOrders(t *testing.T) {
 	plane := start(t, setup{noInjector: true})
 	for _, order := range []string{harness.InjectorAfterOurs, harness.InjectorBeforeOurs} {
 		for _, native := range []bool{true, false} {
-			for _, again := range []registrationv1.ReinvocationPolicyType{registrationv1.NeverReinvocationPolicy, registrationv1.IfNeededReinvocationPolicy} {
+			for _, again := range []registrationv1.ReinvocationPolicyType{
+				registrationv1.NeverReinvocationPolicy,
+				registrationv1.IfNeededReinvocationPolicy,
+			} {
 				t.Run(fmt.Sprintf("%s, native %t, reinvocation %s", order, native, again), func(t *testing.T) {
 					c := plane.on(t)
-					injector, err := c.RunSidecarInjector(t.Context(), harness.InjectorOptions{Configuration: order, Native: native, Reinvocation: again})
+					injector, err := c.RunSidecarInjector(t.Context(), harness.InjectorOptions{
+						Configuration: order,
+						Native:        native,
+						Reinvocation:  again,
+					})
 					c.must(err)
 					defer func() { c.must(injector.Stop(t.Context())) }()
 					ns := c.namespace(strings.ToLower(fmt.Sprintf("o-%.3s-%t-%s", order, native, again)), nil, nil)
 					requests := requesting()
-					maps.Copy(requests, map[string]string{"ip.redis-tls/addresses": "10.20.30.40", "ip.redis-tls/port": "6378", "ip.redis-tls/ca-secret": "redis-ca"})
+					maps.Copy(requests, map[string]string{
+						"ip.redis-tls/addresses": "10.20.30.40",
+						"ip.redis-tls/port":      "6378",
+						"ip.redis-tls/ca-secret": "redis-ca",
+					})
 					cold := c.admitted(pod(ns, "cold", requests))
 					wantMounted(c, cold, native)
 					c.waitForObjects(ns, 2, 2)
@@ -52,14 +63,25 @@ func TestWebhookOrders(t *testing.T) {
 // objects stand.
 func wantSameAgain(c *cluster, p *corev1.Pod) {
 	c.t.Helper()
-	anew := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name + "-again", Labels: maps.Clone(p.Labels), Annotations: maps.Clone(p.Annotations)},
-		Spec: *p.Spec.DeepCopy()}
+	anew := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:   p.Namespace,
+			Name:        p.Name + "-again",
+			Labels:      maps.Clone(p.Labels),
+			Annotations: maps.Clone(p.Annotations),
+		},
+		Spec: *p.Spec.DeepCopy(),
+	}
 	got, _, err := c.create(anew, client.DryRunAll)
 	c.must(err)
 	for what, pair := range map[string][2]any{
-		"labels": {p.Labels, got.Labels}, "annotations": {p.Annotations, got.Annotations}, "hostAliases": {p.Spec.HostAliases, got.Spec.HostAliases},
-		"volumes": {p.Spec.Volumes, got.Spec.Volumes}, "gates": {p.Spec.SchedulingGates, got.Spec.SchedulingGates},
-		"containers": {p.Spec.Containers, got.Spec.Containers}, "init containers": {p.Spec.InitContainers, got.Spec.InitContainers},
+		"labels":          {p.Labels, got.Labels},
+		"annotations":     {p.Annotations, got.Annotations},
+		"hostAliases":     {p.Spec.HostAliases, got.Spec.HostAliases},
+		"volumes":         {p.Spec.Volumes, got.Spec.Volumes},
+		"gates":           {p.Spec.SchedulingGates, got.Spec.SchedulingGates},
+		"containers":      {p.Spec.Containers, got.Spec.Containers},
+		"init containers": {p.Spec.InitContainers, got.Spec.InitContainers},
 	} {
 		if diff := cmp.Diff(pair[0], pair[1]); diff != "" {
 			c.t.Errorf("%s of pod %s created anew (-before +after):\n%s", what, p.Name, diff)
@@ -84,7 +106,8 @@ func wantMounted(c *cluster, p *corev1.Pod, native bool) {
 			mounts = append(mounts, m)
 		}
 	}
-	if len(mounts) != 1 || !mounts[0].ReadOnly || mounts[0].SubPath != "" || strings.TrimSuffix(mounts[0].MountPath, "/") != "/etc/redis-tls/redis.example.com" {
+	if len(mounts) != 1 || !mounts[0].ReadOnly || mounts[0].SubPath != "" ||
+		strings.TrimSuffix(mounts[0].MountPath, "/") != "/etc/redis-tls/redis.example.com" {
 		c.t.Fatalf("mounts: %+v", mounts)
 	}
 	var volumes []corev1.Volume
@@ -113,7 +136,12 @@ func TestDryRun(t *testing.T) {
 	c := start(t, setup{})
 	ns := c.namespace("dry", nil, nil)
 	keys := func() (all []harness.EtcdKey) {
-		for _, prefix := range []string{"/registry/pods/", "/registry/events/", "/registry/networking.istio.io/", "/registry/security.istio.io/"} {
+		for _, prefix := range []string{
+			"/registry/pods/",
+			"/registry/events/",
+			"/registry/networking.istio.io/",
+			"/registry/security.istio.io/",
+		} {
 			found, err := c.EtcdKeys(t.Context(), prefix)
 			c.must(err)
 			all = append(all, found...)
@@ -149,14 +177,20 @@ func TestDryRun(t *testing.T) {
 func TestFailsClosed(t *testing.T) {
 	c := start(t, setup{})
 	ns := c.namespace("shop", nil, nil)
-	opted := c.namespace("opted", map[string]string{"redis-tls/injection": "enabled"}, map[string]string{"redis-tls/host": "redis.example.com"})
+	opted := c.namespace(
+		"opted",
+		map[string]string{"redis-tls/injection": "enabled"},
+		map[string]string{"redis-tls/host": "redis.example.com"},
+	)
 	running := c.admitted(pod(ns, "running", requesting()))
 	c.webhook.Kill()
 	c.refused(pod(ns, "requests", requesting()), "annotated.pods.redis-tls.internal")
 	c.refused(pod(opted, "inherits", nil), "opted-in.pods.redis-tls.internal")
 	c.admitted(pod(ns, "plain", nil))
 	c.admitted(pod(opted, "out", map[string]string{"redis-tls/inject": "false"}))
-	c.must(c.Client.Delete(t.Context(), &registrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1Name("00-redis-tls")}))
+	c.must(c.Client.Delete(
+		t.Context(), &registrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1Name("00-redis-tls")},
+	))
 	c.eventuallyRefused(func() *corev1.Pod { return pod(ns, "requests-of-the-guard", requesting()) }, "redis-tls-guard")
 	for key, value := range running.Annotations {
 		if key == statusKey || key == vipsKey {

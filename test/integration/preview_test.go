@@ -40,12 +40,22 @@ func TestPreview(t *testing.T) {
 	writeYAML(t, valuesFile, values)
 
 	for name, annotations := range map[string]map[string]string{
-		"by-dns":       requesting(),
-		"by-address":   dialling(),
-		"cidr":         {"redis-tls/addresses": "10.9.0.0/24,10.8.0.1", "redis-tls/ca-secret": "redis-ca"},
-		"two":          {"redis-tls/host": "a.example.com", "redis-tls/target-port": "16222", "b.redis-tls/host": "b.example.com", "b.redis-tls/addresses": "10.7.0.1", "b.redis-tls/ca-secret": "b"},
+		"by-dns":     requesting(),
+		"by-address": dialling(),
+		"cidr":       {"redis-tls/addresses": "10.9.0.0/24,10.8.0.1", "redis-tls/ca-secret": "redis-ca"},
+		"two": {
+			"redis-tls/host":        "a.example.com",
+			"redis-tls/target-port": "16222",
+			"b.redis-tls/host":      "b.example.com",
+			"b.redis-tls/addresses": "10.7.0.1",
+			"b.redis-tls/ca-secret": "b",
+		},
 		"system-roots": {"redis-tls/host": "redis.example.com", "redis-tls/port": "6379,26379"},
-		"inherits":     {"redis-tls/host": "redis.example.com", "redis-tls/ca-key": "bundle.pem", "redis-tls/ca-secret": "redis-ca"},
+		"inherits": {
+			"redis-tls/host":      "redis.example.com",
+			"redis-tls/ca-key":    "bundle.pem",
+			"redis-tls/ca-secret": "redis-ca",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := c.on(t)

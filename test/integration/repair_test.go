@@ -22,57 +22,100 @@ import (
 // changes are what people do to our objects by hand.
 var changes = []struct {
 	name string
-	make func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) error
+	make func(
+		ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule,
+	) error
 }{
-	{"an entry's endpoint is led elsewhere", func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
-		entry.Spec.Endpoints[0].Address = "evil.example.com"
-		return c.Update(ctx, entry)
-	}},
-	{"an entry is exported to all namespaces", func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
-		entry.Spec.ExportTo = []string{"*"}
-		return c.Update(ctx, entry)
-	}},
-	{"an entry is marked for deletion", func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
-		entry.Annotations = map[string]string{"redis-tls/deleting": "2020-01-01T00:00:00Z"}
-		return c.Update(ctx, entry)
-	}},
-	{"an entry is deleted", func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
-		return c.Delete(ctx, entry)
-	}},
-	{"a rule's TLS is switched off", func(ctx context.Context, c client.Client, _ *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) error {
-		rule.Spec.TrafficPolicy.PortLevelSettings[0].Tls = &networking.ClientTLSSettings{Mode: networking.ClientTLSSettings_DISABLE}
-		return c.Update(ctx, rule)
-	}},
-	{"a rule's selector is widened", func(ctx context.Context, c client.Client, _ *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) error {
-		rule.Spec.WorkloadSelector = nil
-		return c.Update(ctx, rule)
-	}},
-	{"a rule is given to other pods", func(ctx context.Context, c client.Client, _ *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) error {
-		rule.Spec.WorkloadSelector.MatchLabels = map[string]string{"app": "evil"}
-		return c.Update(ctx, rule)
-	}},
-	{"the closed rules are opened", func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
-		return eachClosed(ctx, c, entry.Namespace, func(rule *networkingv1.DestinationRule) error {
-			rule.Spec.TrafficPolicy.Tls.Mode = networking.ClientTLSSettings_DISABLE
+	{
+		"an entry's endpoint is led elsewhere",
+		func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
+			entry.Spec.Endpoints[0].Address = "evil.example.com"
+			return c.Update(ctx, entry)
+		},
+	},
+	{
+		"an entry is exported to all namespaces",
+		func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
+			entry.Spec.ExportTo = []string{"*"}
+			return c.Update(ctx, entry)
+		},
+	},
+	{
+		"an entry is marked for deletion",
+		func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
+			entry.Annotations = map[string]string{"redis-tls/deleting": "2020-01-01T00:00:00Z"}
+			return c.Update(ctx, entry)
+		},
+	},
+	{
+		"an entry is deleted",
+		func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
+			return c.Delete(ctx, entry)
+		},
+	},
+	{
+		"a rule's TLS is switched off",
+		func(ctx context.Context, c client.Client, _ *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) error {
+			rule.Spec.TrafficPolicy.PortLevelSettings[0].Tls = &networking.ClientTLSSettings{
+				Mode: networking.ClientTLSSettings_DISABLE,
+			}
 			return c.Update(ctx, rule)
-		})
-	}},
-	{"the closed rules are deleted", func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
-		return eachClosed(ctx, c, entry.Namespace, func(rule *networkingv1.DestinationRule) error { return c.Delete(ctx, rule) })
-	}},
-	{"a rule is deleted", func(ctx context.Context, c client.Client, _ *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) error {
-		return c.Delete(ctx, rule)
-	}},
-	{"both are deleted", func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) error {
-		if err := c.Delete(ctx, entry); err != nil {
-			return err
-		}
-		return c.Delete(ctx, rule)
-	}},
+		},
+	},
+	{
+		"a rule's selector is widened",
+		func(ctx context.Context, c client.Client, _ *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) error {
+			rule.Spec.WorkloadSelector = nil
+			return c.Update(ctx, rule)
+		},
+	},
+	{
+		"a rule is given to other pods",
+		func(ctx context.Context, c client.Client, _ *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) error {
+			rule.Spec.WorkloadSelector.MatchLabels = map[string]string{"app": "evil"}
+			return c.Update(ctx, rule)
+		},
+	},
+	{
+		"the closed rules are opened",
+		func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
+			return eachClosed(ctx, c, entry.Namespace, func(rule *networkingv1.DestinationRule) error {
+				rule.Spec.TrafficPolicy.Tls.Mode = networking.ClientTLSSettings_DISABLE
+				return c.Update(ctx, rule)
+			})
+		},
+	},
+	{
+		"the closed rules are deleted",
+		func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
+			return eachClosed(ctx, c, entry.Namespace, func(rule *networkingv1.DestinationRule) error {
+				return c.Delete(ctx, rule)
+			})
+		},
+	},
+	{
+		"a rule is deleted",
+		func(ctx context.Context, c client.Client, _ *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) error {
+			return c.Delete(ctx, rule)
+		},
+	},
+	{
+		"both are deleted",
+		func(
+			ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule,
+		) error {
+			if err := c.Delete(ctx, entry); err != nil {
+				return err
+			}
+			return c.Delete(ctx, rule)
+		},
+	},
 }
 
 // eachClosed does something to each of the namespace's closed rules, and returns the first error.
-func eachClosed(ctx context.Context, c client.Client, namespace string, do func(*networkingv1.DestinationRule) error) error {
+func eachClosed(
+	ctx context.Context, c client.Client, namespace string, do func(*networkingv1.DestinationRule) error,
+) error {
 	var rules networkingv1.DestinationRuleList
 	if err := c.List(ctx, &rules, client.InNamespace(namespace)); err != nil {
 		return err
@@ -144,13 +187,21 @@ func TestRepair(t *testing.T) {
 		})
 	}
 	t.Run("labels and annotations of others stay", func(t *testing.T) { testAddedLabels(c.on(t)) })
-	t.Run("an object that loses the label is left alone until it is deleted, and its rules stay", func(t *testing.T) { testLostLabel(c.on(t)) })
-	t.Run("unused objects are marked, kept for the delay, and deleted with the entry first", func(t *testing.T) { testOrderOfDeletion(c.on(t)) })
-	t.Run("with firstUse.gate off no pod waits, and the controller may not patch pods", func(t *testing.T) { testNoGate(c.on(t)) })
+	t.Run("an object that loses the label is left alone until it is deleted, and its rules stay", func(t *testing.T) {
+		testLostLabel(c.on(t))
+	})
+	t.Run("unused objects are marked, kept for the delay, and deleted with the entry first", func(t *testing.T) {
+		testOrderOfDeletion(c.on(t))
+	})
+	t.Run("with firstUse.gate off no pod waits, and the controller may not patch pods", func(t *testing.T) {
+		testNoGate(c.on(t))
+	})
 }
 
 // waitForRepair waits until the namespace has the entry and the rule, unmarked, and no others.
-func (c *cluster) waitForRepair(namespace string, entry *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule) {
+func (c *cluster) waitForRepair(
+	namespace string, entry *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule,
+) {
 	c.t.Helper()
 	c.eventually("all to be as they were", func(ctx context.Context) error {
 		found, err := c.objects(ctx, namespace)
@@ -162,7 +213,8 @@ func (c *cluster) waitForRepair(namespace string, entry *networkingv1.ServiceEnt
 		}
 		for _, objects := range [][2]client.Object{{entry, found.entries[0]}, {rule, found.rules[0]}} {
 			was, is := objects[0], objects[1]
-			if fmt.Sprint(was.GetAnnotations()) != fmt.Sprint(is.GetAnnotations()) || fmt.Sprint(was.GetLabels()) != fmt.Sprint(is.GetLabels()) {
+			if fmt.Sprint(was.GetAnnotations()) != fmt.Sprint(is.GetAnnotations()) ||
+				fmt.Sprint(was.GetLabels()) != fmt.Sprint(is.GetLabels()) {
 				return fmt.Errorf("%s has labels %v and annotations %v", is.GetName(), is.GetLabels(), is.GetAnnotations())
 			}
 		}
@@ -231,11 +283,18 @@ func testOrderOfDeletion(c *cluster) {
 
 // watchDeletion follows an object from the state given until it is deleted, and returns the revisions at
 // which it was marked and deleted.
-func (c *cluster) watchDeletion(watcher client.WithWatch, list client.ObjectList, object client.Object) (marked, gone uint64) {
+func (c *cluster) watchDeletion(
+	watcher client.WithWatch, list client.ObjectList, object client.Object,
+) (marked, gone uint64) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), within)
 	defer cancel()
-	events, err := watcher.Watch(ctx, list, client.InNamespace(object.GetNamespace()), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: object.GetResourceVersion()}})
+	events, err := watcher.Watch(
+		ctx,
+		list,
+		client.InNamespace(object.GetNamespace()),
+		&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: object.GetResourceVersion()}},
+	)
 	c.must(err)
 	defer events.Stop()
 	for event := range events.ResultChan() {

@@ -37,7 +37,9 @@ func TestRollout(t *testing.T) {
 		testNextRevision(c.on(t), "next-cidr", "redis-tls/addresses", wide, dialling())
 	})
 	t.Run("other TLS settings make a rule of their own", func(t *testing.T) { testNewSettings(c.on(t)) })
-	t.Run("two workloads with different requests for one host do not meet", func(t *testing.T) { testTwoWorkloads(c.on(t)) })
+	t.Run("two workloads with different requests for one host do not meet", func(t *testing.T) {
+		testTwoWorkloads(c.on(t))
+	})
 	t.Run("a pod that imitates another workload moves nothing", func(t *testing.T) { testImitation(c.on(t)) })
 }
 
@@ -77,8 +79,8 @@ func testNextRevision(c *cluster, namespace, key string, was, is map[string]stri
 	}
 }
 
-// served says what a pod lacks: an entry for each of its VIPs and of its addresses, with the port that it requested, and
-// one rule that selects it on every entry that may catch its connections.
+// served says what a pod lacks: an entry for each of its VIPs and of its addresses, with the port that it requested,
+// and one rule that selects it on every entry that may catch its connections.
 func (c *cluster) served(p *corev1.Pod) error {
 	found, err := c.objects(c.t.Context(), p.Namespace)
 	if err != nil {
@@ -90,7 +92,8 @@ func (c *cluster) served(p *corev1.Pod) error {
 	}
 	if host := p.Annotations["redis-tls/host"]; p.Annotations["redis-tls/protocol"] == "http" { // whose entry has no VIP
 		requested = nil
-		if rules := selecting(found.rules, p, host); len(rules) != 1 || !slices.ContainsFunc(found.entries, func(e *networkingv1.ServiceEntry) bool { return e.Spec.Hosts[0] == host }) {
+		if rules := selecting(found.rules, p, host); len(rules) != 1 ||
+			!slices.ContainsFunc(found.entries, func(e *networkingv1.ServiceEntry) bool { return e.Spec.Hosts[0] == host }) {
 			return fmt.Errorf("%d rules on the entry of %s select pod %s", len(rules), host, p.Name)
 		}
 	}
@@ -105,9 +108,10 @@ func (c *cluster) served(p *corev1.Pod) error {
 				continue
 			}
 			listed = listed || at == address
-			if target := p.Annotations[targetPort]; target != "" && !slices.ContainsFunc(entry.Spec.Ports, func(port *networking.ServicePort) bool {
-				return port.Number == 6379 && fmt.Sprint(port.TargetPort) == target
-			}) {
+			if target := p.Annotations[targetPort]; target != "" &&
+				!slices.ContainsFunc(entry.Spec.Ports, func(port *networking.ServicePort) bool {
+					return port.Number == 6379 && fmt.Sprint(port.TargetPort) == target
+				}) {
 				return fmt.Errorf("the entry of %s has the ports %v, want a target of %s", text, entry.Spec.Ports, target)
 			}
 			if rules := selecting(found.rules, p, entry.Spec.Hosts[0]); len(rules) != 1 {
@@ -130,7 +134,9 @@ func prefix(text string) netip.Prefix {
 }
 
 // selecting returns the rules that Istio applies to the pod's connections to a host.
-func selecting(rules []*networkingv1.DestinationRule, p *corev1.Pod, host string) (selected []*networkingv1.DestinationRule) {
+func selecting(
+	rules []*networkingv1.DestinationRule, p *corev1.Pod, host string,
+) (selected []*networkingv1.DestinationRule) {
 	for _, rule := range rules {
 		suffix, wildcard := strings.CutPrefix(rule.Spec.Host, "*")
 		if rule.Spec.Host != host && !(wildcard && strings.HasSuffix(host, suffix)) {
@@ -164,7 +170,10 @@ func testNewSettings(c *cluster) {
 		}
 		cas = append(cas, rules[0].Spec.TrafficPolicy.PortLevelSettings[0].Tls.CaCertificates)
 	}
-	if want := []string{"/etc/redis-tls/redis.example.com/ca.crt", "/etc/ssl/certs/ca-certificates.crt"}; !slices.Equal(cas, want) {
+	if want := []string{
+		"/etc/redis-tls/redis.example.com/ca.crt",
+		"/etc/ssl/certs/ca-certificates.crt",
+	}; !slices.Equal(cas, want) {
 		c.t.Errorf("the old pod's CA and the new one's are %q, want %q", cas, want)
 	}
 	c.makeReady(&pods[1])
@@ -228,8 +237,13 @@ func testImitation(c *cluster) {
 
 	imitation := pod(ns, "cart-imitation", retargeted("6666"))
 	imitation.Labels = map[string]string{"app": "cart", "pod-template-hash": "ffffffffff"}
-	imitation.OwnerReferences = []metav1.OwnerReference{{APIVersion: "evil.example/v1", Kind: "ReplicaSet", Name: "cart-ffffffffff",
-		UID: "6b1e1f0e-0000-4000-8000-000000000000", Controller: ptr.To(true)}}
+	imitation.OwnerReferences = []metav1.OwnerReference{{
+		APIVersion: "evil.example/v1",
+		Kind:       "ReplicaSet",
+		Name:       "cart-ffffffffff",
+		UID:        "6b1e1f0e-0000-4000-8000-000000000000",
+		Controller: ptr.To(true),
+	}}
 	imitation = c.admitted(imitation)
 	c.makeReady(imitation)
 	c.eventually("the imitation to have its own objects", func(context.Context) error { return c.served(imitation) })
@@ -286,11 +300,15 @@ func (c *cluster) podsOf(d *appsv1.Deployment, annotation string, values ...stri
 	c.t.Helper()
 	var pods corev1.PodList
 	c.eventually(fmt.Sprintf("pods of %s with %s %q", d.Name, annotation, values), func(ctx context.Context) error {
-		if err := c.Client.List(ctx, &pods, client.InNamespace(d.Namespace), client.MatchingLabels{"app": d.Name}); err != nil {
+		if err := c.Client.List(
+			ctx, &pods, client.InNamespace(d.Namespace), client.MatchingLabels{"app": d.Name},
+		); err != nil {
 			return err
 		}
 		pods.Items = slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool { return p.DeletionTimestamp != nil })
-		slices.SortFunc(pods.Items, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+		slices.SortFunc(pods.Items, func(a, b corev1.Pod) int {
+			return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
+		})
 		var found []string
 		for _, p := range pods.Items {
 			found = append(found, p.Annotations[annotation])
@@ -309,7 +327,11 @@ func (c *cluster) makeReady(p *corev1.Pod) {
 	c.eventually("pod "+p.Name+" to be marked ready", func(ctx context.Context) error {
 		now := c.live(p)
 		now.Status.Phase = corev1.PodRunning
-		now.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		now.Status.Conditions = []corev1.PodCondition{{
+			Type:               corev1.PodReady,
+			Status:             corev1.ConditionTrue,
+			LastTransitionTime: metav1.Now(),
+		}}
 		return c.Client.Status().Update(ctx, now)
 	})
 }

@@ -17,14 +17,27 @@ import (
 
 // shapes are pods of every kind of object that there is.
 var shapes = map[string]map[string]string{
-	"pinned":     requesting(),
-	"dialling":   dialling(),
-	"http":       {"redis-tls/host": "api.example.com", "redis-tls/protocol": "http"},
-	"mutual":     {"redis-tls/host": "redis.example.com", "redis-tls/mode": "mutual", "redis-tls/client-secret": "redis-client", "redis-tls/idle-timeout": "5m"},
-	"retargeted": {"redis-tls/host": "redis.example.com", "redis-tls/target-port": "16222", "redis-tls/subject-alt-names": "redis.example.net"},
+	"pinned":   requesting(),
+	"dialling": dialling(),
+	"http":     {"redis-tls/host": "api.example.com", "redis-tls/protocol": "http"},
+	"mutual": {
+		"redis-tls/host":          "redis.example.com",
+		"redis-tls/mode":          "mutual",
+		"redis-tls/client-secret": "redis-client",
+		"redis-tls/idle-timeout":  "5m",
+	},
+	"retargeted": {
+		"redis-tls/host":              "redis.example.com",
+		"redis-tls/target-port":       "16222",
+		"redis-tls/subject-alt-names": "redis.example.net",
+	},
 	"restricted": {"redis-tls/host": "redis.example.com", "redis-tls/sidecar": "restrict"},
-	"sds":        {"redis-tls/host": "redis.example.com", "redis-tls/ca-configmap": "redis-ca", "redis-tls/delivery": "sds"},
-	"server":     {"redis-tls/server": "strict"},
+	"sds": {
+		"redis-tls/host":         "redis.example.com",
+		"redis-tls/ca-configmap": "redis-ca",
+		"redis-tls/delivery":     "sds",
+	},
+	"server": {"redis-tls/server": "strict"},
 }
 
 // TestRunningPods: what a running pod was admitted with is served, unchanged, for as long as it lives, whatever becomes
@@ -52,16 +65,23 @@ func TestRunningPods(t *testing.T) {
 		c.change(values, "vip", map[string]any{"cidr": "252.0.0.0/8"})
 		c.waitForSweep(ns, "moved.example.com")
 		c.wantKept(before)
-		if got, want := vips(c.admitted(pod(ns, "next", shapes["pinned"])), "redis.example.com"), vips(pods["pinned"], "redis.example.com"); !slices.Equal(got, want) {
+		if got, want := vips(
+			c.admitted(pod(ns, "next", shapes["pinned"])), "redis.example.com",
+		), vips(pods["pinned"], "redis.example.com"); !slices.Equal(got, want) {
 			t.Errorf("the next pod of a key that has an entry has the VIPs %v, the first one %v", got, want)
 		}
-		if got := vips(c.admitted(pod(ns, "new", requestingFor("new.example.com"))), "new.example.com"); len(got) != 1 || !inside(got[0], "252.0.0.0/8") {
+		if got := vips(
+			c.admitted(pod(ns, "new", requestingFor("new.example.com"))), "new.example.com",
+		); len(got) != 1 || !inside(got[0], "252.0.0.0/8") {
 			t.Errorf("a pod of a new key has the VIPs %v", got)
 		}
 	})
 	t.Run("a narrowed policy", func(t *testing.T) {
 		c := c.on(t)
-		c.change(values, "policy", map[string]any{"allowedHosts": []any{"*.example.org"}, "allowedCIDRs": []any{"192.0.2.0/24"}})
+		c.change(values, "policy", map[string]any{
+			"allowedHosts": []any{"*.example.org"},
+			"allowedCIDRs": []any{"192.0.2.0/24"},
+		})
 		c.waitForEvent(ns, "RequestIgnored", "policy.allowedHosts")
 		c.waitForIgnored(8) // those of seven shapes, and the new key
 		c.waitForSweep(ns, "narrowed.example.org")
@@ -72,7 +92,9 @@ func TestRunningPods(t *testing.T) {
 		c := c.on(t)
 		c.change(values, "policy", map[string]any{})
 		c.waitForIgnored(0)
-		c.must(c.Client.Delete(t.Context(), &registrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1Name("redis-tls-guard")}))
+		c.must(c.Client.Delete(
+			t.Context(), &registrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1Name("redis-tls-guard")},
+		))
 		for _, p := range pods {
 			c.eventually("the status to be rewritten, without the guard", func(ctx context.Context) error {
 				status := strings.Replace(p.Annotations[statusKey], `"version":"v1"`, `"version":"v9"`, 1)
@@ -129,7 +151,8 @@ func (c *cluster) waitForIgnored(want float64) {
 	})
 }
 
-// waitForSweep waits until objects that were unused from now on have been collected: those of a pod that comes and goes.
+// waitForSweep waits until objects that were unused from now on have been collected: those of a pod that comes and
+// goes.
 func (c *cluster) waitForSweep(namespace, host string) {
 	c.t.Helper()
 	before := c.meshObjectsIn(namespace)

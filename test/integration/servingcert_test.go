@@ -44,13 +44,22 @@ func TestServingCertificate(t *testing.T) {
 		name   string
 		change func(c *cluster)
 	}{
-		{"a leaf that was taken out is made anew", func(c *cluster) { c.edit(servingSecret, func(data map[string][]byte) { delete(data, "tls.crt") }) }},
+		{
+			"a leaf that was taken out is made anew",
+			func(c *cluster) { c.edit(servingSecret, func(data map[string][]byte) { delete(data, "tls.crt") }) },
+		},
 		{"a broken key makes a new pair", func(c *cluster) {
 			c.edit(servingSecret, func(data map[string][]byte) { data["tls.key"] = []byte("half") })
 		}},
-		{"an emptied Secret gets a new CA", func(c *cluster) { c.edit(servingSecret, func(data map[string][]byte) { clear(data) }) }},
+		{
+			"an emptied Secret gets a new CA",
+			func(c *cluster) { c.edit(servingSecret, func(data map[string][]byte) { clear(data) }) },
+		},
 		{"a deleted Secret comes back with a new CA", func(c *cluster) {
-			c.must(c.Client.Delete(c.t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.release.Namespace, Name: servingSecret}}))
+			c.must(c.Client.Delete(c.t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
+				Namespace: c.release.Namespace,
+				Name:      servingSecret,
+			}}))
 		}},
 		{"other replicas take a provided certificate", func(c *cluster) {
 			provided := map[string]any{"mode": "provided", "provided": map[string]any{"secretName": providedSecret}}
@@ -166,8 +175,15 @@ func (c *cluster) provide(sign harness.Sign) {
 	c.must(err)
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	c.must(err)
-	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: c.release.Namespace, Name: providedSecret}, Type: corev1.SecretTypeTLS}
-	data := map[string][]byte{"tls.crt": leaf, "tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), "ca.crt": ca}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.release.Namespace, Name: providedSecret},
+		Type:       corev1.SecretTypeTLS,
+	}
+	data := map[string][]byte{
+		"tls.crt": leaf,
+		"tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+		"ca.crt":  ca,
+	}
 	if c.Client.Get(c.t.Context(), client.ObjectKeyFromObject(secret), secret) == nil {
 		secret.Data = data
 		c.must(c.Client.Update(c.t.Context(), secret))
@@ -189,21 +205,26 @@ func (s *serving) testUpgradeKeepsTheBundle(c *cluster) {
 	after, err := c.configuration(c.t.Context())
 	c.must(err)
 	for i, w := range after.Webhooks {
-		if len(w.ClientConfig.CABundle) == 0 || !bytes.Equal(w.ClientConfig.CABundle, before.Webhooks[i].ClientConfig.CABundle) {
+		if len(w.ClientConfig.CABundle) == 0 ||
+			!bytes.Equal(w.ClientConfig.CABundle, before.Webhooks[i].ClientConfig.CABundle) {
 			c.t.Errorf("%s has another caBundle", w.Name)
 		}
 	}
 }
 
 func (s *serving) testBundleIsPutBack(c *cluster) {
-	for what, wipe := range map[string]func(ctx context.Context, found *admissionregistrationv1.MutatingWebhookConfiguration) error{
+	for what, wipe := range map[string]func(
+		ctx context.Context, found *admissionregistrationv1.MutatingWebhookConfiguration,
+	) error{
 		"wiped": func(ctx context.Context, found *admissionregistrationv1.MutatingWebhookConfiguration) error {
 			for i := range found.Webhooks {
 				found.Webhooks[i].ClientConfig.CABundle = nil
 			}
 			return c.Client.Update(ctx, found)
 		},
-		"deleted and made again": func(ctx context.Context, found *admissionregistrationv1.MutatingWebhookConfiguration) error {
+		"deleted and made again": func(
+			ctx context.Context, found *admissionregistrationv1.MutatingWebhookConfiguration,
+		) error {
 			if err := c.Client.Delete(ctx, found); err != nil {
 				return err
 			}

@@ -52,8 +52,10 @@ func testServers(c *cluster) {
 	length := func() int { return len(peers.Items) }
 	c.waitFor(&peers, ns, length, 1)
 	peer := peers.Items[0]
-	if peer.Name != "redis-tls-server" || peer.Spec.GetMtls().GetMode() != securityapi.PeerAuthentication_MutualTLS_STRICT ||
-		peer.Spec.GetSelector().GetMatchLabels()["redis-tls/server"] != "strict" || first.Labels["redis-tls/server"] != "strict" {
+	if peer.Name != "redis-tls-server" ||
+		peer.Spec.GetMtls().GetMode() != securityapi.PeerAuthentication_MutualTLS_STRICT ||
+		peer.Spec.GetSelector().GetMatchLabels()["redis-tls/server"] != "strict" ||
+		first.Labels["redis-tls/server"] != "strict" {
 		c.t.Errorf("%s with spec %v for a pod with labels %v", peer.Name, &peer.Spec, first.Labels)
 	}
 	second := c.admitted(pod(ns, "second", map[string]string{"redis-tls/server": "strict"}))
@@ -80,7 +82,8 @@ func testRestricted(c *cluster) {
 	s := sidecars.Items[0]
 	hosts := strings.Join(s.Spec.Egress[0].Hosts, " ")
 	policy := s.Spec.OutboundTrafficPolicy
-	if hosts != "istio-system/* ./*."+c.keyIn(ns, requesting())+".vip.redis-tls.internal" || policy == nil || policy.Mode != networking.OutboundTrafficPolicy_REGISTRY_ONLY {
+	if hosts != "istio-system/* ./*."+c.keyIn(ns, requesting())+".vip.redis-tls.internal" || policy == nil ||
+		policy.Mode != networking.OutboundTrafficPolicy_REGISTRY_ONLY {
 		c.t.Errorf("egress to %q, policy %v", hosts, policy)
 	}
 	for key := range s.Spec.GetWorkloadSelector().GetLabels() {
@@ -128,5 +131,7 @@ func testService(c *cluster) {
 		c.t.Errorf("a rule for %s", found.rules[0].Spec.Host)
 	}
 	other := map[string]string{"redis-tls/host": "redis.service", "redis-tls/mode": "istio-mutual"}
-	c.refused(pod(c.namespace("service-other", nil, nil), "p", other), "redis.service.svc.cluster.local", "policy.allowedHosts")
+	c.refused(
+		pod(c.namespace("service-other", nil, nil), "p", other), "redis.service.svc.cluster.local", "policy.allowedHosts",
+	)
 }

@@ -43,13 +43,14 @@ func TestUninstall(t *testing.T) {
 	if got := vips(c.live(running), "redis.example.com"); len(got) != 1 {
 		t.Errorf("the running pod has the VIPs %q", got)
 	}
-	c.eventually("pods that request TLS to be admitted as in a cluster that never had redis-tls", func(context.Context) error {
-		p, _, err := c.create(pod(ns, "after", requesting()), client.DryRunAll)
-		if err == nil && p.Annotations[statusKey] != "" {
-			err = fmt.Errorf("admitted with %s", p.Annotations[statusKey])
-		}
-		return err
-	})
+	c.eventually("pods that request TLS to be admitted as in a cluster that never had redis-tls",
+		func(context.Context) error {
+			p, _, err := c.create(pod(ns, "after", requesting()), client.DryRunAll)
+			if err == nil && p.Annotations[statusKey] != "" {
+				err = fmt.Errorf("admitted with %s", p.Annotations[statusKey])
+			}
+			return err
+		})
 	c.removeEverything()
 	if left := names(c.ours()); len(left) > 0 {
 		t.Errorf("after the documented command there are %q", left)
@@ -83,7 +84,10 @@ func (c *cluster) hookIsHeldToGates(waits *corev1.Pod) {
 	}{
 		"label a pod that waits": {hook.Patch(c.t.Context(), waits.DeepCopy(), label), "redis-tls-first-use"},
 		"delete it":              {hook.Delete(c.t.Context(), waits.DeepCopy()), "cannot delete resource"},
-		"read Secrets":           {hook.List(c.t.Context(), &corev1.SecretList{}, client.InNamespace(c.release.Namespace)), "cannot list resource"},
+		"read Secrets": {
+			hook.List(c.t.Context(), &corev1.SecretList{}, client.InNamespace(c.release.Namespace)),
+			"cannot list resource",
+		},
 	} {
 		if refusal.err == nil || !strings.Contains(refusal.err.Error(), refusal.says) {
 			c.t.Errorf("to %s the hook was told %v, want %q", what, refusal.err, refusal.says)

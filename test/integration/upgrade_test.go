@@ -19,7 +19,10 @@ func TestUpgrade(t *testing.T) {
 	}
 	is := maps.Clone(was)
 	is["defaults"] = map[string]any{"redis-tls/host": "is.example.com", "redis-tls/target-port": "6380"}
-	is["policy"] = map[string]any{"allowedHosts": []any{"redis.example.com", "is.example.com"}, "allowedCIDRs": []any{"192.0.2.0/24"}}
+	is["policy"] = map[string]any{
+		"allowedHosts": []any{"redis.example.com", "is.example.com"},
+		"allowedCIDRs": []any{"192.0.2.0/24"},
+	}
 	is["vip"] = map[string]any{"cidr": "252.0.0.0/8"}
 
 	release, replicas, err := c.InstallReplicas(t.Context(), was, harness.WebhookOptions{})
@@ -38,7 +41,10 @@ func TestUpgrade(t *testing.T) {
 	for _, step := range []struct {
 		name, host, prefix string
 		to                 *harness.Release
-	}{{"to other values", "is.example.com", "252.0.0.0/8", upgraded}, {"and back", "was.example.com", "251.0.0.0/8", release}} {
+	}{
+		{"to other values", "is.example.com", "252.0.0.0/8", upgraded},
+		{"and back", "was.example.com", "251.0.0.0/8", release},
+	} {
 		t.Run(step.name, func(t *testing.T) {
 			c := c.on(t)
 			s := c.stream(step.host[:2])
@@ -51,10 +57,17 @@ func TestUpgrade(t *testing.T) {
 
 			next := c.admitted(pod(inheriting, "next-"+step.host[:2], nil))
 			if got := vips(next, step.host); len(got) != 1 || !inside(got[0], step.prefix) {
-				t.Errorf("the next pod that inherits has the hostAliases %v, want one for %s of %s", next.Spec.HostAliases, step.host, step.prefix)
+				t.Errorf(
+					"the next pod that inherits has the hostAliases %v, want one for %s of %s",
+					next.Spec.HostAliases,
+					step.host,
+					step.prefix,
+				)
 			}
 			same := c.admitted(pod("pinned", "next-"+step.host[:2], shapes["pinned"]))
-			if got, want := vips(same, "redis.example.com"), vips(c.live(pod("pinned", "running", nil)), "redis.example.com"); !slices.Equal(got, want) {
+			if got, want := vips(same, "redis.example.com"), vips(
+				c.live(pod("pinned", "running", nil)), "redis.example.com",
+			); !slices.Equal(got, want) {
 				t.Errorf("the next pod of a running one's request has the VIPs %v, want %v", got, want)
 			}
 			c.wantKept(before)

@@ -15,16 +15,21 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestVIPs: what a pod's /etc/hosts says the webhook draws, and what the ServiceEntries list the controller writes; here
-// both look at one API server. The range is the smallest allowed, so that draws collide.
+// TestVIPs: what a pod's /etc/hosts says the webhook draws, and what the ServiceEntries list the controller writes;
+// here both look at one API server. The range is the smallest allowed, so that draws collide.
 func TestVIPs(t *testing.T) {
-	c := start(t, setup{values: map[string]any{"vip": map[string]any{"cidr": "240.241.7.0/24", "ipv6CIDR": "fd00:241::/64"}}})
+	c := start(t, setup{values: map[string]any{"vip": map[string]any{
+		"cidr":     "240.241.7.0/24",
+		"ipv6CIDR": "fd00:241::/64",
+	}}})
 	t.Run("a user's own hostAliases stay, and the VIPs come after them", func(t *testing.T) { testOwnAliases(c.on(t)) })
 	t.Run("a user's alias for the same host is refused", func(t *testing.T) { testAliasForHost(c.on(t)) })
 	t.Run("an alias of another VIP for the same host is replaced", func(t *testing.T) { testStaleAlias(c.on(t)) })
 	t.Run("all pods of a key have the same VIPs, which are the entry's", func(t *testing.T) { testSameVIPs(c.on(t)) })
 	t.Run("two hosts that draw one address get different ones", func(t *testing.T) { testCollision(c.on(t)) })
-	t.Run("a copied pod keeps its VIPs, and gets others in another namespace", func(t *testing.T) { testCopiedPod(c.on(t)) })
+	t.Run("a copied pod keeps its VIPs, and gets others in another namespace", func(t *testing.T) {
+		testCopiedPod(c.on(t))
+	})
 }
 
 func testOwnAliases(c *cluster) {
@@ -35,7 +40,8 @@ func testOwnAliases(c *cluster) {
 	}
 	p.Spec.HostAliases = own
 	got := c.admitted(p).Spec.HostAliases
-	if len(got) != 4 || !slices.EqualFunc(got[:2], own, func(a, b corev1.HostAlias) bool { return a.String() == b.String() }) {
+	if len(got) != 4 ||
+		!slices.EqualFunc(got[:2], own, func(a, b corev1.HostAlias) bool { return a.String() == b.String() }) {
 		c.t.Fatalf("hostAliases %v, want %v and a VIP of each family after them", got, own)
 	}
 	wantVIPs(c, p, "redis.example.com")
@@ -121,8 +127,13 @@ func testCopiedPod(c *cluster) {
 	before := c.meshObjectsIn(ns)
 	copyTo := func(namespace string) *corev1.Pod {
 		return c.admitted(&corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "copied", Labels: maps.Clone(original.Labels), Annotations: maps.Clone(original.Annotations)},
-			Spec:       *original.Spec.DeepCopy(),
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace:   namespace,
+				Name:        "copied",
+				Labels:      maps.Clone(original.Labels),
+				Annotations: maps.Clone(original.Annotations),
+			},
+			Spec: *original.Spec.DeepCopy(),
 		})
 	}
 	here := copyTo(ns)
@@ -131,7 +142,9 @@ func testCopiedPod(c *cluster) {
 	}
 	there := copyTo(c.namespace("copy", nil, nil))
 	wantVIPs(c, there, "redis.example.com")
-	if got, others := there.Spec.HostAliases, vips(original, "redis.example.com"); len(got) != 2 || slices.Contains(others, got[0].IP) || slices.Contains(others, got[1].IP) {
+	if got, others := there.Spec.HostAliases, vips(original, "redis.example.com"); len(got) != 2 ||
+		slices.Contains(others, got[0].IP) ||
+		slices.Contains(others, got[1].IP) {
 		c.t.Errorf("hostAliases of the copy in another namespace are %v, of the original %v", got, original.Spec.HostAliases)
 	}
 	c.wantKept(before)
@@ -156,7 +169,8 @@ func (c *cluster) colliding(namespace string) (a, b string) {
 	return "", ""
 }
 
-// wantVIPs checks that the pod has a VIP of each family for the host, and that the entry of its key lists exactly these.
+// wantVIPs checks that the pod has a VIP of each family for the host, and that the entry of its key lists exactly
+// these.
 func wantVIPs(c *cluster, p *corev1.Pod, host string) {
 	c.t.Helper()
 	got := vips(c.live(p), host)
@@ -166,7 +180,9 @@ func wantVIPs(c *cluster, p *corev1.Pod, host string) {
 	if listed := c.entryOf(p.Namespace, host).Spec.Addresses; !slices.Equal(listed, got) {
 		c.t.Errorf("for %s the entry lists %v, pod %s has %v", host, listed, p.Name, got)
 	}
-	if recorded := c.live(p).Annotations[vipsKey]; !strings.Contains(","+recorded+",", ","+host+"="+got[0]+","+host+"="+got[1]+",") {
+	if recorded := c.live(p).Annotations[vipsKey]; !strings.Contains(
+		","+recorded+",", ","+host+"="+got[0]+","+host+"="+got[1]+",",
+	) {
 		c.t.Errorf("pod %s records %q, and has %v for %s", p.Name, recorded, got, host)
 	}
 }

@@ -23,7 +23,9 @@ func TestWaysOfUse(t *testing.T) {
 		"redis-tls/host": "helm.example.com", "redis-tls/port": "6001", "redis-tls/ca-secret": "helm-ca",
 	}}})
 	c.namespace("plain", nil, map[string]string{"redis-tls/port": "6009"})
-	c.namespace("opted-in", map[string]string{"redis-tls/injection": "enabled"}, map[string]string{"redis-tls/port": "6002"})
+	c.namespace(
+		"opted-in", map[string]string{"redis-tls/injection": "enabled"}, map[string]string{"redis-tls/port": "6002"},
+	)
 	c.namespace("off", map[string]string{"redis-tls/injection": "disabled"}, nil)
 
 	for _, test := range []struct {
@@ -32,8 +34,12 @@ func TestWaysOfUse(t *testing.T) {
 		own       map[string]string
 		want      string // host:port/CA Secret of the one origination; empty: none
 	}{
-		{"a pod's own annotations work in a namespace without a label", "plain",
-			map[string]string{"redis-tls/host": "pod.example.com", "redis-tls/ca-secret": "pod-ca"}, "pod.example.com:6379/pod-ca"},
+		{
+			"a pod's own annotations work in a namespace without a label",
+			"plain",
+			map[string]string{"redis-tls/host": "pod.example.com", "redis-tls/ca-secret": "pod-ca"},
+			"pod.example.com:6379/pod-ca",
+		},
 		{"nothing is inherited in a namespace without a label", "plain", nil, ""},
 		{"an opted-in namespace gives its keys, Helm the rest", "opted-in", nil, "helm.example.com:6002/helm-ca"},
 		{"a pod's key goes before the namespace's and Helm's", "opted-in",
@@ -78,9 +84,17 @@ func TestWaysOfUse(t *testing.T) {
 		testDeployment(c.on(t))
 	})
 	t.Run("every problem of a pod is reported at once, with key, value and rule", func(t *testing.T) {
-		c.on(t).refused(pod("plain", "typo", map[string]string{
-			"redis-tls/host": "redis.example.com", "redis-tls/port": "sixthousand", "redis-tls/ca-secret": "Not_A_Name",
-		}), "metadata.annotations[redis-tls/port]", "sixthousand", "metadata.annotations[redis-tls/ca-secret]", "Not_A_Name", "pod typo", "namespace plain")
+		c.on(t).refused(
+			pod("plain", "typo", map[string]string{
+				"redis-tls/host": "redis.example.com", "redis-tls/port": "sixthousand", "redis-tls/ca-secret": "Not_A_Name",
+			}),
+			"metadata.annotations[redis-tls/port]",
+			"sixthousand",
+			"metadata.annotations[redis-tls/ca-secret]",
+			"Not_A_Name",
+			"pod typo",
+			"namespace plain",
+		)
 	})
 	t.Run("an unknown key of a pod is refused with the key that was meant", func(t *testing.T) {
 		annotations := requesting()
@@ -88,11 +102,17 @@ func TestWaysOfUse(t *testing.T) {
 		c.on(t).refused(pod("plain", "unknown-key", annotations), "redis-tls/subject-alt-name", "redis-tls/subject-alt-names")
 	})
 	t.Run("a key in capitals is refused with what to write", func(t *testing.T) {
-		c.on(t).refused(pod("plain", "capitals", map[string]string{"Redis-TLS/host": "redis.example.com"}), "Redis-TLS/host", "redis-tls/host")
+		c.on(t).refused(
+			pod("plain", "capitals", map[string]string{"Redis-TLS/host": "redis.example.com"}),
+			"Redis-TLS/host",
+			"redis-tls/host",
+		)
 	})
 	t.Run("an unknown key of a namespace is warned about", func(t *testing.T) {
 		c := c.on(t)
-		c.namespace("mistyped", map[string]string{"redis-tls/injection": "enabled"}, map[string]string{"redis-tls/ca-secert": "x"})
+		c.namespace(
+			"mistyped", map[string]string{"redis-tls/injection": "enabled"}, map[string]string{"redis-tls/ca-secert": "x"},
+		)
 		_, warnings, err := c.create(pod("mistyped", "p", nil))
 		if err != nil || !strings.Contains(strings.Join(warnings, "\n"), "ca-secret") {
 			t.Errorf("error %v, warnings %q", err, warnings)

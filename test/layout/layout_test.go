@@ -19,25 +19,70 @@ var layers = map[string][]string{
 	"internal/sidecar":     {"internal/origination"},
 	"patches":              {"internal/origination", "internal/sidecar"},
 	"internal/mesh":        {"internal/config", "internal/origination"},
-	"internal/inject":      {"internal/annotation", "internal/config", "internal/mesh", "internal/origination", "internal/sidecar", "patches"},
-	"internal/metrics":     {"internal/origination"},
-	"internal/cluster":     {"internal/annotation", "internal/config", "internal/mesh", "internal/origination"},
-	"internal/controller":  {"internal/cluster", "internal/config", "internal/mesh", "internal/metrics", "internal/origination"},
+	"internal/inject": {
+		"internal/annotation",
+		"internal/config",
+		"internal/mesh",
+		"internal/origination",
+		"internal/sidecar",
+		"patches",
+	},
+	"internal/metrics": {"internal/origination"},
+	"internal/cluster": {"internal/annotation", "internal/config", "internal/mesh", "internal/origination"},
+	"internal/controller": {
+		"internal/cluster",
+		"internal/config",
+		"internal/mesh",
+		"internal/metrics",
+		"internal/origination",
+	},
 	"internal/servingcert": {"internal/metrics"},
 	"internal/server":      {"internal/metrics"},
 	"internal/uninstall":   {"internal/cluster", "internal/controller", "internal/origination"},
 	"webhook":              {"internal/config", "internal/inject", "internal/metrics", "internal/origination"},
-	"cmd/webhook": {"internal/annotation", "internal/cluster", "internal/config", "internal/controller", "internal/inject", "internal/metrics",
-		"internal/origination", "internal/server", "internal/servingcert", "internal/uninstall", "webhook"},
-	"cmd/redis-tls":                   {"cmd/redis-tls/internal/manifest", "cmd/redis-tls/internal/preview", "internal/annotation", "internal/config"},
+	"cmd/webhook": {
+		"internal/annotation",
+		"internal/cluster",
+		"internal/config",
+		"internal/controller",
+		"internal/inject",
+		"internal/metrics",
+		"internal/origination",
+		"internal/server",
+		"internal/servingcert",
+		"internal/uninstall",
+		"webhook",
+	},
+	"cmd/redis-tls": {
+		"cmd/redis-tls/internal/manifest",
+		"cmd/redis-tls/internal/preview",
+		"internal/annotation",
+		"internal/config",
+	},
 	"cmd/redis-tls/internal/manifest": {},
-	"cmd/redis-tls/internal/preview":  {"cmd/redis-tls/internal/manifest", "internal/annotation", "internal/config", "internal/inject", "internal/mesh", "internal/origination"},
+	"cmd/redis-tls/internal/preview": {
+		"cmd/redis-tls/internal/manifest",
+		"internal/annotation",
+		"internal/config",
+		"internal/inject",
+		"internal/mesh",
+		"internal/origination",
+	},
 }
 
 // TestLayers reads the imports of every package of the product. One that the table does not know fails, and so does a
 // layer that nothing uses any more.
 func TestLayers(t *testing.T) {
-	list := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./cmd/...", "./internal/...", "./patches/...", "./webhook/...")
+	list := exec.Command(
+		"go",
+		"list",
+		"-f",
+		`{{.ImportPath}} {{join .Imports " "}}`,
+		"./cmd/...",
+		"./internal/...",
+		"./patches/...",
+		"./webhook/...",
+	)
 	list.Dir = "../.."
 	out, err := list.CombinedOutput()
 	if err != nil {

@@ -111,7 +111,11 @@ func answer(stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResour
 		if err != nil {
 			return nil, fmt.Errorf("waiting for %s: %w", typeURL, err)
 		}
-		request := &discoveryv3.DiscoveryRequest{TypeUrl: response.TypeUrl, VersionInfo: response.VersionInfo, ResponseNonce: response.Nonce}
+		request := &discoveryv3.DiscoveryRequest{
+			TypeUrl:       response.TypeUrl,
+			VersionInfo:   response.VersionInfo,
+			ResponseNonce: response.Nonce,
+		}
 		if response.TypeUrl == typeURL {
 			request.ResourceNames = names
 		}
@@ -139,7 +143,8 @@ func routeNames(listeners []*anypb.Any) ([]string, error) {
 		for _, chain := range chains {
 			for _, filter := range chain.Filters {
 				manager := &hcm.HttpConnectionManager{}
-				if filter.GetTypedConfig().MessageIs(manager) && filter.GetTypedConfig().UnmarshalTo(manager) == nil && manager.GetRds() != nil {
+				if filter.GetTypedConfig().MessageIs(manager) && filter.GetTypedConfig().UnmarshalTo(manager) == nil &&
+					manager.GetRds() != nil {
 					names[manager.GetRds().RouteConfigName] = true
 				}
 			}

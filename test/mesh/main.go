@@ -46,6 +46,8 @@ func istio(command *cobra.Command) error {
 }
 
 // newSDS is what the upstream pilot-agent's main gives its command.
-func newSDS(o *security.Options, cache security.SecretManager, key *meshconfig.PrivateKeyProvider) istioagent.SDSService {
+func newSDS(
+	o *security.Options, cache security.SecretManager, key *meshconfig.PrivateKeyProvider,
+) istioagent.SDSService {
 	return sds.NewServer(o, cache, key)
 }

@@ -21,10 +21,12 @@ const gap = `[\s/#*]+`
 var (
 	heading        = regexp.MustCompile(`(?m)^#+ (.+)$`)
 	anchorCited    = regexp.MustCompile(`architecture\.md#([\w-]*)`)
-	invariantCited = regexp.MustCompile(`architecture\.md,` + gap + `invariants?\b(?:` + gap + `((?:\d+|,|and|or|` + gap + `)*\d+))?`)
-	number         = regexp.MustCompile(`\d+`)
-	whyCited       = regexp.MustCompile(`^(?:invariant (\d+)|#([\w-]+)): \S`)
-	designCited    = regexp.MustCompile(`DESIGN(?:\.md|` + gap + `§)`)
+	invariantCited = regexp.MustCompile(
+		`architecture\.md,` + gap + `invariants?\b(?:` + gap + `((?:\d+|,|and|or|` + gap + `)*\d+))?`,
+	)
+	number      = regexp.MustCompile(`\d+`)
+	whyCited    = regexp.MustCompile(`^(?:invariant (\d+)|#([\w-]+)): \S`)
+	designCited = regexp.MustCompile(`DESIGN(?:\.md|` + gap + `§)`)
 )
 
 // anchorsOf returns the anchors that a Markdown document's headings have.
@@ -65,7 +67,11 @@ func badCitations(text string, anchors []string) (problems []string) {
 func badWhy(why string, anchors []string) error {
 	c := whyCited.FindStringSubmatch(why)
 	if c == nil {
-		return fmt.Errorf("why: %q: must begin with an invariant or an anchor of %s, as in \"invariant 1: …\" or \"#gate: …\"", why, architecture)
+		return fmt.Errorf(
+			"why: %q: must begin with an invariant or an anchor of %s, as in \"invariant 1: …\" or \"#gate: …\"",
+			why,
+			architecture,
+		)
 	}
 	anchor := c[2]
 	if anchor == "" {
@@ -120,7 +126,14 @@ func TestCitationsResolve(t *testing.T) {
 
 // cites reports whether a file is one that may cite.
 func cites(path string) bool {
-	return slices.Contains([]string{".go", ".yaml", ".yml", ".tpl", ".md", ".sh"}, filepath.Ext(path)) || filepath.Base(path) == "Makefile"
+	return slices.Contains([]string{
+		".go",
+		".yaml",
+		".yml",
+		".tpl",
+		".md",
+		".sh",
+	}, filepath.Ext(path)) || filepath.Base(path) == "Makefile"
 }
 
 // TestBadCitationsAreFound proves that the search finds what does not resolve. The samples are put together here,
@@ -140,10 +153,22 @@ func TestBadCitationsAreFound(t *testing.T) {
 		{"the document", "See " + cited + ", which has the invariants.", nil},
 		{"another anchor", "[the rule](../" + cited + "#open-rule)", []string{missing + "open-rule"}},
 		{"another invariant", "# " + cited + ", invariant 11", []string{missing + "invariant-11"}},
-		{"another invariant, over the end of a comment's line", cited + ",\n// invariant 2", []string{missing + "invariant-2"}},
+		{
+			"another invariant, over the end of a comment's line",
+			cited + ",\n// invariant 2",
+			[]string{missing + "invariant-2"},
+		},
 		{"another second invariant", cited + ", invariants 1 and 3", []string{missing + "invariant-3"}},
-		{"no number", "architecture" + ".md, invariant of hosts", []string{`"architecture` + `.md, invariant" has no number`}},
-		{"a section of a design", "(DESIGN" + " §6.5)", []string{`"DESIGN` + ` §" is not in the repository: cite ` + architecture}},
+		{
+			"no number",
+			"architecture" + ".md, invariant of hosts",
+			[]string{`"architecture` + `.md, invariant" has no number`},
+		},
+		{
+			"a section of a design",
+			"(DESIGN" + " §6.5)",
+			[]string{`"DESIGN` + ` §" is not in the repository: cite ` + architecture},
+		},
 		{"a design", "DESIGN" + ".md", []string{`"DESIGN` + `.md" is not in the repository: cite ` + architecture}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

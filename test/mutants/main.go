@@ -41,7 +41,9 @@ func main() {
 	flag.StringVar(&want.tier, "tier", "unit", "run the mutants of this tier: unit, integration, e2e or all")
 	only := flag.String("only", "", "run only mutants whose name matches this regular expression")
 	flag.BoolVar(&want.changed, "changed", false, "run only mutants whose file or entry differs from main")
-	parallel := flag.Int("parallel", runtime.NumCPU(), "run this many mutants of the unit tier at once, each in its own copy")
+	parallel := flag.Int(
+		"parallel", runtime.NumCPU(), "run this many mutants of the unit tier at once, each in its own copy",
+	)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

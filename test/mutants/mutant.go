@@ -122,7 +122,9 @@ func (m mutant) problems() (problems []string) {
 		problems = append(problems, "with: must differ from replace")
 	}
 	if m.Test != "" && !testName.MatchString(m.Test) {
-		problems = append(problems, fmt.Sprintf("test: %q: must be a package and a test, as in \"./mesh TestObjects\"", m.Test))
+		problems = append(
+			problems, fmt.Sprintf("test: %q: must be a package and a test, as in \"./mesh TestObjects\"", m.Test),
+		)
 	}
 	if !slices.Contains(tiers, m.Tier) {
 		problems = append(problems, fmt.Sprintf("tier: %q: must be unit, integration or e2e", m.Tier))

@@ -102,7 +102,12 @@ func TestEntriesAreReadStrictly(t *testing.T) {
 		{"another tier", "tier: unit", "tier: units", "entry 1, dot: tier: "},
 		{"e2e without words", "tier: unit", "tier: e2e", "entry 1, dot: says: is required for tier e2e"},
 		{"a name twice", entry, entry + entry, "entry 2, dot: another entry has this name"},
-		{"no name", "name: dot\n  why: \"invariant 1: The dot makes Envoy ask DNS.\"", "why: ''", "entry 1, mesh/objects.go, ./mesh TestObjects/a host: why: "},
+		{
+			"no name",
+			"name: dot\n  why: \"invariant 1: The dot makes Envoy ask DNS.\"",
+			"why: ''",
+			"entry 1, mesh/objects.go, ./mesh TestObjects/a host: why: ",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := parse([]byte(strings.Replace(entry, tt.old, tt.new, 1)))

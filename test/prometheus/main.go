@@ -1,6 +1,7 @@
-// Command prometheus holds PromQL to what is exported: it reads expressions, a JSON list of strings, from its input, and
-// expositions from the files it is given, and says of each selector that no series of theirs matches. Matchers on the
-// labels of -target, which Prometheus adds when it scrapes, are left out. Prometheus' own parser and matchers decide.
+// Command prometheus holds PromQL to what is exported: it reads expressions, a JSON list of strings, from its input,
+// and expositions from the files it is given, and says of each selector that no series of theirs matches. Matchers on
+// the labels of -target, which Prometheus adds when it scrapes, are left out. Prometheus' own parser and matchers
+// decide.
 //
 // The module has promtool as its tool.
 package main
@@ -84,7 +85,9 @@ func check(text string, target []string, series []labels.Labels) []error {
 	}
 	var errs []error
 	for _, selector := range parser.ExtractSelectors(expression) {
-		wanted := slices.DeleteFunc(slices.Clone(selector), func(m *labels.Matcher) bool { return slices.Contains(target, m.Name) })
+		wanted := slices.DeleteFunc(slices.Clone(selector), func(m *labels.Matcher) bool {
+			return slices.Contains(target, m.Name)
+		})
 		if !slices.ContainsFunc(series, func(l labels.Labels) bool { return matches(l, wanted) }) {
 			errs = append(errs, fmt.Errorf("%s: nothing is exported that matches %v", text, wanted))
 		}

@@ -60,7 +60,9 @@ func (c *cluster) reviews(ctx context.Context, n, rate int, f filling) (times, e
 
 // caller is a client as the API server is one, and where the MutatingWebhookConfiguration sends it.
 func (c *cluster) caller(ctx context.Context) (*http.Client, string, error) {
-	found, err := c.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, "00-redis-tls", metav1.GetOptions{})
+	found, err := c.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(
+		ctx, "00-redis-tls", metav1.GetOptions{},
+	)
 	if err != nil {
 		return nil, "", err
 	}
@@ -111,7 +113,8 @@ func send(ctx context.Context, client *http.Client, url string, body []byte) (ti
 		return 0, err
 	}
 	var review admissionv1.AdmissionReview
-	if err := json.Unmarshal(answer, &review); err != nil || review.Response == nil || !review.Response.Allowed || len(review.Response.Patch) == 0 {
+	if err := json.Unmarshal(answer, &review); err != nil || review.Response == nil || !review.Response.Allowed ||
+		len(review.Response.Patch) == 0 {
 		return 0, fmt.Errorf("a review was answered with %s: %s", response.Status, answer)
 	}
 	return took, nil

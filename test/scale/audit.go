@@ -49,7 +49,8 @@ func (a *auditLog) since(m mark) (calls, error) {
 	return readCalls(f)
 }
 
-// calls are numbers of requests, by what they are: "patch serviceentries", "watch pods", "get /apis/networking.istio.io/v1".
+// calls are numbers of requests, by what they are: "patch serviceentries", "watch pods", "get
+// /apis/networking.istio.io/v1".
 type calls map[string]int
 
 // readCalls reads audit events, one on each line. A watch is counted when it begins, anything else when it is over.

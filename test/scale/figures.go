@@ -95,7 +95,9 @@ func (c *cluster) restart(ctx context.Context) (r restarted, err error) {
 		if err != nil {
 			return err
 		}
-		leads, seen, left := sum(text, "leader_election_master_status"), sum(text, "controller_runtime_reconcile_total"), sum(text, "workqueue_depth")
+		leads, seen, left := sum(text, "leader_election_master_status"), sum(
+			text, "controller_runtime_reconcile_total",
+		), sum(text, "workqueue_depth")
 		if leads < 1 || seen < float64(c.served) || left > 0 {
 			return fmt.Errorf("leader %g, reconciled %g of %d, %g in the queue", leads, seen, c.served, left)
 		}

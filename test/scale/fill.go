@@ -39,7 +39,8 @@ func each(ctx context.Context, n int, do func(ctx context.Context, i int) error)
 }
 
 func busy(err error) bool {
-	return apierrors.IsInternalError(err) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err)
+	return apierrors.IsInternalError(err) || apierrors.IsTimeout(err) || apierrors.IsServerTimeout(err) ||
+		apierrors.IsTooManyRequests(err)
 }
 
 // namespaces makes the namespaces <prefix>-<from> to <prefix>-<to - 1>, each with its service account.
@@ -47,7 +48,8 @@ func (c *cluster) namespaces(ctx context.Context, prefix string, from, to int, l
 	return each(ctx, to-from, func(ctx context.Context, i int) error {
 		name := numbered(prefix, from+i)
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
-		if _, err := c.client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		if _, err := c.client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil &&
+			!apierrors.IsAlreadyExists(err) {
 			return err
 		}
 		account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
@@ -76,11 +78,17 @@ func (c *cluster) objects(ctx context.Context, n, namespaces int) error {
 	data := strings.Repeat("x", 2<<10)
 	return each(ctx, n, func(ctx context.Context, i int) error {
 		namespace, meta := numbered("plain", i%namespaces), metav1.ObjectMeta{Name: numbered("object", i)}
-		_, err := c.client.CoreV1().Secrets(namespace).Create(ctx, &corev1.Secret{ObjectMeta: meta, StringData: map[string]string{"data": data}}, metav1.CreateOptions{})
+		_, err := c.client.CoreV1().Secrets(namespace).Create(ctx, &corev1.Secret{
+			ObjectMeta: meta,
+			StringData: map[string]string{"data": data},
+		}, metav1.CreateOptions{})
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			return err
 		}
-		_, err = c.client.CoreV1().ConfigMaps(namespace).Create(ctx, &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{"data": data}}, metav1.CreateOptions{})
+		_, err = c.client.CoreV1().ConfigMaps(namespace).Create(ctx, &corev1.ConfigMap{
+			ObjectMeta: meta,
+			Data:       map[string]string{"data": data},
+		}, metav1.CreateOptions{})
 		return err
 	})
 }
@@ -145,18 +153,32 @@ func podOf(namespace string, i int) *corev1.Pod {
 			Name: numbered("cart-5d8f9c7b6d", i), GenerateName: "cart-5d8f9c7b6d-", Namespace: namespace,
 			Labels: map[string]string{"app.kubernetes.io/name": "cart", "pod-template-hash": "5d8f9c7b6d"},
 			Annotations: map[string]string{
-				"redis-tls/host": "redis." + namespace + ".aivencloud.com", "redis-tls/ca-secret": "redis-ca", "prometheus.io/scrape": "true",
+				"redis-tls/host":       "redis." + namespace + ".aivencloud.com",
+				"redis-tls/ca-secret":  "redis-ca",
+				"prometheus.io/scrape": "true",
 			},
-			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "cart-5d8f9c7b6d",
-				UID: types.UID(namespace + "-7d9f0c1e-6d1f-4a55-9d3c"), Controller: ptr.To(true), BlockOwnerDeletion: ptr.To(true)}},
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion:         "apps/v1",
+				Kind:               "ReplicaSet",
+				Name:               "cart-5d8f9c7b6d",
+				UID:                types.UID(namespace + "-7d9f0c1e-6d1f-4a55-9d3c"),
+				Controller:         ptr.To(true),
+				BlockOwnerDeletion: ptr.To(true),
+			}},
 		},
 		Spec: corev1.PodSpec{
 			Containers: []corev1.Container{{
-				Name: "app", Image: "registry.example.com/shop/cart:v1.42.0", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}},
+				Name:  "app",
+				Image: "registry.example.com/shop/cart:v1.42.0",
+				Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}},
 				Resources: corev1.ResourceRequirements{
-					Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("128Mi")},
+					Requests: corev1.ResourceList{
+						corev1.ResourceCPU:    resource.MustParse("100m"),
+						corev1.ResourceMemory: resource.MustParse("128Mi"),
+					},
 				},
-				LivenessProbe: probe, ReadinessProbe: probe,
+				LivenessProbe:  probe,
+				ReadinessProbe: probe,
 			}},
 		},
 	}

@@ -39,7 +39,14 @@ func (f filling) String() string { return fmt.Sprintf("%d namespaces, %d pods", 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	s := sizes{few: filling{100, 500}, plain: filling{namespaces: 1000}, objects: 5000, reviews: 4000, reviewRate: 200, creations: 1000}
+	s := sizes{
+		few:        filling{100, 500},
+		plain:      filling{namespaces: 1000},
+		objects:    5000,
+		reviews:    4000,
+		reviewRate: 200,
+		creations:  1000,
+	}
 	o := options{progress: func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 	}}
@@ -87,9 +94,18 @@ func measure(ctx context.Context, s sizes, o options) (r *report, err error) {
 		growth
 		fill func(context.Context) error
 	}{
-		{growth{what: "namespaces that request nothing", pieces: s.plain.namespaces, most: mostOfANamespace}, func(ctx context.Context) error { return c.namespaces(ctx, "plain", 0, s.plain.namespaces, nil) }},
-		{growth{what: "pods that request nothing", pieces: s.plain.pods, most: nothing}, func(ctx context.Context) error { return c.plainPods(ctx, s.plain) }},
-		{growth{what: "Secrets and ConfigMaps", pieces: 2 * s.objects, most: nothing}, func(ctx context.Context) error { return c.objects(ctx, s.objects, s.plain.namespaces) }},
+		{
+			growth{what: "namespaces that request nothing", pieces: s.plain.namespaces, most: mostOfANamespace},
+			func(ctx context.Context) error { return c.namespaces(ctx, "plain", 0, s.plain.namespaces, nil) },
+		},
+		{
+			growth{what: "pods that request nothing", pieces: s.plain.pods, most: nothing},
+			func(ctx context.Context) error { return c.plainPods(ctx, s.plain) },
+		},
+		{
+			growth{what: "Secrets and ConfigMaps", pieces: 2 * s.objects, most: nothing},
+			func(ctx context.Context) error { return c.objects(ctx, s.objects, s.plain.namespaces) },
+		},
 	} {
 		if err := r.grow(ctx, c, step.growth, step.fill); err != nil {
 			return nil, err
@@ -104,7 +120,12 @@ func measure(ctx context.Context, s sizes, o options) (r *report, err error) {
 		return nil, fmt.Errorf("filling: %w", err)
 	}
 	// From restart to restart, so that what is remembered of the filling itself (Events for some minutes) is left out.
-	injected := growth{what: "injected pods with their namespaces and objects", pieces: s.many.pods - s.few.pods + s.atOnce, most: mostOfAPod, took: time.Since(begin)}
+	injected := growth{
+		what:   "injected pods with their namespaces and objects",
+		pieces: s.many.pods - s.few.pods + s.atOnce,
+		most:   mostOfAPod,
+		took:   time.Since(begin),
+	}
 	if r.many, err = c.figures(ctx, s.many, s.many, s); err != nil {
 		return nil, fmt.Errorf("with %s: %w", s.many, err)
 	}

@@ -49,7 +49,9 @@ func (r *report) check() error {
 	var errs []error
 	for _, f := range []figures{r.few, r.many} {
 		if work := f.calls.work(); len(work) > 0 {
-			errs = append(errs, fmt.Errorf("with %s the replica called the API server while it answered admissions: %s", f.filling, work))
+			errs = append(
+				errs, fmt.Errorf("with %s the replica called the API server while it answered admissions: %s", f.filling, work),
+			)
 		}
 		if writes := f.restart.calls.writes(); len(writes) > 0 {
 			errs = append(errs, fmt.Errorf("with %s a restart wrote what stood already: %s", f.filling, writes))
@@ -57,7 +59,9 @@ func (r *report) check() error {
 	}
 	for _, g := range r.growth {
 		if g.pieces >= enough && g.each() > g.most {
-			errs = append(errs, fmt.Errorf("%d %s cost the replica %.0f bytes each, want at most %.0f", g.pieces, g.what, g.each(), g.most))
+			errs = append(
+				errs, fmt.Errorf("%d %s cost the replica %.0f bytes each, want at most %.0f", g.pieces, g.what, g.each(), g.most),
+			)
 		}
 	}
 	return errors.Join(errs...)
@@ -97,7 +101,12 @@ func (r *report) print(w io.Writer) {
 	row("added", "heap", "each", "made in")
 	row("---", "---", "---", "---")
 	for _, g := range r.growth {
-		row(fmt.Sprintf("%d %s", g.pieces, g.what), mebibytes(g.bytes), fmt.Sprintf("%.0f bytes", g.each()), g.took.Round(time.Second).String())
+		row(
+			fmt.Sprintf("%d %s", g.pieces, g.what),
+			mebibytes(g.bytes),
+			fmt.Sprintf("%.0f bytes", g.each()),
+			g.took.Round(time.Second).String(),
+		)
 	}
 	fmt.Fprintf(w, "\nUpkeep while %d admissions were answered: %s.\n", len(many.review)+len(many.creation), many.calls)
 	fmt.Fprintf(w, "Calls of the restart with %s: %s.\n", many.filling, many.restart.calls)
@@ -115,7 +124,9 @@ func (c calls) lists() (n int) {
 
 // String names the calls, the most frequent first.
 func (c calls) String() string {
-	names := slices.SortedFunc(maps.Keys(c), func(a, b string) int { return cmp.Or(cmp.Compare(c[b], c[a]), cmp.Compare(a, b)) })
+	names := slices.SortedFunc(maps.Keys(c), func(a, b string) int {
+		return cmp.Or(cmp.Compare(c[b], c[a]), cmp.Compare(a, b))
+	})
 	parts := make([]string, len(names))
 	for i, name := range names {
 		parts[i] = fmt.Sprintf("%d × %s", c[name], name)
@@ -154,8 +165,13 @@ func rounded(d time.Duration) string {
 func machine() string {
 	model, _ := named("/proc/cpuinfo", "model name")
 	load, _ := os.ReadFile("/proc/loadavg")
-	return fmt.Sprintf("%d × %s, %s, load %s at the end", runtime.NumCPU(), cmp.Or(model, runtime.GOARCH), runtime.Version(),
-		cmp.Or(strings.Join(strings.Fields(string(load))[:min(3, len(strings.Fields(string(load))))], " "), "unknown"))
+	return fmt.Sprintf(
+		"%d × %s, %s, load %s at the end",
+		runtime.NumCPU(),
+		cmp.Or(model, runtime.GOARCH),
+		runtime.Version(),
+		cmp.Or(strings.Join(strings.Fields(string(load))[:min(3, len(strings.Fields(string(load))))], " "), "unknown"),
+	)
 }
 
 // named returns the value of the first line "name : value" of a file.

@@ -42,7 +42,14 @@ func TestScale(t *testing.T) {
 
 func TestReadCalls(t *testing.T) {
 	event := func(stage, verb, uri, resource, subresource string) string {
-		return fmt.Sprintf(`{"stage":%q,"verb":%q,"requestURI":%q,"objectRef":{"resource":%q,"subresource":%q}}`, stage, verb, uri, resource, subresource) + "\n"
+		return fmt.Sprintf(
+			`{"stage":%q,"verb":%q,"requestURI":%q,"objectRef":{"resource":%q,"subresource":%q}}`,
+			stage,
+			verb,
+			uri,
+			resource,
+			subresource,
+		) + "\n"
 	}
 	got, err := readCalls(strings.NewReader(
 		event("ResponseStarted", "watch", "/api/v1/pods?watch=true", "pods", "") +
@@ -50,7 +57,8 @@ func TestReadCalls(t *testing.T) {
 			event("ResponseComplete", "watch", "/api/v1/services?watch=true", "services", "") +
 			event("ResponseComplete", "update", "/apis/coordination.k8s.io/v1/x", "leases", "") +
 			`{"stage":"ResponseComplete","verb":"get","requestURI":"/apis/networking.istio.io/v1?timeout=32s"}` + "\n" +
-			`{"stage":"ResponseComplete","verb":"create","objectRef":{"resource":"events","namespace":"redis-tls-system"}}` + "\n" +
+			`{"stage":"ResponseComplete","verb":"create","objectRef":{"resource":"events","namespace":"redis-tls-system"}}` +
+			"\n" +
 			event("ResponseComplete", "patch", "/x", "serviceentries", "") +
 			event("ResponseComplete", "patch", "/x", "serviceentries", "") +
 			event("ResponseComplete", "get", "/x", "secrets", "") +
@@ -58,18 +66,32 @@ func TestReadCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := calls{"watch pods": 1, "update leases": 1, "create events of the election": 1, "get /apis/networking.istio.io/v1": 1, "patch serviceentries": 2, "get secrets": 1, "create pods/binding": 1}
+	want := calls{
+		"watch pods":                       1,
+		"update leases":                    1,
+		"create events of the election":    1,
+		"get /apis/networking.istio.io/v1": 1,
+		"patch serviceentries":             2,
+		"get secrets":                      1,
+		"create pods/binding":              1,
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(calls{"patch serviceentries": 2, "get secrets": 1, "create pods/binding": 1}, got.work()); diff != "" {
+	if diff := cmp.Diff(calls{
+		"patch serviceentries": 2,
+		"get secrets":          1,
+		"create pods/binding":  1,
+	}, got.work()); diff != "" {
 		t.Errorf("work (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(calls{"patch serviceentries": 2, "create pods/binding": 1}, got.writes()); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}
-	if got.String() != "2 × patch serviceentries, 1 × create events of the election, 1 × create pods/binding, 1 × get /apis/networking.istio.io/v1, 1 × get secrets, 1 × update leases, 1 × watch pods" {
-		t.Errorf("String() = %q", got.String())
+	text := "2 × patch serviceentries, 1 × create events of the election, 1 × create pods/binding, " +
+		"1 × get /apis/networking.istio.io/v1, 1 × get secrets, 1 × update leases, 1 × watch pods"
+	if got.String() != text {
+		t.Errorf("String() = %q, want %q", got.String(), text)
 	}
 	if _, err := readCalls(strings.NewReader("{\n")); err == nil {
 		t.Error("half an event is no error")
@@ -77,23 +99,35 @@ func TestReadCalls(t *testing.T) {
 }
 
 func TestCheckSpeaksOfCallsWritesAndMemory(t *testing.T) {
-	quiet := figures{calls: calls{"update leases": 9, "watch pods": 1}, restart: restarted{calls: calls{"list pods": 1, "get secrets": 2}}}
+	quiet := figures{
+		calls:   calls{"update leases": 9, "watch pods": 1},
+		restart: restarted{calls: calls{"list pods": 1, "get secrets": 2}},
+	}
 	for name, tc := range map[string]struct {
 		change func(*report)
 		want   string
 	}{
-		"upkeep alone is well":               {func(*report) {}, ""},
-		"a read in an admission":             {func(r *report) { r.many.calls = calls{"get secrets": 1} }, "1 × get secrets"},
-		"a write in an admission of few":     {func(r *report) { r.few.calls = calls{"patch pods": 3} }, "3 × patch pods"},
-		"a restart that applies what stands": {func(r *report) { r.many.restart.calls = calls{"patch serviceentries": 7} }, "7 × patch serviceentries"},
+		"upkeep alone is well":           {func(*report) {}, ""},
+		"a read in an admission":         {func(r *report) { r.many.calls = calls{"get secrets": 1} }, "1 × get secrets"},
+		"a write in an admission of few": {func(r *report) { r.few.calls = calls{"patch pods": 3} }, "3 × patch pods"},
+		"a restart that applies what stands": {
+			func(r *report) { r.many.restart.calls = calls{"patch serviceentries": 7} },
+			"7 × patch serviceentries",
+		},
 		"pods of 4 KB": {func(r *report) {
 			r.growth = []growth{{what: "pods", pieces: 2000, most: mostOfAPod, bytes: 2000 * 4096}}
 		}, ""},
 		"pods of more": {func(r *report) {
 			r.growth = []growth{{what: "pods", pieces: 2000, most: mostOfAPod, bytes: 2000 * 4097}}
 		}, "2000 pods cost the replica 4097 bytes each"},
-		"too few pods to tell by":                  {func(r *report) { r.growth = []growth{{what: "pods", pieces: 20, most: mostOfAPod, bytes: 1 << 20}} }, ""},
-		"a restart that says its Events once more": {func(r *report) { r.few.restart.calls = calls{"create events": 2} }, "2 × create events"},
+		"too few pods to tell by": {
+			func(r *report) { r.growth = []growth{{what: "pods", pieces: 20, most: mostOfAPod, bytes: 1 << 20}} },
+			"",
+		},
+		"a restart that says its Events once more": {
+			func(r *report) { r.few.restart.calls = calls{"create events": 2} },
+			"2 × create events",
+		},
 	} {
 		r := &report{few: quiet, many: quiet}
 		tc.change(r)
@@ -113,7 +147,15 @@ func TestQuantile(t *testing.T) {
 		of   times
 		q    float64
 		want time.Duration
-	}{{nil, .99, 0}, {times{7}, .5, 7}, {times{7}, .99, 7}, {hundred, .5, 50}, {hundred, .99, 99}, {hundred, 1, 100}, {times{2, 1}, .5, 1}} {
+	}{
+		{nil, .99, 0},
+		{times{7}, .5, 7},
+		{times{7}, .99, 7},
+		{hundred, .5, 50},
+		{hundred, .99, 99},
+		{hundred, 1, 100},
+		{times{2, 1}, .5, 1},
+	} {
 		if got := tc.of.quantile(tc.q); got != tc.want {
 			t.Errorf("quantile %g of %d is %d, want %d", tc.q, len(tc.of), got, tc.want)
 		}
@@ -121,7 +163,13 @@ func TestQuantile(t *testing.T) {
 }
 
 func TestSumAndField(t *testing.T) {
-	text := "# HELP depth of queues\ndepth{name=\"a\"} 2\ndepth{name=\"b {x}\"} 3.5\ndepth_other 9\ndepth 1\n# HeapAlloc = 4096\nVmRSS:\t  12 kB\n"
+	text := `# HELP depth of queues
+depth{name="a"} 2
+depth{name="b {x}"} 3.5
+depth_other 9
+depth 1
+# HeapAlloc = 4096
+` + "VmRSS:\t  12 kB\n"
 	if got := sum(text, "depth"); got != 6.5 {
 		t.Errorf("sum = %g", got)
 	}

@@ -118,12 +118,13 @@ func gone() fault {
 			return err
 		}
 		mend()
-		err = harness.Eventually(ctx, recovery, "as many watches as there are replicas to be answered 410 Gone", func(context.Context) error {
-			if n := s.proxy.Expired() - before; n < len(s.replicas.All()) {
-				return fmt.Errorf("%d were", n)
-			}
-			return nil
-		})
+		err = harness.Eventually(ctx, recovery, "as many watches as there are replicas to be answered 410 Gone",
+			func(context.Context) error {
+				if n := s.proxy.Expired() - before; n < len(s.replicas.All()) {
+					return fmt.Errorf("%d were", n)
+				}
+				return nil
+			})
 		if err != nil {
 			return err
 		}

@@ -42,11 +42,31 @@ const short = 8 * time.Second
 
 // mix is what the driver creates, one after the other and again.
 var mix = []kind{
-	byName(0), byAddress(short), mutual(short), newHost(short), inherits(short),
-	byName(short), wrong("a wildcard", "a wildcard", "host", "*.example.com"), newAddress(short), byName(short), quiet(),
-	byAddress(short), severalPorts(short), byName(short), newHost(short), wrong("a forbidden address", "loopback", "addresses", "127.0.0.1"),
-	byAddress(0), inherits(0), newHost(short), wrong("an unknown mode", "mode", "mode", "tls"), mutual(0),
-	quiet(), newAddress(short), byName(short), inherits(short), wrong("a port that is none", "65535", "port", "70000"),
+	byName(0),
+	byAddress(short),
+	mutual(short),
+	newHost(short),
+	inherits(short),
+	byName(short),
+	wrong("a wildcard", "a wildcard", "host", "*.example.com"),
+	newAddress(short),
+	byName(short),
+	quiet(),
+	byAddress(short),
+	severalPorts(short),
+	byName(short),
+	newHost(short),
+	wrong("a forbidden address", "loopback", "addresses", "127.0.0.1"),
+	byAddress(0),
+	inherits(0),
+	newHost(short),
+	wrong("an unknown mode", "mode", "mode", "tls"),
+	mutual(0),
+	quiet(),
+	newAddress(short),
+	byName(short),
+	inherits(short),
+	wrong("a port that is none", "65535", "port", "70000"),
 }
 
 func fixed(annotations ...string) func(int) map[string]string {
@@ -63,13 +83,20 @@ func keys(pairs ...string) map[string]string {
 }
 
 func byName(life time.Duration) kind {
-	return kind{name: "by name", place: "names", life: life, annotations: fixed("host", "redis.example.com", "ca-secret", "redis-ca")}
+	return kind{
+		name:        "by name",
+		place:       "names",
+		life:        life,
+		annotations: fixed("host", "redis.example.com", "ca-secret", "redis-ca"),
+	}
 }
 
 // mutual has other TLS settings for the same host, and so a rule of its own.
 func mutual(life time.Duration) kind {
 	return kind{name: "mutual", place: "names", life: life,
-		annotations: fixed("host", "redis.example.com", "mode", "mutual", "ca-secret", "redis-ca", "client-secret", "redis-client")}
+		annotations: fixed(
+			"host", "redis.example.com", "mode", "mutual", "ca-secret", "redis-ca", "client-secret", "redis-client",
+		)}
 }
 
 func severalPorts(life time.Duration) kind {
@@ -142,7 +169,9 @@ func (k *kind) touched(p *corev1.Pod) string {
 		}
 	}
 	if len(p.Annotations)+len(p.Spec.HostAliases)+len(p.Spec.SchedulingGates) > 0 {
-		return fmt.Sprintf("it has annotations %v, hostAliases %v, gates %v", p.Annotations, p.Spec.HostAliases, p.Spec.SchedulingGates)
+		return fmt.Sprintf(
+			"it has annotations %v, hostAliases %v, gates %v", p.Annotations, p.Spec.HostAliases, p.Spec.SchedulingGates,
+		)
 	}
 	return ""
 }

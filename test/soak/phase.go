@@ -74,7 +74,9 @@ func (s *soak) suffer(ctx context.Context, p *phase, leave func()) error {
 
 // settle waits until no pod of the phase is pending and nothing is wrong in any namespace up to now, and
 // returns what still is when the time has passed.
-func (s *soak) settle(ctx context.Context, p *phase, within time.Duration, overdue func(metav1.Object) bool) (wrong []string, err error) {
+func (s *soak) settle(
+	ctx context.Context, p *phase, within time.Duration, overdue func(metav1.Object) bool,
+) (wrong []string, err error) {
 	last := harness.Eventually(ctx, within, "all to be right", func(ctx context.Context) error {
 		now, err := s.wrong(ctx, p.index, overdue)
 		if err != nil {

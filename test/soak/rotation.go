@@ -43,19 +43,20 @@ func rotated(authority bool) fault {
 		if err := s.Client.Update(ctx, edited); err != nil {
 			return err
 		}
-		return harness.Eventually(ctx, 2*recovery, "every replica to serve the new certificate", func(ctx context.Context) error {
-			now, err := s.servingSecret(ctx)
-			if err != nil {
-				return err
-			}
-			if changed := !bytes.Equal(firstCA(now), firstCA(before)); changed != authority {
-				return fmt.Errorf("the CA has changed: %t", changed)
-			}
-			if bytes.Equal(now.Data[corev1.TLSCertKey], before.Data[corev1.TLSCertKey]) {
-				return errors.New("the Secret holds the leaf of before")
-			}
-			return s.allServe(now)
-		})
+		return harness.Eventually(ctx, 2*recovery, "every replica to serve the new certificate",
+			func(ctx context.Context) error {
+				now, err := s.servingSecret(ctx)
+				if err != nil {
+					return err
+				}
+				if changed := !bytes.Equal(firstCA(now), firstCA(before)); changed != authority {
+					return fmt.Errorf("the CA has changed: %t", changed)
+				}
+				if bytes.Equal(now.Data[corev1.TLSCertKey], before.Data[corev1.TLSCertKey]) {
+					return errors.New("the Secret holds the leaf of before")
+				}
+				return s.allServe(now)
+			})
 	}}
 }
 

@@ -33,7 +33,14 @@ type form struct {
 func theShort() form {
 	return form{
 		rate: 20, before: 2 * time.Second, after: 2 * time.Second, grace: 2 * time.Second, delay: 5 * time.Second,
-		faults: []fault{faultless(2 * time.Second), killed(true, 1), killed(false, 1), rolled(1), rotated(false), rotated(true)},
+		faults: []fault{
+			faultless(2 * time.Second),
+			killed(true, 1),
+			killed(false, 1),
+			rolled(1),
+			rotated(false),
+			rotated(true),
+		},
 	}
 }
 
@@ -70,7 +77,9 @@ type soak struct {
 
 // run runs the whole; pods is told of every pod, a line of JSON each. There is a tally, also with an error,
 // as soon as there were pods.
-func run(ctx context.Context, f form, say func(format string, args ...any), pods io.Writer) (_ *verdict.Tally, err error) {
+func run(
+	ctx context.Context, f form, say func(format string, args ...any), pods io.Writer,
+) (_ *verdict.Tally, err error) {
 	s := &soak{form: f, say: say}
 	if s.ControlPlane, err = harness.Start(ctx, harness.Options{Progress: say}); err != nil {
 		return nil, err
@@ -96,7 +105,11 @@ func (s *soak) install(ctx context.Context) (err error) {
 	if s.proxy, err = s.RunWatchProxy(); err != nil {
 		return err
 	}
-	s.options = harness.WebhookOptions{Binary: s.form.binary, Through: s.proxy, Args: []string{"--ca-propagation-delay=" + settleCA.String()}}
+	s.options = harness.WebhookOptions{
+		Binary:  s.form.binary,
+		Through: s.proxy,
+		Args:    []string{"--ca-propagation-delay=" + settleCA.String()},
+	}
 	if s.options.Binary == "" {
 		if s.options.Binary, err = s.Build(ctx, "./cmd/webhook", false); err != nil {
 			return err
@@ -152,7 +165,13 @@ func (s *soak) start(ctx context.Context, pods io.Writer) error {
 		defer mu.Unlock()
 		_ = lines.Encode(p) // the tally is what counts
 	}
-	s.after = &aftermath{client: s.Client, cfg: s.cfg, record: record, pods: map[*followed]bool{}, left: map[string]time.Time{}}
+	s.after = &aftermath{
+		client: s.Client,
+		cfg:    s.cfg,
+		record: record,
+		pods:   map[*followed]bool{},
+		left:   map[string]time.Time{},
+	}
 	s.driver = &driver{clients: s.Clientset, rate: s.form.rate, after: s.after, record: record}
 	s.driver.phase.Store(s.phases[0])
 	return nil

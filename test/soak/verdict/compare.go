@@ -38,7 +38,11 @@ func Wrong(n Namespace, cfg config.Config, overdue func(metav1.Object) bool) (wr
 	for _, u := range live.Unresolved {
 		say("the request of pod %s is not resolved: %v", u.Pod.Name, u.Err)
 	}
-	desired := mesh.Objects(&mesh.Snapshot{Namespace: n.Name, RootNamespace: cfg.Istio.RootNamespace, Live: live.Requests}, cfg)
+	desired := mesh.Objects(&mesh.Snapshot{
+		Namespace:     n.Name,
+		RootNamespace: cfg.Istio.RootNamespace,
+		Live:          live.Requests,
+	}, cfg)
 	for _, refused := range desired.Refused {
 		say("pod %s was admitted with a claim that cannot be served: %v", refused.Claim.Pod, refused.Problem.Err)
 	}
@@ -54,7 +58,9 @@ func Wrong(n Namespace, cfg config.Config, overdue func(metav1.Object) bool) (wr
 	return wrong
 }
 
-func differences[T metav1.Object](namespace, kind string, desired, found []T, overdue func(metav1.Object) bool, equal func(a, b T) bool) (wrong []string) {
+func differences[T metav1.Object](
+	namespace, kind string, desired, found []T, overdue func(metav1.Object) bool, equal func(a, b T) bool,
+) (wrong []string) {
 	say := func(name, what string) {
 		wrong = append(wrong, fmt.Sprintf("%s: %s %s %s", namespace, kind, name, what))
 	}

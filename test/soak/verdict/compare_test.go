@@ -34,19 +34,45 @@ func TestWrong(t *testing.T) {
 		overdue func(metav1.Object) bool
 		want    string
 	}{
-		"nothing":                     {change: func(*Namespace) {}, overdue: always},
-		"an entry is missing":         {change: func(n *Namespace) { n.Entries = n.Entries[1:] }, want: "is missing"},
-		"a rule is missing":           {change: func(n *Namespace) { n.Rules = n.Rules[1:] }, want: "is missing"},
-		"an entry has another spec":   {change: func(n *Namespace) { n.Entries[0].Spec.Ports[0].Number = 1 }, want: "is not what its pods request"},
-		"a rule has another spec":     {change: func(n *Namespace) { n.Rules[len(n.Rules)-1].Spec.WorkloadSelector = nil }, want: "is not what its pods request"},
-		"a closed rule is exported":   {change: func(n *Namespace) { n.Rules[0].Spec.ExportTo = nil }, want: "is not what its pods request"},
-		"an entry is not ours":        {change: func(n *Namespace) { n.Entries[0].Labels = nil }, want: "has lost our label"},
-		"a rule in use is marked":     {change: func(n *Namespace) { annotate(n.Rules[0], mesh.AnnotationDeleting, "2026-01-01T00:00:00Z") }, want: "is marked for deletion, and in use"},
-		"a pod's status was spoilt":   {change: func(n *Namespace) { n.Pods[0].Annotations[origination.AnnotationStatus] = "{}" }, want: "is not resolved"},
-		"a gate stayed on":            {change: func(n *Namespace) { clustertest.Gated()(n.Pods[0]) }, want: "waits at the gate"},
-		"a pod is gone, not overdue":  {change: func(n *Namespace) { n.Pods = n.Pods[1:] }, overdue: never},
-		"a pod is gone, long overdue": {change: func(n *Namespace) { n.Pods = n.Pods[1:] }, overdue: always, want: "is requested by no pod"},
-		"a pod has finished":          {change: func(n *Namespace) { n.Pods[0].Status.Phase = corev1.PodSucceeded }, overdue: always, want: "is requested by no pod"},
+		"nothing":             {change: func(*Namespace) {}, overdue: always},
+		"an entry is missing": {change: func(n *Namespace) { n.Entries = n.Entries[1:] }, want: "is missing"},
+		"a rule is missing":   {change: func(n *Namespace) { n.Rules = n.Rules[1:] }, want: "is missing"},
+		"an entry has another spec": {
+			change: func(n *Namespace) { n.Entries[0].Spec.Ports[0].Number = 1 },
+			want:   "is not what its pods request",
+		},
+		"a rule has another spec": {
+			change: func(n *Namespace) { n.Rules[len(n.Rules)-1].Spec.WorkloadSelector = nil },
+			want:   "is not what its pods request",
+		},
+		"a closed rule is exported": {
+			change: func(n *Namespace) { n.Rules[0].Spec.ExportTo = nil },
+			want:   "is not what its pods request",
+		},
+		"an entry is not ours": {change: func(n *Namespace) { n.Entries[0].Labels = nil }, want: "has lost our label"},
+		"a rule in use is marked": {
+			change: func(n *Namespace) { annotate(n.Rules[0], mesh.AnnotationDeleting, "2026-01-01T00:00:00Z") },
+			want:   "is marked for deletion, and in use",
+		},
+		"a pod's status was spoilt": {
+			change: func(n *Namespace) { n.Pods[0].Annotations[origination.AnnotationStatus] = "{}" },
+			want:   "is not resolved",
+		},
+		"a gate stayed on": {
+			change: func(n *Namespace) { clustertest.Gated()(n.Pods[0]) },
+			want:   "waits at the gate",
+		},
+		"a pod is gone, not overdue": {change: func(n *Namespace) { n.Pods = n.Pods[1:] }, overdue: never},
+		"a pod is gone, long overdue": {
+			change:  func(n *Namespace) { n.Pods = n.Pods[1:] },
+			overdue: always,
+			want:    "is requested by no pod",
+		},
+		"a pod has finished": {
+			change:  func(n *Namespace) { n.Pods[0].Status.Phase = corev1.PodSucceeded },
+			overdue: always,
+			want:    "is requested by no pod",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := rightly(
@@ -71,7 +97,9 @@ func annotate(o *networkingv1.DestinationRule, key, value string) {
 }
 
 func TestWaits(t *testing.T) {
-	pod := clustertest.Pod(t, shop, "cart", "r1", "a", clustertest.ByAddress, clustertest.Gated(), clustertest.Created(time.Second))
+	pod := clustertest.Pod(
+		t, shop, "cart", "r1", "a", clustertest.ByAddress, clustertest.Gated(), clustertest.Created(time.Second),
+	)
 	n := rightly(pod)
 	none := Namespace{Name: shop}
 	if got := Waits(pod, none, config.Default()); !strings.Contains(got, "the objects of ip-203-0-113-7 are missing") {

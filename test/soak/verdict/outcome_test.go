@@ -20,29 +20,69 @@ func status(code int32, message string) error {
 // TestJudge holds the verdicts to what a real API server says. What is judged Unavailable is never held
 // against the webhook, so nothing that it could be to blame for may be.
 func TestJudge(t *testing.T) {
-	const call = `Internal error occurred: failed calling webhook "annotated.pods.redis-tls.internal": failed to call webhook: Post "https://redis-tls-webhook.redis-tls-system.svc:443/mutate?timeout=5s": `
+	const call = `Internal error occurred: failed calling webhook "annotated.pods.redis-tls.internal": ` +
+		`failed to call webhook: Post "https://redis-tls-webhook.redis-tls-system.svc:443/mutate?timeout=5s": `
 	for name, c := range map[string]struct {
 		err  error
 		want Answer
 	}{
-		"created":                              {nil, Accepted},
-		"created by an attempt before":         {apierrors.NewAlreadyExists(schema.GroupResource{Resource: "pods"}, "p"), Accepted},
-		"a replica that is gone":               {status(500, call+"dial tcp 198.18.0.1:9443: connect: connection refused"), Unanswered},
-		"a replica that went meanwhile":        {status(500, call+"EOF"), Unanswered},
-		"a certificate that is not trusted":    {status(500, call+"tls: failed to verify certificate: x509: certificate signed by unknown authority"), Unanswered},
-		"a replica that does not answer":       {status(500, call+"context deadline exceeded"), Unanswered},
-		"no replica":                           {status(500, call+`no endpoints available for service "redis-tls-webhook"`), Unanswered},
-		"a namespace that is unknown yet":      {status(503, `admission webhook "annotated.pods.redis-tls.internal" denied the request: namespace`), Unanswered},
-		"a panic of ours":                      {status(500, `admission webhook "annotated.pods.redis-tls.internal" denied the request: redis-tls failed to decide`), Unanswered},
-		"a wrong wish":                         {status(403, `admission webhook "annotated.pods.redis-tls.internal" denied the request: pod p`), Denied},
-		"the guard's refusal":                  {status(422, `pods "p" is forbidden: ValidatingAdmissionPolicy 'redis-tls-guard' with binding 'redis-tls-guard' denied request`), Denied},
-		"a pod that our patch made invalid":    {apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "p", nil), Denied},
-		"the stand-in for Istio's injector":    {status(500, `failed calling webhook "namespace.sidecar-injector.istio.io": EOF`), Unavailable},
-		"an API server that is still starting": {status(403, `pods "p" is forbidden: not yet ready to handle request`), Unavailable},
-		"etcd's silence":                       {status(http.StatusInternalServerError, "etcdserver: request timed out"), Unavailable},
-		"an API server that is overloaded":     {status(http.StatusTooManyRequests, "too many requests"), Unavailable},
-		"an API server that is gone":           {errors.New("dial tcp 127.64.0.1:6443: connect: connection refused"), Unavailable},
-		"an API server that is silent":         {fmt.Errorf("client: %w", context.DeadlineExceeded), Unavailable},
+		"created": {nil, Accepted},
+		"created by an attempt before": {
+			apierrors.NewAlreadyExists(schema.GroupResource{Resource: "pods"}, "p"),
+			Accepted,
+		},
+		"a replica that is gone": {
+			status(500, call+"dial tcp 198.18.0.1:9443: connect: connection refused"),
+			Unanswered,
+		},
+		"a replica that went meanwhile": {status(500, call+"EOF"), Unanswered},
+		"a certificate that is not trusted": {
+			status(500, call+"tls: failed to verify certificate: x509: certificate signed by unknown authority"),
+			Unanswered,
+		},
+		"a replica that does not answer": {status(500, call+"context deadline exceeded"), Unanswered},
+		"no replica": {
+			status(500, call+`no endpoints available for service "redis-tls-webhook"`),
+			Unanswered,
+		},
+		"a namespace that is unknown yet": {
+			status(503, `admission webhook "annotated.pods.redis-tls.internal" denied the request: namespace`),
+			Unanswered,
+		},
+		"a panic of ours": {
+			status(500, `admission webhook "annotated.pods.redis-tls.internal" denied the request: redis-tls failed to decide`),
+			Unanswered,
+		},
+		"a wrong wish": {
+			status(403, `admission webhook "annotated.pods.redis-tls.internal" denied the request: pod p`),
+			Denied,
+		},
+		"the guard's refusal": {
+			status(
+				422,
+				`pods "p" is forbidden: ValidatingAdmissionPolicy 'redis-tls-guard' with binding 'redis-tls-guard' denied request`,
+			),
+			Denied,
+		},
+		"a pod that our patch made invalid": {apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "p", nil), Denied},
+		"the stand-in for Istio's injector": {
+			status(500, `failed calling webhook "namespace.sidecar-injector.istio.io": EOF`),
+			Unavailable,
+		},
+		"an API server that is still starting": {
+			status(403, `pods "p" is forbidden: not yet ready to handle request`),
+			Unavailable,
+		},
+		"etcd's silence": {
+			status(http.StatusInternalServerError, "etcdserver: request timed out"),
+			Unavailable,
+		},
+		"an API server that is overloaded": {status(http.StatusTooManyRequests, "too many requests"), Unavailable},
+		"an API server that is gone": {
+			errors.New("dial tcp 127.64.0.1:6443: connect: connection refused"),
+			Unavailable,
+		},
+		"an API server that is silent": {fmt.Errorf("client: %w", context.DeadlineExceeded), Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Judge(c.err); got != c.want {

@@ -115,7 +115,18 @@ func (t *Tally) Err() error {
 }
 
 // columns of the table, as of Markdown.
-var columns = []string{"fault", "pods", "admitted", "refused rightly", "lost", "objects wrong", "retried", "API server away", "p50", "p99"}
+var columns = []string{
+	"fault",
+	"pods",
+	"admitted",
+	"refused rightly",
+	"lost",
+	"objects wrong",
+	"retried",
+	"API server away",
+	"p50",
+	"p99",
+}
 
 // Print writes the table in Markdown.
 func (t *Tally) Print(w io.Writer) error {

@@ -52,14 +52,23 @@ func TestWhatFailsASoak(t *testing.T) {
 		tally *Tally
 		want  string
 	}{
-		"nothing":                       {tallied(good...), ""},
-		"a pod that was lost":           {tallied(append(good, Pod{Fault: "kill", Outcome: Lost})...), "1 pods were lost and 0 objects wrong"},
-		"a pod without an outcome":      {tallied(append(good, Pod{Fault: "kill"})...), "1 pods were lost and 0 objects wrong"},
-		"an object that was wrong":      {wrong, "0 pods were lost and 1 objects wrong"},
-		"that nothing was admitted":     {tallied(good[1]), "proves nothing"},
-		"that no wrong wish was there":  {tallied(good[0]), "proves nothing"},
-		"that there were no pods":       {tallied(), "proves nothing"},
-		"not that some were tried anew": {tallied(append(good, Pod{Fault: "kill", Outcome: Admitted, Unanswered: 3, Unavailable: 2})...), ""},
+		"nothing": {tallied(good...), ""},
+		"a pod that was lost": {
+			tallied(append(good, Pod{Fault: "kill", Outcome: Lost})...),
+			"1 pods were lost and 0 objects wrong",
+		},
+		"a pod without an outcome": {
+			tallied(append(good, Pod{Fault: "kill"})...),
+			"1 pods were lost and 0 objects wrong",
+		},
+		"an object that was wrong":     {wrong, "0 pods were lost and 1 objects wrong"},
+		"that nothing was admitted":    {tallied(good[1]), "proves nothing"},
+		"that no wrong wish was there": {tallied(good[0]), "proves nothing"},
+		"that there were no pods":      {tallied(), "proves nothing"},
+		"not that some were tried anew": {
+			tallied(append(good, Pod{Fault: "kill", Outcome: Admitted, Unanswered: 3, Unavailable: 2})...),
+			"",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			switch err := c.tally.Err(); {
