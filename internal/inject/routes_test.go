@@ -56,9 +56,10 @@ func TestAVirtualServiceThatTakesConnectionsPastOurRulesIsRefusedByItsName(t *te
 				return
 			}
 			check(t, d, origination.OutcomeRefused, origination.ReasonUnmanagedObject)
+			detail := d.Problems[0].Err.Detail
 			for _, want := range []string{"VirtualService " + v.Namespace + "/through-the-egress-gateway", test.host} {
-				if message := d.Message(shop, test.pod); !strings.Contains(message, want) {
-					t.Errorf("%q does not name %s", message, want)
+				if !strings.Contains(detail, want) {
+					t.Errorf("%q does not name %s", detail, want)
 				}
 			}
 		})

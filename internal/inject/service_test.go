@@ -35,9 +35,7 @@ func TestAServiceOfTheMeshIsNeitherPinnedNorMounted(t *testing.T) {
 func TestAPodWithoutItsServiceIsRefused(t *testing.T) {
 	pod := newPod("host", "session", "mode", "istio-mutual")
 	d := newWorld().injector().Inject(shop, pod)
-	if message := d.Message(shop, pod); d.Allowed || !strings.Contains(message, "shop/session does not exist") {
-		t.Errorf("allowed %t: %s", d.Allowed, message)
-	}
+	wantProblem(t, d, origination.ReasonInvalidAnnotation, "metadata.annotations[redis-tls/host]")
 	offline := newWorld().injector()
 	offline.Offline = true
 	if d := offline.Inject(shop, pod); !d.Allowed {
@@ -51,11 +49,26 @@ func TestWhatIsInTheWayOfAServiceRefusesThePod(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*world)
 		keys   []string
-		want   string
+		reason origination.Reason
+		path   string
 	}{
-		"a rule of the root namespace": {func(w *world) { w.snap.SharedRules = append(w.snap.SharedRules, theirs) }, nil, "DestinationRule istio-system/mtls for *.local"},
-		"its port is excluded":         {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeOutboundPorts", "6379"}, "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]"},
-		"its address is excluded":      {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.96.0.0/12"}, "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundIPRanges]"},
+		"a rule of the root namespace": {
+			change: func(w *world) { w.snap.SharedRules = append(w.snap.SharedRules, theirs) },
+			reason: origination.ReasonUnmanagedObject,
+			path:   "metadata.annotations[redis-tls/host]",
+		},
+		"its port is excluded": {
+			change: func(*world) {},
+			keys:   []string{"traffic.sidecar.istio.io/excludeOutboundPorts", "6379"},
+			reason: origination.ReasonSidecarBypassed,
+			path:   "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]",
+		},
+		"its address is excluded": {
+			change: func(*world) {},
+			keys:   []string{"traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.96.0.0/12"},
+			reason: origination.ReasonSidecarBypassed,
+			path:   "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundIPRanges]",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, pod := newWorld(), newPod("host", "redis", "mode", "istio-mutual")
@@ -63,9 +76,7 @@ func TestWhatIsInTheWayOfAServiceRefusesThePod(t *testing.T) {
 			for i := 0; i < len(test.keys); i += 2 {
 				pod.Annotations[test.keys[i]] = test.keys[i+1]
 			}
-			if d := w.injector().Inject(shop, pod); d.Allowed || !strings.Contains(d.Message(shop, pod), test.want) {
-				t.Errorf("allowed %t: %s", d.Allowed, d.Message(shop, pod))
-			}
+			wantProblem(t, w.injector().Inject(shop, pod), test.reason, test.path)
 		})
 	}
 }

@@ -27,25 +27,46 @@ func TestAServerIsMarkedAndNothingElse(t *testing.T) {
 	}
 }
 
+// selectPeers adds an unmanaged PeerAuthentication that selects pods by the label.
+func (w *world) selectPeers(label, value string) {
+	peer := &securityv1.PeerAuthentication{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "theirs"}}
+	peer.Spec.Selector = &typeapi.WorkloadSelector{MatchLabels: map[string]string{label: value}}
+	w.snap.Peers = append(w.snap.Peers, peer)
+}
+
 func TestAServerAsksLikeAnyOther(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*world)
 		keys   []string
-		want   string
+		reason origination.Reason
+		path   string
 	}{
-		"no sidecar may come":            {func(w *world) { w.labels["istio-injection"] = "disabled" }, nil, "namespace.metadata.labels[istio-injection]"},
-		"the namespace is disabled":      {func(w *world) { w.labels[origination.LabelNamespace] = "disabled" }, nil, "namespace.metadata.labels[redis-tls/injection]"},
-		"its port goes around the proxy": {func(*world) {}, []string{"traffic.sidecar.istio.io/excludeInboundPorts", "6379"}, "metadata.annotations[traffic.sidecar.istio.io/excludeInboundPorts]"},
-		"a PeerAuthentication selects it": {func(w *world) {
-			theirs := &securityv1.PeerAuthentication{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "theirs"}}
-			theirs.Spec.Selector = &typeapi.WorkloadSelector{MatchLabels: map[string]string{"app": "cart"}}
-			w.snap.Peers = append(w.snap.Peers, theirs)
-		}, nil, "PeerAuthentication shop/theirs"},
-		"one selects what we mark it with": {func(w *world) {
-			theirs := &securityv1.PeerAuthentication{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "theirs"}}
-			theirs.Spec.Selector = &typeapi.WorkloadSelector{MatchLabels: map[string]string{"redis-tls/injected": "true"}}
-			w.snap.Peers = append(w.snap.Peers, theirs)
-		}, nil, "PeerAuthentication shop/theirs"},
+		"Istio injects no sidecar": {
+			change: func(w *world) { w.labels["istio-injection"] = "disabled" },
+			reason: origination.ReasonNoSidecar,
+			path:   "namespace.metadata.labels[istio-injection]",
+		},
+		"the namespace is disabled": {
+			change: func(w *world) { w.labels[origination.LabelNamespace] = "disabled" },
+			reason: origination.ReasonNamespaceDisabled,
+			path:   "namespace.metadata.labels[redis-tls/injection]",
+		},
+		"its port is excluded from capture": {
+			change: func(*world) {},
+			keys:   []string{"traffic.sidecar.istio.io/excludeInboundPorts", "6379"},
+			reason: origination.ReasonSidecarBypassed,
+			path:   "metadata.annotations[traffic.sidecar.istio.io/excludeInboundPorts]",
+		},
+		"a PeerAuthentication selects a label of the pod": {
+			change: func(w *world) { w.selectPeers("app", "cart") },
+			reason: origination.ReasonUnmanagedObject,
+			path:   "metadata.annotations[redis-tls/server]",
+		},
+		"a PeerAuthentication selects the label that the webhook sets": {
+			change: func(w *world) { w.selectPeers("redis-tls/injected", "true") },
+			reason: origination.ReasonUnmanagedObject,
+			path:   "metadata.annotations[redis-tls/server]",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, pod := newWorld(), newPod("server", "strict")
@@ -53,9 +74,7 @@ func TestAServerAsksLikeAnyOther(t *testing.T) {
 			for i := 0; i < len(test.keys); i += 2 {
 				pod.Annotations[test.keys[i]] = test.keys[i+1]
 			}
-			if d := w.injector().Inject(shop, pod); d.Allowed || !strings.Contains(d.Message(shop, pod), test.want) {
-				t.Errorf("allowed %t: %s", d.Allowed, d.Message(shop, pod))
-			}
+			wantProblem(t, w.injector().Inject(shop, pod), test.reason, test.path)
 		})
 	}
 }
@@ -75,11 +94,10 @@ func TestARestrictedPodHasASidecarOfItsOwn(t *testing.T) {
 	w, pod := newWorld(), newPod("host", host, "sidecar", "restrict")
 	w.snap.Sidecars = append(w.snap.Sidecars, theirs)
 	d := w.injector().Inject(shop, pod)
-	if !d.Allowed || !strings.Contains(strings.Join(d.Warnings, "\n"), "metadata.annotations[redis-tls/sidecar]: the namespace-wide Sidecar shop/default") {
+	if !d.Allowed || len(d.Warnings) != 1 || !strings.Contains(d.Warnings[0], "Sidecar shop/default") {
 		t.Errorf("allowed %t, warnings %q: %s", d.Allowed, d.Warnings, d.Message(shop, pod))
 	}
 	theirs.Spec.WorkloadSelector = &networkingapi.WorkloadSelector{Labels: map[string]string{"app": "cart"}}
-	if d := w.injector().Inject(shop, pod); d.Allowed || !strings.Contains(d.Message(shop, pod), "Sidecar shop/default") {
-		t.Errorf("allowed %t: %s", d.Allowed, d.Message(shop, pod))
-	}
+	d = w.injector().Inject(shop, pod)
+	wantProblem(t, d, origination.ReasonUnmanagedObject, "metadata.annotations[redis-tls/sidecar]")
 }

@@ -147,6 +147,14 @@ func admit(t *testing.T, pod *corev1.Pod, d Decision) *corev1.Pod {
 	return admitted
 }
 
+// wantProblem checks that the decision refuses the pod for one problem, with the reason and at the path.
+func wantProblem(t *testing.T, d Decision, reason origination.Reason, path string) {
+	t.Helper()
+	if d.Allowed || len(d.Problems) != 1 || d.Problems[0].Reason != reason || d.Problems[0].Err.Field != path {
+		t.Errorf("allowed %t, problems %v, want %s at %s", d.Allowed, d.Problems, reason, path)
+	}
+}
+
 func statusOf(t *testing.T, pod *corev1.Pod) origination.Status {
 	t.Helper()
 	status, err := origination.ParseStatus(pod.Annotations[origination.AnnotationStatus])
