@@ -20,11 +20,7 @@ const annotationsLimit = 256 << 10
 // bombs are pods that are as expensive to decide as possible, by what is expensive. Each requests TLS.
 var bombs = map[string]func() *corev1.Pod{
 	"instances": func() *corev1.Pod {
-		return keys(
-			annotationsLimit-200,
-			"i%d.redis-tls/host",
-			"redis.example.com",
-		)
+		return keys(annotationsLimit-200, "i%d.redis-tls/host", "redis.example.com")
 	},
 	"instances beyond limits":      func() *corev1.Pod { return keys(beyond, "i%d.redis-tls/host", "redis.example.com") },
 	"unknown keys":                 func() *corev1.Pod { return keys(annotationsLimit-200, "redis-tls/hosst%d", "") },

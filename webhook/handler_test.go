@@ -197,34 +197,72 @@ func TestRefusals(t *testing.T) {
 		code   int32
 		reason origination.Reason
 	}{
-		{"a wrong value is a 403, which clients do not retry", func(t *testing.T) []byte {
-			return newReview(t, newPod(map[string]string{"redis-tls/host": "redis-a.example.com", "redis-tls/port": "70000"}))
-		}, http.StatusForbidden, origination.ReasonInvalidAnnotation},
-		{"the namespace of the request counts, not that of the pod's metadata", func(t *testing.T) []byte {
-			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Namespace = "kube-public" })
-		}, http.StatusForbidden, origination.ReasonNoSidecar},
-		{"another kind", func(t *testing.T) []byte {
-			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Kind.Kind = "Service" })
-		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
-		{"another group's Pod", func(t *testing.T) []byte {
-			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Kind.Group = "x.example" })
-		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
-		{"a subresource", func(t *testing.T) []byte {
-			return newReview(t, newPod(requesting), func(
-				r *admissionv1.AdmissionRequest,
-			) {
-				r.SubResource = "ephemeralcontainers"
-			})
-		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
-		{"another operation", func(t *testing.T) []byte {
-			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Update })
-		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
-		{"no object", func(t *testing.T) []byte {
-			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Object.Raw = nil })
-		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
-		{"no namespace", func(t *testing.T) []byte {
-			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Namespace = "" })
-		}, http.StatusBadRequest, origination.ReasonMalformedRequest},
+		{
+			name: "a wrong value is a 403, which clients do not retry",
+			body: func(t *testing.T) []byte {
+				return newReview(t, newPod(map[string]string{"redis-tls/host": "redis-a.example.com", "redis-tls/port": "70000"}))
+			},
+			code:   http.StatusForbidden,
+			reason: origination.ReasonInvalidAnnotation,
+		},
+		{
+			name: "the namespace of the request counts, not that of the pod's metadata",
+			body: func(t *testing.T) []byte {
+				return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Namespace = "kube-public" })
+			},
+			code:   http.StatusForbidden,
+			reason: origination.ReasonNoSidecar,
+		},
+		{
+			name: "another kind",
+			body: func(t *testing.T) []byte {
+				return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Kind.Kind = "Service" })
+			},
+			code:   http.StatusBadRequest,
+			reason: origination.ReasonMalformedRequest,
+		},
+		{
+			name: "another group's Pod",
+			body: func(t *testing.T) []byte {
+				return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Kind.Group = "x.example" })
+			},
+			code:   http.StatusBadRequest,
+			reason: origination.ReasonMalformedRequest,
+		},
+		{
+			name: "a subresource",
+			body: func(t *testing.T) []byte {
+				return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) {
+					r.SubResource = "ephemeralcontainers"
+				})
+			},
+			code:   http.StatusBadRequest,
+			reason: origination.ReasonMalformedRequest,
+		},
+		{
+			name: "another operation",
+			body: func(t *testing.T) []byte {
+				return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Operation = admissionv1.Update })
+			},
+			code:   http.StatusBadRequest,
+			reason: origination.ReasonMalformedRequest,
+		},
+		{
+			name: "no object",
+			body: func(t *testing.T) []byte {
+				return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Object.Raw = nil })
+			},
+			code:   http.StatusBadRequest,
+			reason: origination.ReasonMalformedRequest,
+		},
+		{
+			name: "no namespace",
+			body: func(t *testing.T) []byte {
+				return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.Namespace = "" })
+			},
+			code:   http.StatusBadRequest,
+			reason: origination.ReasonMalformedRequest,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := newHandler(t, &view{}, config.PolicyEnforce)

@@ -24,45 +24,116 @@ func TestUnreadableRequestsGetA4xx(t *testing.T) {
 		body   func(t *testing.T) []byte
 		want   int
 	}{
-		{"no body", "POST", "application/json", func(*testing.T) []byte { return nil }, 400},
-		{"garbage", "POST", "application/json", func(*testing.T) []byte { return []byte("\x00{") }, 400},
 		{
-			"JSON after the review",
-			"POST",
-			"application/json",
-			func(t *testing.T) []byte { return append(valid(t), "{}"...) },
-			400,
+			name:   "no body",
+			method: "POST",
+			media:  "application/json",
+			body:   func(*testing.T) []byte { return nil },
+			want:   400,
 		},
-		{"a syntax error in what is skipped", "POST", "application/json", func(t *testing.T) []byte {
-			return bytes.Replace(valid(t), []byte(`"value":"b"`), []byte(`"value":b`), 1)
-		}, 400},
-		{"no request", "POST", "application/json", func(*testing.T) []byte {
-			return []byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`)
-		}, 400},
-		{"a null request", "POST", "application/json", func(*testing.T) []byte {
-			return []byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":null}`)
-		}, 400},
-		{"no uid", "POST", "application/json", func(t *testing.T) []byte {
-			return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.UID = "" })
-		}, 400},
-		{"an older version", "POST", "application/json", func(t *testing.T) []byte {
-			return bytes.Replace(valid(t), []byte("admission.k8s.io/v1"), []byte("admission.k8s.io/v1beta1"), 1)
-		}, 400},
-		{"a pod where the review should be", "POST", "application/json", func(*testing.T) []byte {
-			return []byte(`{"apiVersion":"v1","kind":"Pod"}`)
-		}, 400},
-		{"a string for an object", "POST", "application/json", func(t *testing.T) []byte {
-			return newReview(t, nil, func(r *admissionv1.AdmissionRequest) { r.Object.Raw = []byte(`"x"`) })
-		}, 400},
-		{"GET", "GET", "application/json", valid, 405},
-		{"another media type", "POST", "application/yaml", valid, 415},
-		{"no media type", "POST", "", valid, 415},
 		{
-			"more than the limit",
-			"POST",
-			"application/json",
-			func(*testing.T) []byte { return bytes.Repeat([]byte(" "), maxBody+1) },
-			413,
+			name:   "garbage",
+			method: "POST",
+			media:  "application/json",
+			body:   func(*testing.T) []byte { return []byte("\x00{") },
+			want:   400,
+		},
+		{
+			name:   "JSON after the review",
+			method: "POST",
+			media:  "application/json",
+			body:   func(t *testing.T) []byte { return append(valid(t), "{}"...) },
+			want:   400,
+		},
+		{
+			name:   "a syntax error in what is skipped",
+			method: "POST",
+			media:  "application/json",
+			body: func(t *testing.T) []byte {
+				return bytes.Replace(valid(t), []byte(`"value":"b"`), []byte(`"value":b`), 1)
+			},
+			want: 400,
+		},
+		{
+			name:   "no request",
+			method: "POST",
+			media:  "application/json",
+			body: func(*testing.T) []byte {
+				return []byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}`)
+			},
+			want: 400,
+		},
+		{
+			name:   "a null request",
+			method: "POST",
+			media:  "application/json",
+			body: func(*testing.T) []byte {
+				return []byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":null}`)
+			},
+			want: 400,
+		},
+		{
+			name:   "no uid",
+			method: "POST",
+			media:  "application/json",
+			body: func(t *testing.T) []byte {
+				return newReview(t, newPod(requesting), func(r *admissionv1.AdmissionRequest) { r.UID = "" })
+			},
+			want: 400,
+		},
+		{
+			name:   "an older version",
+			method: "POST",
+			media:  "application/json",
+			body: func(t *testing.T) []byte {
+				return bytes.Replace(valid(t), []byte("admission.k8s.io/v1"), []byte("admission.k8s.io/v1beta1"), 1)
+			},
+			want: 400,
+		},
+		{
+			name:   "a pod where the review should be",
+			method: "POST",
+			media:  "application/json",
+			body: func(*testing.T) []byte {
+				return []byte(`{"apiVersion":"v1","kind":"Pod"}`)
+			},
+			want: 400,
+		},
+		{
+			name:   "a string for an object",
+			method: "POST",
+			media:  "application/json",
+			body: func(t *testing.T) []byte {
+				return newReview(t, nil, func(r *admissionv1.AdmissionRequest) { r.Object.Raw = []byte(`"x"`) })
+			},
+			want: 400,
+		},
+		{
+			name:   "GET",
+			method: "GET",
+			media:  "application/json",
+			body:   valid,
+			want:   405,
+		},
+		{
+			name:   "another media type",
+			method: "POST",
+			media:  "application/yaml",
+			body:   valid,
+			want:   415,
+		},
+		{
+			name:   "no media type",
+			method: "POST",
+			body:   valid,
+			want:   415,
+		},
+		{
+			name:   "more than the limit",
+			method: "POST",
+			media:  "application/json",
+			body:   func(*testing.T) []byte { return bytes.Repeat([]byte(" "), maxBody+1) },
+			want:   413,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

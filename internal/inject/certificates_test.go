@@ -11,10 +11,10 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// mounted returns what the sidecar's volume is of, as Istio's annotation says.
+// mounted returns the sidecar's volumes, from Istio's annotation.
 func mounted(pod *corev1.Pod) string { return pod.Annotations["sidecar.istio.io/userVolume"] }
 
-func TestAnIssuersCertificateIsForTheServiceAccountOfThePod(t *testing.T) {
+func TestCertificateOfAnIssuerIsForThePodsServiceAccount(t *testing.T) {
 	w := newWorld()
 	w.snap.CertManager = mesh.Present
 	names := map[string]bool{}
@@ -41,26 +41,29 @@ func TestAnIssuersCertificateIsForTheServiceAccountOfThePod(t *testing.T) {
 	}
 }
 
-func TestTheSecretOfACertificateIsMountedAndItsTroubleWarnedAbout(t *testing.T) {
+func TestSecretOfACertificateIsMountedAndItsFaultsAreWarnings(t *testing.T) {
 	w := newWorld()
 	w.snap.CertManager = mesh.Present
-	ready := certmanagerv1.CertificateStatus{Conditions: []certmanagerv1.CertificateCondition{{Type: "Ready", Status: "True"}}}
-	of := func(secret string, status certmanagerv1.CertificateStatus) []*certmanagerv1.Certificate {
+	ready := certmanagerv1.CertificateStatus{Conditions: []certmanagerv1.CertificateCondition{{
+		Type:   "Ready",
+		Status: "True",
+	}}}
+	certificates := func(secret string, status certmanagerv1.CertificateStatus) []*certmanagerv1.Certificate {
 		c := &certmanagerv1.Certificate{Spec: certmanagerv1.CertificateSpec{SecretName: secret}, Status: status}
 		c.Namespace, c.Name = shop, "client"
 		return []*certmanagerv1.Certificate{c}
 	}
 	for name, test := range map[string]struct {
-		there  []*certmanagerv1.Certificate
+		exists []*certmanagerv1.Certificate
 		secret string
 		warned bool
 	}{
-		"all is well":     {of("client-tls", ready), "client-tls", false},
-		"it is missing":   {nil, "client", true},
-		"it is not Ready": {of("client-tls", certmanagerv1.CertificateStatus{}), "client-tls", true},
+		"the Certificate is ready":     {certificates("client-tls", ready), "client-tls", false},
+		"the Certificate is missing":   {nil, "client", true},
+		"the Certificate is not ready": {certificates("client-tls", certmanagerv1.CertificateStatus{}), "client-tls", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w.snap.Certificates = test.there
+			w.snap.Certificates = test.exists
 			pod := newPod("host", host, "mode", "mutual", "certificate", "client")
 			d := w.injector().Inject(shop, pod)
 			check(t, d, origination.OutcomeInjected, origination.ReasonInjected)

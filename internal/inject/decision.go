@@ -10,7 +10,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Outcome returns what became of the pod.
+// Outcome returns the outcome of the decision.
 func (d Decision) Outcome() origination.Outcome {
 	switch {
 	case !d.Allowed:
@@ -24,32 +24,32 @@ func (d Decision) Outcome() origination.Outcome {
 	}
 }
 
-// The message's bounds. Annotations may be long and are quoted in it.
+// The limits of a message, because it quotes annotations of any length.
 const (
-	longestLine = 600 // runes
-	mostLines   = 40
+	maxLine  = 600 // runes
+	maxLines = 40
 )
 
-// Message tells the person who wrote the YAML every problem at once, each on its own line with the path,
-// the value and the rule. Empty without problems.
+// Message returns the text for the author of the YAML: every problem on a line of its own, with path, value and rule.
+// It is empty if there is no problem.
 func (d Decision) Message(namespace string, pod *corev1.Pod) string {
 	if len(d.Problems) == 0 {
 		return ""
 	}
 	var lines []string
 	for _, p := range d.Problems {
-		if line := shorten(p.Err.Error(), longestLine); !slices.Contains(lines, line) {
+		if line := shorten(p.Err.Error(), maxLine); !slices.Contains(lines, line) {
 			lines = append(lines, line)
 		}
 	}
-	if more := len(lines) - mostLines; more > 0 {
-		lines = append(lines[:mostLines], fmt.Sprintf("and %d more problems", more))
+	if omitted := len(lines) - maxLines; omitted > 0 {
+		lines = append(lines[:maxLines], fmt.Sprintf("%d more problems", omitted))
 	}
-	return fmt.Sprintf("pod %s in namespace %s cannot have its Redis TLS (%s):\n  %s",
+	return fmt.Sprintf("pod %s in namespace %s cannot get Redis TLS (%s):\n  %s",
 		nameOf(pod), namespace, d.Reason, strings.Join(lines, "\n  "))
 }
 
-// nameOf returns the pod's name; before the API server has made one up, what it begins with.
+// nameOf returns the pod's name, or its generateName and an asterisk if the API server has not generated the name yet.
 func nameOf(pod *corev1.Pod) string {
 	switch {
 	case pod.Name != "":
@@ -61,7 +61,7 @@ func nameOf(pod *corev1.Pod) string {
 	}
 }
 
-// shorten cuts s to at most n runes, on one line.
+// shorten returns s on one line, cut to at most n runes.
 func shorten(s string, n int) string {
 	s = strings.ReplaceAll(s, "\n", " ")
 	runes := []rune(s)

@@ -1,7 +1,7 @@
-// Package inject is the one core that decides about a pod. The webhook's handler and the offline
-// preview `redis-tls inject` both call [Injector.Inject], so what the preview prints is what the cluster does.
+// Package inject decides whether a pod gets TLS, and how it is patched. The webhook's handler and the offline preview
+// `redis-tls inject` both call [Injector.Inject], so the preview prints what the cluster does.
 //
-// The package is pure: a [View] of the cluster and a clock are passed in.
+// The package is pure: a [View] of the cluster and a clock are passed in. [Decision.Message] is the text for the user.
 package inject
 
 import (
@@ -20,45 +20,44 @@ import (
 	"github.com/redis-tls/redis-tls/patches"
 )
 
-// View is what a decision may know of the cluster: informer caches in the webhook, files in the preview.
+// View is the state of the cluster that a decision reads: informer caches in the webhook, files in the preview.
 type View interface {
 	annotation.Services
-	// Namespace returns the labels and annotations of a namespace, and whether it is known.
+	// Namespace returns the labels and annotations of a namespace, and whether the view has it.
 	Namespace(name string) (labels, annotations map[string]string, ok bool)
-	// Snapshot returns the live requests and the mesh objects of the namespace, and what is exported to it.
+	// Snapshot returns the live requests and the mesh objects of the namespace, and the objects exported to it.
 	Snapshot(namespace string) *mesh.Snapshot
 }
 
-// Injector decides about pods. It is safe for concurrent use when its View is.
+// Injector decides about pods. It is safe for concurrent use if its View is.
 type Injector struct {
 	Config config.Config
 	View   View
 	Now    func() time.Time
-	// Offline is set in the preview: what its input does not describe may exist all the same, so no Service is looked
-	// up, no object counts as accepted long enough ago, and no time of first use is recorded.
+	// Offline is set in the preview, whose input is not the whole cluster. Then no Service is looked up, no object
+	// counts as accepted, and no time of first use is written.
 	Offline bool
 }
 
-// Decision is what becomes of a pod.
+// Decision is the result of [Injector.Inject].
 type Decision struct {
-	// Reason is the one reason of the decision; of several problems the weightiest (see weight).
+	// Reason is the reason of the decision. If there are several problems, it is the first of them in precedence.
 	Reason  origination.Reason
 	Allowed bool
-	// Operations turn the pod into what it should be; none when it is that already, or stays untouched.
+	// Operations are the JSON patch. It is empty if the pod needs no change.
 	Operations []jsonpatch.Operation
-	// Warnings are for the user, one sentence each. For a pod that is admitted in spite of its
-	// problems they tell each of them.
+	// Warnings are for the user, one sentence each. If a pod with problems is admitted, each problem is a warning.
 	Warnings []string
-	// Problems are all that is wrong, in the order of the pipeline.
+	// Problems are all problems, in the order of the checks.
 	Problems []origination.Problem
-	// Originations are what the pod was injected with, VIPs included.
+	// Originations are those of an injected pod, with their VIPs.
 	Originations []origination.Origination
-	// Settings are what it was injected with as a whole.
+	// Settings are the settings of an injected pod as a whole.
 	Settings origination.Settings
 }
 
-// Inject decides about a pod that is to be created in the namespace. The pod is only read. What only the webhook
-// writes is taken from a pod that is admitted without originations.
+// Inject decides about a pod that is created in the namespace. It only reads the pod. If the pod is admitted and not
+// injected, the patch removes labels and annotations that only the webhook may write.
 func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 	d := i.decide(namespace, pod)
 	if d.Allowed && d.Reason != origination.ReasonInjected {
@@ -70,7 +69,7 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 	labels, annotations, ok := i.View.Namespace(namespace)
 	if !ok {
-		return i.verdict(true, []origination.Problem{unknownNamespace(namespace)}, nil)
+		return i.refuseOrTolerate(true, []origination.Problem{namespaceNotCached(namespace)}, nil)
 	}
 	var snap *mesh.Snapshot
 	snapshot := func() *mesh.Snapshot {
@@ -92,60 +91,65 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 	switch {
 	case resolved.Skip != "":
 		return Decision{Reason: resolved.Skip, Allowed: true, Warnings: warnings}
-	case len(resolved.Errors)+len(resolved.Place)+len(resolved.Originations) == 0 && resolved.Settings == (origination.Settings{}):
+	case len(resolved.Errors)+len(resolved.Place)+len(resolved.Originations) == 0 &&
+		resolved.Settings == (origination.Settings{}):
 		return Decision{Reason: origination.ReasonNotRequested, Allowed: true, Warnings: warnings}
 	}
 
-	problems := append(written(resolved.Errors), resolved.Place...)
-	os := resolved.Originations
+	problems := append(annotationProblems(resolved.Errors), resolved.Place...)
+	originations := resolved.Originations
 	facts := sidecar.Read(pod, labels)
-	inPod, more := facts.Check(os)
-	problems = append(problems, inPod...)
+	podProblems, podWarnings := facts.Check(originations)
+	problems = append(problems, podProblems...)
 	if resolved.Settings.Server != "" {
-		inPod, told := facts.CheckServer()
-		problems, more = append(problems, inPod...), append(more, told...)
+		serverProblems, serverWarnings := facts.CheckServer()
+		problems, podWarnings = append(problems, serverProblems...), append(podWarnings, serverWarnings...)
 	}
 	if !resolved.Asked && facts.Expected == sidecar.Unknown {
-		return i.verdict(false, append(problems, noSidecarAsked(namespace)), warnings)
+		return i.refuseOrTolerate(false, append(problems, noSidecarRequested(namespace)), warnings)
 	}
-	warnings = append(warnings, more...)
-	if len(problems) > 0 && (len(os) == 0 || !resolved.Asked) {
-		return i.verdict(resolved.Asked, problems, warnings)
+	warnings = append(warnings, podWarnings...)
+	if len(problems) > 0 && (len(originations) == 0 || !resolved.Asked) {
+		return i.refuseOrTolerate(resolved.Asked, problems, warnings)
 	}
 
-	os, absent, inMesh, more := i.meet(pod, os, resolved.Settings, snapshot())
-	problems, warnings = append(problems, inMesh...), append(warnings, more...)
-	operations, more, inPod := patches.For(facts, os, i.options(absent, &resolved))
-	problems, warnings = append(problems, inPod...), append(warnings, more...)
+	originations, absent, meshProblems, meshWarnings := i.checkMesh(pod, originations, resolved.Settings, snapshot())
+	problems, warnings = append(problems, meshProblems...), append(warnings, meshWarnings...)
+	operations, patchWarnings, patchProblems := patches.For(facts, originations, i.options(absent, &resolved))
+	problems, warnings = append(problems, patchProblems...), append(warnings, patchWarnings...)
 	if len(problems) > 0 {
-		return i.verdict(resolved.Asked, problems, warnings)
+		return i.refuseOrTolerate(resolved.Asked, problems, warnings)
 	}
 	return Decision{
-		Reason: origination.ReasonInjected, Allowed: true,
-		Operations: operations, Warnings: warnings, Originations: os, Settings: resolved.Settings,
+		Reason:       origination.ReasonInjected,
+		Allowed:      true,
+		Operations:   operations,
+		Warnings:     warnings,
+		Originations: originations,
+		Settings:     resolved.Settings,
 	}
 }
 
-// missing says whether an object is not there yet, and whether one is without which the pod must not start.
+// missing says whether an object does not exist yet, and whether the pod must not start without it.
 type missing struct{ any, gated bool }
 
-// meet validates originations and settings against the snapshot, and draws the VIPs. It returns copies, save of those
-// that no VIP could be drawn for.
-func (i *Injector) meet(pod *corev1.Pod, requested []origination.Origination, settings origination.Settings, snap *mesh.Snapshot) (
-	os []origination.Origination, absent missing, problems []origination.Problem, warnings []string,
-) {
+// checkMesh validates originations and settings against the snapshot, and draws the VIPs. The returned originations are
+// copies. Those without a free VIP are left out.
+func (i *Injector) checkMesh(
+	pod *corev1.Pod, requested []origination.Origination, settings origination.Settings, snap *mesh.Snapshot,
+) (originations []origination.Origination, absent missing, problems []origination.Problem, warnings []string) {
 	podLabels := labelsOf(pod, requested, settings, snap)
 	problems, warnings = mesh.CheckSettings(settings, podLabels, snap)
 	if problem := mesh.CheckKeys(requested, snap, i.Config.Policy.MaxKeysPerNamespace); problem != nil {
 		problems = append(problems, *problem)
 	}
-	settle := i.Config.FirstUse.Delay.Duration
+	delay := i.Config.FirstUse.Delay.Duration
 	for n := range requested {
 		o := requested[n]
-		vips, noVIP := mesh.VIPs(&o, patches.Aliases(pod, o.Host), os, snap, i.Config.VIP)
+		vips, noVIP := mesh.VIPs(&o, patches.Aliases(pod, o.Host), originations, snap, i.Config.VIP)
 		o.VIPs = vips
-		more, told := mesh.Check(&o, podLabels, snap)
-		problems, warnings = append(problems, more...), append(warnings, told...)
+		meshProblems, meshWarnings := mesh.Check(&o, podLabels, snap)
+		problems, warnings = append(problems, meshProblems...), append(warnings, meshWarnings...)
 		if _, name := mesh.CertificateOf(&o); name != "" {
 			if trouble, _ := mesh.CertificateTrouble(&o, snap.Certificate(name), snap, i.now()); trouble != "" {
 				warnings = append(warnings, trouble)
@@ -155,34 +159,36 @@ func (i *Injector) meet(pod *corev1.Pod, requested []origination.Origination, se
 			problems = append(problems, *noVIP)
 			continue
 		}
-		if mesh.Missing(&o, snap, i.now(), settle) {
+		if mesh.Missing(&o, snap, i.now(), delay) {
 			absent.any = true
 			absent.gated = absent.gated || o.Gated()
 		}
-		os = append(os, o)
+		originations = append(originations, o)
 	}
-	if len(mesh.MissingSettings(settings, requested, snap, i.now(), settle)) > 0 {
+	if len(mesh.MissingSettings(settings, requested, snap, i.now(), delay)) > 0 {
 		absent = missing{any: true, gated: true}
 	}
-	return os, absent, problems, warnings
+	return originations, absent, problems, warnings
 }
 
-// labelsOf returns the labels that the pod will have, which a user's Sidecar or PeerAuthentication may select
-// by. Without one nobody reads ours.
-func labelsOf(pod *corev1.Pod, os []origination.Origination, settings origination.Settings, snap *mesh.Snapshot) map[string]string {
+// labelsOf returns the labels that the pod will have, by which a user's Sidecar or PeerAuthentication may select it. If
+// the snapshot has neither, the pod's own labels suffice.
+func labelsOf(
+	pod *corev1.Pod, originations []origination.Origination, settings origination.Settings, snap *mesh.Snapshot,
+) map[string]string {
 	if len(snap.Sidecars)+len(snap.Peers) == 0 {
 		return pod.Labels
 	}
-	labels, stale := origination.Labels(os, settings), origination.OurLabels(pod.Labels)
+	labels, stale := origination.Labels(originations, settings), origination.OurLabels(pod.Labels)
 	for key, value := range pod.Labels {
-		if _, ours := stale[key]; !ours {
+		if _, managed := stale[key]; !managed {
 			labels[key] = value
 		}
 	}
 	return labels
 }
 
-// services are those that the decision may ask about; nil in the offline preview.
+// services returns the Services that the decision may look up: none in the offline preview.
 func (i *Injector) services() annotation.Services {
 	if i.Offline {
 		return nil
@@ -190,7 +196,7 @@ func (i *Injector) services() annotation.Services {
 	return i.View
 }
 
-// now returns the zero time in the offline preview: no object counts as accepted long enough ago then.
+// now returns the zero time in the offline preview, so no object counts as accepted there.
 func (i *Injector) now() time.Time {
 	if i.Offline {
 		return time.Time{}
@@ -198,11 +204,13 @@ func (i *Injector) now() time.Time {
 	return i.Now()
 }
 
-// options are those of the patch. That an earlier invocation's time of first use stays is seen to there.
+// options returns the options of the patch. Package patches keeps the time of first use of an earlier call.
 func (i *Injector) options(absent missing, resolved *annotation.Result) patches.Options {
 	o := patches.Options{
-		Settings: resolved.Settings, Status: resolved.Status, VIPRanges: vipRanges(i.Config.VIP),
-		Gate: i.Config.FirstUse.Gate && absent.gated,
+		Settings:  resolved.Settings,
+		Status:    resolved.Status,
+		VIPRanges: vipRanges(i.Config.VIP),
+		Gate:      i.Config.FirstUse.Gate && absent.gated,
 	}
 	if absent.any && !i.Offline {
 		now := i.Now().UTC().Round(0)
@@ -222,18 +230,18 @@ func vipRanges(vip config.VIP) []netip.Prefix {
 	return ranges
 }
 
-// noSidecarAsked keeps an inherited request from a pod that nobody wants a sidecar for. One that requests itself goes
-// on with a warning instead: the mesh may inject by default, and the guard refuses it if it does not. But
-// a pod that only inherits must not end up with a VIP and no sidecar behind it.
-func noSidecarAsked(namespace string) origination.Problem {
+// noSidecarRequested returns the problem of an inherited request in a namespace without Istio injection. The pod is
+// admitted without TLS, because a VIP without a sidecar reaches no server. A pod that requests TLS itself gets only a
+// warning: the mesh may inject by default, and the guard refuses the pod if it does not.
+func noSidecarRequested(namespace string) origination.Problem {
 	return origination.Problem{Reason: origination.ReasonNoSidecar, Err: field.Invalid(
 		field.NewPath("namespace", "metadata", "labels").Key("istio-injection"), "",
-		"nobody asks Istio for a sidecar here, so nothing would originate TLS; label namespace "+namespace+
-			" istio-injection=enabled (or istio.io/rev), or the pod sidecar.istio.io/inject=\"true\"")}
+		"Istio sidecar injection is not enabled. Label namespace "+namespace+
+			" istio-injection=enabled or istio.io/rev=REVISION, or label the pod sidecar.istio.io/inject: \"true\"")}
 }
 
-func unknownNamespace(namespace string) origination.Problem {
+func namespaceNotCached(namespace string) origination.Problem {
 	return origination.Problem{Reason: origination.ReasonNamespaceNotCached, Err: field.Invalid(
 		field.NewPath("metadata", "namespace"), namespace,
-		"the webhook's cache does not know the namespace yet, so neither its defaults; try again")}
+		"is not in the webhook's cache yet, and neither are its defaults; retry")}
 }

@@ -17,23 +17,31 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// requests are pods of every kind of origination.
+// requests are pods with each kind of origination.
 var requests = map[string]*corev1.Pod{
-	"a DNS host":                 newPod("host", host),
-	"a DNS host with a CA":       newPod("host", host, "ca-secret", "ca"),
-	"a host at an address":       newPod("host", "redis.memorystore-redis", "addresses", "10.0.0.3", "ca-secret", "ca"),
-	"an address alone":           newPod("addresses", "10.0.0.3", "port", "6378", "ca-secret", "ca"),
-	"a Service of the mesh":      newPod("host", "redis.shop", "mode", "istio-mutual"),
-	"a server":                   newPod("server", "strict"),
-	"a restricted pod":           newPod("host", host, "sidecar", "restrict"),
-	"a CIDR":                     newPod("addresses", "10.0.0.0/28", "ca-secret", "ca"),
-	"several addresses":          newPod("addresses", "10.0.0.3,10.0.0.4", "ca-secret", "ca"),
-	"a host routed by HTTP":      newPod("host", "api.example.com", "protocol", "http", "target-port", "443", "port", "80"),
-	"another target port":        newPod("host", host, "target-port", "6380"),
-	"a pod without labels":       func() *corev1.Pod { p := newPod("host", host); p.Labels = nil; return p }(),
-	"a pod with its sidecar":     withSidecar(newPod("host", host, "ca-secret", "ca")),
-	"a pod copied from a gated":  func() *corev1.Pod { p := newPod("addresses", "10.0.0.3", "ca-secret", "ca"); gate(p); return p }(),
-	"a pod with a foreign alias": func() *corev1.Pod { p := newPod("host", host); alias(p, "10.1.1.1", "other"); return p }(),
+	"a DNS host":             newPod("host", host),
+	"a DNS host with a CA":   newPod("host", host, "ca-secret", "ca"),
+	"a host at an address":   newPod("host", "redis.memorystore-redis", "addresses", "10.0.0.3", "ca-secret", "ca"),
+	"only an address":        newPod("addresses", "10.0.0.3", "port", "6378", "ca-secret", "ca"),
+	"a Service of the mesh":  newPod("host", "redis.shop", "mode", "istio-mutual"),
+	"a server":               newPod("server", "strict"),
+	"a restricted pod":       newPod("host", host, "sidecar", "restrict"),
+	"a CIDR":                 newPod("addresses", "10.0.0.0/28", "ca-secret", "ca"),
+	"several addresses":      newPod("addresses", "10.0.0.3,10.0.0.4", "ca-secret", "ca"),
+	"a host routed by HTTP":  newPod("host", "api.example.com", "protocol", "http", "target-port", "443", "port", "80"),
+	"another target port":    newPod("host", host, "target-port", "6380"),
+	"a pod without labels":   func() *corev1.Pod { p := newPod("host", host); p.Labels = nil; return p }(),
+	"a pod with its sidecar": withSidecar(newPod("host", host, "ca-secret", "ca")),
+	"a copy of a gated pod": func() *corev1.Pod {
+		p := newPod("addresses", "10.0.0.3", "ca-secret", "ca")
+		gate(p)
+		return p
+	}(),
+	"a pod with an unrelated alias": func() *corev1.Pod {
+		p := newPod("host", host)
+		alias(p, "10.1.1.1", "other")
+		return p
+	}(),
 }
 
 func withSidecar(pod *corev1.Pod) *corev1.Pod {
@@ -67,12 +75,12 @@ func TestInjectingTwiceChangesNothing(t *testing.T) {
 				once := admit(t, pod, first)
 				again := w.injector().Inject(shop, once)
 				if diff := cmp.Diff(once, admit(t, once, again)); diff != "" || len(again.Operations) > 0 {
-					t.Errorf("in the same state of the cache: %d operations: %s", len(again.Operations), diff)
+					t.Errorf("with the same cache: %d operations: %s", len(again.Operations), diff)
 				}
 				w.serve(t, once, first)
 				again = w.injector().Inject(shop, once)
 				if len(again.Operations) > 0 {
-					t.Errorf("once the objects are there: %v", again.Operations)
+					t.Errorf("with the objects: %v", again.Operations)
 				}
 				if len(again.Warnings) > len(first.Warnings) {
 					t.Errorf("new warnings: %q", again.Warnings)
@@ -89,19 +97,77 @@ func TestFirstUse(t *testing.T) {
 		served, noGate      bool
 		gated, firstUseTime bool
 	}{
-		{"a pinned pod before its objects is not held, its VIP leads nowhere", newPod("host", host), false, false, false, true},
-		{"an unpinned pod before its objects is held", newPod("addresses", "10.0.0.3", "ca-secret", "ca"), false, false, true, true},
-		{"a pod that is routed by HTTP is held though it is pinned", newPod("host", host, "protocol", "http"), false, false, true, true},
-		{"a pod that is routed by HTTP, with its objects", newPod("host", host, "protocol", "http"), true, false, false, false},
-		{"an unpinned pod is not held where the gate is switched off", newPod("addresses", "10.0.0.3", "ca-secret", "ca"), false, true, false, true},
-		{"a pod that dials a Service of the mesh is held before its rule", newPod("host", "redis", "mode", "istio-mutual"), false, false, true, true},
-		{"a server is held before its PeerAuthentication", newPod("server", "strict"), false, false, true, true},
-		{"it is not with it", newPod("server", "strict"), true, false, false, false},
-		{"a restricted pod is held before its Sidecar, though it is pinned", newPod("host", host, "sidecar", "restrict"), false, false, true, true},
-		{"it is not with it", newPod("host", host, "sidecar", "restrict"), true, false, false, false},
-		{"it is not with its rule", newPod("host", "redis", "mode", "istio-mutual"), true, false, false, false},
-		{"an unpinned pod with its objects is not held", newPod("addresses", "10.0.0.3", "ca-secret", "ca"), true, false, false, false},
-		{"a pinned pod with its objects", newPod("host", host), true, false, false, false},
+		{
+			name:         "a pinned pod before its objects is not gated, because its VIP reaches nothing",
+			pod:          newPod("host", host),
+			firstUseTime: true,
+		},
+		{
+			name:         "an unpinned pod before its objects is gated",
+			pod:          newPod("addresses", "10.0.0.3", "ca-secret", "ca"),
+			gated:        true,
+			firstUseTime: true,
+		},
+		{
+			name:         "a pod with protocol http is gated, though it is pinned",
+			pod:          newPod("host", host, "protocol", "http"),
+			gated:        true,
+			firstUseTime: true,
+		},
+		{
+			name:   "a pod with protocol http and its objects is not gated",
+			pod:    newPod("host", host, "protocol", "http"),
+			served: true,
+		},
+		{
+			name:         "an unpinned pod is not gated if the gate is switched off",
+			pod:          newPod("addresses", "10.0.0.3", "ca-secret", "ca"),
+			noGate:       true,
+			firstUseTime: true,
+		},
+		{
+			name:         "a pod that dials a Service of the mesh is gated before its rule",
+			pod:          newPod("host", "redis", "mode", "istio-mutual"),
+			gated:        true,
+			firstUseTime: true,
+		},
+		{
+			name:         "a server is gated before its PeerAuthentication",
+			pod:          newPod("server", "strict"),
+			gated:        true,
+			firstUseTime: true,
+		},
+		{
+			name:   "a server with its PeerAuthentication is not gated",
+			pod:    newPod("server", "strict"),
+			served: true,
+		},
+		{
+			name:         "a restricted pod is gated before its Sidecar, though it is pinned",
+			pod:          newPod("host", host, "sidecar", "restrict"),
+			gated:        true,
+			firstUseTime: true,
+		},
+		{
+			name:   "a restricted pod with its Sidecar is not gated",
+			pod:    newPod("host", host, "sidecar", "restrict"),
+			served: true,
+		},
+		{
+			name:   "a pod that dials a Service of the mesh is not gated with its rule",
+			pod:    newPod("host", "redis", "mode", "istio-mutual"),
+			served: true,
+		},
+		{
+			name:   "an unpinned pod with its objects is not gated",
+			pod:    newPod("addresses", "10.0.0.3", "ca-secret", "ca"),
+			served: true,
+		},
+		{
+			name:   "a pinned pod with its objects is not gated",
+			pod:    newPod("host", host),
+			served: true,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld()
@@ -118,14 +184,14 @@ func TestFirstUse(t *testing.T) {
 				want = noon.Format(time.RFC3339Nano)
 			}
 			if at := admitted.Annotations[origination.AnnotationFirstUse]; at != want {
-				t.Errorf("first use recorded at %q, want %q", at, want)
+				t.Errorf("time of first use is %q, want %q", at, want)
 			}
 		})
 	}
 }
 
-func TestOneUnpinnedOriginationAmongPinnedHoldsThePod(t *testing.T) {
-	for name, served := range map[string]bool{"which has its objects": true, "which lacks its objects too": false} {
+func TestOneUnpinnedOriginationGatesThePod(t *testing.T) {
+	for name, served := range map[string]bool{"with the objects of the pinned one": true, "without any objects": false} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
 			pinned := newPod("host", host)
@@ -136,13 +202,13 @@ func TestOneUnpinnedOriginationAmongPinnedHoldsThePod(t *testing.T) {
 			both.Annotations["cache.redis-tls/addresses"] = "10.0.0.3"
 			both.Annotations["cache.redis-tls/ca-secret"] = "ca"
 			if !gated(admit(t, both, w.injector().Inject(shop, both))) {
-				t.Error("not held")
+				t.Error("the pod is not gated")
 			}
 		})
 	}
 }
 
-func TestPreviewDiffersFromTheClusterInTheTimeAlone(t *testing.T) {
+func TestPreviewDiffersFromTheClusterOnlyInTheTime(t *testing.T) {
 	for name, pod := range requests {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
@@ -150,7 +216,7 @@ func TestPreviewDiffersFromTheClusterInTheTimeAlone(t *testing.T) {
 			preview.Offline = true
 			want, got := admit(t, pod, live.Inject(shop, pod)), admit(t, pod, preview.Inject(shop, pod))
 			if want.Annotations[origination.AnnotationFirstUse] == "" || got.Annotations[origination.AnnotationFirstUse] != "" {
-				t.Fatal("the cluster must record a time of first use, the preview none")
+				t.Fatal("the cluster must write a time of first use, and the preview must not")
 			}
 			delete(want.Annotations, origination.AnnotationFirstUse)
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -166,7 +232,12 @@ func TestMessageHasEveryProblemOnItsOwnLine(t *testing.T) {
 	d := w.injector().Inject(shop, pod)
 	lines := strings.Split(d.Message(shop, pod), "\n")
 	if len(lines) != 1+len(d.Problems) || len(d.Problems) < 3 {
-		t.Fatalf("%d lines for %d problems, want one each after the first:\n%s", len(lines), len(d.Problems), strings.Join(lines, "\n"))
+		t.Fatalf(
+			"%d lines for %d problems, want one each after the first:\n%s",
+			len(lines),
+			len(d.Problems),
+			strings.Join(lines, "\n"),
+		)
 	}
 	for line, wants := range map[int][]string{0: {"cart-5d8f9c7b6d-", "namespace shop", "InvalidAnnotation"}} {
 		for _, want := range wants {
@@ -176,7 +247,9 @@ func TestMessageHasEveryProblemOnItsOwnLine(t *testing.T) {
 		}
 	}
 	for _, want := range [][]string{
-		{"metadata.annotations[redis-tls/port]", `"70000"`}, {"metadata.annotations[redis-tls/addresses]", `"300.1.1.1"`}, {"spec.hostNetwork"},
+		{"metadata.annotations[redis-tls/port]", `"70000"`},
+		{"metadata.annotations[redis-tls/addresses]", `"300.1.1.1"`},
+		{"spec.hostNetwork"},
 	} {
 		found := false
 		for _, line := range lines[1:] {
@@ -201,16 +274,16 @@ func TestMessageIsBounded(t *testing.T) {
 	if d.Allowed {
 		t.Fatal("admitted")
 	}
-	for range 3 * mostLines { // whatever limits the packages below have themselves
+	for range 3 * maxLines { // the other packages have limits of their own
 		d.Problems = append(d.Problems, origination.Problem{Reason: d.Reason, Err: field.Invalid(
-			field.NewPath(fmt.Sprint(len(d.Problems))), strings.Repeat("x", 3*longestLine), "is wrong")})
+			field.NewPath(fmt.Sprint(len(d.Problems))), strings.Repeat("x", 3*maxLine), "RULE; FIX")})
 	}
 	lines := strings.Split(d.Message(shop, pod), "\n")
-	if len(lines) != 1+mostLines+1 || !strings.Contains(lines[len(lines)-1], "more problems") {
+	if len(lines) != 1+maxLines+1 || !strings.Contains(lines[len(lines)-1], "more problems") {
 		t.Errorf("%d problems make %d lines, the last %q", len(d.Problems), len(lines), lines[len(lines)-1])
 	}
 	for _, line := range lines {
-		if n := utf8.RuneCountInString(line); n > longestLine+2 {
+		if n := utf8.RuneCountInString(line); n > maxLine+2 {
 			t.Errorf("a line of %d runes", n)
 		}
 	}
@@ -231,25 +304,26 @@ func TestMessageNamesThePod(t *testing.T) {
 		}
 	}
 	if message := (Decision{}).Message(shop, newPod()); message != "" {
-		t.Errorf("a decision without problems says %q", message)
+		t.Errorf("a decision without problems has the message %q", message)
 	}
 }
 
-func TestEveryReasonHasAWeight(t *testing.T) {
-	for _, tc := range obstacles[1:] {
+func TestEveryReasonHasAPrecedence(t *testing.T) {
+	for _, tc := range problemCases[1:] {
 		if reasonOf([]origination.Problem{{Reason: origination.ReasonInternalError}, {Reason: tc.reason}}) != tc.reason {
-			t.Errorf("%s weighs nothing", tc.reason)
+			t.Errorf("%s has no precedence", tc.reason)
 		}
 	}
 	less := cmpopts.SortSlices(func(a, b origination.Reason) bool { return a < b })
-	var of []origination.Reason
-	for _, r := range weight {
-		if isWritten(r) || isInPlace(r) {
-			of = append(of, r)
+	var table []origination.Reason
+	for _, r := range precedence {
+		if isOfAnnotations(r) || isOfPod(r) {
+			table = append(table, r)
 		}
 	}
-	of = append(of, origination.ReasonConflict, origination.ReasonUnmanagedObject, origination.ReasonNoCertManager)
-	if diff := cmp.Diff(weight, of, less); diff != "" {
-		t.Errorf("weights and the table differ: %s", diff)
+	table = append(table,
+		origination.ReasonConflict, origination.ReasonUnmanagedObject, origination.ReasonNoCertManager)
+	if diff := cmp.Diff(precedence, table, less); diff != "" {
+		t.Errorf("precedence and the table differ: %s", diff)
 	}
 }

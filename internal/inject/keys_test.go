@@ -20,7 +20,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// identity is what the webhook wrote on a pod to tell apart what the mesh does for it.
+// identity is what the webhook writes on a pod to select its mesh objects.
 type identity struct {
 	Labels  map[string]string
 	Status  string
@@ -42,7 +42,7 @@ func identityOf(pod *corev1.Pod, d Decision) identity {
 	return id
 }
 
-// withVIPs returns the decision as if other VIPs had been drawn.
+// withVIPs returns the decision with other VIPs.
 func withVIPs(d Decision) Decision {
 	d.Originations = slices.Clone(d.Originations)
 	for n := range d.Originations {
@@ -55,45 +55,69 @@ func withVIPs(d Decision) Decision {
 	return d
 }
 
-func TestEqualPodsGetTheSameWhateverTheCacheKnows(t *testing.T) {
+func TestEqualPodsGetTheSamePatchWithAnyCache(t *testing.T) {
 	for name, pod := range requests {
 		t.Run(name, func(t *testing.T) {
 			first := newWorld().injector().Inject(shop, pod)
 			drawn := identityOf(admit(t, pod, first), first)
 			for known, test := range map[string]struct {
 				set func(w *world, d Decision)
-				// moved says whether the VIPs are others than those of a first draw: of a host with an entry for its key, and
-				// of one that is routed by HTTP, of which the entry lists none.
+				// moved says whether the VIPs differ from those of a first draw, for a host whose entry lists its VIP.
+				// movedHTTP says so for protocol http, whose entry lists none.
 				moved, movedHTTP bool
 			}{
-				"only live pods": {func(w *world, d Decision) { w.live(pod, d) }, false, false},
-				"the objects":    {func(w *world, d Decision) { w.serve(t, pod, d); w.snap.Live = nil }, false, false},
-				"the objects, marked for deletion": {func(w *world, d Decision) {
-					w.serve(t, pod, d)
-					w.snap.Live = nil
-					for _, e := range w.snap.Entries {
-						e.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-03-04T11:00:00Z"}
-					}
-				}, false, false},
-				"both":                      {func(w *world, d Decision) { w.serve(t, pod, d) }, false, false},
-				"live pods with other VIPs": {func(w *world, d Decision) { w.live(pod, withVIPs(d)) }, true, true},
-				"the objects with other VIPs": {func(w *world, d Decision) {
-					w.serve(t, pod, withVIPs(d))
-					w.snap.Live = nil
-				}, true, false},
-				"the objects, and pods with other VIPs": {func(w *world, d Decision) {
-					w.serve(t, pod, d)
-					w.snap.Live = nil
-					w.live(pod, withVIPs(d))
-				}, false, true},
-				"pods with other VIPs, then pods with the first": {func(w *world, d Decision) {
-					w.live(pod, withVIPs(d))
-					w.live(pod, d)
-				}, true, true},
-				"another pod's objects": {func(w *world, _ Decision) {
-					other := newPod("host", "redis-b.example.com", "target-port", "16379")
-					w.serve(t, other, w.injector().Inject(shop, other))
-				}, false, false},
+				"only live pods": {
+					set: func(w *world, d Decision) { w.live(pod, d) },
+				},
+				"the objects": {
+					set: func(w *world, d Decision) { w.serve(t, pod, d); w.snap.Live = nil },
+				},
+				"the objects, marked for deletion": {
+					set: func(w *world, d Decision) {
+						w.serve(t, pod, d)
+						w.snap.Live = nil
+						for _, e := range w.snap.Entries {
+							e.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-03-04T11:00:00Z"}
+						}
+					},
+				},
+				"both": {
+					set: func(w *world, d Decision) { w.serve(t, pod, d) },
+				},
+				"live pods with other VIPs": {
+					set:       func(w *world, d Decision) { w.live(pod, withVIPs(d)) },
+					moved:     true,
+					movedHTTP: true,
+				},
+				"the objects with other VIPs": {
+					set: func(w *world, d Decision) {
+						w.serve(t, pod, withVIPs(d))
+						w.snap.Live = nil
+					},
+					moved: true,
+				},
+				"the objects, and pods with other VIPs": {
+					set: func(w *world, d Decision) {
+						w.serve(t, pod, d)
+						w.snap.Live = nil
+						w.live(pod, withVIPs(d))
+					},
+					movedHTTP: true,
+				},
+				"pods with other VIPs, then pods with the first": {
+					set: func(w *world, d Decision) {
+						w.live(pod, withVIPs(d))
+						w.live(pod, d)
+					},
+					moved:     true,
+					movedHTTP: true,
+				},
+				"another pod's objects": {
+					set: func(w *world, _ Decision) {
+						other := newPod("host", "redis-b.example.com", "target-port", "16379")
+						w.serve(t, other, w.injector().Inject(shop, other))
+					},
+				},
 			} {
 				w := newWorld()
 				test.set(w, first)
@@ -132,7 +156,7 @@ func aliasesOf(pod *corev1.Pod, host string) (aliases []corev1.HostAlias) {
 	return aliases
 }
 
-func TestACopiedPodEndsWithItsOwnVIPInOneAlias(t *testing.T) {
+func TestCopiedPodGetsOneAliasWithItsOwnVIP(t *testing.T) {
 	for name, set := range map[string]func(t *testing.T, w *world) (copied *corev1.Pod){
 		"of another namespace, whose pods hold the VIP": func(t *testing.T, w *world) *corev1.Pod {
 			pod := newPod("host", host)
@@ -145,7 +169,7 @@ func TestACopiedPodEndsWithItsOwnVIPInOneAlias(t *testing.T) {
 			}
 			return admit(t, pod, d)
 		},
-		"of another namespace that has forgotten it": func(t *testing.T, _ *world) *corev1.Pod {
+		"of another namespace without pods": func(t *testing.T, _ *world) *corev1.Pod {
 			pod := newPod("host", host)
 			return admit(t, pod, newWorld().injector().Inject("till", pod))
 		},
@@ -163,7 +187,7 @@ func TestACopiedPodEndsWithItsOwnVIPInOneAlias(t *testing.T) {
 			copied.Annotations["redis-tls/target-port"] = "16379"
 			return copied
 		},
-		"with aliases of its own around": func(t *testing.T, w *world) *corev1.Pod {
+		"with other aliases before and after": func(t *testing.T, w *world) *corev1.Pod {
 			pod := newPod("host", host)
 			alias(pod, "10.1.1.1", "before")
 			d := w.injector().Inject(shop, pod)
@@ -188,7 +212,7 @@ func TestACopiedPodEndsWithItsOwnVIPInOneAlias(t *testing.T) {
 			own := w.injector().Inject(shop, fresh)
 			vip := d.Originations[0].VIPs[0]
 			if w.snap.Holders != nil && len(w.snap.Holders(vip)) > 0 {
-				t.Errorf("it keeps the VIP %s, which others hold", vip)
+				t.Errorf("the pod keeps the VIP %s, which others hold", vip)
 			}
 			want := []corev1.HostAlias{{IP: vip.String(), Hostnames: []string{host}}}
 			if diff := cmp.Diff(want, aliasesOf(admitted, host)); diff != "" {
@@ -202,7 +226,7 @@ func TestACopiedPodEndsWithItsOwnVIPInOneAlias(t *testing.T) {
 				t.Errorf("labels: %s", diff)
 			}
 			if len(admitted.Spec.HostAliases) != max(1, len(copied.Spec.HostAliases)) {
-				t.Errorf("of the aliases %v remain %v", copied.Spec.HostAliases, admitted.Spec.HostAliases)
+				t.Errorf("the aliases %v became %v", copied.Spec.HostAliases, admitted.Spec.HostAliases)
 			}
 			if again := w.injector().Inject(shop, admitted); len(again.Operations) > 0 {
 				t.Errorf("a second time: %v", again.Operations)
@@ -211,14 +235,14 @@ func TestACopiedPodEndsWithItsOwnVIPInOneAlias(t *testing.T) {
 	}
 }
 
-func TestAnAliasOutsideTheRangesIsRefusedThoughThePodIsACopy(t *testing.T) {
+func TestAliasOutsideTheRangesIsRefusedOnACopiedPod(t *testing.T) {
 	for name, set := range map[string]func(pod *corev1.Pod){
 		"the server's address":           func(pod *corev1.Pod) { pod.Spec.HostAliases[0].IP = "10.1.2.3" },
-		"one of a range of former times": func(pod *corev1.Pod) { pod.Spec.HostAliases[0].IP = "240.241.2.3" },
+		"an address of an earlier range": func(pod *corev1.Pod) { pod.Spec.HostAliases[0].IP = "240.241.2.3" },
 		"another VIP that other names share": func(pod *corev1.Pod) {
 			pod.Spec.HostAliases[0] = corev1.HostAlias{IP: "251.0.0.9", Hostnames: []string{"other", host}}
 		},
-		"the server's address beside the VIP": func(pod *corev1.Pod) { alias(pod, "10.1.2.3", host) },
+		"the server's address and the VIP": func(pod *corev1.Pod) { alias(pod, "10.1.2.3", host) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, pod := newWorld(), newPod("host", host)
@@ -259,7 +283,7 @@ func selects(rules []*networkingv1.DestinationRule, labels map[string]string) (h
 	return hosts
 }
 
-func TestPodsThatDifferInAnythingDoNotMeet(t *testing.T) {
+func TestPodsThatDifferHaveSeparateObjects(t *testing.T) {
 	knative := func(revision, address string) *corev1.Pod {
 		pod := newPod("host", "redis.memorystore-redis", "addresses", address, "target-port", "6378", "ca-secret", "redis-ca")
 		pod.Labels["serving.knative.dev/service"], pod.Labels["serving.knative.dev/revision"] = "hello", revision
@@ -284,7 +308,7 @@ func TestPodsThatDifferInAnythingDoNotMeet(t *testing.T) {
 		"an address":            {byName("ca-secret", "ca"), byAddress("10.0.0.3", "host", host)},
 		"another address":       {byAddress("10.0.0.3", "host", host), byAddress("10.0.0.4", "host", host)},
 		"another host":          {byName(), newPod("host", "redis-b.example.com")},
-		"a hook Job beside":     {byName(), hook},
+		"a hook Job":            {byName(), hook},
 		"two Knative revisions": {knative("hello-00001", "10.90.0.3"), knative("hello-00002", "10.90.0.4")},
 		"lists that overlap":    {byAddress("10.0.0.3,10.0.0.4"), byAddress("10.0.0.3")},
 		"an address of a CIDR":  {byAddress("10.0.0.0/24"), byAddress("10.0.0.20", "subject-alt-names", "a.example.com")},
@@ -326,7 +350,7 @@ func TestPodsThatDifferInAnythingDoNotMeet(t *testing.T) {
 			}
 			for n, pod := range admitted {
 				if again := w.injector().Inject(shop, pod); len(again.Operations)+len(again.Problems) > 0 {
-					t.Errorf("pod %d beside the others: %v, %v", n, again.Operations, again.Problems)
+					t.Errorf("pod %d among the others: %v, %v", n, again.Operations, again.Problems)
 				}
 				hosts := selects(w.snap.Rules, pod.Labels)
 				if slices.Sort(hosts); len(hosts) == 0 || len(slices.Compact(hosts)) != len(hosts) {
@@ -337,7 +361,7 @@ func TestPodsThatDifferInAnythingDoNotMeet(t *testing.T) {
 	}
 }
 
-func TestTheLimitOfKeysRefusesThePodThatWouldBeOneTooMany(t *testing.T) {
+func TestKeysOfANamespaceAreLimited(t *testing.T) {
 	w := newWorld()
 	limited := w.injector(func(cfg *config.Config) { cfg.Policy.MaxKeysPerNamespace = 2 })
 	a, b, c := newPod("host", host), newPod("host", host, "port", "6380"), newPod("host", host, "port", "6381")
@@ -363,17 +387,17 @@ func TestTheLimitOfKeysRefusesThePodThatWouldBeOneTooMany(t *testing.T) {
 	refused("three keys on one pod", three, "metadata.annotations[r2.redis-tls/host]")
 	w.serve(t, a, limited.Inject(shop, a))
 	admitted("the last key", b)
-	admitted("one key that is there and one that is not", both)
+	admitted("one existing key and one new key", both)
 	w.serve(t, b, limited.Inject(shop, b))
 	refused("one too many", c, "metadata.annotations[redis-tls/host]")
-	refused("one that is there and one too many", both, "metadata.annotations[c.redis-tls/host]")
-	admitted("a key that is there", a)
+	refused("one existing key and one too many", both, "metadata.annotations[c.redis-tls/host]")
+	admitted("an existing key", a)
 	limited.Config.Policy.MaxKeysPerNamespace = 1
-	admitted("a key that is there, after the limit was lowered", b)
+	admitted("an existing key, after the limit was lowered", b)
 }
 
 func TestTwoHostsOfOnePodNeverGetOneVIP(t *testing.T) {
-	six := func() *corev1.Pod { // six addresses for six hosts: without regard to each other some would be drawn twice
+	six := func() *corev1.Pod { // six addresses for six hosts: independent draws would collide
 		pod := newPod()
 		for n := range 6 {
 			pod.Annotations[fmt.Sprintf("r%d.redis-tls/host", n)] = fmt.Sprintf("redis-%d.example.com", n)
@@ -387,19 +411,19 @@ func TestTwoHostsOfOnePodNeverGetOneVIP(t *testing.T) {
 	}
 	for name, set := range map[string]func(t *testing.T, w *world, pod *corev1.Pod){
 		"drawn": func(*testing.T, *world, *corev1.Pod) {},
-		"whose aliases give them one": func(_ *testing.T, _ *world, pod *corev1.Pod) {
+		"whose aliases share a VIP": func(_ *testing.T, _ *world, pod *corev1.Pod) {
 			alias(pod, "251.0.0.1", "redis-0.example.com")
 			alias(pod, "251.0.0.1", "redis-5.example.com")
 		},
-		"of which one has its entry": func(t *testing.T, w *world, pod *corev1.Pod) { w.serve(t, pod, other(t, 3)) },
-		"of which two live pods recorded one": func(t *testing.T, w *world, pod *corev1.Pod) {
+		"of which one has an entry": func(t *testing.T, w *world, pod *corev1.Pod) { w.serve(t, pod, other(t, 3)) },
+		"of which two live pods share a VIP": func(t *testing.T, w *world, pod *corev1.Pod) {
 			for _, n := range []int{2, 4} {
 				d := other(t, n)
 				d.Originations[0].VIPs = []netip.Addr{netip.MustParseAddr("251.0.0.5")}
 				w.live(pod, d)
 			}
 		},
-		"of which a live pod recorded the VIP of another's entry": func(t *testing.T, w *world, pod *corev1.Pod) {
+		"of which a live pod has the VIP of another's entry": func(t *testing.T, w *world, pod *corev1.Pod) {
 			served, late := other(t, 4), other(t, 2)
 			w.serve(t, pod, served)
 			w.snap.Live = nil
@@ -431,7 +455,7 @@ func TestTwoHostsOfOnePodNeverGetOneVIP(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a pod of the later of two keys that recorded one", func(t *testing.T) {
+	t.Run("a pod of the later of two keys that share a VIP", func(t *testing.T) {
 		w, pod := newWorld(), newPod("host", "redis-2.example.com")
 		for _, n := range []int{4, 2} {
 			d := other(t, n)
@@ -441,7 +465,7 @@ func TestTwoHostsOfOnePodNeverGetOneVIP(t *testing.T) {
 		d := w.injector(small).Inject(shop, pod)
 		check(t, d, origination.OutcomeInjected, origination.ReasonInjected)
 		if vip := d.Originations[0].VIPs[0]; vip == netip.MustParseAddr("251.0.0.5") {
-			t.Errorf("it gets %s, which an older pod has for another host", vip)
+			t.Errorf("the pod gets %s, which an older pod has for another host", vip)
 		}
 	})
 	t.Run("one too many for the range", func(t *testing.T) {
@@ -453,7 +477,7 @@ func TestTwoHostsOfOnePodNeverGetOneVIP(t *testing.T) {
 	})
 }
 
-func TestAPodThatIsRecreatedAfterItsKeyLostAVIPIsServed(t *testing.T) {
+func TestRecreatedPodOfAKeyThatLostItsVIPIsServed(t *testing.T) {
 	w := newWorld()
 	winner, loser := newPod("host", host), newPod("host", "redis-b.example.com")
 	won := w.injector().Inject(shop, winner)
@@ -484,11 +508,11 @@ func TestAPodThatIsRecreatedAfterItsKeyLostAVIPIsServed(t *testing.T) {
 		t.Errorf("entries: %s", diff)
 	}
 	if refused := desired.Refused; !lostVIP(refused) {
-		t.Errorf("refused: %v, want the old pod alone", refused)
+		t.Errorf("refused: %v, want only the old pod", refused)
 	}
 }
 
-func TestTheTimeOfTheFirstInvocationStays(t *testing.T) {
+func TestTimeOfTheFirstCallStays(t *testing.T) {
 	pod := newPod("addresses", "10.0.0.3", "ca-secret", "ca")
 	for name, between := range map[string]func(t *testing.T, w *world, pod *corev1.Pod, d Decision){
 		"nothing happens":      func(*testing.T, *world, *corev1.Pod, Decision) {},
@@ -509,7 +533,7 @@ func TestTheTimeOfTheFirstInvocationStays(t *testing.T) {
 			again := i.Inject(shop, once)
 			twice := admit(t, once, again)
 			if got, want := twice.Annotations[origination.AnnotationFirstUse], noon.Format(time.RFC3339Nano); got != want {
-				t.Errorf("first use at %q, want %q", got, want)
+				t.Errorf("time of first use is %q, want %q", got, want)
 			}
 			if !gated(twice) {
 				t.Error("the gate is gone")

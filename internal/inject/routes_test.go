@@ -11,7 +11,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-func TestAVirtualServiceThatTakesConnectionsPastOurRulesIsRefusedByItsName(t *testing.T) {
+func TestVirtualServiceThatBypassesTheRulesRefusesThePod(t *testing.T) {
 	pinned, unpinned := newPod("host", host), newPod("addresses", "10.0.0.3", "ca-secret", "ca")
 	httpOnly := func(v *networkingv1.VirtualService) { v.Spec.Tcp, v.Spec.Http = nil, []*networkingapi.HTTPRoute{{}} }
 	tlsOnly := func(v *networkingv1.VirtualService) { v.Spec.Tcp, v.Spec.Tls = nil, []*networkingapi.TLSRoute{{}} }
@@ -25,20 +25,20 @@ func TestAVirtualServiceThatTakesConnectionsPastOurRulesIsRefusedByItsName(t *te
 		changes []edit
 		refused bool
 	}{
-		"TCP for every internal name":             {pinned, "*.internal", nil, true},
-		"TCP for every name":                      {pinned, "*", nil, true},
-		"TCP for our private hosts":               {pinned, "*.redis-tls.internal", nil, true},
-		"TCP for those behind a VIP":              {pinned, "*.vip.redis-tls.internal", nil, true},
-		"TCP for those of addresses":              {unpinned, "*.ip.redis-tls.internal", nil, true},
-		"TCP, of a pod that dials an IP":          {unpinned, "*.internal", nil, true},
-		"TLS for every internal name":             {pinned, "*.internal", []edit{tlsOnly}, true},
-		"TCP, exported by another namespace":      {pinned, "*.internal", []edit{shared}, true},
-		"TCP, in sidecars and at a gateway":       {pinned, "*.internal", []edit{both}, true},
-		"TCP, at a gateway alone":                 {pinned, "*.internal", []edit{gateway}, false},
-		"HTTP alone":                              {pinned, "*.internal", []edit{httpOnly}, false},
-		"HTTP alone, of a pod that dials an IP":   {unpinned, "*.internal", []edit{httpOnly}, false},
-		"TCP for other names":                     {pinned, "*.example.org", nil, false},
-		"TCP for those of addresses, of a pinned": {pinned, "*.ip.redis-tls.internal", nil, false},
+		"TCP for every internal name":                     {pinned, "*.internal", nil, true},
+		"TCP for every name":                              {pinned, "*", nil, true},
+		"TCP for the private hosts":                       {pinned, "*.redis-tls.internal", nil, true},
+		"TCP for the hosts of VIPs":                       {pinned, "*.vip.redis-tls.internal", nil, true},
+		"TCP for the hosts of addresses":                  {unpinned, "*.ip.redis-tls.internal", nil, true},
+		"TCP, of a pod that dials an IP":                  {unpinned, "*.internal", nil, true},
+		"TLS for every internal name":                     {pinned, "*.internal", []edit{tlsOnly}, true},
+		"TCP, exported by another namespace":              {pinned, "*.internal", []edit{shared}, true},
+		"TCP, in sidecars and at a gateway":               {pinned, "*.internal", []edit{both}, true},
+		"TCP, only at a gateway":                          {pinned, "*.internal", []edit{gateway}, false},
+		"only HTTP":                                       {pinned, "*.internal", []edit{httpOnly}, false},
+		"only HTTP, of a pod that dials an IP":            {unpinned, "*.internal", []edit{httpOnly}, false},
+		"TCP for other names":                             {pinned, "*.example.org", nil, false},
+		"TCP for the hosts of addresses, of a pinned pod": {pinned, "*.ip.redis-tls.internal", nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, v := newWorld(), tcpRoute(shop, test.host)

@@ -11,7 +11,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-func TestAServiceOfTheMeshIsNeitherPinnedNorMounted(t *testing.T) {
+func TestServiceOfTheMeshGetsNoVIPAndNoVolume(t *testing.T) {
 	pod := newPod("host", "redis", "mode", "istio-mutual")
 	d := newWorld().injector().Inject(shop, pod)
 	admitted := admit(t, pod, d)
@@ -26,24 +26,27 @@ func TestAServiceOfTheMeshIsNeitherPinnedNorMounted(t *testing.T) {
 	if o := d.Originations[0]; o.Host != "redis.shop.svc.cluster.local" || admitted.Labels[o.Label()] != "true" {
 		t.Errorf("host %s, labels %v, want the full name and the label of its key", o.Host, admitted.Labels)
 	}
-	want := origination.Status{Version: origination.StatusVersion, Request: map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}}
+	want := origination.Status{
+		Version: origination.StatusVersion,
+		Request: map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"},
+	}
 	if diff := cmp.Diff(want, statusOf(t, admitted)); diff != "" {
 		t.Errorf("the status is not what was requested: %s", diff)
 	}
 }
 
-func TestAPodWithoutItsServiceIsRefused(t *testing.T) {
+func TestPodWithoutItsServiceIsRefused(t *testing.T) {
 	pod := newPod("host", "session", "mode", "istio-mutual")
 	d := newWorld().injector().Inject(shop, pod)
 	wantProblem(t, d, origination.ReasonInvalidAnnotation, "metadata.annotations[redis-tls/host]")
 	offline := newWorld().injector()
 	offline.Offline = true
 	if d := offline.Inject(shop, pod); !d.Allowed {
-		t.Errorf("the offline preview, which cannot know: %s", d.Message(shop, pod))
+		t.Errorf("the offline preview refuses: %s", d.Message(shop, pod))
 	}
 }
 
-func TestWhatIsInTheWayOfAServiceRefusesThePod(t *testing.T) {
+func TestPodThatCannotReachAServiceByTLSIsRefused(t *testing.T) {
 	theirs := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "mtls"}}
 	theirs.Spec.Host = "*.local"
 	for name, test := range map[string]struct {

@@ -14,15 +14,20 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-func TestAServerIsMarkedAndNothingElse(t *testing.T) {
+func TestServerGetsOnlyItsLabel(t *testing.T) {
 	pod := newPod("server", "strict")
 	d := newWorld().injector().Inject(shop, pod)
 	admitted := admit(t, pod, d)
-	if admitted.Labels[origination.LabelServer] != "strict" || admitted.Labels[origination.LabelInjected] != "true" || len(admitted.Spec.HostAliases) > 0 {
+	if admitted.Labels[origination.LabelServer] != "strict" || admitted.Labels[origination.LabelInjected] != "true" ||
+		len(admitted.Spec.HostAliases) > 0 {
 		t.Errorf("labels %v, aliases %v", admitted.Labels, admitted.Spec.HostAliases)
 	}
-	want := origination.Status{Version: origination.StatusVersion, Request: map[string]string{"redis-tls/server": "strict"}}
-	if diff := cmp.Diff(want, statusOf(t, admitted)); diff != "" || d.Settings.Server != origination.ServerStrict || d.Reason != origination.ReasonInjected {
+	want := origination.Status{
+		Version: origination.StatusVersion,
+		Request: map[string]string{"redis-tls/server": "strict"},
+	}
+	if diff := cmp.Diff(want, statusOf(t, admitted)); diff != "" || d.Settings.Server != origination.ServerStrict ||
+		d.Reason != origination.ReasonInjected {
 		t.Errorf("decision %+v, status %s", d, diff)
 	}
 }
@@ -34,7 +39,7 @@ func (w *world) selectPeers(label, value string) {
 	w.snap.Peers = append(w.snap.Peers, peer)
 }
 
-func TestAServerAsksLikeAnyOther(t *testing.T) {
+func TestServerIsCheckedLikeAnyOtherPod(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*world)
 		keys   []string
@@ -79,7 +84,7 @@ func TestAServerAsksLikeAnyOther(t *testing.T) {
 	}
 }
 
-func TestAForgedMarkOfAServerSelectsNothing(t *testing.T) {
+func TestForgedLabelOfAServerIsRemoved(t *testing.T) {
 	pod := newPod("host", host)
 	pod.Labels[origination.LabelServer] = "strict"
 	admitted := admit(t, pod, newWorld().injector().Inject(shop, pod))
@@ -88,7 +93,7 @@ func TestAForgedMarkOfAServerSelectsNothing(t *testing.T) {
 	}
 }
 
-func TestARestrictedPodHasASidecarOfItsOwn(t *testing.T) {
+func TestRestrictedPodHasItsOwnSidecar(t *testing.T) {
 	theirs := &networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: shop, Name: "default"}}
 	theirs.Spec.Egress = []*networkingapi.IstioEgressListener{{Hosts: []string{"istio-system/*"}}}
 	w, pod := newWorld(), newPod("host", host, "sidecar", "restrict")

@@ -10,8 +10,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// mark writes on the pod what the webhook alone writes, as a user may do by hand and a copied pod brings along.
-func mark(pod *corev1.Pod) {
+// forge writes on the pod what only the webhook may write, as a user or a copy of a pod can do.
+func forge(pod *corev1.Pod) {
 	const key = "mxfo3gqy2kvt5w7h"
 	pod.Labels[origination.LabelInjected] = "true"
 	pod.Labels[origination.LabelKeyPrefix+key] = "true"
@@ -22,7 +22,7 @@ func mark(pod *corev1.Pod) {
 	pod.Annotations[origination.AnnotationFirstUse] = "2026-03-04T11:00:00Z"
 }
 
-func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *testing.T) {
+func TestPodThatIsNotInjectedLosesOnlyTheMarksOfTheWebhook(t *testing.T) {
 	optIn := func(w *world) {
 		w.labels[origination.LabelNamespace] = "enabled"
 		w.annotations = map[string]string{"redis-tls/host": host}
@@ -59,7 +59,7 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 			outcome: origination.OutcomeSkipped,
 			reason:  origination.ReasonNotRequested,
 		},
-		"an empty host that takes the namespace's away": {
+		"an empty host that overrides the namespace's": {
 			set: func(w *world, pod *corev1.Pod) {
 				optIn(w)
 				pod.Annotations["redis-tls/host"] = ""
@@ -91,7 +91,7 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 			outcome: origination.OutcomeTolerated,
 			reason:  origination.ReasonHostNetwork,
 		},
-		"inherited, where no sidecar is expected": {
+		"inherited, without Istio injection": {
 			set: func(w *world, _ *corev1.Pod) {
 				optIn(w)
 				delete(w.labels, "istio-injection")
@@ -99,7 +99,7 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 			outcome: origination.OutcomeTolerated,
 			reason:  origination.ReasonNoSidecar,
 		},
-		"inherited, with an alias of the user's": {
+		"inherited, with a user's alias": {
 			set: func(w *world, pod *corev1.Pod) {
 				optIn(w)
 				alias(pod, "10.1.2.3", host)
@@ -115,7 +115,7 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 			outcome: origination.OutcomeTolerated,
 			reason:  origination.ReasonInvalidAnnotation,
 		},
-		"an unmanaged object in the way, with policy.mode warn": {
+		"an unmanaged object, with policy.mode warn": {
 			set: func(w *world, pod *corev1.Pod) {
 				pod.Annotations["redis-tls/host"] = host
 				w.snap.Routes = append(w.snap.Routes, tcpRoute(shop, "*.internal"))
@@ -124,7 +124,7 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 			outcome: origination.OutcomeTolerated,
 			reason:  origination.ReasonUnmanagedObject,
 		},
-		"a namespace that is not known yet, with policy.mode warn": {
+		"a namespace that is not in the cache, with policy.mode warn": {
 			set: func(w *world, pod *corev1.Pod) {
 				pod.Annotations["redis-tls/host"] = host
 				w.labels = nil
@@ -147,17 +147,17 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 				}
 			})
 			if d := i.Inject(shop, clean); len(d.Operations) > 0 {
-				t.Errorf("a pod without marks is changed: %v", d.Operations)
+				t.Errorf("a pod without forged marks is changed: %v", d.Operations)
 			}
-			marked := clean.DeepCopy()
-			mark(marked)
-			d := i.Inject(shop, marked)
+			forged := clean.DeepCopy()
+			forge(forged)
+			d := i.Inject(shop, forged)
 			if d.Outcome() != test.outcome || d.Reason != test.reason {
-				t.Fatalf("got %s, %s, want %s, %s: %s", d.Outcome(), d.Reason, test.outcome, test.reason, d.Message(shop, marked))
+				t.Fatalf("got %s, %s, want %s, %s: %s", d.Outcome(), d.Reason, test.outcome, test.reason, d.Message(shop, forged))
 			}
-			once := admit(t, marked, d)
+			once := admit(t, forged, d)
 			if diff := cmp.Diff(clean, once); diff != "" {
-				t.Errorf("the pod is not what it is without marks (-want +got):\n%s", diff)
+				t.Errorf("the pod differs from the one without marks (-want +got):\n%s", diff)
 			}
 			if again := i.Inject(shop, once); len(again.Operations) > 0 || again.Reason != d.Reason {
 				t.Errorf("a second time: %s, %v", again.Reason, again.Operations)
@@ -166,19 +166,19 @@ func TestAPodThatIsNotInjectedLosesWhatTheWebhookAloneWritesAndNothingElse(t *te
 	}
 }
 
-func TestMarksThatAUserWroteDecideNothing(t *testing.T) {
+func TestForgedMarksChangeNoDecision(t *testing.T) {
 	for name, pod := range requests {
 		t.Run(name, func(t *testing.T) {
-			marked := pod.DeepCopy()
-			if marked.Labels == nil {
-				marked.Labels = map[string]string{}
+			forged := pod.DeepCopy()
+			if forged.Labels == nil {
+				forged.Labels = map[string]string{}
 			}
-			mark(marked)
+			forge(forged)
 			i := newWorld().injector()
 			want := admit(t, pod, i.Inject(shop, pod))
-			got := admit(t, marked, i.Inject(shop, marked))
+			got := admit(t, forged, i.Inject(shop, forged))
 			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("with marks it becomes another pod (-without +with):\n%s", diff)
+				t.Errorf("the marks change the result (-without +with):\n%s", diff)
 			}
 		})
 	}

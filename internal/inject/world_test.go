@@ -16,7 +16,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Unit: the composition, on the real packages below it, without a cluster.
+// These tests run the decision with the real packages below it, without a cluster.
 
 const (
 	host = "redis-a.example.com"
@@ -25,7 +25,7 @@ const (
 
 var noon = time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
 
-// world is a View: one namespace and what is in it.
+// world is a View of one namespace.
 type world struct {
 	labels, annotations map[string]string
 	snap                mesh.Snapshot
@@ -61,7 +61,7 @@ func (w *world) injector(changes ...func(*config.Config)) *Injector {
 	return &Injector{Config: cfg, View: w, Now: func() time.Time { return noon }}
 }
 
-// inherits moves the pod's keys to its namespace.
+// inherits moves the pod's annotations to its namespace.
 func (w *world) inherits(pod *corev1.Pod) {
 	w.labels[origination.LabelNamespace] = "enabled"
 	w.annotations = map[string]string{}
@@ -76,24 +76,30 @@ func (w *world) inherits(pod *corev1.Pod) {
 // live makes the decision's pod a live one, without objects yet.
 func (w *world) live(pod *corev1.Pod, d Decision) {
 	w.snap.Live = append(w.snap.Live, mesh.Request{
-		Originations: d.Originations, Settings: d.Settings, Pod: pod.Name, Since: noon.Add(time.Duration(len(w.snap.Live)) * time.Second),
+		Originations: d.Originations,
+		Settings:     d.Settings,
+		Pod:          pod.Name,
+		Since:        noon.Add(time.Duration(len(w.snap.Live)) * time.Second),
 	})
 }
 
-// serve makes the world one in which the decision's pod lives and its objects were accepted a minute ago.
+// serve makes the decision's pod live, and its objects accepted a minute ago.
 func (w *world) serve(t *testing.T, pod *corev1.Pod, d Decision) {
 	t.Helper()
 	w.live(pod, d)
 	desired := mesh.Objects(&w.snap, w.cfg)
 	if len(desired.Refused) > 0 {
-		t.Fatalf("a pod that was admitted is refused its objects: %v", desired.Refused[0].Problem.Err)
+		t.Fatalf("an admitted pod is refused: %v", desired.Refused[0].Problem.Err)
 	}
 	w.accept(&desired)
 }
 
-// accept puts the objects into the cache, as they were accepted a minute ago.
+// accept adds the objects to the cache, accepted a minute ago.
 func (w *world) accept(desired *mesh.Desired) {
-	accepted := metav1.ManagedFieldsEntry{Manager: origination.FieldManager, Time: &metav1.Time{Time: noon.Add(-time.Minute)}}
+	accepted := metav1.ManagedFieldsEntry{
+		Manager: origination.FieldManager,
+		Time:    &metav1.Time{Time: noon.Add(-time.Minute)},
+	}
 	for _, o := range desired.All() {
 		o.SetManagedFields([]metav1.ManagedFieldsEntry{accepted})
 	}
@@ -101,15 +107,21 @@ func (w *world) accept(desired *mesh.Desired) {
 	w.snap.Sidecars, w.snap.Peers = desired.Sidecars, desired.Peers
 }
 
-// newPod returns a pod of a Deployment that is annotated with the keys and values.
+// newPod returns a pod of a Deployment, annotated with the keys and values.
 func newPod(keysAndValues ...string) *corev1.Pod {
 	controller := true
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			GenerateName: "cart-5d8f9c7b6d-", Namespace: shop,
-			Labels:          map[string]string{"app": "cart", "pod-template-hash": "5d8f9c7b6d"},
-			Annotations:     map[string]string{},
-			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "cart-5d8f9c7b6d", UID: "u", Controller: &controller}},
+			Labels:      map[string]string{"app": "cart", "pod-template-hash": "5d8f9c7b6d"},
+			Annotations: map[string]string{},
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: "apps/v1",
+				Kind:       "ReplicaSet",
+				Name:       "cart-5d8f9c7b6d",
+				UID:        "u",
+				Controller: &controller,
+			}},
 		},
 		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "cart:1"}}},
 	}
