@@ -34,7 +34,7 @@ var replacements = []struct{ word, write string }{
 	{`has not|(is|are) none of`, "does not have, is not one of"},
 }
 
-// longest is the number of words of a sentence of a message or of the README.
+// longest is the number of words of a sentence of a message or of a document.
 const longest = 25
 
 // readers are the files that users read, but for the messages.
@@ -47,18 +47,7 @@ var readers = []string{
 
 func TestPlainWords(t *testing.T) {
 	t.Chdir("../..")
-	var files []string
-	for _, pattern := range readers {
-		found, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files = append(files, found...)
-	}
-	if len(files) < 30 {
-		t.Fatalf("only %d files: %q", len(files), files)
-	}
-	for _, file := range append(files, messages(t)...) {
+	for _, file := range append(read(t), messages(t)...) {
 		t.Run(file, func(t *testing.T) {
 			for _, line := range lines(t, file) {
 				for _, r := range replacements {
@@ -73,7 +62,8 @@ func TestPlainWords(t *testing.T) {
 
 func TestShortSentences(t *testing.T) {
 	t.Chdir("../..")
-	for _, file := range append(messages(t), "README.md") {
+	isOther := func(file string) bool { return filepath.Ext(file) != ".md" }
+	for _, file := range append(slices.DeleteFunc(read(t), isOther), messages(t)...) {
 		t.Run(file, func(t *testing.T) {
 			for _, paragraph := range paragraphs(lines(t, file), strings.HasSuffix(file, ".md")) {
 				for _, sentence := range sentences(paragraph.text) {
@@ -93,6 +83,23 @@ var compiled = func() map[string]*regexp.Regexp {
 	}
 	return all
 }()
+
+// read returns the files that users read, but for the messages.
+func read(t *testing.T) []string {
+	t.Helper()
+	var files []string
+	for _, pattern := range readers {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	if len(files) < 30 {
+		t.Fatalf("only %d files: %q", len(files), files)
+	}
+	return files
+}
 
 // messages returns the goldens of package catalog.
 func messages(t *testing.T) []string {
@@ -200,6 +207,7 @@ func paragraphs(lines []line, markdown bool) []line {
 	return out
 }
 
-var end = regexp.MustCompile(`[.!?](\s|$)`)
+// end is the end of a sentence, with the emphasis or the bracket that ends there too.
+var end = regexp.MustCompile(`[.!?][*)]*(\s|$)`)
 
 func sentences(text string) []string { return end.Split(text, -1) }
