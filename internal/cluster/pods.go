@@ -20,8 +20,8 @@ import (
 type Live struct {
 	// Requests are sorted, that of the oldest pod first.
 	Requests []mesh.Request
-	// Carried is what these pods carry of ours.
-	Carried mesh.Carried
+	// Marks are the labels and VIPs of these pods.
+	Marks mesh.PodMarks
 	// Unresolved are pods whose request would be refused today, or resolved otherwise: one for each set of equal pods.
 	Unresolved []Unresolved
 	// Servers are the names of pods that are Redis servers in the mesh, one for each set of equal pods.
@@ -287,14 +287,14 @@ func (n *namespacePods) gather(namespace string, r resolver) *Live {
 	for _, g := range n.groups {
 		g.resolve(namespace, r)
 		for _, vips := range g.vips() {
-			live.Carried.VIPs = append(live.Carried.VIPs, vips...)
+			live.Marks.VIPs = append(live.Marks.VIPs, vips...)
 		}
 		if g.err != nil {
-			if live.Carried.Unresolved == nil {
-				live.Carried.Unresolved = map[string]bool{}
+			if live.Marks.Unresolved == nil {
+				live.Marks.Unresolved = map[string]bool{}
 			}
 			for label := range origination.OurLabels(g.oldest.Labels) {
-				live.Carried.Unresolved[label] = true
+				live.Marks.Unresolved[label] = true
 			}
 			live.Unresolved = append(live.Unresolved, Unresolved{Pod: g.oldest, Err: g.err})
 			continue

@@ -201,7 +201,7 @@ func TestAChangeOfServicesResolvesAgain(t *testing.T) {
 	x.set(Trim(pod))
 	services := services{}
 	r := resolver{resolve: resolveBy(config.Default(), services), generation: 1}
-	if live := x.live("shop", r); len(live.Requests) != 1 || len(live.Carried.Unresolved) > 0 {
+	if live := x.live("shop", r); len(live.Requests) != 1 || len(live.Marks.Unresolved) > 0 {
 		t.Fatalf("requests %v, unresolved %v", summarised(live), live.Unresolved)
 	}
 	services["example/redis"] = annotation.Service{}
@@ -216,12 +216,12 @@ func TestAChangeOfServicesResolvesAgain(t *testing.T) {
 	if uses := x.firstUses("shop", r); len(uses) != 1 || uses[0].Err == nil || len(uses[0].Originations) > 0 {
 		t.Errorf("first uses %+v", uses)
 	}
-	if got := slices.Sorted(maps.Keys(live.Carried.Unresolved)); !slices.Equal(got, slices.Sorted(maps.Keys(origination.OurLabels(pod.Labels)))) {
+	if got := slices.Sorted(maps.Keys(live.Marks.Unresolved)); !slices.Equal(got, slices.Sorted(maps.Keys(origination.OurLabels(pod.Labels)))) {
 		t.Errorf("the labels of pods that are unresolved are %q", got)
 	}
 	delete(services, "example/redis")
 	r.generation++
-	if live := x.live("shop", r); len(live.Requests) != 1 || len(live.Carried.Unresolved) > 0 {
+	if live := x.live("shop", r); len(live.Requests) != 1 || len(live.Marks.Unresolved) > 0 {
 		t.Errorf("once the Service is gone: requests %v, unresolved %v", summarised(live), live.Unresolved)
 	}
 }
@@ -321,11 +321,11 @@ func TestWhatPodsCarryIsKnownOfUnresolvedOnesToo(t *testing.T) {
 			pod := pod.DeepCopy()
 			tc.change(pod)
 			live := LiveOf("shop", []*Pod{Trim(pod)}, tc.cfg, nil)
-			if diff := cmp.Diff(tc.labels, slices.Sorted(maps.Keys(live.Carried.Unresolved))); diff != "" {
+			if diff := cmp.Diff(tc.labels, slices.Sorted(maps.Keys(live.Marks.Unresolved))); diff != "" {
 				t.Errorf("labels of unresolved pods (-want +got):\n%s", diff)
 			}
-			if len(live.Carried.VIPs) != tc.vips || tc.vips > 0 && !slices.Equal(live.Carried.VIPs, o.VIPs) {
-				t.Errorf("VIPs %v, want %d", live.Carried.VIPs, tc.vips)
+			if len(live.Marks.VIPs) != tc.vips || tc.vips > 0 && !slices.Equal(live.Marks.VIPs, o.VIPs) {
+				t.Errorf("VIPs %v, want %d", live.Marks.VIPs, tc.vips)
 			}
 		})
 	}

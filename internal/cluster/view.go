@@ -185,7 +185,7 @@ func (v *View) ServiceWithin(prefix netip.Prefix) (string, bool) { return v.ips.
 // Snapshot returns what is known of a namespace: what its live pods were admitted with, and its mesh objects.
 func (v *View) Snapshot(namespace string) *mesh.Snapshot {
 	live := v.Live(namespace)
-	s := &mesh.Snapshot{Namespace: namespace, RootNamespace: v.cfg.Istio.RootNamespace, Live: live.Requests, Carried: live.Carried, Holders: v.holders}
+	s := &mesh.Snapshot{Namespace: namespace, RootNamespace: v.cfg.Istio.RootNamespace, Live: live.Requests, Marks: live.Marks, Holders: v.holders}
 	if caches := v.istio.ready(); caches != nil {
 		caches.addMesh(s)
 	}

@@ -75,7 +75,7 @@ func (p *pass) announce() {
 		}
 		looked[m] = true
 		certificate, _ := p.known[kindCertificate][name].Object.(*certmanagerv1.Certificate) // nil where there is none
-		trouble, again := mesh.CertificateTrouble(claim.Origination, certificate, p.snap, p.now)
+		trouble, again := mesh.CertificateWarning(claim.Origination, certificate, p.snap, p.now)
 		if trouble != "" {
 			p.say(note{regarding: p.owner(claim.Pod), related: p.certificate(name), kind: corev1.EventTypeWarning,
 				reason: origination.ReasonCertificateNotReady, action: actionIssue, text: trouble})

@@ -255,7 +255,7 @@ func (p *pass) failed(want object, err error) error {
 // desireOf returns what should be for other live pods than those that the caches know.
 func (p *pass) desireOf(live *cluster.Live) mesh.Desired {
 	snap := *p.snap
-	snap.Live, snap.Carried = live.Requests, live.Carried
+	snap.Live, snap.Marks = live.Requests, live.Marks
 	return mesh.Objects(&snap, p.Config)
 }
 

@@ -84,7 +84,7 @@ func inPlace(t testing.TB, keys int, annotations func(i int) map[string]string) 
 		pods = append(pods, pod)
 	}
 	live := w.LiveOf(namespace, pods)
-	snap := &mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system", Live: live.Requests, Carried: live.Carried, CertManager: mesh.Present,
+	snap := &mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system", Live: live.Requests, Marks: live.Marks, CertManager: mesh.Present,
 		Holders: func(netip.Addr) []mesh.Holder { return nil }}
 	desired := mesh.Objects(snap, w.r.Config)
 	if len(desired.Claims) != keys {

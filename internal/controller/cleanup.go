@@ -70,7 +70,7 @@ type inUse struct {
 // use gathers what these live pods may be using.
 func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 	use := inUse{desired: map[*kind]map[string]bool{}, labels: map[string]bool{},
-		groups: make(map[string]bool, len(live.Carried.VIPs)), unresolved: len(live.Unresolved) > 0}
+		groups: make(map[string]bool, len(live.Marks.VIPs)), unresolved: len(live.Unresolved) > 0}
 	for _, k := range kinds {
 		names := make(map[string]bool, len(p.known[k])) // mostly what is there is what is desired
 		for o := range k.desired(desired) {
@@ -78,7 +78,7 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 		}
 		use.desired[k] = names
 	}
-	maps.Copy(use.labels, live.Carried.Unresolved)
+	maps.Copy(use.labels, live.Marks.Unresolved)
 	for key := range refusedKeys(desired) {
 		use.labels[origination.LabelKeyPrefix+key] = true
 	}
@@ -94,8 +94,8 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 			}
 		}
 	}
-	vips := make(map[netip.Addr]bool, len(live.Carried.VIPs))
-	for _, vip := range live.Carried.VIPs {
+	vips := make(map[netip.Addr]bool, len(live.Marks.VIPs))
+	for _, vip := range live.Marks.VIPs {
 		vips[vip], use.groups[everyKey] = true, true
 	}
 	for _, entry := range p.known[kindEntry] {

@@ -783,7 +783,7 @@ func (m *model) equals(namespace string) {
 				besides[object] = true
 			}
 		}
-		for _, vip := range live.Carried.VIPs {
+		for _, vip := range live.Marks.VIPs {
 			vips[vip.String()], besides[kindRule.Kind+" "+origination.ClosedName] = true, true
 		}
 	}

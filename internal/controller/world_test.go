@@ -635,7 +635,7 @@ func (c *caches) FirstUses(namespace string) []cluster.FirstUse {
 
 func (c *caches) Snapshot(namespace string) *mesh.Snapshot {
 	live := c.Live(namespace)
-	s := &mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system", Live: live.Requests, Carried: live.Carried, CertManager: c.certManager}
+	s := &mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system", Live: live.Requests, Marks: live.Marks, CertManager: c.certManager}
 	s.Entries = slices.DeleteFunc(cached[*networkingv1.ServiceEntry](c, kindEntry, ""), func(e *networkingv1.ServiceEntry) bool {
 		return e.Namespace != namespace && !mesh.Visible(e, namespace)
 	})

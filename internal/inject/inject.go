@@ -151,7 +151,7 @@ func (i *Injector) checkMesh(
 		meshProblems, meshWarnings := mesh.Check(&o, podLabels, snap)
 		problems, warnings = append(problems, meshProblems...), append(warnings, meshWarnings...)
 		if _, name := mesh.CertificateOf(&o); name != "" {
-			if trouble, _ := mesh.CertificateTrouble(&o, snap.Certificate(name), snap, i.now()); trouble != "" {
+			if trouble, _ := mesh.CertificateWarning(&o, snap.Certificate(name), snap, i.now()); trouble != "" {
 				warnings = append(warnings, trouble)
 			}
 		}

@@ -58,7 +58,7 @@ func (d *Desired) addAtoms(snap *Snapshot) {
 	for _, a := range live {
 		d.Rules = append(d.Rules, settings.rulesOn(a, snap.Namespace)...)
 		for _, r := range others.rulesOn(a, snap.Namespace) {
-			if snap.Carried.Unresolved[selectedLabel(r)] {
+			if snap.Marks.Unresolved[selectedLabel(r)] {
 				d.Rules = append(d.Rules, r)
 			} else {
 				r.Annotations = map[string]string{AnnotationLingering: "true"}

@@ -18,7 +18,7 @@ func BenchmarkObjects(b *testing.B) {
 		}
 		for name, live := range map[string][]mesh.Request{"name": byName, "address": byAddress} {
 			b.Run(fmt.Sprintf("by=%s/keys=%d", name, keys), func(b *testing.B) {
-				snap := surroundings(objects(surroundings(), live...))
+				snap := snapshot(objects(snapshot(), live...))
 				snap.Live = live
 				cfg := testConfig()
 				b.ReportAllocs()

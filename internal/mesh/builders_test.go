@@ -79,8 +79,8 @@ func addrs(texts ...string) []netip.Addr {
 var day = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // claim is the request of live pods of a Deployment's revision, the oldest created at the hour.
-func claim(deployment, revision string, hour int, os ...origination.Origination) mesh.Request {
-	return mesh.Request{Originations: os, Pod: deployment + "-" + revision + "-x", Since: day.Add(time.Duration(hour) * time.Hour)}
+func claim(deployment, revision string, hour int, originations ...origination.Origination) mesh.Request {
+	return mesh.Request{Originations: originations, Pod: deployment + "-" + revision + "-x", Since: day.Add(time.Duration(hour) * time.Hour)}
 }
 
 // objects are those that live pods with these requests call for.
@@ -98,40 +98,40 @@ func check(o origination.Origination, podLabels map[string]string, snap *mesh.Sn
 }
 
 // surroundings are those of the namespace shop.
-func surroundings(objects ...any) *mesh.Snapshot {
-	around := &mesh.Snapshot{Namespace: "shop", RootNamespace: "istio-system"}
+func snapshot(objects ...any) *mesh.Snapshot {
+	snap := &mesh.Snapshot{Namespace: "shop", RootNamespace: "istio-system"}
 	for _, object := range objects {
 		switch object := object.(type) {
 		case *networkingv1.ServiceEntry:
-			around.Entries = append(around.Entries, object)
+			snap.Entries = append(snap.Entries, object)
 		case *networkingv1.DestinationRule:
-			if object.Namespace == around.Namespace {
-				around.Rules = append(around.Rules, object)
+			if object.Namespace == snap.Namespace {
+				snap.Rules = append(snap.Rules, object)
 			} else {
-				around.SharedRules = append(around.SharedRules, object)
+				snap.SharedRules = append(snap.SharedRules, object)
 			}
 		case *networkingv1.VirtualService:
-			if object.Namespace == around.Namespace {
-				around.Routes = append(around.Routes, object)
+			if object.Namespace == snap.Namespace {
+				snap.Routes = append(snap.Routes, object)
 			} else {
-				around.SharedRoutes = append(around.SharedRoutes, object)
+				snap.SharedRoutes = append(snap.SharedRoutes, object)
 			}
 		case *networkingv1.Sidecar:
-			around.Sidecars = append(around.Sidecars, object)
+			snap.Sidecars = append(snap.Sidecars, object)
 		case *securityv1.PeerAuthentication:
-			around.Peers = append(around.Peers, object)
+			snap.Peers = append(snap.Peers, object)
 		case mesh.Desired:
-			around.Entries = append(around.Entries, object.Entries...)
-			around.Rules = append(around.Rules, object.Rules...)
-			around.Routes = append(around.Routes, object.Routes...)
+			snap.Entries = append(snap.Entries, object.Entries...)
+			snap.Rules = append(snap.Rules, object.Rules...)
+			snap.Routes = append(snap.Routes, object.Routes...)
 		}
 	}
-	return around
+	return snap
 }
 
 // applied are the objects of the claims, as the API server has them since the hour.
 func applied(hour int, claims ...mesh.Request) mesh.Desired {
-	d := objects(surroundings(), claims...)
+	d := objects(snapshot(), claims...)
 	at := metav1.NewTime(day.Add(time.Duration(hour) * time.Hour))
 	for _, o := range d.All() {
 		o.SetCreationTimestamp(at)

@@ -117,11 +117,11 @@ func certManagerProblems(o *origination.Origination, snap *Snapshot) []originati
 			certmanagerv1.CertificateKind, certmanagerv1.SchemeGroupVersion, origination.KeyOf(o.Instances[0], "client-secret")))}}
 }
 
-// CertificateTrouble says, for users, what is wrong with the cert-manager Certificate that the origination's client
+// CertificateWarning says, for users, what is wrong with the cert-manager Certificate that the origination's client
 // certificate is of; empty when nothing is. The Certificate is the namespace's of that name, nil where there is none.
 // It is no refusal: the pod waits for its Secret, or the server refuses what has expired. What may become trouble
 // without an event is to be looked at once more after the time; 0: nothing may.
-func CertificateTrouble(
+func CertificateWarning(
 	o *origination.Origination, c *certmanagerv1.Certificate, snap *Snapshot, now time.Time,
 ) (trouble string, again time.Duration) {
 	if !issued(o) && o.TLS.Certificate == "" || snap.CertManager != Present {

@@ -22,8 +22,8 @@ func signed(o *origination.Origination) {
 	o.TLS.ClientSecret = o.CertificateName()
 }
 
-// ofCertificate has the user's Certificate "client", of which the pod mounts Secret client-tls.
-func ofCertificate(o *origination.Origination) {
+// userCertificate has the user's Certificate "client", of which the pod mounts Secret client-tls.
+func userCertificate(o *origination.Origination) {
 	o.TLS.Mode, o.TLS.Certificate, o.TLS.ClientSecret = origination.ModeMutual, "client", "client-tls"
 }
 
@@ -47,7 +47,7 @@ func certificate(o origination.Origination, edits ...func(*certmanagerv1.Certifi
 	return c
 }
 
-func TestCertificateTrouble(t *testing.T) {
+func TestCertificateWarning(t *testing.T) {
 	messages := catalog.Open(t)
 	unready := func(c *certmanagerv1.Certificate) {
 		c.Status = certmanagerv1.CertificateStatus{Conditions: []certmanagerv1.CertificateCondition{
@@ -55,7 +55,7 @@ func TestCertificateTrouble(t *testing.T) {
 	}
 	silent := func(c *certmanagerv1.Certificate) { c.Status = certmanagerv1.CertificateStatus{} }
 	young := func(c *certmanagerv1.Certificate) { c.CreationTimestamp = metav1.NewTime(day.Add(-20 * time.Second)) }
-	foreign := func(c *certmanagerv1.Certificate) { c.Labels = nil }
+	unlabelled := func(c *certmanagerv1.Certificate) { c.Labels = nil }
 	const theirs, ours = "metadata.annotations[redis-tls/certificate]", "metadata.annotations[redis-tls/issuer]"
 	for _, test := range []struct {
 		name   string
@@ -73,55 +73,55 @@ func TestCertificateTrouble(t *testing.T) {
 			edits: []func(*certmanagerv1.Certificate){unready},
 		},
 		{
-			name:   "all is well",
-			of:     ofCertificate,
+			name:   "the Certificate is fine",
+			of:     userCertificate,
 			there:  true,
 			ending: 15 * 24 * time.Hour,
 		},
 		{
-			name:   "all is well with ours",
+			name:   "the managed Certificate is fine",
 			of:     signed,
 			there:  true,
 			ending: 15 * 24 * time.Hour,
 		},
 		{
-			name: "it is missing",
-			of:   ofCertificate,
+			name: "the Certificate is missing",
+			of:   userCertificate,
 			want: theirs,
 		},
 		{
-			name: "ours is missing, which the controller makes",
+			name: "the managed one is missing, and the controller creates it",
 			of:   signed,
 		},
 		{
-			name:  "one of our name is a user's, which the controller says",
+			name:  "an unmanaged one has the managed name, which the controller reports",
 			of:    signed,
 			there: true,
-			edits: []func(*certmanagerv1.Certificate){foreign, unready},
+			edits: []func(*certmanagerv1.Certificate){unlabelled, unready},
 		},
 		{
-			name:  "it has another Secret",
-			of:    ofCertificate,
+			name:  "the Certificate has another Secret",
+			of:    userCertificate,
 			there: true,
 			edits: []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Spec.SecretName = "other" }},
 			want:  theirs,
 		},
 		{
-			name:  "it is not Ready",
-			of:    ofCertificate,
+			name:  "the Certificate is not Ready",
+			of:    userCertificate,
 			there: true,
 			edits: []func(*certmanagerv1.Certificate){unready, young},
 			want:  theirs,
 		},
 		{
-			name:  "ours is not Ready",
+			name:  "the managed one is not Ready",
 			of:    signed,
 			there: true,
 			edits: []func(*certmanagerv1.Certificate){unready},
 			want:  ours,
 		},
 		{
-			name:   "ours is not Ready yet",
+			name:   "the managed one is not Ready yet",
 			of:     signed,
 			there:  true,
 			edits:  []func(*certmanagerv1.Certificate){unready, young},
@@ -135,30 +135,30 @@ func TestCertificateTrouble(t *testing.T) {
 			want:  ours,
 		},
 		{
-			name:   "it is being renewed",
-			of:     ofCertificate,
+			name:   "the Certificate is being renewed",
+			of:     userCertificate,
 			there:  true,
 			now:    day.Add(14 * 24 * time.Hour),
 			ending: 24 * time.Hour,
 		},
 		{
-			name:  "it should have been renewed",
-			of:    ofCertificate,
+			name:  "the Certificate is overdue for renewal",
+			of:    userCertificate,
 			there: true,
 			now:   day.Add(15 * 24 * time.Hour),
 			want:  theirs,
 		},
 		{
-			name:  "nobody renews it, on its last day",
-			of:    ofCertificate,
+			name:  "no renewal is planned, on its last day",
+			of:    userCertificate,
 			there: true,
 			edits: []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Status.RenewalTime = nil }},
 			now:   day.Add(19 * 24 * time.Hour),
 			want:  theirs,
 		},
 		{
-			name:   "nobody renews it, before that",
-			of:     ofCertificate,
+			name:   "no renewal is planned, before its last day",
+			of:     userCertificate,
 			there:  true,
 			edits:  []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Status.RenewalTime = nil }},
 			now:    day.Add(18 * 24 * time.Hour),
@@ -167,20 +167,20 @@ func TestCertificateTrouble(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := redis("redis.example.com", test.of, pinned("240.241.0.9"))
-			around := surroundings()
-			around.CertManager = mesh.Present
+			snap := snapshot()
+			snap.CertManager = mesh.Present
 			elsewhere := certificate(o, unready)
 			elsewhere.Namespace = "other"
-			around.Certificates = []*certmanagerv1.Certificate{elsewhere}
+			snap.Certificates = []*certmanagerv1.Certificate{elsewhere}
 			if test.there {
-				around.Certificates = append(around.Certificates, certificate(o, test.edits...))
+				snap.Certificates = append(snap.Certificates, certificate(o, test.edits...))
 			}
 			now := test.now
 			if now.IsZero() {
 				now = day
 			}
 			_, name := mesh.CertificateOf(&o)
-			trouble, again := mesh.CertificateTrouble(&o, around.Certificate(name), around, now)
+			trouble, again := mesh.CertificateWarning(&o, snap.Certificate(name), snap, now)
 			if again != test.ending {
 				t.Errorf("to be looked at again after %s, want %s", again, test.ending)
 			}
@@ -194,7 +194,7 @@ func TestCertificateTrouble(t *testing.T) {
 	}
 }
 
-func TestWithoutCertManagerWhatNeedsItIsRefused(t *testing.T) {
+func TestMissingCertManagerIsRefused(t *testing.T) {
 	messages := catalog.Open(t)
 	for name, test := range map[string]struct {
 		of          func(*origination.Origination)
@@ -207,7 +207,7 @@ func TestWithoutCertManagerWhatNeedsItIsRefused(t *testing.T) {
 			want:        "NoCertManager: metadata.annotations[redis-tls/issuer]",
 		},
 		"a Certificate": {
-			of:          ofCertificate,
+			of:          userCertificate,
 			certManager: mesh.Absent,
 			want:        "NoCertManager: metadata.annotations[redis-tls/certificate]",
 		},
@@ -219,17 +219,17 @@ func TestWithoutCertManagerWhatNeedsItIsRefused(t *testing.T) {
 			of:          signed,
 			certManager: mesh.Unknown,
 		},
-		"neither": {
+		"neither of them": {
 			of:          func(*origination.Origination) {},
 			certManager: mesh.Absent,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := redis("redis.example.com", test.of, pinned("240.241.0.9"))
-			around := surroundings()
-			around.CertManager = test.certManager
-			problems, _ := check(o, nil, around)
-			if got, want := len(objects(around, claim("cart", "1", 0, o)).Certificates), test.certManager == mesh.Present && o.TLS.Issuer.Name != ""; (got == 1) != want {
+			snap := snapshot()
+			snap.CertManager = test.certManager
+			problems, _ := check(o, nil, snap)
+			if got, want := len(objects(snap, claim("cart", "1", 0, o)).Certificates), test.certManager == mesh.Present && o.TLS.Issuer.Name != ""; (got == 1) != want {
 				t.Errorf("%d Certificates are desired", got)
 			}
 			messages.Add(name, texts(problems)...)
@@ -238,18 +238,18 @@ func TestWithoutCertManagerWhatNeedsItIsRefused(t *testing.T) {
 	}
 }
 
-func TestACertificateOfOurNameIsWarnedAbout(t *testing.T) {
+func TestAnUnmanagedCertificateWithAManagedNameIsWarnedAbout(t *testing.T) {
 	messages := catalog.Open(t)
 	o := redis("redis.example.com", signed)
-	around := surroundings()
-	around.CertManager = mesh.Present
+	snap := snapshot()
+	snap.CertManager = mesh.Present
 	for ours, want := range map[bool]int{true: 0, false: 1} {
 		c := certificate(o)
 		if !ours {
 			c.Labels = nil
 		}
-		around.Certificates = []*certmanagerv1.Certificate{c}
-		_, warnings := check(o, nil, around)
+		snap.Certificates = []*certmanagerv1.Certificate{c}
+		_, warnings := check(o, nil, snap)
 		messages.Add(fmt.Sprintf("managed: %t", ours), warnings...)
 		if len(warnings) != want {
 			t.Errorf("ours %t: warnings %q", ours, warnings)

@@ -29,16 +29,16 @@ func CheckUnmanaged(o *origination.Origination, podLabels map[string]string, sna
 	if o.InMesh() {
 		problems = append(problems, serviceProblems(o, snap)...)
 	} else {
-		problems = append(problems, foreignEntryProblems(o, snap)...)
+		problems = append(problems, entryProblems(o, snap)...)
 	}
 	if o.HTTP() {
-		problems = append(problems, foreignNameProblems(o, snap)...)
+		problems = append(problems, nameProblems(o, snap)...)
 	} else if !o.InMesh() {
-		problems = append(problems, foreignHostProblems(o, snap)...)
+		problems = append(problems, hostProblems(o, snap)...)
 	}
 	problems = append(problems, sidecarProblems(o, podLabels, snap)...)
 	problems = append(problems, certManagerProblems(o, snap)...)
-	return problems, namesTaken(o, snap)
+	return problems, nameConflicts(o, snap)
 }
 
 // Unmanaged returns the snapshot without the managed entries, rules, routes and Certificates of the namespace: as much
@@ -64,7 +64,7 @@ func unmanaged[T metav1.Object](s *Snapshot, objects []T) []T {
 
 // contradiction is what Objects would say of the origination beside those of live pods.
 func contradiction(o *origination.Origination, snap *Snapshot) *origination.Problem {
-	if servedEverywhere(o) == nil {
+	if wildcardPorts(o) == nil {
 		return nil
 	}
 	var live listeners
@@ -80,7 +80,7 @@ func contradiction(o *origination.Origination, snap *Snapshot) *origination.Prob
 }
 
 // CheckKeys validates how many different originations the live pods of the namespace have, with those of a new pod.
-func CheckKeys(os []origination.Origination, snap *Snapshot, most int) *origination.Problem {
+func CheckKeys(originations []origination.Origination, snap *Snapshot, most int) *origination.Problem {
 	keys := map[string]bool{}
 	for _, r := range snap.Live {
 		for i := range r.Originations {
@@ -88,9 +88,9 @@ func CheckKeys(os []origination.Origination, snap *Snapshot, most int) *originat
 		}
 	}
 	live := len(keys)
-	for i := range os {
-		if keys[os[i].Key] = true; len(keys) > most && len(keys) > live {
-			return &origination.Problem{Reason: origination.ReasonPolicyViolation, Err: field.Forbidden(keyPath(&os[i], "host"), fmt.Sprintf(
+	for i := range originations {
+		if keys[originations[i].Key] = true; len(keys) > most && len(keys) > live {
+			return &origination.Problem{Reason: origination.ReasonPolicyViolation, Err: field.Forbidden(keyPath(&originations[i], "host"), fmt.Sprintf(
 				"policy.maxKeysPerNamespace allows %d different originations in namespace %s, and its live pods have %d. "+
 					"Reuse the settings of a live pod, delete pods, or have the administrator raise policy.maxKeysPerNamespace",
 				most, snap.Namespace, live))}
@@ -99,35 +99,35 @@ func CheckKeys(os []origination.Origination, snap *Snapshot, most int) *originat
 	return nil
 }
 
-// foreignEntryProblems returns a problem for every user's entry that takes traffic of ours, or of which
+// entryProblems returns a problem for every user's entry that takes traffic of ours, or of which
 // ours would take traffic: one that covers the same address and port.
-func foreignEntryProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
+func entryProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
 	server := o.DialledAddresses()
 	const everywhere = " cannot be used with %s: both are served at 0.0.0.0:%d, " +
 		"because it has this TCP port and no addresses; set spec.addresses"
-	for e := range snap.foreignEntries() {
+	for e := range snap.unmanagedEntries() {
 		name := fmt.Sprintf("ServiceEntry %s/%s", e.Namespace, e.Name)
 		port, shared := portOf(e.Spec.Ports, o.PortNumbers(), opensListener)
 		if !shared {
 			continue
 		}
 		if len(e.Spec.Addresses) == 0 {
-			port, wildcard := portOf(e.Spec.Ports, servedEverywhere(o), opensWildcard)
+			port, wildcard := portOf(e.Spec.Ports, wildcardPorts(o), opensWildcard)
 			switch cidr, ok := firstCIDR(server); {
 			case !wildcard:
 			case ok:
-				problems = append(problems, foreign(o, "addresses", formatAddress(cidr),
+				problems = append(problems, unmanagedObject(o, "addresses", formatAddress(cidr),
 					fmt.Sprintf("a CIDR"+everywhere, name, port)))
 			default:
-				problems = append(problems, foreign(o, "port", fmt.Sprint(port),
+				problems = append(problems, unmanagedObject(o, "port", fmt.Sprint(port),
 					fmt.Sprintf("protocol http"+everywhere, name, port)))
 			}
 			continue
 		}
 		listed := addressesOf(e)
 		if address, ok := overlap(server, listed); ok {
-			problems = append(problems, foreign(o, "addresses", formatAddress(address),
+			problems = append(problems, unmanagedObject(o, "addresses", formatAddress(address),
 				fmt.Sprintf("cannot be used with %s, which has the same address and port %d; delete it, or remove this annotation",
 					name, port)))
 			continue
@@ -135,7 +135,7 @@ func foreignEntryProblems(o *origination.Origination, snap *Snapshot) []originat
 		// A CIDR does no harm to a VIP: Envoy prefers the listener of the one address.
 		for _, vip := range o.VIPs {
 			if slices.Contains(listed, single(vip)) {
-				problems = append(problems, foreign(o, "host", o.Host,
+				problems = append(problems, unmanagedObject(o, "host", o.Host,
 					fmt.Sprintf("cannot be used with %s, which has the VIP %s of this host and port %d; change its address",
 						name, vip, port)))
 				break
@@ -169,10 +169,10 @@ func opensWildcard(protocol string) bool {
 	return true
 }
 
-// foreignHostProblems returns a problem for every unmanaged object that is for one of our private hosts: an entry or a
+// hostProblems returns a problem for every unmanaged object that is for one of our private hosts: an entry or a
 // rule of that host, and a route whose TCP or TLS part takes what is for it past our rule
 // (buildSidecarOutboundTCPFilterChainOpts).
-func foreignHostProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
+func hostProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
 	var private []string
 	ours := func(name string) (string, bool) {
@@ -190,11 +190,11 @@ func foreignHostProblems(o *origination.Origination, snap *Snapshot) []originati
 		return private[at], true
 	}
 	refuse := func(kind string, object metav1.Object, format string, args ...any) {
-		problems = append(problems, foreign(o, "host", o.Host,
+		problems = append(problems, unmanagedObject(o, "host", o.Host,
 			fmt.Sprintf("cannot be used with %s %s/%s", kind, object.GetNamespace(), object.GetName())+
 				fmt.Sprintf(format, args...)))
 	}
-	for e := range snap.foreignEntries() {
+	for e := range snap.unmanagedEntries() {
 		for _, name := range e.Spec.Hosts {
 			if host, found := ours(name); found && !strings.HasPrefix(name, "*") {
 				refuse("ServiceEntry", e, ", which has the private host %s of redis-tls; delete it", host)
@@ -213,7 +213,7 @@ func foreignHostProblems(o *origination.Origination, snap *Snapshot) []originati
 	}
 	for _, routes := range [][]*networkingv1.VirtualService{snap.Routes, snap.SharedRoutes} {
 		for _, v := range routes {
-			if Owned(v) && v.Namespace == snap.Namespace || len(v.Spec.Tcp)+len(v.Spec.Tls) == 0 || !inSidecars(v, snap.Namespace) {
+			if Owned(v) && v.Namespace == snap.Namespace || len(v.Spec.Tcp)+len(v.Spec.Tls) == 0 || !reachesSidecars(v, snap.Namespace) {
 				continue
 			}
 			for _, name := range v.Spec.Hosts {
@@ -246,22 +246,22 @@ func suffixOf(host string) string {
 	return origination.VIPSuffix
 }
 
-// foreignNameProblems returns a problem for every object of others that is for the real name of a host which is
-// routed by its Host header: beside what decidingOthers says of rules and routes, two entries of one name are one.
-func foreignNameProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
+// nameProblems returns a problem for every object of others that is for the real name of a host which is
+// routed by its Host header: beside what visitCompeting says of rules and routes, two entries of one name are one.
+func nameProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
 	refuse := func(kind string, object metav1.Object, host string) {
-		problems = append(problems, foreign(o, "host", o.Host,
+		problems = append(problems, unmanagedObject(o, "host", o.Host,
 			fmt.Sprintf("cannot be used with %s %s/%s for host %s: %s http uses the real host name, and Istio applies only one. "+
 				"Delete it, change its host, or remove %s",
 				kind, object.GetNamespace(), object.GetName(), host, protocolKey(o), protocolKey(o))))
 	}
-	for e := range snap.foreignEntries() {
+	for e := range snap.unmanagedEntries() {
 		if i := slices.IndexFunc(e.Spec.Hosts, func(h string) bool { return serves(h, e.Namespace, o) }); i >= 0 {
 			refuse("ServiceEntry", e, e.Spec.Hosts[i])
 		}
 	}
-	decidingOthers(o, snap,
+	visitCompeting(o, snap,
 		func(r *networkingv1.DestinationRule) { refuse("DestinationRule", r, r.Spec.Host) },
 		func(v *networkingv1.VirtualService, host string) { refuse("VirtualService", v, host) })
 	return distinct(problems)
@@ -271,9 +271,9 @@ func protocolKey(o *origination.Origination) string {
 	return origination.KeyOf(instanceOf(o), "protocol")
 }
 
-// namesTaken warns about objects that have our name but not our label: they are never touched, so what
+// nameConflicts warns about objects that have our name but not our label: they are never touched, so what
 // they stand in the way of is missing.
-func namesTaken(o *origination.Origination, snap *Snapshot) []string {
+func nameConflicts(o *origination.Origination, snap *Snapshot) []string {
 	if len(snap.Entries)+len(snap.Rules)+len(snap.Routes)+len(snap.Certificates) == 0 {
 		return nil
 	}

@@ -51,27 +51,27 @@ func wantWarnings(t *testing.T, warnings []string, wanted ...string) {
 	}
 }
 
-// bytesRoute is a user's VirtualService with a TCP route.
-func bytesRoute(name, host string) *networkingv1.VirtualService {
-	v := theirRoute(name, []string{"x.example.com", host}, nil)
+// tcpRoute is a user's VirtualService with a TCP route.
+func tcpRoute(name, host string) *networkingv1.VirtualService {
+	v := userRoute(name, []string{"x.example.com", host}, nil)
 	v.Spec.Tcp = []*networkingapi.TCPRoute{{}}
 	return v
 }
 
 func gatewayRoute(name, host string) *networkingv1.VirtualService {
-	v := bytesRoute(name, host)
+	v := tcpRoute(name, host)
 	v.Spec.Gateways = []string{"istio-system/egress"}
 	return v
 }
 
-func TestCheckAgainstForeignObjects(t *testing.T) {
+func TestCheckAgainstUnmanagedObjects(t *testing.T) {
 	messages := catalog.Open(t)
 	const a = "a.example.com"
 	named := func(name string) func(*networkingv1.ServiceEntry) {
 		return func(e *networkingv1.ServiceEntry) { e.Name = name }
 	}
 	theirs := func(host string, labels map[string]string) *networkingv1.DestinationRule {
-		return theirRule("shop/theirs", host, func(r *networkingv1.DestinationRule) { r.Labels = labels })
+		return userRule("shop/theirs", host, func(r *networkingv1.DestinationRule) { r.Labels = labels })
 	}
 	hosts := func(hosts ...string) func(*networkingv1.ServiceEntry) {
 		return func(e *networkingv1.ServiceEntry) { e.Spec.Hosts = hosts }
@@ -83,196 +83,196 @@ func TestCheckAgainstForeignObjects(t *testing.T) {
 	takenRule.Name = sameName.RuleName()
 	for name, c := range map[string]struct {
 		o        origination.Origination
-		around   *mesh.Snapshot
+		snap     *mesh.Snapshot
 		want     []string
 		warnings []string
 	}{
 		"an entry at the same address and port": {
-			o:      ip,
-			around: surroundings(entry("shop/theirs", listing("10.0.0.3"))),
+			o:    ip,
+			snap: snapshot(entry("shop/theirs", listing("10.0.0.3"))),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/addresses]`},
 		},
-		"an entry at a CIDR around it": {
-			o:      ip,
-			around: surroundings(entry("other/theirs", listing("10.0.0.0/8"))),
+		"an entry at a CIDR that contains the address": {
+			o:    ip,
+			snap: snapshot(entry("other/theirs", listing("10.0.0.0/8"))),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/addresses]`},
 		},
-		"an entry at an address within our CIDR": {
-			o:      cidr,
-			around: surroundings(entry("shop/theirs", listing("10.0.0.77"), withPort(6379, "HTTP"))),
+		"an entry at an address within the CIDR": {
+			o:    cidr,
+			snap: snapshot(entry("shop/theirs", listing("10.0.0.77"), withPort(6379, "HTTP"))),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/addresses]`},
 		},
-		"the address listed beside a VIP counts too": {
-			o:      redis(a, at("10.0.0.3/32"), pinned("240.241.0.9")),
-			around: surroundings(entry("shop/theirs", listing("10.0.0.3"))),
+		"the address of a pinned host counts too": {
+			o:    redis(a, at("10.0.0.3/32"), pinned("240.241.0.9")),
+			snap: snapshot(entry("shop/theirs", listing("10.0.0.3"))),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/addresses]`},
 		},
 		"with a target port the address is not listed": {
-			o:      redis(a, at("10.0.0.3/32"), port(6379, 6380), pinned("240.241.0.9")),
-			around: surroundings(entry("shop/theirs", listing("10.0.0.3"))),
+			o:    redis(a, at("10.0.0.3/32"), port(6379, 6380), pinned("240.241.0.9")),
+			snap: snapshot(entry("shop/theirs", listing("10.0.0.3"))),
 		},
 		"an entry at the same address and another port": {
-			o:      ip,
-			around: surroundings(entry("shop/theirs", listing("10.0.0.3"), withPort(6380, "TCP"))),
+			o:    ip,
+			snap: snapshot(entry("shop/theirs", listing("10.0.0.3"), withPort(6380, "TCP"))),
 		},
 		"an entry at the same address and port of UDP": {
-			o:      ip,
-			around: surroundings(entry("shop/theirs", listing("10.0.0.3"), withPort(6379, "UDP"))),
+			o:    ip,
+			snap: snapshot(entry("shop/theirs", listing("10.0.0.3"), withPort(6379, "UDP"))),
 		},
 		"an entry at another address": {
-			o:      ip,
-			around: surroundings(entry("shop/theirs", listing("10.0.0.4", "not an address"))),
+			o:    ip,
+			snap: snapshot(entry("shop/theirs", listing("10.0.0.4", "not an address"))),
 		},
 		"an entry that the namespace does not see": {
-			o:      ip,
-			around: surroundings(entry("other/theirs", listing("10.0.0.3"), exportedTo("."))),
+			o:    ip,
+			snap: snapshot(entry("other/theirs", listing("10.0.0.3"), exportedTo("."))),
 		},
 		"an entry exported to other namespaces only": {
-			o:      ip,
-			around: surroundings(entry("other/theirs", listing("10.0.0.3"), exportedTo("pay"))),
+			o:    ip,
+			snap: snapshot(entry("other/theirs", listing("10.0.0.3"), exportedTo("pay"))),
 		},
 		"an entry hidden even from its own namespace": {
-			o:      ip,
-			around: surroundings(entry("shop/theirs", listing("10.0.0.3"), exportedTo("~"))),
+			o:    ip,
+			snap: snapshot(entry("shop/theirs", listing("10.0.0.3"), exportedTo("~"))),
 		},
-		"an entry without addresses, the claim one address": {
-			o:      ip,
-			around: surroundings(entry("shop/theirs")),
+		"an entry without addresses, the origination has one address": {
+			o:    ip,
+			snap: snapshot(entry("shop/theirs")),
 		},
-		"an entry without addresses, the claim by DNS": {
-			o:      dns,
-			around: surroundings(entry("shop/theirs")),
+		"an entry without addresses, the origination by DNS": {
+			o:    dns,
+			snap: snapshot(entry("shop/theirs")),
 		},
-		"an HTTP entry without addresses, the claim a CIDR": {
-			o:      cidr,
-			around: surroundings(entry("shop/theirs", withPort(6379, "HTTP"))),
+		"an HTTP entry without addresses, the origination has a CIDR": {
+			o:    cidr,
+			snap: snapshot(entry("shop/theirs", withPort(6379, "HTTP"))),
 		},
-		"several addresses open no 0.0.0.0": {
-			o:      redis("ip-several", at("10.0.0.3/32", "10.0.0.4/32")),
-			around: surroundings(entry("shop/theirs")),
+		"several addresses do not open 0.0.0.0": {
+			o:    redis("ip-several", at("10.0.0.3/32", "10.0.0.4/32")),
+			snap: snapshot(entry("shop/theirs")),
 		},
-		"a CIDR around the VIP does no harm": {
-			o:      dns,
-			around: surroundings(entry("shop/theirs", listing("240.0.0.0/4"))),
+		"a CIDR that contains the VIP is allowed": {
+			o:    dns,
+			snap: snapshot(entry("shop/theirs", listing("240.0.0.0/4"))),
 		},
-		"a wildcard entry above our private host does no harm": {
-			o:      dns,
-			around: surroundings(entry("shop/theirs", hosts("*.redis-tls.internal"))),
+		"a wildcard entry above the private host is allowed": {
+			o:    dns,
+			snap: snapshot(entry("shop/theirs", hosts("*.redis-tls.internal"))),
 		},
-		"a TCP entry without addresses, the claim a CIDR": {
-			o:      cidr,
-			around: surroundings(entry("shop/theirs")),
+		"a TCP entry without addresses, the origination has a CIDR": {
+			o:    cidr,
+			snap: snapshot(entry("shop/theirs")),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/addresses]`},
 		},
 		"an entry exported to this namespace by name, with a sniffed protocol": {
-			o:      cidr,
-			around: surroundings(entry("other/theirs", exportedTo("shop"), withPort(6379, ""))),
+			o:    cidr,
+			snap: snapshot(entry("other/theirs", exportedTo("shop"), withPort(6379, ""))),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/addresses]`},
 		},
-		"an entry at the very VIP": {
-			o:      dns,
-			around: surroundings(entry("shop/theirs", listing("240.241.0.9"))),
+		"an entry at the VIP": {
+			o:    dns,
+			snap: snapshot(entry("shop/theirs", listing("240.241.0.9"))),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},
-		"an entry of our private host": {
-			o:      dns,
-			around: surroundings(entry("other/theirs", hosts("x.example.com", dns.PrivateHost()), withPort(1, "TCP"))),
+		"an entry for the private host": {
+			o:    dns,
+			snap: snapshot(entry("other/theirs", hosts("x.example.com", dns.PrivateHost()), withPort(1, "TCP"))),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},
-		"our label in another namespace makes no entry ours": {
+		"an entry with the managed label in another namespace": {
 			o: ip,
-			around: surroundings(entry("other/theirs", listing("10.0.0.3"), func(e *networkingv1.ServiceEntry) {
+			snap: snapshot(entry("other/theirs", listing("10.0.0.3"), func(e *networkingv1.ServiceEntry) {
 				e.Labels = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
 			})),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/addresses]`},
 		},
-		"a rule for our private host": {
-			o:      dns,
-			around: surroundings(theirs(dns.PrivateHost(), nil)),
+		"a rule for the private host": {
+			o:    dns,
+			snap: snapshot(theirs(dns.PrivateHost(), nil)),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},
 		"a rule for all private hosts of the key": {
-			o:      dns,
-			around: surroundings(theirs(dns.PrivateHosts(), nil)),
+			o:    dns,
+			snap: snapshot(theirs(dns.PrivateHosts(), nil)),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},
 		"a rule for the private host of an address": {
-			o:      ip,
-			around: surroundings(theirs(ip.Atoms()[0].Host(), nil)),
+			o:    ip,
+			snap: snapshot(theirs(ip.Atoms()[0].Host(), nil)),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},
 		"a route of TCP for a wildcard above it": {
-			o:      dns,
-			around: surroundings(bytesRoute("shop/theirs", "*.internal")),
+			o:    dns,
+			snap: snapshot(tcpRoute("shop/theirs", "*.internal")),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},
-		"a route of TCP for it from another namespace": {
-			o:      dns,
-			around: surroundings(bytesRoute("other/theirs", dns.PrivateHost())),
+		"a route of TCP for the private host from another namespace": {
+			o:    dns,
+			snap: snapshot(tcpRoute("other/theirs", dns.PrivateHost())),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},
-		"a route of TCP for an address's": {
-			o:      ip,
-			around: surroundings(bytesRoute("shop/theirs", "*.internal")),
+		"a route of TCP for the private host of an address": {
+			o:    ip,
+			snap: snapshot(tcpRoute("shop/theirs", "*.internal")),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},
 		"a route of HTTP for a wildcard above it": {
-			o:      dns,
-			around: surroundings(theirRoute("shop/theirs", []string{"*.internal"}, nil)),
+			o:    dns,
+			snap: snapshot(userRoute("shop/theirs", []string{"*.internal"}, nil)),
 		},
 		"a route of TCP for gateways": {
-			o:      dns,
-			around: surroundings(gatewayRoute("shop/theirs", "*.internal")),
+			o:    dns,
+			snap: snapshot(gatewayRoute("shop/theirs", "*.internal")),
 		},
 		"a route of TCP for another host": {
-			o:      dns,
-			around: surroundings(bytesRoute("shop/theirs", a)),
+			o:    dns,
+			snap: snapshot(tcpRoute("shop/theirs", a)),
 		},
-		"our own rule for it": {
-			o:      dns,
-			around: surroundings(theirs(dns.PrivateHosts(), map[string]string{"app.kubernetes.io/managed-by": "redis-tls"})),
+		"a managed rule for it": {
+			o:    dns,
+			snap: snapshot(theirs(dns.PrivateHosts(), map[string]string{"app.kubernetes.io/managed-by": "redis-tls"})),
 		},
 		"a rule for a wildcard": {
-			o:      dns,
-			around: surroundings(theirs("*.redis-tls.internal", nil)),
+			o:    dns,
+			snap: snapshot(theirs("*.redis-tls.internal", nil)),
 		},
-		"a rule for the real one": {
-			o:      dns,
-			around: surroundings(theirs(a, nil)),
+		"a rule for the real host": {
+			o:    dns,
+			snap: snapshot(theirs(a, nil)),
 		},
-		"our own entry": {
-			o:      ip,
-			around: surroundings(applied(1, claim("cart", "1", 1, ip))),
+		"a managed entry": {
+			o:    ip,
+			snap: snapshot(applied(1, claim("cart", "1", 1, ip))),
 		},
-		"objects of our names without our label": {
-			o:      dns,
-			around: surroundings(entry("shop/theirs", named(sameName.EntryName()), withPort(1, "TCP")), takenRule),
+		"unmanaged objects with managed names": {
+			o:    dns,
+			snap: snapshot(entry("shop/theirs", named(sameName.EntryName()), withPort(1, "TCP")), takenRule),
 			warnings: []string{
 				"metadata.annotations[redis-tls/host]",
 				"metadata.annotations[redis-tls/host]"},
 		},
-		"an entry of our name in another namespace": {
-			o:      dns,
-			around: surroundings(entry("other/theirs", named(sameName.EntryName()), withPort(1, "TCP"))),
+		"an entry with the managed name in another namespace": {
+			o:    dns,
+			snap: snapshot(entry("other/theirs", named(sameName.EntryName()), withPort(1, "TCP"))),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			problems, warnings := check(c.o, nil, c.around)
+			problems, warnings := check(c.o, nil, c.snap)
 			messages.Add(name, append(texts(problems), warnings...)...)
 			wantProblems(t, problems, c.want...)
 			wantWarnings(t, warnings, c.warnings...)

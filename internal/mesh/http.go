@@ -88,17 +88,17 @@ func (h *httpHost) with(o *origination.Origination) *httpHost {
 	}
 	h.claims = append(h.claims, o)
 	for _, p := range o.Ports {
-		h.plain = including(h.plain, p.Number)
+		h.plain = insertSorted(h.plain, p.Number)
 		h.ports = h.ports.with(targetPort{target: p.Target})
 	}
 	for _, n := range o.Passthrough {
-		h.passed = including(h.passed, n)
+		h.passed = insertSorted(h.passed, n)
 	}
 	return h
 }
 
-// including returns the sorted numbers with n among them.
-func including(numbers []int32, n int32) []int32 {
+// insertSorted returns the sorted numbers with n among them.
+func insertSorted(numbers []int32, n int32) []int32 {
 	at, there := slices.BinarySearch(numbers, n)
 	if there {
 		return numbers
@@ -119,7 +119,7 @@ func (d *Desired) addHTTP(hosts map[string]*httpHost, entries map[string]*networ
 	for _, host := range names {
 		h := hosts[host]
 		entry := entries[h.name]
-		h.keep(entry, routes[h.name], snap.Carried.Unresolved)
+		h.keep(entry, routes[h.name], snap.Marks.Unresolved)
 		for i := range h.ports {
 			if kept := originationPort(entry, h.ports[i].target); kept != 0 && !slices.Contains(h.plain, kept) && !slices.Contains(h.passed, kept) {
 				h.ports[i].origination = kept
@@ -171,11 +171,11 @@ func (h *httpHost) keep(
 	for _, p := range entry.Spec.Ports {
 		switch n, target := int32(p.GetNumber()), int32(p.GetTargetPort()); {
 		case p.GetProtocol() == passed:
-			h.passed = including(h.passed, n)
+			h.passed = insertSorted(h.passed, n)
 		case target != 0 && target != n:
 			h.ports = h.ports.with(targetPort{target, n})
 		default:
-			h.plain = including(h.plain, n)
+			h.plain = insertSorted(h.plain, n)
 		}
 	}
 }

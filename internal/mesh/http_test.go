@@ -15,8 +15,8 @@ import (
 
 const api = "api.example.com"
 
-// ledBy returns the entry's port that leads to the target.
-func ledBy(e *networkingv1.ServiceEntry, target uint32) uint32 {
+// originationPortTo returns the entry's port that leads to the target.
+func originationPortTo(e *networkingv1.ServiceEntry, target uint32) uint32 {
 	i := slices.IndexFunc(e.Spec.Ports, func(p *networkingapi.ServicePort) bool { return p.TargetPort == target })
 	if i < 0 {
 		return 0
@@ -28,32 +28,32 @@ func TestOriginationPorts(t *testing.T) {
 	call := func(host string, edits ...func(*origination.Origination)) mesh.Request {
 		return claim("cart", "1", 1, redis(host, append([]func(*origination.Origination){http, pinned("240.241.0.9")}, edits...)...))
 	}
-	port := func(around *mesh.Snapshot, target uint32, claims ...mesh.Request) uint32 {
-		return ledBy(objects(around, claims...).Entries[0], target)
+	port := func(snap *mesh.Snapshot, target uint32, claims ...mesh.Request) uint32 {
+		return originationPortTo(objects(snap, claims...).Entries[0], target)
 	}
-	drawn := port(surroundings(), 443, call(api))
+	drawn := port(snapshot(), 443, call(api))
 	if drawn < 49152 || drawn > 65535 {
 		t.Fatalf("port %d is not of the dynamic range", drawn)
 	}
 	t.Run("the same for every namespace", func(t *testing.T) {
-		elsewhere := surroundings()
+		elsewhere := snapshot()
 		elsewhere.Namespace = "other"
 		if got := port(elsewhere, 443, call(api)); got != drawn {
 			t.Errorf("port %d, want %d", got, drawn)
 		}
 	})
-	t.Run("past what a user's entry has", func(t *testing.T) {
+	t.Run("skips the ports of a user's entry", func(t *testing.T) {
 		taken := entry("other/theirs", withPort(drawn, "TCP"))
 		taken.Spec.Ports = append(taken.Spec.Ports, &networkingapi.ServicePort{Number: drawn + 1})
-		if got := port(surroundings(taken), 443, call(api)); got != drawn+2 {
+		if got := port(snapshot(taken), 443, call(api)); got != drawn+2 {
 			t.Errorf("port %d, want %d", got, drawn+2)
 		}
 	})
-	t.Run("past what a pod dials", func(t *testing.T) {
+	t.Run("skips the ports that a pod dials", func(t *testing.T) {
 		other := claim("pay", "1", 1, redis("z.example.com", pinned("240.241.0.8"), func(o *origination.Origination) {
 			o.Ports = []origination.Port{{Number: int32(drawn), Target: int32(drawn)}}
 		}))
-		if got := port(surroundings(), 443, call(api), other); got != drawn+1 {
+		if got := port(snapshot(), 443, call(api), other); got != drawn+1 {
 			t.Errorf("port %d, want %d", got, drawn+1)
 		}
 	})
@@ -61,7 +61,7 @@ func TestOriginationPorts(t *testing.T) {
 		both := call(api, func(o *origination.Origination) {
 			o.Ports = append(o.Ports, origination.Port{Number: 8080, Target: 8443})
 		})
-		if got := port(surroundings(), 8443, both); got == drawn || got < 49152 {
+		if got := port(snapshot(), 8443, both); got == drawn || got < 49152 {
 			t.Errorf("port %d", got)
 		}
 	})
@@ -69,34 +69,34 @@ func TestOriginationPorts(t *testing.T) {
 		d := applied(1, call(api))
 		p := d.Entries[0].Spec.Ports[2]
 		p.Number = 50001
-		if got := port(surroundings(d, entry("shop/theirs", withPort(50001, "HTTP"))), 443, call(api)); got != 50001 {
+		if got := port(snapshot(d, entry("shop/theirs", withPort(50001, "HTTP"))), 443, call(api)); got != 50001 {
 			t.Errorf("port %d, want 50001", got)
 		}
 	})
-	t.Run("not kept where a pod dials it at this host", func(t *testing.T) {
+	t.Run("not kept if a pod dials it at this host", func(t *testing.T) {
 		dials := call(api, func(o *origination.Origination) {
 			o.Ports = append(o.Ports, origination.Port{Number: int32(drawn), Target: 443})
 		})
-		if got := port(surroundings(applied(1, call(api))), 443, dials); got != drawn+1 {
+		if got := port(snapshot(applied(1, call(api))), 443, dials); got != drawn+1 {
 			t.Errorf("port %d, want %d", got, drawn+1)
 		}
 	})
 }
 
-func TestMissingOfHTTP(t *testing.T) {
+func TestMissingForHTTP(t *testing.T) {
 	o := redis(api, http, pinned("240.241.0.9"))
 	for name, c := range map[string]struct {
 		edit func(*networkingv1.ServiceEntry, *networkingv1.VirtualService, *networkingv1.DestinationRule)
 		want bool
 	}{
-		"all is there": {},
+		"everything exists": {},
 		"the route is marked": {
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				v.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-01-01T00:00:00Z"}
 			},
 		},
-		"the route is not ours": {
+		"the route is not managed": {
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				v.Labels = nil
@@ -108,7 +108,7 @@ func TestMissingOfHTTP(t *testing.T) {
 				v.Namespace = "istio-system"
 			},
 		},
-		"the route is of this moment": {
+		"the route was just created": {
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				v.CreationTimestamp = metav1.NewTime(late)
@@ -120,37 +120,37 @@ func TestMissingOfHTTP(t *testing.T) {
 				v.Spec.Hosts = []string{"b.example.com"}
 			},
 		},
-		"the route has not the pod's label": {
+		"the route does not match the pod's label": {
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				v.Spec.Http = v.Spec.Http[1:]
 			},
 		},
-		"the route leads everybody as before, first": {
+		"the route matches all pods first": {
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				slices.Reverse(v.Spec.Http)
 			},
 		},
-		"the route leads pods with a label more": {
+		"the route requires a further label": {
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				v.Spec.Http[0].Match[0].SourceLabels["app"] = "cart"
 			},
 		},
-		"the route leads to the plain port": {
+		"the route goes to the plain port": {
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				v.Spec.Http[0].Route[0].Destination.Port.Number = 80
 			},
 		},
-		"the route leads to another host": {
+		"the route goes to another host": {
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				v.Spec.Http[0].Route[0].Destination.Host = "b.example.com"
 			},
 		},
-		"the route leads a part elsewhere": {
+		"the route splits the traffic": {
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, v *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				v.Spec.Http[0].Route = append(v.Spec.Http[0].Route, v.Spec.Http[1].Route[0])
@@ -162,37 +162,37 @@ func TestMissingOfHTTP(t *testing.T) {
 				e.Spec.Ports = e.Spec.Ports[:2]
 			},
 		},
-		"the entry leads the plain port": {
+		"the entry retargets the plain port": {
 			want: true,
 			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				e.Spec.Ports[0].TargetPort = 443
 			},
 		},
-		"the entry has bytes at the plain port": {
+		"the entry has TCP at the plain port": {
 			want: true,
 			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				e.Spec.Ports[0].Protocol = "TCP"
 			},
 		},
-		"the entry has not the port of HTTPS": {
+		"the entry does not have the HTTPS port": {
 			want: true,
 			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				e.Spec.Ports = slices.Delete(e.Spec.Ports, 1, 2)
 			},
 		},
-		"the endpoint has lost its dot": {
+		"the endpoint does not have its dot": {
 			want: true,
 			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, _ *networkingv1.DestinationRule) {
 				e.Spec.Endpoints[0].Address = api
 			},
 		},
-		"the rule has not the plain port": {
+		"the rule does not have the plain port": {
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, r *networkingv1.DestinationRule) {
 				r.Spec.TrafficPolicy.PortLevelSettings = r.Spec.TrafficPolicy.PortLevelSettings[1:]
 			},
 		},
-		"the rule has not the origination port": {
+		"the rule does not have the origination port": {
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, _ *networkingv1.VirtualService, r *networkingv1.DestinationRule) {
 				r.Spec.TrafficPolicy.PortLevelSettings = r.Spec.TrafficPolicy.PortLevelSettings[:1]
@@ -204,7 +204,7 @@ func TestMissingOfHTTP(t *testing.T) {
 			if c.edit != nil {
 				c.edit(d.Entries[0], d.Routes[0], d.Rules[0])
 			}
-			if got := mesh.Missing(&o, surroundings(d), late, settleTime); got != c.want {
+			if got := mesh.Missing(&o, snapshot(d), late, firstUseDelay); got != c.want {
 				t.Errorf("missing: %t, want %t", got, c.want)
 			}
 		})
@@ -219,13 +219,13 @@ func TestMissingOfHTTP(t *testing.T) {
 		case "rule":
 			d.Rules = nil
 		}
-		if !mesh.Missing(&o, surroundings(d), late, settleTime) {
+		if !mesh.Missing(&o, snapshot(d), late, firstUseDelay) {
 			t.Errorf("not missing without the %s", kind)
 		}
 	}
 }
 
-func TestCheckOfHTTP(t *testing.T) {
+func TestCheckForHTTP(t *testing.T) {
 	messages := catalog.Open(t)
 	o := redis(api, http, pinned("240.241.0.9"))
 	decides := []string{"UnmanagedObject: metadata.annotations[redis-tls/host]"}
@@ -254,117 +254,117 @@ func TestCheckOfHTTP(t *testing.T) {
 		v.Labels = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
 	}
 	for name, c := range map[string]struct {
-		around   *mesh.Snapshot
+		snap     *mesh.Snapshot
 		want     []string
 		warnings []string
 	}{
-		"nothing": {around: surroundings()},
-		"our own": {around: surroundings(applied(1, claim("cart", "1", 1, o)))},
+		"nothing":         {snap: snapshot()},
+		"managed objects": {snap: snapshot(applied(1, claim("cart", "1", 1, o)))},
 		"an entry": {
-			around: surroundings(entry("shop/theirs", hosts(api), withPort(5432, "TCP"))),
-			want:   decides,
+			snap: snapshot(entry("shop/theirs", hosts(api), withPort(5432, "TCP"))),
+			want: decides,
 		},
 		"an entry in other capitals": {
-			around: surroundings(entry("shop/theirs", hosts("API.example.com"), withPort(5432, "TCP"))),
-			want:   decides,
+			snap: snapshot(entry("shop/theirs", hosts("API.example.com"), withPort(5432, "TCP"))),
+			want: decides,
 		},
 		"an entry that another namespace has": {
-			around: surroundings(entry("other/theirs", hosts(api), withPort(443, "TLS"))),
-			want:   decides,
+			snap: snapshot(entry("other/theirs", hosts(api), withPort(443, "TLS"))),
+			want: decides,
 		},
 		"an entry that it keeps to itself": {
-			around: surroundings(entry("other/theirs", hosts(api), exportedTo("."))),
+			snap: snapshot(entry("other/theirs", hosts(api), exportedTo("."))),
 		},
 		"a wildcard entry": {
-			around: surroundings(entry("shop/theirs", hosts("b.example.com", "*.example.com"), withPort(443, "TLS"))),
-			want:   decides,
+			snap: snapshot(entry("shop/theirs", hosts("b.example.com", "*.example.com"), withPort(443, "TLS"))),
+			want: decides,
 		},
-		"an entry of a name below": {
-			around: surroundings(entry("shop/theirs", hosts("a."+api, "example.com"), withPort(80, "HTTP"))),
+		"an entry for a subdomain": {
+			snap: snapshot(entry("shop/theirs", hosts("a."+api, "example.com"), withPort(80, "HTTP"))),
 		},
 		"a TCP entry without addresses": {
-			around: surroundings(entry("shop/theirs", withPort(80, "TCP"))),
+			snap: snapshot(entry("shop/theirs", withPort(80, "TCP"))),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/port]`},
 		},
 		"an HTTP entry without addresses": {
-			around: surroundings(entry("shop/theirs", withPort(80, "HTTP"))),
+			snap: snapshot(entry("shop/theirs", withPort(80, "HTTP"))),
 		},
 		"a rule": {
-			around: surroundings(rule("shop", api)),
-			want:   decides,
+			snap: snapshot(rule("shop", api)),
+			want: decides,
 		},
 		"a wildcard rule": {
-			around: surroundings(rule("shop", "*.com")),
-			want:   decides,
+			snap: snapshot(rule("shop", "*.com")),
+			want: decides,
 		},
 		"a rule for everything, in the root namespace": {
-			around: surroundings(rule("istio-system", "*")),
-			want:   decides,
+			snap: snapshot(rule("istio-system", "*")),
+			want: decides,
 		},
 		"a rule that the root namespace keeps to itself": {
-			around: surroundings(rule("istio-system", api, ".")),
+			snap: snapshot(rule("istio-system", api, ".")),
 		},
-		"a rule of a third namespace counts nowhere": {around: surroundings(rule("other", api))},
+		"a rule of a third namespace is ignored": {snap: snapshot(rule("other", api))},
 		"a route of a third namespace": {
-			around: surroundings(route("other", api)),
-			want:   decides,
+			snap: snapshot(route("other", api)),
+			want: decides,
 		},
 		"a rule for another host": {
-			around: surroundings(rule("shop", "b.example.com")),
+			snap: snapshot(rule("shop", "b.example.com")),
 		},
-		"a rule for our private host": {
-			around: surroundings(rule("shop", api+".redis-tls.internal")),
+		"a rule for the private host": {
+			snap: snapshot(rule("shop", api+".redis-tls.internal")),
 		},
 		"a route": {
-			around: surroundings(route("shop", api)),
-			want:   decides,
+			snap: snapshot(route("shop", api)),
+			want: decides,
 		},
 		"a wildcard route of the root namespace": {
-			around: surroundings(route("istio-system", "*.example.com")),
-			want:   decides,
+			snap: snapshot(route("istio-system", "*.example.com")),
+			want: decides,
 		},
-		"a route for gateways alone": {
-			around: surroundings(route("shop", "*", through("istio-system/ingress"))),
+		"a route only for gateways": {
+			snap: snapshot(route("shop", "*", through("istio-system/ingress"))),
 		},
 		"a route for gateways and sidecars": {
-			around: surroundings(route("shop", "*", through("istio-system/ingress", "mesh"))),
-			want:   decides,
+			snap: snapshot(route("shop", "*", through("istio-system/ingress", "mesh"))),
+			want: decides,
 		},
 		"a route for another host": {
-			around: surroundings(route("shop", "b.example.com")),
+			snap: snapshot(route("shop", "b.example.com")),
 		},
-		"a route of ours for the root namespace": {
-			around: surroundings(route("istio-system", api, ours, func(v *networkingv1.VirtualService) { v.Spec.ExportTo = []string{"."} })),
+		"a managed route of the root namespace": {
+			snap: snapshot(route("istio-system", api, ours, func(v *networkingv1.VirtualService) { v.Spec.ExportTo = []string{"."} })),
 		},
-		"a route of our name without our label": {
-			around: surroundings(named),
+		"an unmanaged route with the managed name": {
+			snap: snapshot(named),
 			warnings: []string{
 				"metadata.annotations[redis-tls/host]"},
 		},
 		"a Sidecar that serves it": {
-			around: surroundings(sidecar("shop", "s", 1, nil,
+			snap: snapshot(sidecar("shop", "s", 1, nil,
 				listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}, listener{port: 443, protocol: "TLS", hosts: []string{"./" + api}})),
 		},
-		"a Sidecar that serves bytes at its port": {
-			around: surroundings(sidecar("shop", "s", 1, nil, listener{port: 80, protocol: "TCP", hosts: []string{"./*"}})),
+		"a Sidecar that serves TCP at its port": {
+			snap: snapshot(sidecar("shop", "s", 1, nil, listener{port: 80, protocol: "TCP", hosts: []string{"./*"}})),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},
 		"a Sidecar that serves HTTP at the port of HTTPS": {
-			around: surroundings(sidecar("shop", "s", 1, nil,
+			snap: snapshot(sidecar("shop", "s", 1, nil,
 				listener{port: 443, protocol: "HTTP", hosts: []string{"./*"}}, listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}})),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},
-		"a Sidecar that leaves it out": {
-			around: surroundings(sidecar("shop", "s", 1, nil, listener{hosts: []string{"istio-system/*", "./" + api + ".redis-tls.internal"}})),
+		"a Sidecar that does not import it": {
+			snap: snapshot(sidecar("shop", "s", 1, nil, listener{hosts: []string{"istio-system/*", "./" + api + ".redis-tls.internal"}})),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			problems, warnings := check(o, nil, c.around)
+			problems, warnings := check(o, nil, c.snap)
 			messages.Add(name, append(texts(problems), warnings...)...)
 			wantProblems(t, problems, c.want...)
 			wantWarnings(t, warnings, c.warnings...)
@@ -372,7 +372,7 @@ func TestCheckOfHTTP(t *testing.T) {
 	}
 }
 
-func TestHTTPBesideOtherPods(t *testing.T) {
+func TestHTTPWithOtherPods(t *testing.T) {
 	messages := catalog.Open(t)
 	called, bytes := redis(api, http, pinned("240.241.0.9")), redis(api, port(80, 443), pinned("240.241.0.7"))
 	at80 := func(o *origination.Origination) { o.Ports = []origination.Port{{Number: 80, Target: 80}} }
@@ -388,7 +388,7 @@ func TestHTTPBesideOtherPods(t *testing.T) {
 		other origination.Origination
 		want  []string
 	}{
-		"the same of another pod": {
+		"the same request of another pod": {
 			o:     called,
 			other: called,
 		},
@@ -396,15 +396,15 @@ func TestHTTPBesideOtherPods(t *testing.T) {
 			o:     called,
 			other: redis("b.example.com", http, pinned("240.241.0.8")),
 		},
-		"another host as bytes": {
+		"another host by TCP": {
 			o:     called,
 			other: redis("b.example.com", port(80, 443), pinned("240.241.0.8")),
 		},
-		"the same host as bytes": {
+		"the same host by TCP": {
 			o:     called,
 			other: bytes,
 		},
-		"bytes beside HTTP": {
+		"TCP with HTTP of another pod": {
 			o:     bytes,
 			other: called,
 		},
@@ -444,10 +444,10 @@ func TestHTTPBesideOtherPods(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			problems, _ := check(c.o, nil, surroundings(), claim("pay", "1", 1, c.other))
+			problems, _ := check(c.o, nil, snapshot(), claim("pay", "1", 1, c.other))
 			messages.Add(name, texts(problems)...)
 			wantProblems(t, problems, c.want...)
-			d := objects(surroundings(), claim("pay", "1", 1, c.other), claim("cart", "1", 2, c.o))
+			d := objects(snapshot(), claim("pay", "1", 1, c.other), claim("cart", "1", 2, c.o))
 			if got := len(d.Refused); got != len(c.want) {
 				t.Errorf("of two such live pods %d are refused", got)
 			}

@@ -70,8 +70,8 @@ func sharedListener(o *origination.Origination, others []*origination.Originatio
 	return nil
 }
 
-// servedEverywhere returns the ports of a listener at 0.0.0.0. It takes connections that no more specific listener takes.
-func servedEverywhere(o *origination.Origination) []int32 {
+// wildcardPorts returns the ports of a listener at 0.0.0.0. It takes connections that no more specific listener takes.
+func wildcardPorts(o *origination.Origination) []int32 {
 	if _, cidr := firstCIDR(o.DialledAddresses()); cidr || o.HTTP() {
 		return tlsPorts(o)
 	}

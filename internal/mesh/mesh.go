@@ -44,7 +44,7 @@ type Snapshot struct {
 	// Live are the requests of live pods, the oldest first.
 	Live []Request
 	// Carried is what live pods carry of ours, also those whose request cannot be resolved any more.
-	Carried Carried
+	Marks PodMarks
 	// Entries of the namespace itself, and those of others that are exported to it.
 	Entries []*networkingv1.ServiceEntry
 	// Rules and Routes of the namespace. Of unmanaged routes only hosts, gateways and the kinds of routes are known.
@@ -77,8 +77,8 @@ const (
 	Present
 )
 
-// Carried are the marks of a namespace's live pods.
-type Carried struct {
+// PodMarks are the marks of a namespace's live pods.
+type PodMarks struct {
 	// Unresolved are the label keys of ours of pods whose request would be refused today. What they select stays.
 	Unresolved map[string]bool
 	// VIPs are the recorded VIPs of these pods.

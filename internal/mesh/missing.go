@@ -16,13 +16,13 @@ import (
 const granularity = time.Second
 
 // Missing reports whether something that the origination needs is not in force yet: its entry, route or a rule is
-// missing, marked for deletion, not as it should be, or was accepted by the API server less than settle ago (istiod's
+// missing, marked for deletion, not as it should be, or was accepted by the API server less than the delay ago (istiod's
 // debounce). Every atom that may catch its connections needs a rule for it. A Service of the mesh needs no entry.
 //
 // The time of acceptance is that of our field manager's entry in managedFields, so caches must keep them; without one
 // it is the creation.
-func Missing(o *origination.Origination, snap *Snapshot, now time.Time, settle time.Duration) bool {
-	m := missing{snap: snap, now: now, settle: settle}
+func Missing(o *origination.Origination, snap *Snapshot, now time.Time, delay time.Duration) bool {
+	m := missing{snap: snap, now: now, delay: delay}
 	switch {
 	case o.InMesh():
 		return m.rule(serviceRule(o, snap.Namespace))
@@ -36,9 +36,9 @@ func Missing(o *origination.Origination, snap *Snapshot, now time.Time, settle t
 
 // missing is what Missing looks at.
 type missing struct {
-	snap   *Snapshot
-	now    time.Time
-	settle time.Duration
+	snap  *Snapshot
+	now   time.Time
+	delay time.Duration
 }
 
 func (m *missing) entry(want *networkingv1.ServiceEntry) bool {
@@ -61,7 +61,7 @@ func (m *missing) closed(o *origination.Origination) bool {
 }
 
 func (m *missing) stands(o metav1.Object) bool {
-	return m.snap.manages(o) && inForce(o, m.now, m.settle)
+	return m.snap.manages(o) && inForce(o, m.now, m.delay)
 }
 
 // atoms says whether an entry of the server's own addresses is missing, or a rule on one that may catch the
@@ -122,8 +122,8 @@ func coversPorts(there, wanted []*networkingapi.TrafficPolicy_PortTrafficPolicy)
 }
 
 // inForce reports whether the object is not about to go, and was accepted by the API server long enough ago.
-func inForce(obj metav1.Object, now time.Time, settle time.Duration) bool {
-	return !marked(obj) && !now.Before(AcceptedAt(obj).Add(settle+granularity))
+func inForce(obj metav1.Object, now time.Time, delay time.Duration) bool {
+	return !marked(obj) && !now.Before(AcceptedAt(obj).Add(delay+granularity))
 }
 
 // AcceptedAt returns when the API server last accepted a change of ours.

@@ -14,7 +14,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-const settleTime = 3 * time.Second
+const firstUseDelay = 3 * time.Second
 
 // late is long after everything that applied(1, …) made was accepted.
 var late = day.Add(2 * time.Hour)
@@ -37,19 +37,19 @@ func TestMissing(t *testing.T) {
 		edit func(*networkingv1.ServiceEntry, *networkingv1.DestinationRule)
 		want bool
 	}{
-		"all is there for a DNS host":           {o: dns},
-		"all is there for an address and host":  {o: static},
-		"all is there for several addresses":    {o: none},
-		"all is there for mutual TLS":           {o: mutual},
-		"all is there where nothing is checked": {o: unchecked},
-		"the rule shows no client certificate": {
+		"everything exists for a DNS host":          {o: dns},
+		"everything exists for an address and host": {o: static},
+		"everything exists for several addresses":   {o: none},
+		"everything exists for mutual TLS":          {o: mutual},
+		"everything exists without verification":    {o: unchecked},
+		"the rule has no client certificate": {
 			o:    mutual,
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
 				r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.ClientCertificate = ""
 			},
 		},
-		"all is there for secret discovery": {o: discovered},
+		"everything exists for secret discovery": {o: discovered},
 		"the rule names another credential": {
 			o:    discovered,
 			want: true,
@@ -57,14 +57,14 @@ func TestMissing(t *testing.T) {
 				r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.CredentialName = "configmap://shop/other"
 			},
 		},
-		"the rule has the key elsewhere": {
+		"the rule has another path of the key": {
 			o:    mutual,
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
 				r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.PrivateKey = "/etc/certs/tls.key"
 			},
 		},
-		"the rule checks nothing": {
+		"the rule verifies nothing": {
 			o:    dns,
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
@@ -92,12 +92,12 @@ func TestMissing(t *testing.T) {
 				r.Annotations = map[string]string{mesh.AnnotationDeleting: "2026-01-01T00:00:00Z"}
 			},
 		},
-		"the entry is not ours": {
+		"the entry is not managed": {
 			o:    dns,
 			want: true,
 			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) { e.Labels = nil },
 		},
-		"the rule is not ours": {
+		"the rule is not managed": {
 			o:    dns,
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) { r.Labels = nil },
@@ -142,28 +142,28 @@ func TestMissing(t *testing.T) {
 				e.Spec.Addresses = []string{"10.0.0.9"}
 			},
 		},
-		"the entry has not the port": {
+		"the entry does not have the port": {
 			o:    dns,
 			want: true,
 			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
 				e.Spec.Ports[0].Number = 6378
 			},
 		},
-		"the entry leads the port elsewhere": {
+		"the entry retargets the port": {
 			o:    dns,
 			want: true,
 			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
 				e.Spec.Ports[0].TargetPort = 6378
 			},
 		},
-		"the entry has not the passed-through port": {
+		"the entry does not have the passthrough port": {
 			o:    dns,
 			want: true,
 			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
 				e.Spec.Ports = e.Spec.Ports[:1]
 			},
 		},
-		"the entry resolves otherwise": {
+		"the entry has another resolution": {
 			o:    dns,
 			want: true,
 			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
@@ -177,14 +177,14 @@ func TestMissing(t *testing.T) {
 				e.Spec.Endpoints = nil
 			},
 		},
-		"the entry leads to another server": {
+		"the entry resolves to another server": {
 			o:    static,
 			want: true,
 			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
 				e.Spec.Endpoints[0].Address = "10.0.0.4"
 			},
 		},
-		"the endpoint has lost its dot": {
+		"the endpoint does not have its dot": {
 			o:    dns,
 			want: true,
 			edit: func(e *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) {
@@ -219,7 +219,7 @@ func TestMissing(t *testing.T) {
 				r.Spec.WorkloadSelector = nil
 			},
 		},
-		"the rule has not the port": {
+		"the rule does not have the port": {
 			o:    dns,
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
@@ -240,7 +240,7 @@ func TestMissing(t *testing.T) {
 				r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.CaCertificates = ""
 			},
 		},
-		"the rule checks no name": {
+		"the rule verifies no name": {
 			o:    dns,
 			want: true,
 			edit: func(_ *networkingv1.ServiceEntry, r *networkingv1.DestinationRule) {
@@ -271,13 +271,13 @@ func TestMissing(t *testing.T) {
 				})
 				c.edit(d.Entries[0], d.Rules[rule])
 			}
-			if got := mesh.Missing(&c.o, surroundings(d), late, settleTime); got != c.want {
+			if got := mesh.Missing(&c.o, snapshot(d), late, firstUseDelay); got != c.want {
 				t.Errorf("missing: %t, want %t", got, c.want)
 			}
 			for what, without := range map[string]mesh.Desired{
 				"everything": {}, "the rules": {Entries: d.Entries}, "the entries": {Rules: d.Rules},
 			} {
-				if !mesh.Missing(&c.o, surroundings(without), late, settleTime) {
+				if !mesh.Missing(&c.o, snapshot(without), late, firstUseDelay) {
 					t.Errorf("not missing without %s", what)
 				}
 			}
@@ -290,12 +290,12 @@ func TestMissingWithoutAClosedRule(t *testing.T) {
 	o := redis("a.example.com", pinned("240.241.0.9"))
 	d := applied(1, claim("cart", "1", 1, o))
 	d.Rules = slices.DeleteFunc(d.Rules, func(r *networkingv1.DestinationRule) bool { return r.Name == o.ClosedRuleName() })
-	if !mesh.Missing(&o, surroundings(d), late, settleTime) {
+	if !mesh.Missing(&o, snapshot(d), late, firstUseDelay) {
 		t.Error("not missing without the closed rule of the key")
 	}
 }
 
-func TestMissingUntilSettled(t *testing.T) {
+func TestMissingUntilTheDelayIsOver(t *testing.T) {
 	o := redis("a.example.com", pinned("240.241.0.9"))
 	accepted := late.Add(-10 * time.Second)
 	manager := func(name, subresource string, at time.Time) metav1.ManagedFieldsEntry {
@@ -311,25 +311,25 @@ func TestMissingUntilSettled(t *testing.T) {
 			now:  day.Add(time.Hour + time.Second),
 			want: true,
 		},
-		"by the second not settled yet": {
-			now:  day.Add(time.Hour + settleTime + time.Second - time.Nanosecond),
+		"just before the delay is over": {
+			now:  day.Add(time.Hour + firstUseDelay + time.Second - time.Nanosecond),
 			want: true,
 		},
-		"settled": {now: day.Add(time.Hour + settleTime + time.Second)},
+		"when the delay is over": {now: day.Add(time.Hour + firstUseDelay + time.Second)},
 		"no clock, as in the offline preview": {
 			now:  time.Time{},
 			want: true,
 		},
-		"changed by us and settled": {
+		"changed by redis-tls before the delay": {
 			fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", accepted)},
 			now:    late,
 		},
-		"changed by us a moment ago": {
+		"changed by redis-tls a moment ago": {
 			fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late)},
 			now:    late,
 			want:   true,
 		},
-		"our latest change counts": {
+		"the latest change of redis-tls counts": {
 			fields: []metav1.ManagedFieldsEntry{manager("redis-tls", "", late), manager("redis-tls", "", accepted)},
 			now:    late,
 			want:   true,
@@ -355,7 +355,7 @@ func TestMissingUntilSettled(t *testing.T) {
 					object = d.Entries[0]
 				}
 				object.SetManagedFields(c.fields)
-				if got := mesh.Missing(&o, surroundings(d), c.now, settleTime); got != c.want {
+				if got := mesh.Missing(&o, snapshot(d), c.now, firstUseDelay); got != c.want {
 					t.Errorf("missing: %t, want %t", got, c.want)
 				}
 			})
@@ -367,7 +367,7 @@ func TestMissingUntilSettled(t *testing.T) {
 func TestMissingOnAnotherAtom(t *testing.T) {
 	wide, narrow := redis("ip-wide", at("10.0.0.0/24")), redis("ip-narrow", at("10.0.0.3/32"))
 	d := applied(1, claim("cart", "1", 1, wide), claim("pay", "2", 2, narrow))
-	if mesh.Missing(&wide, surroundings(d), late, settleTime) {
+	if mesh.Missing(&wide, snapshot(d), late, firstUseDelay) {
 		t.Error("missing though everything is there")
 	}
 	on := slices.IndexFunc(d.Rules, func(r *networkingv1.DestinationRule) bool {
@@ -377,10 +377,10 @@ func TestMissingOnAnotherAtom(t *testing.T) {
 		t.Fatal("no rule of the wide one on the narrow one's entry")
 	}
 	d.Rules = slices.Delete(d.Rules, on, on+1)
-	if !mesh.Missing(&wide, surroundings(d), late, settleTime) {
+	if !mesh.Missing(&wide, snapshot(d), late, firstUseDelay) {
 		t.Error("not missing though the narrow entry would carry its traffic without TLS")
 	}
-	if mesh.Missing(&narrow, surroundings(d), late, settleTime) {
+	if mesh.Missing(&narrow, snapshot(d), late, firstUseDelay) {
 		t.Error("the narrow one misses a rule of the other")
 	}
 }

@@ -21,7 +21,7 @@ import (
 func Objects(snap *Snapshot, cfg config.Config) Desired {
 	d := Desired{Sidecars: egress(snap)}
 	entries := managed(snap, snap.Entries)
-	d.Claims, d.Refused = standing(snap, entries, cfg.VIP)
+	d.Claims, d.Refused = liveClaims(snap, entries, cfg.VIP)
 	d.Entries = make([]*networkingv1.ServiceEntry, 0, len(d.Claims))
 	d.Rules = make([]*networkingv1.DestinationRule, 0, 2*len(d.Claims)+1)
 	closed := closedPolicy(cfg)
@@ -60,11 +60,11 @@ func sortByName[T metav1.Object](objects []T) {
 	slices.SortFunc(objects, func(a, b T) int { return strings.Compare(a.GetName(), b.GetName()) })
 }
 
-// standing returns the live originations, one for each key, in their order of precedence: those that have objects
+// liveClaims returns the live originations, one for each key, in their order of precedence: those that have objects
 // already, then the oldest. Refused are those that cannot be served as their pods were admitted: a VIP that another
 // key has, or an http host that another one routes otherwise. Both take two admissions at the same moment. The entries
 // are the namespace's managed ones, by name.
-func standing(
+func liveClaims(
 	snap *Snapshot, entries map[string]*networkingv1.ServiceEntry, ranges config.VIP,
 ) (claims []Claim, refused []Refusal) {
 	n := 0
@@ -95,9 +95,9 @@ func standing(
 	claims = all[:0]
 	for i := range all {
 		c := all[i]
-		problem := vips.settle(&c, entries)
+		problem := vips.resolve(&c, entries)
 		if problem != nil { // a younger pod may have recorded others
-			problem = vips.settleByOthers(&c, problem)
+			problem = vips.resolveFromOtherPods(&c, problem)
 		}
 		if problem == nil {
 			problem = taken.contradiction(c.Origination)

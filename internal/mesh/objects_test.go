@@ -42,7 +42,7 @@ func TestRunningPodsKeepWhatTheyHave(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, hour := range []int{0, 2} { // older and newer than the running ones
-				d := objects(surroundings(before), append(slices.Clone(live), claim("pay", "1", hour, other))...)
+				d := objects(snapshot(before), append(slices.Clone(live), claim("pay", "1", hour, other))...)
 				if len(d.Refused) > 0 {
 					t.Errorf("refused %v", d.Refused[0].Problem.Err)
 				}
@@ -67,10 +67,10 @@ func contain[T mesh.Object](t *testing.T, all []T, one T, diff func(a, b T) stri
 	}
 }
 
-// TestTheClosedRules: Istio merges rules of one host and exportTo, and the merged one would be the selected rule alone.
-func TestTheClosedRules(t *testing.T) {
+// TestClosedRules: Istio merges rules of one host and exportTo, and the merged one would be the selected rule alone.
+func TestClosedRules(t *testing.T) {
 	o := redis("a.example.com", pinned("240.241.0.9"))
-	d := objects(surroundings(), claim("cart", "1", 1, o))
+	d := objects(snapshot(), claim("cart", "1", 1, o))
 	var got []string
 	for _, r := range d.Rules {
 		tls := r.Spec.TrafficPolicy.GetTls()
@@ -85,15 +85,15 @@ func TestTheClosedRules(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
 	}
-	t.Run("that of the namespace stays as long as an entry behind a VIP does", func(t *testing.T) {
-		left := objects(surroundings(applied(1, claim("cart", "1", 1, o))))
+	t.Run("the namespace's closed rule stays as long as an entry of a VIP", func(t *testing.T) {
+		left := objects(snapshot(applied(1, claim("cart", "1", 1, o))))
 		if len(left.Rules) != 1 || left.Rules[0].Name != origination.ClosedName || len(left.Entries) > 0 {
 			t.Errorf("rules %v, entries %v", left.Rules, left.Entries)
 		}
 	})
 	t.Run("addresses and Services have none", func(t *testing.T) {
 		for _, o := range []origination.Origination{redis("ip-x", at("10.0.0.3/32")), inMesh(service), redis(api, http, pinned("240.241.0.9"))} {
-			for _, r := range objects(surroundings(), claim("cart", "1", 1, o)).Rules {
+			for _, r := range objects(snapshot(), claim("cart", "1", 1, o)).Rules {
 				if r.Spec.WorkloadSelector == nil {
 					t.Errorf("%s has the rule %s for every pod", o.Host, r.Name)
 				}
@@ -102,11 +102,11 @@ func TestTheClosedRules(t *testing.T) {
 	})
 }
 
-// TestPodsWhoseRequestIsNotResolvedKeepTheirTLSOnNewAtoms: a more specific entry of another pod must not take their
+// TestUnresolvedPodsKeepTheirTLSOnNewAtoms: a more specific entry of another pod must not take their
 // connections past their rule.
-func TestPodsWhoseRequestIsNotResolvedKeepTheirTLSOnNewAtoms(t *testing.T) {
+func TestUnresolvedPodsKeepTheirTLSOnNewAtoms(t *testing.T) {
 	held, fresh := redis("ip-x", at("10.0.0.0/24")), redis("ip-y", at("10.0.0.20/32"))
-	snap := surroundings(applied(1, claim("cart", "1", 1, held)))
+	snap := snapshot(applied(1, claim("cart", "1", 1, held)))
 	onNewAtom := func(d mesh.Desired) (rules, lingering int) {
 		count := func(rules []*networkingv1.DestinationRule) (n int) {
 			for _, r := range rules {
@@ -121,21 +121,21 @@ func TestPodsWhoseRequestIsNotResolvedKeepTheirTLSOnNewAtoms(t *testing.T) {
 	if rules, lingering := onNewAtom(objects(snap, claim("pay", "1", 2, fresh))); rules != 0 || lingering != 1 {
 		t.Errorf("of a key without pods: %d rules, %d lingering", rules, lingering)
 	}
-	snap.Carried.Unresolved = map[string]bool{held.Label(): true}
+	snap.Marks.Unresolved = map[string]bool{held.Label(): true}
 	if rules, lingering := onNewAtom(objects(snap, claim("pay", "1", 2, fresh))); rules != 1 || lingering != 0 {
 		t.Errorf("of a key with pods: %d rules, %d lingering", rules, lingering)
 	}
 	snap.Rules[0].DeletionTimestamp = &metav1.Time{Time: day}
-	snap.Carried.Unresolved = nil
+	snap.Marks.Unresolved = nil
 	if rules, lingering := onNewAtom(objects(snap, claim("pay", "1", 2, fresh))); rules+lingering != 0 {
 		t.Errorf("of a key that is about to go: %d rules, %d lingering", rules, lingering)
 	}
 }
 
-// TestALivePodHasItsRuleOnAtomsThatAreLeft: the entry of a pod that is gone catches connections until it is deleted.
-func TestALivePodHasItsRuleOnAtomsThatAreLeft(t *testing.T) {
+// TestALivePodHasItsRuleOnAtomsOfDeletedPods: the entry of a pod that is gone catches connections until it is deleted.
+func TestALivePodHasItsRuleOnAtomsOfDeletedPods(t *testing.T) {
 	left, live := redis("ip-x", at("10.0.0.20/32")), redis("ip-y", at("10.0.0.0/24"))
-	d := objects(surroundings(applied(1, claim("cart", "1", 1, left))), claim("pay", "1", 2, live))
+	d := objects(snapshot(applied(1, claim("cart", "1", 1, left))), claim("pay", "1", 2, live))
 	host := left.Atoms()[0].Host()
 	if !slices.ContainsFunc(d.Rules, func(r *networkingv1.DestinationRule) bool {
 		return r.Spec.Host == host && r.Spec.WorkloadSelector.GetMatchLabels()[live.Label()] == "true"
@@ -150,8 +150,8 @@ func TestHTTPKeepsWhatUnresolvedPodsHave(t *testing.T) {
 		o.Ports, o.Passthrough = []origination.Port{{Number: 8080, Target: 8443}}, []int32{8444}
 	})
 	fresh := redis(api, http, pinned("240.241.0.8"))
-	snap := surroundings(applied(1, claim("cart", "1", 1, held)))
-	snap.Carried.Unresolved = map[string]bool{held.Label(): true}
+	snap := snapshot(applied(1, claim("cart", "1", 1, held)))
+	snap.Marks.Unresolved = map[string]bool{held.Label(): true}
 	d := objects(snap, claim("pay", "1", 2, fresh))
 	var ports []string
 	for _, p := range d.Entries[0].Spec.Ports {
@@ -163,29 +163,29 @@ func TestHTTPKeepsWhatUnresolvedPodsHave(t *testing.T) {
 		t.Errorf("ports (-want +got):\n%s", diff)
 	}
 	kept := slices.ContainsFunc(d.Routes[0].Spec.Http, func(r *networkingapi.HTTPRoute) bool {
-		return r.Match[0].Port == 8080 && r.Match[0].SourceLabels[held.Label()] == "true" && r.Route[0].Destination.Port.Number == ledBy(d.Entries[0], 8443)
+		return r.Match[0].Port == 8080 && r.Match[0].SourceLabels[held.Label()] == "true" && r.Route[0].Destination.Port.Number == originationPortTo(d.Entries[0], 8443)
 	})
 	if !kept {
 		t.Errorf("the route has lost the match of the pod: %v", d.Routes[0].Spec.Http)
 	}
 }
 
-// TestNoRetargetingOfTheServersAddress: a neighbour that dials the IP must not be led to another port.
-func TestNoRetargetingOfTheServersAddress(t *testing.T) {
-	d := objects(surroundings(), claim("cart", "1", 1, redis("a.example.com", at("10.0.0.3/32"), port(6379, 6378), pinned("240.241.0.9"))))
+// TestTheServersAddressKeepsItsPorts: a neighbour that dials the IP must not be led to another port.
+func TestTheServersAddressKeepsItsPorts(t *testing.T) {
+	d := objects(snapshot(), claim("cart", "1", 1, redis("a.example.com", at("10.0.0.3/32"), port(6379, 6378), pinned("240.241.0.9"))))
 	if len(d.Entries) != 1 || !slices.Equal(d.Entries[0].Spec.Addresses, []string{"240.241.0.9"}) {
 		t.Errorf("entries %v", d.Entries)
 	}
 }
 
-// TestObjectsLeaveTheirInputAlone: requests and cached objects are shared.
-func TestObjectsLeaveTheirInputAlone(t *testing.T) {
+// TestObjectsDoNotChangeTheirInput: requests and cached objects are shared.
+func TestObjectsDoNotChangeTheirInput(t *testing.T) {
 	live := []mesh.Request{
 		claim("pay", "1", 3, redis("ip-x", at("10.0.0.3/32", "10.0.0.1/32"))),
 		claim("cart", "1", 1, redis("a.example.com", port(26379, 26379), passthrough(6380), pinned("240.241.0.9"))),
 	}
 	text := fmt.Sprint(live)
-	d := objects(surroundings(), live...)
+	d := objects(snapshot(), live...)
 	for _, r := range d.Rules {
 		for _, p := range r.Spec.TrafficPolicy.GetPortLevelSettings() {
 			p.Tls.Sni = "changed"
@@ -194,7 +194,7 @@ func TestObjectsLeaveTheirInputAlone(t *testing.T) {
 			}
 		}
 	}
-	check(redis("ip-x", at("10.0.0.3/32")), nil, surroundings(d), live...)
+	check(redis("ip-x", at("10.0.0.3/32")), nil, snapshot(d), live...)
 	if diff := cmp.Diff(text, fmt.Sprint(live)); diff != "" {
 		t.Errorf("the requests changed (-before +after):\n%s", diff)
 	}
@@ -203,40 +203,40 @@ func TestObjectsLeaveTheirInputAlone(t *testing.T) {
 func TestCheckKeys(t *testing.T) {
 	messages := catalog.Open(t)
 	a, b, c := redis("a.example.com"), redis("b.example.com"), redis("c.example.com")
-	snap := surroundings()
+	snap := snapshot()
 	snap.Live = []mesh.Request{claim("cart", "1", 1, a), claim("cart", "2", 2, a), claim("pay", "1", 3, b)}
 	for _, test := range []struct {
-		name string
-		os   []origination.Origination
-		most int
-		want bool
+		name         string
+		originations []origination.Origination
+		most         int
+		want         bool
 	}{
 		{
-			name: "a key that is there",
-			os:   []origination.Origination{a, b},
-			most: 2,
-			want: true,
+			name:         "an existing key",
+			originations: []origination.Origination{a, b},
+			most:         2,
+			want:         true,
 		},
 		{
-			name: "a key that is there, where there are too many already",
-			os:   []origination.Origination{a},
-			most: 1,
-			want: true,
+			name:         "an existing key above the limit",
+			originations: []origination.Origination{a},
+			most:         1,
+			want:         true,
 		},
 		{
-			name: "a new one with room",
-			os:   []origination.Origination{c},
-			most: 3,
-			want: true,
+			name:         "a new key below the limit",
+			originations: []origination.Origination{c},
+			most:         3,
+			want:         true,
 		},
 		{
-			name: "a new one without",
-			os:   []origination.Origination{a, c},
-			most: 2,
+			name:         "a new key above the limit",
+			originations: []origination.Origination{a, c},
+			most:         2,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			problem := mesh.CheckKeys(test.os, snap, test.most)
+			problem := mesh.CheckKeys(test.originations, snap, test.most)
 			if (problem == nil) != test.want {
 				t.Fatalf("problem %v", problem)
 			}

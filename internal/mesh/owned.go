@@ -60,8 +60,8 @@ func (s *Snapshot) entryOf(o *origination.Origination) *networkingv1.ServiceEntr
 	return nil
 }
 
-// foreignEntries yields the entries that are not ours and that sidecars of the namespace see.
-func (s *Snapshot) foreignEntries() iter.Seq[*networkingv1.ServiceEntry] {
+// unmanagedEntries yields the entries that are not ours and that sidecars of the namespace see.
+func (s *Snapshot) unmanagedEntries() iter.Seq[*networkingv1.ServiceEntry] {
 	return func(yield func(*networkingv1.ServiceEntry) bool) {
 		for _, e := range s.Entries {
 			if (e.Namespace != s.Namespace || !Owned(e)) && Visible(e, s.Namespace) && !yield(e) {

@@ -14,14 +14,14 @@ func TestOwned(t *testing.T) {
 		labels map[string]string
 		want   bool
 	}{
-		"our label": {
+		"the managed label": {
 			labels: map[string]string{"app.kubernetes.io/managed-by": "redis-tls"},
 			want:   true,
 		},
-		"somebody else's": {
+		"the label of another manager": {
 			labels: map[string]string{"app.kubernetes.io/managed-by": "Helm"},
 		},
-		"our name alone":                 {},
+		"only the name":                  {},
 		"another label of the same word": {labels: map[string]string{"app": "redis-tls"}},
 	} {
 		t.Run(name, func(t *testing.T) {

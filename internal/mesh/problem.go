@@ -24,7 +24,7 @@ func conflict(o *origination.Origination, key, value, detail string) *originatio
 	return &origination.Problem{Reason: origination.ReasonConflict, Err: field.Invalid(keyPath(o, key), value, detail)}
 }
 
-// foreign is the problem of a claim that a user's mesh object is in the way of.
-func foreign(o *origination.Origination, key, value, detail string) origination.Problem {
+// unmanagedObject is the problem of a claim that a user's mesh object is in the way of.
+func unmanagedObject(o *origination.Origination, key, value, detail string) origination.Problem {
 	return origination.Problem{Reason: origination.ReasonUnmanagedObject, Err: field.Invalid(keyPath(o, key), value, detail)}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// decidingOthers calls back with every rule and route of others that says how the namespace's pods reach a host that
+// visitCompeting calls back with every rule and route of others that says how the namespace's pods reach a host that
 // the mesh knows by its own name, and the host, or wildcard, that it is for.
 //
 // Rules: Istio takes those of one namespace, of which one covers the host, the most specific host alone
@@ -24,7 +24,7 @@ import (
 //
 // Routes: every VirtualService of the mesh that is exported to the namespace leads on what is for the host,
 // past our rule if to another one (buildSidecarOutboundTCPFilterChainOpts, buildSidecarOutboundHTTPRouteConfig).
-func decidingOthers(o *origination.Origination, snap *Snapshot, rule func(r *networkingv1.DestinationRule), route func(v *networkingv1.VirtualService, host string)) {
+func visitCompeting(o *origination.Origination, snap *Snapshot, rule func(r *networkingv1.DestinationRule), route func(v *networkingv1.VirtualService, host string)) {
 	home := hostNamespace(o, snap.Namespace)
 	for _, rules := range [][]*networkingv1.DestinationRule{snap.Rules, snap.SharedRules} {
 		for _, r := range rules {
@@ -43,7 +43,7 @@ func decidingOthers(o *origination.Origination, snap *Snapshot, rule func(r *net
 	for _, routes := range [][]*networkingv1.VirtualService{snap.Routes, snap.SharedRoutes} {
 		for _, v := range routes {
 			host := slices.IndexFunc(v.Spec.Hosts, func(h string) bool { return serves(h, v.Namespace, o) })
-			if host < 0 || Owned(v) && v.Namespace == snap.Namespace || !inSidecars(v, snap.Namespace) {
+			if host < 0 || Owned(v) && v.Namespace == snap.Namespace || !reachesSidecars(v, snap.Namespace) {
 				continue
 			}
 			route(v, v.Spec.Hosts[host])
@@ -51,8 +51,8 @@ func decidingOthers(o *origination.Origination, snap *Snapshot, rule func(r *net
 	}
 }
 
-// inSidecars reports whether the route is one of the namespace's sidecars.
-func inSidecars(v *networkingv1.VirtualService, namespace string) bool {
+// reachesSidecars reports whether the route is one of the namespace's sidecars.
+func reachesSidecars(v *networkingv1.VirtualService, namespace string) bool {
 	return exported(v.Spec.ExportTo, v.Namespace, namespace) && (len(v.Spec.Gateways) == 0 || slices.Contains(v.Spec.Gateways, "mesh"))
 }
 
@@ -61,16 +61,16 @@ func inSidecars(v *networkingv1.VirtualService, namespace string) bool {
 func serviceProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
 	refuse := func(kind string, namespace, name, detail string) {
-		problems = append(problems, foreign(o, "host", o.Host, fmt.Sprintf("cannot be used with %s %s/%s%s", kind, namespace, name, detail)))
+		problems = append(problems, unmanagedObject(o, "host", o.Host, fmt.Sprintf("cannot be used with %s %s/%s%s", kind, namespace, name, detail)))
 	}
-	decidingOthers(o, snap, func(r *networkingv1.DestinationRule) {
+	visitCompeting(o, snap, func(r *networkingv1.DestinationRule) {
 		refuse("DestinationRule", r.Namespace, r.Name, fmt.Sprintf(" for %s, because Istio applies one rule to pods of namespace %s. "+
 			"Delete it, write its settings as annotations, or remove this host from the annotations", r.Spec.Host, snap.Namespace))
 	}, func(v *networkingv1.VirtualService, host string) {
 		refuse("VirtualService", v.Namespace, v.Name, fmt.Sprintf(" for %s, which may route past the Service and its mutual TLS. "+
 			"Delete it, or remove this host from the annotations", host))
 	})
-	for e := range snap.foreignEntries() {
+	for e := range snap.unmanagedEntries() {
 		port, shared := portOf(e.Spec.Ports, o.PortNumbers(), opensListener)
 		if !shared {
 			continue

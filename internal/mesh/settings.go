@@ -46,11 +46,11 @@ func egress(snap *Snapshot) []*networkingv1.Sidecar {
 	return sidecars
 }
 
-func egressSidecar(snap *Snapshot, os []origination.Origination) *networkingv1.Sidecar {
-	label := origination.EgressLabel(os)
-	hosts := append(make([]string, 0, 1+len(os)), snap.RootNamespace+"/*")
-	for i := range os {
-		hosts = appendEgressLines(hosts, &os[i], snap.Namespace)
+func egressSidecar(snap *Snapshot, originations []origination.Origination) *networkingv1.Sidecar {
+	label := origination.EgressLabel(originations)
+	hosts := append(make([]string, 0, 1+len(originations)), snap.RootNamespace+"/*")
+	for i := range originations {
+		hosts = appendEgressLines(hosts, &originations[i], snap.Namespace)
 	}
 	slices.Sort(hosts[1:])
 	return &networkingv1.Sidecar{
@@ -129,9 +129,9 @@ func settingPath(key string) *field.Path {
 
 // MissingSettings names the objects that the pod's settings need and that are not in force yet, as Missing says of an
 // origination.
-func MissingSettings(settings origination.Settings, os []origination.Origination, snap *Snapshot, now time.Time, settle time.Duration) []string {
+func MissingSettings(settings origination.Settings, originations []origination.Origination, snap *Snapshot, now time.Time, delay time.Duration) []string {
 	stands := func(o metav1.Object, name string) bool {
-		return o.GetNamespace() == snap.Namespace && o.GetName() == name && Owned(o) && inForce(o, now, settle)
+		return o.GetNamespace() == snap.Namespace && o.GetName() == name && Owned(o) && inForce(o, now, delay)
 	}
 	var missing []string
 	if settings.Server != "" && !slices.ContainsFunc(snap.Peers, func(p *securityv1.PeerAuthentication) bool {
@@ -140,7 +140,7 @@ func MissingSettings(settings origination.Settings, os []origination.Origination
 		missing = append(missing, "PeerAuthentication "+origination.ServerName)
 	}
 	if settings.Sidecar != "" {
-		want := egressSidecar(snap, os)
+		want := egressSidecar(snap, originations)
 		if !slices.ContainsFunc(snap.Sidecars, func(s *networkingv1.Sidecar) bool {
 			return stands(s, want.Name) && proto.Equal(&s.Spec, &want.Spec)
 		}) {

@@ -21,9 +21,9 @@ import (
 )
 
 var (
-	strict    = origination.Settings{Server: origination.ServerStrict}
-	restrict  = origination.Settings{Sidecar: origination.SidecarRestrict}
-	ourObject = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
+	strict        = origination.Settings{Server: origination.ServerStrict}
+	restrict      = origination.Settings{Sidecar: origination.SidecarRestrict}
+	managedLabels = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
 )
 
 // peer is a PeerAuthentication, "namespace/name", for the labels.
@@ -41,10 +41,10 @@ func peer(name string, selector map[string]string, labels map[string]string) *se
 func served() mesh.Desired {
 	one, two := claim("redis", "1", 1), claim("cache", "1", 2)
 	one.Settings, two.Settings = strict, strict
-	return objects(surroundings(), one, two)
+	return objects(snapshot(), one, two)
 }
 
-func TestServersHaveOnePeerAuthenticationOfANamespace(t *testing.T) {
+func TestServersOfANamespaceHaveOnePeerAuthentication(t *testing.T) {
 	d := served()
 	text, err := yaml.Marshal(d.Peers[0])
 	if err != nil {
@@ -70,7 +70,7 @@ status: {}
 	}
 }
 
-func TestCheckOfAServer(t *testing.T) {
+func TestCheckForAServer(t *testing.T) {
 	messages := catalog.Open(t)
 	app := map[string]string{"app": "redis", "redis-tls/server": "strict"}
 	refused := []string{"UnmanagedObject: metadata.annotations[redis-tls/server]"}
@@ -84,7 +84,7 @@ func TestCheckOfAServer(t *testing.T) {
 			settings: strict,
 			want:     refused,
 		},
-		"one for our own label": {
+		"one for the managed label": {
 			peer:     peer("shop/theirs", map[string]string{"redis-tls/server": "strict"}, nil),
 			settings: strict,
 			want:     refused,
@@ -93,7 +93,7 @@ func TestCheckOfAServer(t *testing.T) {
 			peer:     peer("shop/theirs", map[string]string{"app": "cart"}, nil),
 			settings: strict,
 		},
-		"one for a label more": {
+		"one for a further label": {
 			peer:     peer("shop/theirs", map[string]string{"app": "redis", "tier": "a"}, nil),
 			settings: strict,
 		},
@@ -101,7 +101,7 @@ func TestCheckOfAServer(t *testing.T) {
 			peer:     peer("shop/theirs", nil, nil),
 			settings: strict,
 		},
-		"one of the whole namespace, spelt": {
+		"one of the whole namespace, with an empty selector": {
 			peer:     peer("shop/theirs", map[string]string{}, nil),
 			settings: strict,
 		},
@@ -109,11 +109,11 @@ func TestCheckOfAServer(t *testing.T) {
 			peer:     peer("other/theirs", map[string]string{"app": "redis"}, nil),
 			settings: strict,
 		},
-		"our own": {
-			peer:     peer("shop/redis-tls-server", map[string]string{"redis-tls/server": "strict"}, ourObject),
+		"managed objects": {
+			peer:     peer("shop/redis-tls-server", map[string]string{"redis-tls/server": "strict"}, managedLabels),
 			settings: strict,
 		},
-		"one of our name without our label": {
+		"an unmanaged one with the managed name": {
 			peer:     peer("shop/redis-tls-server", nil, nil),
 			settings: strict,
 			want:     refused,
@@ -124,7 +124,7 @@ func TestCheckOfAServer(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			problems, warnings := mesh.CheckSettings(c.settings, app, surroundings(c.peer))
+			problems, warnings := mesh.CheckSettings(c.settings, app, snapshot(c.peer))
 			messages.Add(name, texts(problems)...)
 			wantProblems(t, problems, c.want...)
 			wantWarnings(t, warnings)
@@ -132,7 +132,7 @@ func TestCheckOfAServer(t *testing.T) {
 	}
 }
 
-func TestCheckOfARestrictedPod(t *testing.T) {
+func TestCheckForARestrictedPod(t *testing.T) {
 	messages := catalog.Open(t)
 	narrow := listener{hosts: []string{"istio-system/*"}}
 	o := redis("redis.example.com")
@@ -159,26 +159,26 @@ func TestCheckOfARestrictedPod(t *testing.T) {
 			warnings: overridden,
 		},
 		"one of another namespace": {sidecar: sidecar("other", "default", 1, nil, narrow)},
-		"the root's for some of its own": {
+		"one with a selector in the root namespace": {
 			sidecar: sidecar("istio-system", "gateway", 1, map[string]string{"app": "cart"}, narrow),
 		},
-		"our own": {
+		"managed objects": {
 			sidecar: func() *networkingv1.Sidecar {
 				s := sidecar("shop", "ours", 1, labels, narrow)
-				s.Labels = ourObject
+				s.Labels = managedLabels
 				return s
 			}(),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			around := surroundings(c.sidecar)
-			problems, warnings := mesh.CheckSettings(restrict, labels, around)
-			more, _ := check(o, labels, around)
+			snap := snapshot(c.sidecar)
+			problems, warnings := mesh.CheckSettings(restrict, labels, snap)
+			more, _ := check(o, labels, snap)
 			problems = append(problems, more...)
 			messages.Add(name, append(texts(problems), warnings...)...)
 			wantProblems(t, problems, c.want...)
 			wantWarnings(t, warnings, c.warnings...)
-			if problems, _ := mesh.CheckSettings(strict, labels, around); len(problems) > 0 {
+			if problems, _ := mesh.CheckSettings(strict, labels, snap); len(problems) > 0 {
 				t.Errorf("a pod that is not restricted: %v", texts(problems))
 			}
 		})
@@ -186,55 +186,55 @@ func TestCheckOfARestrictedPod(t *testing.T) {
 }
 
 // Ours holds for its own pods alone: others' must still find their hosts in the user's.
-func TestOurSidecarIsNobodyElses(t *testing.T) {
+func TestAManagedSidecarAppliesOnlyToItsPods(t *testing.T) {
 	o := redis("redis.example.com")
 	ours := restrictedTo(o)
-	if problems, _ := check(redis("other.example.com"), map[string]string{"app": "pay"}, surroundings(ours)); len(problems) > 0 {
+	if problems, _ := check(redis("other.example.com"), map[string]string{"app": "pay"}, snapshot(ours)); len(problems) > 0 {
 		t.Errorf("problems %v", texts(problems))
 	}
 	theirs := sidecar("shop", "default", 1, nil, listener{hosts: []string{"istio-system/*"}})
-	problems, _ := check(o, map[string]string{"app": "pay"}, surroundings(ours, theirs))
+	problems, _ := check(o, map[string]string{"app": "pay"}, snapshot(ours, theirs))
 	if len(problems) != 1 {
 		t.Errorf("problems %v, want that of the namespace's Sidecar", texts(problems))
 	}
 }
 
 // restrictedTo is the Sidecar for pods of the originations, as the API server has it since the hour one.
-func restrictedTo(os ...origination.Origination) *networkingv1.Sidecar {
-	request := claim("cart", "1", 1, os...)
+func restrictedTo(originations ...origination.Origination) *networkingv1.Sidecar {
+	request := claim("cart", "1", 1, originations...)
 	request.Settings = restrict
-	s := objects(surroundings(), request).Sidecars[0]
+	s := objects(snapshot(), request).Sidecars[0]
 	s.CreationTimestamp = metav1.NewTime(day.Add(time.Hour))
 	return s
 }
 
 func TestMissingSettings(t *testing.T) {
-	os := []origination.Origination{redis("redis.example.com", at("10.0.0.3/32")), inMesh(service)}
+	originations := []origination.Origination{redis("redis.example.com", at("10.0.0.3/32")), inMesh(service)}
 	d := served()
 	d.Peers[0].CreationTimestamp = metav1.NewTime(day.Add(time.Hour))
 	both := origination.Settings{Server: origination.ServerStrict, Sidecar: origination.SidecarRestrict}
-	sidecarName := "Sidecar " + origination.EgressName(os)
+	sidecarName := "Sidecar " + origination.EgressName(originations)
 	for name, c := range map[string]struct {
 		settings origination.Settings
 		edit     func(*securityv1.PeerAuthentication, *networkingv1.Sidecar)
 		now      time.Time
 		want     []string
 	}{
-		"nothing is asked for, nothing is there": {
+		"nothing is requested, nothing exists": {
 			edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) { p.Name, s.Name = "a", "b" },
 		},
-		"both are there": {settings: both},
+		"both exist": {settings: both},
 		"both have just been accepted": {
 			settings: both,
 			now:      day.Add(time.Hour + time.Second),
 			want:     []string{"PeerAuthentication redis-tls-server", sidecarName},
 		},
-		"there is none": {
+		"none exists": {
 			settings: both,
 			edit:     func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) { p.Name, s.Name = "a", "b" },
 			want:     []string{"PeerAuthentication redis-tls-server", sidecarName},
 		},
-		"they are not ours": {
+		"they are not managed": {
 			settings: both,
 			edit:     func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) { p.Labels, s.Labels = nil, nil },
 			want:     []string{"PeerAuthentication redis-tls-server", sidecarName},
@@ -253,28 +253,28 @@ func TestMissingSettings(t *testing.T) {
 			},
 			want: []string{"PeerAuthentication redis-tls-server", sidecarName},
 		},
-		"the server is let in plaintext": {
+		"the server accepts plaintext": {
 			settings: strict,
 			edit: func(p *securityv1.PeerAuthentication, _ *networkingv1.Sidecar) {
 				p.Spec.Mtls.Mode = securityapi.PeerAuthentication_MutualTLS_PERMISSIVE
 			},
 			want: []string{"PeerAuthentication redis-tls-server"},
 		},
-		"a port of the server is let": {
+		"a port of the server accepts plaintext": {
 			settings: strict,
 			edit: func(p *securityv1.PeerAuthentication, _ *networkingv1.Sidecar) {
 				p.Spec.PortLevelMtls = map[uint32]*securityapi.PeerAuthentication_MutualTLS{6379: {Mode: securityapi.PeerAuthentication_MutualTLS_DISABLE}}
 			},
 			want: []string{"PeerAuthentication redis-tls-server"},
 		},
-		"what is not listed passes": {
+		"unlisted traffic passes": {
 			settings: restrict,
 			edit: func(_ *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
 				s.Spec.OutboundTrafficPolicy.Mode = networkingapi.OutboundTrafficPolicy_ALLOW_ANY
 			},
 			want: []string{sidecarName},
 		},
-		"a host is left out": {
+		"a host is missing": {
 			settings: restrict,
 			edit: func(_ *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
 				s.Spec.Egress[0].Hosts = s.Spec.Egress[0].Hosts[:2]
@@ -283,14 +283,14 @@ func TestMissingSettings(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, s := d.Peers[0].DeepCopy(), restrictedTo(os...)
+			p, s := d.Peers[0].DeepCopy(), restrictedTo(originations...)
 			if c.edit != nil {
 				c.edit(p, s)
 			}
 			if c.now.IsZero() {
 				c.now = late
 			}
-			if diff := cmp.Diff(c.want, mesh.MissingSettings(c.settings, os, surroundings(p, s), c.now, settleTime)); diff != "" {
+			if diff := cmp.Diff(c.want, mesh.MissingSettings(c.settings, originations, snapshot(p, s), c.now, firstUseDelay)); diff != "" {
 				t.Errorf("missing (-want +got):\n%s\n%s", diff, fmt.Sprint(s.Spec.Egress))
 			}
 		})

@@ -25,7 +25,7 @@ func sidecarProblems(o *origination.Origination, podLabels map[string]string, sn
 	}
 	for _, port := range o.PortNumbers() {
 		if fix := importFix(s, o, uint32(port), snap.Namespace); fix != "" {
-			return []origination.Problem{foreign(o, "host", o.Host,
+			return []origination.Problem{unmanagedObject(o, "host", o.Host,
 				fmt.Sprintf("Sidecar %s/%s does not import port %d of %s; %s", s.Namespace, s.Name, port, o.Host, fix))}
 		}
 	}

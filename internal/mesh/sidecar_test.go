@@ -49,147 +49,147 @@ func TestCheckAgainstSidecars(t *testing.T) {
 	hosts := func(hosts ...string) listener { return listener{hosts: hosts} }
 	narrow := hosts("istio-system/*")
 	here := func(listeners ...listener) *mesh.Snapshot {
-		return surroundings(sidecar("shop", "default", 1, nil, listeners...))
+		return snapshot(sidecar("shop", "default", 1, nil, listeners...))
 	}
 	dns, cidr := redis("redis.example.com"), redis("redis.example.com", at("10.0.0.0/24"))
 	private := dns.PrivateHost()
 	app := map[string]string{"app": "cart"}
 	for name, c := range map[string]struct {
-		o      *origination.Origination
-		around *mesh.Snapshot
-		want   string
+		o    *origination.Origination
+		snap *mesh.Snapshot
+		want string
 	}{
-		"no Sidecar":                           {around: surroundings()},
-		"a Sidecar without egress":             {around: here()},
-		"all of all namespaces":                {around: here(hosts("*/*"))},
-		"all of the own namespace":             {around: here(hosts("istio-system/*", "./*"))},
-		"all of the own namespace by its name": {around: here(hosts("shop/*"))},
-		"the private host itself":              {around: here(hosts("./" + private))},
-		"the private host in any namespace":    {around: here(hosts("*/" + private))},
-		"a wildcard above it":                  {around: here(hosts("./*.redis-tls.internal"))},
-		"leaves it out": {
-			around: here(narrow),
-			want:   refused,
+		"no Sidecar":                           {snap: snapshot()},
+		"a Sidecar without egress":             {snap: here()},
+		"all of all namespaces":                {snap: here(hosts("*/*"))},
+		"all of the own namespace":             {snap: here(hosts("istio-system/*", "./*"))},
+		"all of the own namespace by its name": {snap: here(hosts("shop/*"))},
+		"the private host itself":              {snap: here(hosts("./" + private))},
+		"the private host in any namespace":    {snap: here(hosts("*/" + private))},
+		"a wildcard above it":                  {snap: here(hosts("./*.redis-tls.internal"))},
+		"the host is not imported": {
+			snap: here(narrow),
+			want: refused,
 		},
 		"the real host is not the private one": {
-			around: here(hosts("./redis.example.com")),
-			want:   refused,
+			snap: here(hosts("./redis.example.com")),
+			want: refused,
 		},
 		"another namespace's": {
-			around: here(hosts("other/*")),
-			want:   refused,
+			snap: here(hosts("other/*")),
+			want: refused,
 		},
 		"a wildcard below it": {
-			around: here(hosts("./*." + private)),
-			want:   refused,
+			snap: here(hosts("./*." + private)),
+			want: refused,
 		},
 		"no namespace in a host means nothing": {
-			around: here(hosts("*", private)),
-			want:   refused,
+			snap: here(hosts("*", private)),
+			want: refused,
 		},
 		"an exclusion of it": {
-			around: here(hosts("*/*", "~./"+private)),
-			want:   refused,
+			snap: here(hosts("*/*", "~./"+private)),
+			want: refused,
 		},
 		"an exclusion in every namespace": {
-			around: here(hosts("*/*", "~/*.internal")),
-			want:   refused,
+			snap: here(hosts("*/*", "~/*.internal")),
+			want: refused,
 		},
-		"an exclusion of all before the include": {
-			around: here(hosts("~*/*", "./*")),
-			want:   refused,
+		"an exclusion of everything before the import": {
+			snap: here(hosts("~*/*", "./*")),
+			want: refused,
 		},
-		"an exclusion of something else":    {around: here(hosts("*/*", "~./other.example.com"))},
-		"an exclusion in another namespace": {around: here(hosts("*/*", "~other/*"))},
+		"an exclusion of something else":    {snap: here(hosts("*/*", "~./other.example.com"))},
+		"an exclusion in another namespace": {snap: here(hosts("*/*", "~other/*"))},
 		"a listener of its own for the port": {
-			around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"./*"}}, narrow),
+			snap: here(listener{port: 6379, protocol: "TCP", hosts: []string{"./*"}}, narrow),
 		},
 		"a listener for another port": {
-			around: here(listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}),
-			want:   refused,
+			snap: here(listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}),
+			want: refused,
 		},
 		"listeners for other ports and one that has it": {
-			around: here(listener{port: 80, protocol: "HTTP", hosts: []string{"other/*"}}, hosts("./*")),
+			snap: here(listener{port: 80, protocol: "HTTP", hosts: []string{"other/*"}}, hosts("./*")),
 		},
-		"listeners for other ports and one that leaves out": {
-			around: here(listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}, narrow),
-			want:   refused,
+		"listeners for other ports and one that does not import it": {
+			snap: here(listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}, narrow),
+			want: refused,
 		},
-		"the port's listener leaves it out, a later has it": {
-			around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"other/*"}}, hosts("./*")),
+		"the port's listener does not import it, a later one does": {
+			snap: here(listener{port: 6379, protocol: "TCP", hosts: []string{"other/*"}}, hosts("./*")),
 		},
 		"the same for a CIDR, whose 0.0.0.0 is then locked": {
-			o:      &cidr,
-			around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"other/*"}}, hosts("./*")),
-			want:   refused,
+			o:    &cidr,
+			snap: here(listener{port: 6379, protocol: "TCP", hosts: []string{"other/*"}}, hosts("./*")),
+			want: refused,
 		},
 		"a CIDR and a port listener that binds its own": {
-			o:      &cidr,
-			around: here(listener{port: 6379, protocol: "TCP", own: true, hosts: []string{"other/*"}}, hosts("./*")),
+			o:    &cidr,
+			snap: here(listener{port: 6379, protocol: "TCP", own: true, hosts: []string{"other/*"}}, hosts("./*")),
 		},
 		"the port's listener speaks HTTP": {
-			around: here(listener{port: 6379, protocol: "HTTP", hosts: []string{"./*"}}),
-			want:   refused,
+			snap: here(listener{port: 6379, protocol: "HTTP", hosts: []string{"./*"}}),
+			want: refused,
 		},
-		"the port's listener speaks HTTP, a later has it all": {
-			around: here(listener{port: 6379, protocol: "HTTP", hosts: []string{"./*"}}, hosts("./*")),
+		"the port's listener speaks HTTP, a later one has everything": {
+			snap: here(listener{port: 6379, protocol: "HTTP", hosts: []string{"./*"}}, hosts("./*")),
 		},
 		"the port's listener names Redis, which is TCP": {
-			around: here(listener{port: 6379, protocol: "REDIS", hosts: []string{"./*"}}),
+			snap: here(listener{port: 6379, protocol: "REDIS", hosts: []string{"./*"}}),
 		},
 		"a listener bound to an address of its own": {
-			around: here(listener{port: 6379, protocol: "TCP", bind: "127.0.0.1", hosts: []string{"./*"}}),
-			want:   refused,
+			snap: here(listener{port: 6379, protocol: "TCP", bind: "127.0.0.1", hosts: []string{"./*"}}),
+			want: refused,
 		},
 		"a listener that captures nothing": {
-			around: here(listener{own: true, hosts: []string{"./*"}}),
-			want:   refused,
+			snap: here(listener{own: true, hosts: []string{"./*"}}),
+			want: refused,
 		},
 
-		"a selector that matches goes before one without": {
-			around: surroundings(sidecar("shop", "wide", 1, nil, hosts("*/*")), sidecar("shop", "default", 2, app, narrow)),
-			want:   refused,
+		"a selector that matches takes precedence over none": {
+			snap: snapshot(sidecar("shop", "wide", 1, nil, hosts("*/*")), sidecar("shop", "default", 2, app, narrow)),
+			want: refused,
 		},
 		"a selector that does not match does not count": {
-			around: surroundings(sidecar("shop", "wide", 2, nil, hosts("*/*")), sidecar("shop", "default", 1, map[string]string{"app": "pay"}, narrow)),
+			snap: snapshot(sidecar("shop", "wide", 2, nil, hosts("*/*")), sidecar("shop", "default", 1, map[string]string{"app": "pay"}, narrow)),
 		},
-		"a label more than the pod has does not match": {
-			around: surroundings(sidecar("shop", "default", 1, map[string]string{"app": "cart", "tier": ""}, narrow)),
+		"a selector with a further label does not match": {
+			snap: snapshot(sidecar("shop", "default", 1, map[string]string{"app": "cart", "tier": ""}, narrow)),
 		},
-		"an empty selector matches and goes first": {
-			around: surroundings(sidecar("shop", "wide", 1, nil, hosts("*/*")), sidecar("shop", "default", 2, map[string]string{}, narrow)),
-			want:   refused,
+		"an empty selector matches and takes precedence": {
+			snap: snapshot(sidecar("shop", "wide", 1, nil, hosts("*/*")), sidecar("shop", "default", 2, map[string]string{}, narrow)),
+			want: refused,
 		},
-		"of two the older": {
-			around: surroundings(sidecar("shop", "a", 2, nil, hosts("*/*")), sidecar("shop", "default", 1, nil, narrow)),
-			want:   refused,
+		"the older of two applies": {
+			snap: snapshot(sidecar("shop", "a", 2, nil, hosts("*/*")), sidecar("shop", "default", 1, nil, narrow)),
+			want: refused,
 		},
-		"of two as old the first by name": {
-			around: surroundings(sidecar("shop", "a", 1, nil, hosts("*/*")), sidecar("shop", "default", 1, nil, narrow)),
+		"the first by name of two of the same age applies": {
+			snap: snapshot(sidecar("shop", "a", 1, nil, hosts("*/*")), sidecar("shop", "default", 1, nil, narrow)),
 		},
 		"another namespace's Sidecar does not count": {
-			around: surroundings(sidecar("other", "default", 1, nil, narrow)),
+			snap: snapshot(sidecar("other", "default", 1, nil, narrow)),
 		},
 		"the root namespace's counts": {
-			around: surroundings(sidecar("istio-system", "root", 1, nil, narrow)),
-			want:   refused,
+			snap: snapshot(sidecar("istio-system", "root", 1, nil, narrow)),
+			want: refused,
 		},
 		"in the root's, the dot is the pod's namespace": {
-			around: surroundings(sidecar("istio-system", "root", 1, nil, hosts("./*"))),
+			snap: snapshot(sidecar("istio-system", "root", 1, nil, hosts("./*"))),
 		},
 		"the root namespace's with a selector does not count": {
-			around: surroundings(sidecar("istio-system", "root", 1, app, narrow)),
+			snap: snapshot(sidecar("istio-system", "root", 1, app, narrow)),
 		},
-		"the own namespace's goes before the root's": {
-			around: surroundings(sidecar("shop", "default", 2, nil, hosts("*/*")), sidecar("istio-system", "root", 1, nil, narrow)),
+		"the own namespace's takes precedence over the root's": {
+			snap: snapshot(sidecar("shop", "default", 2, nil, hosts("*/*")), sidecar("istio-system", "root", 1, nil, narrow)),
 		},
-		"the root's holds where none of the own matches": {
-			around: surroundings(sidecar("shop", "pay", 1, map[string]string{"app": "pay"}, narrow), sidecar("istio-system", "root", 1, nil, hosts("./*"))),
+		"the root's applies if none of the namespace matches": {
+			snap: snapshot(sidecar("shop", "pay", 1, map[string]string{"app": "pay"}, narrow), sidecar("istio-system", "root", 1, nil, hosts("./*"))),
 		},
-		"every port must be served, those passed through as well": {
-			o:      ptr(redis("redis.example.com", passthrough(6380))),
-			around: here(listener{port: 6379, protocol: "TCP", hosts: []string{"./*"}}),
-			want:   refused,
+		"every port must be served, also passthrough ports": {
+			o:    ptr(redis("redis.example.com", passthrough(6380))),
+			snap: here(listener{port: 6379, protocol: "TCP", hosts: []string{"./*"}}),
+			want: refused,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -197,7 +197,7 @@ func TestCheckAgainstSidecars(t *testing.T) {
 			if c.o != nil {
 				o = *c.o
 			}
-			problems, _ := check(o, app, c.around)
+			problems, _ := check(o, app, c.snap)
 			messages.Add(name, texts(problems)...)
 			wantProblems(t, problems, c.want)
 		})

@@ -35,8 +35,8 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 	for n, r := range snap.Live {
 		for i := range r.Originations {
 			of := &r.Originations[i]
-			if of.Key == o.Key && snap.vipProblem(of, r.Pod, ranges) == nil && !contested(of, others) &&
-				!slices.ContainsFunc(snap.Live[:n], func(older Request) bool { return contested(of, older.Originations) }) {
+			if of.Key == o.Key && snap.vipProblem(of, r.Pod, ranges) == nil && !sharesVIP(of, others) &&
+				!slices.ContainsFunc(snap.Live[:n], func(older Request) bool { return sharesVIP(of, older.Originations) }) {
 				return of.VIPs, nil
 			}
 		}
@@ -65,8 +65,8 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 	return vips, nil
 }
 
-// contested reports whether one of the others has a VIP of the origination for another key.
-func contested(o *origination.Origination, others []origination.Origination) bool {
+// sharesVIP reports whether one of the others has a VIP of the origination for another key.
+func sharesVIP(o *origination.Origination, others []origination.Origination) bool {
 	return slices.ContainsFunc(others, func(other origination.Origination) bool {
 		return other.Key != o.Key && slices.ContainsFunc(other.VIPs, func(vip netip.Addr) bool { return slices.Contains(o.VIPs, vip) })
 	})
@@ -121,7 +121,7 @@ func (s *Snapshot) heldHere(vip netip.Addr, key string) bool {
 			}
 		}
 	}
-	return !same && slices.Contains(s.Carried.VIPs, vip) // of a pod whose request is not resolved
+	return !same && slices.Contains(s.Marks.VIPs, vip) // of a pod whose request is not resolved
 }
 
 // HolderOf returns the holder of the VIPs that an entry lists.
@@ -154,9 +154,9 @@ type vipRegister struct {
 	drawn  map[netip.Addr]string // the key of each VIP that has no entry yet
 }
 
-// settle puts the VIPs of the key into the claim: those of its entry, else those that its pods recorded, which must be
+// resolve puts the VIPs of the key into the claim: those of its entry, else those that its pods recorded, which must be
 // VIPs that nothing else has. No object of a host with protocol http has them.
-func (v *vipRegister) settle(c *Claim, entries map[string]*networkingv1.ServiceEntry) *origination.Problem {
+func (v *vipRegister) resolve(c *Claim, entries map[string]*networkingv1.ServiceEntry) *origination.Problem {
 	if !c.Pinned() || c.HTTP() {
 		return nil
 	}
@@ -185,14 +185,14 @@ func (v *vipRegister) settle(c *Claim, entries map[string]*networkingv1.ServiceE
 	return problem
 }
 
-// settleByOthers puts the VIPs into the claim that another pod of the key recorded, if those can be served.
-func (v *vipRegister) settleByOthers(c *Claim, problem *origination.Problem) *origination.Problem {
+// resolveFromOtherPods puts the VIPs into the claim that another pod of the key recorded, if those can be served.
+func (v *vipRegister) resolveFromOtherPods(c *Claim, problem *origination.Problem) *origination.Problem {
 	for i := range v.snap.Live {
 		r := &v.snap.Live[i]
 		for j := range r.Originations {
 			if o := &r.Originations[j]; o.Key == c.Key {
 				other := Claim{Origination: o, Pod: r.Pod, Since: r.Since}
-				if v.settle(&other, nil) == nil {
+				if v.resolve(&other, nil) == nil {
 					*c = other
 					return nil
 				}
@@ -223,7 +223,7 @@ func (s *Snapshot) vipProblem(o *origination.Origination, pod string, ranges con
 			switch {
 			case h.Name == "", h.Key == "" && h.Namespace == s.Namespace && h.Name == o.EntryName():
 			case h.Key == "":
-				p := foreign(o, "host", o.Host, fmt.Sprintf("cannot be used with ServiceEntry %s/%s, "+
+				p := unmanagedObject(o, "host", o.Host, fmt.Sprintf("cannot be used with ServiceEntry %s/%s, "+
 					"which has the VIP %s of this host and pod %s; change its address", h.Namespace, h.Name, vip, pod))
 				return &p
 			default:

@@ -35,7 +35,7 @@ func TestVIPs(t *testing.T) {
 	messages := catalog.Open(t)
 	wide, small := vipRanges("240.241.0.0/16", ""), vipRanges("240.241.0.0/30", "") // the small one has .1 and .2
 	a, b := redis("a.example.com"), redis("b.example.com")
-	fresh, problem := mesh.VIPs(&a, nil, nil, surroundings(), wide)
+	fresh, problem := mesh.VIPs(&a, nil, nil, snapshot(), wide)
 	if problem != nil || len(fresh) != 1 || !wide.CIDR.Contains(fresh[0]) {
 		t.Fatalf("drew %v, %v", fresh, problem)
 	}
@@ -72,133 +72,133 @@ func TestVIPs(t *testing.T) {
 		problem string
 	}{
 		{
-			name: "the same for the same key, whoever asks",
+			name: "the same VIP for the same key",
 			o:    a,
 			want: []string{drawn},
 		},
 		{
-			name:    "another for another key",
+			name:    "another VIP for another key",
 			o:       redis("a.example.com", port(6379, 6380)),
 			already: []string{},
 		},
 		{
-			name:   "one of each family",
+			name:   "one VIP of each family",
 			o:      a,
 			ranges: vipRanges("240.241.0.0/30", "fd00:240::/126"),
 		},
 		{
-			name: "that of the key's entry, whatever the range is today",
+			name: "the VIP of the key's entry",
 			o:    a,
-			snap: surroundings(entryOf(a, "240.241.0.9")),
+			snap: snapshot(entryOf(a, "240.241.0.9")),
 			want: []string{"240.241.0.9"},
 		},
 		{
-			name: "that of the entry also while it is marked for deletion",
+			name: "the VIP of an entry that is marked for deletion",
 			o:    a,
-			snap: surroundings(marked(entryOf(a, "240.241.0.9"))),
+			snap: snapshot(marked(entryOf(a, "240.241.0.9"))),
 			want: []string{"240.241.0.9"},
 		},
 		{
-			name: "the entry's goes before what live pods recorded",
+			name: "the entry takes precedence over annotations of live pods",
 			o:    a,
-			snap: surroundings(entryOf(a, "240.241.0.9")),
+			snap: snapshot(entryOf(a, "240.241.0.9")),
 			live: []mesh.Request{claim("cart", "1", 1, with(a, pinned("240.241.0.8")))},
 			want: []string{"240.241.0.9"},
 		},
 		{
-			name: "what the oldest live pod of the key recorded",
+			name: "the VIP of the oldest live pod of the key",
 			o:    a,
 			live: []mesh.Request{claim("cart", "1", 1, with(a, pinned("240.241.0.8"))), claim("cart", "2", 2, with(a, pinned("240.241.0.7")))},
 			want: []string{"240.241.0.8"},
 		},
 		{
-			name:    "what hostAliases already give, when nothing holds it",
+			name:    "a VIP that hostAliases give and nothing holds",
 			o:       a,
 			already: []string{"240.241.9.9"},
 			want:    []string{"240.241.9.9"},
 		},
 		{
-			name:    "not what they give outside the range",
+			name:    "no address of hostAliases outside the range",
 			o:       a,
 			already: []string{"10.0.0.1"},
 			want:    []string{drawn},
 		},
 		{
-			name:    "not the network's own address",
+			name:    "no network address",
 			o:       a,
 			already: []string{"240.241.0.0"},
 			want:    []string{drawn},
 		},
 		{
-			name:    "not what they give when another key's pod has it",
+			name:    "no address of hostAliases that another key's pod has",
 			o:       a,
 			already: []string{"240.241.9.9"},
 			live:    []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.9.9")))},
 			want:    []string{drawn},
 		},
 		{
-			name: "past what another key's pod has",
+			name: "skips the VIP of another key's pod",
 			o:    a,
 			live: []mesh.Request{claim("pay", "1", 1, with(b, pinned(drawn)))},
 			want: []string{after},
 		},
 		{
-			name: "past what another key's entry has",
+			name: "skips the VIP of another key's entry",
 			o:    a,
-			snap: surroundings(entryOf(b, drawn)),
+			snap: snapshot(entryOf(b, drawn)),
 			want: []string{after},
 		},
 		{
-			name: "past what a user's entry lists",
+			name: "skips an address of a user's entry",
 			o:    a,
-			snap: surroundings(entry("shop/theirs", listing(drawn))),
+			snap: snapshot(entry("shop/theirs", listing(drawn))),
 			want: []string{after},
 		},
 		{
-			name:    "past what anything in the cluster holds",
+			name:    "skips what any object of the cluster holds",
 			o:       a,
 			holders: heldElsewhere(drawn),
 			want:    []string{after},
 		},
 		{
-			name:    "not past what the index alone knows of its own namespace, which a pod of the key may have come to hold since",
+			name:    "does not skip what only the index has of the own namespace",
 			o:       a,
 			holders: func(netip.Addr) []mesh.Holder { return []mesh.Holder{{Namespace: "shop"}} },
 			want:    []string{drawn},
 		},
 		{
-			name:    "past what a pod of the namespace has whose request is not resolved",
+			name:    "skips the VIP of an unresolved pod of the namespace",
 			o:       a,
 			carried: drawn,
 			want:    []string{after},
 		},
 		{
-			name:   "past what the pod's other host got",
+			name:   "skips the VIP of the pod's other host",
 			o:      a,
 			others: []origination.Origination{with(b, pinned(drawn))},
 			want:   []string{after},
 		},
 		{
-			name:   "the last one that is free",
+			name:   "the last free address",
 			o:      a,
 			ranges: small,
 			live:   []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.0.1")))},
 			want:   []string{"240.241.0.2"},
 		},
 		{
-			name:    "none where the range is full",
+			name:    "no VIP if the range is full",
 			o:       a,
 			ranges:  small,
 			live:    []mesh.Request{claim("pay", "1", 1, with(b, pinned("240.241.0.1", "240.241.0.2")))},
 			problem: "Conflict: metadata.annotations[redis-tls/host]",
 		},
 		{
-			name: "none for what is dialled by address",
+			name: "no VIP for an origination by address",
 			o:    redis("ip-10-0-0-3", at("10.0.0.3/32", "10.0.0.4/32")),
 			want: []string{},
 		},
 		{
-			name: "none for a Service of the mesh",
+			name: "no VIP for a Service in the mesh",
 			o:    inMesh(service),
 			want: []string{},
 		},
@@ -206,11 +206,11 @@ func TestVIPs(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			snap := test.snap
 			if snap == nil {
-				snap = surroundings()
+				snap = snapshot()
 			}
 			snap.Live, snap.Holders = test.live, test.holders
 			if test.carried != "" {
-				snap.Carried.VIPs = []netip.Addr{netip.MustParseAddr(test.carried)}
+				snap.Marks.VIPs = []netip.Addr{netip.MustParseAddr(test.carried)}
 			}
 			ranges := test.ranges
 			if ranges == (config.VIP{}) {
@@ -255,13 +255,13 @@ func TestTwoKeysWithOneVIP(t *testing.T) {
 	}{
 		{
 			name: "the older pod keeps it",
-			snap: surroundings(),
+			snap: snapshot(),
 			live: []mesh.Request{claim("pay", "1", 2, second), claim("cart", "1", 1, first)},
 			want: "a.example.com.",
 		},
 		{
-			name: "the one with an entry keeps it, also when its pods are younger",
-			snap: surroundings(applied(1, claim("pay", "1", 1, second))),
+			name: "the key with an entry keeps it, even if its pods are younger",
+			snap: snapshot(applied(1, claim("pay", "1", 1, second))),
 			live: []mesh.Request{claim("pay", "2", 2, second), claim("cart", "1", 1, first)},
 			want: "b.example.com.",
 		},
@@ -276,7 +276,7 @@ func TestTwoKeysWithOneVIP(t *testing.T) {
 		})
 	}
 	t.Run("an entry of another namespace keeps it", func(t *testing.T) {
-		snap := surroundings()
+		snap := snapshot()
 		snap.Holders = func(netip.Addr) []mesh.Holder {
 			return []mesh.Holder{{Namespace: "other", Key: "k", Name: "theirs"}}
 		}
@@ -288,7 +288,7 @@ func TestTwoKeysWithOneVIP(t *testing.T) {
 		}
 	})
 	t.Run("a pod of another namespace does not take it away", func(t *testing.T) {
-		snap := surroundings()
+		snap := snapshot()
 		snap.Holders = func(netip.Addr) []mesh.Holder { return []mesh.Holder{{Namespace: "other"}} }
 		if d := objects(snap, claim("cart", "1", 1, first)); len(d.Entries) != 1 {
 			t.Errorf("refused %v", d.Refused)
@@ -296,7 +296,7 @@ func TestTwoKeysWithOneVIP(t *testing.T) {
 	})
 }
 
-func TestRecordedVIPsThatNothingDrew(t *testing.T) {
+func TestVIPAnnotationsThatNothingDrew(t *testing.T) {
 	messages := catalog.Open(t)
 	const (
 		conflict  = "Conflict: metadata.annotations[redis-tls/host]"
@@ -306,34 +306,34 @@ func TestRecordedVIPsThatNothingDrew(t *testing.T) {
 		vips []string
 		want string
 	}{
-		"none": {want: conflict},
-		"one of a Service": {
+		"no VIP": {want: conflict},
+		"a VIP of a Service": {
 			vips: []string{"10.96.0.10"},
 			want: conflict,
 		},
-		"the network's own": {
+		"the network address": {
 			vips: []string{"240.241.0.0"},
 			want: conflict,
 		},
-		"one of a family too many": {
+		"a VIP of a further family": {
 			vips: []string{"240.241.0.9", "fd00::1"},
 			want: conflict,
 		},
-		"one that a user's entry lists": {
+		"a VIP that a user's entry lists": {
 			vips: []string{"240.241.0.8"},
 			want: unmanaged,
 		},
-		"one in the clothes of IPv6": {
+		"an IPv4-mapped VIP": {
 			vips: []string{"::ffff:240.241.0.9"},
 			want: conflict,
 		},
-		"one in the range with its zone": {
+		"a VIP with a zone": {
 			vips: []string{"fe80::1%eth0"},
 			want: conflict,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := objects(surroundings(entry("shop/theirs", listing("240.241.0.8"))), claim("cart", "1", 1, redis("a.example.com", pinned(test.vips...))))
+			d := objects(snapshot(entry("shop/theirs", listing("240.241.0.8"))), claim("cart", "1", 1, redis("a.example.com", pinned(test.vips...))))
 			messages.Add(name, texts(refused(d))...)
 			wantProblems(t, refused(d), test.want)
 			if len(d.Entries)+len(d.Rules) > 0 {
@@ -348,7 +348,7 @@ func TestAnEntryThatLostItsLabel(t *testing.T) {
 	o := redis("a.example.com", pinned("240.241.0.9"))
 	before := applied(1, claim("cart", "1", 1, o))
 	before.Entries[0].Labels = nil
-	d := objects(surroundings(before), claim("cart", "1", 1, o))
+	d := objects(snapshot(before), claim("cart", "1", 1, o))
 	if len(d.Entries) != 1 || len(d.Rules) != len(before.Rules) || len(d.Refused) > 0 {
 		t.Errorf("%d entries, %d rules, refused %+v", len(d.Entries), len(d.Rules), d.Refused)
 	}
@@ -360,7 +360,7 @@ func TestAnEntryKeepsItsVIPs(t *testing.T) {
 	o := redis("a.example.com", pinned("240.241.0.9"))
 	before := applied(1, claim("cart", "1", 1, o))
 	odd := claim("cart", "2", 0, with(o, pinned("240.241.0.7")))
-	d := objects(surroundings(before), odd, claim("cart", "1", 1, o))
+	d := objects(snapshot(before), odd, claim("cart", "1", 1, o))
 	if len(d.Entries) != 1 || !slices.Equal(d.Entries[0].Spec.Addresses, []string{"240.241.0.9"}) {
 		t.Errorf("entries %v", d.Entries)
 	}
@@ -368,7 +368,7 @@ func TestAnEntryKeepsItsVIPs(t *testing.T) {
 	if len(d.Refused) != 1 || d.Refused[0].Claim.Pod != odd.Pod {
 		t.Errorf("refused %+v, want the pod that recorded another", d.Refused)
 	}
-	snap := surroundings(before)
+	snap := snapshot(before)
 	snap.Live = []mesh.Request{claim("cart", "1", 1, o)}
 	cfg := testConfig()
 	cfg.VIP = vipRanges("251.0.0.0/8", "")
