@@ -26,31 +26,32 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// TestCertManager: cert-manager's CustomResourceDefinitions as they are, which come late, and our service
-// account's rights on them. cert-manager's controller and an issuer of another group are played.
+// TestCertManager uses cert-manager's real CustomResourceDefinitions, which are installed late, and the webhook's
+// service account with the rights of the chart. The test plays cert-manager's controller and an issuer of another
+// group.
 func TestCertManager(t *testing.T) {
 	c := start(t, setup{values: map[string]any{
 		"policy":  map[string]any{"allowedIssuers": []any{"RedisIssuer.issuers.example.com/redis"}},
 		"istio":   map[string]any{"trustDomain": "corp.example"},
 		"cleanup": map[string]any{"gracePeriod": "2s", "delay": "1s"},
 	}})
-	t.Run("without cert-manager what needs it is refused, and taken once it is there", func(t *testing.T) {
+	t.Run("a pod that requires cert-manager is refused until cert-manager is installed", func(t *testing.T) {
 		testLateCertManager(c.on(t))
 	})
 	c.RunCertManager(signer(t))
 	t.Run("an allowed issuer signs for the pod's service account", func(t *testing.T) { testIssuer(c.on(t)) })
-	t.Run("a Certificate is used, and its trouble is warned about and reported", func(t *testing.T) {
+	t.Run("a Certificate is used, and its problems are warnings and Events", func(t *testing.T) {
 		testCertificate(c.on(t))
 	})
-	t.Run("a Certificate that has the name of a managed one is left alone, and reported", func(t *testing.T) {
-		testForeignCertificate(c.on(t))
+	t.Run("an unmanaged Certificate with the name of a managed one is not changed, and is reported", func(t *testing.T) {
+		testUnmanagedCertificate(c.on(t))
 	})
-	t.Run("when no pod requests it any more the Certificate goes and its Secret stays", func(t *testing.T) {
+	t.Run("a Certificate that no pod requests is deleted, and its Secret is kept", func(t *testing.T) {
 		testCertificateCleanup(c.on(t))
 	})
 }
 
-// signer is an issuer with a CA of its own.
+// signer returns an issuer with its own CA.
 func signer(t *testing.T) harness.Sign {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -69,7 +70,7 @@ func signer(t *testing.T) harness.Sign {
 	}
 }
 
-// issuing are the annotations of a pod with a client certificate of an issuer that the policy names.
+// issuing returns the annotations of a pod with a client certificate of an issuer that the policy allows.
 func issuing() map[string]string {
 	return map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/mode": "mutual",
 		"redis-tls/issuer": "redis", "redis-tls/issuer-kind": "RedisIssuer", "redis-tls/issuer-group": "issuers.example.com"}
@@ -199,8 +200,8 @@ func testCertificate(c *cluster) {
 	c.waitForEvent(ns, "CertificateNotReady", expiry)
 }
 
-func testForeignCertificate(c *cluster) {
-	ns := c.namespace("foreign-certificate", nil, nil)
+func testUnmanagedCertificate(c *cluster) {
+	ns := c.namespace("unmanaged-certificate", nil, nil)
 	name := c.waitForCertificates("early", 1)[0].Name // of the same service account, host and issuer
 	theirs := &certmanagerv1.Certificate{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name},
@@ -211,7 +212,7 @@ func testForeignCertificate(c *cluster) {
 		},
 	}
 	c.must(c.Client.Create(c.t.Context(), theirs))
-	c.eventually("the webhook to know it", func(context.Context) error {
+	c.eventually("the webhook's cache to have the Certificate", func(context.Context) error {
 		if _, warnings, err := c.create(pod(ns, "p", issuing()), client.DryRunAll); err != nil ||
 			!strings.Contains(strings.Join(warnings, "\n"), name) {
 			return fmt.Errorf("error %v, warnings %q", err, warnings)
@@ -223,7 +224,7 @@ func testForeignCertificate(c *cluster) {
 	now := &certmanagerv1.Certificate{}
 	c.must(c.Client.Get(c.t.Context(), client.ObjectKeyFromObject(theirs), now))
 	if now.ResourceVersion != theirs.ResourceVersion {
-		c.t.Errorf("the foreign Certificate was touched: %v", now)
+		c.t.Errorf("the unmanaged Certificate was changed: %v", now)
 	}
 }
 
@@ -238,7 +239,7 @@ func testCertificateCleanup(c *cluster) {
 	c.secretOf(ns, made.Name)
 }
 
-// waitForCertificates waits until the namespace has so many, and returns them.
+// waitForCertificates waits until the namespace has the wanted number of Certificates, and returns them.
 func (c *cluster) waitForCertificates(namespace string, want int) []certmanagerv1.Certificate {
 	c.t.Helper()
 	var certificates certmanagerv1.CertificateList

@@ -17,23 +17,27 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestController: the reconciler against creation, JSON patches, preconditions, finalizers of CRDs and its own
-// service account as they really are. Its logic is tested in internal/controller, on a fake client that knows
-// none of these.
+// TestController runs the reconciler against a real API server: creation, JSON patches, preconditions, finalizers of
+// CRDs and the rights of its service account. internal/controller tests the logic on a fake client, which has none of
+// these.
 func TestController(t *testing.T) {
 	c := start(t, setup{lateCRDs: true, values: map[string]any{
 		"guard":   map[string]any{"protectObjects": false},
 		"cleanup": map[string]any{"gracePeriod": "2s", "delay": "1s"},
 	}})
-	t.Run("it starts without Istio's CRDs and goes on when they come", func(t *testing.T) { testLateCRDs(c.on(t)) })
+	t.Run("it starts without Istio's CRDs and continues when they are installed", func(t *testing.T) {
+		testLateCRDs(c.on(t))
+	})
 	t.Run("objects that are edited or deleted are repaired", func(t *testing.T) { testDrift(c.on(t)) })
-	t.Run("an object that has the name of a managed one, without the label, is left alone, and reported",
+	t.Run("an unmanaged object with the name of a managed one is not changed, and is reported",
 		func(t *testing.T) {
-			testForeign(c.on(t))
+			testUnmanaged(c.on(t))
 		})
 	t.Run("a patch that tests an older version changes nothing", func(t *testing.T) { testOlderVersion(c.on(t)) })
-	t.Run("what no live pod claims is deleted, and nothing else", func(t *testing.T) { testCleanup(c.on(t)) })
-	t.Run("it survives Istio's CRDs being removed and brought back", func(t *testing.T) { testCRDsReturn(c.on(t)) })
+	t.Run("an object that no live pod claims is deleted, and no other", func(t *testing.T) { testCleanup(c.on(t)) })
+	t.Run("it continues after Istio's CRDs are removed and installed again", func(t *testing.T) {
+		testCRDsReturn(c.on(t))
+	})
 }
 
 func testLateCRDs(c *cluster) {
@@ -48,7 +52,7 @@ func testLateCRDs(c *cluster) {
 	}
 	c.must(c.InstallIstioCRDs(c.t.Context()))
 	c.waitForObjects(ns, 1, 1)
-	c.eventually("the gate to come off", func(context.Context) error {
+	c.eventually("the gate to be removed", func(context.Context) error {
 		if got := gates(c.live(p)); len(got) > 0 {
 			return fmt.Errorf("gates %q", got)
 		}
@@ -66,7 +70,7 @@ func testDrift(c *cluster) {
 	entry, rule, closed := found.entries[0], found.rules[0], found.closed
 	if f := entry.ManagedFields; len(f) != 1 || f[0].Manager != "redis-tls" ||
 		f[0].Operation != metav1.ManagedFieldsOperationUpdate {
-		c.t.Errorf("the entry was not created by the controller alone: %v", f)
+		c.t.Errorf("the entry has other field managers than the controller: %v", f)
 	}
 
 	edited := entry.DeepCopy()
@@ -78,7 +82,7 @@ func testDrift(c *cluster) {
 	for _, rule := range closed {
 		c.must(c.Client.Delete(c.t.Context(), rule))
 	}
-	c.eventually("all to be as they were", func(ctx context.Context) error {
+	c.eventually("all objects to be repaired", func(ctx context.Context) error {
 		found, err := c.objects(ctx, ns)
 		if err != nil {
 			return err
@@ -93,8 +97,8 @@ func testDrift(c *cluster) {
 	})
 }
 
-func testForeign(c *cluster) {
-	ns := c.namespace("foreign", nil, nil)
+func testUnmanaged(c *cluster) {
+	ns := c.namespace("unmanaged", nil, nil)
 	theirs := &networkingv1.ServiceEntry{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "redis-tls-redis-example-com-" + c.keyIn(ns, requesting())},
 		Spec: networking.ServiceEntry{
@@ -106,7 +110,7 @@ func testForeign(c *cluster) {
 	}
 	c.must(c.Client.Create(c.t.Context(), theirs))
 	p := pod(ns, "p", requesting())
-	c.eventually("the webhook to know the entry", func(context.Context) error {
+	c.eventually("the webhook's cache to have the entry", func(context.Context) error {
 		if _, warnings, err := c.create(p, client.DryRunAll); err != nil ||
 			!strings.Contains(strings.Join(warnings, "\n"), theirs.Name) {
 			return fmt.Errorf("error %w, warnings %q", err, warnings)
@@ -118,12 +122,12 @@ func testForeign(c *cluster) {
 	var now networkingv1.ServiceEntry
 	c.must(c.Client.Get(c.t.Context(), client.ObjectKeyFromObject(theirs), &now))
 	if now.ResourceVersion != theirs.ResourceVersion {
-		c.t.Errorf("the foreign entry was touched: %v", &now)
+		c.t.Errorf("the unmanaged entry was changed: %v", &now)
 	}
 }
 
-// testOlderVersion shows the fact on which a repair's safety rests: the API server answers "invalid" when a test in a
-// JSON patch fails, and changes nothing.
+// testOlderVersion checks what a repair relies on: if a test in a JSON patch fails, the API server answers "invalid"
+// and changes nothing.
 func testOlderVersion(c *cluster) {
 	ns := c.namespace("older-version", nil, nil)
 	rule := &networkingv1.DestinationRule{
@@ -159,7 +163,7 @@ func testCleanup(c *cluster) {
 	found := c.waitForObjects(ns, 1, 1)
 	host, rule := found.entries[0].Spec.Hosts[0], found.rules[0].Spec.Host
 	if !strings.HasPrefix(host, "redis.example.com.") || "redis.example.com"+strings.TrimPrefix(rule, "*") != host {
-		c.t.Errorf("left are the entry of %s and the rule of %s", host, rule)
+		c.t.Errorf("what remains is the entry of %s and the rule of %s", host, rule)
 	}
 	c.waitForEvent(ns, "Deleted", deleted)
 

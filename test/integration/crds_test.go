@@ -10,10 +10,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestCRDsLate: kinds that the API server does not serve yet, come, go and come back are what client
-// libraries cope with worst. No pod is refused for it, none without a VIP starts before its
-// objects, and nothing has to be restarted.
-func TestCRDsLate(t *testing.T) {
+// TestLateCRDs installs, removes and reinstalls the kinds of Istio while the webhook runs, which client libraries
+// handle worst. No pod is refused for it. No pod without a VIP starts before its objects exist. Nothing has to be
+// restarted.
+func TestLateCRDs(t *testing.T) {
 	c := start(t, setup{lateCRDs: true})
 	ns := c.namespace("late", nil, nil)
 	pinned := c.admitted(pod(ns, "pinned", requesting()))
@@ -27,7 +27,7 @@ func TestCRDsLate(t *testing.T) {
 	wantGates(c, waiting, "example.com/quota", gate)
 	c.waitForEvent(ns, "WaitingForFirstUse", "networking.istio.io/v1")
 
-	// A replica that starts meanwhile serves as well. It stops in order, so its successor leads at once.
+	// A replica that starts in the meantime serves too. It stops in order, so its successor becomes leader at once.
 	c.must(c.webhook.Restart(t.Context()))
 	wantGates(c, c.admitted(pod(ns, "after-restart", dialling())), gate)
 	wantGates(c, c.live(waiting), "example.com/quota", gate)
@@ -42,7 +42,7 @@ func TestCRDsLate(t *testing.T) {
 		t.Errorf("the entry lists %v, the pod has %v", entry.Spec.Addresses, vips(pinned, "redis.example.com"))
 	}
 
-	// With the kinds go all objects; whoever would be ungated in front of that waits.
+	// All objects are deleted with their kinds. A pod that would start without its gate has to wait.
 	c.must(c.RemoveIstioCRDs(t.Context()))
 	c.eventually("a pod to be gated again", func(context.Context) error {
 		p, _, err := c.create(pod(ns, "again", dialling()), client.DryRunAll)
@@ -57,6 +57,6 @@ func TestCRDsLate(t *testing.T) {
 	c.waitForObjects(ns, 2, 2)
 	c.waitForGates(again)
 	if now := c.webhook.Pid(); now != pid || !c.webhook.Alive() {
-		t.Errorf("the webhook did not survive it: process %d, was %d", now, pid)
+		t.Errorf("the webhook was restarted: process %d, was %d", now, pid)
 	}
 }

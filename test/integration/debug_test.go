@@ -7,8 +7,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestDebugCopies: what kubectl debug --copy-to makes of a pod, by kubectl itself. A copy keeps the alias that leads
-// the host to the VIP; without the label no rule is for it but the closed one, so its password goes nowhere.
+// TestDebugCopies runs kubectl debug --copy-to. A copy keeps the host alias, so the host resolves to the VIP. Without
+// the label only the closed rule applies to the copy, so its password is not sent.
 func TestDebugCopies(t *testing.T) {
 	c := start(t, setup{})
 	ns := c.namespace("debugged", nil, nil)
@@ -62,7 +62,7 @@ func TestDebugCopies(t *testing.T) {
 			t.Errorf("the rules for the copy are %q, want %q", got, want)
 		}
 	})
-	t.Run("by profile legacy, which keeps annotations, it is admitted anew", func(t *testing.T) {
+	t.Run("by profile legacy, which keeps annotations, it is admitted again", func(t *testing.T) {
 		by := copyAs(c.on(t), "copy-legacy", "legacy")
 		if got, want := strings.Join(by, " "), "redis-tls-redis-example-com-"+key; !strings.HasPrefix(got, want) {
 			t.Errorf("the rules for the copy are %q, want %q first", got, want)

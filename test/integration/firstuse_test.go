@@ -21,14 +21,14 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// TestFirstUse: many pods and many namespaces at once, where caches lag and writes race as they do not
-// in a unit test. The API server's audit log says what it was asked by us.
+// TestFirstUse creates many pods and namespaces at once, where caches lag and writes race as they cannot in a unit
+// test. The API server's audit log has the requests of the webhook's service account.
 func TestFirstUse(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "audit.log")
 	c := start(t, setup{apiServer: audited(t, log)})
-	t.Run("50 pods at once make one entry and one rule", func(t *testing.T) { testFiftyPods(c.on(t)) })
-	t.Run("200 namespaces at once each get theirs", func(t *testing.T) { testManyNamespaces(c.on(t)) })
-	t.Run("a pod whose objects stand costs no request to the API server", func(t *testing.T) {
+	t.Run("50 pods at once have one entry and one rule", func(t *testing.T) { testFiftyPods(c.on(t)) })
+	t.Run("200 namespaces at once each get their own objects", func(t *testing.T) { testManyNamespaces(c.on(t)) })
+	t.Run("a pod whose objects exist causes no request to the API server", func(t *testing.T) {
 		testNoRequests(c.on(t), log)
 	})
 }
@@ -48,7 +48,7 @@ func testFiftyPods(c *cluster) {
 		}
 	}
 	c.waitForFirstUses(before, pods)
-	// What 50 claims make is written once: an entry that changed while pods came would be pushed each time.
+	// The entry of 50 claims is written once. istiod would push each change of it.
 	if now := c.entryOf(ns, "redis.example.com"); now.Generation != 1 {
 		c.t.Errorf("the entry's spec was written %d times", now.Generation)
 	}
@@ -85,15 +85,15 @@ func testManyNamespaces(c *cluster) {
 			}
 		}
 		if len(others) > 0 {
-			return fmt.Errorf("%d have not, %s", len(others), others[0])
+			return fmt.Errorf("%d do not have them, %s", len(others), others[0])
 		}
 		return nil
 	})
 	c.waitForFirstUses(before, pods)
 }
 
-// waitForFirstUses waits until the histogram has counted every pod that records that it came before
-// its objects, and checks that it counts no others.
+// waitForFirstUses waits until the histogram counts every pod that was admitted before its objects existed, and checks
+// that it counts no others.
 func (c *cluster) waitForFirstUses(before float64, pods []*corev1.Pod) {
 	c.t.Helper()
 	want := 0.0
@@ -113,21 +113,21 @@ func (c *cluster) waitForFirstUses(before float64, pods []*corev1.Pod) {
 	})
 }
 
-// testNoRequests creates pods in a namespace that has its objects, then one in another namespace: by the
-// time that one's objects are there, requests for the former would have been made too.
+// testNoRequests creates pods in a namespace that has its objects, then one in another namespace. When the objects of
+// that one exist, requests for the former pods would have been made too.
 func testNoRequests(c *cluster, log string) {
 	warm, cold := c.namespace("warm", nil, nil), c.namespace("cold", nil, nil)
 	c.admitted(pod(warm, "first", requesting()))
 	c.admitted(pod(warm, "first-by-address", dialling()))
 	c.waitForObjects(warm, 2, 2)
-	c.eventually("the objects to count as settled", func(context.Context) error {
+	c.eventually("pods to be admitted without a gate", func(context.Context) error {
 		p, _, err := c.create(pod(warm, "probe", dialling()), client.DryRunAll)
 		if err == nil && len(gates(p)) > 0 {
 			err = fmt.Errorf("gates %q", gates(p))
 		}
 		return err
 	})
-	c.eventually("the first pod's gate to be off", func(context.Context) error {
+	c.eventually("the first pod's gate to be removed", func(context.Context) error {
 		var pods corev1.PodList
 		if err := c.Client.List(c.t.Context(), &pods, client.InNamespace(warm)); err != nil {
 			return err
@@ -149,28 +149,30 @@ func testNoRequests(c *cluster, log string) {
 	c.waitForObjects(cold, 1, 1)
 
 	forCold := 0
-	for _, event := range c.requestsOfOurs(log, begin) {
+	for _, event := range c.webhookRequests(log, begin) {
 		switch {
 		case event.ObjectRef.Namespace == cold:
 			forCold++
 		case event.Verb == "watch", strings.Contains(
 			event.RequestURI, "/leases/",
-		), askedForKinds.MatchString(event.RequestURI):
-			// What goes on whether or not pods are created: watches that are renewed, the lease, and
-			// the question whether the kinds of Istio and cert-manager are served.
+		), discoveryRequest.MatchString(event.RequestURI):
+			// These requests do not depend on pods: renewed watches, the lease, and discovery of the kinds of Istio and
+			// cert-manager.
 		default:
-			c.t.Errorf("asked the API server: %s %s", event.Verb, event.RequestURI)
+			c.t.Errorf("request to the API server: %s %s", event.Verb, event.RequestURI)
 		}
 	}
 	if forCold < 2 {
-		c.t.Errorf("the audit log shows %d requests for the first pod of a namespace, so it proves nothing", forCold)
+		c.t.Errorf("the audit log shows %d requests for the first pod of a namespace, so the test proves nothing", forCold)
 	}
 }
 
-// askedForKinds matches the question whether a version of a group is served.
-var askedForKinds = regexp.MustCompile(`^/apis/(networking\.istio\.io|security\.istio\.io|cert-manager\.io)/v1(\?.*)?$`)
+// discoveryRequest matches a request for the kinds of a version of a group.
+var discoveryRequest = regexp.MustCompile(
+	`^/apis/(networking\.istio\.io|security\.istio\.io|cert-manager\.io)/v1(\?.*)?$`,
+)
 
-// audited makes kube-apiserver write every request of our namespace's service accounts to the log.
+// audited makes kube-apiserver log every request of the service accounts of the release's namespace.
 func audited(t *testing.T, log string) (args []string) {
 	t.Helper()
 	policy := filepath.Join(filepath.Dir(log), "audit.yaml")
@@ -188,7 +190,7 @@ rules:
 	return []string{"--audit-policy-file=" + policy, "--audit-log-path=" + log, "--audit-log-mode=blocking"}
 }
 
-// request is what we read of an event of the audit log (audit.k8s.io/v1).
+// request is the part of an audit event that the test reads (audit.k8s.io/v1).
 type request struct {
 	Verb                     string
 	RequestURI               string
@@ -196,8 +198,8 @@ type request struct {
 	RequestReceivedTimestamp metav1.MicroTime
 }
 
-// requestsOfOurs reads from the audit log what our service account has asked since.
-func (c *cluster) requestsOfOurs(log string, since time.Time) (requests []request) {
+// webhookRequests reads from the audit log the requests of the webhook's service account since a time.
+func (c *cluster) webhookRequests(log string, since time.Time) (requests []request) {
 	c.t.Helper()
 	file, err := os.Open(log)
 	c.must(err)
@@ -215,7 +217,8 @@ func (c *cluster) requestsOfOurs(log string, since time.Time) (requests []reques
 	return requests
 }
 
-// atOnce calls do for every number below count, so many at a time, and wants no error.
+// atOnce calls do for every number below count, with the given number of calls in parallel, and requires that none
+// fails.
 func (c *cluster) atOnce(count, parallel int, do func(i int) error) {
 	c.t.Helper()
 	errs := make([]error, count)

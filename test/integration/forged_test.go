@@ -13,11 +13,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// marks are what the webhook alone writes on pods.
+// marks are the labels and annotations that only the webhook writes.
 type marks struct{ labels, annotations map[string]string }
 
-// forged returns marks by hand: those of a pod of the namespace with the request, which is then replaced by another
-// one. The VIP is the one given.
+// forged returns marks of a pod of the namespace, with another request and the given VIP.
 func (c *cluster) forged(namespace string, as, request map[string]string, vip string) marks {
 	c.t.Helper()
 	p, _, err := c.create(pod(namespace, "template", as), client.DryRunAll)
@@ -36,7 +35,7 @@ func (c *cluster) forged(namespace string, as, request map[string]string, vip st
 	return m
 }
 
-// on returns the pod with the marks besides its own annotations.
+// on returns the pod with the marks added to its own annotations.
 func (m marks) on(p *corev1.Pod) *corev1.Pod {
 	p.Labels = maps.Clone(m.labels)
 	annotations := maps.Clone(m.annotations)
@@ -45,7 +44,7 @@ func (m marks) on(p *corev1.Pod) *corev1.Pod {
 	return p
 }
 
-// of returns the marks of a pod.
+// marksOf returns the marks of a pod.
 func marksOf(p *corev1.Pod) (found []string) {
 	for key := range p.Labels {
 		if strings.HasPrefix(key, "redis-tls/") {
@@ -60,8 +59,9 @@ func marksOf(p *corev1.Pod) (found []string) {
 	return found
 }
 
-// testForgedMarks: pods that the webhook skips or tolerates come out without marks, those that it is not called for are
-// refused by the guard. The request in them is for another tenant's Service, the VIP a neighbour's.
+// testForgedMarks creates pods with forged marks. Pods that the webhook skips or tolerates are admitted without them.
+// Pods that it is not called for are refused by the guard. The forged request is for another tenant's Service, and the
+// VIP is a neighbour's.
 func testForgedMarks(c *cluster, user client.Client, ns string) {
 	neighbour := c.entryOf("honest", "redis.example.com")
 	evil := map[string]string{"redis-tls/addresses": clusterIP, "redis-tls/ca-secret": "redis-ca"}
@@ -69,9 +69,9 @@ func testForgedMarks(c *cluster, user client.Client, ns string) {
 	m := c.forged(ns, requesting(), evil, vip)
 
 	for name, p := range map[string]*corev1.Pod{
-		"status-alone": pod(ns, "status-alone", map[string]string{statusKey: m.annotations[statusKey]}),
-		"vips-alone":   pod(ns, "vips-alone", map[string]string{vipsKey: m.annotations[vipsKey]}),
-		"all":          m.on(pod(ns, "all", nil)),
+		"status-only": pod(ns, "status-only", map[string]string{statusKey: m.annotations[statusKey]}),
+		"vips-only":   pod(ns, "vips-only", map[string]string{vipsKey: m.annotations[vipsKey]}),
+		"all":         m.on(pod(ns, "all", nil)),
 		"opted-out": m.on(pod(ns, "opted-out", map[string]string{
 			"redis-tls/host":   "redis.example.com",
 			"redis-tls/inject": "false",
@@ -116,14 +116,14 @@ func testForgedMarks(c *cluster, user client.Client, ns string) {
 	c.wantUntouched(neighbour)
 }
 
-// aliased returns the pod with a line of /etc/hosts.
+// aliased returns the pod with a host alias.
 func aliased(p *corev1.Pod, vip string) *corev1.Pod {
 	p.Spec.HostAliases = []corev1.HostAlias{{IP: vip, Hostnames: []string{"redis.example.com"}}}
 	return p
 }
 
-// testForgedRequest: a pod that requests TLS gets its own marks in the place of forged ones, and its own VIP in the
-// place of a neighbour's.
+// testForgedRequest creates a pod that requests TLS and has forged marks. It gets its own marks and its own VIP
+// instead.
 func testForgedRequest(c *cluster) {
 	neighbour := c.entryOf("honest", "redis.example.com")
 	own := c.namespace("forged", nil, nil)
@@ -134,7 +134,7 @@ func testForgedRequest(c *cluster) {
 	p := aliased(m.on(pod(own, "p", requesting())), neighbour.Spec.Addresses[0])
 	c.must(c.podCreator(own).Create(c.t.Context(), p))
 	if got := originations(c.t, p); got != "redis.example.com:6379/redis-ca" {
-		c.t.Errorf("the status of a pod that requests TLS says %q", got)
+		c.t.Errorf("the status of a pod that requests TLS has %q", got)
 	}
 	if _, kept := p.Labels["redis-tls/to-0123456789abcdef"]; kept {
 		c.t.Errorf("labels %v", p.Labels)
@@ -149,8 +149,7 @@ func testForgedRequest(c *cluster) {
 	c.wantUntouched(neighbour)
 }
 
-// testForgedPastGuard shows the controller's own validation: the policy that would refuse such pods is
-// deleted first.
+// testForgedPastGuard deletes the guard, and checks the controller's own validation.
 func testForgedPastGuard(c *cluster, user client.Client, ns string) {
 	neighbour := c.entryOf("honest", "redis.example.com")
 	c.must(c.Client.Delete(
@@ -173,7 +172,7 @@ func testForgedPastGuard(c *cluster, user client.Client, ns string) {
 		c.eventually("the guard to be gone", func(ctx context.Context) error { return user.Create(ctx, forged) })
 		c.waitForEventOf(ns, forged.Name, "RequestIgnored", test.names)
 	}
-	// What is right but for the VIP, which is a neighbour's.
+	// This request is valid except for its VIP, which is a neighbour's.
 	stolen := c.forged(ns, requesting(), requesting(), neighbour.Spec.Addresses[0]).on(pod(ns, "stolen", nil))
 	c.must(user.Create(c.t.Context(), stolen))
 	c.waitForEvent(ns, "Conflict", neighbour.Spec.Addresses[0])
@@ -189,7 +188,8 @@ func testForgedPastGuard(c *cluster, user client.Client, ns string) {
 // mostKeys is policy.maxKeysPerNamespace.
 const mostKeys = 5
 
-// testKeysPerNamespace: the limit is of different originations, not of pods, and pods that end make room.
+// testKeysPerNamespace checks that the limit counts different originations, not pods, and that a deleted pod frees its
+// key.
 func testKeysPerNamespace(c *cluster) {
 	ns := c.namespace("keys", nil, nil)
 	user := c.podCreator(ns)
@@ -209,7 +209,7 @@ func testKeysPerNamespace(c *cluster) {
 	)
 	c.must(user.Create(c.t.Context(), pod(ns, "equal", request(0))))
 	c.must(c.Client.Delete(c.t.Context(), pods[2], client.GracePeriodSeconds(0)))
-	c.eventually("the pod that went to make room", func(ctx context.Context) error {
+	c.eventually("the deleted pod's key to be free", func(ctx context.Context) error {
 		return user.Create(ctx, pod(ns, "next", request(mostKeys)))
 	})
 }

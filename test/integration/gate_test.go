@@ -17,27 +17,26 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// settle is longer than the chart's default, so that a gate taken off at once is told from one taken off
-// in time.
-const settle = 2 * time.Second
+// delay is longer than the chart's default, so that a gate that is removed at once differs from one removed in time.
+const delay = 2 * time.Second
 
-// TestFirstUseGate: the webhook sets the gate by its cache, the controller takes it off by what the API
-// server says it has accepted, and both by its clock; the gate's rules are the API server's.
+// TestFirstUseGate: the webhook sets the gate by its cache. The controller removes it by the time at which the API
+// server accepted the objects. Both use their own clock. The API server enforces the rules of gates.
 func TestFirstUseGate(t *testing.T) {
 	c := start(t, setup{values: map[string]any{
-		"firstUse": map[string]any{"delay": settle.String()},
+		"firstUse": map[string]any{"delay": delay.String()},
 		"cleanup":  map[string]any{"gracePeriod": "1s", "delay": "1h"},
 	}})
 	t.Run("a pod that dials an address waits until its objects have been accepted for long enough", func(t *testing.T) {
 		testGate(c.on(t))
 	})
-	t.Run("a pod that dials a VIP alone never waits", func(t *testing.T) { testNoGateForVIPs(c.on(t)) })
-	t.Run("other gates stay, in their order", func(t *testing.T) { testOtherGates(c.on(t)) })
-	t.Run("a pod with a node is warned about", func(t *testing.T) { testNodeName(c.on(t)) })
-	t.Run("objects marked for deletion count as missing, and a pod that returns takes the mark off", func(t *testing.T) {
+	t.Run("a pod that dials only a VIP never waits", func(t *testing.T) { testNoGateForVIPs(c.on(t)) })
+	t.Run("other gates stay, in the same order", func(t *testing.T) { testOtherGates(c.on(t)) })
+	t.Run("a pod with spec.nodeName gets a warning", func(t *testing.T) { testNodeName(c.on(t)) })
+	t.Run("objects marked for deletion count as missing, and a new pod removes the mark", func(t *testing.T) {
 		testMarked(c.on(t))
 	})
-	t.Run("our service account can change nothing else of a pod", func(t *testing.T) { testOwnAccount(c.on(t)) })
+	t.Run("the webhook's service account can change nothing else of a pod", func(t *testing.T) { testOwnAccount(c.on(t)) })
 	t.Run("while the controller is down the pod waits", func(t *testing.T) { testGateWithoutController(c.on(t)) })
 }
 
@@ -47,9 +46,9 @@ func testGate(c *cluster) {
 	wantGates(c, p, gate)
 	last := c.waitForGates(p)
 	found := c.waitForObjects(ns, 1, 1)
-	// The API server rounds down; so much later than the truth the gate may at most have come off.
+	// The API server rounds its times down to a second, so the gate may be removed up to a second early.
 	accepted := found.entries[0].CreationTimestamp.Time
-	if last.Before(accepted.Add(settle)) {
+	if last.Before(accepted.Add(delay)) {
 		c.t.Errorf("the gate was seen last at %s; the entry was accepted at %s", last, accepted)
 	}
 	if rule, entry := revision(found.rules[0]), revision(found.entries[0]); rule > entry {
@@ -63,9 +62,9 @@ func testGate(c *cluster) {
 
 func testNoGateForVIPs(c *cluster) {
 	wantGates(c, c.admitted(pod(c.namespace("gate-pinned", nil, nil), "by-name", requesting())))
-	beside := dialling() // with a host that has a VIP; the app may dial either
-	beside["redis-tls/host"] = "redis.memorystore-redis"
-	wantGates(c, c.admitted(pod(c.namespace("gate-pinned-beside", nil, nil), "by-name-and-address", beside)), gate)
+	withHost := dialling() // with a host that has a VIP; the app may dial the host or the address
+	withHost["redis-tls/host"] = "redis.memorystore-redis"
+	wantGates(c, c.admitted(pod(c.namespace("gate-pinned-too", nil, nil), "by-name-and-address", withHost)), gate)
 	mixed := requesting()
 	mixed["other.redis-tls/addresses"], mixed["other.redis-tls/ca-secret"] = "10.20.30.40", "redis-ca"
 	wantGates(c, c.admitted(pod(c.namespace("gate-mixed", nil, nil), "mixed", mixed)), gate)
@@ -100,9 +99,9 @@ func testMarked(c *cluster) {
 	c.must(c.Client.Delete(c.t.Context(), first, client.GracePeriodSeconds(0)))
 	c.waitForMarks(ns, true)
 	marked := time.Now()
-	// By then the mark, as a change of ours, has itself settled, and nothing but its meaning is left.
-	c.eventually("the mark to be older than the settling", func(context.Context) error {
-		if age := time.Since(marked); age < settle+2*time.Second {
+	// By then the delay after the write of the mark is over, so only the mark itself can hold the pod.
+	c.eventually("the mark to be older than the delay", func(context.Context) error {
+		if age := time.Since(marked); age < delay+2*time.Second {
 			return fmt.Errorf("it is %s old", age)
 		}
 		return nil
@@ -113,7 +112,7 @@ func testMarked(c *cluster) {
 	c.waitForGates(next)
 	after := c.waitForObjects(ns, 1, 1)
 	if after.entries[0].UID != before.entries[0].UID {
-		c.t.Error("the entry was deleted and made again, instead of kept")
+		c.t.Error("the entry was deleted and created again, want it kept")
 	}
 }
 
@@ -123,15 +122,15 @@ func testOwnAccount(c *cluster) {
 	p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "example.com/quota"}}
 	p = c.admitted(p)
 	c.waitForGates(p, "example.com/quota")
-	account, err := c.release.Find("ServiceAccount", "")
+	serviceAccount, err := c.release.Find("ServiceAccount", "")
 	c.must(err)
-	ours, _ := c.as(harness.ReleaseNamespace, account.GetName())
+	account, _ := c.as(harness.ReleaseNamespace, serviceAccount.GetName())
 	for name, patch := range map[string]string{
 		"a label":      `[{"op":"add","path":"/metadata/labels/team","value":"b"}]`,
 		"an image":     `[{"op":"replace","path":"/spec/containers/0/image","value":"evil"}]`,
 		"another gate": `[{"op":"remove","path":"/spec/schedulingGates"}]`,
 	} {
-		err := ours.Patch(c.t.Context(), p.DeepCopy(), client.RawPatch(types.JSONPatchType, []byte(patch)))
+		err := account.Patch(c.t.Context(), p.DeepCopy(), client.RawPatch(types.JSONPatchType, []byte(patch)))
 		if err == nil || !strings.Contains(err.Error(), "redis-tls-first-use") {
 			c.t.Errorf("%s: %v", name, err)
 		}
@@ -144,23 +143,23 @@ func testGateWithoutController(c *cluster) {
 	c.webhook.Kill()
 	killed := time.Now()
 	wantGates(c, c.live(p), gate)
-	// A crash leaves the lease behind, so the successor serves for a while without leading.
+	// After a crash the lease is still held, so the successor serves for a while before it is leader.
 	c.must(c.webhook.Start(c.t.Context()))
-	if last := c.waitForGates(p); last.Sub(killed) < settle+time.Second {
+	if last := c.waitForGates(p); last.Sub(killed) < delay+time.Second {
 		c.t.Errorf("the gate was seen last %s after the controller was killed", last.Sub(killed))
 	}
 }
 
-// revision is that of etcd at which the object was written: all of the cluster's are in one order.
+// revision returns the etcd revision at which the object was written. All revisions of the cluster are in one order.
 func revision(object metav1.Object) uint64 {
 	number, err := strconv.ParseUint(object.GetResourceVersion(), 10, 64)
 	if err != nil {
-		panic(err) // it is one on every API server with etcd
+		panic(err) // an API server with etcd uses a number
 	}
 	return number
 }
 
-// wantGates checks the pod's gates as they are in the given state of it.
+// wantGates checks the gates of the given pod.
 func wantGates(c *cluster, p *corev1.Pod, want ...string) {
 	c.t.Helper()
 	if got := gates(p); !slices.Equal(got, want) {
@@ -168,18 +167,18 @@ func wantGates(c *cluster, p *corev1.Pod, want ...string) {
 	}
 }
 
-// waitForGates waits until the pod has exactly these gates, and returns when it was last seen with ours.
+// waitForGates waits until the pod has exactly these gates, and returns when it last had the first-use gate.
 func (c *cluster) waitForGates(p *corev1.Pod, want ...string) (last time.Time) {
 	c.t.Helper()
 	c.eventually(fmt.Sprintf("pod %s to have gates %q", p.Name, want), func(ctx context.Context) error {
 		var now corev1.Pod
-		asked := time.Now()
+		read := time.Now()
 		if err := c.Client.Get(ctx, client.ObjectKeyFromObject(p), &now); err != nil {
 			return err
 		}
 		got := gates(&now)
 		if slices.Contains(got, gate) {
-			last = asked
+			last = read
 		}
 		if !slices.Equal(got, want) {
 			return fmt.Errorf("%q", got)

@@ -10,8 +10,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 )
 
-// TestHelmTest: `helm test`, of which all but the kubelet is real, passes where the webhook and the injector are there,
-// and says what is missing where they are not. What it asks leaves nothing behind, and its account can do nothing else.
+// TestHelmTest runs `helm test`, of which only the kubelet is missing. It passes with the webhook and the injector.
+// Without the webhook it reports what is missing. It leaves no objects, and its account can do nothing else.
 func TestHelmTest(t *testing.T) {
 	c := start(t, setup{values: map[string]any{"policy": map[string]any{
 		"allowedHosts": []any{"*.example.com"},
@@ -23,12 +23,12 @@ func TestHelmTest(t *testing.T) {
 
 	output, err := c.RunTest(t.Context(), c.release, binary)
 	if err != nil || strings.Count(output, "\nok  ") != 2 || !strings.HasPrefix(output, "ok ") {
-		t.Fatalf("on a sound installation: %v\n%s", err, output)
+		t.Fatalf("on a complete installation: %v\n%s", err, output)
 	}
 	pods, err := c.Clientset.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
 	c.must(err)
 	if len(pods.Items) > 0 {
-		t.Errorf("it left pods behind: %v", pods.Items)
+		t.Errorf("pods remain: %v", pods.Items)
 	}
 
 	c.webhook.Kill()
@@ -55,6 +55,6 @@ func TestHelmTest(t *testing.T) {
 	}
 	c.must(create(metav1.DryRunAll))
 	if err := create(); err == nil || !strings.Contains(err.Error(), "ValidatingAdmissionPolicy 'redis-tls-test'") {
-		t.Errorf("creating a pod in earnest: %v", err)
+		t.Errorf("creating a pod without dry run: %v", err)
 	}
 }

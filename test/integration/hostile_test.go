@@ -18,10 +18,10 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// TestHostile: a user who may create pods and nothing else makes the controller create mesh objects, which he may
-// not. Whatever he writes, they lead to no place inside the cluster, they are of his own pods, and none is made for
-// what was not admitted.
-func TestHostile(t *testing.T) {
+// TestHostileUser: a user who may only create pods makes the controller create mesh objects, which the user may not
+// create. Whatever the pods request, the objects route to no place inside the cluster, belong to the user's own pods,
+// and none is created for a pod that was not admitted.
+func TestHostileUser(t *testing.T) {
 	c := start(t, setup{values: map[string]any{"policy": map[string]any{"maxKeysPerNamespace": mostKeys}}})
 	ns := c.namespace("shop", nil, nil)
 	user := c.podCreator(ns)
@@ -29,32 +29,32 @@ func TestHostile(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "redis"},
 		Spec:       corev1.ServiceSpec{ClusterIP: clusterIP, Ports: []corev1.ServicePort{{Port: 6379}}},
 	}))
-	t.Run("he may create no mesh objects himself", func(t *testing.T) {
+	t.Run("the user may not create mesh objects", func(t *testing.T) {
 		entry := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "his"}}
 		if err := user.Create(t.Context(), entry); !apierrors.IsForbidden(err) {
 			t.Errorf("error %v", err)
 		}
 	})
-	t.Run("with a host or an address that is not his to reach he gets nothing", func(t *testing.T) {
+	t.Run("a forbidden host or address gets no objects", func(t *testing.T) {
 		testHostileHosts(c.on(t), user, ns)
 	})
-	t.Run("with an honest one he gets his objects", func(t *testing.T) {
+	t.Run("an allowed host gets its objects", func(t *testing.T) {
 		c := c.on(t)
 		own := c.namespace("honest", nil, nil)
 		c.must(c.podCreator(own).Create(t.Context(), pod(own, "p", requesting())))
 		c.waitForObjects(own, 1, 1)
 	})
-	t.Run("with more than the policy allows he is refused", func(t *testing.T) { testKeysPerNamespace(c.on(t)) })
-	t.Run("what the webhook alone writes is refused or taken from his pods", func(t *testing.T) {
+	t.Run("more keys than the policy allows are refused", func(t *testing.T) { testKeysPerNamespace(c.on(t)) })
+	t.Run("marks that only the webhook writes are refused or removed", func(t *testing.T) {
 		testForgedMarks(c.on(t), user, ns)
 	})
-	t.Run("his pods that request TLS get marks of their own", func(t *testing.T) { testForgedRequest(c.on(t)) })
-	t.Run("marks are not trusted where the guard is gone either", func(t *testing.T) {
+	t.Run("pods that request TLS get their own marks", func(t *testing.T) { testForgedRequest(c.on(t)) })
+	t.Run("marks are not trusted without the guard either", func(t *testing.T) {
 		testForgedPastGuard(c.on(t), user, ns)
 	})
 }
 
-// clusterIP is that of another tenant's Service.
+// clusterIP is the address of another tenant's Service.
 const clusterIP = "10.96.7.7"
 
 func testHostileHosts(c *cluster, user client.Client, ns string) {
@@ -89,7 +89,7 @@ func testHostileHosts(c *cluster, user client.Client, ns string) {
 	c.wantOnlyHonest(ns, 1)
 }
 
-// podCreator returns a client of a user who may create pods in the namespace and nothing else.
+// podCreator returns a client of a user who may only create pods, in the namespace.
 func (c *cluster) podCreator(namespace string) client.Client {
 	c.t.Helper()
 	name := "pod-creator-" + namespace
@@ -113,8 +113,8 @@ func (c *cluster) podCreator(namespace string) client.Client {
 	return user
 }
 
-// wantOnlyHonest lets an honest pod of the number come last, and checks that the namespace has objects
-// for it and the honest ones before it, and for nobody else: the pass that made them saw all pods.
+// wantOnlyHonest creates the honest pod of the number last, and checks that the namespace has objects of honest pods
+// only. The pass that created the last ones has seen all pods.
 func (c *cluster) wantOnlyHonest(namespace string, number int) {
 	c.t.Helper()
 	var want, ofEntries, ofRules []string

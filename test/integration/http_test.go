@@ -14,26 +14,26 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// TestHTTP: what is routed by the Host header, with the rights of our own service account, against Istio's CRDs.
+// TestHTTP checks routing by the Host header, with the rights of the webhook's service account and Istio's CRDs.
 func TestHTTP(t *testing.T) {
 	c := start(t, setup{})
-	t.Run("the first pod has a VIP, and waits until all three objects are there", func(t *testing.T) {
+	t.Run("the first pod has a VIP, and waits until all three objects exist", func(t *testing.T) {
 		testHTTPFirstUse(c.on(t))
 	})
-	t.Run("a route that is lost comes back", func(t *testing.T) { testHTTPRepair(c.on(t)) })
-	t.Run("objects for the real name that come later are reported, and refuse the next pod", func(t *testing.T) {
-		testHTTPForeign(c.on(t))
+	t.Run("a deleted route is created again", func(t *testing.T) { testHTTPRepair(c.on(t)) })
+	t.Run("later objects for the real name are reported, and refuse the next pod", func(t *testing.T) {
+		testHTTPUnmanaged(c.on(t))
 	})
-	t.Run("one of the root namespace too", func(t *testing.T) { testHTTPForeignRoot(c.on(t)) })
-	t.Run("pods that have it by tcp have objects of their own", func(t *testing.T) { testHTTPAndTCP(c.on(t)) })
-	t.Run("another use of a port is refused", func(t *testing.T) { testHTTPContradiction(c.on(t)) })
+	t.Run("objects of the root namespace refuse the next pod too", func(t *testing.T) { testHTTPUnmanagedRoot(c.on(t)) })
+	t.Run("pods with protocol tcp have their own objects", func(t *testing.T) { testHTTPAndTCP(c.on(t)) })
+	t.Run("another use of a port is refused", func(t *testing.T) { testHTTPConflict(c.on(t)) })
 }
 
 func calling(host string) map[string]string {
 	return map[string]string{"redis-tls/host": host, "redis-tls/protocol": "http"}
 }
 
-// routeOf waits for the one route of the namespace.
+// routeOf waits for the only VirtualService of the namespace.
 func (c *cluster) routeOf(namespace string) *networkingv1.VirtualService {
 	c.t.Helper()
 	var routes networkingv1.VirtualServiceList
@@ -87,7 +87,7 @@ func testHTTPRepair(c *cluster) {
 	ns := c.namespace("http-repair", nil, nil)
 	c.admitted(pod(ns, "p", calling("api.example.com")))
 	lost := c.routeOf(ns)
-	// By the one account that the policy lets, in place of a user of a cluster without it.
+	// The policy admits only this account. It stands for a user of a cluster without the policy.
 	account, err := c.release.Find("ServiceAccount", "")
 	c.must(err)
 	own, _ := c.as(harness.ReleaseNamespace, account.GetName())
@@ -104,8 +104,8 @@ func testHTTPRepair(c *cluster) {
 	})
 }
 
-func testHTTPForeign(c *cluster) {
-	ns := c.namespace("http-foreign", nil, nil)
+func testHTTPUnmanaged(c *cluster) {
+	ns := c.namespace("http-unmanaged", nil, nil)
 	meta := metav1.ObjectMeta{Namespace: ns, Name: "theirs"}
 	for host, theirs := range map[string]client.Object{
 		"entry.example.org": &networkingv1.ServiceEntry{
@@ -133,13 +133,13 @@ func testHTTPForeign(c *cluster) {
 		c.must(c.Client.Create(c.t.Context(), theirs))
 		kind, err := c.Client.GroupVersionKindFor(theirs)
 		c.must(err)
-		c.waitForEvent(ns, "UnmanagedObject", kind.Kind+" http-foreign/theirs")
-		c.eventuallyForbidden(ns, annotations, kind.Kind+" http-foreign/theirs", "metadata.annotations[redis-tls/host]")
+		c.waitForEvent(ns, "UnmanagedObject", kind.Kind+" http-unmanaged/theirs")
+		c.eventuallyForbidden(ns, annotations, kind.Kind+" http-unmanaged/theirs", "metadata.annotations[redis-tls/host]")
 		c.wantUntouched(theirs)
 	}
 }
 
-func testHTTPForeignRoot(c *cluster) {
+func testHTTPUnmanagedRoot(c *cluster) {
 	ns := c.namespace("http-root", nil, nil)
 	theirs := &networkingv1.DestinationRule{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "theirs"},
@@ -167,8 +167,8 @@ func testHTTPAndTCP(c *cluster) {
 	c.wantKept(before)
 }
 
-// testHTTPContradiction: all pods share the entry of a host that is routed by HTTP, so one port has one use.
-func testHTTPContradiction(c *cluster) {
+// testHTTPConflict: all pods share the entry of a host that is routed by HTTP, so each port has one use.
+func testHTTPConflict(c *cluster) {
 	ns := c.namespace("http-port", nil, nil)
 	passes := calling("api.example.com")
 	passes["redis-tls/passthrough-ports"] = "8080"

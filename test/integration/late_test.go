@@ -8,8 +8,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// TestNamespaceAfterItsPod: the leader's watches are not in step, so it may hear of a pod before its namespace, and
-// makes nothing in a namespace that it does not know. The pod, which another replica admitted, waits at the gate until
+// TestNamespaceAfterItsPod: the leader's watches are not in step, so it may see a pod before the pod's namespace. It
+// creates nothing in a namespace that it has not seen. The pod, which another replica admitted, waits at the gate until
 // then and no longer.
 func TestNamespaceAfterItsPod(t *testing.T) {
 	c := start(t, setup{noWebhook: true})
@@ -24,7 +24,7 @@ func TestNamespaceAfterItsPod(t *testing.T) {
 		Unpublished: true,
 	})
 	c.must(err)
-	c.eventually("the replica to lead", func(context.Context) error {
+	c.eventually("the replica to become leader", func(context.Context) error {
 		if c.metric("leader_election_master_status") != 1 {
 			return errors.New("it does not")
 		}

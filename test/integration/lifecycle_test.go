@@ -26,9 +26,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// TestLifecycle: that no admission fails while replicas come and go is told by an API server that keeps its
-// connections and learns of endpoints as late as a real one. It shows a certificate, and whoever has none
-// is turned away.
+// TestLifecycle checks that no admission fails while replicas come and go. Only a real API server keeps its connections
+// and learns of endpoints late. It sends a client certificate, and callers without one are rejected.
 func TestLifecycle(t *testing.T) {
 	crt, admission := clientCertificate(t)
 	c := start(t, setup{noWebhook: true, apiServer: []string{"--admission-control-config-file=" + admission}})
@@ -39,16 +38,16 @@ func TestLifecycle(t *testing.T) {
 		"clients": map[string]any{"caBundle": crt, "names": []any{"kube-apiserver"}},
 	}, harness.WebhookOptions{})
 	c.must(err)
-	t.Run("who shows no certificate is turned away", func(t *testing.T) { testNoCertificate(c.on(t), replicas) })
+	t.Run("a caller without a certificate is rejected", func(t *testing.T) { testNoCertificate(c.on(t), replicas) })
 	t.Run("a rolling restart under load fails no admission", func(t *testing.T) { testRollingRestart(c.on(t), replicas) })
-	t.Run("a leader that ends answers on while it is not ready, and gives its lease up", func(t *testing.T) {
+	t.Run("a leader that shuts down answers while it is not ready, and releases its lease", func(t *testing.T) {
 		testLeaderEnds(c.on(t), replicas)
 	})
 	t.Run("a second SIGTERM ends a replica at once", func(t *testing.T) { testSecondSignal(c.on(t)) })
 }
 
-// clientCertificate returns a certificate that signs itself, PEM, and the path of an admission configuration
-// that has the API server show it.
+// clientCertificate returns a self-signed certificate, in PEM, and the path of an admission configuration with which
+// the API server sends it.
 func clientCertificate(t *testing.T) (crt, admission string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -93,7 +92,7 @@ plugins:
 	return crt, path("admission.yaml")
 }
 
-// call asks the replica past its Service, and as nobody. An answer of any status is one.
+// call calls the replica directly, without a client certificate. An answer of any status is an answer.
 func call(ctx context.Context, w *harness.Webhook) error {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+w.Address.String()+":9443/", nil)
@@ -109,7 +108,7 @@ func call(ctx context.Context, w *harness.Webhook) error {
 
 func testNoCertificate(c *cluster, replicas *harness.Replicas) {
 	for _, w := range replicas.All() {
-		if err := call(c.t.Context(), w); !asksForCertificate(err) {
+		if err := call(c.t.Context(), w); !requiresCertificate(err) {
 			c.t.Errorf("got %v, want it refused for want of a certificate", err)
 		}
 		if err := w.Ready(c.t.Context()); err != nil {
@@ -118,8 +117,8 @@ func testNoCertificate(c *cluster, replicas *harness.Replicas) {
 	}
 }
 
-// asksForCertificate tells how a replica that serves answers who has none.
-func asksForCertificate(err error) bool {
+// requiresCertificate reports whether the error is a replica's answer to a caller without a certificate.
+func requiresCertificate(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "tls: certificate required")
 }
 
@@ -146,7 +145,7 @@ func testLeaderEnds(c *cluster, replicas *harness.Replicas) {
 		}
 		return nil
 	})
-	if err := call(c.t.Context(), leader); !asksForCertificate(err) {
+	if err := call(c.t.Context(), leader); !requiresCertificate(err) {
 		c.t.Errorf("it does not serve any more: %v", err)
 	}
 	select {
@@ -160,7 +159,7 @@ func testLeaderEnds(c *cluster, replicas *harness.Replicas) {
 		c.t.Errorf("%s has ended and holds the lease, which lasts %d s", held, *after.Spec.LeaseDurationSeconds)
 	}
 	if next, _, err := replicas.Leader(c.t.Context()); err != nil || next != followers[0] {
-		c.t.Errorf("%v leads, %v, want the follower", next, err)
+		c.t.Errorf("the leader is %v, %v, want the follower", next, err)
 	}
 	c.must(leader.WaitForEndpoint(c.t.Context(), false))
 	c.must(leader.Start(c.t.Context()))

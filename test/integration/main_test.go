@@ -1,7 +1,7 @@
-// Package integration proves on a real kube-apiserver what no unit test can: that the API server calls
-// the webhook for the right pods and takes its patches, that the controller's applies, deletions and
-// gate removals are allowed and do what they say, that the policies hold without us. Chart, RBAC,
-// webhook and kubectl are the real ones; for Istio's injector a stand-in runs, and there is no mesh.
+// Package integration proves on a real kube-apiserver what no unit test can: that the API server calls the webhook for
+// the right pods and accepts its patches, that it allows the controller's applies, deletions and gate removals, and
+// that the policies hold without the webhook. Chart, RBAC, webhook and kubectl are real. A stand-in replaces Istio's
+// injector, and there is no mesh.
 //
 // Annotation keys and labels are retyped here as literals, so that a rename breaks these tests.
 package integration
@@ -51,13 +51,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// setup says how a test wants its cluster.
+// setup configures the cluster of a test.
 type setup struct {
 	values   map[string]any          // of the chart
 	injector harness.InjectorOptions // of the stand-in for Istio's injector
-	// apiServer are further arguments of kube-apiserver.
+	// apiServer are additional arguments of kube-apiserver.
 	apiServer []string
-	// lateCRDs leaves Istio's CRDs out; noWebhook the webhook, noInjector the stand-in.
+	// lateCRDs does not install Istio's CRDs, noWebhook not the webhook, noInjector not the stand-in.
 	lateCRDs, noWebhook, noInjector bool
 }
 
@@ -69,7 +69,7 @@ type cluster struct {
 	webhook *harness.Webhook
 }
 
-// start starts a cluster of the test's own, which ends with the test.
+// start starts a cluster for the test only, which ends with the test.
 func start(t *testing.T, s setup) *cluster {
 	t.Helper()
 	plane, err := harness.Start(t.Context(), harness.Options{APIServerArgs: s.apiServer})
@@ -103,7 +103,7 @@ func start(t *testing.T, s setup) *cluster {
 	return c
 }
 
-// on returns the cluster for a subtest, whose failures are its own.
+// on returns the cluster for a subtest, which reports its own failures.
 func (c *cluster) on(t *testing.T) *cluster {
 	copied := *c
 	copied.t = t
@@ -117,13 +117,13 @@ func (c *cluster) must(err error) {
 	}
 }
 
-// eventually waits for a condition, and on timeout says what was last seen.
+// eventually waits for a condition. On timeout it reports the last error.
 func (c *cluster) eventually(what string, check func(context.Context) error) {
 	c.t.Helper()
 	c.must(harness.Eventually(c.t.Context(), within, what, check))
 }
 
-// namespace makes a namespace in which Istio injects sidecars, with further labels and annotations.
+// namespace creates a namespace in which Istio injects sidecars, with additional labels and annotations.
 func (c *cluster) namespace(name string, labels, annotations map[string]string) string {
 	c.t.Helper()
 	all := map[string]string{"istio-injection": "enabled"}
@@ -132,7 +132,7 @@ func (c *cluster) namespace(name string, labels, annotations map[string]string) 
 	return name
 }
 
-// pod returns a pod of one container, with annotations.
+// pod returns a pod of one container, with the annotations.
 func pod(namespace, name string, annotations map[string]string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Annotations: annotations},
@@ -140,12 +140,12 @@ func pod(namespace, name string, annotations map[string]string) *corev1.Pod {
 	}
 }
 
-// requesting are the annotations of a pod with a Redis by DNS name and a CA of its own.
+// requesting returns the annotations of a pod with a Redis by DNS name and its own CA.
 func requesting() map[string]string {
 	return map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/ca-secret": "redis-ca"}
 }
 
-// dialling are the annotations of a pod that dials an address, so it has no VIP.
+// dialling returns the annotations of a pod that dials an address, so it has no VIP.
 func dialling() map[string]string {
 	return map[string]string{
 		"redis-tls/addresses": "10.20.30.40",
@@ -167,7 +167,7 @@ func (c *cluster) create(p *corev1.Pod, opts ...client.CreateOption) (*corev1.Po
 	return created, warnings.Texts(), err
 }
 
-// admitted creates the pod and wants it admitted.
+// admitted creates the pod and requires that it is admitted.
 func (c *cluster) admitted(p *corev1.Pod) *corev1.Pod {
 	c.t.Helper()
 	created, _, err := c.create(p)
@@ -175,7 +175,7 @@ func (c *cluster) admitted(p *corev1.Pod) *corev1.Pod {
 	return created
 }
 
-// refused creates the pod and wants it refused with every one of the texts in the message.
+// refused creates the pod and requires that it is refused with every one of the texts.
 func (c *cluster) refused(p *corev1.Pod, texts ...string) {
 	c.t.Helper()
 	created, _, err := c.create(p)
@@ -184,7 +184,7 @@ func (c *cluster) refused(p *corev1.Pod, texts ...string) {
 	}
 	for _, text := range texts {
 		if !strings.Contains(err.Error(), text) {
-			c.t.Errorf("the refusal does not say %q:\n%v", text, err)
+			c.t.Errorf("the refusal does not have %q:\n%v", text, err)
 		}
 	}
 }
@@ -197,14 +197,14 @@ func (c *cluster) live(p *corev1.Pod) *corev1.Pod {
 	return &now
 }
 
-// objects are the ServiceEntries and DestinationRules of a namespace, managed or not. Closed rules, which every VIP
-// has in addition, stand by themselves.
+// objects are the ServiceEntries and DestinationRules of a namespace, managed or not. The closed rules, which every VIP
+// has, are separate.
 type objects struct {
 	entries       []*networkingv1.ServiceEntry
 	rules, closed []*networkingv1.DestinationRule
 }
 
-// objects returns those of the namespace.
+// objects lists the objects of the namespace.
 func (c *cluster) objects(ctx context.Context, namespace string) (found objects, err error) {
 	var entries networkingv1.ServiceEntryList
 	var rules networkingv1.DestinationRuleList
@@ -224,8 +224,8 @@ func (c *cluster) objects(ctx context.Context, namespace string) (found objects,
 	return found, nil
 }
 
-// wrongClosed says what is wrong with the closed rules: there is one for the key of each entry with a VIP, and where
-// there is such an entry one for the namespace.
+// wrongClosed reports a wrong closed rule. There is one for the key of each entry with a VIP and, if there is such an
+// entry, one for the namespace.
 func (o objects) wrongClosed() error {
 	want, found := map[string]bool{}, map[string]bool{}
 	for _, entry := range o.entries {
@@ -248,14 +248,14 @@ func (o objects) wrongClosed() error {
 	return nil
 }
 
-// keyOf returns the key in the private host of an entry, and whether it is that of a VIP.
+// keyOf returns the key in the private host of an entry, and whether it is the private host of a VIP.
 func keyOf(entry *networkingv1.ServiceEntry) (key string, behindVIP bool) {
 	rest, behindVIP := strings.CutSuffix(entry.Spec.Hosts[0], ".vip.redis-tls.internal")
 	return rest[strings.LastIndexByte(rest, '.')+1:], behindVIP
 }
 
-// waitForObjects waits until the namespace has so many entries, so many rules besides the closed ones, and the closed
-// rules of these entries, and returns all.
+// waitForObjects waits until the namespace has the wanted number of entries and of rules without the closed ones, and
+// the closed rules of these entries. It returns all.
 func (c *cluster) waitForObjects(namespace string, wantEntries, wantRules int) (found objects) {
 	c.t.Helper()
 	c.eventually(fmt.Sprintf(
@@ -272,7 +272,7 @@ func (c *cluster) waitForObjects(namespace string, wantEntries, wantRules int) (
 	return found
 }
 
-// vips returns the addresses that the pod's hostAliases give for the host.
+// vips returns the addresses to which the pod's hostAliases resolve the host.
 func vips(p *corev1.Pod, host string) (addresses []string) {
 	for _, alias := range p.Spec.HostAliases {
 		for _, name := range alias.Hostnames {
@@ -292,7 +292,7 @@ func gates(p *corev1.Pod) (names []string) {
 	return names
 }
 
-// as returns a client of the service account, with a token of its own.
+// as returns clients of the service account, with their own token.
 func (c *cluster) as(namespace, serviceAccount string) (client.Client, kubernetes.Interface) {
 	c.t.Helper()
 	config, err := c.ServiceAccountConfig(c.t.Context(), namespace, serviceAccount)

@@ -12,10 +12,9 @@ import (
 	"github.com/redis-tls/redis-tls/test/monitoring"
 )
 
-// TestAlertsAndDashboardAskForWhatIsExported scrapes the server as it runs, and the API server that has failed to call
-// it: every selector of the alerts and of the dashboard matches something there, so no alert is silent for a wrong
-// name.
-func TestAlertsAndDashboardAskForWhatIsExported(t *testing.T) {
+// TestAlertsAndDashboardSelectExportedMetrics scrapes the running server, and an API server that has failed to call it.
+// Every selector of the alerts and of the dashboard matches a series, so no alert is silent because of a wrong name.
+func TestAlertsAndDashboardSelectExportedMetrics(t *testing.T) {
 	c := start(t, setup{})
 	ns := c.namespace("seen", nil, nil)
 	c.admitted(pod(ns, "p", requesting()))

@@ -17,10 +17,10 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// installOptions are those of every webhook here: built with the race detector.
+// installOptions returns the options of every webhook here: it is built with the race detector.
 func installOptions() harness.WebhookOptions { return harness.WebhookOptions{Race: true} }
 
-// originations reads what the pod's status says was requested as "host:port/CA Secret", one for each instance, sorted.
+// originations reads the request in the pod's status as "host:port/CA Secret", one for each instance, sorted.
 func originations(t *testing.T, p *corev1.Pod) string {
 	t.Helper()
 	value, ok := p.Annotations[statusKey]
@@ -46,10 +46,10 @@ func originations(t *testing.T, p *corev1.Pod) string {
 	return strings.Join(texts, " ")
 }
 
-// asked is how often the webhook was asked, by its own count.
-func (c *cluster) asked() float64 { return c.metric("redis_tls_admissions_total") }
+// admissions is the number of calls that the webhook has counted.
+func (c *cluster) admissions() float64 { return c.metric("redis_tls_admissions_total") }
 
-// metric is the sum of the metric's samples that have all of the given label pairs (`reason="Injected"`).
+// metric sums the metric's samples that have all of the label pairs (`reason="Injected"`).
 func (c *cluster) metric(name string, pairs ...string) (sum float64) {
 	c.t.Helper()
 	text, err := c.webhook.Metrics(c.t.Context())
@@ -74,11 +74,11 @@ func (c *cluster) metric(name string, pairs ...string) (sum float64) {
 
 func metav1Name(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }
 
-// eventuallyRefused creates such pods as a dry run until one is refused with the text: the API server
-// takes a while to notice that a webhook or a policy has changed.
+// eventuallyRefused creates such pods as a dry run until one is refused with the text. The API server needs a while to
+// see that a webhook or a policy has changed.
 func (c *cluster) eventuallyRefused(next func() *corev1.Pod, text string) {
 	c.t.Helper()
-	c.eventually("a refusal that says "+text, func(context.Context) error {
+	c.eventually("a refusal with "+text, func(context.Context) error {
 		_, _, err := c.create(next(), client.DryRunAll)
 		if err == nil {
 			return errors.New("admitted")

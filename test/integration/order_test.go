@@ -16,9 +16,9 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// TestWebhookOrders: called before Istio's injector or after it, with a classic or a native sidecar, the
-// pod ends with the same mount in istio-proxy, the same VIP and the same labels, and what was admitted stays as it is
-// when it is created anew, whatever the webhook's cache has learnt in between.
+// TestWebhookOrders: before Istio's injector or after it, with a classic or a native sidecar, the pod has the same
+// mount in istio-proxy, the same VIP and the same labels. An admitted pod that is created again stays the same,
+// whatever the webhook's cache has in between.
 func TestWebhookOrders(t *testing.T) {
 	plane := start(t, setup{noInjector: true})
 	for _, order := range []string{harness.InjectorAfterOurs, harness.InjectorBeforeOurs} {
@@ -59,11 +59,10 @@ func TestWebhookOrders(t *testing.T) {
 	}
 }
 
-// wantSameAgain creates the pod anew from what was admitted, as a second call of the webhooks would see it, while its
-// objects stand.
+// wantSameAgain creates an admitted pod again, as a second call of the webhooks would see it, while its objects exist.
 func wantSameAgain(c *cluster, p *corev1.Pod) {
 	c.t.Helper()
-	anew := &corev1.Pod{
+	again := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace:   p.Namespace,
 			Name:        p.Name + "-again",
@@ -72,7 +71,7 @@ func wantSameAgain(c *cluster, p *corev1.Pod) {
 		},
 		Spec: *p.Spec.DeepCopy(),
 	}
-	got, _, err := c.create(anew, client.DryRunAll)
+	got, _, err := c.create(again, client.DryRunAll)
 	c.must(err)
 	for what, pair := range map[string][2]any{
 		"labels":          {p.Labels, got.Labels},
@@ -84,7 +83,7 @@ func wantSameAgain(c *cluster, p *corev1.Pod) {
 		"init containers": {p.Spec.InitContainers, got.Spec.InitContainers},
 	} {
 		if diff := cmp.Diff(pair[0], pair[1]); diff != "" {
-			c.t.Errorf("%s of pod %s created anew (-before +after):\n%s", what, p.Name, diff)
+			c.t.Errorf("%s of pod %s created again (-before +after):\n%s", what, p.Name, diff)
 		}
 	}
 }
@@ -131,7 +130,7 @@ func wantMounted(c *cluster, p *corev1.Pod, native bool) {
 	}
 }
 
-// TestDryRun: a dry run, of which the API server tells us nothing, leaves no trace in etcd.
+// TestDryRun: a dry run, which the webhook cannot see in the pod, leaves no trace in etcd.
 func TestDryRun(t *testing.T) {
 	c := start(t, setup{})
 	ns := c.namespace("dry", nil, nil)
@@ -156,7 +155,7 @@ func TestDryRun(t *testing.T) {
 			t.Fatal("the webhook did not see the dry run")
 		}
 	}
-	// What a real pod leaves behind shows that the dry ones would be seen by now, had they left anything.
+	// The trace of a real pod shows that those of the dry runs would be visible by now.
 	if diff := cmp.Diff(before, keys()); diff != "" {
 		t.Errorf("etcd changed (-before +after):\n%s", diff)
 	}
@@ -171,9 +170,8 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-// TestFailsClosed: with the webhook dead, pods that request TLS are refused and all others admitted, and the
-// guard holds even where the webhook's configuration is deleted: for these, and for pods that carry what the webhook
-// alone writes.
+// TestFailsClosed: if the webhook is down, pods that request TLS are refused and all others admitted. The guard holds
+// even if the webhook's configuration is deleted: for these pods, and for pods with marks that only the webhook writes.
 func TestFailsClosed(t *testing.T) {
 	c := start(t, setup{})
 	ns := c.namespace("shop", nil, nil)

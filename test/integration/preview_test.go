@@ -21,9 +21,9 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// TestPreview: what `redis-tls inject` prints is what the cluster does in an otherwise empty namespace,
-// pods and mesh objects. To have the API server's defaults on both sides, the printed pod is created too,
-// in a namespace that is never sent to the webhook; the guard only warns here.
+// TestPreview compares the output of `redis-tls inject` with the pods and mesh objects of the cluster in an otherwise
+// empty namespace. The printed pod is created too, in a namespace that is never sent to the webhook, so both sides have
+// the API server's defaults. The guard only warns here.
 func TestPreview(t *testing.T) {
 	const mirror = "mirror"
 	values := map[string]any{
@@ -80,8 +80,8 @@ func TestPreview(t *testing.T) {
 			predicted.Namespace = mirror
 			predicted.Name = name
 			admitted := c.admitted(original)
-			mirrored := c.admitted(&predicted)           // afterwards, because it holds the VIP too
-			if admitted.Annotations[firstUseKey] == "" { // a preview records no time
+			mirrored := c.admitted(&predicted)           // created afterwards, because it has the VIP too
+			if admitted.Annotations[firstUseKey] == "" { // a preview writes no time
 				t.Error("the first pod does not record its first use")
 			}
 			delete(admitted.Annotations, firstUseKey)
@@ -126,7 +126,7 @@ func (c *cluster) preview(binary string, args ...string) []*unstructured.Unstruc
 	return objects
 }
 
-// count returns how many objects there are of the kind, with names that begin so.
+// count returns the number of objects of the kind whose names have the prefix.
 func count(objects []*unstructured.Unstructured, kind, prefix string) (n int) {
 	for _, o := range objects {
 		if o.GetKind() == kind && strings.HasPrefix(o.GetName(), prefix) {
@@ -142,7 +142,7 @@ func from(t *testing.T, objects []*unstructured.Unstructured, kind string, into 
 	named(t, objects, kind, "", into)
 }
 
-// named converts the object of the kind and name; an empty name is any.
+// named converts the object of the kind and name. An empty name matches any.
 func named(t *testing.T, objects []*unstructured.Unstructured, kind, name string, into any) {
 	t.Helper()
 	for _, o := range objects {

@@ -19,7 +19,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// changes are what people do to our objects by hand.
+// changes are manual changes of managed objects.
 var changes = []struct {
 	name string
 	make func(
@@ -27,7 +27,7 @@ var changes = []struct {
 	) error
 }{
 	{
-		"an entry's endpoint is led elsewhere",
+		"an entry's endpoint is changed",
 		func(ctx context.Context, c client.Client, entry *networkingv1.ServiceEntry, _ *networkingv1.DestinationRule) error {
 			entry.Spec.Endpoints[0].Address = "evil.example.com"
 			return c.Update(ctx, entry)
@@ -112,7 +112,7 @@ var changes = []struct {
 	},
 }
 
-// eachClosed does something to each of the namespace's closed rules, and returns the first error.
+// eachClosed calls do for each closed rule of the namespace, and returns the first error.
 func eachClosed(
 	ctx context.Context, c client.Client, namespace string, do func(*networkingv1.DestinationRule) error,
 ) error {
@@ -130,8 +130,8 @@ func eachClosed(
 	return nil
 }
 
-// TestProtectedObjects: only the controller changes managed objects, the administrator neither; only a
-// real API server evaluates the policy. The namespace's own deletion goes through.
+// TestProtectedObjects: only the controller changes managed objects, not even the administrator. Only a real API server
+// evaluates the policy. The namespace itself can be deleted.
 func TestProtectedObjects(t *testing.T) {
 	c := start(t, setup{})
 	ns := c.namespace("protected", nil, nil)
@@ -145,7 +145,7 @@ func TestProtectedObjects(t *testing.T) {
 			}
 		})
 	}
-	t.Run("our label is taken off", func(t *testing.T) {
+	t.Run("the managed-by label is removed", func(t *testing.T) {
 		entry := found.entries[0].DeepCopy()
 		delete(entry.Labels, "app.kubernetes.io/managed-by")
 		if err := c.Client.Update(t.Context(), entry); !apierrors.IsForbidden(err) {
@@ -166,8 +166,8 @@ func TestProtectedObjects(t *testing.T) {
 	})
 }
 
-// TestRepair: where the policy is switched off, what is changed by hand is put right again. The gate is
-// switched off here too, and with it the permission that it needs.
+// TestRepair switches the policy off, and the controller repairs manual changes. The gate is switched off here too, and
+// with it the permission that it needs.
 func TestRepair(t *testing.T) {
 	c := start(t, setup{values: map[string]any{
 		"guard":    map[string]any{"protectObjects": false},
@@ -186,8 +186,8 @@ func TestRepair(t *testing.T) {
 			c.waitForRepair(ns, entry, rule)
 		})
 	}
-	t.Run("labels and annotations of others stay", func(t *testing.T) { testAddedLabels(c.on(t)) })
-	t.Run("an object that loses the label is left alone until it is deleted, and its rules stay", func(t *testing.T) {
+	t.Run("labels and annotations of users stay", func(t *testing.T) { testAddedLabels(c.on(t)) })
+	t.Run("an object that loses the label is not changed until it is deleted, and its rules stay", func(t *testing.T) {
 		testLostLabel(c.on(t))
 	})
 	t.Run("unused objects are marked, kept for the delay, and deleted with the entry first", func(t *testing.T) {
@@ -198,7 +198,7 @@ func TestRepair(t *testing.T) {
 	})
 }
 
-// waitForRepair waits until the namespace has the entry and the rule, unmarked, and no others.
+// waitForRepair waits until the namespace has exactly the entry and the rule, unmarked.
 func (c *cluster) waitForRepair(
 	namespace string, entry *networkingv1.ServiceEntry, rule *networkingv1.DestinationRule,
 ) {
@@ -234,14 +234,14 @@ func testAddedLabels(c *cluster) {
 	found := c.waitForObjects(ns, 1, 1)
 	edited := found.entries[0].DeepCopy()
 	edited.Labels["team"], edited.Annotations = "a", map[string]string{"example.com/note": "b"}
-	edited.Spec.ExportTo = []string{"*"} // so that we write
+	edited.Spec.ExportTo = []string{"*"} // so that the controller writes
 	want := edited.DeepCopy()
 	want.Spec.ExportTo = []string{"."}
 	c.must(c.Client.Update(c.t.Context(), edited))
 	c.waitForRepair(ns, want, found.rules[0])
 }
 
-// testLostLabel holds us to the label: what does not carry it is not touched, even of our name.
+// testLostLabel: an object without the label is not changed, even if it has the name of a managed one.
 func testLostLabel(c *cluster) {
 	ns := c.namespace("lost-label", nil, nil)
 	c.admitted(pod(ns, "p", requesting()))
@@ -253,7 +253,7 @@ func testLostLabel(c *cluster) {
 	c.must(c.Client.Update(c.t.Context(), lost))
 	c.waitForEvent(ns, "UnmanagedObject", entry.Name)
 	c.wantUntouched(lost)
-	c.waitForSweep(ns, "other.example.com") // meanwhile the rules would be collected, were they not in use
+	c.waitForSweep(ns, "other.example.com") // in this time the rules would be deleted if they were unused
 	c.waitForObjects(ns, 1, 1)
 	c.wantUntouched(lost)
 	c.wantUntouched(found.rules[0])
@@ -281,8 +281,8 @@ func testOrderOfDeletion(c *cluster) {
 	}
 }
 
-// watchDeletion follows an object from the state given until it is deleted, and returns the revisions at
-// which it was marked and deleted.
+// watchDeletion follows an object from the given state until it is deleted, and returns the revisions at which it was
+// marked and deleted.
 func (c *cluster) watchDeletion(
 	watcher client.WithWatch, list client.ObjectList, object client.Object,
 ) (marked, gone uint64) {
@@ -317,17 +317,19 @@ func testNoGate(c *cluster) {
 	ns := c.namespace("no-gate", nil, nil)
 	wantGates(c, c.admitted(pod(ns, "p", dialling())))
 	c.waitForObjects(ns, 1, 1)
-	account, err := c.release.Find("ServiceAccount", "")
+	serviceAccount, err := c.release.Find("ServiceAccount", "")
 	c.must(err)
-	_, ours := c.as(harness.ReleaseNamespace, account.GetName())
+	_, account := c.as(harness.ReleaseNamespace, serviceAccount.GetName())
 	for verb, want := range map[string]bool{"patch": false, "update": false, "list": true} {
 		review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
 			ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: ns, Verb: verb, Resource: "pods"},
 		}}
-		review, err := ours.AuthorizationV1().SelfSubjectAccessReviews().Create(c.t.Context(), review, metav1.CreateOptions{})
+		review, err := account.AuthorizationV1().SelfSubjectAccessReviews().Create(
+			c.t.Context(), review, metav1.CreateOptions{},
+		)
 		c.must(err)
 		if review.Status.Allowed != want {
-			c.t.Errorf("we may %s pods: %t", verb, review.Status.Allowed)
+			c.t.Errorf("the controller may %s pods: %t", verb, review.Status.Allowed)
 		}
 	}
 }

@@ -18,40 +18,40 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestRollout: revisions of one workload, and several workloads, with different requests for one host. Which pods
-// belong together only real controllers write; there is no kubelet, so a pod becomes ready when the test says so.
-// What a pod was admitted with must be served, unchanged, for as long as it lives.
+// TestRollout rolls out revisions of one workload, and several workloads, with different requests for one host. Only
+// real controllers write which pods belong together. There is no kubelet, so the test makes pods ready. The request
+// with which a pod was admitted is served, unchanged, for as long as the pod lives.
 func TestRollout(t *testing.T) {
 	c := start(t, setup{values: map[string]any{"cleanup": map[string]any{"gracePeriod": "1s", "delay": "1s"}}})
 	t.Run("a new target port leaves the old revision's objects as they are, until its pods are gone", func(t *testing.T) {
 		testNextRevision(c.on(t), "next-port", targetPort, retargeted("6308"), retargeted("6380"))
 	})
-	t.Run("so does a new address", func(t *testing.T) {
+	t.Run("a new address leaves the old revision's objects as they are", func(t *testing.T) {
 		next := dialling()
 		next["redis-tls/addresses"] = "10.20.30.50"
 		testNextRevision(c.on(t), "next-address", "redis-tls/addresses", dialling(), next)
 	})
-	t.Run("so does an address inside the old one's CIDR", func(t *testing.T) {
+	t.Run("an address inside the old CIDR leaves the old revision's objects as they are", func(t *testing.T) {
 		wide := dialling()
 		wide["redis-tls/addresses"] = "10.20.30.0/24"
 		testNextRevision(c.on(t), "next-cidr", "redis-tls/addresses", wide, dialling())
 	})
-	t.Run("other TLS settings make a rule of their own", func(t *testing.T) { testNewSettings(c.on(t)) })
-	t.Run("two workloads with different requests for one host do not meet", func(t *testing.T) {
+	t.Run("other TLS settings have their own rule", func(t *testing.T) { testNewSettings(c.on(t)) })
+	t.Run("two workloads with different requests for one host do not affect each other", func(t *testing.T) {
 		testTwoWorkloads(c.on(t))
 	})
-	t.Run("a pod that imitates another workload moves nothing", func(t *testing.T) { testImitation(c.on(t)) })
+	t.Run("a pod that imitates another workload changes nothing", func(t *testing.T) { testImitation(c.on(t)) })
 }
 
-// retargeted are the annotations of a pod with that target port.
+// retargeted returns the annotations of a pod with the target port.
 func retargeted(port string) map[string]string {
 	annotations := requesting()
 	annotations["redis-tls/target-port"] = port
 	return annotations
 }
 
-// testNextRevision rolls a Deployment from one request to another, of which the key differs, and holds the new
-// revision's pod pending for a while.
+// testNextRevision rolls a Deployment from one request to another with another key, and keeps the new revision's pod
+// pending for a while.
 func testNextRevision(c *cluster, namespace, key string, was, is map[string]string) {
 	ns := c.namespace(namespace, nil, nil)
 	cart := newDeployment(ns, "cart", 1, was)
@@ -62,7 +62,7 @@ func testNextRevision(c *cluster, namespace, key string, was, is map[string]stri
 
 	c.annotate(cart, is)
 	pods := c.podsOf(cart, key, was[key], is[key])
-	c.eventually("the new revision to have all that it needs", func(context.Context) error { return c.served(&pods[1]) })
+	c.eventually("the new revision to be served", func(context.Context) error { return c.served(&pods[1]) })
 	c.wantKept(before)
 	if err := c.served(&old); err != nil {
 		c.t.Errorf("the old revision: %v", err)
@@ -75,12 +75,12 @@ func testNextRevision(c *cluster, namespace, key string, was, is map[string]stri
 	c.podsOf(cart, key, is[key])
 	c.waitForObjects(ns, 1, 1)
 	if err := c.served(&pods[1]); err != nil {
-		c.t.Errorf("the new revision, alone: %v", err)
+		c.t.Errorf("the new revision without the old one: %v", err)
 	}
 }
 
-// served says what a pod lacks: an entry for each of its VIPs and of its addresses, with the port that it requested,
-// and one rule that selects it on every entry that may catch its connections.
+// served reports what a pod lacks: an entry for each of its VIPs and addresses, with the port that it requested, and
+// one rule that selects it on every entry that may match its connections.
 func (c *cluster) served(p *corev1.Pod) error {
 	found, err := c.objects(c.t.Context(), p.Namespace)
 	if err != nil {
@@ -90,7 +90,7 @@ func (c *cluster) served(p *corev1.Pod) error {
 	for _, alias := range p.Spec.HostAliases {
 		requested = append(requested, alias.IP)
 	}
-	if host := p.Annotations["redis-tls/host"]; p.Annotations["redis-tls/protocol"] == "http" { // whose entry has no VIP
+	if host := p.Annotations["redis-tls/host"]; p.Annotations["redis-tls/protocol"] == "http" { // its entry has no VIP
 		requested = nil
 		if rules := selecting(found.rules, p, host); len(rules) != 1 ||
 			!slices.ContainsFunc(found.entries, func(e *networkingv1.ServiceEntry) bool { return e.Spec.Hosts[0] == host }) {
@@ -125,7 +125,7 @@ func (c *cluster) served(p *corev1.Pod) error {
 	return found.wrongClosed()
 }
 
-// prefix reads an address or a CIDR.
+// prefix parses an address or a CIDR.
 func prefix(text string) netip.Prefix {
 	if address, err := netip.ParseAddr(text); err == nil {
 		return netip.PrefixFrom(address, address.BitLen())
@@ -180,7 +180,7 @@ func testNewSettings(c *cluster) {
 	c.waitForObjects(ns, 1, 1)
 }
 
-// entryAt returns the one entry with the address.
+// entryAt returns the only entry with the address.
 func (c *cluster) entryAt(found objects, address string) *networkingv1.ServiceEntry {
 	c.t.Helper()
 	var at []*networkingv1.ServiceEntry
@@ -214,7 +214,7 @@ func testTwoWorkloads(c *cluster) {
 		}
 	}
 
-	// With an equal request they share.
+	// Pods with equal requests share objects.
 	c.annotate(shop, retargeted("6380"))
 	next := c.podsOf(shop, targetPort, "6390", "6380")
 	if a, b := vips(&next[1], "redis.example.com"), vips(&of[0], "redis.example.com"); !slices.Equal(a, b) {
@@ -225,8 +225,8 @@ func testTwoWorkloads(c *cluster) {
 	c.wantKept(before)
 }
 
-// testImitation creates a pod that says of itself that it belongs to another workload, and to its newest revision.
-// References to kinds that nobody serves are the API server's to believe.
+// testImitation creates a pod whose owner reference names another workload and its newest revision. The API server
+// accepts references to kinds that do not exist.
 func testImitation(c *cluster) {
 	ns := c.namespace("imitation", nil, nil)
 	cart := newDeployment(ns, "cart", 1, retargeted("6380"))
@@ -260,7 +260,7 @@ func testImitation(c *cluster) {
 
 const targetPort = "redis-tls/target-port"
 
-// newDeployment returns one whose pods have the annotations.
+// newDeployment returns a Deployment whose pods have the annotations.
 func newDeployment(namespace, name string, replicas int32, annotations map[string]string) *appsv1.Deployment {
 	template := pod(namespace, "", annotations)
 	template.Labels = map[string]string{"app": name}
@@ -274,8 +274,8 @@ func newDeployment(namespace, name string, replicas int32, annotations map[strin
 	}
 }
 
-// annotate gives the Deployment's pod template other annotations, which is a rollout. The new pods are a
-// second younger than the old ones: creationTimestamp tells no less apart.
+// annotate changes the annotations of the Deployment's pod template, which starts a rollout. The new pods are a second
+// younger than the old ones, because creationTimestamp has seconds only.
 func (c *cluster) annotate(d *appsv1.Deployment, annotations map[string]string) {
 	c.t.Helper()
 	begun := metav1.Now().Rfc3339Copy()
@@ -294,7 +294,7 @@ func (c *cluster) annotate(d *appsv1.Deployment, annotations map[string]string) 
 	})
 }
 
-// podsOf waits until the Deployment has pods with exactly these values of an annotation, and returns them, older
+// podsOf waits until the Deployment has pods with exactly these values of an annotation. It returns them, older
 // revisions first.
 func (c *cluster) podsOf(d *appsv1.Deployment, annotation string, values ...string) []corev1.Pod {
 	c.t.Helper()
@@ -321,7 +321,7 @@ func (c *cluster) podsOf(d *appsv1.Deployment, annotation string, values ...stri
 	return pods.Items
 }
 
-// makeReady does what a kubelet would.
+// makeReady marks the pod ready, as a kubelet would.
 func (c *cluster) makeReady(p *corev1.Pod) {
 	c.t.Helper()
 	c.eventually("pod "+p.Name+" to be marked ready", func(ctx context.Context) error {

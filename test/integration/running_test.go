@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// shapes are pods of every kind of object that there is.
+// shapes are the annotations of pods with every kind of object.
 var shapes = map[string]map[string]string{
 	"pinned":   requesting(),
 	"dialling": dialling(),
@@ -40,8 +40,8 @@ var shapes = map[string]map[string]string{
 	"server": {"redis-tls/server": "strict"},
 }
 
-// TestRunningPods: what a running pod was admitted with is served, unchanged, for as long as it lives, whatever becomes
-// of the chart's values, of Services, of its own status. Grace period and delay are over in no time here.
+// TestRunningPods: the request with which a pod was admitted is served, unchanged, for as long as the pod lives,
+// whatever happens to the chart's values, to Services and to its status. The grace period and the delay are short here.
 func TestRunningPods(t *testing.T) {
 	values := map[string]any{"cleanup": map[string]any{"gracePeriod": "1s", "delay": "1s"}}
 	c := start(t, setup{values: values})
@@ -57,7 +57,7 @@ func TestRunningPods(t *testing.T) {
 		pods["service"], _, err = c.create(pod(ns, "service", inMesh))
 		return err
 	})
-	c.settledObjects([]string{ns})
+	c.waitForFreedPods([]string{ns})
 	before := c.meshObjectsIn(ns)
 
 	t.Run("another range of VIPs", func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestRunningPods(t *testing.T) {
 			"allowedCIDRs": []any{"192.0.2.0/24"},
 		})
 		c.waitForEvent(ns, "RequestIgnored", "policy.allowedHosts")
-		c.waitForIgnored(8) // those of seven shapes, and the new key
+		c.waitForIgnored(8) // the pods of seven shapes, and the new key
 		c.waitForSweep(ns, "narrowed.example.org")
 		c.wantKept(before)
 		c.refused(pod(ns, "next-narrowed", shapes["pinned"]), "redis.example.com", "policy.allowedHosts")
@@ -115,7 +115,7 @@ func TestRunningPods(t *testing.T) {
 		c.waitForSweep(ns, "without-service.example.com")
 		c.wantKept(before)
 	})
-	t.Run("only their own end ends it", func(t *testing.T) {
+	t.Run("objects are deleted when their pods are", func(t *testing.T) {
 		c := c.on(t)
 		for _, p := range pods {
 			c.must(c.Client.Delete(t.Context(), p, client.GracePeriodSeconds(0)))
@@ -129,7 +129,7 @@ func TestRunningPods(t *testing.T) {
 	})
 }
 
-// change upgrades the release to other values, which stay changed, and restarts the webhook with them.
+// change upgrades the release to other values, adds them to values, and restarts the webhook with them.
 func (c *cluster) change(values map[string]any, key string, value map[string]any) {
 	c.t.Helper()
 	values[key] = value
@@ -140,7 +140,7 @@ func (c *cluster) change(values map[string]any, key string, value map[string]any
 	c.must(c.WaitForAdmission(c.t.Context(), release))
 }
 
-// waitForIgnored waits until the metric says of how many live pods the requests are ignored.
+// waitForIgnored waits until the metric counts this many live pods with ignored requests.
 func (c *cluster) waitForIgnored(want float64) {
 	c.t.Helper()
 	c.eventually(fmt.Sprintf("%v ignored requests", want), func(context.Context) error {
@@ -151,15 +151,15 @@ func (c *cluster) waitForIgnored(want float64) {
 	})
 }
 
-// waitForSweep waits until objects that were unused from now on have been collected: those of a pod that comes and
-// goes.
+// waitForSweep creates and deletes a pod, and waits until its objects are deleted. Objects that were unused before are
+// deleted by then too.
 func (c *cluster) waitForSweep(namespace, host string) {
 	c.t.Helper()
 	before := c.meshObjectsIn(namespace)
 	p := c.admitted(pod(namespace, "sweep-"+strings.ReplaceAll(host, ".", "-"), requestingFor(host)))
 	c.entryOf(namespace, host)
 	c.must(c.Client.Delete(c.t.Context(), p, client.GracePeriodSeconds(0)))
-	c.eventually("the objects of a pod that has gone to be collected", func(context.Context) error {
+	c.eventually("the objects of a deleted pod to be deleted", func(context.Context) error {
 		now := c.meshObjectsIn(namespace)
 		maps.DeleteFunc(now, func(name, _ string) bool { _, was := before[name]; return was })
 		if len(now) > 0 {
@@ -169,9 +169,9 @@ func (c *cluster) waitForSweep(namespace, host string) {
 	})
 }
 
-// settledObjects waits until each of the namespaces has objects and all of its pods have been freed, which comes after
-// the last of their objects.
-func (c *cluster) settledObjects(namespaces []string) {
+// waitForFreedPods waits until each of the namespaces has objects and none of its pods waits at the gate. Pods are
+// freed after the last object is accepted.
+func (c *cluster) waitForFreedPods(namespaces []string) {
 	c.t.Helper()
 	for _, namespace := range namespaces {
 		c.eventually("mesh objects in "+namespace+", and no pod that waits", func(ctx context.Context) error {

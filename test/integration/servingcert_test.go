@@ -28,9 +28,9 @@ const (
 	providedSecret    = "corporate"
 )
 
-// TestServingCertificate: when an API server goes over to a new caBundle, by which of its connections it calls and
-// which replica it finds there, only a real one shows; likewise that the chart's rights suffice to mend the
-// Secret. Two replicas answer while leaf, CA and in the end the giver of the certificate change.
+// TestServingCertificate: only a real API server shows when it uses a new caBundle, and on which of its connections to
+// which replica. The test also checks that the chart's rights suffice to repair the Secret. Two replicas answer while
+// the leaf, the CA and finally the issuer change.
 func TestServingCertificate(t *testing.T) {
 	c := start(t, setup{noWebhook: true})
 	values := map[string]any{"replicaCount": 2, "shutdownDelaySeconds": 3}
@@ -45,17 +45,17 @@ func TestServingCertificate(t *testing.T) {
 		change func(c *cluster)
 	}{
 		{
-			"a leaf that was taken out is made anew",
+			"a removed leaf is issued again",
 			func(c *cluster) { c.edit(servingSecret, func(data map[string][]byte) { delete(data, "tls.crt") }) },
 		},
-		{"a broken key makes a new pair", func(c *cluster) {
+		{"a broken key is replaced by a new pair", func(c *cluster) {
 			c.edit(servingSecret, func(data map[string][]byte) { data["tls.key"] = []byte("half") })
 		}},
 		{
 			"an emptied Secret gets a new CA",
 			func(c *cluster) { c.edit(servingSecret, func(data map[string][]byte) { clear(data) }) },
 		},
-		{"a deleted Secret comes back with a new CA", func(c *cluster) {
+		{"a deleted Secret is created again with a new CA", func(c *cluster) {
 			c.must(c.Client.Delete(c.t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
 				Namespace: c.release.Namespace,
 				Name:      servingSecret,
@@ -75,11 +75,11 @@ func TestServingCertificate(t *testing.T) {
 		t.Run(step.name, func(t *testing.T) { s.through(c.on(t), step.change) })
 	}
 	s.stream.end(c)
-	t.Run("an upgrade leaves the caBundle alone", func(t *testing.T) { s.testUpgradeKeepsTheBundle(c.on(t)) })
-	t.Run("a wiped caBundle and a new configuration are filled", func(t *testing.T) { s.testBundleIsPutBack(c.on(t)) })
+	t.Run("an upgrade does not change the caBundle", func(t *testing.T) { s.testUpgradeKeepsTheBundle(c.on(t)) })
+	t.Run("an emptied caBundle and a new configuration are filled", func(t *testing.T) { s.testBundleIsPutBack(c.on(t)) })
 }
 
-// serving are the replicas, under load, and the Secret that they serve.
+// serving has the replicas, under load, and the name of the Secret that they serve.
 type serving struct {
 	replicas *harness.Replicas
 	release  *harness.Release
@@ -87,8 +87,8 @@ type serving struct {
 	stream   *stream
 }
 
-// through makes the change and waits until every replica serves what the Secret then holds, and for some calls
-// after that. None may have failed.
+// through makes the change, waits until every replica serves the certificate that the Secret then has, and for some
+// calls after that. No call may fail.
 func (s *serving) through(c *cluster, change func(*cluster)) {
 	failed, _ := s.stream.failed()
 	before := s.served(c)
@@ -105,9 +105,9 @@ func (s *serving) through(c *cluster, change func(*cluster)) {
 			case err != nil:
 				return err
 			case bytes.Equal(leaf, before):
-				return fmt.Errorf("%s serves the one before", w.Address)
+				return fmt.Errorf("%s serves the previous certificate", w.Address)
 			case block == nil || !bytes.Equal(leaf, block.Bytes):
-				return fmt.Errorf("%s serves another one than the Secret's", w.Address)
+				return fmt.Errorf("%s serves another certificate than the Secret's", w.Address)
 			}
 		}
 		return nil
@@ -120,7 +120,7 @@ func (s *serving) through(c *cluster, change func(*cluster)) {
 		text, err := w.Metrics(c.t.Context())
 		c.must(err)
 		if !strings.Contains(text, "redis_tls_webhook_certificate_trusted 1\n") {
-			c.t.Errorf("%s does not say that its certificate is trusted", w.Address)
+			c.t.Errorf("%s does not report its certificate as trusted", w.Address)
 		}
 	}
 }
@@ -149,7 +149,7 @@ func leafOf(ctx context.Context, w *harness.Webhook) ([]byte, error) {
 	return connection.(*tls.Conn).ConnectionState().PeerCertificates[0].Raw, nil
 }
 
-// edit changes the Secret's data by hand.
+// edit changes the Secret's data as a user would.
 func (c *cluster) edit(name string, change func(data map[string][]byte)) {
 	c.t.Helper()
 	c.eventually("the Secret to be edited", func(ctx context.Context) error {
@@ -162,7 +162,7 @@ func (c *cluster) edit(name string, change func(data map[string][]byte)) {
 	})
 }
 
-// provide writes a certificate of the signer and its CA into the Secret at once, as cert-manager does.
+// provide writes a certificate of the signer and its CA into the Secret in one update, as cert-manager does.
 func (c *cluster) provide(sign harness.Sign) {
 	c.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -16,20 +16,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestServersAndRestrictedPods: the objects of pods as a whole, with the rights that the chart gives and as the
-// API server stores them: of a restricted pod's Sidecar it must keep what says REGISTRY_ONLY, an empty object.
+// TestServersAndRestrictedPods checks the objects of a whole pod, with the rights of the chart and as the API server
+// stores them. It must keep the empty object in a restricted pod's Sidecar that means REGISTRY_ONLY.
 func TestServersAndRestrictedPods(t *testing.T) {
 	c := start(t, setup{values: map[string]any{
 		"firstUse": map[string]any{"delay": "1s"},
 		"cleanup":  map[string]any{"gracePeriod": "1s", "delay": "1s"},
 	}})
-	t.Run("servers have one PeerAuthentication of the namespace", func(t *testing.T) { testServers(c.on(t)) })
-	t.Run("restricted pods have a Sidecar for what they reach", func(t *testing.T) { testRestricted(c.on(t)) })
-	t.Run("a user's PeerAuthentication on the same pods refuses them", func(t *testing.T) { testForeignPeer(c.on(t)) })
-	t.Run("a Service of the mesh must exist, and then has a rule alone", func(t *testing.T) { testService(c.on(t)) })
+	t.Run("servers of a namespace share one PeerAuthentication", func(t *testing.T) { testServers(c.on(t)) })
+	t.Run("restricted pods have a Sidecar with their hosts", func(t *testing.T) { testRestricted(c.on(t)) })
+	t.Run("a pod that a user's PeerAuthentication selects is refused", func(t *testing.T) { testUnmanagedPeer(c.on(t)) })
+	t.Run("a Service of the mesh must exist, and has only a rule", func(t *testing.T) { testService(c.on(t)) })
 }
 
-// waitFor waits until the list has so many objects in the namespace.
+// waitFor waits until the namespace has the wanted number of objects.
 func (c *cluster) waitFor(list client.ObjectList, namespace string, length func() int, want int) {
 	c.t.Helper()
 	c.eventually(fmt.Sprintf("%d objects of %T in %s", want, list, namespace), func(ctx context.Context) error {
@@ -99,8 +99,8 @@ func testRestricted(c *cluster) {
 	c.waitFor(&sidecars, ns, length, 0)
 }
 
-func testForeignPeer(c *cluster) {
-	ns := c.namespace("foreign-peer", nil, nil)
+func testUnmanagedPeer(c *cluster) {
+	ns := c.namespace("unmanaged-peer", nil, nil)
 	theirs := &securityv1.PeerAuthentication{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "theirs"}}
 	theirs.Spec.Selector = &typeapi.WorkloadSelector{MatchLabels: map[string]string{"app": "redis"}}
 	theirs.Spec.Mtls = &securityapi.PeerAuthentication_MutualTLS{Mode: securityapi.PeerAuthentication_MutualTLS_PERMISSIVE}
@@ -109,8 +109,8 @@ func testForeignPeer(c *cluster) {
 		server := pod(ns, "server", map[string]string{"redis-tls/server": "strict"})
 		server.Labels = map[string]string{"app": "redis"}
 		err := c.Client.Create(ctx, server, client.DryRunAll)
-		if err == nil || !strings.Contains(err.Error(), "PeerAuthentication foreign-peer/theirs ") {
-			return fmt.Errorf("admission says %v", err)
+		if err == nil || !strings.Contains(err.Error(), "PeerAuthentication unmanaged-peer/theirs ") {
+			return fmt.Errorf("the answer is %v", err)
 		}
 		return nil
 	})

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// rate is of the pods created under load, if the machine gives it.
+// rate is the number of pods per second under load, if the machine is fast enough.
 const rate = 100
 
-// stream creates pods that request TLS, at the rate, and takes note of what became of each.
+// stream creates pods that request TLS, at the rate, and keeps the result of each.
 type stream struct {
 	c      *cluster
 	begun  time.Time
@@ -23,7 +23,7 @@ type stream struct {
 	failures []error
 }
 
-// stream begins one, in ten namespaces of the prefix.
+// stream starts a stream in ten namespaces with the prefix.
 func (c *cluster) stream(prefix string) *stream {
 	c.t.Helper()
 	var namespaces []string
@@ -33,7 +33,7 @@ func (c *cluster) stream(prefix string) *stream {
 	ctx, cancel := context.WithCancel(c.t.Context())
 	s := &stream{c: c, begun: time.Now(), cancel: cancel}
 	s.driver.Go(func() {
-		room := make(chan struct{}, rate/4) // a machine that is slower than that is not made slower still
+		room := make(chan struct{}, rate/4) // limits the backlog on a slow machine
 		tick := time.NewTicker(time.Second / rate)
 		defer tick.Stop()
 		for n := 0; ; n++ {
@@ -67,7 +67,7 @@ func (s *stream) create(namespace, name string) {
 	}
 }
 
-// answered waits until that many more creations have been answered.
+// answered waits for this many more answers.
 func (s *stream) answered(c *cluster, more int) {
 	c.t.Helper()
 	count := func() int {
@@ -84,7 +84,7 @@ func (s *stream) answered(c *cluster, more int) {
 	})
 }
 
-// failed returns how many have failed so far, and the first reason.
+// failed returns the number of failures so far, and the first error.
 func (s *stream) failed() (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,7 +94,7 @@ func (s *stream) failed() (int, error) {
 	return len(s.failures), s.failures[0]
 }
 
-// end ends the stream, and wants none to have failed.
+// end stops the stream, and requires that no creation has failed.
 func (s *stream) end(c *cluster) {
 	c.t.Helper()
 	s.cancel()

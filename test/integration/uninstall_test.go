@@ -19,10 +19,10 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// TestUninstall: helm uninstall, its hook run as its own service account with the chart's RBAC, frees the pods that
-// wait and leaves running ones what they use; the documented command then leaves nothing of ours.
+// TestUninstall runs the hook of helm uninstall as its own service account with the chart's RBAC. The hook frees pods
+// that wait and keeps what running pods use. The documented command then removes every managed object.
 func TestUninstall(t *testing.T) {
-	c := start(t, setup{values: map[string]any{"firstUse": map[string]any{"delay": "1h"}}}) // nobody is freed in time
+	c := start(t, setup{values: map[string]any{"firstUse": map[string]any{"delay": "1h"}}}) // no pod is freed in time
 	ns := c.namespace("shop", nil, nil)
 	running := c.admitted(pod(ns, "running", requesting()))
 	waits := pod(ns, "waits", dialling())
@@ -52,10 +52,10 @@ func TestUninstall(t *testing.T) {
 			return err
 		})
 	c.removeEverything()
-	if left := names(c.ours()); len(left) > 0 {
+	if left := names(c.managed()); len(left) > 0 {
 		t.Errorf("after the documented command there are %q", left)
 	}
-	// A Lease that lost its label is not listed above.
+	// A Lease without its label is not in the list above.
 	leases := &coordinationv1.LeaseList{}
 	c.must(c.Client.List(t.Context(), leases, client.InNamespace(c.release.Namespace)))
 	for _, lease := range leases.Items {
@@ -63,7 +63,7 @@ func TestUninstall(t *testing.T) {
 	}
 }
 
-// hookIsHeldToGates wants the hook's service account refused whatever it does not need.
+// hookIsHeldToGates requires that the hook's service account is refused everything that it does not need.
 func (c *cluster) hookIsHeldToGates(waits *corev1.Pod) {
 	c.t.Helper()
 	account := ""
@@ -80,7 +80,7 @@ func (c *cluster) hookIsHeldToGates(waits *corev1.Pod) {
 	label := client.RawPatch(types.JSONPatchType, []byte(`[{"op":"add","path":"/metadata/labels/team","value":"b"}]`))
 	for what, refusal := range map[string]struct {
 		err  error
-		says string
+		text string
 	}{
 		"label a pod that waits": {hook.Patch(c.t.Context(), waits.DeepCopy(), label), "redis-tls-first-use"},
 		"delete it":              {hook.Delete(c.t.Context(), waits.DeepCopy()), "cannot delete resource"},
@@ -89,13 +89,13 @@ func (c *cluster) hookIsHeldToGates(waits *corev1.Pod) {
 			"cannot list resource",
 		},
 	} {
-		if refusal.err == nil || !strings.Contains(refusal.err.Error(), refusal.says) {
-			c.t.Errorf("to %s the hook was told %v, want %q", what, refusal.err, refusal.says)
+		if refusal.err == nil || !strings.Contains(refusal.err.Error(), refusal.text) {
+			c.t.Errorf("%s by the hook: error %v, want %q", what, refusal.err, refusal.text)
 		}
 	}
 }
 
-// removeEverything runs the command that the documents give, as it stands there.
+// removeEverything runs the command of the document.
 func (c *cluster) removeEverything() {
 	c.t.Helper()
 	document, err := os.ReadFile("../../docs/uninstall.md")

@@ -8,9 +8,9 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// TestUpgrade does what `helm upgrade` does, to other values and back, while pods are created all the time: it applies
-// the chart, and the Deployment is rolled. No admission fails, and no object of a pod that runs changes, though by the
-// new values some of these pods would be refused and others get another Redis or another VIP.
+// TestUpgrade does what `helm upgrade` does, to other values and back, while pods are created: it applies the chart and
+// rolls the Deployment. No admission fails, and no object of a running pod changes. With the new values some of these
+// pods would be refused and others would get another Redis or VIP.
 func TestUpgrade(t *testing.T) {
 	c := start(t, setup{noWebhook: true})
 	was := map[string]any{
@@ -33,7 +33,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	inheriting := c.namespace("inheriting", map[string]string{"redis-tls/injection": "enabled"}, nil)
 	c.admitted(pod(inheriting, "running", nil))
-	c.settledObjects(append(namespaces, inheriting))
+	c.waitForFreedPods(append(namespaces, inheriting))
 	before := c.meshObjects()
 
 	upgraded, err := c.RenderChart(is)

@@ -15,14 +15,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestVIPs: what a pod's /etc/hosts says the webhook draws, and what the ServiceEntries list the controller writes;
-// here both look at one API server. The range is the smallest allowed, so that draws collide.
+// TestVIPs compares the host aliases that the webhook draws with the ServiceEntries that the controller writes, on one
+// API server. The range is the smallest that is allowed, so that draws collide.
 func TestVIPs(t *testing.T) {
 	c := start(t, setup{values: map[string]any{"vip": map[string]any{
 		"cidr":     "240.241.7.0/24",
 		"ipv6CIDR": "fd00:241::/64",
 	}}})
-	t.Run("a user's own hostAliases stay, and the VIPs come after them", func(t *testing.T) { testOwnAliases(c.on(t)) })
+	t.Run("a user's hostAliases stay, before the VIPs", func(t *testing.T) { testOwnAliases(c.on(t)) })
 	t.Run("a user's alias for the same host is refused", func(t *testing.T) { testAliasForHost(c.on(t)) })
 	t.Run("an alias of another VIP for the same host is replaced", func(t *testing.T) { testStaleAlias(c.on(t)) })
 	t.Run("all pods of a key have the same VIPs, which are the entry's", func(t *testing.T) { testSameVIPs(c.on(t)) })
@@ -54,7 +54,7 @@ func testAliasForHost(c *cluster) {
 	c.refused(p, "hostAliases", "10.9.8.7", "redis.example.com")
 }
 
-// testStaleAlias: a template that was made of an admitted pod has the alias of its VIP, and the key may have changed.
+// testStaleAlias: a template that was copied from an admitted pod has the alias of its VIP, but may have another key.
 func testStaleAlias(c *cluster) {
 	ns := c.namespace("stale-alias", nil, nil)
 	c.admitted(pod(ns, "first", requesting()))
@@ -97,7 +97,7 @@ func testCollision(c *cluster) {
 	ns := c.namespace("collision", nil, nil)
 	a, b := c.colliding(ns)
 	first := c.admitted(pod(ns, "first", requestingFor(a)))
-	c.waitForObjects(ns, 1, 1) // the VIP is known by now
+	c.waitForObjects(ns, 1, 1) // the VIP is in the cache
 	second := c.admitted(pod(ns, "second", requestingFor(b)))
 	wantVIPs(c, first, a)
 	wantVIPs(c, second, b)
@@ -118,8 +118,8 @@ func testCollision(c *cluster) {
 	}
 }
 
-// testCopiedPod does what people do to try something out: kubectl get pod -o yaml, another name, kubectl
-// create. In another namespace the VIP of the original is another key's.
+// testCopiedPod copies a pod as users do: kubectl get pod -o yaml, another name, kubectl create. In another namespace
+// the VIP of the original belongs to another key.
 func testCopiedPod(c *cluster) {
 	ns := c.namespace("original", nil, nil)
 	original := c.live(c.admitted(pod(ns, "original", requesting())))
@@ -150,8 +150,8 @@ func testCopiedPod(c *cluster) {
 	c.wantKept(before)
 }
 
-// colliding returns two hosts for which the namespace draws the same address: with 254 addresses there
-// are two among 255 hosts, most likely among the first thirty.
+// colliding returns two hosts for which the namespace draws the same address. With 254 addresses two of 255 hosts
+// collide, most likely among the first thirty.
 func (c *cluster) colliding(namespace string) (a, b string) {
 	c.t.Helper()
 	drawn := map[string]string{}
@@ -183,7 +183,7 @@ func wantVIPs(c *cluster, p *corev1.Pod, host string) {
 	if recorded := c.live(p).Annotations[vipsKey]; !strings.Contains(
 		","+recorded+",", ","+host+"="+got[0]+","+host+"="+got[1]+",",
 	) {
-		c.t.Errorf("pod %s records %q, and has %v for %s", p.Name, recorded, got, host)
+		c.t.Errorf("pod %s has the annotation %q, and the aliases %v for %s", p.Name, recorded, got, host)
 	}
 }
 
@@ -192,14 +192,14 @@ func inside(address, cidr string) bool {
 	return err == nil && netip.MustParsePrefix(cidr).Contains(a)
 }
 
-// requestingFor are the annotations of a pod with that host.
+// requestingFor returns the annotations of a pod with the host.
 func requestingFor(host string) map[string]string {
 	annotations := requesting()
 	annotations["redis-tls/host"] = host
 	return annotations
 }
 
-// entryOf waits for the one ServiceEntry behind the VIPs of the host.
+// entryOf waits for the only ServiceEntry with the VIPs of the host.
 func (c *cluster) entryOf(namespace, host string) (entry *networkingv1.ServiceEntry) {
 	c.t.Helper()
 	c.eventually("the entry of "+host+" in "+namespace, func(ctx context.Context) error {

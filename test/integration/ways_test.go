@@ -15,9 +15,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestWaysOfUse: a pod's own annotations, those of its opted-in namespace, and the Helm defaults; key by
-// key the nearer one wins. Whether the API server sends such pods at all is the chart's match conditions'
-// business, which only it can show.
+// TestWaysOfUse checks a pod's own annotations, those of its opted-in namespace, and the Helm defaults. Each key has
+// the value of the nearest source. Only the API server evaluates the chart's match conditions, which decide which pods
+// are sent.
 func TestWaysOfUse(t *testing.T) {
 	c := start(t, setup{values: map[string]any{"defaults": map[string]any{
 		"redis-tls/host": "helm.example.com", "redis-tls/port": "6001", "redis-tls/ca-secret": "helm-ca",
@@ -32,7 +32,7 @@ func TestWaysOfUse(t *testing.T) {
 		name      string
 		namespace string
 		own       map[string]string
-		want      string // host:port/CA Secret of the one origination; empty: none
+		want      string // host:port/CA Secret of the only origination; empty: none
 	}{
 		{
 			"a pod's own annotations work in a namespace without a label",
@@ -41,19 +41,19 @@ func TestWaysOfUse(t *testing.T) {
 			"pod.example.com:6379/pod-ca",
 		},
 		{"nothing is inherited in a namespace without a label", "plain", nil, ""},
-		{"an opted-in namespace gives its keys, Helm the rest", "opted-in", nil, "helm.example.com:6002/helm-ca"},
-		{"a pod's key goes before the namespace's and Helm's", "opted-in",
+		{"an opted-in namespace sets its keys, Helm the others", "opted-in", nil, "helm.example.com:6002/helm-ca"},
+		{"a pod's key overrides the namespace's and Helm's", "opted-in",
 			map[string]string{"redis-tls/port": "6003"}, "helm.example.com:6003/helm-ca"},
-		{"an empty value of the pod takes an inherited one away", "opted-in",
+		{"an empty value of the pod removes an inherited one", "opted-in",
 			map[string]string{"redis-tls/ca-secret": "", "redis-tls/host": "pod.example.com"}, "pod.example.com:6002/"},
-		{"a further instance stands beside the inherited one", "opted-in",
+		{"a second instance is added to the inherited one", "opted-in",
 			map[string]string{"sessions.redis-tls/host": "sessions.example.com"},
 			"helm.example.com:6002/helm-ca sessions.example.com:6379/"},
 		{"the annotation opts a pod out", "opted-in", map[string]string{"redis-tls/inject": "false"}, ""},
-		{"the annotation opts a pod out that carries keys", "plain",
+		{"the annotation opts an annotated pod out", "plain",
 			map[string]string{"redis-tls/inject": "false", "redis-tls/host": "pod.example.com"}, ""},
-		{"a disabled namespace leaves pods without keys alone", "off", nil, ""},
-		{"a pod opted out is left alone in a disabled namespace too", "off",
+		{"pods without keys in a disabled namespace are not changed", "off", nil, ""},
+		{"an opted-out pod in a disabled namespace is not changed", "off",
 			map[string]string{"redis-tls/inject": "false", "redis-tls/host": "pod.example.com"}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestWaysOfUse(t *testing.T) {
 		}
 	})
 	t.Run("a pod that requests TLS in a disabled namespace is refused", func(t *testing.T) {
-		c.on(t).refused(pod("off", "asks", requesting()), "redis-tls/injection", "disabled")
+		c.on(t).refused(pod("off", "requests", requesting()), "redis-tls/injection", "disabled")
 	})
 	t.Run("a Deployment's pods get their TLS", func(t *testing.T) {
 		testDeployment(c.on(t))
@@ -96,19 +96,19 @@ func TestWaysOfUse(t *testing.T) {
 			"namespace plain",
 		)
 	})
-	t.Run("an unknown key of a pod is refused with the key that was meant", func(t *testing.T) {
+	t.Run("an unknown key of a pod is refused with the nearest key", func(t *testing.T) {
 		annotations := requesting()
 		annotations["redis-tls/subject-alt-name"] = "x"
 		c.on(t).refused(pod("plain", "unknown-key", annotations), "redis-tls/subject-alt-name", "redis-tls/subject-alt-names")
 	})
-	t.Run("a key in capitals is refused with what to write", func(t *testing.T) {
+	t.Run("a key in capitals is refused with the right key", func(t *testing.T) {
 		c.on(t).refused(
 			pod("plain", "capitals", map[string]string{"Redis-TLS/host": "redis.example.com"}),
 			"Redis-TLS/host",
 			"redis-tls/host",
 		)
 	})
-	t.Run("an unknown key of a namespace is warned about", func(t *testing.T) {
+	t.Run("an unknown key of a namespace gives a warning", func(t *testing.T) {
 		c := c.on(t)
 		c.namespace(
 			"mistyped", map[string]string{"redis-tls/injection": "enabled"}, map[string]string{"redis-tls/ca-secert": "x"},
@@ -120,7 +120,7 @@ func TestWaysOfUse(t *testing.T) {
 	})
 }
 
-// testDeployment takes the path of most users: annotations on a Deployment's pod template.
+// testDeployment annotates a Deployment's pod template, as most users do.
 func testDeployment(c *cluster) {
 	ns := c.namespace("deployed", nil, nil)
 	labels := map[string]string{"app": "cart"}
@@ -164,8 +164,8 @@ func testDeployment(c *cluster) {
 	}
 }
 
-// TestPolicyWarn: in a trial run what would be refused is admitted as it was, with the reason as a
-// warning, and the guard does not stand in the way.
+// TestPolicyWarn: with policy.mode warn a wrong pod is admitted unchanged, with the problem as a warning, and the guard
+// does not refuse it.
 func TestPolicyWarn(t *testing.T) {
 	c := start(t, setup{values: map[string]any{"policy": map[string]any{"mode": "warn"}}})
 	ns := c.namespace("trial", nil, nil)
@@ -184,16 +184,16 @@ func TestPolicyWarn(t *testing.T) {
 	}
 }
 
-// TestNeverAsked: pods that request nothing are never sent to the webhook, and are what they would be without
+// TestUnannotatedPodsAreNotSent: pods that request nothing are never sent to the webhook, and are the same as without
 // it.
-func TestNeverAsked(t *testing.T) {
+func TestUnannotatedPodsAreNotSent(t *testing.T) {
 	c := start(t, setup{noWebhook: true, noInjector: true})
 	c.namespace("plain", nil, nil)
 	names := []string{"plain", "kube-system", "default"}
-	foreign := map[string]string{"example.com/redis-tls": "x", "redis-tls-other/host": "redis.example.com"}
+	other := map[string]string{"example.com/redis-tls": "x", "redis-tls-other/host": "redis.example.com"}
 	create := func(prefix string) (created []*corev1.Pod) {
 		for _, ns := range names {
-			for i, annotations := range []map[string]string{nil, foreign} {
+			for i, annotations := range []map[string]string{nil, other} {
 				c.eventually("service account of "+ns, func(ctx context.Context) error {
 					return c.Client.Get(ctx, client.ObjectKey{Namespace: ns, Name: "default"}, &corev1.ServiceAccount{})
 				})
@@ -208,29 +208,29 @@ func TestNeverAsked(t *testing.T) {
 	var err error
 	c.release, c.webhook, err = c.Install(t.Context(), nil, installOptions())
 	c.must(err)
-	before := c.asked()
+	before := c.admissions()
 	with := create("pod-b")
-	if after := c.asked(); after != before {
-		t.Errorf("the webhook was asked: its count went from %v to %v", before, after)
+	if after := c.admissions(); after != before {
+		t.Errorf("the webhook was called: its count rose from %v to %v", before, after)
 	}
 	for i := range with {
 		if got, want := comparable(t, with[i]), comparable(t, without[i]); got != want {
 			t.Errorf("with the webhook:\n%s\nwithout:\n%s", got, want)
 		}
 	}
-	c.refused(pod("plain", "asks", requesting()), "istio-proxy") // by the guard: no injector runs here
-	if after := c.asked(); after == before {
+	c.refused(pod("plain", "requests", requesting()), "istio-proxy") // refused by the guard, because no injector runs here
+	if after := c.admissions(); after == before {
 		t.Error("the count does not rise for a pod that requests TLS either, so it shows nothing")
 	}
 }
 
-// comparable is the pod's JSON without what differs between any two pods.
+// comparable returns the pod's JSON without the fields that differ between any two pods.
 func comparable(t *testing.T, p *corev1.Pod) string {
 	t.Helper()
 	p = p.DeepCopy()
 	p.UID, p.ResourceVersion, p.Name, p.ManagedFields = "", "", "", nil
 	p.CreationTimestamp = metav1.Time{}
-	for i := range p.Status.Conditions { // a gated pod's says since when
+	for i := range p.Status.Conditions { // the condition of a gated pod has a time
 		p.Status.Conditions[i].LastTransitionTime = metav1.Time{}
 	}
 	for i := range p.Spec.Volumes {

@@ -12,8 +12,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// kindsOfOurs are the kinds, of those whose CRDs are installed here, that redis-tls makes objects of.
-var kindsOfOurs = []metav1.GroupVersionKind{
+// managedKinds are the kinds of managed objects of which the CRDs are installed here.
+var managedKinds = []metav1.GroupVersionKind{
 	{Group: "networking.istio.io", Version: "v1", Kind: "ServiceEntry"},
 	{Group: "networking.istio.io", Version: "v1", Kind: "DestinationRule"},
 	{Group: "networking.istio.io", Version: "v1", Kind: "VirtualService"},
@@ -23,12 +23,12 @@ var kindsOfOurs = []metav1.GroupVersionKind{
 	{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"},
 }
 
-// ours returns what bears the label of redis-tls in the whole cluster, by "Kind namespace/name": the object's
-// UID and resourceVersion, of which one changes with whatever changes.
-func (c *cluster) ours() map[string]string {
+// managed returns the objects of the whole cluster with the label of redis-tls, by "Kind namespace/name". The value is
+// UID and resourceVersion, of which one changes with every change.
+func (c *cluster) managed() map[string]string {
 	c.t.Helper()
 	found := map[string]string{}
-	for _, kind := range kindsOfOurs {
+	for _, kind := range managedKinds {
 		list := &unstructured.UnstructuredList{}
 		list.SetAPIVersion(kind.Group + "/" + kind.Version)
 		list.SetKind(kind.Kind + "List")
@@ -44,15 +44,15 @@ func (c *cluster) ours() map[string]string {
 	return found
 }
 
-// meshObjects are ours but the Lease, which changes every other second.
+// meshObjects are the managed objects except the Lease, which changes every other second.
 func (c *cluster) meshObjects() map[string]string {
 	c.t.Helper()
-	found := c.ours()
+	found := c.managed()
 	maps.DeleteFunc(found, func(name, _ string) bool { return name == "Lease redis-tls-system/redis-tls-webhook" })
 	return found
 }
 
-// meshObjectsIn are those of a namespace.
+// meshObjectsIn are the mesh objects of a namespace.
 func (c *cluster) meshObjectsIn(namespace string) map[string]string {
 	c.t.Helper()
 	found := c.meshObjects()
@@ -60,7 +60,7 @@ func (c *cluster) meshObjectsIn(namespace string) map[string]string {
 	return found
 }
 
-// wantKept checks that mesh objects are byte for byte what they were; others may have come.
+// wantKept checks that mesh objects have not changed. New ones are allowed.
 func (c *cluster) wantKept(before map[string]string) {
 	c.t.Helper()
 	if len(before) == 0 {

@@ -14,32 +14,35 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestForeignObjects: users' own mesh objects, as the API server stores them and the webhook's cache
-// hears of them. None is ever changed; one that would lead the traffic elsewhere refuses the pod.
-func TestForeignObjects(t *testing.T) {
+// TestUnmanagedObjects creates mesh objects of users. None is ever changed. If one would send the traffic elsewhere,
+// the pod is refused.
+func TestUnmanagedObjects(t *testing.T) {
 	c := start(t, setup{})
-	t.Run("a DestinationRule that has the name of a managed one is left alone, and reported", func(t *testing.T) {
-		testForeignRule(c.on(t))
-	})
+	t.Run("an unmanaged DestinationRule with the name of a managed one is not changed, and is reported",
+		func(t *testing.T) {
+			testUnmanagedRule(c.on(t))
+		})
 	t.Run("a ServiceEntry on the same address and port refuses the pod", func(t *testing.T) { testSameAddress(c.on(t)) })
-	t.Run("no VIP is drawn that somebody's ServiceEntry lists", func(t *testing.T) { testListedVIP(c.on(t)) })
-	t.Run("a ServiceEntry that takes a VIP later is reported, and refuses the next pod", func(t *testing.T) {
+	t.Run("no VIP is drawn that a user's ServiceEntry lists", func(t *testing.T) { testListedVIP(c.on(t)) })
+	t.Run("a later ServiceEntry with a VIP is reported, and refuses the next pod", func(t *testing.T) {
 		testTakenVIP(c.on(t))
 	})
-	t.Run("a ServiceEntry that comes later is reported, and refuses the next pod", func(t *testing.T) {
+	t.Run("a later ServiceEntry on the same address is reported, and refuses the next pod", func(t *testing.T) {
 		testLaterEntry(c.on(t))
 	})
-	t.Run("a wildcard rule and an entry of the real host stay, and are in no pod's way", func(t *testing.T) {
+	t.Run("a wildcard rule and an entry of the real host stay, and refuse no pod", func(t *testing.T) {
 		testRealHost(c.on(t))
 	})
-	t.Run("a Sidecar that leaves the private hosts out refuses the pod, with the line to add", func(t *testing.T) {
+	t.Run("a Sidecar without the private hosts refuses the pod, with the line to add", func(t *testing.T) {
 		testSidecar(c.on(t), "sidecar", "sidecar")
 	})
-	t.Run("so does one of the root namespace", func(t *testing.T) { testSidecar(c.on(t), "root-sidecar", "istio-system") })
+	t.Run("a Sidecar of the root namespace without the private hosts refuses the pod", func(t *testing.T) {
+		testSidecar(c.on(t), "root-sidecar", "istio-system")
+	})
 }
 
-func testForeignRule(c *cluster) {
-	ns := c.namespace("foreign-rule", nil, nil)
+func testUnmanagedRule(c *cluster) {
+	ns := c.namespace("unmanaged-rule", nil, nil)
 	theirs := &networkingv1.DestinationRule{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "redis-tls-redis-example-com-" + c.keyIn(ns, requesting())},
 		Spec:       networking.DestinationRule{Host: "theirs.example.com"},
@@ -49,7 +52,7 @@ func testForeignRule(c *cluster) {
 	c.admitted(pod(ns, "p", requesting()))
 	c.waitForEvent(ns, "UnmanagedObject", theirs.Name)
 	c.wantUntouched(theirs)
-	// Without its rule the entry would lead to nothing but the closed rule.
+	// An entry without its rule would have the closed rule only.
 	found, err := c.objects(c.t.Context(), ns)
 	if err != nil || len(found.entries) > 0 || len(found.rules) != 1 {
 		c.t.Errorf("entries %v, rules %v, error %v", found.entries, found.rules, err)
@@ -58,7 +61,7 @@ func testForeignRule(c *cluster) {
 
 func testSameAddress(c *cluster) {
 	ns := c.namespace("same-address", nil, nil)
-	theirs := c.foreignEntry(ns, "theirs", "10.20.30.40", 6378, ".")
+	theirs := c.userEntry(ns, "theirs", "10.20.30.40", 6378, ".")
 	c.eventuallyForbidden(ns, dialling(), "ServiceEntry same-address/theirs", "10.20.30.40", "6378", "redis-tls/addresses")
 	other := dialling()
 	other["redis-tls/port"] = "6379"
@@ -68,14 +71,14 @@ func testSameAddress(c *cluster) {
 	elsewhere, public := c.namespace("elsewhere", nil, nil), c.namespace("public", nil, nil)
 	at := dialling()
 	at["redis-tls/addresses"] = "10.20.30.41"
-	c.foreignEntry(elsewhere, "theirs", "10.20.30.41", 6378, "*")
+	c.userEntry(elsewhere, "theirs", "10.20.30.41", 6378, "*")
 	c.eventuallyForbidden(public, at, "ServiceEntry elsewhere/theirs", "10.20.30.41")
-	c.admitted(pod(public, "p", dialling())) // that of namespace same-address is not exported
+	c.admitted(pod(public, "p", dialling())) // the entry of namespace same-address is not exported
 
 }
 
-// testListedVIP has the address that a pod would get taken before the pod comes, by an entry of another namespace that
-// this one does not even see.
+// testListedVIP creates an entry with the address that a pod would get, before the pod. The entry is in another
+// namespace and not exported to this one.
 func testListedVIP(c *cluster) {
 	ns, elsewhere := c.namespace("listed-vip", nil, nil), c.namespace("listed-elsewhere", nil, nil)
 	drawn := func() string {
@@ -84,7 +87,7 @@ func testListedVIP(c *cluster) {
 		return vips(p, "redis.example.com")[0]
 	}
 	first := drawn()
-	theirs := c.foreignEntry(elsewhere, "theirs", first, 6379, ".")
+	theirs := c.userEntry(elsewhere, "theirs", first, 6379, ".")
 	c.eventually("another VIP to be drawn", func(context.Context) error {
 		if now := drawn(); now == first {
 			return fmt.Errorf("%s", now)
@@ -99,13 +102,13 @@ func testListedVIP(c *cluster) {
 	c.wantUntouched(theirs)
 }
 
-// testTakenVIP: an entry keeps its VIP as long as it lives, so what else lists it is in the way of new pods.
+// testTakenVIP creates an entry with the VIP of a live entry. An entry keeps its VIP, so new pods are refused.
 func testTakenVIP(c *cluster) {
 	ns := c.namespace("taken-vip", nil, nil)
 	first := c.admitted(pod(ns, "first", requesting()))
 	found := c.waitForObjects(ns, 1, 1)
 	vip := vips(first, "redis.example.com")[0]
-	theirs := c.foreignEntry(ns, "theirs", vip, 6379, ".")
+	theirs := c.userEntry(ns, "theirs", vip, 6379, ".")
 	c.waitForEvent(ns, "UnmanagedObject", "ServiceEntry taken-vip/theirs")
 	c.eventuallyForbidden(ns, requesting(), "ServiceEntry taken-vip/theirs", vip, "redis-tls/host")
 	c.wantUntouched(found.entries[0])
@@ -116,10 +119,10 @@ func testLaterEntry(c *cluster) {
 	ns := c.namespace("later", nil, nil)
 	c.admitted(pod(ns, "first", dialling()))
 	found := c.waitForObjects(ns, 1, 1)
-	c.foreignEntry(ns, "theirs", "10.20.30.40", 6378, ".")
+	c.userEntry(ns, "theirs", "10.20.30.40", 6378, ".")
 	c.waitForEvent(ns, "UnmanagedObject", "ServiceEntry later/theirs")
 	c.eventuallyForbidden(ns, dialling(), "ServiceEntry later/theirs")
-	c.wantUntouched(found.entries[0]) // better than nothing for the pod that runs
+	c.wantUntouched(found.entries[0]) // the running pod still needs it
 }
 
 func testRealHost(c *cluster) {
@@ -146,7 +149,7 @@ func testRealHost(c *cluster) {
 	c.wantUntouched(entry)
 }
 
-// testSidecar writes a Sidecar into the namespace "in", and the pods into their own.
+// testSidecar creates a Sidecar in the namespace "in", and the pods in their own namespace.
 func testSidecar(c *cluster, name, in string) {
 	ns := c.namespace(name, nil, nil)
 	theirs := &networkingv1.Sidecar{
@@ -170,10 +173,8 @@ func testSidecar(c *cluster, name, in string) {
 	c.wantUntouched(theirs)
 }
 
-// foreignEntry creates a user's ServiceEntry of that address and port.
-func (c *cluster) foreignEntry(
-	namespace, name, address string, port uint32, exportTo string,
-) *networkingv1.ServiceEntry {
+// userEntry creates a user's ServiceEntry with the address and port.
+func (c *cluster) userEntry(namespace, name, address string, port uint32, exportTo string) *networkingv1.ServiceEntry {
 	c.t.Helper()
 	entry := &networkingv1.ServiceEntry{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
@@ -189,11 +190,10 @@ func (c *cluster) foreignEntry(
 	return entry
 }
 
-// eventuallyForbidden waits until the webhook knows what stands in the way of such pods: until it refuses
-// one with all the texts.
+// eventuallyForbidden waits until the webhook refuses such a pod with all the texts.
 func (c *cluster) eventuallyForbidden(namespace string, annotations map[string]string, texts ...string) {
 	c.t.Helper()
-	c.eventually(fmt.Sprintf("a refusal that says %q", texts), func(context.Context) error {
+	c.eventually(fmt.Sprintf("a refusal with %q", texts), func(context.Context) error {
 		_, _, err := c.create(pod(namespace, "refused", annotations), client.DryRunAll)
 		if err == nil {
 			return errors.New("admitted")
@@ -207,7 +207,7 @@ func (c *cluster) eventuallyForbidden(namespace string, annotations map[string]s
 	})
 }
 
-// keyIn returns the key of the one origination that such a pod of the namespace has.
+// keyIn returns the key of the only origination that such a pod of the namespace has.
 func (c *cluster) keyIn(namespace string, annotations map[string]string) (key string) {
 	c.t.Helper()
 	p, _, err := c.create(pod(namespace, "key", annotations), client.DryRunAll)
@@ -235,7 +235,7 @@ func (c *cluster) eventuallyWarned(namespace, text string) {
 	})
 }
 
-// wantUntouched checks that an object is as it was.
+// wantUntouched checks that an object was not changed.
 func (c *cluster) wantUntouched(was client.Object) {
 	c.t.Helper()
 	now, ok := was.DeepCopyObject().(client.Object)
