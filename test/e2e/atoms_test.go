@@ -12,8 +12,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
 )
 
-// Pods of one namespace dial servers by address: two CIDRs, an address inside one of them, and one address with two
-// sets of ports. Whichever entry catches a connection, each pod is held to its own CA and name there.
+// TestAtoms: pods of one namespace dial servers by address: two CIDRs, an address inside one of them, and one address
+// with two sets of ports. Each pod has its own CA and name, whichever entry a connection matches.
 func TestAtoms(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "atoms", nil, nil)
@@ -45,7 +45,7 @@ func TestAtoms(t *testing.T) {
 	place("shared", at(1, 3), []string{"one.example.com", "two.example.com"}, 6379, 6380)
 	shared := hosts["shared"].Address.String()
 
-	asking := func(name, ca, addresses, port, san string) *corev1.Pod {
+	annotated := func(name, ca, addresses, port, san string) *corev1.Pod {
 		pod := app(ns, name, map[string]string{
 			"redis-tls/addresses":         addresses,
 			"redis-tls/port":              port,
@@ -56,21 +56,21 @@ func TestAtoms(t *testing.T) {
 		return pod
 	}
 	pods := map[string]*bed.Pod{"first": launch(
-		t, b, *asking("first", "first", ranges[0].String(), "6379", "first.example.com"),
+		t, b, *annotated("first", "first", ranges[0].String(), "6379", "first.example.com"),
 	)}
 	inside := hosts["inside"].Address.String()
 	capture, stop := record(t, hosts["inside"]), keepCalling(t, pods["first"], inside, 6379)
-	pods["inside"] = launch(t, b, *asking("inside", "inside", inside, "6379", "inside.example.com"))
+	pods["inside"] = launch(t, b, *annotated("inside", "inside", inside, "6379", "inside.example.com"))
 	answers(t, pods["inside"], inside, 6379, "PONG", "PING")
 	stop()
-	t.Run("a pod for an address inside the CIDR of another exposes nothing of it while it comes", func(t *testing.T) {
+	t.Run("creating a pod for an address inside another pod's CIDR exposes nothing", func(t *testing.T) {
 		seesTLSOf(t, capture, pods["first"])
 	})
 	created := []*corev1.Pod{
-		asking("second", "second", ranges[1].String(), "6379", "second.example.com"),
-		asking("one-port", "shared", shared, "6379", "one.example.com"),
-		asking("two-ports", "shared", shared, "6379,6380", "two.example.com"),
-		asking("wrong-name", "shared", shared, "6379", "three.example.com"),
+		annotated("second", "second", ranges[1].String(), "6379", "second.example.com"),
+		annotated("one-port", "shared", shared, "6379", "one.example.com"),
+		annotated("two-ports", "shared", shared, "6379,6380", "two.example.com"),
+		annotated("wrong-name", "shared", shared, "6379", "three.example.com"),
 	}
 	for _, pod := range created {
 		pods[pod.Name] = launch(t, b, *pod)
@@ -96,15 +96,15 @@ func TestAtoms(t *testing.T) {
 		}
 	}
 	t.Run("each pod is answered by its own server", answered)
-	t.Run("and by no other that its CIDR has", func(t *testing.T) {
+	t.Run("a server of its CIDR with another CA does not answer", func(t *testing.T) {
 		refused(t, pods["first"], inside, 6379)
 		refused(t, pods["second"], shared, 6379)
 	})
-	t.Run("a name that the certificate lacks fails that pod alone", func(t *testing.T) {
+	t.Run("a name that the certificate does not have fails only that pod", func(t *testing.T) {
 		refused(t, pods["wrong-name"], shared, 6379)
 		answered(t)
 	})
-	t.Run("without the older entry of the address both are answered still", func(t *testing.T) {
+	t.Run("without the older entry of the address both pods are still answered", func(t *testing.T) {
 		older := entryOf(t, b, ns, atomHost(t, b, ns, shared, 6379))
 		stall(t, b)
 		take(t, b, pods["one-port"], privateClusters, "outbound|6379||"+older.Spec.Hosts[0], older)
@@ -113,12 +113,12 @@ func TestAtoms(t *testing.T) {
 	})
 	for name, c := range captures {
 		if n := onlyTLS(t, c, 6379); n == 0 {
-			t.Errorf("server %s saw no connection", name)
+			t.Errorf("server %s has no connection", name)
 		}
 	}
 
 	neighbour := run(t, b, app(ns, "neighbour", nil))
-	t.Run("a neighbour's calls go as they did", func(t *testing.T) {
+	t.Run("a neighbour's calls stay as they are", func(t *testing.T) {
 		ca := &corev1.Secret{}
 		for name, h := range hosts {
 			answers(t, neighbour, h.Address.String(), 7000, "PONG", "PING")
@@ -132,7 +132,7 @@ func TestAtoms(t *testing.T) {
 		inClear(t, capture, 6379, password)
 	})
 	silence(t, b, ns)
-	t.Run("nor while it goes", func(t *testing.T) {
+	t.Run("deleting that pod exposes nothing either", func(t *testing.T) {
 		cluster := "outbound|6379||" + atomHost(t, b, ns, inside, 6379)
 		configure(t, b, quickCleanup)
 		capture, stop := record(t, hosts["inside"]), keepCalling(t, pods["first"], inside, 6379)
@@ -143,7 +143,7 @@ func TestAtoms(t *testing.T) {
 	})
 }
 
-// keepCalling has the pod's app call the address, which does not answer, again and again until it is stopped.
+// keepCalling makes the pod's app call the address, which does not answer, until the returned function stops it.
 func keepCalling(t *testing.T, p *bed.Pod, address string, port int) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -161,7 +161,7 @@ func keepCalling(t *testing.T, p *bed.Pod, address string, port int) (stop func(
 	return stop
 }
 
-// seesTLSOf ends the capture and fails where a client sent anything but TLS, or the pod sent nothing.
+// seesTLSOf ends the capture. It fails if a client sent anything but TLS, or if the pod sent nothing.
 func seesTLSOf(t *testing.T, c *bed.Capture, p *bed.Pod) {
 	t.Helper()
 	n := onlyTLS(t, c, 6379, p.Host.Address)

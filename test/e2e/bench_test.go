@@ -10,15 +10,15 @@ import (
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
 )
 
-// BenchmarkWire sends one load of redis-benchmark over four paths to one redis-server on this machine, in
-// turn within every iteration, so that what else the machine does hits all alike:
+// BenchmarkWire sends one load of redis-benchmark over four paths to one redis-server on this machine. The paths
+// alternate within every iteration, so that other load of the machine affects all alike:
 //
-//	plain          from a pod without a sidecar, in plaintext
-//	tls            from that pod, with redis-benchmark's own TLS
-//	sidecar-plain  from a pod with a sidecar that asks for nothing, in plaintext
-//	sidecar-tls    from a pod that asks for TLS, which its sidecar originates
+// - plain: from a pod without a sidecar, in plaintext
+// - tls: from that pod, with redis-benchmark's own TLS
+// - sidecar-plain: from an unannotated pod with a sidecar, in plaintext
+// - sidecar-tls: from an annotated pod, whose sidecar originates TLS
 //
-// It reports the requests per second of each, and those of sidecar-tls in percent of the three others.
+// It reports the requests per second of each path, and those of sidecar-tls in percent of the three others.
 func BenchmarkWire(b *testing.B) {
 	mesh := mesh(b)
 	const host, plainPort, tlsPort = "redis-bench.aivencloud.com", 7000, 16222
@@ -34,7 +34,7 @@ func BenchmarkWire(b *testing.B) {
 	bare := app(ns, "bare", nil)
 	bare.Labels["sidecar.istio.io/inject"] = "false"
 	without := run(b, mesh, bare)
-	asking := run(b, mesh, app(ns, "asking", map[string]string{
+	annotated := run(b, mesh, app(ns, "annotated", map[string]string{
 		"redis-tls/host":        host,
 		"redis-tls/target-port": fmt.Sprint(tlsPort),
 	}))
@@ -43,11 +43,13 @@ func BenchmarkWire(b *testing.B) {
 		{"plain", without, []string{"-p", fmt.Sprint(plainPort)}},
 		{"tls", without, []string{"-p", fmt.Sprint(tlsPort), "--tls", "--cacert", ca, "--sni", host}},
 		{"sidecar-plain", neighbour, []string{"-p", fmt.Sprint(plainPort)}},
-		{"sidecar-tls", asking, []string{"-p", "6379"}},
+		{"sidecar-tls", annotated, []string{"-p", "6379"}},
 	}
-	answers(b, asking, host, 6379, "OK", "SET", "key:__rand_int__", "xxx") // redis-benchmark's key, that GET finds a value
+	answers(
+		b, annotated, host, 6379, "OK", "SET", "key:__rand_int__", "xxx",
+	) // redis-benchmark's key, so that GET finds a value
 
-	// As many requests as take some tenths of a second: the paths alternate often.
+	// These requests take some tenths of a second, so the paths alternate often.
 	for _, load := range []struct{ pipeline, requests int }{{1, 20_000}, {16, 200_000}} {
 		for _, command := range []string{"GET", "SET"} {
 			b.Run(fmt.Sprintf("command=%s/pipeline=%d", command, load.pipeline), func(b *testing.B) {
@@ -60,7 +62,7 @@ func BenchmarkWire(b *testing.B) {
 						seconds[p.name] += float64(load.requests) / rate
 					}
 				}
-				b.ReportMetric(0, "ns/op") // of all paths together it says nothing
+				b.ReportMetric(0, "ns/op") // the time of all paths together has no meaning
 				for _, p := range paths {
 					b.ReportMetric(float64(load.requests*b.N)/seconds[p.name], p.name+"-requests/s")
 					if p.name != "sidecar-tls" {
@@ -72,7 +74,7 @@ func BenchmarkWire(b *testing.B) {
 	}
 }
 
-// path is where a load is sent from, and how.
+// path is a pod and a way to send the load from it.
 type path struct {
 	name string
 	from *bed.Pod

@@ -23,8 +23,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// A server that wants a client certificate, and pods that have theirs of cert-manager: signed for their
-// service account, or of a Certificate of the user's. cert-manager is played, its kinds are the real ones.
+// TestCertManager: a server requires a client certificate. Pods have one from cert-manager, signed for their service
+// account or from a user's Certificate. The kinds of cert-manager are real. The test plays its controller.
 func TestCertManager(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-q.aivencloud.com", 16222
@@ -45,7 +45,7 @@ func TestCertManager(t *testing.T) {
 	signed.Spec.ServiceAccountName = "cart"
 	ok(
 		t,
-		harness.Eventually(t.Context(), 30*time.Second, "the webhook to know cert-manager's kinds",
+		harness.Eventually(t.Context(), 30*time.Second, "the webhook to see cert-manager's kinds",
 			func(ctx context.Context) error {
 				return b.Client.Create(ctx, signed.DeepCopy(), client.DryRunAll)
 			}),
@@ -72,7 +72,7 @@ func TestCertManager(t *testing.T) {
 			t.Errorf("the certificate is for %v, usages %v", leaf.URIs, leaf.ExtKeyUsage)
 		}
 	})
-	t.Run("a renewed one is shown without a restart", func(t *testing.T) {
+	t.Run("a renewed certificate is used without a restart", func(t *testing.T) {
 		const host = "redis-renewed.aivencloud.com"
 		ns := namespace(t, b, "cert-manager-renewal", nil, nil)
 		servers, next := newCA(t, "Servers"), newCA(t, "Issuer, renewed")
@@ -87,7 +87,7 @@ func TestCertManager(t *testing.T) {
 		})))
 		knows(t, p, 6379, privateHost(t, b, p.Pod, host))
 		capture := record(t, redis)
-		refused(t, p, host, 6379) // the server does not know the issuer's CA of today
+		refused(t, p, host, 6379) // the server does not have the issuer's current CA
 
 		issuer.Store(next)
 		t.Cleanup(func() { issuer.Store(ca) })
@@ -103,7 +103,7 @@ func TestCertManager(t *testing.T) {
 			t.Errorf("%d connections were seen on the wire, want 2 at least", n)
 		}
 	})
-	t.Run("a Certificate that is there is shown", func(t *testing.T) {
+	t.Run("a user's Certificate is used", func(t *testing.T) {
 		ok(t, b.Client.Create(t.Context(), &certmanagerv1.Certificate{
 			ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "stock"},
 			Spec: certmanagerv1.CertificateSpec{
@@ -122,7 +122,7 @@ func TestCertManager(t *testing.T) {
 		}))
 		ok(
 			t,
-			harness.Eventually(t.Context(), 30*time.Second, "the webhook to know the Certificate",
+			harness.Eventually(t.Context(), 30*time.Second, "the webhook's cache to have the Certificate",
 				func(ctx context.Context) error {
 					tried := shown.DeepCopy()
 					err := b.Client.Create(ctx, tried, client.DryRunAll)
@@ -148,7 +148,7 @@ func TestCertManager(t *testing.T) {
 			reaches(t, b, filepath.Join("cert-manager", way.dir), ns, redis, host, port)
 		})
 	}
-	t.Run("without one the server refuses", func(t *testing.T) {
+	t.Run("without a client certificate the server refuses", func(t *testing.T) {
 		secret(t, b, ns, "redis-ca", "ca.crt", ca.PEM())
 		p := run(t, b, app(ns, "simple", with(host, port, map[string]string{"redis-tls/ca-secret": "redis-ca"})))
 		knows(t, p, 6379, privateHost(t, b, p.Pod, host))

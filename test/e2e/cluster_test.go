@@ -8,7 +8,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
 )
 
-// A Redis Cluster sends its clients from node to node, by IP. None of its nodes has a plain port.
+// TestRedisCluster: a Redis Cluster redirects its clients from node to node, by IP. No node has a plain port.
 func TestRedisCluster(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "cluster", nil, nil)
@@ -49,24 +49,24 @@ func TestRedisCluster(t *testing.T) {
 	t.Run("without -c a key of another node is MOVED there", func(t *testing.T) {
 		answers(t, p, first, 6379, fmt.Sprintf("MOVED 15495 %s:6379", nodes[2].Address), "GET", "a")
 	})
-	t.Run("a neighbour gets no TLS of ours, and its own reaches every node", func(t *testing.T) {
+	t.Run("a neighbour gets no TLS, and its own TLS reaches every node", func(t *testing.T) {
 		neighbour := run(t, b, app(ns, "neighbour", nil))
 		file, err := b.File("cluster.crt", ca.PEM())
 		ok(t, err)
 		answers(t, neighbour, first, 6379, "value of a", "--tls", "--cacert", file, "-c", "GET", "a")
 	})
-	for i, c := range captures { // since before the nodes knew each other, so it has their own traffic too
+	for i, c := range captures { // started before the nodes met, so it has the traffic between them too
 		if n := onlyTLS(t, c, 6379, p.Host.Address); n == 0 {
-			t.Errorf("node %d saw no connection of the app's", i)
+			t.Errorf("node %d has no connection of the app", i)
 		}
 	}
-	// The counter-proof, after the captures as it is in plaintext.
+	// The control runs after the captures, because it is in plaintext.
 	t.Run("without annotations nothing answers", func(t *testing.T) {
 		refused(t, run(t, b, app(ns, "without", nil)), first, 6379)
 	})
 }
 
-// common returns the smallest CIDR that the hosts' addresses are in.
+// common returns the smallest CIDR that has all addresses of the hosts.
 func common(hosts []*bed.Host) netip.Prefix {
 	for bits := 31; ; bits-- {
 		prefix := netip.PrefixFrom(hosts[0].Address, bits).Masked()

@@ -13,8 +13,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// The examples that have credentials of one's own, annotated and as written by hand: what they apply reaches
-// the server, by TLS. The credentials are the test's, of the names that they have there.
+// TestExamples applies the examples with credentials, both annotated and written by hand, and reaches the server by
+// TLS. The credentials are the test's, with the names of the examples.
 func TestExamples(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis.example.com", 6380
@@ -30,7 +30,7 @@ func TestExamples(t *testing.T) {
 		redis := server(t, b, host, options)
 		for _, way := range []struct{ name, dir, namespace string }{
 			{"annotated", "", c.name + "-annotated"},
-			{"by hand", "by-hand", c.name}, // its credential names the namespace
+			{"by hand", "by-hand", c.name}, // its credential's name has the namespace
 		} {
 			t.Run(c.name+" "+way.name, func(t *testing.T) {
 				ns := namespace(t, b, way.namespace, map[string]string{"istio-injection": "enabled"}, nil)
@@ -42,8 +42,8 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// reaches applies the objects of the example to the namespace, and wants its one pod to reach the server by
-// TLS alone.
+// reaches applies the objects of the example to the namespace, and requires that its pod reaches the server, by TLS
+// only.
 func reaches(t *testing.T, b *bed.Bed, example, ns string, redis *bed.Host, host string, port uint16) {
 	t.Helper()
 	objects, err := harness.ReadObjects(filepath.Join("..", "..", "examples", example))

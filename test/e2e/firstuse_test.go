@@ -20,9 +20,9 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// The app dials an IP, and istiod is stalled before its objects are accepted: the API server asks its
-// validating webhook about them. The pod stays at its gate until they are.
-func TestFirstUseOfAnIPWhileIstiodHoldsUpItsObjects(t *testing.T) {
+// TestFirstUseOfAnIPWhileIstiodBlocksItsObjects: the app dials an IP. istiod stalls before its objects are accepted,
+// because the API server calls istiod's validating webhook. The pod waits at its gate until they are accepted.
+func TestFirstUseOfAnIPWhileIstiodBlocksItsObjects(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "held-up", nil, nil)
 	ca := newCA(t, "Held up")
@@ -46,7 +46,7 @@ func TestFirstUseOfAnIPWhileIstiodHoldsUpItsObjects(t *testing.T) {
 	ok(t, b.Client.Create(t.Context(), pod))
 	ok(
 		t,
-		harness.Eventually(t.Context(), time.Minute, "the controller to say that its objects are held up",
+		harness.Eventually(t.Context(), time.Minute, "an Event that the objects are not accepted",
 			func(ctx context.Context) error {
 				events := &corev1.EventList{}
 				if err := b.Client.List(ctx, events, client.InNamespace(ns)); err != nil {
@@ -68,7 +68,7 @@ func TestFirstUseOfAnIPWhileIstiodHoldsUpItsObjects(t *testing.T) {
 			t.Errorf("%d objects exist in %T", n, list)
 		}
 	}
-	// What a scheduler would do; the API server refuses it of a pod that waits at a gate.
+	// A scheduler would bind the pod. The API server refuses it while the pod has a gate.
 	binding := &corev1.Binding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: pod.Name},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: "node-a"},
@@ -92,13 +92,13 @@ func TestFirstUseOfAnIPWhileIstiodHoldsUpItsObjects(t *testing.T) {
 	}
 }
 
-// injected returns the pod as `istioctl kube-inject` writes it: with the sidecar, and without the label
-// that has the API server ask istiod for one.
+// injected returns the pod as `istioctl kube-inject` writes it: with the sidecar, and without the label with which the
+// API server would call istiod.
 func injected(t *testing.T, b *bed.Bed, pod *corev1.Pod) *corev1.Pod {
 	t.Helper()
 	ok(t, b.Client.Create(t.Context(), pod, client.DryRunAll))
 	if pod.Annotations["sidecar.istio.io/status"] == "" {
-		t.Fatal("istiod has injected nothing")
+		t.Fatal("istiod did not inject a sidecar")
 	}
 	delete(pod.Labels, "sidecar.istio.io/inject")
 	return &corev1.Pod{
@@ -112,8 +112,8 @@ func injected(t *testing.T, b *bed.Bed, pod *corev1.Pod) *corev1.Pod {
 	}
 }
 
-// waitForValidator waits until an object of Istio's API is refused where istiod cannot be asked: it says
-// so itself when it has seen that it is.
+// waitForValidator waits until the API server calls istiod's validating webhook with failure policy Fail. istiod sets
+// it when the webhook works.
 func waitForValidator(t *testing.T, b *bed.Bed) {
 	t.Helper()
 	ok(t, harness.Eventually(t.Context(), time.Minute, "istiod's validating webhook", func(ctx context.Context) error {

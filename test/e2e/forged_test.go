@@ -18,16 +18,16 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// A pod carries what only the webhook writes: labels, status and VIPs, made up of those of a neighbour, and the
-// neighbour's owner. The guard refuses it. Where an administrator has switched the guard off, the pod changes nothing
-// on the neighbour's wire.
+// TestForgedPod: a pod has labels, status and VIPs of a neighbour, which only the webhook writes, and the neighbour's
+// owner. The guard refuses it. If an administrator has switched the guard off, the pod changes nothing in the
+// neighbour's traffic.
 func TestForgedPod(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-forged.aivencloud.com", 16222
 	ns := namespace(t, b, "forged", nil, nil)
 	leaf := issue(t, b.PublicCA, []string{host})
 	redis := server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: leaf, Args: []string{"--requirepass", password}})
-	// The attacker's own: it has the certificate, and takes any password.
+	// The attacker's server has the certificate, and accepts any password.
 	attacker := server(t, b, "", bed.RedisOptions{Port: 6379, TLSPort: port, Leaf: leaf})
 
 	cart := deployment(ns, "cart", with(host, port))
@@ -36,12 +36,12 @@ func TestForgedPod(t *testing.T) {
 	answers(t, victim, host, 6379, "OK", authenticated("SET", "who", "the server")...)
 	before := uids(t, b, ns)
 
-	// What the webhook would write for the attacker's wish.
-	wish := app(ns, "wish", map[string]string{
+	// The marks that the webhook would write for the attacker's request.
+	request := app(ns, "request", map[string]string{
 		"redis-tls/host": host, "redis-tls/addresses": attacker.Address.String(), "redis-tls/target-port": fmt.Sprint(port),
 		"redis-tls/subject-alt-names": host,
 	})
-	ok(t, b.Client.Create(t.Context(), wish, client.DryRunAll))
+	ok(t, b.Client.Create(t.Context(), request, client.DryRunAll))
 	forge := func(name string, from map[string]string, labels ...map[string]string) *corev1.Pod {
 		pod := app(ns, name, map[string]string{
 			"redis-tls/status": from["redis-tls/status"],
@@ -59,14 +59,14 @@ func TestForgedPod(t *testing.T) {
 	}
 	otherVIP := forge("other-vip", victim.Annotations, victim.Labels)
 	otherVIP.Annotations["redis-tls/vips"] = host + "=251.7.7.7"
-	forged := []*corev1.Pod{forge("other-server", wish.Annotations, victim.Labels, wish.Labels), otherVIP}
+	forged := []*corev1.Pod{forge("other-server", request.Annotations, victim.Labels, request.Labels), otherVIP}
 
 	t.Run("the guard refuses it", func(t *testing.T) {
 		for _, pod := range forged {
 			refusedBy(t, b, pod, "may be written only by the redis-tls webhook")
 		}
 	})
-	t.Run("the webhook takes it off a pod that it sees", func(t *testing.T) {
+	t.Run("the webhook removes forged marks", func(t *testing.T) {
 		for _, pod := range forged {
 			seen := pod.DeepCopy()
 			maps.Copy(seen.Annotations, with(host, port))
@@ -77,20 +77,20 @@ func TestForgedPod(t *testing.T) {
 				}
 			}
 			if got, want := seen.Annotations["redis-tls/vips"], victim.Annotations["redis-tls/vips"]; got != want {
-				t.Errorf("the pod records the VIPs %s, want %s", got, want)
+				t.Errorf("the pod has the VIPs %s, want %s", got, want)
 			}
 		}
 	})
-	t.Run("without the guard it changes nothing for the neighbour", func(t *testing.T) {
+	t.Run("without the guard it does not change the neighbour's traffic", func(t *testing.T) {
 		withoutGuard(t, b, forged[0])
 		captures := []*bed.Capture{record(t, redis), record(t, attacker)}
 		for _, pod := range forged {
 			pod = run(t, b, pod).Pod
 			if pod.Labels["redis-tls/injected"] != "true" || pod.Annotations["redis-tls/status"] == "" {
-				t.Errorf("pod %s is no forgery any more: labels %v", pod.Name, pod.Labels)
+				t.Errorf("pod %s has no forged labels: %v", pod.Name, pod.Labels)
 			}
 		}
-		// The controller has seen the forgeries when it has seen the pod that came after them.
+		// The controller has seen the forged pods when it has seen the later pod.
 		later := run(t, b, app(ns, "later", with(host, port, map[string]string{"redis-tls/connect-timeout": "3s"})))
 		answers(t, later, host, 6379, "the server", authenticated("GET", "who")...)
 		check := func() {
@@ -104,7 +104,7 @@ func TestForgedPod(t *testing.T) {
 			answersAtOnce(t, victim, host, 6379, "the server", "the neighbour", authenticated("GET", "who")...)
 		}
 		check()
-		victim.Sidecar.Kill() // what it knew is gone with it
+		victim.Sidecar.Kill() // its configuration is lost with it
 		ok(t, victim.StartSidecar())
 		ok(t, victim.WaitForSidecar(t.Context()))
 		check()
@@ -127,7 +127,7 @@ func refusedBy(t *testing.T, b *bed.Bed, pod *corev1.Pod, text string) {
 		harness.Eventually(t.Context(), 30*time.Second, "pod "+pod.Name+" to be refused", func(ctx context.Context) error {
 			err := b.Client.Create(ctx, pod.DeepCopy(), client.DryRunAll)
 			if err == nil || !strings.Contains(err.Error(), text) {
-				return fmt.Errorf("admission says %v", err)
+				return fmt.Errorf("the answer is %v", err)
 			}
 			return nil
 		}),

@@ -25,20 +25,20 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// What istiod gives a sidecar for each shape, asked over ADS; no Envoy runs.
-func TestWhatIstiodGivesASidecar(t *testing.T) {
+// TestConfigurationFromIstiod fetches over ADS what istiod sends to a sidecar, for each shape. No Envoy runs.
+func TestConfigurationFromIstiod(t *testing.T) {
 	b := mesh(t)
 	host, err := b.Host("ads")
 	ok(t, err)
 	for _, c := range []struct {
 		name, namespace string
 		annotations     map[string]string
-		clusters        []string          // their ports, and the pinned host or the address that they are for
+		clusters        []string          // their ports, and the pinned host or the address
 		has             map[string]string // what each cluster must contain, by what it proves
 		each            map[string]string // what one cluster must contain
 		listeners       []string          // prefixes of the listeners' names; each routes to one of the clusters
 		match           string            // what each listener must contain
-		nowhere         []string          // in nothing that is given
+		nowhere         []string          // texts that no resource may have
 	}{
 		{
 			name: "a DNS host with system roots", namespace: "given-dns",
@@ -104,7 +104,7 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 			listeners: []string{"fd12:3456::13_6378"},
 		},
 		{
-			name: "a host with an IP, which both lead to TLS", namespace: "given-host-ip",
+			name: "a host with an IP, both with TLS", namespace: "given-host-ip",
 			annotations: map[string]string{
 				"redis-tls/host":      "redis.memorystore-redis",
 				"redis-tls/addresses": "10.11.12.14",
@@ -212,8 +212,8 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 			},
 			clusters: []string{"6379 redis-u.aivencloud.com"},
 			has: map[string]string{
-				"the Secret, as what anybody may read": `"name":"kubernetes://redis-ca-cacert"`,
-				"an exact SAN":                         `"exact":"redis-u.aivencloud.com"`,
+				"the Secret, as a public credential": `"name":"kubernetes://redis-ca-cacert"`,
+				"an exact SAN":                       `"exact":"redis-u.aivencloud.com"`,
 			},
 			listeners: []string{"251."},
 			nowhere:   []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/", `"kubernetes://redis-ca"`},
@@ -228,9 +228,9 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 			},
 			clusters: []string{"6379 redis-v.aivencloud.com"},
 			has: map[string]string{
-				"the pair":         `"name":"kubernetes://client"`,
-				"the CA beside it": `"name":"kubernetes://client-cacert"`,
-				"an exact SAN":     `"exact":"redis-v.aivencloud.com"`,
+				"the pair":           `"name":"kubernetes://client"`,
+				"the CA of the pair": `"name":"kubernetes://client-cacert"`,
+				"an exact SAN":       `"exact":"redis-v.aivencloud.com"`,
 			},
 			listeners: []string{"251."},
 			nowhere:   []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/redis-tls/"},
@@ -252,7 +252,7 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ns := namespace(t, b, c.namespace, nil, nil)
-			pod := app(ns, "asking", c.annotations)
+			pod := app(ns, "annotated", c.annotations)
 			ok(t, b.Client.Create(t.Context(), pod))
 			t.Cleanup(func() { _ = b.Client.Delete(context.Background(), pod, client.GracePeriodSeconds(0)) })
 
@@ -275,7 +275,7 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 					t.Errorf("cluster %s has no %s:\n%s", name, each[name], cluster)
 				}
 				if !strings.Contains(compactAll(given.Listeners), `"cluster":"`+name+`"`) {
-					t.Errorf("no listener leads to cluster %s", name)
+					t.Errorf("no listener routes to cluster %s", name)
 				}
 				ports[strings.Split(name, "|")[1]] = true
 			}
@@ -288,7 +288,7 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 					if !slices.ContainsFunc(names, func(cluster string) bool {
 						return strings.Contains(l, `"cluster":"`+cluster+`"`)
 					}) {
-						t.Errorf("listener %s leads to none of the clusters:\n%s", name, l)
+						t.Errorf("listener %s routes to none of the clusters:\n%s", name, l)
 					}
 					if !strings.Contains(l, c.match) {
 						t.Errorf("listener %s has no %s:\n%s", name, c.match, l)
@@ -305,10 +305,10 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 			everything := compactAll(given.Clusters) + compactAll(given.Listeners)
 			for _, text := range c.nowhere {
 				if strings.Contains(everything, text) {
-					t.Errorf("%s is among what was given", text)
+					t.Errorf("%s is in the configuration", text)
 				}
 			}
-			// The real name stays DNS's business: only the private one is in the table.
+			// Only the private name is in the table. DNS resolves the real one.
 			for key, name := range c.annotations {
 				if strings.HasSuffix(key, "/host") && strings.Contains(compactAll(given.NameTable), `"`+name+`"`) {
 					t.Errorf("the name table has %s", name)
@@ -320,13 +320,13 @@ func TestWhatIstiodGivesASidecar(t *testing.T) {
 	}
 }
 
-// Where the chart has a range for them, hosts get an IPv6 VIP beside the IPv4 one, for whichever family
-// the pod's network has.
-func TestWhatIstiodGivesASidecarOfAClusterWithIPv6(t *testing.T) {
+// TestConfigurationFromIstiodWithIPv6: if the chart has an IPv6 range, hosts have an IPv6 VIP and an IPv4 VIP, for each
+// family of the pod's network.
+func TestConfigurationFromIstiodWithIPv6(t *testing.T) {
 	b := mesh(t)
 	configure(t, b, map[string]any{"vip": map[string]any{"ipv6CIDR": "fd00:240:241::/112"}})
 	ns := namespace(t, b, "given-vips", nil, nil)
-	pod := app(ns, "asking", map[string]string{
+	pod := app(ns, "annotated", map[string]string{
 		"redis-tls/host":        "redis-p.aivencloud.com",
 		"redis-tls/target-port": "16222",
 	})
@@ -341,16 +341,16 @@ func TestWhatIstiodGivesASidecarOfAClusterWithIPv6(t *testing.T) {
 	slices.Sort(vips)
 	name, _ := clusterOf(t, b, pod, "6379 redis-p.aivencloud.com")
 	if len(vips) != 2 || !strings.HasPrefix(vips[0], "251.") || !strings.HasPrefix(vips[1], "fd00:240:241::") {
-		t.Fatalf("the pod is given the addresses %q, want an IPv4 VIP and an IPv6 one", vips)
+		t.Fatalf("the pod has the addresses %q, want an IPv4 VIP and an IPv6 VIP", vips)
 	}
 	v4, v6 := netip.MustParseAddr("10.9.8.7"), netip.MustParseAddr("fd09::7")
 	for _, c := range []struct {
 		name      string
 		addresses []netip.Addr
-		family    string // of the server's addresses that Envoy asks DNS for
+		family    string // of the server's addresses that Envoy resolves
 	}{
 		{"an IPv4 pod", []netip.Addr{v4}, "V4_ONLY"},
-		// Istio's default; ALL where istiod runs with ISTIO_DUAL_STACK.
+		// Istio's default; ALL if istiod runs with ISTIO_DUAL_STACK.
 		{"a dual-stack pod", []netip.Addr{v4, v6}, "V4_ONLY"},
 		{"a dual-stack pod, IPv6 first", []netip.Addr{v6, v4}, "V4_ONLY"},
 		{"an IPv6 pod", []netip.Addr{v6}, "V6_ONLY"},
@@ -373,7 +373,7 @@ func TestWhatIstiodGivesASidecarOfAClusterWithIPv6(t *testing.T) {
 				names = append(names, vip+"_6379")
 				if l := listeners[vip+"_6379"]; !strings.Contains(l, `"address":"`+vip+`"`) ||
 					!strings.Contains(l, `"cluster":"`+name+`"`) {
-					t.Errorf("the listener of %s does not lead to the cluster: %q", vip, l)
+					t.Errorf("the listener of %s does not route to the cluster: %q", vip, l)
 				}
 			}
 			if got := slices.Sorted(maps.Keys(listeners)); !slices.Equal(got, names) {
@@ -385,8 +385,7 @@ func TestWhatIstiodGivesASidecarOfAClusterWithIPv6(t *testing.T) {
 	silence(t, b, ns)
 }
 
-// givenTLS waits until istiod gives the pod's sidecar the clusters, each with TLS. The addresses are the
-// pod's.
+// givenTLS waits until istiod sends the pod's sidecar the clusters, each with TLS. The addresses are the pod's.
 func givenTLS(
 	t *testing.T, b *bed.Bed, pod *corev1.Pod, clusters []string, addresses ...netip.Addr,
 ) (given *bed.Given) {
@@ -430,8 +429,8 @@ func clusterOf(t *testing.T, b *bed.Bed, pod *corev1.Pod, of string) (name strin
 	return "outbound|" + port + "||" + atomHost(t, b, pod.Namespace, dialled, uint32(number)), true
 }
 
-// neighbours fails where a pod of the namespace that does not ask gets other TLS than that of a closed rule behind a
-// VIP, or any at an address, or where one of another namespace gets anything. The clusters are true for addresses.
+// neighbours fails if an unannotated pod of the namespace gets other TLS than that of a closed rule behind a VIP, or
+// any TLS at an address, or if a pod of another namespace gets anything. The values of clusters are true for addresses.
 func neighbours(t *testing.T, b *bed.Bed, ns string, clusters map[string]bool, host *bed.Host) {
 	t.Helper()
 	neighbour, err := b.Given(t.Context(), app(ns, "neighbour", nil), host.Address, true)
@@ -455,7 +454,7 @@ func neighbours(t *testing.T, b *bed.Bed, ns string, clusters map[string]bool, h
 	}
 }
 
-// silence fails where Istio's analyzers have anything to say about our objects of the namespace.
+// silence fails if Istio's analyzers report anything about the managed objects of the namespace.
 func silence(t *testing.T, b *bed.Bed, ns string) {
 	t.Helper()
 	objects := []client.Object{}
@@ -522,8 +521,8 @@ func compactAll(resources []json.RawMessage) string {
 	return all
 }
 
-// The counter-proof of silence: Istio's analyzers do speak.
-func TestAnalyzersSpeakOfARuleThatVerifiesNothing(t *testing.T) {
+// TestAnalyzersReportARuleWithoutVerification is the control of silence: Istio's analyzers do report a problem.
+func TestAnalyzersReportARuleWithoutVerification(t *testing.T) {
 	b := mesh(t)
 	rule := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "careless"}}
 	rule.Spec.Host = "redis.example.com"

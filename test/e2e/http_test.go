@@ -19,7 +19,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// web adds a host with an nginx that the DNS name leads to.
+// web adds a host with an nginx, and resolves the DNS name to it.
 func web(t *testing.T, b *bed.Bed, name string, o bed.NginxOptions) *bed.Host {
 	t.Helper()
 	h, err := b.Host("web")
@@ -30,7 +30,7 @@ func web(t *testing.T, b *bed.Bed, name string, o bed.NginxOptions) *bed.Host {
 	return h
 }
 
-// calls waits until curl is answered so.
+// calls waits until curl gets the answer.
 func calls(t *testing.T, p *bed.Pod, url, want string, args ...string) {
 	t.Helper()
 	ok(
@@ -46,7 +46,7 @@ func calls(t *testing.T, p *bed.Pod, url, want string, args ...string) {
 	)
 }
 
-// failsToCall fails where curl gets the answer to its call.
+// failsToCall fails if curl gets the answer to its call.
 func failsToCall(t *testing.T, p *bed.Pod, url string, args ...string) {
 	t.Helper()
 	got, err := p.HTTP(t.Context(), url, args...)
@@ -64,8 +64,8 @@ func overHTTP(host string, more ...map[string]string) map[string]string {
 	return all
 }
 
-// The app calls http://host; its sidecar speaks TLS with 443. What neighbours call, and what the app calls by
-// HTTPS itself, stays what it is.
+// TestHTTP: the app calls http://host, and its sidecar sends TLS to 443. Calls of neighbours, and the app's own HTTPS,
+// do not change.
 func TestHTTP(t *testing.T) {
 	b := mesh(t)
 	for _, c := range []struct{ name, namespace, proxyConfig string }{
@@ -86,25 +86,25 @@ func TestHTTP(t *testing.T) {
 			if c.proxyConfig != "" {
 				with["proxy.istio.io/config"] = c.proxyConfig
 			}
-			asking, neighbour := run(t, b, app(ns, "asking", overHTTP(host, with))), run(t, b, app(ns, "neighbour", with))
+			annotated, neighbour := run(t, b, app(ns, "annotated", overHTTP(host, with))), run(t, b, app(ns, "neighbour", with))
 			knows(t, neighbour, 80, host)
 
 			t.Run("the app's plain call is TLS on the wire", func(t *testing.T) {
 				capture := record(t, nginx)
-				calls(t, asking, "http://"+host, "200 tls "+host)
+				calls(t, annotated, "http://"+host, "200 tls "+host)
 				if n := onlyTLS(t, capture, 443); n == 0 {
 					t.Error("no connection was seen on the wire")
 				}
 			})
-			t.Run("and so is a call at once, again and again", func(t *testing.T) {
+			t.Run("repeated calls without a pause are answered too", func(t *testing.T) {
 				for range 10 {
-					if got, err := asking.HTTP(t.Context(), "http://"+host+"/a?b=c"); got != "200 tls "+host {
+					if got, err := annotated.HTTP(t.Context(), "http://"+host+"/a?b=c"); got != "200 tls "+host {
 						t.Errorf("%q (%v)", got, err)
 					}
 				}
 			})
 			t.Run("its own HTTPS passes", func(t *testing.T) {
-				calls(t, asking, "https://"+host, "200 tls "+host, "--cacert", ca)
+				calls(t, annotated, "https://"+host, "200 tls "+host, "--cacert", ca)
 			})
 			t.Run("a neighbour's plain call stays plain", func(t *testing.T) {
 				capture := record(t, nginx)
@@ -116,7 +116,7 @@ func TestHTTP(t *testing.T) {
 					t.Errorf("seen on the wire: %v, want plaintext at the plain port", streams)
 				}
 			})
-			t.Run("and so does its call of a port that nobody listed", func(t *testing.T) {
+			t.Run("a neighbour's call of an unlisted port stays plain", func(t *testing.T) {
 				calls(t, neighbour, "http://"+host+":8081", "200 plain")
 			})
 			t.Run("a neighbour's own HTTPS passes", func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// The example, annotated and as written by hand, as it is.
+// TestHTTPExample runs the example, annotated and written by hand, unchanged.
 func TestHTTPExample(t *testing.T) {
 	b := mesh(t)
 	const host = "api.example.com"
@@ -159,8 +159,8 @@ func TestHTTPExample(t *testing.T) {
 	}
 }
 
-// The name in the certificate is checked, and the authority.
-func TestHTTPServersThatAreOthers(t *testing.T) {
+// TestHTTPWrongServers: the name in the certificate and the CA are verified.
+func TestHTTPWrongServers(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "http-others", nil, nil)
 	for _, c := range []struct {
@@ -191,7 +191,7 @@ func TestHTTPServersThatAreOthers(t *testing.T) {
 	}
 }
 
-// A server that wants a client certificate (ssl_verify_client on).
+// TestHTTPMutual: a server requires a client certificate (ssl_verify_client on).
 func TestHTTPMutual(t *testing.T) {
 	b := mesh(t)
 	const host = "http-mutual.example.com"
@@ -206,7 +206,7 @@ func TestHTTPMutual(t *testing.T) {
 	clientSecret(t, b, ns, "client", issue(t, clients, []string{"cart"}), servers.PEM())
 	secret(t, b, ns, "server-ca", "ca.crt", servers.PEM())
 
-	t.Run("with it the call is answered", func(t *testing.T) {
+	t.Run("with a client certificate the call is answered", func(t *testing.T) {
 		p := run(t, b, app(ns, "mutual", overHTTP(host, map[string]string{
 			"redis-tls/mode":          "mutual",
 			"redis-tls/client-secret": "client",
@@ -217,19 +217,19 @@ func TestHTTPMutual(t *testing.T) {
 			t.Error("no connection was seen on the wire")
 		}
 	})
-	t.Run("without it the server refuses", func(t *testing.T) {
+	t.Run("without a client certificate the server refuses", func(t *testing.T) {
 		p := run(t, b, app(ns, "simple", overHTTP(host, map[string]string{"redis-tls/ca-secret": "server-ca"})))
 		knows(t, p, 80, host)
 		got, err := p.HTTP(t.Context(), "http://"+host)
 		ok(t, err)
 		if !strings.HasPrefix(got, "400 ") || !strings.Contains(got, "No required SSL certificate was sent") {
-			t.Errorf("answered %q, want nginx's word that a certificate is missing", got)
+			t.Errorf("answered %q, want nginx's error for a missing certificate", got)
 		}
 	})
 }
 
-// Each of the three objects taken away: the app's call fails, and its plain port sees nothing of it. Without the
-// VIP it would, where the entry is missing.
+// TestHTTPWithAnythingMissing deletes each of the three objects. The app's call fails, and the plain port gets nothing.
+// Without the VIP and the entry the call would reach the plain port.
 func TestHTTPWithAnythingMissing(t *testing.T) {
 	b := mesh(t)
 	const host = "http-missing.example.com"
@@ -246,7 +246,7 @@ func TestHTTPWithAnythingMissing(t *testing.T) {
 		list          client.ObjectList
 		configuration func(*testing.T, *bed.Pod) string
 		from          func(originationPort uint32) string
-		// plain says that the call comes in plaintext to the TLS port, which refuses it.
+		// plain reports that the call is sent in plaintext to the TLS port, which refuses it.
 		plain bool
 	}{
 		{"the entry", &networkingv1.ServiceEntryList{}, clusters, func(uint32) string { return "outbound|80||" }, false},
@@ -280,7 +280,7 @@ func TestHTTPWithAnythingMissing(t *testing.T) {
 			if c.name != "the entry" {
 				return
 			}
-			t.Run("without the VIP it is answered in plaintext: the counter-proof", func(t *testing.T) {
+			t.Run("control: without the VIP it is answered in plaintext", func(t *testing.T) {
 				ok(t, p.DropAliases())
 				calls(t, p, "http://"+host, "200 plain")
 			})

@@ -19,7 +19,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// A Redis in the mesh: its Service leads to a pod with a sidecar or to one without.
+// TestServiceOfTheMesh: a Redis in the mesh, whose Service routes to a pod with a sidecar or to one without.
 func TestServiceOfTheMesh(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "in-mesh", nil, nil)
@@ -29,8 +29,8 @@ func TestServiceOfTheMesh(t *testing.T) {
 	service(t, b, ns, "bare", bare)
 	neighbour := run(t, b, app(ns, "neighbour", nil))
 
-	t.Run("asked by its short name, a sidecar speaks mutual TLS to a sidecar", func(t *testing.T) {
-		pod := run(t, b, app(ns, "asking", map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}))
+	t.Run("by the short name, a sidecar sends mutual TLS to a sidecar", func(t *testing.T) {
+		pod := run(t, b, app(ns, "annotated", map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}))
 		if len(pod.Spec.HostAliases) > 0 {
 			t.Errorf("pinned: %v", pod.Spec.HostAliases)
 		}
@@ -41,8 +41,8 @@ func TestServiceOfTheMesh(t *testing.T) {
 			t.Errorf("%d connections of the pod were seen on the wire, want both", n)
 		}
 	})
-	t.Run("where the server has no sidecar, not a byte is sent to it in plaintext", func(t *testing.T) {
-		pod := run(t, b, app(ns, "asking-bare", map[string]string{
+	t.Run("if the server has no sidecar, no byte is sent to it in plaintext", func(t *testing.T) {
+		pod := run(t, b, app(ns, "annotated-bare", map[string]string{
 			"redis-tls/host": "bare",
 			"redis-tls/mode": "istio-mutual",
 		}))
@@ -51,7 +51,7 @@ func TestServiceOfTheMesh(t *testing.T) {
 		refused(t, pod, "bare", 6379)
 		onlyTLS(t, capture, 6379, pod.Host.Address)
 
-		// The counter-proof: Istio by itself does, for a neighbour whom our rule does not select.
+		// Control: Istio sends plaintext for a neighbour that the managed rule does not select.
 		capture = record(t, bare.Host)
 		answers(t, neighbour, "bare", 6379, "PONG", "PING")
 		streams, err := capture.Stop(t.Context(), 6379)
@@ -62,18 +62,18 @@ func TestServiceOfTheMesh(t *testing.T) {
 	})
 	t.Run("a Service of another namespace is refused until the policy names it", func(t *testing.T) {
 		other := namespace(t, b, "in-mesh-other", nil, nil)
-		err := b.Client.Create(t.Context(), app(other, "asking", map[string]string{
+		err := b.Client.Create(t.Context(), app(other, "annotated", map[string]string{
 			"redis-tls/host": "redis.in-mesh",
 			"redis-tls/mode": "istio-mutual",
 		}))
 		if err == nil || !strings.Contains(err.Error(), "redis.in-mesh.svc.cluster.local") ||
 			!strings.Contains(err.Error(), "policy.allowedHosts") {
-			t.Errorf("admission says %v", err)
+			t.Errorf("the answer is %v", err)
 		}
 	})
 }
 
-// The example: what a Service and the two templates of pods make, as they are.
+// TestExampleInTheMesh runs the example, a Service and the pods of two templates, unchanged.
 func TestExampleInTheMesh(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "in-mesh-example", map[string]string{"istio-injection": "enabled"}, nil)
@@ -104,7 +104,7 @@ func TestExampleInTheMesh(t *testing.T) {
 	refused(t, run(t, b, withoutSidecar(app(ns, "outside", nil))), pods["redis"].Host.Address.String(), 6379)
 }
 
-// redisPod runs the pod with a redis-server in it, in plaintext.
+// redisPod runs the pod with a plaintext redis-server in it.
 func redisPod(t *testing.T, b *bed.Bed, pod *corev1.Pod) *bed.Pod {
 	t.Helper()
 	p := run(t, b, pod)
@@ -118,7 +118,7 @@ func withoutSidecar(pod *corev1.Pod) *corev1.Pod {
 	return pod
 }
 
-// service creates a Service of port 6379 whose one endpoint is the pod, and gives its names to the DNS.
+// service creates a Service with port 6379 and the pod as its only endpoint, and adds its names to the DNS.
 func service(t *testing.T, b *bed.Bed, ns, name string, pod *bed.Pod) {
 	t.Helper()
 	tcp, port := corev1.ProtocolTCP, corev1.ServicePort{Name: "tcp-redis", Port: 6379, Protocol: corev1.ProtocolTCP}
@@ -143,7 +143,7 @@ func service(t *testing.T, b *bed.Bed, ns, name string, pod *bed.Pod) {
 	b.DNS.Set(name+"."+ns+".svc.cluster.local", ip)
 }
 
-// sentBy is all that the client sent.
+// sentBy returns all bytes that the client sent.
 func sentBy(streams []bed.Stream, client netip.Addr) string {
 	all := ""
 	for _, s := range streams {
@@ -154,7 +154,7 @@ func sentBy(streams []bed.Stream, client netip.Addr) string {
 	return all
 }
 
-// A Redis server that lets in the mesh's mutual TLS alone.
+// TestStrictServer: a Redis server accepts only mutual TLS of the mesh.
 func TestStrictServer(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "strict", nil, nil)
@@ -166,18 +166,18 @@ func TestStrictServer(t *testing.T) {
 	t.Run("a client without a sidecar is refused", func(t *testing.T) {
 		refused(t, outside, strict.Host.Address.String(), 6379)
 	})
-	t.Run("a server without the annotation takes its plaintext", func(t *testing.T) {
+	t.Run("a server without the annotation accepts plaintext", func(t *testing.T) {
 		answers(t, outside, open.Host.Address.String(), 6379, "PONG", "PING")
 	})
 	t.Run("a client with a sidecar is served by mutual TLS", func(t *testing.T) {
-		pod := run(t, b, app(ns, "asking", map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}))
+		pod := run(t, b, app(ns, "annotated", map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}))
 		capture := record(t, strict.Host)
 		answers(t, pod, "redis", 6379, "PONG", "PING")
 		if n := onlyTLS(t, capture, 6379, pod.Host.Address); n == 0 {
 			t.Error("no connection of the pod was seen on the wire")
 		}
 	})
-	t.Run("the server itself may be restricted and a client of another", func(t *testing.T) {
+	t.Run("the server may be restricted, and a client of another server", func(t *testing.T) {
 		replica := redisPod(t, b, app(ns, "replica", map[string]string{
 			"redis-tls/server":  "strict",
 			"redis-tls/host":    "redis",
@@ -190,7 +190,8 @@ func TestStrictServer(t *testing.T) {
 	silence(t, b, ns)
 }
 
-// A pod that is restricted to a host of HTTP calls it by TLS, and by HTTPS of its own, and no other.
+// TestRestrictedPodOverHTTP: a pod that is restricted to an HTTP host calls it by TLS, and by its own HTTPS, and no
+// other host.
 func TestRestrictedPodOverHTTP(t *testing.T) {
 	b := mesh(t)
 	const host, other = "api-r.example.com", "other-api-r.example.com"
@@ -217,13 +218,13 @@ func TestRestrictedPodOverHTTP(t *testing.T) {
 		t.Errorf("%d connections of the restricted pod were seen on the wire, want 2 at least", n)
 	}
 	for url, answer := range map[string]string{"http://" + other: "200 plain", "https://" + other: "200 tls " + other} {
-		calls(t, free, url, answer, "--cacert", ca) // the counter-proof
+		calls(t, free, url, answer, "--cacert", ca) // control
 		failsToCall(t, restricted, url, "--cacert", ca)
 	}
 	silence(t, b, ns)
 }
 
-// A pod that is restricted to its Redises reaches them and nothing else.
+// TestRestrictedPod: a pod that is restricted to its Redises reaches no other host.
 func TestRestrictedPod(t *testing.T) {
 	b := mesh(t)
 	const host, other = "redis-r.aivencloud.com", "other-r.aivencloud.com"
@@ -266,7 +267,7 @@ func TestRestrictedPod(t *testing.T) {
 		t.Errorf("the Sidecar has the egress %v, want the hosts %q", egress, hosts)
 	}
 	for _, name := range []string{other, "unlisted"} {
-		answers(t, free, name, 6379, "PONG", "PING") // the counter-proof
+		answers(t, free, name, 6379, "PONG", "PING") // control
 		refused(t, restricted, name, 6379)
 	}
 	silence(t, b, ns)

@@ -9,8 +9,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
 )
 
-// IPv6 beside IPv4, and alone: there DNS and the server are reached by IPv6 as well. The server also has a plain
-// port, at the very number that the app dials.
+// TestIPv6: IPv6 with IPv4, and IPv6 only. In the latter, DNS and the server have IPv6 addresses too. The server also
+// has a plain port with the number that the app dials.
 func TestIPv6(t *testing.T) {
 	b := mesh(t)
 	putBack, err := b.MakeDualStack(t.Context())
@@ -31,7 +31,7 @@ func TestIPv6(t *testing.T) {
 			map[string]any{"ipv6CIDR": "fd00:240:241::/112"},
 			[]bed.Family{bed.IPv4, bed.IPv6},
 		},
-		// A client that prefers IPv4, as redis-cli does, would choose an address that there is no route to.
+		// A client that prefers IPv4, as redis-cli does, would choose an address without a route.
 		{"an IPv6 pod", "ipv6", map[string]any{"cidr": "", "ipv6CIDR": "fd00:240:241::/112"}, []bed.Family{bed.IPv6}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -45,8 +45,8 @@ func TestIPv6(t *testing.T) {
 				"redis-tls/host": host, "redis-tls/target-port": "16222",
 				"proxy.istio.io/config": "proxyMetadata: {ISTIO_DUAL_STACK: 'true'}",
 			}), c.families...)
-			ours := objectsOf(t, b, p.Pod, host)
-			knows(t, p, 6379, ours.entry.Spec.Hosts[0])
+			managed := objectsOf(t, b, p.Pod, host)
+			knows(t, p, 6379, managed.entry.Spec.Hosts[0])
 			six := lookUp6(t, p, host)
 
 			refused(t, p, six, 6379) // for its certificate
@@ -58,15 +58,15 @@ func TestIPv6(t *testing.T) {
 			for _, dialled := range []string{six, host} {
 				answers(t, p, dialled, 6379, "PONG", "PING")
 			}
-			t.Run("without the capture it leads nowhere", func(t *testing.T) {
+			t.Run("without the capture the connection fails", func(t *testing.T) {
 				ok(t, p.Release(t.Context()))
 				refused(t, p, six, 6379)
 				ok(t, p.Capture(t.Context()))
 				answers(t, p, six, 6379, "PONG", "PING")
 			})
-			t.Run("without the entry neither", func(t *testing.T) {
+			t.Run("without the entry the connection fails", func(t *testing.T) {
 				stall(t, b)
-				take(t, b, p, privateClusters, "outbound|6379||", ours.entry)
+				take(t, b, p, privateClusters, "outbound|6379||", managed.entry)
 				refused(t, p, six, 6379)
 			})
 			if n := onlyTLS(t, capture, 16222, p.Host.Addresses...); n == 0 {
@@ -76,8 +76,8 @@ func TestIPv6(t *testing.T) {
 	}
 }
 
-// lookUp6 returns the address of an app that asks for IPv6 alone, as getent does first: where /etc/hosts
-// has none of the name, it is DNS's.
+// lookUp6 returns the address of an app that asks only for IPv6, as getent does first. A name that /etc/hosts does not
+// have is resolved by DNS.
 func lookUp6(t *testing.T, p *bed.Pod, host string) string {
 	t.Helper()
 	out, err := p.Exec(t.Context(), "getent", "hosts", host)

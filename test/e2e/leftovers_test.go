@@ -18,10 +18,11 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// endVariable says how the bed of a process that runs this test again is to end.
+// endVariable is the environment variable with the way in which a process that runs this test again ends.
 const endVariable = "E2E_END"
 
-// However the tests end, no process, network namespace, device, rule or file of theirs is left.
+// TestNothingIsLeftBehind: however the tests end, no process, network namespace, device, rule or file of theirs
+// remains.
 func TestNothingIsLeftBehind(t *testing.T) {
 	if end := os.Getenv(endVariable); end != "" {
 		endABed(t, end)
@@ -56,7 +57,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 				t.Fatalf("the bed did not run, or did not end as it should (%v):\n%s", err, log.String())
 			}
 			t.Logf("%s; left at its end: %q", err, leftovers(t, cmd.Process.Pid))
-			ok(t, harness.Eventually(t.Context(), 15*time.Second, "nothing to be left", func(context.Context) error {
+			ok(t, harness.Eventually(t.Context(), 15*time.Second, "nothing to remain", func(context.Context) error {
 				if left := leftovers(t, cmd.Process.Pid); len(left) > 0 {
 					return fmt.Errorf("%q", left)
 				}
@@ -66,10 +67,10 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
-// running is printed before how many things of a bed there were.
+// running is printed before the number of things that a bed has.
 const running = "a bed runs: "
 
-// endABed starts a bed with all that one can have, and ends this process.
+// endABed starts a bed with everything that one can have, and ends this process.
 func endABed(t *testing.T, how string) {
 	b := mesh(t)
 	const host = "redis-end.aivencloud.com"
@@ -82,19 +83,19 @@ func endABed(t *testing.T, how string) {
 	answers(t, p, host, 6379, "1", "PUBLISH", "news", "all is there")
 	left := leftovers(t, os.Getpid())
 	if len(left) < 10 {
-		t.Fatalf("only %q are seen of a bed that runs", left)
+		t.Fatalf("a running bed has only %q", left)
 	}
 	fmt.Printf("%s%d things\n", running, len(left))
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
 		if s.String() == how {
 			ok(t, syscall.Kill(os.Getpid(), s))
-			<-t.Context().Done() // the end of the test, which does not come
+			<-t.Context().Done() // the test does not end by itself
 		}
 	}
-	t.Fatal("as it was told")
+	t.Fatal("this test has to fail")
 }
 
-// leftovers lists what there is of a process: processes below it, namespaces, devices, rules, files.
+// leftovers lists the processes below a process, and its namespaces, devices, rules and files.
 func leftovers(t *testing.T, pid int) (left []string) {
 	t.Helper()
 	for pattern, name := range map[string]string{
@@ -105,9 +106,9 @@ func leftovers(t *testing.T, pid int) (left []string) {
 	} {
 		paths, err := filepath.Glob(pattern)
 		ok(t, err)
-		ours := regexp.MustCompile(fmt.Sprintf(name, pid))
+		own := regexp.MustCompile(fmt.Sprintf(name, pid))
 		for _, path := range paths {
-			if ours.MatchString(filepath.Base(path)) {
+			if own.MatchString(filepath.Base(path)) {
 				left = append(left, path)
 			}
 		}
@@ -115,7 +116,7 @@ func leftovers(t *testing.T, pid int) (left []string) {
 	processes, err := filepath.Glob("/proc/[0-9]*")
 	ok(t, err)
 	for _, p := range processes {
-		// A process that has just ended has neither.
+		// A process that has just ended has no command and no environment.
 		command, _ := os.ReadFile(filepath.Join(p, "cmdline"))
 		environment, _ := os.ReadFile(filepath.Join(p, "environ"))
 		if strings.Contains(string(command)+string(environment), fmt.Sprintf("/redis-tls-%d-", pid)) {

@@ -1,6 +1,6 @@
-// These tests send real bytes through a real mesh: istiod, its injector, pilot-agent, Envoy, iptables and
-// redis-server. What they prove that the tiers below cannot: that the objects and patches of this
-// project, as Istio reads them, put TLS on the wire, and nothing else. See package bed.
+// Package e2e sends real bytes through a real mesh: istiod, its injector, pilot-agent, Envoy, iptables and
+// redis-server. It proves what the tiers below cannot: that the objects and patches of this project, as Istio reads
+// them, send TLS and nothing else. See package bed.
 package e2e
 
 import (
@@ -25,8 +25,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// E2E is unset: skip, with the reason. "required": what is missing on this machine is a failure. Any
-// other value: it is a reason to skip.
+// If E2E is unset, tests are skipped with the reason. If it is "required", a missing component is a failure. With any
+// other value it is a reason to skip.
 const variable = "E2E"
 
 var (
@@ -36,11 +36,11 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	// When go test alone is ended, which passes no signal on, it is as if this process was too.
+	// If only `go test` is ended, which forwards no signal, this process gets SIGTERM.
 	if _, _, err := syscall.RawSyscall(
 		syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGTERM), 0,
 	); err != 0 {
-		fmt.Fprintln(os.Stderr, "asking to be told of the end of go test:", err)
+		fmt.Fprintln(os.Stderr, "setting the parent death signal:", err)
 	}
 	code := m.Run()
 	if shared != nil {
@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// mesh returns the bed that all tests share, each with namespaces and hosts of its own.
+// mesh returns the bed that all tests share. Each test has its own namespaces and hosts.
 func mesh(t testing.TB) *bed.Bed {
 	t.Helper()
 	wanted := os.Getenv(variable)
@@ -69,7 +69,7 @@ func mesh(t testing.TB) *bed.Bed {
 	return shared
 }
 
-// namespace creates one, and removes it, its pods first, when the test ends.
+// namespace creates a namespace. When the test ends, it deletes its pods and then the namespace.
 func namespace(t testing.TB, b *bed.Bed, name string, labels, annotations map[string]string) string {
 	t.Helper()
 	ok(t, b.Namespace(t.Context(), name, labels, annotations))
@@ -82,7 +82,7 @@ func namespace(t testing.TB, b *bed.Bed, name string, labels, annotations map[st
 	return name
 }
 
-// app is a pod that asks Istio for a sidecar.
+// app returns a pod that requests an Istio sidecar.
 func app(namespace, name string, annotations map[string]string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -106,7 +106,7 @@ func run(t testing.TB, b *bed.Bed, pod *corev1.Pod, families ...bed.Family) *bed
 	return p
 }
 
-// server adds a host that the DNS name leads to.
+// server adds a host, and resolves the DNS name to it.
 func server(t testing.TB, b *bed.Bed, name string, o bed.RedisOptions, families ...bed.Family) *bed.Host {
 	t.Helper()
 	h, err := b.Host("redis", families...)
@@ -141,7 +141,7 @@ func secret(t *testing.T, b *bed.Bed, namespace, name, key string, value []byte)
 	}))
 }
 
-// clientSecret creates a Secret with a client's certificate, and beside it the CA bundle as cert-manager writes it.
+// clientSecret creates a Secret with a client's certificate and the CA bundle, as cert-manager writes it.
 func clientSecret(t *testing.T, b *bed.Bed, namespace, name string, leaf *bed.Leaf, ca []byte) *corev1.Secret {
 	t.Helper()
 	s := &corev1.Secret{
@@ -170,8 +170,8 @@ func record(t *testing.T, h *bed.Host) *bed.Capture {
 	return c
 }
 
-// onlyTLS ends the capture and fails where a client sent anything but TLS. It returns how many
-// connections were made and sent something, by these clients where any is named.
+// onlyTLS ends the capture, and fails if a client sent anything but TLS. It returns the number of connections that sent
+// something. If clients are given, it counts only theirs.
 func onlyTLS(t *testing.T, c *bed.Capture, port uint16, by ...netip.Addr) int {
 	t.Helper()
 	streams, err := c.Stop(t.Context(), port)
@@ -208,7 +208,7 @@ func answers(t testing.TB, p *bed.Pod, host string, port int, want string, args 
 	}
 }
 
-// refused fails where redis-cli is answered, or cannot be run. Without args it tries to set a value.
+// refused fails if redis-cli is answered, or cannot be run. Without args it tries to set a value.
 func refused(t *testing.T, p *bed.Pod, host string, port int, args ...string) {
 	t.Helper()
 	if len(args) == 0 {
@@ -225,8 +225,8 @@ func refused(t *testing.T, p *bed.Pod, host string, port int, args ...string) {
 func knows(t *testing.T, p *bed.Pod, port int, host string) {
 	t.Helper()
 	cluster := fmt.Sprintf("outbound|%d||%s", port, host)
-	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the sidecar to know "+cluster, func(ctx context.Context) error {
-		// Of a host resolved by DNS, only once it is.
+	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the sidecar to have "+cluster, func(ctx context.Context) error {
+		// A host that is resolved by DNS has one only after the resolution.
 		out, err := p.Envoy(ctx, "clusters")
 		if err == nil && !strings.Contains(out, cluster+"::") {
 			err = errors.New("clusters do not have it")
@@ -235,7 +235,7 @@ func knows(t *testing.T, p *bed.Pod, port int, host string) {
 	}))
 }
 
-// counts returns the value of a counter of Envoy's for the cluster.
+// counts returns the value of one of Envoy's counters for the cluster.
 func counts(t *testing.T, p *bed.Pod, port int, host, counter string) string {
 	t.Helper()
 	out, err := p.Envoy(t.Context(), "stats?filter="+counter)
@@ -250,7 +250,7 @@ func counts(t *testing.T, p *bed.Pod, port int, host, counter string) string {
 	return ""
 }
 
-// ok ends the test where there is an error: where a component is missing that it needs, as skipped.
+// ok ends the test on an error. If a required component is missing, the test is skipped.
 func ok(t testing.TB, err error) {
 	t.Helper()
 	if errors.Is(err, bed.ErrMissing) && os.Getenv(variable) != "required" {

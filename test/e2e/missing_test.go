@@ -11,16 +11,17 @@ import (
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
 )
 
-// password is what no capture may find.
+// password may not be in any capture.
 const password = "not-for-the-wire-either"
 
-// authenticated runs a command of redis-cli that begins with the password.
+// authenticated returns the arguments of redis-cli for a command with the password.
 func authenticated(command ...string) []string {
 	return append([]string{"-a", password, "--no-auth-warning"}, command...)
 }
 
-// A running pod loses one part after the other. Its connection never reaches the plain port that the server also has,
-// at the very number that the app dials, and the password is never in clear. Without the VIP it is.
+// TestAnythingMissingNeverEndsInPlaintext: a running pod loses one part after the other. Its connection never reaches
+// the server's plain port, which has the number that the app dials, and the password is never in clear. Without the VIP
+// it is.
 func TestAnythingMissingNeverEndsInPlaintext(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-e.aivencloud.com", 16222
@@ -30,10 +31,10 @@ func TestAnythingMissingNeverEndsInPlaintext(t *testing.T) {
 	for i, c := range []struct {
 		name string
 		take func(*testing.T, *bed.Pod, objects)
-		// rule is the closed rule that then decides, of the key or of the namespace: TLS is sent, to a server of a name
-		// that no certificate carries. Without one nothing is sent.
+		// rule is the closed rule that then applies, of the key or of the namespace. TLS is sent, to a server with a name
+		// that no certificate has. Without a rule nothing is sent.
 		rule func(objects) string
-		// exposed says that the connection would reach the server if the VIP did not lead it to the sidecar.
+		// exposed reports that the connection would reach the server if the host did not resolve to the VIP.
 		exposed bool
 		more    map[string]string
 	}{
@@ -75,12 +76,12 @@ func TestAnythingMissingNeverEndsInPlaintext(t *testing.T) {
 			capture := record(t, redis)
 			refused(t, p, host, 6379, authenticated("SET", "k", "v")...)
 			if n := onlyAt(t, capture, port, password); (n > 0) != (c.rule != nil) {
-				t.Errorf("%d connections were seen on the wire, and a closed rule decides: %v", n, c.rule != nil)
+				t.Errorf("%d connections were seen on the wire, and a closed rule applies: %v", n, c.rule != nil)
 			}
 			if !c.exposed {
 				return
 			}
-			t.Run("without the VIP it does: the counter-proof", func(t *testing.T) {
+			t.Run("control: without the VIP it is in plaintext", func(t *testing.T) {
 				ok(t, p.DropAliases())
 				capture := record(t, redis)
 				answers(t, p, host, 6379, "PONG", authenticated("PING")...)
@@ -88,7 +89,7 @@ func TestAnythingMissingNeverEndsInPlaintext(t *testing.T) {
 			})
 		})
 	}
-	t.Run("without all three rules the password is in clear at the TLS port: the counter-proof", func(t *testing.T) {
+	t.Run("control: without all three rules the password is in clear at the TLS port", func(t *testing.T) {
 		ns := namespace(t, b, "missing-rules", nil, nil)
 		p := run(t, b, app(ns, "app", with(host, port)))
 		answers(t, p, host, 6379, "PONG", authenticated("PING")...)
@@ -101,16 +102,16 @@ func TestAnythingMissingNeverEndsInPlaintext(t *testing.T) {
 	})
 }
 
-// of is what the configuration of a cluster says of the rule that decides about it.
+// of is the text in a cluster's configuration that identifies the rule.
 func of(rule string) string { return "/destination-rule/" + rule + `"` }
 
 func ofKey(o objects) string       { return o.closed.Name }
 func ofNamespace(o objects) string { return o.last.Name }
 
-// tls is what a cluster with TLS has in Envoy's configuration.
+// tls is the text of a cluster with TLS in Envoy's configuration.
 const tls = "envoy.transport_sockets.tls"
 
-// inClear ends the capture and fails where no client sent the text in plaintext to the port.
+// inClear ends the capture, and fails if no client sent the text in plaintext to the port.
 func inClear(t *testing.T, c *bed.Capture, port uint16, text string) {
 	t.Helper()
 	streams, err := c.Stop(t.Context(), port)
@@ -123,8 +124,9 @@ func inClear(t *testing.T, c *bed.Capture, port uint16, text string) {
 	t.Errorf("seen on the wire: %v, want %q in plaintext at port %d", streams, text, port)
 }
 
-// A copy of a pod for debugging drops the labels and annotations of the original and keeps its hostAliases: it resolves
-// the host to the VIP and no rule selects it. Its password is not sent, and the original notices nothing.
+// TestCopyForDebugging: a copy of a pod for debugging has the hostAliases of the original, but not its labels and
+// annotations. It resolves the host to the VIP, and no selected rule applies to it. Its password is not sent, and the
+// original is not affected.
 func TestCopyForDebugging(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-copy.aivencloud.com", 16222
@@ -163,7 +165,7 @@ func TestCopyForDebugging(t *testing.T) {
 		t.Errorf("the copy has the hostAliases %s, want %s", got, want)
 	}
 	knows(t, copied, 6379, o.entry.Spec.Hosts[0])
-	t.Run("the key's closed rule stops it", func(t *testing.T) {
+	t.Run("the key's closed rule applies", func(t *testing.T) {
 		capture := record(t, redis)
 		answers(t, p, host, 6379, "PONG", authenticated("PING")...)
 		refused(t, copied, host, 6379, authenticated("SET", "k", "v")...)
@@ -172,7 +174,7 @@ func TestCopyForDebugging(t *testing.T) {
 		}
 	})
 	stall(t, b)
-	t.Run("without the key's rules the namespace's closed rule does", func(t *testing.T) {
+	t.Run("without the key's rules the namespace's closed rule applies", func(t *testing.T) {
 		take(t, b, copied, privateClusters, of(o.closed.Name), o.selected, o.closed)
 		waitFor(t, copied, privateClusters, of(o.last.Name), true)
 		capture := record(t, redis)
@@ -181,7 +183,7 @@ func TestCopyForDebugging(t *testing.T) {
 			t.Error("no handshake was seen on the wire: the connection failed for another reason")
 		}
 	})
-	t.Run("without any the password is in clear: the counter-proof", func(t *testing.T) {
+	t.Run("control: without any rule the password is in clear", func(t *testing.T) {
 		take(t, b, copied, privateClusters, tls, o.last)
 		capture := record(t, redis)
 		refused(t, copied, host, 6379, authenticated("SET", "k", "v")...)
@@ -189,7 +191,7 @@ func TestCopyForDebugging(t *testing.T) {
 	})
 }
 
-// started starts the pod, which somebody else has created, until the test ends.
+// started starts an existing pod until the test ends.
 func started(t *testing.T, b *bed.Bed, ns, name string) *bed.Pod {
 	t.Helper()
 	pod := &corev1.Pod{}

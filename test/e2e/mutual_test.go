@@ -11,8 +11,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// A server that wants a client certificate, with the CA that it is itself known by in each place that it
-// may be in.
+// TestMutualTLS: a server requires a client certificate. The server's own CA is in each of the places that it can be
+// in.
 func TestMutualTLS(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-m.aivencloud.com", 16222
@@ -32,7 +32,7 @@ func TestMutualTLS(t *testing.T) {
 		name, pod string
 		more      map[string]string
 	}{
-		{"with the CA of the client's Secret", "ca-beside", nil},
+		{"with the CA of the client's Secret", "ca-same", nil},
 		{"with the CA of another Secret", "ca-secret", map[string]string{"redis-tls/ca-secret": "redis-ca"}},
 		{
 			"with the CA of a ConfigMap",
@@ -60,7 +60,7 @@ func TestMutualTLS(t *testing.T) {
 	})
 }
 
-// A CA bundle as trust-manager writes it, and another server's certificate against it.
+// TestCAInAConfigMap: a CA bundle as trust-manager writes it, and another server's certificate that it does not verify.
 func TestCAInAConfigMap(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-n.aivencloud.com", 16222
@@ -74,15 +74,15 @@ func TestCAInAConfigMap(t *testing.T) {
 	ok(t, redis.Renew(t.Context(), port, issue(t, newCA(t, "Other"), []string{host})))
 	refused(t, p, host, 6379)
 	if got := counts(t, p, 6379, privateHost(t, b, p.Pod, host), "ssl.fail_verify_error"); got == "" || got == "0" {
-		t.Errorf("Envoy's ssl.fail_verify_error is %q, want it to have counted", got)
+		t.Errorf("Envoy's ssl.fail_verify_error is %q, want a count", got)
 	}
 	if n := onlyTLS(t, capture, port, p.Host.Address); n < 2 {
 		t.Errorf("%d connections of the pod were seen on the wire, want 2 at least", n)
 	}
 }
 
-// The pair of a mounted client certificate is replaced: new connections show the new one, to servers that
-// each know one of the two alone; the connection that stands stays.
+// TestRotationOfTheClientCertificate replaces the pair of a mounted client certificate. Of two servers, each accepts
+// only one of the two pairs. New connections use the new pair, and the open connection stays.
 func TestRotationOfTheClientCertificate(t *testing.T) {
 	b := mesh(t)
 	const port = 16222
@@ -105,7 +105,7 @@ func TestRotationOfTheClientCertificate(t *testing.T) {
 	knows(t, p, 6379, privateHost(t, b, p.Pod, "redis-second.aivencloud.com"))
 	refused(t, p, "redis-second.aivencloud.com", 6379)
 	subscriber := subscribe(t, p, "redis-first.aivencloud.com")
-	hears(t, p, "redis-first.aivencloud.com", subscriber, "before")
+	receives(t, p, "redis-first.aivencloud.com", subscriber, "before")
 
 	leaf := issue(t, second, []string{"cart"})
 	client.Data["tls.crt"], client.Data["tls.key"] = leaf.Certificate, leaf.Key
@@ -114,18 +114,18 @@ func TestRotationOfTheClientCertificate(t *testing.T) {
 	answers(t, p, "redis-second.aivencloud.com", 6379, "PONG", "PING")
 	refused(t, p, "redis-first.aivencloud.com", 6379)
 	if err := subscriber.Crashed(); err != nil {
-		t.Errorf("the connection that stood: %v", err)
+		t.Errorf("the open connection: %v", err)
 	}
 }
 
-// Only where the cluster's policy allows it, any certificate is believed; by nobody else's pods.
+// TestInsecureSkipVerify: if the cluster's policy allows it, any certificate is accepted, for this pod only.
 func TestInsecureSkipVerify(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-o.aivencloud.com", 16222
 	ns := namespace(t, b, "insecure", nil, nil)
 	redis := server(t, b, host, bed.RedisOptions{
 		TLSPort: port,
-		Leaf:    issue(t, newCA(t, "Nobody's"), []string{"redis.example.com"}),
+		Leaf:    issue(t, newCA(t, "Untrusted"), []string{"redis.example.com"}),
 	})
 	insecure := with(host, port, map[string]string{"redis-tls/insecure-skip-verify": "true"})
 	if err := b.Client.Create(t.Context(), app(ns, "early", insecure)); err == nil {
@@ -142,8 +142,8 @@ func TestInsecureSkipVerify(t *testing.T) {
 	}
 }
 
-// A subscriber hears nothing for longer than its connection may be idle: Envoy closes it. The default of
-// an hour is made two seconds for one pod that does not say, and for one that says never.
+// TestIdleSubscriber: a subscriber gets no message for longer than the idle timeout, and Envoy closes its connection.
+// The test shortens the default of an hour to two seconds for a pod without the annotation and for one with "never".
 func TestIdleSubscriber(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-p.aivencloud.com", 16222
@@ -152,7 +152,7 @@ func TestIdleSubscriber(t *testing.T) {
 	short := map[string]string{"proxy.istio.io/config": `{"proxyMetadata": {"ISTIO_META_IDLE_TIMEOUT": "2s"}}`}
 	pods := map[string]*bed.Pod{}
 	subscribers := map[string]*harness.Process{}
-	// What stays begins first, and so is idle for longest.
+	// The connections that stay start first, so they are idle for longest.
 	for _, c := range []struct {
 		name string
 		more map[string]string
@@ -165,7 +165,7 @@ func TestIdleSubscriber(t *testing.T) {
 		p := run(t, b, app(ns, c.name, c.more))
 		answers(t, p, host, 6379, "PONG", "PING")
 		pods[c.name], subscribers[c.name] = p, subscribe(t, p, host)
-		hears(t, p, host, subscribers[c.name], "hello")
+		receives(t, p, host, subscribers[c.name], "hello")
 	}
 	for _, name := range []string{"default", "set"} {
 		ok(
@@ -180,14 +180,14 @@ func TestIdleSubscriber(t *testing.T) {
 		)
 	}
 	for _, name := range []string{"never", "long"} {
-		hears(t, pods[name], host, subscribers[name], "still there")
+		receives(t, pods[name], host, subscribers[name], "still there")
 	}
 }
 
-// countTLS has the sidecar count what it otherwise does not.
+// countTLS makes the sidecar keep counters that it drops by default.
 var countTLS = map[string]string{"sidecar.istio.io/statsInclusionRegexps": `cluster\.outbound.*`}
 
-// with are the annotations that lead a host to a TLS port, and more.
+// with returns the annotations for a host with a TLS port, and more.
 func with(host string, port int, more ...map[string]string) map[string]string {
 	all := map[string]string{"redis-tls/host": host, "redis-tls/target-port": fmt.Sprint(port)}
 	for _, m := range more {

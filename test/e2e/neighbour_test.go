@@ -7,8 +7,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
 )
 
-// A pod of the namespace that asks for nothing is served as if nobody did, also where Istio's DNS
-// capture answers its queries.
+// TestNeighbour: an unannotated pod of the namespace is served as if no pod was annotated, also if Istio's DNS capture
+// answers its queries.
 func TestNeighbour(t *testing.T) {
 	b := mesh(t)
 	for _, c := range []struct{ name, namespace, proxyConfig string }{
@@ -25,11 +25,11 @@ func TestNeighbour(t *testing.T) {
 				}
 				return annotations
 			}
-			asking := run(t, b, app(ns, "asking", with(map[string]string{
+			annotated := run(t, b, app(ns, "annotated", with(map[string]string{
 				"redis-tls/host":        host,
 				"redis-tls/target-port": "16222",
 			})))
-			answers(t, asking, host, 6379, "PONG", "PING")
+			answers(t, annotated, host, 6379, "PONG", "PING")
 			neighbour := run(t, b, app(ns, "neighbour", with(map[string]string{})))
 
 			t.Run("its plain calls reach the plain port", func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestNeighbour(t *testing.T) {
 				if n := onlyTLS(t, capture, 16222); n == 0 {
 					t.Error("no connection was seen on the wire")
 				}
-				answers(t, asking, host, 6379, "PONG", "PING")
+				answers(t, annotated, host, 6379, "PONG", "PING")
 			})
 		})
 	}

@@ -22,14 +22,14 @@ import (
 type objects struct {
 	key   string
 	entry *networkingv1.ServiceEntry
-	// selected is the rule for pods with the key's label, closed that for all others behind the VIP, and last that of
-	// the whole namespace.
+	// selected is the rule for pods with the key's label, closed the one for all others behind the VIP, and last the one
+	// of the whole namespace.
 	selected, closed, last *networkingv1.DestinationRule
 }
 
 var keyed = regexp.MustCompile(`^[a-z2-7]{16}$`)
 
-// objectsOf waits until they exist. The names are typed again here, so that a change of them breaks the test.
+// objectsOf waits until they exist. Their names are literals here, so that a change of names breaks the test.
 func objectsOf(t testing.TB, b *bed.Bed, pod *corev1.Pod, host string) (o objects) {
 	t.Helper()
 	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the objects of "+host, func(ctx context.Context) error {
@@ -59,14 +59,14 @@ func objectsOf(t testing.TB, b *bed.Bed, pod *corev1.Pod, host string) (o object
 	return o
 }
 
-// privateHost is the host by which the mesh knows a pinned host of the pod.
+// privateHost returns the name of a pod's pinned host in the mesh.
 func privateHost(t testing.TB, b *bed.Bed, pod *corev1.Pod, host string) string {
 	t.Helper()
 	return objectsOf(t, b, pod, host).entry.Spec.Hosts[0]
 }
 
-// atomHost waits until the namespace has an entry for just this address, an IP or a CIDR, with these ports, and returns
-// the host by which the mesh knows it.
+// atomHost waits until the namespace has an entry for exactly this address, an IP or a CIDR, with these ports. It
+// returns the name of the address in the mesh.
 func atomHost(t testing.TB, b *bed.Bed, namespace, address string, ports ...uint32) (host string) {
 	t.Helper()
 	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the entry of "+address, func(ctx context.Context) error {
@@ -94,7 +94,7 @@ func portsOf(e *networkingv1.ServiceEntry) (ports []uint32) {
 	return ports
 }
 
-// controllerClient acts as the controller's own service account, which alone may change managed objects.
+// controllerClient acts as the controller's service account, which is the only one that may change managed objects.
 func controllerClient(t *testing.T, b *bed.Bed) client.Client {
 	t.Helper()
 	account, err := b.Release.Find("ServiceAccount", "")
@@ -107,7 +107,7 @@ func controllerClient(t *testing.T, b *bed.Bed) client.Client {
 	return c
 }
 
-// stall stops the controller, which would repair what a test breaks, until the test ends.
+// stall stops the controller, which would repair the changes of a test, until the test ends.
 func stall(t *testing.T, b *bed.Bed) {
 	t.Helper()
 	ok(t, b.Webhook.Pause())
@@ -118,16 +118,16 @@ func stall(t *testing.T, b *bed.Bed) {
 	})
 }
 
-// take deletes managed objects, as only the controller's own service account may, and waits until the part of the
-// sidecar's configuration has the text no more. The controller must be stalled.
+// take deletes managed objects with the controller's service account, and waits until the part of the sidecar's
+// configuration no longer has the text. The controller must be stalled.
 func take(t *testing.T, b *bed.Bed, p *bed.Pod, configuration configuration, text string, objects ...client.Object) {
 	t.Helper()
 	if !strings.Contains(configuration(t, p), text) {
 		t.Fatalf("the sidecar never had %s", text)
 	}
-	ours := controllerClient(t, b)
+	account := controllerClient(t, b)
 	for _, o := range objects {
-		ok(t, ours.Delete(t.Context(), o))
+		ok(t, account.Delete(t.Context(), o))
 	}
 	waitFor(t, p, configuration, text, false)
 }
@@ -135,7 +135,7 @@ func take(t *testing.T, b *bed.Bed, p *bed.Pod, configuration configuration, tex
 // configuration returns a part of the sidecar's configuration.
 type configuration func(*testing.T, *bed.Pod) string
 
-// waitFor waits until the part of the sidecar's configuration has the text, or until it has it no more.
+// waitFor waits until the part of the sidecar's configuration has the text or, if not wanted, no longer has it.
 func waitFor(t *testing.T, p *bed.Pod, configuration configuration, text string, wanted bool) {
 	t.Helper()
 	ok(
@@ -144,14 +144,14 @@ func waitFor(t *testing.T, p *bed.Pod, configuration configuration, text string,
 			"the sidecar to have %s (%v)", text, wanted,
 		), func(context.Context) error {
 			if all := configuration(t, p); strings.Contains(all, text) != wanted {
-				return fmt.Errorf("its %d bytes of configuration do not agree", len(all))
+				return fmt.Errorf("its %d bytes of configuration are otherwise", len(all))
 			}
 			return nil
 		}),
 	)
 }
 
-// only returns the one object of the list in the namespace.
+// only returns the only object of the list in the namespace.
 func only(t *testing.T, b *bed.Bed, namespace string, list client.ObjectList) client.Object {
 	t.Helper()
 	ok(t, b.Client.List(t.Context(), list, client.InNamespace(namespace)))
@@ -163,7 +163,7 @@ func only(t *testing.T, b *bed.Bed, namespace string, list client.ObjectList) cl
 	return found[0].(client.Object)
 }
 
-// privateClusters is the sidecar's configuration of our clusters.
+// privateClusters returns the clusters of private hosts in the sidecar's configuration.
 func privateClusters(t *testing.T, p *bed.Pod) string {
 	t.Helper()
 	dump, err := p.Envoy(t.Context(), "config_dump?resource=dynamic_active_clusters&name_regex=.*redis-tls.internal")

@@ -11,7 +11,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
 )
 
-// Istio's real injector before ours and after it, with native sidecars and classic ones: the same bytes.
+// TestBothOrdersOfWebhooks: Istio's injector runs before the webhook and after it, with native sidecars and classic
+// ones. The bytes are the same.
 func TestBothOrdersOfWebhooks(t *testing.T) {
 	b := mesh(t)
 	const host = "redis-f.aivencloud.com"
@@ -19,7 +20,7 @@ func TestBothOrdersOfWebhooks(t *testing.T) {
 	for _, order := range []struct {
 		name  string
 		first bool
-	}{{"ours first", false}, {"Istio's first", true}} {
+	}{{"redis-tls first", false}, {"Istio first", true}} {
 		if order.first {
 			ok(t, b.CallInjectorFirst(t.Context()))
 			t.Cleanup(func() {

@@ -21,13 +21,13 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// REGISTRY_ONLY closes the gap that no VIP can: an app that dials another name of the server than it
-// annotated. What it annotated is in the registry.
+// TestRegistryOnly: an app that dials another name of the server than it annotated bypasses the VIP. REGISTRY_ONLY
+// prevents it, because only the annotated host is in the registry.
 func TestRegistryOnly(t *testing.T) {
 	b := mesh(t)
 	for _, c := range []struct {
 		name, namespace string
-		// restrict returns what puts the policy back.
+		// restrict returns the function that restores the policy.
 		restrict func(t *testing.T, b *bed.Bed, ns string) func(context.Context) error
 	}{
 		{
@@ -47,7 +47,7 @@ func TestRegistryOnly(t *testing.T) {
 			b.DNS.Set(alias, redis.Address)
 			annotations := map[string]string{"redis-tls/host": host, "redis-tls/target-port": "16222"}
 			p := run(t, b, app(ns, "app", annotations))
-			answers(t, p, alias, 6379, "PONG", "PING") // the counter-proof: in plaintext, there is no other server
+			answers(t, p, alias, 6379, "PONG", "PING") // control, in plaintext: there is no other server
 
 			putBack := c.restrict(t, b, ns)
 			t.Cleanup(func() {
@@ -69,13 +69,13 @@ func TestRegistryOnly(t *testing.T) {
 	}
 }
 
-// restrictMesh sets the policy of the mesh's configuration.
+// restrictMesh sets the policy in the mesh's configuration.
 func restrictMesh(t *testing.T, b *bed.Bed, _ string) func(context.Context) error {
 	t.Helper()
 	config := &corev1.ConfigMap{}
 	ok(t, b.Client.Get(t.Context(), client.ObjectKey{Namespace: "istio-system", Name: "istio"}, config))
 	before := config.DeepCopy()
-	before.ResourceVersion = "" // replace whatever is there then
+	before.ResourceVersion = "" // replace any later version
 	mesh := map[string]any{}
 	ok(t, yaml.Unmarshal([]byte(config.Data["mesh"]), &mesh))
 	mesh["outboundTrafficPolicy"] = map[string]string{"mode": "REGISTRY_ONLY"}
@@ -86,26 +86,26 @@ func restrictMesh(t *testing.T, b *bed.Bed, _ string) func(context.Context) erro
 	return func(ctx context.Context) error { return b.Client.Update(ctx, before) }
 }
 
-// A user's Sidecar that leaves our host out: new pods are told what to add to it, running ones reach
-// nothing.
+// TestUsersSidecar: a user's Sidecar does not have the private host. New pods are refused with the line to add, and
+// running pods reach nothing.
 func TestUsersSidecar(t *testing.T) {
 	b := mesh(t)
 	const ns, host = "users-sidecar", "redis-k.aivencloud.com"
 	namespace(t, b, ns, nil, nil)
 	redis := server(t, b, host, bed.RedisOptions{Port: 6379, TLSPort: 16222, Leaf: issue(t, b.PublicCA, []string{host})})
-	asking := func(name string) *corev1.Pod {
+	annotated := func(name string) *corev1.Pod {
 		return app(ns, name, map[string]string{"redis-tls/host": host, "redis-tls/target-port": "16222"})
 	}
-	running := run(t, b, asking("running"))
+	running := run(t, b, annotated("running"))
 	answers(t, running, host, 6379, "PONG", "PING")
 
 	s := sidecar(t, b, ns, networking.OutboundTrafficPolicy_ALLOW_ANY, "istio-system/*")
 	line := ""
-	t.Run("without our host a pod is refused, with the line to add", func(t *testing.T) {
-		// An object, and the fix: a path in it and a line to paste there.
+	t.Run("without the private host a pod is refused, with the line to add", func(t *testing.T) {
+		// The object, and the fix with a path in it and a line to paste there.
 		fix := regexp.MustCompile(`Sidecar users-sidecar/default .*add this line to spec\.egress\[0\]\.hosts: - "([^"]+)"`)
 		ok(t, harness.Eventually(t.Context(), 30*time.Second, "the pod to be refused", func(ctx context.Context) error {
-			err := b.Client.Create(ctx, asking("refused"), client.DryRunAll)
+			err := b.Client.Create(ctx, annotated("refused"), client.DryRunAll)
 			if err == nil {
 				return errors.New("admitted")
 			}
@@ -117,7 +117,7 @@ func TestUsersSidecar(t *testing.T) {
 			return nil
 		}))
 	})
-	t.Run("a pod that runs already reaches nothing, least of all the plain port", func(t *testing.T) {
+	t.Run("a running pod reaches nothing, and not the plain port", func(t *testing.T) {
 		ok(t, eventually(t.Context(), running, host, false))
 		capture := record(t, redis)
 		refused(t, running, host, 6379)
@@ -130,10 +130,10 @@ func TestUsersSidecar(t *testing.T) {
 		s.Spec.Egress[0].Hosts = append(s.Spec.Egress[0].Hosts, line)
 		ok(t, b.Client.Update(t.Context(), s))
 		ok(t, harness.Eventually(t.Context(), 30*time.Second, "the pod to be admitted", func(ctx context.Context) error {
-			return b.Client.Create(ctx, asking("admitted"), client.DryRunAll)
+			return b.Client.Create(ctx, annotated("admitted"), client.DryRunAll)
 		}))
 		capture := record(t, redis)
-		answers(t, run(t, b, asking("admitted")), host, 6379, "PONG", "PING")
+		answers(t, run(t, b, annotated("admitted")), host, 6379, "PONG", "PING")
 		answers(t, running, host, 6379, "PONG", "PING")
 		if n := onlyAt(t, capture, 16222); n < 2 {
 			t.Errorf("%d connections were seen on the wire, want one of each pod at least", n)
@@ -141,8 +141,8 @@ func TestUsersSidecar(t *testing.T) {
 	})
 }
 
-// A user's VirtualService whose TCP route takes our private hosts, by a wildcard, past the TLS: a pod is refused. One
-// that runs already is told of by an Event; its connection goes where the route says, which is why others are refused.
+// TestUsersRouteForPrivateHosts: the TCP route of a user's VirtualService has the private hosts by a wildcard, and
+// would bypass TLS. A new pod is refused. A running pod has an Event, and its connection follows the route.
 func TestUsersRouteForPrivateHosts(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-route.aivencloud.com", 16222
@@ -204,7 +204,7 @@ func sidecar(
 	return s
 }
 
-// eventually waits until the app is answered at port 6379 of the host, or until it is no more.
+// eventually waits until the app is answered at port 6379 of the host or, if not answered, until it no longer is.
 func eventually(ctx context.Context, p *bed.Pod, host string, answered bool) error {
 	return harness.Eventually(ctx, 30*time.Second, fmt.Sprintf(
 		"%s to answer (%v)", host, answered,
@@ -217,8 +217,8 @@ func eventually(ctx context.Context, p *bed.Pod, host string, answered bool) err
 	})
 }
 
-// onlyAt ends the capture and fails where a client connected to another port than this one, sent anything but TLS, or
-// sent one of the texts in clear. It returns how many connections sent something.
+// onlyAt ends the capture. It fails if a client connected to another port, sent anything but TLS, or sent one of the
+// texts in clear. It returns the number of connections that sent something.
 func onlyAt(t *testing.T, c *bed.Capture, port uint16, texts ...string) int {
 	t.Helper()
 	streams, err := c.Stop(t.Context(), port)

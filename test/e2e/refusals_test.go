@@ -10,7 +10,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// A server that is not who it should be gets a handshake at most: no command, no password.
+// TestWrongServersAreRefused: a wrong server gets a handshake at most, but no command and no password.
 func TestWrongServersAreRefused(t *testing.T) {
 	b := mesh(t)
 	const host = "redis-b.aivencloud.com"
@@ -25,7 +25,7 @@ func TestWrongServersAreRefused(t *testing.T) {
 	for _, c := range []struct {
 		name, pod string
 		server    bed.RedisOptions
-		counter   string // of Envoy's that must have counted; none: it waits for the server's answer for longer than the app
+		counter   string // of Envoy's that must rise; empty: Envoy waits for longer than the app
 	}{
 		{"a certificate of another CA", "wrong-ca", serving(issue(t, other, []string{host})), "ssl.fail_verify_error"},
 		{
@@ -54,7 +54,7 @@ func TestWrongServersAreRefused(t *testing.T) {
 				return
 			}
 			if got := counts(t, p, 6379, private, c.counter); got == "" || got == "0" {
-				t.Errorf("Envoy's %s is %q, want it to have counted", c.counter, got)
+				t.Errorf("Envoy's %s is %q, want it to rise", c.counter, got)
 			}
 		})
 	}
@@ -67,8 +67,8 @@ func TestWrongServersAreRefused(t *testing.T) {
 	})
 }
 
-// The counter-proof, and why this project exists: the manifests of the public recipes name neither sni
-// nor subjectAltNames, and Istio checks no name on a TCP cluster of its own.
+// TestHandWrittenManifestsAcceptAnotherHostsCertificate is the control, and the reason for this project. The manifests
+// of public recipes have neither sni nor subjectAltNames, and Istio verifies no name on a TCP cluster by default.
 func TestHandWrittenManifestsAcceptAnotherHostsCertificate(t *testing.T) {
 	b := mesh(t)
 	const host = "redis-d.aivencloud.com"
@@ -78,8 +78,8 @@ func TestHandWrittenManifestsAcceptAnotherHostsCertificate(t *testing.T) {
 	answers(t, run(t, b, app(ns, "recipe", nil)), host, 6379, "PONG", "PING")
 }
 
-// byHand applies what people write without us, for a server whose TLS port is 16222: an entry for the host,
-// dialled at the port, and a rule for the hosts ruled, with TLS by system roots and these settings more.
+// byHand applies the objects that users write without redis-tls, for a server with TLS port 16222: an entry for the
+// host with the port, and a rule for the ruled hosts with TLS, system roots and these settings.
 func byHand(t *testing.T, b *bed.Bed, namespace, host string, port int, ruled, settings string) {
 	t.Helper()
 	apply(t, b, namespace, fmt.Sprintf(`

@@ -23,15 +23,15 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// A Deployment goes from a CA of its own to the system roots. While pods of both revisions live, each
-// has its own settings, to the end; then the old settings' objects go.
+// TestRolloutBetweenTLSSettings: a Deployment changes from its own CA to the system roots. While pods of both revisions
+// live, each has its own settings until it ends. Then the objects of the old settings are deleted.
 func TestRolloutBetweenTLSSettings(t *testing.T) {
 	b := mesh(t)
 	configure(t, b, quickCleanup)
 	const host, port = "redis-rollout.aivencloud.com", 16222
 	ns := namespace(t, b, "rollout", nil, nil)
 	private := newCA(t, "Private")
-	// The old revision trusts the private CA too; the new one only what is public.
+	// The old revision trusts the private CA too. The new one trusts public CAs only.
 	secret(t, b, ns, "redis-ca", "ca.crt", slices.Concat(private.PEM(), b.PublicCA.PEM()))
 	redis := server(t, b, host, bed.RedisOptions{TLSPort: port, Leaf: issue(t, b.PublicCA, []string{host})})
 	capture := record(t, redis)
@@ -62,7 +62,7 @@ func TestRolloutBetweenTLSSettings(t *testing.T) {
 	reportReady(t, b, after)
 	ok(
 		t,
-		harness.Eventually(t.Context(), 30*time.Second, "the old pod to be told to end", func(ctx context.Context) error {
+		harness.Eventually(t.Context(), 30*time.Second, "the old pod to be deleted", func(ctx context.Context) error {
 			old := &corev1.Pod{}
 			if err := b.Client.Get(
 				ctx, client.ObjectKeyFromObject(before.Pod), old,
@@ -81,11 +81,11 @@ func TestRolloutBetweenTLSSettings(t *testing.T) {
 	}
 }
 
-// quickCleanup has unclaimed objects deleted within seconds.
+// quickCleanup are values with which unclaimed objects are deleted within seconds.
 var quickCleanup = map[string]any{"cleanup": map[string]any{"gracePeriod": "1s", "delay": "1s"}}
 
-// Two revisions of a Deployment run side by side, and each is served by the server that it was admitted for: after the
-// new one came, and after the policy was narrowed to it and the range of VIPs moved.
+// TestRevisionsSideBySide: two revisions of a Deployment run side by side. Each keeps the server with which it was
+// admitted, also after the policy is narrowed to the new one and the range of VIPs changes.
 func TestRevisionsSideBySide(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "revisions", nil, nil)
@@ -103,7 +103,7 @@ func TestRevisionsSideBySide(t *testing.T) {
 
 	type revision struct {
 		annotations map[string]string
-		server      string // the name of the one that answers
+		server      string // the name of the server that answers
 		pod         *bed.Pod
 	}
 	trust := map[string]string{"redis-tls/ca-secret": "redis-ca"}
@@ -155,7 +155,7 @@ func TestRevisionsSideBySide(t *testing.T) {
 	all("with pods of both revisions")
 	before := uids(t, b, ns)
 
-	// Allowed is the second revision of ports and of addresses; of names neither.
+	// The second revision of ports and of addresses is allowed, and neither revision of names.
 	configure(t, b, map[string]any{
 		"cleanup": quickCleanup["cleanup"], "vip": map[string]any{"cidr": "252.0.0.0/8"},
 		"policy": map[string]any{
@@ -170,7 +170,7 @@ func TestRevisionsSideBySide(t *testing.T) {
 	}
 	for i := range deployments {
 		old := deployments[i].revisions[0].pod
-		old.Sidecar.Kill() // what it knew is gone with it
+		old.Sidecar.Kill() // its configuration is lost with it
 		ok(t, old.StartSidecar())
 		ok(t, old.WaitForSidecar(t.Context()))
 	}
@@ -204,13 +204,13 @@ func TestRevisionsSideBySide(t *testing.T) {
 		}
 	}
 	names := deployments[2].revisions
-	asksFor(t, captures[3], 16333, map[netip.Addr]string{
+	namesServer(t, captures[3], 16333, map[netip.Addr]string{
 		names[0].pod.Host.Address: "first.example.com", names[1].pod.Host.Address: "second.example.com",
 	})
 }
 
-// asksFor ends the capture and fails where a client sent anything but TLS, or did not ask for its name in it.
-func asksFor(t *testing.T, c *bed.Capture, port uint16, names map[netip.Addr]string) {
+// namesServer ends the capture. It fails if a client sent anything but TLS, or sent another server name in it.
+func namesServer(t *testing.T, c *bed.Capture, port uint16, names map[netip.Addr]string) {
 	t.Helper()
 	const longestHello = 600
 	streams, err := c.Stop(t.Context(), port)
@@ -224,7 +224,7 @@ func asksFor(t *testing.T, c *bed.Capture, port uint16, names map[netip.Addr]str
 		case !s.TLS():
 			t.Errorf("plaintext on the wire: %s", s)
 		case name == "" || !strings.Contains(hello, name):
-			t.Errorf("the ClientHello does not ask for %q: %s", name, s)
+			t.Errorf("the ClientHello does not have the server name %q: %s", name, s)
 		}
 		seen[s.Client.Addr()] = true
 	}
@@ -233,7 +233,7 @@ func asksFor(t *testing.T, c *bed.Capture, port uint16, names map[netip.Addr]str
 	}
 }
 
-// uids are those of the managed entries and rules, by name.
+// uids returns the UIDs of the managed entries and rules, by name.
 func uids(t *testing.T, b *bed.Bed, ns string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -250,8 +250,8 @@ func uids(t *testing.T, b *bed.Bed, ns string) map[string]string {
 	return all
 }
 
-// collected creates and deletes the pod, and waits until its objects are gone: so long every object that nothing
-// claims goes too.
+// collected creates and deletes the pod, and waits until its objects are deleted. All objects that were unclaimed
+// before are deleted by then too.
 func collected(t *testing.T, b *bed.Bed, ns string, pod *corev1.Pod) {
 	t.Helper()
 	before := len(uids(t, b, ns))
@@ -270,7 +270,7 @@ func collected(t *testing.T, b *bed.Bed, ns string, pod *corev1.Pod) {
 	count("the objects of "+pod.Name+" to go", func(n int) bool { return n <= before })
 }
 
-// answersAtOnce fails where the very next call is not answered so.
+// answersAtOnce fails if the next call, without a retry, has another answer.
 func answersAtOnce(t *testing.T, p *bed.Pod, host string, port int, want, when string, args ...string) {
 	t.Helper()
 	if got, err := p.Redis(t.Context(), host, port, args...); err != nil || got != want {
@@ -278,7 +278,7 @@ func answersAtOnce(t *testing.T, p *bed.Pod, host string, port int, want, when s
 	}
 }
 
-// configure upgrades our chart to the values until the test ends.
+// configure upgrades the chart to the values until the test ends.
 func configure(t *testing.T, b *bed.Bed, values map[string]any) {
 	t.Helper()
 	release, err := b.RenderChart(values)
@@ -294,13 +294,13 @@ func configure(t *testing.T, b *bed.Bed, values map[string]any) {
 	}
 	t.Cleanup(func() {
 		if err := upgrade(context.Background(), b.Release); err != nil {
-			t.Errorf("putting the chart back: %v", err)
+			t.Errorf("restoring the chart: %v", err)
 		}
 	})
 	ok(t, upgrade(t.Context(), release))
 }
 
-// deployment has one pod, which asks Istio for a sidecar.
+// deployment has one pod, which requests an Istio sidecar.
 func deployment(namespace, name string, annotations map[string]string) *appsv1.Deployment {
 	template, one := app(namespace, name, annotations), int32(1)
 	return &appsv1.Deployment{
@@ -315,8 +315,8 @@ func deployment(namespace, name string, annotations map[string]string) *appsv1.D
 	}
 }
 
-// roll gives the Deployment's pods other annotations, in another second than that of its last pod, which podsOf could
-// not tell apart.
+// roll changes the annotations of the Deployment's pods. It waits for the next second, because podsOf orders pods by a
+// creationTimestamp in seconds.
 func roll(t *testing.T, b *bed.Bed, d *appsv1.Deployment, annotations map[string]string) {
 	t.Helper()
 	begun := metav1.Now().Rfc3339Copy()
@@ -335,7 +335,7 @@ func roll(t *testing.T, b *bed.Bed, d *appsv1.Deployment, annotations map[string
 	}))
 }
 
-// podsOf waits until the Deployment has so many pods, and returns them, the oldest first.
+// podsOf waits until the Deployment has the wanted number of pods, and returns them, the oldest first.
 func podsOf(t *testing.T, b *bed.Bed, d *appsv1.Deployment, n int) []corev1.Pod {
 	t.Helper()
 	pods := &corev1.PodList{}
@@ -373,7 +373,7 @@ func launch(t *testing.T, b *bed.Bed, pod corev1.Pod) *bed.Pod {
 	return p
 }
 
-// reportReady does what a kubelet does when all probes succeed.
+// reportReady marks the pod ready, as a kubelet does when all probes succeed.
 func reportReady(t *testing.T, b *bed.Bed, p *bed.Pod) {
 	t.Helper()
 	ok(t, harness.Eventually(t.Context(), 10*time.Second, "the pod to be reported ready", func(ctx context.Context) error {
@@ -390,8 +390,8 @@ func reportReady(t *testing.T, b *bed.Bed, p *bed.Pod) {
 	}))
 }
 
-// waitForObjects waits until the namespace has the objects of so many keys: an entry and two rules for each, and one
-// rule for all.
+// waitForObjects waits until the namespace has the objects of the wanted number of keys: an entry and two rules for
+// each, and one rule for all.
 func waitForObjects(t *testing.T, b *bed.Bed, namespace string, keys int) {
 	t.Helper()
 	ok(

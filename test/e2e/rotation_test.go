@@ -18,9 +18,9 @@ import (
 
 const rotatingHost, rotatingPort = "redis-rotation.aivencloud.com", 16222
 
-// CA rotation without a restart, of a mounted bundle and of one that Istio's secret discovery delivers: the
-// bundle gets the new CA, the server switches, the bundle loses the old CA. Twice, for pilot-agents of older
-// Istios lose the second change of a file.
+// TestRotationOfTheCA rotates a CA without a restart, in a mounted bundle and in one that Istio's secret discovery
+// delivers. The bundle gets the new CA, the server switches, and the bundle loses the old CA. The test rotates twice,
+// because pilot-agents of older Istio releases miss the second change of a file.
 func TestRotationOfTheCA(t *testing.T) {
 	b := mesh(t)
 	for _, c := range []struct {
@@ -67,11 +67,11 @@ func rotate(t *testing.T, b *bed.Bed, ns string, annotations map[string]string) 
 		} {
 			step.do()
 			name := fmt.Sprintf("rotation %d, %s", i+1, step.name)
-			// The very next call, without a retry.
+			// The next call, without a retry.
 			if got, err := p.Redis(t.Context(), rotatingHost, 6379, "PING"); err != nil || got != "PONG" {
 				t.Errorf("%s: a new connection got %q (%v), want PONG", name, got, err)
 			}
-			hears(t, p, rotatingHost, subscriber, name)
+			receives(t, p, rotatingHost, subscriber, name)
 		}
 		ok(t, redis.Renew(t.Context(), rotatingPort, leaf(old)))
 		before := counts(t, p, 6379, private, "ssl.fail_verify_error")
@@ -80,15 +80,15 @@ func rotate(t *testing.T, b *bed.Bed, ns string, annotations map[string]string) 
 			t.Errorf("rotation %d: a certificate of the old CA: ssl.fail_verify_error stays %q, want it to rise", i+1, after)
 		}
 		ok(t, redis.Renew(t.Context(), rotatingPort, leaf(fresh)))
-		hears(t, p, rotatingHost, subscriber, fmt.Sprintf("rotation %d, after an impostor", i+1))
+		receives(t, p, rotatingHost, subscriber, fmt.Sprintf("rotation %d, after a wrong server", i+1))
 	}
 	if n := onlyTLS(t, capture, rotatingPort, p.Host.Address); n == 0 {
 		t.Error("no connection was seen on the wire")
 	}
 }
 
-// changeBundle writes the CAs into the Secret and the ConfigMap, plays the kubelet's refresh and waits until
-// Envoy has taken the bundle over.
+// changeBundle writes the CAs into the Secret and the ConfigMap, plays the kubelet's refresh and waits until Envoy uses
+// the bundle.
 func changeBundle(t *testing.T, b *bed.Bed, p *bed.Pod, cas ...*bed.CA) {
 	t.Helper()
 	var pem []byte
@@ -108,7 +108,7 @@ func changeBundle(t *testing.T, b *bed.Bed, p *bed.Pod, cas ...*bed.CA) {
 	}))
 	begin := time.Now()
 	ok(t, p.SyncVolumes(t.Context()))
-	ok(t, harness.Eventually(t.Context(), 30*time.Second, "Envoy to take the new bundle", func(context.Context) error {
+	ok(t, harness.Eventually(t.Context(), 30*time.Second, "Envoy to use the new bundle", func(context.Context) error {
 		if now := updates(); now == before {
 			return fmt.Errorf("%s updates, as before", now)
 		}
@@ -117,7 +117,7 @@ func changeBundle(t *testing.T, b *bed.Bed, p *bed.Pod, cas ...*bed.CA) {
 	t.Logf("a bundle of %d CAs was in use %.2f s after it had changed", len(cas), time.Since(begin).Seconds())
 }
 
-// subscribe has the pod's app subscribe, until the test ends.
+// subscribe makes the pod's app subscribe, until the test ends.
 func subscribe(t *testing.T, p *bed.Pod, host string) *harness.Process {
 	t.Helper()
 	subscriber, err := p.Subscribe(host, 6379, p.Name)
@@ -126,22 +126,23 @@ func subscribe(t *testing.T, p *bed.Pod, host string) *harness.Process {
 	return subscriber
 }
 
-// hears fails where the subscriber's connection, made before all changes, is no more.
-func hears(t *testing.T, p *bed.Pod, host string, subscriber *harness.Process, message string) {
+// receives fails if the subscriber's connection, made before all changes, is closed.
+func receives(t *testing.T, p *bed.Pod, host string, subscriber *harness.Process, message string) {
 	t.Helper()
 	ok(
 		t,
-		harness.Eventually(t.Context(), 10*time.Second, "the subscriber to hear: "+message, func(ctx context.Context) error {
-			if err := subscriber.Crashed(); err != nil {
-				return err
-			}
-			if n, err := p.Redis(ctx, host, 6379, "PUBLISH", p.Name, message); err != nil || n != "1" {
-				return fmt.Errorf("%q have subscribed (%v)", n, err)
-			}
-			if heard, err := os.ReadFile(subscriber.Log); err != nil || !strings.Contains(string(heard), message) {
-				return fmt.Errorf("it heard %q (%v)", heard, err)
-			}
-			return nil
-		}),
+		harness.Eventually(t.Context(), 10*time.Second, "the subscriber to receive: "+message,
+			func(ctx context.Context) error {
+				if err := subscriber.Crashed(); err != nil {
+					return err
+				}
+				if n, err := p.Redis(ctx, host, 6379, "PUBLISH", p.Name, message); err != nil || n != "1" {
+					return fmt.Errorf("%q have subscribed (%v)", n, err)
+				}
+				if received, err := os.ReadFile(subscriber.Log); err != nil || !strings.Contains(string(received), message) {
+					return fmt.Errorf("it received %q (%v)", received, err)
+				}
+				return nil
+			}),
 	)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// What Istio's secret discovery delivers to anybody: CA bundles. Nothing is mounted.
+// TestSecretDiscoveryOfACA: Istio's secret discovery delivers CA bundles to any pod. Nothing is mounted.
 func TestSecretDiscoveryOfACA(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-w.aivencloud.com", 16222
@@ -50,8 +50,8 @@ func TestSecretDiscoveryOfACA(t *testing.T) {
 	}
 }
 
-// A credential that cannot be read, for a sidecar that never had one: nothing is sent. Once it can be, there
-// is TLS, without a restart.
+// TestUnreadableCredential: a sidecar cannot read a credential that it never had, and nothing is sent. When it can,
+// there is TLS, without a restart.
 func TestUnreadableCredential(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-x.aivencloud.com", 16222
@@ -78,8 +78,8 @@ func TestUnreadableCredential(t *testing.T) {
 	answers(t, p, host, 6379, "PONG", "PING")
 }
 
-// A client certificate by secret discovery, for a service account that may list the namespace's Secrets. One
-// that may not goes without, and is told so and what to do.
+// TestSecretDiscoveryOfAClientCertificate: a client certificate by secret discovery, for a service account that may
+// list the namespace's Secrets. A pod of another service account gets none, and has an Event with the fix.
 func TestSecretDiscoveryOfAClientCertificate(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-y.aivencloud.com", 16222
@@ -138,11 +138,11 @@ subjects:
 	if n := onlyTLS(t, capture, port, p.Host.Address); n == 0 {
 		t.Error("no connection was seen on the wire")
 	}
-	told := &eventsv1.EventList{}
-	ok(t, b.Client.List(t.Context(), told, client.InNamespace(ns)))
-	for _, e := range told.Items {
+	found := &eventsv1.EventList{}
+	ok(t, b.Client.List(t.Context(), found, client.InNamespace(ns)))
+	for _, e := range found.Items {
 		if e.Reason == "SecretAccessDenied" && e.Regarding.Name == "may" {
-			t.Errorf("told %s", e.Note)
+			t.Errorf("an Event for a pod with access: %s", e.Note)
 		}
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
 )
 
-// A client asks a Sentinel where the master is, and dials what it is told. One claim with both ports has
-// TLS for both; what the Sentinel tells decides what is claimed.
+// TestSentinel: a client asks a Sentinel for the master, and dials the answer. One request with both ports has TLS for
+// both. The host to annotate depends on the answer of the Sentinel.
 func TestSentinel(t *testing.T) {
 	b := mesh(t)
 	const host = "redis-0.sentinel.example.com"
@@ -24,7 +24,7 @@ func TestSentinel(t *testing.T) {
 		}
 	}
 
-	t.Run("that tells an IP, of another host than its own", func(t *testing.T) {
+	t.Run("that answers with an IP, of another host", func(t *testing.T) {
 		ns := namespace(t, b, "sentinel-ip", nil, nil)
 		secret(t, b, ns, "redis-ca", "ca.crt", ca.PEM())
 		master := server(t, b, "", bed.RedisOptions{TLSPort: 6379, Leaf: leaf})
@@ -36,15 +36,15 @@ func TestSentinel(t *testing.T) {
 		p := run(
 			t, b, app(ns, "app", annotated("redis-tls/addresses", fmt.Sprintf("%s,%s", sentinel.Address, master.Address))),
 		)
-		dialsWhatItIsTold(t, p, sentinel.Address.String(), master.Address.String())
+		dialsTheMaster(t, p, sentinel.Address.String(), master.Address.String())
 		if n := onlyTLS(t, atSentinel, 26379, p.Host.Address); n == 0 {
-			t.Error("the Sentinel saw no connection of the app's")
+			t.Error("the Sentinel has no connection of the app")
 		}
 		if n := onlyTLS(t, atMaster, 6379, p.Host.Address); n == 0 {
-			t.Error("the master saw no connection of the app's")
+			t.Error("the master has no connection of the app")
 		}
 	})
-	t.Run("that tells a host name, its own", func(t *testing.T) {
+	t.Run("that answers with its own host name", func(t *testing.T) {
 		ns := namespace(t, b, "sentinel-host", nil, nil)
 		secret(t, b, ns, "redis-ca", "ca.crt", ca.PEM())
 		redis := server(t, b, host, bed.RedisOptions{TLSPort: 6379, Leaf: leaf})
@@ -52,14 +52,14 @@ func TestSentinel(t *testing.T) {
 		runSentinel(t, redis, leaf, host, "sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\n")
 
 		p := run(t, b, app(ns, "app", annotated("redis-tls/host", host)))
-		dialsWhatItIsTold(t, p, host, host)
+		dialsTheMaster(t, p, host, host)
 		if n := onlyTLS(t, capture, 6379, p.Host.Address); n < 2 {
 			t.Errorf("%d connections of the app's were seen on the wire, want one at each port at least", n)
 		}
 	})
 }
 
-// runSentinel runs a Sentinel with a TLS port only, which watches the master that was told it, with TLS.
+// runSentinel runs a Sentinel with a TLS port only, which watches the given master with TLS.
 func runSentinel(t *testing.T, h *bed.Host, leaf *bed.Leaf, master, config string) {
 	t.Helper()
 	_, err := h.RunRedis(t.Context(), bed.RedisOptions{
@@ -69,12 +69,12 @@ func runSentinel(t *testing.T, h *bed.Host, leaf *bed.Leaf, master, config strin
 	ok(t, err)
 }
 
-// dialsWhatItIsTold asks the Sentinel as an app does, and writes and reads at the address of its answer.
-func dialsWhatItIsTold(t *testing.T, p *bed.Pod, sentinel, told string) {
+// dialsTheMaster asks the Sentinel as an app does, and writes and reads at the address of its answer.
+func dialsTheMaster(t *testing.T, p *bed.Pod, sentinel, want string) {
 	t.Helper()
-	ask := []string{"SENTINEL", "GET-MASTER-ADDR-BY-NAME", "cart"}
-	answers(t, p, sentinel, 26379, told+"\n6379", ask...)
-	answer, err := p.Redis(t.Context(), sentinel, 26379, ask...)
+	command := []string{"SENTINEL", "GET-MASTER-ADDR-BY-NAME", "cart"}
+	answers(t, p, sentinel, 26379, want+"\n6379", command...)
+	answer, err := p.Redis(t.Context(), sentinel, 26379, command...)
 	ok(t, err)
 	master, _, _ := strings.Cut(answer, "\n")
 	answers(t, p, master, 6379, "OK", "SET", "who", "the master")

@@ -14,8 +14,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// A second container of the pod that speaks TLS of its own, as an exporter does: to the target port of
-// the pinned host, which the sidecar leaves as it is.
+// TestSiblingSpeaksItsOwnTLS: a second container of the pod sends its own TLS, as an exporter does, to the target port
+// of the pinned host. The sidecar does not change it.
 func TestSiblingSpeaksItsOwnTLS(t *testing.T) {
 	b := mesh(t)
 	const host = "redis-g.aivencloud.com"
@@ -32,7 +32,8 @@ func TestSiblingSpeaksItsOwnTLS(t *testing.T) {
 	}
 }
 
-// Pods of one namespace with different settings for one host, at once: each is held to its own.
+// TestTwoTLSSettingsForOneHost: pods of one namespace have different settings for one host at the same time. Each has
+// its own.
 func TestTwoTLSSettingsForOneHost(t *testing.T) {
 	b := mesh(t)
 	const host = "redis-h.aivencloud.com"
@@ -50,7 +51,7 @@ func TestTwoTLSSettingsForOneHost(t *testing.T) {
 	answers(t, system, host, 6379, "PONG", "PING")
 	knows(t, own, 6379, privateHost(t, b, own.Pod, host))
 	refused(t, own, host, 6379)
-	// A sidecar that runs keeps settings which it cannot replace; a new one has none to keep.
+	// A running sidecar keeps settings that it cannot replace. A new one has none.
 	late := run(t, b, app(ns, "system-roots-late", map[string]string{"redis-tls/host": host}))
 	answers(t, late, host, 6379, "PONG", "PING")
 
@@ -61,8 +62,8 @@ func TestTwoTLSSettingsForOneHost(t *testing.T) {
 	refused(t, system, host, 6379)
 }
 
-// The app dials an IP, which has no VIP, and istiod is stalled from the moment that the objects are
-// accepted: until the sidecar knows them nothing reaches the server, and then TLS does.
+// TestFirstUseOfAnIPWhileIstiodIsStalled: the app dials an IP, which has no VIP, and istiod is stalled from the time at
+// which the objects are accepted. Nothing reaches the server until the sidecar has them, and then TLS does.
 func TestFirstUseOfAnIPWhileIstiodIsStalled(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "first-use", nil, nil)
@@ -79,7 +80,7 @@ func TestFirstUseOfAnIPWhileIstiodIsStalled(t *testing.T) {
 	})
 	ok(t, b.Client.Create(t.Context(), pod))
 	if len(pod.Spec.SchedulingGates) == 0 {
-		t.Error("the pod waits at no gate")
+		t.Error("the pod has no gate")
 	}
 	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the objects", func(ctx context.Context) error {
 		entries := &networkingv1.ServiceEntryList{}
@@ -98,12 +99,12 @@ func TestFirstUseOfAnIPWhileIstiodIsStalled(t *testing.T) {
 	t.Cleanup(func() { _ = p.Delete(context.Background()) })
 	for time.Since(stalled) < 3*time.Second {
 		if got, err := p.Redis(t.Context(), ip, 6378, "PING"); err == nil {
-			t.Fatalf("without a word from istiod the app got %q", got)
+			t.Fatalf("without a push from istiod the app got %q", got)
 		}
 	}
 	ok(t, resume())
 	ok(t, p.WaitForSidecar(t.Context()))
-	got, err := p.Redis(t.Context(), ip, 6378, "PING") // the very first call, as soon as the sidecar is ready
+	got, err := p.Redis(t.Context(), ip, 6378, "PING") // the first call, as soon as the sidecar is ready
 	if err != nil || got != "PONG" {
 		t.Errorf("the first call got %q (%v), want PONG", got, err)
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
 )
 
-// A DNS host, a certificate of a public CA, a TLS port that is not the one the app dials.
+// TestAivenShape: a DNS host, a certificate of a public CA, and a TLS port that differs from the dialled port.
 func TestAivenShape(t *testing.T) {
 	b := mesh(t)
 	const host = "redis-a.aivencloud.com"
@@ -18,8 +18,8 @@ func TestAivenShape(t *testing.T) {
 	})
 	p := run(t, b, app(ns, "with", map[string]string{"redis-tls/host": host, "redis-tls/target-port": "16222"}))
 	capture := record(t, redis)
-	t.Run("with them it is PONG", func(t *testing.T) { answers(t, p, host, 6379, "PONG", "PING") })
-	t.Run("and a value is kept", func(t *testing.T) {
+	t.Run("with annotations the answer is PONG", func(t *testing.T) { answers(t, p, host, 6379, "PONG", "PING") })
+	t.Run("a value is stored", func(t *testing.T) {
 		answers(t, p, host, 6379, "OK", "SET", "cart:1", "not-for-the-wire")
 		answers(t, p, host, 6379, "not-for-the-wire", "GET", "cart:1")
 	})
@@ -28,7 +28,7 @@ func TestAivenShape(t *testing.T) {
 	}
 }
 
-// An IP, a CA of its own under Memorystore's key, a certificate that names no IP.
+// TestMemorystoreShape: an IP, its own CA under Memorystore's key, and a certificate without the IP.
 func TestMemorystoreShape(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "memorystore", nil, nil)
@@ -57,8 +57,8 @@ func TestMemorystoreShape(t *testing.T) {
 	}
 }
 
-// A DNS host, a certificate of a public CA, TLS on 6380 beside a plain port that is open at the very
-// number that the app dials.
+// TestAzureShape: a DNS host, a certificate of a public CA, TLS on 6380, and an open plain port with the number that
+// the app dials.
 func TestAzureShape(t *testing.T) {
 	b := mesh(t)
 	const host = "cart.redis.cache.windows.net"
@@ -70,7 +70,7 @@ func TestAzureShape(t *testing.T) {
 	})
 	p := run(t, b, app(ns, "with", map[string]string{"redis-tls/host": host, "redis-tls/target-port": "6380"}))
 
-	t.Run("with annotations the app gets TLS at 6380, and not one connection reaches 6379", func(t *testing.T) {
+	t.Run("with annotations the app gets TLS at 6380, and no connection reaches 6379", func(t *testing.T) {
 		capture := record(t, redis)
 		answers(t, p, host, 6379, "OK", "SET", "cart:1", "not-for-the-wire")
 		answers(t, p, host, 6379, "not-for-the-wire", "GET", "cart:1")
@@ -78,7 +78,7 @@ func TestAzureShape(t *testing.T) {
 			t.Error("no connection was seen on the wire")
 		}
 	})
-	t.Run("without them it is answered in plaintext at 6379: the counter-proof", func(t *testing.T) {
+	t.Run("control: without annotations it is answered in plaintext at 6379", func(t *testing.T) {
 		without := run(t, b, app(ns, "without", nil))
 		capture := record(t, redis)
 		answers(t, without, host, 6379, "not-for-the-wire", "GET", "cart:1")
@@ -90,8 +90,8 @@ func TestAzureShape(t *testing.T) {
 	})
 }
 
-// Two Redises of one namespace on one port by DNS host, each with a CA of its own, and a third that
-// nobody annotated: each gets its own traffic.
+// TestRedisesOnOnePort: two Redises of one namespace on one port by DNS host, each with its own CA, and a third that is
+// not annotated. Each gets its own traffic.
 func TestRedisesOnOnePort(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "one-port", nil, nil)
