@@ -158,7 +158,10 @@ func fill(text string) string {
 
 func TestConflictsInUserAnnotations(t *testing.T) {
 	c := catalog.Open(t)
-	const volume, mount = "metadata.annotations[sidecar.istio.io/userVolume]", "metadata.annotations[sidecar.istio.io/userVolumeMount]"
+	const (
+		volume = "metadata.annotations[sidecar.istio.io/userVolume]"
+		mount  = "metadata.annotations[sidecar.istio.io/userVolumeMount]"
+	)
 	for name, test := range map[string]struct {
 		key, value, want string
 	}{

@@ -79,12 +79,10 @@ func (p *patch) gate(wanted bool) (warning string) {
 		return ""
 	}
 	if p.pod.Spec.NodeName != "" {
-		return fmt.Sprintf(
-			"spec.nodeName: %q: cannot be used with scheduling gate %s, which waits for the pod's mesh objects. "+
-				"Until these exist, connections may be in plaintext; remove spec.nodeName",
-			p.pod.Spec.NodeName,
-			origination.GateFirstUse,
-		)
+		return fmt.Sprintf("spec.nodeName: %q: cannot be used with scheduling gate %s, "+
+			"which waits for the pod's mesh objects. "+
+			"Until these exist, connections may be in plaintext; remove spec.nodeName",
+			p.pod.Spec.NodeName, origination.GateFirstUse)
 	}
 	appendTo(p, "/spec/schedulingGates", len(p.pod.Spec.SchedulingGates),
 		[]corev1.PodSchedulingGate{{Name: origination.GateFirstUse}})

@@ -13,7 +13,7 @@ func single(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(a, a.BitLen())
 }
 
-// parseAddress reads an address as an entry lists it: an IP, or a CIDR. Istio takes a /32 for the IP.
+// parseAddress reads an address as an entry lists it: an IP, or a CIDR. Istio treats a /32 like the IP.
 func parseAddress(s string) (netip.Prefix, bool) {
 	if strings.Contains(s, "/") {
 		p, err := netip.ParsePrefix(s)
@@ -37,7 +37,7 @@ func formatAddress(p netip.Prefix) string {
 	return p.String()
 }
 
-// addressesOf returns the addresses that the entry lists; what does not parse Istio ignores too.
+// addressesOf returns the addresses that the entry lists. It skips what it cannot parse, as Istio does.
 func addressesOf(e *networkingv1.ServiceEntry) []netip.Prefix {
 	var prefixes []netip.Prefix
 	for _, s := range e.Spec.Addresses {

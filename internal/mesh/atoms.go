@@ -11,10 +11,10 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// An atom is a ServiceEntry for one prefix of a server's own addresses with one set of ports. Whichever atom catches a
-// connection (Envoy takes the most specific prefix, and of two with one address and port Istio serves the older), the
-// pod must get its own TLS there. So every TLS setting has a rule on every atom whose prefix lies within one of its own
-// and that shares a port with it, for just the shared ports.
+// An atom is a ServiceEntry for one prefix of a server's addresses with one set of ports. Envoy uses the atom with the
+// most specific prefix, and of two with one address and port Istio serves the older. On each of them the pod must get
+// its own TLS. So every TLS setting has a rule on every atom whose prefix is inside one of its own and that shares a
+// port with it, for only the shared ports.
 
 // listing is an atom as an entry lists it.
 type listing struct {
@@ -23,7 +23,7 @@ type listing struct {
 	ports  []int32
 }
 
-// tlsSetting is the TLS that the pods with a label get at some addresses and ports.
+// tlsSetting is the TLS of the pods with a label at some addresses and ports.
 type tlsSetting struct {
 	label    string
 	prefixes []netip.Prefix
@@ -80,33 +80,45 @@ func distinctRules(rules []*networkingv1.DestinationRule) []*networkingv1.Destin
 	return slices.CompactFunc(rules, func(a, b *networkingv1.DestinationRule) bool { return a.Name == b.Name })
 }
 
-// settingOf is the TLS of the origination's pods at the server's own addresses.
+// settingOf returns the TLS of the origination's pods at the server's addresses.
 func settingOf(o *origination.Origination, namespace string) tlsSetting {
-	return tlsSetting{o.Label(), o.DialledAddresses(), tlsPorts(o), tlsSettings(o, namespace), connectionPool(&o.Connection)}
+	return tlsSetting{
+		o.Label(),
+		o.DialledAddresses(),
+		tlsPorts(o),
+		tlsSettings(o, namespace),
+		connectionPool(&o.Connection),
+	}
 }
 
-// settingsOfRules are those that existing rules give to pods with other labels. Those that linger do not count: two of
-// them would keep each other for ever. Those that are marked for deletion do: a webhook may not know that yet.
+// settingsOfRules returns the settings that existing rules give to pods with other labels. Lingering rules do not
+// count, because two of them would keep each other forever. Rules that are marked for deletion do, because a webhook's
+// cache may not have the mark yet.
 func settingsOfRules(snap *Snapshot, atoms map[string]listing, known map[string]bool) []tlsSetting {
 	var settings []tlsSetting
 	for _, r := range snap.Rules {
 		a, there := atoms[r.Spec.Host]
 		label := selectedLabel(r)
-		if !there || label == "" || known[label] || !snap.manages(r) || r.DeletionTimestamp != nil || r.Annotations[AnnotationLingering] != "" {
+		if !there || label == "" || known[label] || !snap.manages(r) || r.DeletionTimestamp != nil ||
+			r.Annotations[AnnotationLingering] != "" {
 			continue
 		}
-		of := tlsSetting{label: label, prefixes: []netip.Prefix{a.prefix}, pool: r.Spec.GetTrafficPolicy().GetConnectionPool()}
-		for _, p := range r.Spec.GetTrafficPolicy().GetPortLevelSettings() {
-			of.ports, of.tls = append(of.ports, int32(p.GetPort().GetNumber())), p.GetTls()
+		setting := tlsSetting{
+			label:    label,
+			prefixes: []netip.Prefix{a.prefix},
+			pool:     r.Spec.GetTrafficPolicy().GetConnectionPool(),
 		}
-		if of.tls != nil {
-			settings = append(settings, of)
+		for _, p := range r.Spec.GetTrafficPolicy().GetPortLevelSettings() {
+			setting.ports, setting.tls = append(setting.ports, int32(p.GetPort().GetNumber())), p.GetTls()
+		}
+		if setting.tls != nil {
+			settings = append(settings, setting)
 		}
 	}
 	return settings
 }
 
-// existingAtoms are the atoms of the namespace's managed entries, by host, marked ones too: they carry traffic.
+// existingAtoms returns the atoms of the namespace's managed entries, by host. Marked ones still have traffic.
 func existingAtoms(snap *Snapshot) map[string]listing {
 	atoms := map[string]listing{}
 	for _, e := range snap.Entries {
@@ -136,7 +148,7 @@ func atomEntry(a *origination.Atom, namespace string) *networkingv1.ServiceEntry
 	return e
 }
 
-// settingIndex finds the settings of which a prefix contains another.
+// settingIndex has settings by their prefixes.
 type settingIndex map[netip.Prefix][]*tlsSetting
 
 func (x settingIndex) add(s tlsSetting) {
@@ -145,7 +157,7 @@ func (x settingIndex) add(s tlsSetting) {
 	}
 }
 
-// rulesOn returns the rule of each label whose settings may meet the atom. Settings of one label are parts of one.
+// rulesOn returns the rule of each label that has a setting for the atom. It merges settings of one label.
 func (x settingIndex) rulesOn(a listing, namespace string) []*networkingv1.DestinationRule {
 	type part struct {
 		*tlsSetting

@@ -14,7 +14,10 @@ func BenchmarkObjects(b *testing.B) {
 		for i := range keys {
 			vip := fmt.Sprintf("240.241.%d.%d", i/200, 1+i%200)
 			byName = append(byName, claim("cart", fmt.Sprint(i), i, redis(fmt.Sprintf("redis-%d.example.com", i), pinned(vip))))
-			byAddress = append(byAddress, claim("cart", fmt.Sprint(i), i, redis(fmt.Sprintf("ip-%d", i), at(fmt.Sprintf("10.0.%d.%d/32", i/200, 1+i%200)))))
+			byAddress = append(
+				byAddress,
+				claim("cart", fmt.Sprint(i), i, redis(fmt.Sprintf("ip-%d", i), at(fmt.Sprintf("10.0.%d.%d/32", i/200, 1+i%200)))),
+			)
 		}
 		for name, live := range map[string][]mesh.Request{"name": byName, "address": byAddress} {
 			b.Run(fmt.Sprintf("by=%s/keys=%d", name, keys), func(b *testing.B) {

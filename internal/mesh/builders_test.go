@@ -31,7 +31,7 @@ func redis(host string, edits ...func(*origination.Origination)) origination.Ori
 	return o
 }
 
-// at gives the server's addresses; without a name of its own the host counts as synthesised.
+// at sets the server's addresses. A host with the prefix ip- counts as synthesised.
 func at(prefixes ...string) func(*origination.Origination) {
 	return func(o *origination.Origination) {
 		o.Addresses = nil
@@ -43,7 +43,7 @@ func at(prefixes ...string) func(*origination.Origination) {
 	}
 }
 
-// port adds a port and its target, instead of 6379 when it is that.
+// port adds a port and its target, or replaces 6379.
 func port(number, target int32) func(*origination.Origination) {
 	return func(o *origination.Origination) {
 		p := origination.Port{Number: number, Target: target}
@@ -78,26 +78,35 @@ func addrs(texts ...string) []netip.Addr {
 
 var day = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// claim is the request of live pods of a Deployment's revision, the oldest created at the hour.
+// claim returns the request of live pods of a Deployment's revision; the oldest was created at the hour.
 func claim(deployment, revision string, hour int, originations ...origination.Origination) mesh.Request {
-	return mesh.Request{Originations: originations, Pod: deployment + "-" + revision + "-x", Since: day.Add(time.Duration(hour) * time.Hour)}
+	return mesh.Request{
+		Originations: originations,
+		Pod:          deployment + "-" + revision + "-x",
+		Since:        day.Add(time.Duration(hour) * time.Hour),
+	}
 }
 
-// objects are those that live pods with these requests call for.
+// objects returns the objects that live pods with these requests need.
 func objects(snap *mesh.Snapshot, live ...mesh.Request) mesh.Desired {
-	of := *snap
-	of.Live = live
-	return mesh.Objects(&of, testConfig())
+	changed := *snap
+	changed.Live = live
+	return mesh.Objects(&changed, testConfig())
 }
 
-// check validates an origination beside those of live pods.
-func check(o origination.Origination, podLabels map[string]string, snap *mesh.Snapshot, live ...mesh.Request) ([]origination.Problem, []string) {
-	of := *snap
-	of.Live = live
-	return mesh.Check(&o, podLabels, &of)
+// check validates an origination together with those of live pods.
+func check(
+	o origination.Origination,
+	podLabels map[string]string,
+	snap *mesh.Snapshot,
+	live ...mesh.Request,
+) ([]origination.Problem, []string) {
+	changed := *snap
+	changed.Live = live
+	return mesh.Check(&o, podLabels, &changed)
 }
 
-// surroundings are those of the namespace shop.
+// snapshot returns a snapshot of namespace shop with the objects.
 func snapshot(objects ...any) *mesh.Snapshot {
 	snap := &mesh.Snapshot{Namespace: "shop", RootNamespace: "istio-system"}
 	for _, object := range objects {
@@ -129,7 +138,7 @@ func snapshot(objects ...any) *mesh.Snapshot {
 	return snap
 }
 
-// applied are the objects of the claims, as the API server has them since the hour.
+// applied returns the objects of the claims, as the API server has them since the hour.
 func applied(hour int, claims ...mesh.Request) mesh.Desired {
 	d := objects(snapshot(), claims...)
 	at := metav1.NewTime(day.Add(time.Duration(hour) * time.Hour))

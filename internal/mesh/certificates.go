@@ -15,8 +15,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// What all client certificates have in common, see managedLabels. One is asked for a month, and renewed, key and all,
-// when ten days are left: a lost one does not open for long, and an issuer may be down for days.
+// The fields that all Certificates share; see managedLabels. A certificate is valid for a month, and is renewed with
+// its key when ten days are left: a lost one is useful only for a short time, and an issuer may be down for days.
 var (
 	certManagerVersion     = certmanagerv1.SchemeGroupVersion.String()
 	certificateDuration    = &metav1.Duration{Duration: 30 * 24 * time.Hour}
@@ -29,15 +29,14 @@ var (
 )
 
 const (
-	// issuance is how long a new Certificate may take before it counts as trouble.
+	// issuance is how long a new Certificate may take before a warning.
 	issuance = time.Minute
-	// lastDay is when a Certificate without a time of renewal is about to expire.
+	// lastDay is the time before expiry at which a Certificate without a renewal time gets a warning.
 	lastDay = 24 * time.Hour
 )
 
-// certificates returns what the issuers of live pods are to sign, sorted by name: a client certificate for each service
-// account, host and issuer. Pods of one key may be of several accounts. The Secrets are cert-manager's to make, renew and
-// leave.
+// certificates returns the Certificates of live pods, sorted by name: one for each service account, host and issuer.
+// Pods of one key may have several accounts. Cert-manager creates and renews the Secrets, and keeps them.
 func certificates(snap *Snapshot, cfg config.Config) []*certmanagerv1.Certificate {
 	made := make(map[string]bool, len(snap.Certificates))
 	certificates := make([]*certmanagerv1.Certificate, 0, len(snap.Certificates))
@@ -73,11 +72,11 @@ func certificate(o *origination.Origination, name, namespace, trustDomain string
 	}
 }
 
-// issued reports whether an issuer is to sign the client certificate.
+// issued reports whether an issuer signs the client certificate.
 func issued(o *origination.Origination) bool { return o.TLS.Issuer != origination.Issuer{} }
 
-// CertificateOf returns the key that asks for cert-manager and the name of the Certificate that the pods' client
-// certificate is of, ours or the user's; both empty where it is not cert-manager's.
+// CertificateOf returns the annotation key that requires cert-manager, and the name of the managed or unmanaged
+// Certificate of the client certificate. Both are empty if the client certificate is not from cert-manager.
 func CertificateOf(o *origination.Origination) (key, name string) {
 	if issued(o) {
 		return "issuer", o.CertificateName()
@@ -90,14 +89,16 @@ func CertificateOf(o *origination.Origination) (key, name string) {
 
 // Certificate returns the namespace's Certificate of the name, or nil.
 func (s *Snapshot) Certificate(name string) *certmanagerv1.Certificate {
-	at := slices.IndexFunc(s.Certificates, func(c *certmanagerv1.Certificate) bool { return c.Namespace == s.Namespace && c.Name == name })
+	at := slices.IndexFunc(s.Certificates, func(c *certmanagerv1.Certificate) bool {
+		return c.Namespace == s.Namespace && c.Name == name
+	})
 	if at < 0 {
 		return nil
 	}
 	return s.Certificates[at]
 }
 
-// SecretOfCertificate returns the secretName of a Certificate of the namespace, "" where there is none.
+// SecretOfCertificate returns the secretName of a Certificate of the namespace, or "" if it does not exist.
 func (s *Snapshot) SecretOfCertificate(name string) string {
 	if c := s.Certificate(name); c != nil {
 		return c.Spec.SecretName
@@ -105,25 +106,28 @@ func (s *Snapshot) SecretOfCertificate(name string) string {
 	return ""
 }
 
-// certManagerProblems says that cert-manager is needed and missing.
+// certManagerProblems returns a problem if cert-manager is required and missing.
 func certManagerProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	key, _ := CertificateOf(o)
 	if key == "" || snap.CertManager != Absent {
 		return nil
 	}
-	return []origination.Problem{{Reason: origination.ReasonNoCertManager, Err: field.Invalid(keyPath(o, key), cmp.Or(o.TLS.Issuer.Name, o.TLS.Certificate),
-		fmt.Sprintf("requires cert-manager, but the API server does not serve its kind %s (%s); "+
-			"install cert-manager, or name your own Secret in %s",
-			certmanagerv1.CertificateKind, certmanagerv1.SchemeGroupVersion, origination.KeyOf(o.Instances[0], "client-secret")))}}
+	return []origination.Problem{{
+		Reason: origination.ReasonNoCertManager,
+		Err: field.Invalid(keyPath(o, key), cmp.Or(o.TLS.Issuer.Name, o.TLS.Certificate),
+			fmt.Sprintf("requires cert-manager, but the API server does not serve its kind %s (%s); "+
+				"install cert-manager, or name your own Secret in %s", certmanagerv1.CertificateKind,
+				certmanagerv1.SchemeGroupVersion, origination.KeyOf(o.Instances[0], "client-secret"))),
+	}}
 }
 
-// CertificateWarning says, for users, what is wrong with the cert-manager Certificate that the origination's client
-// certificate is of; empty when nothing is. The Certificate is the namespace's of that name, nil where there is none.
-// It is no refusal: the pod waits for its Secret, or the server refuses what has expired. What may become trouble
-// without an event is to be looked at once more after the time; 0: nothing may.
+// CertificateWarning returns the warning for users about the cert-manager Certificate of the origination's client
+// certificate, or "". The Certificate is the namespace's of that name, or nil. It is not a refusal: the pod waits for
+// its Secret, and the server refuses an expired certificate. If a warning may follow without an event, the check must
+// be repeated after the duration; it is 0 otherwise.
 func CertificateWarning(
 	o *origination.Origination, c *certmanagerv1.Certificate, snap *Snapshot, now time.Time,
-) (trouble string, again time.Duration) {
+) (warning string, again time.Duration) {
 	if !issued(o) && o.TLS.Certificate == "" || snap.CertManager != Present {
 		return "", 0 // without cert-manager, Check refuses it
 	}
@@ -133,9 +137,10 @@ func CertificateWarning(
 	}
 	switch {
 	case c == nil && issued(o), c != nil && issued(o) && !Owned(c):
-		return "", 0 // the controller will make it, or say that it cannot
+		return "", 0 // the controller creates it, or reports that it cannot
 	case c == nil:
-		return text("does not exist, so cert-manager does not create or renew the pod's Secret %s; create it with this secretName", o.TLS.ClientSecret), 0
+		return text("does not exist, so cert-manager does not create or renew the pod's Secret %s; "+
+			"create it with this secretName", o.TLS.ClientSecret), 0
 	case c.Spec.SecretName != o.TLS.ClientSecret:
 		return text("has secretName %s, but the pod mounts %s; recreate the pod", c.Spec.SecretName, o.TLS.ClientSecret), 0
 	}
@@ -161,7 +166,7 @@ func CertificateWarning(
 		end.UTC().Format(time.RFC3339), c.Name, snap.Namespace), 0
 }
 
-// notReady says in words why the Certificate is not Ready; empty when it is.
+// notReady returns the cause, in parentheses, if the Certificate is not Ready, and "" if it is.
 func notReady(c *certmanagerv1.Certificate) string {
 	for _, condition := range c.Status.Conditions {
 		switch {

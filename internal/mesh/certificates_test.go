@@ -15,25 +15,32 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// signed has an issuer of the namespace sign for service account cart.
+// signed requests a certificate of an issuer of the namespace for service account cart.
 func signed(o *origination.Origination) {
 	o.TLS.Mode, o.TLS.ServiceAccount = origination.ModeMutual, "cart"
 	o.TLS.Issuer = origination.Issuer{Kind: "Issuer", Group: "cert-manager.io", Name: "redis"}
 	o.TLS.ClientSecret = o.CertificateName()
 }
 
-// userCertificate has the user's Certificate "client", of which the pod mounts Secret client-tls.
+// userCertificate requests the unmanaged Certificate "client", whose Secret client-tls the pod mounts.
 func userCertificate(o *origination.Origination) {
 	o.TLS.Mode, o.TLS.Certificate, o.TLS.ClientSecret = origination.ModeMutual, "client", "client-tls"
 }
 
-// certificate is one that the origination asks for, a day old, as cert-manager has it when all is well.
+// certificate returns the Certificate of the origination, a day old, Ready.
 func certificate(o origination.Origination, edits ...func(*certmanagerv1.Certificate)) *certmanagerv1.Certificate {
 	c := &certmanagerv1.Certificate{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "client", CreationTimestamp: metav1.NewTime(day.Add(-24 * time.Hour))},
-		Spec:       certmanagerv1.CertificateSpec{SecretName: o.TLS.ClientSecret},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace:         "shop",
+			Name:              "client",
+			CreationTimestamp: metav1.NewTime(day.Add(-24 * time.Hour)),
+		},
+		Spec: certmanagerv1.CertificateSpec{SecretName: o.TLS.ClientSecret},
 		Status: certmanagerv1.CertificateStatus{
-			Conditions:  []certmanagerv1.CertificateCondition{{Type: "Issuing", Status: cmmeta.ConditionFalse}, {Type: "Ready", Status: cmmeta.ConditionTrue}},
+			Conditions: []certmanagerv1.CertificateCondition{
+				{Type: "Issuing", Status: cmmeta.ConditionFalse},
+				{Type: "Ready", Status: cmmeta.ConditionTrue},
+			},
 			NotAfter:    &metav1.Time{Time: day.Add(20 * 24 * time.Hour)},
 			RenewalTime: &metav1.Time{Time: day.Add(10 * 24 * time.Hour)},
 		},
@@ -56,7 +63,7 @@ func TestCertificateWarning(t *testing.T) {
 	silent := func(c *certmanagerv1.Certificate) { c.Status = certmanagerv1.CertificateStatus{} }
 	young := func(c *certmanagerv1.Certificate) { c.CreationTimestamp = metav1.NewTime(day.Add(-20 * time.Second)) }
 	unlabelled := func(c *certmanagerv1.Certificate) { c.Labels = nil }
-	const theirs, ours = "metadata.annotations[redis-tls/certificate]", "metadata.annotations[redis-tls/issuer]"
+	const unmanaged, managed = "metadata.annotations[redis-tls/certificate]", "metadata.annotations[redis-tls/issuer]"
 	for _, test := range []struct {
 		name   string
 		of     func(*origination.Origination)
@@ -87,7 +94,7 @@ func TestCertificateWarning(t *testing.T) {
 		{
 			name: "the Certificate is missing",
 			of:   userCertificate,
-			want: theirs,
+			want: unmanaged,
 		},
 		{
 			name: "the managed one is missing, and the controller creates it",
@@ -104,21 +111,21 @@ func TestCertificateWarning(t *testing.T) {
 			of:    userCertificate,
 			there: true,
 			edits: []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Spec.SecretName = "other" }},
-			want:  theirs,
+			want:  unmanaged,
 		},
 		{
 			name:  "the Certificate is not Ready",
 			of:    userCertificate,
 			there: true,
 			edits: []func(*certmanagerv1.Certificate){unready, young},
-			want:  theirs,
+			want:  unmanaged,
 		},
 		{
 			name:  "the managed one is not Ready",
 			of:    signed,
 			there: true,
 			edits: []func(*certmanagerv1.Certificate){unready},
-			want:  ours,
+			want:  managed,
 		},
 		{
 			name:   "the managed one is not Ready yet",
@@ -132,7 +139,7 @@ func TestCertificateWarning(t *testing.T) {
 			of:    signed,
 			there: true,
 			edits: []func(*certmanagerv1.Certificate){silent},
-			want:  ours,
+			want:  managed,
 		},
 		{
 			name:   "the Certificate is being renewed",
@@ -146,7 +153,7 @@ func TestCertificateWarning(t *testing.T) {
 			of:    userCertificate,
 			there: true,
 			now:   day.Add(15 * 24 * time.Hour),
-			want:  theirs,
+			want:  unmanaged,
 		},
 		{
 			name:  "no renewal is planned, on its last day",
@@ -154,7 +161,7 @@ func TestCertificateWarning(t *testing.T) {
 			there: true,
 			edits: []func(*certmanagerv1.Certificate){func(c *certmanagerv1.Certificate) { c.Status.RenewalTime = nil }},
 			now:   day.Add(19 * 24 * time.Hour),
-			want:  theirs,
+			want:  unmanaged,
 		},
 		{
 			name:   "no renewal is planned, before its last day",
@@ -180,15 +187,15 @@ func TestCertificateWarning(t *testing.T) {
 				now = day
 			}
 			_, name := mesh.CertificateOf(&o)
-			trouble, again := mesh.CertificateWarning(&o, snap.Certificate(name), snap, now)
+			warning, again := mesh.CertificateWarning(&o, snap.Certificate(name), snap, now)
 			if again != test.ending {
-				t.Errorf("to be looked at again after %s, want %s", again, test.ending)
+				t.Errorf("to be checked again after %s, want %s", again, test.ending)
 			}
-			if path, _, _ := strings.Cut(trouble, ": "); path != test.want {
-				t.Errorf("trouble %q, want one at %q", trouble, test.want)
+			if path, _, _ := strings.Cut(warning, ": "); path != test.want {
+				t.Errorf("warning %q, want one at %q", warning, test.want)
 			}
-			if trouble != "" {
-				messages.Add(test.name, trouble)
+			if warning != "" {
+				messages.Add(test.name, warning)
 			}
 		})
 	}
@@ -229,7 +236,8 @@ func TestMissingCertManagerIsRefused(t *testing.T) {
 			snap := snapshot()
 			snap.CertManager = test.certManager
 			problems, _ := check(o, nil, snap)
-			if got, want := len(objects(snap, claim("cart", "1", 0, o)).Certificates), test.certManager == mesh.Present && o.TLS.Issuer.Name != ""; (got == 1) != want {
+			if got, want := len(objects(snap, claim("cart", "1", 0, o)).Certificates), test.certManager == mesh.Present &&
+				o.TLS.Issuer.Name != ""; (got == 1) != want {
 				t.Errorf("%d Certificates are desired", got)
 			}
 			messages.Add(name, texts(problems)...)
@@ -243,16 +251,16 @@ func TestAnUnmanagedCertificateWithAManagedNameIsWarnedAbout(t *testing.T) {
 	o := redis("redis.example.com", signed)
 	snap := snapshot()
 	snap.CertManager = mesh.Present
-	for ours, want := range map[bool]int{true: 0, false: 1} {
+	for managed, want := range map[bool]int{true: 0, false: 1} {
 		c := certificate(o)
-		if !ours {
+		if !managed {
 			c.Labels = nil
 		}
 		snap.Certificates = []*certmanagerv1.Certificate{c}
 		_, warnings := check(o, nil, snap)
-		messages.Add(fmt.Sprintf("managed: %t", ours), warnings...)
+		messages.Add(fmt.Sprintf("managed: %t", managed), warnings...)
 		if len(warnings) != want {
-			t.Errorf("ours %t: warnings %q", ours, warnings)
+			t.Errorf("managed %t: warnings %q", managed, warnings)
 		}
 	}
 }

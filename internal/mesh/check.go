@@ -13,19 +13,27 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Check validates an origination that is about to be admitted against what is there: users' ServiceEntries,
-// DestinationRules, VirtualServices and Sidecars, live http hosts, and whether cert-manager is there where it is
-// needed. The pod labels are those it will have, for the selectors of Sidecars. All problems are returned.
-func Check(o *origination.Origination, podLabels map[string]string, snap *Snapshot) (problems []origination.Problem, warnings []string) {
+// Check validates the origination of a new pod against the snapshot: unmanaged ServiceEntries, DestinationRules,
+// VirtualServices and Sidecars, the http hosts of live pods, and cert-manager if it is required. The pod labels are
+// those that the pod will have, for the selectors of Sidecars. It returns all problems.
+func Check(
+	o *origination.Origination,
+	podLabels map[string]string,
+	snap *Snapshot,
+) (problems []origination.Problem, warnings []string) {
 	if p := contradiction(o, snap); p != nil {
 		problems = append(problems, *p)
 	}
-	more, warnings := CheckUnmanaged(o, podLabels, snap)
-	return append(problems, more...), warnings
+	others, warnings := CheckUnmanaged(o, podLabels, snap)
+	return append(problems, others...), warnings
 }
 
 // CheckUnmanaged is the part of Check that does not depend on other live pods.
-func CheckUnmanaged(o *origination.Origination, podLabels map[string]string, snap *Snapshot) (problems []origination.Problem, warnings []string) {
+func CheckUnmanaged(
+	o *origination.Origination,
+	podLabels map[string]string,
+	snap *Snapshot,
+) (problems []origination.Problem, warnings []string) {
 	if o.InMesh() {
 		problems = append(problems, serviceProblems(o, snap)...)
 	} else {
@@ -41,14 +49,14 @@ func CheckUnmanaged(o *origination.Origination, podLabels map[string]string, sna
 	return problems, nameConflicts(o, snap)
 }
 
-// Unmanaged returns the snapshot without the managed entries, rules, routes and Certificates of the namespace: as much
-// of it as CheckUnmanaged reads.
+// Unmanaged returns the part of the snapshot that [CheckUnmanaged] reads: without the managed entries, rules, routes
+// and Certificates of the namespace.
 func (s *Snapshot) Unmanaged() *Snapshot {
-	of := *s
-	of.Entries, of.Rules = unmanaged(s, s.Entries), unmanaged(s, s.Rules)
-	of.Routes, of.Certificates = unmanaged(s, s.Routes), unmanaged(s, s.Certificates)
-	of.Live = nil
-	return &of
+	part := *s
+	part.Entries, part.Rules = unmanaged(s, s.Entries), unmanaged(s, s.Rules)
+	part.Routes, part.Certificates = unmanaged(s, s.Routes), unmanaged(s, s.Certificates)
+	part.Live = nil
+	return &part
 }
 
 // unmanaged returns the objects without the managed ones of the namespace.
@@ -62,7 +70,7 @@ func unmanaged[T metav1.Object](s *Snapshot, objects []T) []T {
 	return others
 }
 
-// contradiction is what Objects would say of the origination beside those of live pods.
+// contradiction returns the problem that [Objects] would report for the origination together with those of live pods.
 func contradiction(o *origination.Origination, snap *Snapshot) *origination.Problem {
 	if wildcardPorts(o) == nil {
 		return nil
@@ -79,7 +87,7 @@ func contradiction(o *origination.Origination, snap *Snapshot) *origination.Prob
 	return live.contradiction(o)
 }
 
-// CheckKeys validates how many different originations the live pods of the namespace have, with those of a new pod.
+// CheckKeys validates the number of different originations of the namespace's live pods, with those of a new pod.
 func CheckKeys(originations []origination.Origination, snap *Snapshot, most int) *origination.Problem {
 	keys := map[string]bool{}
 	for _, r := range snap.Live {
@@ -90,17 +98,20 @@ func CheckKeys(originations []origination.Origination, snap *Snapshot, most int)
 	live := len(keys)
 	for i := range originations {
 		if keys[originations[i].Key] = true; len(keys) > most && len(keys) > live {
-			return &origination.Problem{Reason: origination.ReasonPolicyViolation, Err: field.Forbidden(keyPath(&originations[i], "host"), fmt.Sprintf(
-				"policy.maxKeysPerNamespace allows %d different originations in namespace %s, and its live pods have %d. "+
-					"Reuse the settings of a live pod, delete pods, or have the administrator raise policy.maxKeysPerNamespace",
-				most, snap.Namespace, live))}
+			return &origination.Problem{
+				Reason: origination.ReasonPolicyViolation,
+				Err: field.Forbidden(keyPath(&originations[i], "host"), fmt.Sprintf(
+					"policy.maxKeysPerNamespace allows %d different originations in namespace %s, and its live pods have %d. "+
+						"Reuse the settings of a live pod, delete pods, or have the administrator raise policy.maxKeysPerNamespace",
+					most, snap.Namespace, live)),
+			}
 		}
 	}
 	return nil
 }
 
-// entryProblems returns a problem for every user's entry that takes traffic of ours, or of which
-// ours would take traffic: one that covers the same address and port.
+// entryProblems returns a problem for every unmanaged entry that has an address and a port of the origination: one of
+// the two would get the traffic of both.
 func entryProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
 	server := o.DialledAddresses()
@@ -132,7 +143,7 @@ func entryProblems(o *origination.Origination, snap *Snapshot) []origination.Pro
 					name, port)))
 			continue
 		}
-		// A CIDR does no harm to a VIP: Envoy prefers the listener of the one address.
+		// A CIDR that contains the VIP is no conflict: Envoy prefers the listener of a single address.
 		for _, vip := range o.VIPs {
 			if slices.Contains(listed, single(vip)) {
 				problems = append(problems, unmanagedObject(o, "host", o.Host,
@@ -145,7 +156,7 @@ func entryProblems(o *origination.Origination, snap *Snapshot) []origination.Pro
 	return problems
 }
 
-// portOf returns a port that both have and of which the protocol counts.
+// portOf returns a port that both lists have and whose protocol counts.
 func portOf(ports []*networkingapi.ServicePort, numbers []int32, counts func(protocol string) bool) (int32, bool) {
 	for _, p := range ports {
 		if n := int32(p.GetNumber()); slices.Contains(numbers, n) && counts(strings.ToUpper(p.GetProtocol())) {
@@ -169,13 +180,12 @@ func opensWildcard(protocol string) bool {
 	return true
 }
 
-// hostProblems returns a problem for every unmanaged object that is for one of our private hosts: an entry or a
-// rule of that host, and a route whose TCP or TLS part takes what is for it past our rule
-// (buildSidecarOutboundTCPFilterChainOpts).
+// hostProblems returns a problem for every unmanaged object of a private host: an entry or a rule of that host, and a
+// route whose TCP or TLS part bypasses the managed rule (buildSidecarOutboundTCPFilterChainOpts).
 func hostProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
 	var private []string
-	ours := func(name string) (string, bool) {
+	match := func(name string) (string, bool) {
 		name = strings.ToLower(name)
 		if !strings.HasPrefix(name, "*") && !strings.HasSuffix(name, origination.HostSuffix) { // as most are
 			return "", false
@@ -196,30 +206,32 @@ func hostProblems(o *origination.Origination, snap *Snapshot) []origination.Prob
 	}
 	for e := range snap.unmanagedEntries() {
 		for _, name := range e.Spec.Hosts {
-			if host, found := ours(name); found && !strings.HasPrefix(name, "*") {
+			if host, found := match(name); found && !strings.HasPrefix(name, "*") {
 				refuse("ServiceEntry", e, ", which has the private host %s of redis-tls; delete it", host)
 			}
 		}
 	}
 	for _, r := range snap.Rules {
-		// Of wildcards Istio takes the most specific, and only one that names the key is more specific than ours.
+		// Istio applies the most specific wildcard, and only one that names the key is as specific as the managed rule.
 		if Owned(r) {
 			continue
 		}
-		if host, found := ours(r.Spec.Host); found && strings.HasSuffix(r.Spec.Host, origination.Group(host)+suffixOf(host)) {
+		if host, found := match(r.Spec.Host); found &&
+			strings.HasSuffix(r.Spec.Host, origination.Group(host)+suffixOf(host)) {
 			refuse("DestinationRule", r, ", which is for the private host %s of redis-tls; "+
 				"delete it, or write its settings as annotations", r.Spec.Host)
 		}
 	}
 	for _, routes := range [][]*networkingv1.VirtualService{snap.Routes, snap.SharedRoutes} {
 		for _, v := range routes {
-			if Owned(v) && v.Namespace == snap.Namespace || len(v.Spec.Tcp)+len(v.Spec.Tls) == 0 || !reachesSidecars(v, snap.Namespace) {
+			if Owned(v) && v.Namespace == snap.Namespace || len(v.Spec.Tcp)+len(v.Spec.Tls) == 0 ||
+				!reachesSidecars(v, snap.Namespace) {
 				continue
 			}
 			for _, name := range v.Spec.Hosts {
-				if host, found := ours(name); found {
-					refuse("VirtualService", v, " for %s: it routes connections to %s past the TLS of redis-tls; exclude %s from its hosts",
-						name, host, origination.HostSuffix[1:])
+				if host, found := match(name); found {
+					refuse("VirtualService", v, " for %s: it routes connections to %s past the TLS of redis-tls; "+
+						"exclude %s from its hosts", name, host, origination.HostSuffix[1:])
 				}
 			}
 		}
@@ -227,7 +239,7 @@ func hostProblems(o *origination.Origination, snap *Snapshot) []origination.Prob
 	return distinct(problems)
 }
 
-// privateHosts are the hosts by which the mesh knows an origination that is neither http nor a Service.
+// privateHosts returns the hosts of the mesh objects of an origination that is neither http nor a Service.
 func privateHosts(o *origination.Origination) []string {
 	var hosts []string
 	if o.Pinned() {
@@ -246,14 +258,14 @@ func suffixOf(host string) string {
 	return origination.VIPSuffix
 }
 
-// nameProblems returns a problem for every object of others that is for the real name of a host which is
-// routed by its Host header: beside what visitCompeting says of rules and routes, two entries of one name are one.
+// nameProblems returns a problem for every unmanaged object of the real name of a host that is routed by its Host
+// header: the rules and routes of visitCompeting, and entries, because Istio merges two entries of one name.
 func nameProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
 	refuse := func(kind string, object metav1.Object, host string) {
 		problems = append(problems, unmanagedObject(o, "host", o.Host,
-			fmt.Sprintf("cannot be used with %s %s/%s for host %s: %s http uses the real host name, and Istio applies only one. "+
-				"Delete it, change its host, or remove %s",
+			fmt.Sprintf("cannot be used with %s %s/%s for host %s: %s http uses the real host name, "+
+				"and Istio applies only one. Delete it, change its host, or remove %s",
 				kind, object.GetNamespace(), object.GetName(), host, protocolKey(o), protocolKey(o))))
 	}
 	for e := range snap.unmanagedEntries() {
@@ -271,8 +283,8 @@ func protocolKey(o *origination.Origination) string {
 	return origination.KeyOf(instanceOf(o), "protocol")
 }
 
-// nameConflicts warns about objects that have our name but not our label: they are never touched, so what
-// they stand in the way of is missing.
+// nameConflicts warns about objects that have a managed name but not the managed label. They are never changed, so the
+// managed objects of these names are missing.
 func nameConflicts(o *origination.Origination, snap *Snapshot) []string {
 	if len(snap.Entries)+len(snap.Rules)+len(snap.Routes)+len(snap.Certificates) == 0 {
 		return nil

@@ -90,7 +90,11 @@ func requests(t *testing.T, dir string, snap *mesh.Snapshot) (remaining mesh.Des
 	}
 	cfg := testConfig()
 	for hour, p := range pods {
-		result := annotation.Resolve(annotation.Input{Namespace: snap.Namespace, Annotations: p.Annotations, ServiceAccount: p.ServiceAccount}, cfg, nil)
+		result := annotation.Resolve(annotation.Input{
+			Namespace:      snap.Namespace,
+			Annotations:    p.Annotations,
+			ServiceAccount: p.ServiceAccount,
+		}, cfg, nil)
 		if len(result.Errors) > 0 {
 			t.Fatalf("pod %s: %v", p.Name, result.Errors)
 		}

@@ -15,81 +15,81 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// What is routed by the Host header takes three objects, under the host's real name. They alone change as pods come and
-// go:
+// A host that is routed by its Host header needs three objects, under its real name. Only these objects change with the
+// live pods:
 //
-//	ServiceEntry      the plain ports and those passed through as they are, and for each TLS port of the
-//	                  server an origination port that leads to it
-//	VirtualService    for pods with our label from a plain port to the origination port; as before for others
-//	DestinationRule   for pods with our label TLS on both, so that without the route nothing is sent in plaintext
+//	ServiceEntry      the plain ports, the passthrough ports, and an origination port for each TLS port of the
+//	                  server, which it targets
+//	VirtualService    for pods with the key's label from a plain port to the origination port; unchanged for others
+//	DestinationRule   for pods with the key's label TLS on both, so that without the route nothing is sent in plaintext
 
-// The origination ports are of the range that IANA assigns to nobody.
+// The origination ports are in the dynamic range of IANA, which has no assigned ports.
 const (
 	firstOriginationPort = 49152
 	lastOriginationPort  = 65535
 )
 
-// The protocols of the ports that are routed by the Host header, and of those passed through by the name in TLS.
+// The protocols of ports that are routed by the Host header, and of passthrough ports, which are routed by SNI.
 const (
 	plain  = "HTTP"
 	passed = "HTTPS"
 )
 
-// targetPort is an origination port, 0 as long as none is drawn, and the server's TLS port that it leads to.
+// targetPort is an origination port, 0 until one is drawn, and the TLS port of the server that it targets.
 type targetPort struct{ target, origination int32 }
 
 // targetPorts are those of one host, sorted by target.
 type targetPorts []targetPort
 
-func (t targetPorts) find(target int32) (at int, there bool) {
+func (t targetPorts) find(target int32) (at int, exists bool) {
 	return slices.BinarySearchFunc(t, target, func(p targetPort, target int32) int {
 		return cmp.Compare(p.target, target)
 	})
 }
 
-// to returns the origination port that leads to the target, one of those added.
-func (t targetPorts) to(target int32) int32 {
+// port returns the origination port of the target, which must exist.
+func (t targetPorts) port(target int32) int32 {
 	at, _ := t.find(target)
 	return t[at].origination
 }
 
-// with returns them with that one among them.
-func (t targetPorts) with(p targetPort) targetPorts {
-	at, there := t.find(p.target)
-	if !there {
+// insert returns the ports with p, instead of another one for its target.
+func (t targetPorts) insert(p targetPort) targetPorts {
+	at, exists := t.find(p.target)
+	if !exists {
 		return slices.Insert(t, at, p)
 	}
 	t[at] = p
 	return t
 }
 
-// httpHost is all that live pods request of one host that is routed by its Host header. Several keys share its entry
-// and its route: each has a rule of its own, and a match in the route.
+// httpHost is the requests of live pods for one host that is routed by its Host header. Several keys share its entry
+// and its route. Each has its own rule, and a match in the route.
 type httpHost struct {
 	name   string // of the entry and the route
 	claims []*origination.Origination
-	plain  []int32 // ports of the app's plain calls, sorted
-	passed []int32 // ports where the app speaks TLS of its own, sorted
+	plain  []int32 // ports of plain HTTP, sorted
+	passed []int32 // ports of the app's own TLS, sorted
 	ports  targetPorts
-	// held are the matches of pods whose request cannot be resolved any more: they stay as they are.
-	held []sourceMatch
+	// unresolved are the matches of pods whose request cannot be resolved any more. They do not change.
+	unresolved []sourceMatch
 }
 
 // sourceMatch routes the pods with a label from a plain port to an origination port.
 type sourceMatch struct {
-	label    string
-	from, to int32
+	label              string
+	plain, origination int32
 }
 
-// with adds a claim, also to nil.
-func (h *httpHost) with(o *origination.Origination) *httpHost {
+// add returns the host with the claim; h may be nil.
+func (h *httpHost) add(o *origination.Origination) *httpHost {
 	if h == nil {
 		h = &httpHost{name: o.EntryName()}
 	}
 	h.claims = append(h.claims, o)
 	for _, p := range o.Ports {
 		h.plain = insertSorted(h.plain, p.Number)
-		h.ports = h.ports.with(targetPort{target: p.Target})
+		h.ports = h.ports.insert(targetPort{target: p.Target})
 	}
 	for _, n := range o.Passthrough {
 		h.passed = insertSorted(h.passed, n)
@@ -97,10 +97,10 @@ func (h *httpHost) with(o *origination.Origination) *httpHost {
 	return h
 }
 
-// insertSorted returns the sorted numbers with n among them.
+// insertSorted returns the sorted numbers with n.
 func insertSorted(numbers []int32, n int32) []int32 {
-	at, there := slices.BinarySearch(numbers, n)
-	if there {
+	at, exists := slices.BinarySearch(numbers, n)
+	if exists {
 		return numbers
 	}
 	return slices.Insert(numbers, at, n)
@@ -121,7 +121,8 @@ func (d *Desired) addHTTP(hosts map[string]*httpHost, entries map[string]*networ
 		entry := entries[h.name]
 		h.keep(entry, routes[h.name], snap.Marks.Unresolved)
 		for i := range h.ports {
-			if kept := originationPort(entry, h.ports[i].target); kept != 0 && !slices.Contains(h.plain, kept) && !slices.Contains(h.passed, kept) {
+			if kept := originationPort(entry, h.ports[i].target); kept != 0 && !slices.Contains(h.plain, kept) &&
+				!slices.Contains(h.passed, kept) {
 				h.ports[i].origination = kept
 			}
 		}
@@ -149,7 +150,7 @@ func (d *Desired) addHTTP(hosts map[string]*httpHost, entries map[string]*networ
 	sortByName(d.Routes)
 }
 
-// keep takes over what pods are served with whose request cannot be resolved any more; unresolved are their labels.
+// keep adds the ports and matches of pods whose request cannot be resolved any more; unresolved are their labels.
 func (h *httpHost) keep(
 	entry *networkingv1.ServiceEntry, route *networkingv1.VirtualService, unresolved map[string]bool,
 ) {
@@ -160,12 +161,13 @@ func (h *httpHost) keep(
 		for _, m := range r.Match {
 			for label := range m.GetSourceLabels() {
 				if unresolved[label] && len(r.Route) == 1 {
-					h.held = append(h.held, sourceMatch{label, int32(m.GetPort()), int32(r.Route[0].GetDestination().GetPort().GetNumber())})
+					h.unresolved = append(h.unresolved,
+						sourceMatch{label, int32(m.GetPort()), int32(r.Route[0].GetDestination().GetPort().GetNumber())})
 				}
 			}
 		}
 	}
-	if len(h.held) == 0 {
+	if len(h.unresolved) == 0 {
 		return
 	}
 	for _, p := range entry.Spec.Ports {
@@ -173,7 +175,7 @@ func (h *httpHost) keep(
 		case p.GetProtocol() == passed:
 			h.passed = insertSorted(h.passed, n)
 		case target != 0 && target != n:
-			h.ports = h.ports.with(targetPort{target, n})
+			h.ports = h.ports.insert(targetPort{target, n})
 		default:
 			h.plain = insertSorted(h.plain, n)
 		}
@@ -191,7 +193,7 @@ func (s *Snapshot) routeOf(o *origination.Origination) *networkingv1.VirtualServ
 	return nil
 }
 
-// portsInUse are those of every entry that the namespace sees, and those that its pods dial.
+// portsInUse returns the ports of every entry that is visible in the namespace, and those that its pods dial.
 func portsInUse(claims []Claim, snap *Snapshot) map[int32]bool {
 	used := map[int32]bool{}
 	for _, e := range snap.Entries {
@@ -207,8 +209,8 @@ func portsInUse(claims []Claim, snap *Snapshot) map[int32]bool {
 	return used
 }
 
-// drawPort returns the first free port of the range from the hash on. 16,384 are never all taken: the API
-// server takes no object with so many ports.
+// drawPort returns the first free port of the range, starting at the hash. The 16,384 ports are never all in use,
+// because the API server accepts no object with so many.
 func drawPort(host string, target int32, used map[int32]bool) int32 {
 	const size = lastOriginationPort - firstOriginationPort + 1
 	start := int32(number(origination.Hash("origination port", host, strconv.Itoa(int(target)))) % size)
@@ -220,7 +222,7 @@ func drawPort(host string, target int32, used map[int32]bool) int32 {
 	return firstOriginationPort + start
 }
 
-// originationPort returns the entry's port that leads to the target; 0 for none.
+// originationPort returns the entry's port for the target, or 0.
 func originationPort(e *networkingv1.ServiceEntry, target int32) int32 {
 	if e == nil {
 		return 0
@@ -233,13 +235,13 @@ func originationPort(e *networkingv1.ServiceEntry, target int32) int32 {
 	return 0
 }
 
-// httpEntryLabels are those of every entry of a real name. Without the second, mesh-wide DNS capture would give
-// neighbours an address of Istio's for that name, at which no port but those of the entry leads anywhere.
+// httpEntryLabels are those of every entry of a real name. Without the second, mesh-wide DNS capture would resolve that
+// name to an address of Istio for neighbours, and only the ports of the entry would work.
 var httpEntryLabels = map[string]string{
 	origination.ManagedByLabel: origination.ManagedBy, label.NetworkingEnableAutoallocateIp.Name: "false"}
 
-// entry returns the ServiceEntry. It has no address: pods and neighbours are told apart by labels, and each Host header
-// from others by Istio.
+// entry returns the ServiceEntry. It has no address: the route selects pods by labels, and Istio selects the host by
+// the Host header.
 func (h *httpHost) entry(namespace string) *networkingv1.ServiceEntry {
 	o := h.claims[0]
 	e := newEntry(namespace, h.name, o.Host)
@@ -264,8 +266,8 @@ func (h *httpHost) entry(namespace string) *networkingv1.ServiceEntry {
 	return e
 }
 
-// rule is the rule for the pods of a key: TLS on their plain ports, so that without the route nothing is sent in
-// plaintext, and on every origination port.
+// rule returns the rule for the pods of a key: TLS on every origination port, and on their plain ports, so that without
+// the route nothing is sent in plaintext.
 func (h *httpHost) rule(o *origination.Origination, namespace string) *networkingv1.DestinationRule {
 	ports := tlsPorts(o)
 	for _, p := range h.ports {
@@ -277,13 +279,13 @@ func (h *httpHost) rule(o *origination.Origination, namespace string) *networkin
 		ConnectionPool: pool, PortLevelSettings: portSettings(slices.Compact(ports), tlsSettings(o, namespace), pool)})
 }
 
-// route sends pods with one of the labels from each plain port to an origination port, and all others to
-// where they are routed without it: everyone is what they match, by the plain port.
+// route returns the VirtualService. It routes pods with one of the labels from each plain port to an origination port,
+// and all others as without it: everyone is their match, by the plain port.
 func (h *httpHost) route(
 	namespace string, everyone map[int32][]*networkingapi.HTTPMatchRequest,
 ) *networkingv1.VirtualService {
 	o := h.claims[0]
-	to := func(n int32, matches []*networkingapi.HTTPMatchRequest) *networkingapi.HTTPRoute {
+	routeTo := func(n int32, matches []*networkingapi.HTTPMatchRequest) *networkingapi.HTTPRoute {
 		return &networkingapi.HTTPRoute{Match: matches, Route: []*networkingapi.HTTPRouteDestination{{
 			Destination: &networkingapi.Destination{Host: o.Host, Port: &networkingapi.PortSelector{Number: uint32(n)}},
 		}}}
@@ -294,56 +296,60 @@ func (h *httpHost) route(
 		Spec:       networkingapi.VirtualService{Hosts: []string{o.Host}, ExportTo: exportedHere},
 	}
 	for _, n := range h.plain {
-		matches := make([]sourceMatch, 0, len(h.claims)+len(h.held))
+		matches := make([]sourceMatch, 0, len(h.claims)+len(h.unresolved))
 		for _, o := range h.claims {
 			for _, p := range o.Ports {
 				if p.Number == n {
-					matches = append(matches, sourceMatch{o.Label(), n, h.ports.to(p.Target)})
+					matches = append(matches, sourceMatch{o.Label(), n, h.ports.port(p.Target)})
 				}
 			}
 		}
-		for _, m := range h.held {
-			if m.from == n {
+		for _, m := range h.unresolved {
+			if m.plain == n {
 				matches = append(matches, m)
 			}
 		}
 		slices.SortFunc(matches, func(a, b sourceMatch) int {
-			return cmp.Or(cmp.Compare(a.to, b.to), strings.Compare(a.label, b.label))
+			return cmp.Or(cmp.Compare(a.origination, b.origination), strings.Compare(a.label, b.label))
 		})
 		matches = slices.Compact(matches)
 		for i, m := range matches {
-			if i == 0 || matches[i-1].to != m.to {
-				r.Spec.Http = append(r.Spec.Http, to(m.to, nil))
+			if i == 0 || matches[i-1].origination != m.origination {
+				r.Spec.Http = append(r.Spec.Http, routeTo(m.origination, nil))
 			}
-			ours := r.Spec.Http[len(r.Spec.Http)-1]
-			ours.Match = append(ours.Match, &networkingapi.HTTPMatchRequest{
+			last := r.Spec.Http[len(r.Spec.Http)-1]
+			last.Match = append(last.Match, &networkingapi.HTTPMatchRequest{
 				Port: uint32(n), SourceLabels: map[string]string{m.label: "true"}})
 		}
-		r.Spec.Http = append(r.Spec.Http, to(n, everyone[n]))
+		r.Spec.Http = append(r.Spec.Http, routeTo(n, everyone[n]))
 	}
 	return r
 }
 
-// httpEntryCovers reports whether the entry has the origination's ports: plain ones and those passed through as they
-// are, and for each target an origination port.
+// httpEntryCovers reports whether the entry has the origination's ports: plain ports, passthrough ports, and an
+// origination port for each target.
 func httpEntryCovers(e *networkingv1.ServiceEntry, o *origination.Origination) bool {
 	has := func(n int32, protocol string) bool {
 		return slices.ContainsFunc(e.Spec.Ports, func(p *networkingapi.ServicePort) bool {
-			return p.GetNumber() == uint32(n) && cmp.Or(p.GetTargetPort(), p.GetNumber()) == p.GetNumber() && p.GetProtocol() == protocol
+			return p.GetNumber() == uint32(n) && cmp.Or(p.GetTargetPort(), p.GetNumber()) == p.GetNumber() &&
+				p.GetProtocol() == protocol
 		})
 	}
-	return !slices.ContainsFunc(o.Ports, func(p origination.Port) bool { return !has(p.Number, plain) || originationPort(e, p.Target) == 0 }) &&
+	return !slices.ContainsFunc(o.Ports, func(p origination.Port) bool {
+		return !has(p.Number, plain) ||
+			originationPort(e, p.Target) == 0
+	}) &&
 		!slices.ContainsFunc(o.Passthrough, func(n int32) bool { return !has(n, passed) })
 }
 
-// routeCovers reports whether the route leads the origination's pods from each plain port to the port by which
-// the entry leads to its target.
+// routeCovers reports whether the route sends the origination's pods from each plain port to the entry's origination
+// port for its target.
 func routeCovers(r *networkingv1.VirtualService, e *networkingv1.ServiceEntry, o *origination.Origination) bool {
 	if !slices.Equal(r.Spec.Hosts, []string{o.Host}) {
 		return false
 	}
 	for _, p := range o.Ports {
-		// Istio takes the first match.
+		// Istio applies the first match.
 		first := slices.IndexFunc(r.Spec.Http, func(h *networkingapi.HTTPRoute) bool {
 			return slices.ContainsFunc(h.Match, func(m *networkingapi.HTTPMatchRequest) bool {
 				return m.GetPort() == uint32(p.Number) &&

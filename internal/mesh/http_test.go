@@ -15,7 +15,7 @@ import (
 
 const api = "api.example.com"
 
-// originationPortTo returns the entry's port that leads to the target.
+// originationPortTo returns the entry's port for the target.
 func originationPortTo(e *networkingv1.ServiceEntry, target uint32) uint32 {
 	i := slices.IndexFunc(e.Spec.Ports, func(p *networkingapi.ServicePort) bool { return p.TargetPort == target })
 	if i < 0 {
@@ -26,7 +26,10 @@ func originationPortTo(e *networkingv1.ServiceEntry, target uint32) uint32 {
 
 func TestOriginationPorts(t *testing.T) {
 	call := func(host string, edits ...func(*origination.Origination)) mesh.Request {
-		return claim("cart", "1", 1, redis(host, append([]func(*origination.Origination){http, pinned("240.241.0.9")}, edits...)...))
+		return claim("cart", "1", 1, redis(host, append([]func(*origination.Origination){
+			http,
+			pinned("240.241.0.9"),
+		}, edits...)...))
 	}
 	port := func(snap *mesh.Snapshot, target uint32, claims ...mesh.Request) uint32 {
 		return originationPortTo(objects(snap, claims...).Entries[0], target)
@@ -236,10 +239,16 @@ func TestCheckForHTTP(t *testing.T) {
 		return metav1.ObjectMeta{Namespace: namespace, Name: "theirs", Labels: map[string]string{"app": "x"}}
 	}
 	rule := func(namespace, host string, exportTo ...string) *networkingv1.DestinationRule {
-		return &networkingv1.DestinationRule{ObjectMeta: meta(namespace), Spec: networkingapi.DestinationRule{Host: host, ExportTo: exportTo}}
+		return &networkingv1.DestinationRule{
+			ObjectMeta: meta(namespace),
+			Spec:       networkingapi.DestinationRule{Host: host, ExportTo: exportTo},
+		}
 	}
 	route := func(namespace, host string, edits ...func(*networkingv1.VirtualService)) *networkingv1.VirtualService {
-		v := &networkingv1.VirtualService{ObjectMeta: meta(namespace), Spec: networkingapi.VirtualService{Hosts: []string{"x.example.org", host}}}
+		v := &networkingv1.VirtualService{
+			ObjectMeta: meta(namespace),
+			Spec:       networkingapi.VirtualService{Hosts: []string{"x.example.org", host}},
+		}
 		for _, edit := range edits {
 			edit(v)
 		}
@@ -250,7 +259,7 @@ func TestCheckForHTTP(t *testing.T) {
 	}
 	named := route("shop", "b.example.com")
 	named.Name = o.EntryName()
-	ours := func(v *networkingv1.VirtualService) {
+	managed := func(v *networkingv1.VirtualService) {
 		v.Labels = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
 	}
 	for name, c := range map[string]struct {
@@ -335,7 +344,11 @@ func TestCheckForHTTP(t *testing.T) {
 			snap: snapshot(route("shop", "b.example.com")),
 		},
 		"a managed route of the root namespace": {
-			snap: snapshot(route("istio-system", api, ours, func(v *networkingv1.VirtualService) { v.Spec.ExportTo = []string{"."} })),
+			snap: snapshot(route("istio-system", api, managed, func(
+				v *networkingv1.VirtualService,
+			) {
+				v.Spec.ExportTo = []string{"."}
+			})),
 		},
 		"an unmanaged route with the managed name": {
 			snap: snapshot(named),
@@ -344,7 +357,11 @@ func TestCheckForHTTP(t *testing.T) {
 		},
 		"a Sidecar that serves it": {
 			snap: snapshot(sidecar("shop", "s", 1, nil,
-				listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}, listener{port: 443, protocol: "TLS", hosts: []string{"./" + api}})),
+				listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}}, listener{
+					port:     443,
+					protocol: "TLS",
+					hosts:    []string{"./" + api},
+				})),
 		},
 		"a Sidecar that serves TCP at its port": {
 			snap: snapshot(sidecar("shop", "s", 1, nil, listener{port: 80, protocol: "TCP", hosts: []string{"./*"}})),
@@ -353,12 +370,19 @@ func TestCheckForHTTP(t *testing.T) {
 		},
 		"a Sidecar that serves HTTP at the port of HTTPS": {
 			snap: snapshot(sidecar("shop", "s", 1, nil,
-				listener{port: 443, protocol: "HTTP", hosts: []string{"./*"}}, listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}})),
+				listener{
+					port:     443,
+					protocol: "HTTP",
+					hosts:    []string{"./*"},
+				}, listener{port: 80, protocol: "HTTP", hosts: []string{"./*"}})),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},
 		"a Sidecar that does not import it": {
-			snap: snapshot(sidecar("shop", "s", 1, nil, listener{hosts: []string{"istio-system/*", "./" + api + ".redis-tls.internal"}})),
+			snap: snapshot(sidecar("shop", "s", 1, nil, listener{hosts: []string{
+				"istio-system/*",
+				"./" + api + ".redis-tls.internal",
+			}})),
 			want: []string{
 				`UnmanagedObject: metadata.annotations[redis-tls/host]`},
 		},

@@ -8,8 +8,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// listeners are the live originations that can contradict another: hosts with protocol http, which share an entry
-// with all others on the host, and CIDRs, which Istio serves at 0.0.0.0 like HTTP.
+// listeners are the live originations that can conflict with another: hosts with protocol http, which share an entry
+// with all others of the host, and CIDRs, which Istio serves at 0.0.0.0 like HTTP.
 type listeners struct {
 	http  []*origination.Origination
 	cidrs []*origination.Origination
@@ -24,7 +24,7 @@ func (l *listeners) add(o *origination.Origination) {
 	}
 }
 
-// contradiction returns why the origination cannot be served while the others are, or nil.
+// contradiction returns the problem of an origination that cannot be served together with the others, or nil.
 func (l *listeners) contradiction(o *origination.Origination) *origination.Problem {
 	if o.HTTP() {
 		for _, other := range l.http {
@@ -55,7 +55,7 @@ func otherHTTP(o *origination.Origination, use string) string {
 		"Use each port in the same way in both pods", o.Host, use)
 }
 
-// sharedListener returns the problem of HTTP and a CIDR at one port: of two such listeners Istio keeps one.
+// sharedListener returns the problem of HTTP and a CIDR at one port: Istio keeps only one of two such listeners.
 func sharedListener(o *origination.Origination, others []*origination.Origination) *origination.Problem {
 	for _, other := range others {
 		for _, p := range o.Ports {

@@ -12,15 +12,16 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// granularity is that of times in object metadata: an object may be that much younger than it says.
+// granularity is that of times in object metadata. An object may be younger by this duration.
 const granularity = time.Second
 
-// Missing reports whether something that the origination needs is not in force yet: its entry, route or a rule is
-// missing, marked for deletion, not as it should be, or was accepted by the API server less than the delay ago (istiod's
-// debounce). Every atom that may catch its connections needs a rule for it. A Service of the mesh needs no entry.
+// Missing reports whether an object of the origination is not in force yet. That is: its entry, its route or a rule
+// does not exist, is marked for deletion, differs from the desired state, or was accepted by the API server less than
+// the delay ago (istiod's debounce). Every atom that may get its connections needs a rule for it. A Service in the mesh
+// needs no entry.
 //
-// The time of acceptance is that of our field manager's entry in managedFields, so caches must keep them; without one
-// it is the creation.
+// The time of acceptance is that of the field manager's entry in managedFields, so caches must keep these. Without an
+// entry it is the creation.
 func Missing(o *origination.Origination, snap *Snapshot, now time.Time, delay time.Duration) bool {
 	m := missing{snap: snap, now: now, delay: delay}
 	switch {
@@ -34,7 +35,7 @@ func Missing(o *origination.Origination, snap *Snapshot, now time.Time, delay ti
 	return m.atoms(o)
 }
 
-// missing is what Missing looks at.
+// missing has the inputs of [Missing].
 type missing struct {
 	snap  *Snapshot
 	now   time.Time
@@ -43,28 +44,29 @@ type missing struct {
 
 func (m *missing) entry(want *networkingv1.ServiceEntry) bool {
 	return !slices.ContainsFunc(m.snap.Entries, func(e *networkingv1.ServiceEntry) bool {
-		return e.Name == want.Name && m.stands(e) && proto.Equal(&e.Spec, &want.Spec)
+		return e.Name == want.Name && m.present(e) && proto.Equal(&e.Spec, &want.Spec)
 	})
 }
 
 func (m *missing) rule(want *networkingv1.DestinationRule) bool {
 	return !slices.ContainsFunc(m.snap.Rules, func(r *networkingv1.DestinationRule) bool {
-		return r.Name == want.Name && m.stands(r) && proto.Equal(&r.Spec, &want.Spec)
+		return r.Name == want.Name && m.present(r) && proto.Equal(&r.Spec, &want.Spec)
 	})
 }
 
-// closed says whether the closed rule of the key is missing. What roots it names is the configuration's business.
+// closed reports whether the closed rule of the key is missing. Its roots depend on the configuration, so they are not
+// compared.
 func (m *missing) closed(o *origination.Origination) bool {
 	return !slices.ContainsFunc(m.snap.Rules, func(r *networkingv1.DestinationRule) bool {
-		return r.Name == o.ClosedRuleName() && m.stands(r)
+		return r.Name == o.ClosedRuleName() && m.present(r)
 	})
 }
 
-func (m *missing) stands(o metav1.Object) bool {
+func (m *missing) present(o metav1.Object) bool {
 	return m.snap.manages(o) && inForce(o, m.now, m.delay)
 }
 
-// atoms says whether an entry of the server's own addresses is missing, or a rule on one that may catch the
+// atoms reports whether an entry of the server's addresses is missing, or a rule on an atom that may get the
 // connections of the origination's pods.
 func (m *missing) atoms(o *origination.Origination) bool {
 	atoms := o.Atoms()
@@ -89,44 +91,50 @@ func (m *missing) atoms(o *origination.Origination) bool {
 	return false
 }
 
-// http says the same of a host that is routed by its Host header.
+// http reports whether an object of a host that is routed by its Host header is missing.
 func (m *missing) http(o *origination.Origination) bool {
 	entry, route := m.snap.entryOf(o), m.snap.routeOf(o)
 	resolution, endpoints := resolutionOf(o)
 	if len(o.VIPs) == 0 || entry == nil || entry.Spec.Resolution != resolution ||
-		!slices.EqualFunc(entry.Spec.Endpoints, endpoints, func(a, b *networkingapi.WorkloadEntry) bool { return proto.Equal(a, b) }) {
+		!slices.EqualFunc(entry.Spec.Endpoints, endpoints, func(a, b *networkingapi.WorkloadEntry) bool {
+			return proto.Equal(a, b)
+		}) {
 		return true
 	}
-	if route == nil || !m.stands(entry) || !m.stands(route) || !httpEntryCovers(entry, o) || !routeCovers(route, entry, o) {
+	if route == nil || !m.present(entry) || !m.present(route) || !httpEntryCovers(entry, o) ||
+		!routeCovers(route, entry, o) {
 		return true
 	}
-	h := (*httpHost)(nil).with(o)
+	h := (*httpHost)(nil).add(o)
 	for i := range h.ports {
 		h.ports[i].origination = originationPort(entry, h.ports[i].target)
 	}
 	want := h.rule(o, m.snap.Namespace)
 	return !slices.ContainsFunc(m.snap.Rules, func(r *networkingv1.DestinationRule) bool {
-		return r.Name == want.Name && m.stands(r) && r.Spec.Host == want.Spec.Host && proto.Equal(r.Spec.WorkloadSelector, want.Spec.WorkloadSelector) &&
+		return r.Name == want.Name && m.present(r) && r.Spec.Host == want.Spec.Host &&
+			proto.Equal(r.Spec.WorkloadSelector, want.Spec.WorkloadSelector) &&
 			coversPorts(r.Spec.TrafficPolicy.GetPortLevelSettings(), want.Spec.TrafficPolicy.GetPortLevelSettings())
 	})
 }
 
-// coversPorts reports whether each of the wanted settings is among those that are there.
-func coversPorts(there, wanted []*networkingapi.TrafficPolicy_PortTrafficPolicy) bool {
+// coversPorts reports whether each of the wanted settings exists.
+func coversPorts(existing, wanted []*networkingapi.TrafficPolicy_PortTrafficPolicy) bool {
 	for _, want := range wanted {
-		if !slices.ContainsFunc(there, func(p *networkingapi.TrafficPolicy_PortTrafficPolicy) bool { return proto.Equal(p, want) }) {
+		if !slices.ContainsFunc(existing, func(p *networkingapi.TrafficPolicy_PortTrafficPolicy) bool {
+			return proto.Equal(p, want)
+		}) {
 			return false
 		}
 	}
 	return true
 }
 
-// inForce reports whether the object is not about to go, and was accepted by the API server long enough ago.
+// inForce reports whether the object is not marked for deletion, and was accepted at least the delay ago.
 func inForce(obj metav1.Object, now time.Time, delay time.Duration) bool {
 	return !marked(obj) && !now.Before(AcceptedAt(obj).Add(delay+granularity))
 }
 
-// AcceptedAt returns when the API server last accepted a change of ours.
+// AcceptedAt returns the time at which the API server last accepted a change by redis-tls.
 func AcceptedAt(obj metav1.Object) time.Time {
 	var at time.Time
 	for _, f := range obj.GetManagedFields() {

@@ -16,7 +16,7 @@ import (
 
 const firstUseDelay = 3 * time.Second
 
-// late is long after everything that applied(1, …) made was accepted.
+// late is long after the objects of applied(1, …) were accepted.
 var late = day.Add(2 * time.Hour)
 
 func TestMissing(t *testing.T) {
@@ -267,7 +267,8 @@ func TestMissing(t *testing.T) {
 			d := applied(1, claim("cart", "1", 1, live))
 			if c.edit != nil {
 				rule := slices.IndexFunc(d.Rules, func(r *networkingv1.DestinationRule) bool {
-					return r.Spec.Host == live.PrivateHosts() && r.Spec.WorkloadSelector != nil || r.Spec.Host == d.Entries[0].Spec.Hosts[0]
+					return r.Spec.Host == live.PrivateHosts() && r.Spec.WorkloadSelector != nil ||
+						r.Spec.Host == d.Entries[0].Spec.Hosts[0]
 				})
 				c.edit(d.Entries[0], d.Rules[rule])
 			}
@@ -289,7 +290,11 @@ func TestMissing(t *testing.T) {
 func TestMissingWithoutAClosedRule(t *testing.T) {
 	o := redis("a.example.com", pinned("240.241.0.9"))
 	d := applied(1, claim("cart", "1", 1, o))
-	d.Rules = slices.DeleteFunc(d.Rules, func(r *networkingv1.DestinationRule) bool { return r.Name == o.ClosedRuleName() })
+	d.Rules = slices.DeleteFunc(d.Rules, func(
+		r *networkingv1.DestinationRule,
+	) bool {
+		return r.Name == o.ClosedRuleName()
+	})
 	if !mesh.Missing(&o, snapshot(d), late, firstUseDelay) {
 		t.Error("not missing without the closed rule of the key")
 	}
@@ -378,7 +383,7 @@ func TestMissingOnAnotherAtom(t *testing.T) {
 	}
 	d.Rules = slices.Delete(d.Rules, on, on+1)
 	if !mesh.Missing(&wide, snapshot(d), late, firstUseDelay) {
-		t.Error("not missing though the narrow entry would carry its traffic without TLS")
+		t.Error("not missing though its traffic to the narrow entry would have no TLS")
 	}
 	if mesh.Missing(&narrow, snapshot(d), late, firstUseDelay) {
 		t.Error("the narrow one misses a rule of the other")

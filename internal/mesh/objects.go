@@ -16,8 +16,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Objects returns the objects that the live pods of the namespace call for, and the originations that get none. The
-// result is sorted and does not depend on the order of the requests.
+// Objects returns the objects that the live pods of the namespace need, and the originations that get none. The result
+// is sorted and does not depend on the order of the requests.
 func Objects(snap *Snapshot, cfg config.Config) Desired {
 	d := Desired{Sidecars: egress(snap)}
 	entries := managed(snap, snap.Entries)
@@ -33,14 +33,17 @@ func Objects(snap *Snapshot, cfg config.Config) Desired {
 		case o.InMesh():
 			d.Rules = append(d.Rules, serviceRule(o, snap.Namespace))
 		case o.HTTP():
-			hosts[o.Host] = hosts[o.Host].with(o)
+			hosts[o.Host] = hosts[o.Host].add(o)
 		case o.Pinned():
 			pinned = true
 			d.Entries = append(d.Entries, pinnedEntry(o, snap.Namespace))
-			d.Rules = append(d.Rules, pinnedRule(o, snap.Namespace), closedRule(o.ClosedRuleName(), o.PrivateHosts(), snap.Namespace, closed))
+			d.Rules = append(d.Rules, pinnedRule(o, snap.Namespace))
+			d.Rules = append(d.Rules, closedRule(o.ClosedRuleName(), o.PrivateHosts(), snap.Namespace, closed))
 		}
 	}
-	if pinned || slices.ContainsFunc(snap.Entries, func(e *networkingv1.ServiceEntry) bool { return snap.manages(e) && behindVIP(e) }) {
+	if pinned || slices.ContainsFunc(snap.Entries, func(e *networkingv1.ServiceEntry) bool {
+		return snap.manages(e) && behindVIP(e)
+	}) {
 		d.Rules = append(d.Rules, closedRule(origination.ClosedName, "*"+origination.VIPSuffix, snap.Namespace, closed))
 	}
 	d.addAtoms(snap)
@@ -61,9 +64,9 @@ func sortByName[T metav1.Object](objects []T) {
 }
 
 // liveClaims returns the live originations, one for each key, in their order of precedence: those that have objects
-// already, then the oldest. Refused are those that cannot be served as their pods were admitted: a VIP that another
-// key has, or an http host that another one routes otherwise. Both take two admissions at the same moment. The entries
-// are the namespace's managed ones, by name.
+// already, then the oldest. Refused are those that cannot be served as their pods were admitted: because another key
+// has the VIP, or routes the http host in another way. Both require two admissions at the same moment. The entries are
+// the namespace's managed ones, by name.
 func liveClaims(
 	snap *Snapshot, entries map[string]*networkingv1.ServiceEntry, ranges config.VIP,
 ) (claims []Claim, refused []Refusal) {
@@ -72,22 +75,22 @@ func liveClaims(
 		n += len(snap.Live[i].Originations)
 	}
 	rules := managed(snap, snap.Rules)
-	there := make(map[string]bool, n) // whether a key has objects
+	existing := make(map[string]bool, n) // whether a key has objects
 	all := make([]Claim, 0, n)
 	for i := range snap.Live {
 		r := &snap.Live[i]
 		for j := range r.Originations {
 			o := &r.Originations[j]
-			if _, known := there[o.Key]; known {
+			if _, known := existing[o.Key]; known {
 				continue
 			}
-			there[o.Key] = rules[o.RuleName()] != nil || o.HTTP() && entries[o.EntryName()] != nil ||
+			existing[o.Key] = rules[o.RuleName()] != nil || o.HTTP() && entries[o.EntryName()] != nil ||
 				slices.ContainsFunc(o.Atoms(), func(a origination.Atom) bool { return entries[a.EntryName()] != nil })
 			all = append(all, Claim{Origination: o, Pod: r.Pod, Since: r.Since})
 		}
 	}
 	slices.SortFunc(all, func(a, b Claim) int {
-		return cmp.Or(compareBool(there[b.Key], there[a.Key]), a.Since.Compare(b.Since), strings.Compare(a.Key, b.Key))
+		return cmp.Or(compareBool(existing[b.Key], existing[a.Key]), a.Since.Compare(b.Since), strings.Compare(a.Key, b.Key))
 	})
 	vips := vipRegister{snap: snap, ranges: ranges, count: len(prefixesOf(ranges)), drawn: map[netip.Addr]string{}}
 	served := make(map[string]*origination.Origination, len(all))
@@ -96,7 +99,7 @@ func liveClaims(
 	for i := range all {
 		c := all[i]
 		problem := vips.resolve(&c, entries)
-		if problem != nil { // a younger pod may have recorded others
+		if problem != nil { // a younger pod may have other VIPs
 			problem = vips.resolveFromOtherPods(&c, problem)
 		}
 		if problem == nil {
@@ -114,17 +117,20 @@ func liveClaims(
 		r := &snap.Live[i]
 		for j := range r.Originations {
 			o := &r.Originations[j]
-			// With protocol http a VIP leads nowhere by itself, so any will do.
-			if as := served[o.Key]; as != nil && !o.HTTP() && !slices.Equal(as.VIPs, o.VIPs) {
-				refused = append(refused, Refusal{Claim: Claim{Origination: o, Pod: r.Pod, Since: r.Since}, Problem: *conflict(o, "host", o.Host,
-					fmt.Sprintf("pod %s resolves it to %s, but its VIP is %s; recreate the pod", r.Pod, o.VIPs, as.VIPs))})
+			// With protocol http no entry lists the VIP, so any is right.
+			if s := served[o.Key]; s != nil && !o.HTTP() && !slices.Equal(s.VIPs, o.VIPs) {
+				refused = append(refused, Refusal{
+					Claim: Claim{Origination: o, Pod: r.Pod, Since: r.Since},
+					Problem: *conflict(o, "host", o.Host,
+						fmt.Sprintf("pod %s resolves it to %s, but its VIP is %s; recreate the pod", r.Pod, o.VIPs, s.VIPs)),
+				})
 			}
 		}
 	}
 	return claims, refused
 }
 
-// pinnedEntry is the ServiceEntry behind a VIP.
+// pinnedEntry returns the ServiceEntry of a VIP.
 func pinnedEntry(o *origination.Origination, namespace string) *networkingv1.ServiceEntry {
 	e := newEntry(namespace, o.EntryName(), o.PrivateHost())
 	e.Spec.Addresses = make([]string, 0, len(o.VIPs))
@@ -136,11 +142,11 @@ func pinnedEntry(o *origination.Origination, namespace string) *networkingv1.Ser
 	return e
 }
 
-// resolutionOf returns how the sidecar finds the server, and by which endpoint.
+// resolutionOf returns how the sidecar resolves the server, and its endpoint.
 func resolutionOf(o *origination.Origination) (networkingapi.ServiceEntry_Resolution, []*networkingapi.WorkloadEntry) {
 	switch o.Resolution() {
 	case origination.ResolutionDNS:
-		// The dot makes Envoy's resolver ask DNS; without it /etc/hosts would lead back to the VIP.
+		// With the dot, Envoy's resolver uses DNS. Without it, /etc/hosts would resolve the host to the VIP.
 		return networkingapi.ServiceEntry_DNS, []*networkingapi.WorkloadEntry{{Address: o.Host + "."}}
 	case origination.ResolutionStatic:
 		return networkingapi.ServiceEntry_STATIC, []*networkingapi.WorkloadEntry{{Address: o.Addresses[0].Addr().String()}}
@@ -149,7 +155,7 @@ func resolutionOf(o *origination.Origination) (networkingapi.ServiceEntry_Resolu
 	}
 }
 
-// allPorts returns every port of the origination by number, those passed through as they are.
+// allPorts returns the ports and the passthrough ports of the origination, sorted by number.
 func allPorts(o *origination.Origination) []origination.Port {
 	ports := slices.Clone(o.Ports)
 	for _, n := range o.Passthrough {
@@ -171,7 +177,7 @@ func newEntry(namespace, name, host string) *networkingv1.ServiceEntry {
 	}
 }
 
-// servicePorts returns the ports, named as Istio wants them, by protocol: tcp-redis-<number>, mongo-<number>.
+// servicePorts returns the ports with names that Istio accepts, by protocol: tcp-redis-<number>, mongo-<number>.
 func servicePorts(ports []origination.Port, protocol string) []*networkingapi.ServicePort {
 	out := make([]*networkingapi.ServicePort, 0, len(ports))
 	name, capitals := protocol, strings.ToUpper(protocol)

@@ -16,7 +16,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// with returns a changed copy with the key that it has then.
+// with returns a changed copy with its new key.
 func with(o origination.Origination, edits ...func(*origination.Origination)) origination.Origination {
 	for _, edit := range edits {
 		edit(&o)
@@ -34,11 +34,24 @@ func TestRunningPodsKeepWhatTheyHave(t *testing.T) {
 	for name, other := range map[string]origination.Origination{
 		"a rollout to another target port": redis("a.example.com", port(6379, 6380), pinned("240.241.0.8")),
 		"a rollout to another address":     redis("a.example.com", at("10.1.1.1/32"), pinned("240.241.0.8")),
-		"a rollout without a port":         redis("a.example.com", port(6379, 6379), passthrough(26379), pinned("240.241.0.8")),
-		"other trust for the same host":    redis("a.example.com", pinned("240.241.0.8"), func(o *origination.Origination) { o.TLS.CASecret, o.TLS.CAKey = "ca", "ca.crt" }),
-		"an address within a range":        redis("ip-y", at("10.0.0.20/32"), func(o *origination.Origination) { o.TLS.SubjectAltNames = []string{"x"} }),
-		"a range around an address":        redis("ip-y", at("10.0.0.0/16")),
-		"http on the same host":            redis("a.example.com", http, pinned("240.241.0.8")),
+		"a rollout without a port": redis(
+			"a.example.com",
+			port(6379, 6379),
+			passthrough(26379),
+			pinned("240.241.0.8"),
+		),
+		"other trust for the same host": redis("a.example.com", pinned("240.241.0.8"), func(
+			o *origination.Origination,
+		) {
+			o.TLS.CASecret, o.TLS.CAKey = "ca", "ca.crt"
+		}),
+		"an address within a range": redis("ip-y", at("10.0.0.20/32"), func(
+			o *origination.Origination,
+		) {
+			o.TLS.SubjectAltNames = []string{"x"}
+		}),
+		"a range around an address": redis("ip-y", at("10.0.0.0/16")),
+		"http on the same host":     redis("a.example.com", http, pinned("240.241.0.8")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, hour := range []int{0, 2} { // older and newer than the running ones
@@ -47,10 +60,19 @@ func TestRunningPodsKeepWhatTheyHave(t *testing.T) {
 					t.Errorf("refused %v", d.Refused[0].Problem.Err)
 				}
 				for _, was := range before.Entries {
-					contain(t, d.Entries, was, func(a, b *networkingv1.ServiceEntry) string { return cmp.Diff(a.Spec.String(), b.Spec.String()) })
+					contain(t, d.Entries, was, func(a, b *networkingv1.ServiceEntry) string {
+						return cmp.Diff(
+							a.Spec.String(),
+							b.Spec.String(),
+						)
+					})
 				}
 				for _, was := range before.Rules {
-					contain(t, d.Rules, was, func(a, b *networkingv1.DestinationRule) string { return cmp.Diff(a.Spec.String(), b.Spec.String()) })
+					contain(t, d.Rules, was, func(
+						a, b *networkingv1.DestinationRule,
+					) string {
+						return cmp.Diff(a.Spec.String(), b.Spec.String())
+					})
 				}
 			}
 		})
@@ -67,20 +89,31 @@ func contain[T mesh.Object](t *testing.T, all []T, one T, diff func(a, b T) stri
 	}
 }
 
-// TestClosedRules: Istio merges rules of one host and exportTo, and the merged one would be the selected rule alone.
+// TestClosedRules: Istio merges rules of one host and exportTo, and only the selected rule would remain.
 func TestClosedRules(t *testing.T) {
 	o := redis("a.example.com", pinned("240.241.0.9"))
 	d := objects(snapshot(), claim("cart", "1", 1, o))
 	var got []string
 	for _, r := range d.Rules {
 		tls := r.Spec.TrafficPolicy.GetTls()
-		got = append(got, fmt.Sprintf("%s %s %v selects %t %s %s", strings.ReplaceAll(r.Name, o.Key, "KEY"), strings.ReplaceAll(r.Spec.Host, o.Key, "KEY"), r.Spec.ExportTo,
-			r.Spec.WorkloadSelector != nil, tls.GetSni(), strings.Join(tls.GetSubjectAltNames(), ",")))
+		got = append(
+			got,
+			fmt.Sprintf(
+				"%s %s %v selects %t %s %s",
+				strings.ReplaceAll(r.Name, o.Key, "KEY"),
+				strings.ReplaceAll(r.Spec.Host, o.Key, "KEY"),
+				r.Spec.ExportTo,
+				r.Spec.WorkloadSelector != nil,
+				tls.GetSni(),
+				strings.Join(tls.GetSubjectAltNames(), ","),
+			),
+		)
 	}
 	want := []string{
 		"redis-tls-a-example-com-KEY *.KEY.vip.redis-tls.internal [.] selects true  ",
 		"redis-tls-closed *.vip.redis-tls.internal [shop] selects false closed.redis-tls.internal closed.redis-tls.internal",
-		"redis-tls-closed-KEY *.KEY.vip.redis-tls.internal [shop] selects false closed.redis-tls.internal closed.redis-tls.internal",
+		"redis-tls-closed-KEY *.KEY.vip.redis-tls.internal [shop] selects false " +
+			"closed.redis-tls.internal closed.redis-tls.internal",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("rules (-want +got):\n%s", diff)
@@ -92,7 +125,11 @@ func TestClosedRules(t *testing.T) {
 		}
 	})
 	t.Run("addresses and Services have none", func(t *testing.T) {
-		for _, o := range []origination.Origination{redis("ip-x", at("10.0.0.3/32")), inMesh(service), redis(api, http, pinned("240.241.0.9"))} {
+		for _, o := range []origination.Origination{
+			redis("ip-x", at("10.0.0.3/32")),
+			inMesh(service),
+			redis(api, http, pinned("240.241.0.9")),
+		} {
 			for _, r := range objects(snapshot(), claim("cart", "1", 1, o)).Rules {
 				if r.Spec.WorkloadSelector == nil {
 					t.Errorf("%s has the rule %s for every pod", o.Host, r.Name)
@@ -110,7 +147,8 @@ func TestUnresolvedPodsKeepTheirTLSOnNewAtoms(t *testing.T) {
 	onNewAtom := func(d mesh.Desired) (rules, lingering int) {
 		count := func(rules []*networkingv1.DestinationRule) (n int) {
 			for _, r := range rules {
-				if r.Spec.Host == fresh.Atoms()[0].Host() && r.Spec.WorkloadSelector.MatchLabels[held.Label()] == "true" && r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.Mode == networkingapi.ClientTLSSettings_SIMPLE {
+				if r.Spec.Host == fresh.Atoms()[0].Host() && r.Spec.WorkloadSelector.MatchLabels[held.Label()] == "true" &&
+					r.Spec.TrafficPolicy.PortLevelSettings[0].Tls.Mode == networkingapi.ClientTLSSettings_SIMPLE {
 					n++
 				}
 			}
@@ -163,16 +201,20 @@ func TestHTTPKeepsWhatUnresolvedPodsHave(t *testing.T) {
 		t.Errorf("ports (-want +got):\n%s", diff)
 	}
 	kept := slices.ContainsFunc(d.Routes[0].Spec.Http, func(r *networkingapi.HTTPRoute) bool {
-		return r.Match[0].Port == 8080 && r.Match[0].SourceLabels[held.Label()] == "true" && r.Route[0].Destination.Port.Number == originationPortTo(d.Entries[0], 8443)
+		return r.Match[0].Port == 8080 && r.Match[0].SourceLabels[held.Label()] == "true" &&
+			r.Route[0].Destination.Port.Number == originationPortTo(d.Entries[0], 8443)
 	})
 	if !kept {
 		t.Errorf("the route has lost the match of the pod: %v", d.Routes[0].Spec.Http)
 	}
 }
 
-// TestTheServersAddressKeepsItsPorts: a neighbour that dials the IP must not be led to another port.
+// TestTheServersAddressKeepsItsPorts: a neighbour that dials the IP must reach the same port.
 func TestTheServersAddressKeepsItsPorts(t *testing.T) {
-	d := objects(snapshot(), claim("cart", "1", 1, redis("a.example.com", at("10.0.0.3/32"), port(6379, 6378), pinned("240.241.0.9"))))
+	d := objects(
+		snapshot(),
+		claim("cart", "1", 1, redis("a.example.com", at("10.0.0.3/32"), port(6379, 6378), pinned("240.241.0.9"))),
+	)
 	if len(d.Entries) != 1 || !slices.Equal(d.Entries[0].Spec.Addresses, []string{"240.241.0.9"}) {
 		t.Errorf("entries %v", d.Entries)
 	}

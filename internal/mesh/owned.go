@@ -10,30 +10,30 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// AnnotationDeleting marks an object that nothing claims and that will be deleted; its value is the time of the
-// mark, RFC 3339. A marked object counts as missing.
+// AnnotationDeleting marks an unclaimed object that will be deleted. Its value is the time of the mark, RFC 3339. A
+// marked object counts as missing.
 const AnnotationDeleting = "redis-tls/deleting"
 
-// AnnotationLingering is on rules for keys that no live pod has, see Desired.Lingering.
+// AnnotationLingering marks rules for keys that no live pod has; see [Desired].
 const AnnotationLingering = "redis-tls/lingering"
 
-// Owned reports whether the object carries our label. An object of ours by name alone is not touched.
+// Owned reports whether the object has the managed label. An object that has only a managed name is not changed.
 func Owned(obj metav1.Object) bool {
 	return obj.GetLabels()[origination.ManagedByLabel] == origination.ManagedBy
 }
 
-// marked reports whether the object is about to go.
+// marked reports whether the object will be deleted, or is being deleted.
 func marked(obj metav1.Object) bool {
 	_, deleting := obj.GetAnnotations()[AnnotationDeleting]
 	return deleting || obj.GetDeletionTimestamp() != nil
 }
 
-// manages reports whether the object is a managed one of the namespace.
+// manages reports whether the object is managed and in the namespace.
 func (s *Snapshot) manages(obj metav1.Object) bool {
 	return obj.GetNamespace() == s.Namespace && Owned(obj)
 }
 
-// behindVIP reports whether the entry is that of a pinned host.
+// behindVIP reports whether the managed entry is that of a pinned host.
 func behindVIP(e *networkingv1.ServiceEntry) bool {
 	return strings.HasSuffix(hostOf(e), origination.VIPSuffix)
 }
@@ -60,7 +60,7 @@ func (s *Snapshot) entryOf(o *origination.Origination) *networkingv1.ServiceEntr
 	return nil
 }
 
-// unmanagedEntries yields the entries that are not ours and that sidecars of the namespace see.
+// unmanagedEntries yields the unmanaged entries that are visible to sidecars of the namespace.
 func (s *Snapshot) unmanagedEntries() iter.Seq[*networkingv1.ServiceEntry] {
 	return func(yield func(*networkingv1.ServiceEntry) bool) {
 		for _, e := range s.Entries {
@@ -71,13 +71,13 @@ func (s *Snapshot) unmanagedEntries() iter.Seq[*networkingv1.ServiceEntry] {
 	}
 }
 
-// Visible reports whether sidecars of the namespace see the entry (Istio's PushContext.IsServiceVisible,
-// with the mesh's default of exporting everywhere).
+// Visible reports whether the entry is visible to sidecars of the namespace (Istio's PushContext.IsServiceVisible, if
+// the mesh exports to all namespaces by default).
 func Visible(e *networkingv1.ServiceEntry, namespace string) bool {
 	return exported(e.Spec.ExportTo, e.Namespace, namespace)
 }
 
-// hostOf returns the one host of an entry of ours.
+// hostOf returns the host of a managed entry, which has one.
 func hostOf(e *networkingv1.ServiceEntry) string {
 	if len(e.Spec.Hosts) == 0 {
 		return ""

@@ -25,7 +25,10 @@ func TestOwned(t *testing.T) {
 		"another label of the same word": {labels: map[string]string{"app": "redis-tls"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := mesh.Owned(&networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Name: "redis-tls-a", Labels: c.labels}}); got != c.want {
+			if got := mesh.Owned(&networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{
+				Name:   "redis-tls-a",
+				Labels: c.labels,
+			}}); got != c.want {
 				t.Errorf("owned: %t, want %t", got, c.want)
 			}
 		})

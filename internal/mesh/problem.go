@@ -11,7 +11,7 @@ func keyPath(o *origination.Origination, name string) *field.Path {
 	return field.NewPath("metadata", "annotations").Key(origination.KeyOf(instanceOf(o), name))
 }
 
-// instanceOf is the origination's first instance.
+// instanceOf returns the first instance of the origination.
 func instanceOf(o *origination.Origination) string {
 	if len(o.Instances) > 0 {
 		return o.Instances[0]
@@ -19,12 +19,15 @@ func instanceOf(o *origination.Origination) string {
 	return origination.DefaultInstance
 }
 
-// conflict is the problem of a claim that another one contradicts.
+// conflict returns the problem of an origination that conflicts with that of another pod.
 func conflict(o *origination.Origination, key, value, detail string) *origination.Problem {
 	return &origination.Problem{Reason: origination.ReasonConflict, Err: field.Invalid(keyPath(o, key), value, detail)}
 }
 
-// unmanagedObject is the problem of a claim that a user's mesh object is in the way of.
+// unmanagedObject returns the problem of an origination that conflicts with an unmanaged mesh object.
 func unmanagedObject(o *origination.Origination, key, value, detail string) origination.Problem {
-	return origination.Problem{Reason: origination.ReasonUnmanagedObject, Err: field.Invalid(keyPath(o, key), value, detail)}
+	return origination.Problem{
+		Reason: origination.ReasonUnmanagedObject,
+		Err:    field.Invalid(keyPath(o, key), value, detail),
+	}
 }

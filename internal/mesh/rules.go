@@ -14,26 +14,27 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// closedServer is a name that no certificate carries.
+// closedServer is a name that no certificate has.
 const closedServer = "closed" + origination.HostSuffix
 
-// pinnedRule is the rule for the pods of a key: TLS on every port but those that the app dials with TLS of its own.
+// pinnedRule returns the rule for the pods of a key: TLS on every port except passthrough ports.
 func pinnedRule(o *origination.Origination, namespace string) *networkingv1.DestinationRule {
 	pool := connectionPool(&o.Connection)
 	return newRule(namespace, o.RuleName(), o.PrivateHosts(), o.Label(), &networkingapi.TrafficPolicy{
 		ConnectionPool: pool, PortLevelSettings: portSettings(tlsPorts(o), tlsSettings(o, namespace), pool)})
 }
 
-// serviceRule is the rule for the pods of a key to a Service of the mesh, on the ports that they dial.
+// serviceRule returns the rule for the pods of a key to a Service in the mesh, on the ports that they dial.
 func serviceRule(o *origination.Origination, namespace string) *networkingv1.DestinationRule {
 	pool := connectionPool(&o.Connection)
 	return newRule(namespace, o.RuleName(), o.Host, o.Label(), &networkingapi.TrafficPolicy{
 		ConnectionPool: pool, PortLevelSettings: portSettings(tlsPorts(o), tlsSettings(o, namespace), pool)})
 }
 
-// closedRule is the rule for every pod behind the VIPs that no other rule selects: TLS to a name that no certificate
-// carries. Istio merges rules of one host and exportTo (mergeDestinationRule, pilot/pkg/model/destination_rule.go),
-// and the merged one would be the selected rule alone. So this one names the namespace where the others say ".".
+// closedRule returns the rule for connections to the VIPs from pods that no other rule selects: TLS to a name that no
+// certificate has. Istio merges rules of one host and exportTo (mergeDestinationRule,
+// pilot/pkg/model/destination_rule.go), and only the selected rule would remain. So exportTo of this rule is the
+// namespace's name, and "." for the others.
 func closedRule(name, host, namespace string, policy *networkingapi.TrafficPolicy) *networkingv1.DestinationRule {
 	r := newRule(namespace, name, host, "", policy)
 	r.Spec.ExportTo = []string{namespace}
@@ -42,11 +43,14 @@ func closedRule(name, host, namespace string, policy *networkingapi.TrafficPolic
 
 func closedPolicy(cfg config.Config) *networkingapi.TrafficPolicy {
 	return &networkingapi.TrafficPolicy{Tls: &networkingapi.ClientTLSSettings{
-		Mode: networkingapi.ClientTLSSettings_SIMPLE, CaCertificates: cfg.Istio.SystemRoots, Sni: closedServer, SubjectAltNames: []string{closedServer},
+		Mode:            networkingapi.ClientTLSSettings_SIMPLE,
+		CaCertificates:  cfg.Istio.SystemRoots,
+		Sni:             closedServer,
+		SubjectAltNames: []string{closedServer},
 	}}
 }
 
-// tlsPorts are the numbers of the ports with TLS.
+// tlsPorts returns the numbers of the ports with TLS.
 func tlsPorts(o *origination.Origination) []int32 {
 	ports := make([]int32, len(o.Ports))
 	for i := range o.Ports {
@@ -55,8 +59,12 @@ func tlsPorts(o *origination.Origination) []int32 {
 	return ports
 }
 
-// portSettings puts TLS on the ports.
-func portSettings(ports []int32, tls *networkingapi.ClientTLSSettings, pool *networkingapi.ConnectionPoolSettings) []*networkingapi.TrafficPolicy_PortTrafficPolicy {
+// portSettings returns the settings of the ports with TLS.
+func portSettings(
+	ports []int32,
+	tls *networkingapi.ClientTLSSettings,
+	pool *networkingapi.ConnectionPoolSettings,
+) []*networkingapi.TrafficPolicy_PortTrafficPolicy {
 	settings := make([]*networkingapi.TrafficPolicy_PortTrafficPolicy, len(ports))
 	for i, n := range ports {
 		settings[i] = &networkingapi.TrafficPolicy_PortTrafficPolicy{
@@ -84,7 +92,7 @@ func newRule(namespace, name, host, label string, policy *networkingapi.TrafficP
 	return r
 }
 
-// selectedLabel is the one label key by which a rule selects pods; empty where it has none or several.
+// selectedLabel returns the label key by which a rule selects pods, or "" if it has none or several.
 func selectedLabel(r *networkingv1.DestinationRule) string {
 	labels := r.Spec.GetWorkloadSelector().GetMatchLabels()
 	if len(labels) != 1 {
@@ -96,9 +104,9 @@ func selectedLabel(r *networkingv1.DestinationRule) string {
 	return ""
 }
 
-// tlsSettings spells the origination's settings for pods of the namespace. The roots are always named: an empty
-// caCertificates verifies nothing in older Istio. Where nothing is to be verified Istio refuses them, and beside
-// a credentialName every file.
+// tlsSettings returns the origination's settings for pods of the namespace. The roots are always written out: with an
+// empty caCertificates, older Istio verifies nothing. Istio refuses roots if nothing is verified, and all files
+// together with a credentialName.
 func tlsSettings(o *origination.Origination, namespace string) *networkingapi.ClientTLSSettings {
 	if o.InMesh() {
 		return serviceTLS()
@@ -128,14 +136,17 @@ func tlsSettings(o *origination.Origination, namespace string) *networkingapi.Cl
 	return tls
 }
 
-// connectionPool spells the settings of connections; nil leaves Istio's defaults. A rule has them twice: of TCP's
-// idle timeout Istio reads the destination's alone (buildOutboundNetworkFiltersWithSingleDestination of its
-// networkfilter.go), of the rest a port's own, beside which the destination's do not count.
+// connectionPool returns the settings of connections, or nil for Istio's defaults. A rule has them twice. Istio reads
+// TCP's idle timeout only from the destination (buildOutboundNetworkFiltersWithSingleDestination, networkfilter.go),
+// and everything else only from the port if the port has settings.
 func connectionPool(c *origination.Connection) *networkingapi.ConnectionPoolSettings {
 	if *c == (origination.Connection{}) {
 		return nil
 	}
-	tcp := &networkingapi.ConnectionPoolSettings_TCPSettings{ConnectTimeout: pbDuration(c.ConnectTimeout), IdleTimeout: pbDuration(c.IdleTimeout)}
+	tcp := &networkingapi.ConnectionPoolSettings_TCPSettings{
+		ConnectTimeout: pbDuration(c.ConnectTimeout),
+		IdleTimeout:    pbDuration(c.IdleTimeout),
+	}
 	if k := c.Keepalive; k != nil {
 		tcp.TcpKeepalive = &networkingapi.ConnectionPoolSettings_TCPSettings_TcpKeepalive{Probes: k.Probes}
 		if k.Time.Duration != 0 {

@@ -12,19 +12,25 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// visitCompeting calls back with every rule and route of others that says how the namespace's pods reach a host that
-// the mesh knows by its own name, and the host, or wildcard, that it is for.
+// visitCompeting calls back with every unmanaged rule and route that applies to the namespace's pods and the
+// origination's real host. A route comes with its host or wildcard.
 //
-// Rules: Istio takes those of one namespace, of which one covers the host, the most specific host alone
-// (PushContext.destinationRule): the client's namespace, all that are not for others only; the host's
-// namespace, what it exports to the client's; the root namespace, likewise. Ours stand in the first and
-// name the very host. So they would hide every other from all pods of the namespace (docs/architecture.md, invariant 5), and one
-// for the same host might come before ours (SidecarScope.DestinationRule: the first of which the selector
-// matches). Exported rules of further namespaces count nowhere, and one with a selector is never exported.
+// Rules: Istio applies those of the first namespace that has one for the host, and only those of the most specific host
+// (PushContext.destinationRule). First is the client's namespace with all rules except those for others only, then the
+// host's namespace with what it exports to the client's, then the root namespace with the same. Managed rules are in
+// the first and name the host itself. So they would hide every other rule from all pods of the namespace
+// (docs/architecture.md, invariant 5), and one for the same host might be applied instead of them
+// (SidecarScope.DestinationRule: the first whose selector matches). Rules that other namespaces export do not count,
+// and a rule with a selector is never exported.
 //
-// Routes: every VirtualService of the mesh that is exported to the namespace leads on what is for the host,
-// past our rule if to another one (buildSidecarOutboundTCPFilterChainOpts, buildSidecarOutboundHTTPRouteConfig).
-func visitCompeting(o *origination.Origination, snap *Snapshot, rule func(r *networkingv1.DestinationRule), route func(v *networkingv1.VirtualService, host string)) {
+// Routes: every VirtualService that is exported to the namespace may route the host's traffic to another host, past the
+// managed rule (buildSidecarOutboundTCPFilterChainOpts, buildSidecarOutboundHTTPRouteConfig).
+func visitCompeting(
+	o *origination.Origination,
+	snap *Snapshot,
+	rule func(r *networkingv1.DestinationRule),
+	route func(v *networkingv1.VirtualService, host string),
+) {
 	home := hostNamespace(o, snap.Namespace)
 	for _, rules := range [][]*networkingv1.DestinationRule{snap.Rules, snap.SharedRules} {
 		for _, r := range rules {
@@ -51,24 +57,29 @@ func visitCompeting(o *origination.Origination, snap *Snapshot, rule func(r *net
 	}
 }
 
-// reachesSidecars reports whether the route is one of the namespace's sidecars.
+// reachesSidecars reports whether the route applies to sidecars of the namespace.
 func reachesSidecars(v *networkingv1.VirtualService, namespace string) bool {
-	return exported(v.Spec.ExportTo, v.Namespace, namespace) && (len(v.Spec.Gateways) == 0 || slices.Contains(v.Spec.Gateways, "mesh"))
+	return exported(v.Spec.ExportTo, v.Namespace, namespace) &&
+		(len(v.Spec.Gateways) == 0 || slices.Contains(v.Spec.Gateways, "mesh"))
 }
 
-// serviceProblems returns a problem for everything of others that says how the namespace's pods reach the Service of
-// the mesh: rules, routes, and entries at its address and port, which may take its place.
+// serviceProblems returns a problem for every unmanaged object that changes how the namespace's pods reach a Service in
+// the mesh: rules, routes, and entries at its address and port.
 func serviceProblems(o *origination.Origination, snap *Snapshot) []origination.Problem {
 	var problems []origination.Problem
 	refuse := func(kind string, namespace, name, detail string) {
-		problems = append(problems, unmanagedObject(o, "host", o.Host, fmt.Sprintf("cannot be used with %s %s/%s%s", kind, namespace, name, detail)))
+		problems = append(problems, unmanagedObject(o, "host", o.Host,
+			fmt.Sprintf("cannot be used with %s %s/%s%s", kind, namespace, name, detail)))
 	}
 	visitCompeting(o, snap, func(r *networkingv1.DestinationRule) {
-		refuse("DestinationRule", r.Namespace, r.Name, fmt.Sprintf(" for %s, because Istio applies one rule to pods of namespace %s. "+
-			"Delete it, write its settings as annotations, or remove this host from the annotations", r.Spec.Host, snap.Namespace))
+		refuse("DestinationRule", r.Namespace, r.Name,
+			fmt.Sprintf(" for %s, because Istio applies one rule to pods of namespace %s. "+
+				"Delete it, write its settings as annotations, or remove this host from the annotations",
+				r.Spec.Host, snap.Namespace))
 	}, func(v *networkingv1.VirtualService, host string) {
-		refuse("VirtualService", v.Namespace, v.Name, fmt.Sprintf(" for %s, which may route past the Service and its mutual TLS. "+
-			"Delete it, or remove this host from the annotations", host))
+		refuse("VirtualService", v.Namespace, v.Name,
+			fmt.Sprintf(" for %s, which may route past the Service and its mutual TLS. "+
+				"Delete it, or remove this host from the annotations", host))
 	})
 	for e := range snap.unmanagedEntries() {
 		port, shared := portOf(e.Spec.Ports, o.PortNumbers(), opensListener)
@@ -97,27 +108,29 @@ func distinct(problems []origination.Problem) []origination.Problem {
 	})
 }
 
-// serves reports whether the host of a rule or route of the namespace is the origination's, or a wildcard above it.
-// A name without a dot is one of the rule's own namespace (Istio's ResolveShortnameToFQDN).
+// serves reports whether the host of a rule or route of the namespace is the origination's, or a wildcard above it. A
+// name without a dot is in the rule's own namespace (Istio's ResolveShortnameToFQDN).
 func serves(host, namespace string, o *origination.Origination) bool {
 	if o.InMesh() && host != "*" && !strings.Contains(host, ".") {
 		service, _, _ := strings.Cut(o.Host, ".")
-		of, _ := o.Service()
-		return host == service && namespace == of
+		home, _ := o.Service()
+		return host == service && namespace == home
 	}
 	return covers(strings.ToLower(host), o.Host)
 }
 
-// exported reports whether what a namespace exports to these reaches sidecars of the other, with the mesh's default of
-// exporting everywhere.
+// exported reports whether an object that the namespace from exports to these is visible in the namespace, if the mesh
+// exports to all namespaces by default.
 func exported(to []string, from, namespace string) bool {
 	if len(to) == 0 {
 		return true
 	}
-	return slices.ContainsFunc(to, func(t string) bool { return t == "*" || t == namespace || t == "." && from == namespace })
+	return slices.ContainsFunc(to, func(t string) bool {
+		return t == "*" || t == namespace || t == "." && from == namespace
+	})
 }
 
-// serviceTLS are the settings for a Service of the mesh: istiod knows the certificates, the server name and the
+// serviceTLS returns the settings for a Service in the mesh: istiod provides the certificates, the server name and the
 // names of the server's service accounts.
 func serviceTLS() *networkingapi.ClientTLSSettings {
 	return &networkingapi.ClientTLSSettings{Mode: networkingapi.ClientTLSSettings_ISTIO_MUTUAL}

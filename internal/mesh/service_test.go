@@ -29,7 +29,10 @@ func inMesh(host string, edits ...func(*origination.Origination)) origination.Or
 // userRule is a user's rule, "namespace/name".
 func userRule(name, host string, edits ...func(*networkingv1.DestinationRule)) *networkingv1.DestinationRule {
 	namespace, name, _ := strings.Cut(name, "/")
-	r := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: networkingapi.DestinationRule{Host: host}}
+	r := &networkingv1.DestinationRule{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec:       networkingapi.DestinationRule{Host: host},
+	}
 	for _, edit := range edits {
 		edit(r)
 	}
@@ -69,7 +72,7 @@ func TestUnmanagedObjectsOfAServiceInTheMesh(t *testing.T) {
 		snap.SharedRoutes = append(snap.SharedRoutes, v)
 		return snap
 	}
-	ours := func(r *networkingv1.DestinationRule) {
+	managed := func(r *networkingv1.DestinationRule) {
 		r.Labels = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
 	}
 	app := map[string]string{"app": "cart"}
@@ -120,7 +123,7 @@ func TestUnmanagedObjectsOfAServiceInTheMesh(t *testing.T) {
 			snap: snapshot(userRule("shop/theirs", "redis.data")),
 		},
 		"a managed rule": {
-			snap: snapshot(userRule("shop/ours", service, ours)),
+			snap: snapshot(userRule("shop/managed", service, managed)),
 		},
 		"a rule by its short name, in the own namespace": {
 			host: "redis.shop.svc.cluster.local",
@@ -144,7 +147,7 @@ func TestUnmanagedObjectsOfAServiceInTheMesh(t *testing.T) {
 			want: refused,
 		},
 		"a rule with the managed label in another namespace": {
-			snap: shared(userRule("data/theirs", service, ours)),
+			snap: shared(userRule("data/theirs", service, managed)),
 			want: refused,
 		},
 		"a rule with a selector in another namespace": {
@@ -248,9 +251,12 @@ func TestAServiceInTheMeshNeedsOnlyItsRule(t *testing.T) {
 	}
 }
 
-// Two workloads may want the Service on ports of their own: neither is refused, and each has its own rule.
+// Two workloads may request the Service on different ports. Neither is refused, and each has its own rule.
 func TestOriginationsOfAServiceDoNotConflict(t *testing.T) {
-	claims := []mesh.Request{claim("cart", "1", 1, inMesh(service)), claim("pay", "1", 2, inMesh(service, port(26379, 26379)))}
+	claims := []mesh.Request{
+		claim("cart", "1", 1, inMesh(service)),
+		claim("pay", "1", 2, inMesh(service, port(26379, 26379))),
+	}
 	d := objects(snapshot(), claims...)
 	if len(d.Refused) > 0 || len(d.Entries) > 0 {
 		t.Errorf("refused %v, entries %v", d.Refused, d.Entries)

@@ -19,15 +19,17 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// strictPeer is what the namespace needs while it has pods that are Redis servers: one PeerAuthentication, which selects
-// them by our label, so that their sidecars take mutual TLS alone.
+// strictPeer returns the PeerAuthentication of a namespace with Redis servers. It selects them by a managed label, and
+// their sidecars then accept only mutual TLS.
 func strictPeer(namespace string) *securityv1.PeerAuthentication {
 	return &securityv1.PeerAuthentication{
 		TypeMeta:   metav1.TypeMeta{APIVersion: securityv1.SchemeGroupVersion.String(), Kind: "PeerAuthentication"},
 		ObjectMeta: ownMeta(namespace, origination.ServerName),
 		Spec: securityapi.PeerAuthentication{
-			Selector: &typeapi.WorkloadSelector{MatchLabels: map[string]string{origination.LabelServer: string(origination.ServerStrict)}},
-			Mtls:     &securityapi.PeerAuthentication_MutualTLS{Mode: securityapi.PeerAuthentication_MutualTLS_STRICT},
+			Selector: &typeapi.WorkloadSelector{
+				MatchLabels: map[string]string{origination.LabelServer: string(origination.ServerStrict)},
+			},
+			Mtls: &securityapi.PeerAuthentication_MutualTLS{Mode: securityapi.PeerAuthentication_MutualTLS_STRICT},
 		},
 	}
 }
@@ -59,7 +61,7 @@ func egressSidecar(snap *Snapshot, originations []origination.Origination) *netw
 		Spec: networkingapi.Sidecar{
 			WorkloadSelector: &networkingapi.WorkloadSelector{Labels: map[string]string{label: "true"}},
 			Egress:           []*networkingapi.IstioEgressListener{{Hosts: slices.Compact(hosts)}},
-			// What is not listed must not pass as it is: a Service of the mesh would lose its mutual TLS.
+			// Unlisted traffic must not pass: a Service in the mesh would lose its mutual TLS.
 			OutboundTrafficPolicy: &networkingapi.OutboundTrafficPolicy{Mode: networkingapi.OutboundTrafficPolicy_REGISTRY_ONLY},
 		},
 	}
@@ -82,12 +84,19 @@ func appendEgressLines(lines []string, o *origination.Origination, namespace str
 // CheckSettings holds what a pod that is about to be admitted asks for as a whole against users' objects. The
 // labels are those that it will have.
 //
-// A PeerAuthentication for some pods goes before the namespace's and the mesh's, and of several that select
-// a pod Istio takes the oldest (ComposePeerAuthentication), whichever of the two that will be. Likewise of
-// Sidecars with a selector; one without yields to ours (see sidecarOf).
-func CheckSettings(settings origination.Settings, podLabels map[string]string, snap *Snapshot) (problems []origination.Problem, warnings []string) {
+// A PeerAuthentication with a selector takes precedence over the namespace's and the mesh's. If several select a pod,
+// Istio applies the oldest (ComposePeerAuthentication), which may be any of them. The same is true for Sidecars with a
+// selector. A managed Sidecar takes precedence over one without (see sidecarOf).
+func CheckSettings(
+	settings origination.Settings,
+	podLabels map[string]string,
+	snap *Snapshot,
+) (problems []origination.Problem, warnings []string) {
 	refuse := func(key string, value, detail string) {
-		problems = append(problems, origination.Problem{Reason: origination.ReasonUnmanagedObject, Err: field.Invalid(settingPath(key), value, detail)})
+		problems = append(problems, origination.Problem{
+			Reason: origination.ReasonUnmanagedObject,
+			Err:    field.Invalid(settingPath(key), value, detail),
+		})
 	}
 	if settings.Server != "" {
 		for _, p := range snap.Peers {
@@ -107,7 +116,8 @@ func CheckSettings(settings origination.Settings, podLabels map[string]string, s
 	}
 	if settings.Sidecar != "" {
 		for _, s := range snap.Sidecars {
-			if s.Namespace == snap.Namespace && !Owned(s) && s.Spec.WorkloadSelector != nil && matches(s.Spec.WorkloadSelector.GetLabels(), podLabels) {
+			if s.Namespace == snap.Namespace && !Owned(s) && s.Spec.WorkloadSelector != nil &&
+				matches(s.Spec.WorkloadSelector.GetLabels(), podLabels) {
 				refuse("sidecar", string(settings.Sidecar), fmt.Sprintf("cannot be used with Sidecar %s/%s, "+
 					"which selects this pod too, and Istio applies only one. "+
 					"Delete it, or remove this annotation and list the hosts there",
@@ -127,22 +137,28 @@ func settingPath(key string) *field.Path {
 	return field.NewPath("metadata", "annotations").Key(origination.Prefix + key)
 }
 
-// MissingSettings names the objects that the pod's settings need and that are not in force yet, as Missing says of an
-// origination.
-func MissingSettings(settings origination.Settings, originations []origination.Origination, snap *Snapshot, now time.Time, delay time.Duration) []string {
-	stands := func(o metav1.Object, name string) bool {
+// MissingSettings returns the names of the objects that the pod's settings need and that are not in force yet; see
+// [Missing].
+func MissingSettings(
+	settings origination.Settings,
+	originations []origination.Origination,
+	snap *Snapshot,
+	now time.Time,
+	delay time.Duration,
+) []string {
+	present := func(o metav1.Object, name string) bool {
 		return o.GetNamespace() == snap.Namespace && o.GetName() == name && Owned(o) && inForce(o, now, delay)
 	}
 	var missing []string
 	if settings.Server != "" && !slices.ContainsFunc(snap.Peers, func(p *securityv1.PeerAuthentication) bool {
-		return stands(p, origination.ServerName) && proto.Equal(&p.Spec, &strictPeer(snap.Namespace).Spec)
+		return present(p, origination.ServerName) && proto.Equal(&p.Spec, &strictPeer(snap.Namespace).Spec)
 	}) {
 		missing = append(missing, "PeerAuthentication "+origination.ServerName)
 	}
 	if settings.Sidecar != "" {
 		want := egressSidecar(snap, originations)
 		if !slices.ContainsFunc(snap.Sidecars, func(s *networkingv1.Sidecar) bool {
-			return stands(s, want.Name) && proto.Equal(&s.Spec, &want.Spec)
+			return present(s, want.Name) && proto.Equal(&s.Spec, &want.Spec)
 		}) {
 			missing = append(missing, "Sidecar "+want.Name)
 		}
@@ -150,7 +166,7 @@ func MissingSettings(settings origination.Settings, originations []origination.O
 	return missing
 }
 
-// restricted reports whether a Sidecar of ours holds for the pod, as its label says, or will.
+// restricted reports whether a managed Sidecar selects the pod by its label.
 func restricted(podLabels map[string]string) bool {
 	for key := range podLabels {
 		if strings.HasPrefix(key, origination.LabelEgressPrefix) {

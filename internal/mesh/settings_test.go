@@ -37,7 +37,7 @@ func peer(name string, selector map[string]string, labels map[string]string) *se
 	return p
 }
 
-// served are the objects of a namespace with two servers.
+// served returns the objects of a namespace with two servers.
 func served() mesh.Desired {
 	one, two := claim("redis", "1", 1), claim("cache", "1", 2)
 	one.Settings, two.Settings = strict, strict
@@ -164,7 +164,7 @@ func TestCheckForARestrictedPod(t *testing.T) {
 		},
 		"managed objects": {
 			sidecar: func() *networkingv1.Sidecar {
-				s := sidecar("shop", "ours", 1, labels, narrow)
+				s := sidecar("shop", "own", 1, labels, narrow)
 				s.Labels = managedLabels
 				return s
 			}(),
@@ -185,15 +185,19 @@ func TestCheckForARestrictedPod(t *testing.T) {
 	}
 }
 
-// Ours holds for its own pods alone: others' must still find their hosts in the user's.
+// A managed Sidecar applies only to its own pods. The unmanaged one must import the hosts of all others.
 func TestAManagedSidecarAppliesOnlyToItsPods(t *testing.T) {
 	o := redis("redis.example.com")
-	ours := restrictedTo(o)
-	if problems, _ := check(redis("other.example.com"), map[string]string{"app": "pay"}, snapshot(ours)); len(problems) > 0 {
+	own := restrictedTo(o)
+	if problems, _ := check(
+		redis("other.example.com"),
+		map[string]string{"app": "pay"},
+		snapshot(own),
+	); len(problems) > 0 {
 		t.Errorf("problems %v", texts(problems))
 	}
-	theirs := sidecar("shop", "default", 1, nil, listener{hosts: []string{"istio-system/*"}})
-	problems, _ := check(o, map[string]string{"app": "pay"}, snapshot(ours, theirs))
+	unmanaged := sidecar("shop", "default", 1, nil, listener{hosts: []string{"istio-system/*"}})
+	problems, _ := check(o, map[string]string{"app": "pay"}, snapshot(own, unmanaged))
 	if len(problems) != 1 {
 		t.Errorf("problems %v, want that of the namespace's Sidecar", texts(problems))
 	}
@@ -249,7 +253,9 @@ func TestMissingSettings(t *testing.T) {
 		"they are marked": {
 			settings: both,
 			edit: func(p *securityv1.PeerAuthentication, s *networkingv1.Sidecar) {
-				p.Annotations, s.Annotations = map[string]string{mesh.AnnotationDeleting: ""}, map[string]string{mesh.AnnotationDeleting: ""}
+				p.Annotations, s.Annotations = map[string]string{
+					mesh.AnnotationDeleting: "",
+				}, map[string]string{mesh.AnnotationDeleting: ""}
 			},
 			want: []string{"PeerAuthentication redis-tls-server", sidecarName},
 		},
@@ -263,7 +269,9 @@ func TestMissingSettings(t *testing.T) {
 		"a port of the server accepts plaintext": {
 			settings: strict,
 			edit: func(p *securityv1.PeerAuthentication, _ *networkingv1.Sidecar) {
-				p.Spec.PortLevelMtls = map[uint32]*securityapi.PeerAuthentication_MutualTLS{6379: {Mode: securityapi.PeerAuthentication_MutualTLS_DISABLE}}
+				p.Spec.PortLevelMtls = map[uint32]*securityapi.PeerAuthentication_MutualTLS{
+					6379: {Mode: securityapi.PeerAuthentication_MutualTLS_DISABLE},
+				}
 			},
 			want: []string{"PeerAuthentication redis-tls-server"},
 		},
@@ -290,7 +298,10 @@ func TestMissingSettings(t *testing.T) {
 			if c.now.IsZero() {
 				c.now = late
 			}
-			if diff := cmp.Diff(c.want, mesh.MissingSettings(c.settings, originations, snapshot(p, s), c.now, firstUseDelay)); diff != "" {
+			if diff := cmp.Diff(
+				c.want,
+				mesh.MissingSettings(c.settings, originations, snapshot(p, s), c.now, firstUseDelay),
+			); diff != "" {
 				t.Errorf("missing (-want +got):\n%s\n%s", diff, fmt.Sprint(s.Spec.Egress))
 			}
 		})

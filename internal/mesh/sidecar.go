@@ -12,9 +12,9 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// sidecarProblems returns the problem of a user's Sidecar that leaves our entry, or a Service of the mesh, out of
-// the pod's proxy: a pinned host would lead nowhere, anything else be dialled in plaintext. For a restricted
-// pod ours holds instead.
+// sidecarProblems returns the problem of an unmanaged Sidecar that does not import the managed entry, or a Service in
+// the mesh: a pinned host would reach no server, and anything else would be dialled in plaintext. For a restricted pod
+// the managed Sidecar applies instead.
 func sidecarProblems(o *origination.Origination, podLabels map[string]string, snap *Snapshot) []origination.Problem {
 	if restricted(podLabels) {
 		return nil
@@ -32,7 +32,7 @@ func sidecarProblems(o *origination.Origination, podLabels map[string]string, sn
 	return nil
 }
 
-// sidecarOf returns the Sidecar that holds for the pod, or nil. There is one (PushContext.initSidecarScopes
+// sidecarOf returns the Sidecar that applies to the pod, or nil. Istio applies one (PushContext.initSidecarScopes
 // and getSidecarScope):
 //
 //  1. the namespace's with a selector that matches, the oldest, then by name
@@ -68,14 +68,14 @@ func matches(selector, labels map[string]string) bool {
 	return true
 }
 
-// leftOut returns why the proxy would not serve the port of our entry, or of the Service, and what to do; "" when it does.
-// Any listener that serves it suffices (ListenerBuilder.buildSidecarOutboundListeners):
+// importFix returns the fix if the Sidecar does not import the port of the managed entry, or of the Service; "" if it
+// does. One listener that serves the port is enough (ListenerBuilder.buildSidecarOutboundListeners):
 //
 //	port        bind, captureMode   serves, of the services it imports
 //	none        none, not NONE      every port, at the service's address
 //	this, TCP   none, not NONE      this port, at the service's address; HTTP where that is routed
-//	another     any                 nothing of ours
-//	any         given, or NONE      its own address only, where nobody dials us
+//	another     any                 no managed entry
+//	any         given, or NONE      only its own address, which the app does not dial for a managed entry
 func importFix(s *networkingv1.Sidecar, o *origination.Origination, port uint32, namespace string) string {
 	line, protocols := egressLine(o, namespace), protocolsAt(o, port)
 	fix := ""
@@ -112,7 +112,8 @@ func importFix(s *networkingv1.Sidecar, o *origination.Origination, port uint32,
 	return fix
 }
 
-// protocolsAt are those that a listener for the port alone may have, in capitals; the first is the plain one.
+// protocolsAt returns the protocols that a listener only for the port may have, in capitals; the first is the plain
+// one.
 func protocolsAt(o *origination.Origination, port uint32) []string {
 	switch {
 	case !o.HTTP():
@@ -124,7 +125,7 @@ func protocolsAt(o *origination.Origination, port uint32) []string {
 	}
 }
 
-// hostNamespace is where the mesh finds the origination's host: the pod's namespace, or the Service's.
+// hostNamespace returns the namespace of the origination's host: the pod's, or the Service's.
 func hostNamespace(o *origination.Origination, namespace string) string {
 	if o.InMesh() {
 		namespace, _ = o.Service()
@@ -132,7 +133,7 @@ func hostNamespace(o *origination.Origination, namespace string) string {
 	return namespace
 }
 
-// meshHosts are the hosts by which the mesh knows the origination.
+// meshHosts returns the hosts of the origination's mesh objects.
 func meshHosts(o *origination.Origination) []string {
 	if o.InMesh() || o.HTTP() {
 		return []string{o.Host}
@@ -140,12 +141,12 @@ func meshHosts(o *origination.Origination) []string {
 	return privateHosts(o)
 }
 
-// egressLine is what the hosts of an egress listener must have for the origination of a pod of the namespace. That for
-// private hosts holds for all of them, whatever the key.
+// egressLine returns the line that the hosts of an egress listener must have for the origination of a pod of the
+// namespace. That for private hosts is the same for all keys.
 func egressLine(o *origination.Origination, namespace string) string {
-	switch of := hostNamespace(o, namespace); {
-	case of != namespace:
-		return of + "/" + o.Host
+	switch home := hostNamespace(o, namespace); {
+	case home != namespace:
+		return home + "/" + o.Host
 	case o.InMesh() || o.HTTP():
 		return "./" + o.Host
 	default:
@@ -157,7 +158,7 @@ func egressLine(o *origination.Origination, namespace string) string {
 // excludes one. Hosts are namespace/name: the namespace may be "." or "*", "~" before it excludes, the
 // name may begin with "*" (convertIstioListenerToWrapper, hostClassification).
 func imports(hosts []string, o *origination.Origination, namespace string) (included bool, excluded string) {
-	of := hostNamespace(o, namespace)
+	home := hostNamespace(o, namespace)
 	for _, host := range meshHosts(o) {
 		found := false
 		for _, h := range hosts {
@@ -170,9 +171,9 @@ func imports(hosts []string, o *origination.Origination, namespace string) (incl
 			case ns == ".":
 				ns = namespace
 			case ns == "*", exclude && ns == "":
-				ns = of
+				ns = home
 			}
-			if ns != of || !covers(name, host) {
+			if ns != home || !covers(name, host) {
 				continue
 			}
 			if exclude {

@@ -151,13 +151,19 @@ func TestCheckAgainstSidecars(t *testing.T) {
 			want: refused,
 		},
 		"a selector that does not match does not count": {
-			snap: snapshot(sidecar("shop", "wide", 2, nil, hosts("*/*")), sidecar("shop", "default", 1, map[string]string{"app": "pay"}, narrow)),
+			snap: snapshot(
+				sidecar("shop", "wide", 2, nil, hosts("*/*")),
+				sidecar("shop", "default", 1, map[string]string{"app": "pay"}, narrow),
+			),
 		},
 		"a selector with a further label does not match": {
 			snap: snapshot(sidecar("shop", "default", 1, map[string]string{"app": "cart", "tier": ""}, narrow)),
 		},
 		"an empty selector matches and takes precedence": {
-			snap: snapshot(sidecar("shop", "wide", 1, nil, hosts("*/*")), sidecar("shop", "default", 2, map[string]string{}, narrow)),
+			snap: snapshot(
+				sidecar("shop", "wide", 1, nil, hosts("*/*")),
+				sidecar("shop", "default", 2, map[string]string{}, narrow),
+			),
 			want: refused,
 		},
 		"the older of two applies": {
@@ -184,7 +190,10 @@ func TestCheckAgainstSidecars(t *testing.T) {
 			snap: snapshot(sidecar("shop", "default", 2, nil, hosts("*/*")), sidecar("istio-system", "root", 1, nil, narrow)),
 		},
 		"the root's applies if none of the namespace matches": {
-			snap: snapshot(sidecar("shop", "pay", 1, map[string]string{"app": "pay"}, narrow), sidecar("istio-system", "root", 1, nil, hosts("./*"))),
+			snap: snapshot(
+				sidecar("shop", "pay", 1, map[string]string{"app": "pay"}, narrow),
+				sidecar("istio-system", "root", 1, nil, hosts("./*")),
+			),
 		},
 		"every port must be served, also passthrough ports": {
 			o:    ptr(redis("redis.example.com", passthrough(6380))),

@@ -15,29 +15,35 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// VIPs returns the addresses that the pod's /etc/hosts must give for the origination's host: a VIP of each family that
-// the configuration has a range for, IPv4 first; nil for what is not pinned. All pods of a key get the same, so in
-// this order:
+// VIPs returns the addresses to which the pod's /etc/hosts must resolve the origination's host: a VIP of each family
+// for which the configuration has a range, IPv4 first. It returns nil for an origination that is not pinned. All pods
+// of a key get the same VIPs. They are the first of these that exist:
 //
-//	those that the key's entry lists, marked for deletion or not
-//	those that the oldest live pod of the key recorded, of those with VIPs that it can have
-//	what the pod's hostAliases already give (a reinvocation), when it is a VIP that no other key holds
-//	new ones, drawn by the key's hash, past those that anything in the cluster holds, and the pod's other originations
-func VIPs(o *origination.Origination, already []netip.Addr, others []origination.Origination, snap *Snapshot, ranges config.VIP) ([]netip.Addr, *origination.Problem) {
+//	those that the key's entry lists, even if it is marked for deletion
+//	those of the oldest live pod of the key with usable VIPs
+//	those of the pod's hostAliases (in a reinvocation), if no other key holds them
+//	new ones, drawn by the key's hash, except those that anything in the cluster or the pod's other originations hold
+func VIPs(
+	o *origination.Origination,
+	already []netip.Addr,
+	others []origination.Origination,
+	snap *Snapshot,
+	ranges config.VIP,
+) ([]netip.Addr, *origination.Problem) {
 	if !o.Pinned() {
 		return nil, nil
 	}
 	if e := snap.entryOf(o); e != nil && !o.HTTP() {
-		if vips := vipsOf(e); len(vips) == len(prefixesOf(ranges)) { // somebody may have edited it
+		if vips := vipsOf(e); len(vips) == len(prefixesOf(ranges)) { // a user may have edited it
 			return vips, nil
 		}
 	}
 	for n, r := range snap.Live {
 		for i := range r.Originations {
-			of := &r.Originations[i]
-			if of.Key == o.Key && snap.vipProblem(of, r.Pod, ranges) == nil && !sharesVIP(of, others) &&
-				!slices.ContainsFunc(snap.Live[:n], func(older Request) bool { return sharesVIP(of, older.Originations) }) {
-				return of.VIPs, nil
+			live := &r.Originations[i]
+			if live.Key == o.Key && snap.vipProblem(live, r.Pod, ranges) == nil && !sharesVIP(live, others) &&
+				!slices.ContainsFunc(snap.Live[:n], func(older Request) bool { return sharesVIP(live, older.Originations) }) {
+				return live.VIPs, nil
 			}
 		}
 	}
@@ -65,10 +71,11 @@ func VIPs(o *origination.Origination, already []netip.Addr, others []origination
 	return vips, nil
 }
 
-// sharesVIP reports whether one of the others has a VIP of the origination for another key.
+// sharesVIP reports whether another key of the others has a VIP of the origination.
 func sharesVIP(o *origination.Origination, others []origination.Origination) bool {
 	return slices.ContainsFunc(others, func(other origination.Origination) bool {
-		return other.Key != o.Key && slices.ContainsFunc(other.VIPs, func(vip netip.Addr) bool { return slices.Contains(o.VIPs, vip) })
+		return other.Key != o.Key &&
+			slices.ContainsFunc(other.VIPs, func(vip netip.Addr) bool { return slices.Contains(o.VIPs, vip) })
 	})
 }
 
@@ -84,7 +91,7 @@ func prefixesOf(ranges config.VIP) []netip.Prefix {
 	return prefixes
 }
 
-// vipsOf returns the VIPs that an entry of ours lists.
+// vipsOf returns the VIPs that a managed entry lists.
 func vipsOf(e *networkingv1.ServiceEntry) []netip.Addr {
 	var vips []netip.Addr
 	for _, s := range e.Spec.Addresses {
@@ -95,7 +102,7 @@ func vipsOf(e *networkingv1.ServiceEntry) []netip.Addr {
 	return vips
 }
 
-// otherHolders returns what holds the VIP other than the key: entries of any namespace, and live pods of other
+// otherHolders returns the holders of the VIP except the key: entries of any namespace, and live pods of other
 // namespaces.
 func (s *Snapshot) otherHolders(vip netip.Addr, key string) (others []Holder) {
 	for _, h := range s.holders(vip) {
@@ -107,8 +114,8 @@ func (s *Snapshot) otherHolders(vip netip.Addr, key string) (others []Holder) {
 	return others
 }
 
-// heldHere reports whether a live pod of the snapshot's namespace has the VIP for another key. These pods are the
-// snapshot's and not the index's, which may know pods already that have come since, and of the same key.
+// heldHere reports whether a live pod of the snapshot's namespace has the VIP for another key. It reads the snapshot
+// and not the index, because the index may already have later pods of the same key.
 func (s *Snapshot) heldHere(vip netip.Addr, key string) bool {
 	same := false
 	for _, r := range s.Live {
@@ -121,7 +128,7 @@ func (s *Snapshot) heldHere(vip netip.Addr, key string) bool {
 			}
 		}
 	}
-	return !same && slices.Contains(s.Marks.VIPs, vip) // of a pod whose request is not resolved
+	return !same && slices.Contains(s.Marks.VIPs, vip) // of an unresolved pod
 }
 
 // HolderOf returns the holder of the VIPs that an entry lists.
@@ -133,7 +140,7 @@ func HolderOf(e *networkingv1.ServiceEntry) Holder {
 	return h
 }
 
-// holders are those of the cluster, or as far as the snapshot shows.
+// holders returns the holders of the cluster, or else of the snapshot.
 func (s *Snapshot) holders(vip netip.Addr) (holders []Holder) {
 	if s.Holders != nil {
 		return s.Holders(vip)
@@ -154,14 +161,14 @@ type vipRegister struct {
 	drawn  map[netip.Addr]string // the key of each VIP that has no entry yet
 }
 
-// resolve puts the VIPs of the key into the claim: those of its entry, else those that its pods recorded, which must be
-// VIPs that nothing else has. No object of a host with protocol http has them.
+// resolve puts the VIPs of the key into the claim: those of its entry, else those of its pods' annotations, which
+// nothing else may have. No object of a host with protocol http has VIPs.
 func (v *vipRegister) resolve(c *Claim, entries map[string]*networkingv1.ServiceEntry) *origination.Problem {
 	if !c.Pinned() || c.HTTP() {
 		return nil
 	}
 	if entry := entries[c.EntryName()]; entry != nil {
-		if vips := vipsOf(entry); len(vips) == v.count { // somebody may have edited it
+		if vips := vipsOf(entry); len(vips) == v.count { // a user may have edited it
 			if !slices.Equal(vips, c.VIPs) {
 				o := *c.Origination
 				o.VIPs, c.Origination = vips, &o
@@ -185,7 +192,7 @@ func (v *vipRegister) resolve(c *Claim, entries map[string]*networkingv1.Service
 	return problem
 }
 
-// resolveFromOtherPods puts the VIPs into the claim that another pod of the key recorded, if those can be served.
+// resolveFromOtherPods puts the VIPs of another pod of the key into the claim, if those can be served.
 func (v *vipRegister) resolveFromOtherPods(c *Claim, problem *origination.Problem) *origination.Problem {
 	for i := range v.snap.Live {
 		r := &v.snap.Live[i]
@@ -202,8 +209,9 @@ func (v *vipRegister) resolveFromOtherPods(c *Claim, problem *origination.Proble
 	return problem
 }
 
-// vipProblem says why the VIPs that a pod recorded cannot be those of its key; nil when they can. An unmanaged entry of
-// the key's own name lists its VIP in the place of the managed one, which is reported where that one is missed.
+// vipProblem returns the problem if the VIPs of a pod's annotations cannot be those of its key. An unmanaged entry with
+// the name of the key's entry is no problem here: it lists the VIP instead of the managed one, which is reported as
+// missing.
 func (s *Snapshot) vipProblem(o *origination.Origination, pod string, ranges config.VIP) *origination.Problem {
 	refuse := func(format string, args ...any) *origination.Problem {
 		return conflict(o, "host", o.Host, "pod "+pod+" "+fmt.Sprintf(format, args...))
@@ -227,15 +235,16 @@ func (s *Snapshot) vipProblem(o *origination.Origination, pod string, ranges con
 					"which has the VIP %s of this host and pod %s; change its address", h.Namespace, h.Name, vip, pod))
 				return &p
 			default:
-				return refuse("has VIP %s, which ServiceEntry %s/%s has too; recreate the pods of this host", vip, h.Namespace, h.Name)
+				return refuse("has VIP %s, which ServiceEntry %s/%s has too; recreate the pods of this host",
+					vip, h.Namespace, h.Name)
 			}
 		}
 	}
 	return nil
 }
 
-// usable reports whether the address is one that a VIP may be: of the range, but not its first
-// (the network's) nor its last (its broadcast).
+// usable reports whether the address may be a VIP: it must be in the range, but not the first (network) or the last
+// (broadcast) address.
 func usable(r netip.Prefix, a netip.Addr) bool {
 	if !r.Contains(a) || a.Zone() != "" {
 		return false
@@ -244,8 +253,7 @@ func usable(r netip.Prefix, a netip.Addr) bool {
 	return n >= 1 && n <= usableIn(r)
 }
 
-// usableIn returns how many addresses of the range VIPs may be; of a large IPv6 range as many as
-// 2^62 suffice.
+// usableIn returns the number of addresses of the range that may be VIPs, at most 2^62.
 func usableIn(r netip.Prefix) uint64 {
 	host := r.Addr().BitLen() - r.Bits()
 	switch {
@@ -268,7 +276,7 @@ func offset(r netip.Prefix, a netip.Addr) uint64 {
 	return binary.BigEndian.Uint64(full[8:]) ^ binary.BigEndian.Uint64(base[8:])
 }
 
-// draw returns the first address that is not taken of the range from the key's hash on.
+// draw returns the first address of the range that is not taken, starting at the key's hash.
 func draw(key string, r netip.Prefix, taken func(netip.Addr) bool) (netip.Addr, bool) {
 	size := usableIn(r)
 	if size == 0 {
@@ -276,7 +284,7 @@ func draw(key string, r netip.Prefix, taken func(netip.Addr) bool) (netip.Addr, 
 	}
 	start := number(origination.Hash("vip", key)) % size
 	for i := range min(size, mostProbes) {
-		a := at(r, 1+(start+i)%size)
+		a := addressAt(r, 1+(start+i)%size)
 		if !taken(a) {
 			return a, true
 		}
@@ -284,11 +292,11 @@ func draw(key string, r netip.Prefix, taken func(netip.Addr) bool) (netip.Addr, 
 	return netip.Addr{}, false
 }
 
-// mostProbes bounds a draw: a range of which that many addresses in a row are taken is full.
+// mostProbes limits a draw: a range with that many taken addresses in a row counts as full.
 const mostProbes = 100_000
 
-// at returns the address at the position in the range.
-func at(r netip.Prefix, n uint64) netip.Addr {
+// addressAt returns the address at the position in the range.
+func addressAt(r netip.Prefix, n uint64) netip.Addr {
 	bytes := r.Masked().Addr().As16()
 	binary.BigEndian.PutUint64(bytes[8:], binary.BigEndian.Uint64(bytes[8:])|n)
 	return netip.AddrFrom16(bytes).Unmap()
@@ -297,7 +305,7 @@ func at(r netip.Prefix, n uint64) netip.Addr {
 // number returns the first 64 bits of a Hash.
 func number(hash string) uint64 {
 	bytes, err := base32.StdEncoding.DecodeString(strings.ToUpper(hash))
-	if err != nil { // Hash returns nothing else
+	if err != nil { // Hash returns only base32
 		panic(err)
 	}
 	return binary.BigEndian.Uint64(bytes)

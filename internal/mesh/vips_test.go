@@ -108,7 +108,10 @@ func TestVIPs(t *testing.T) {
 		{
 			name: "the VIP of the oldest live pod of the key",
 			o:    a,
-			live: []mesh.Request{claim("cart", "1", 1, with(a, pinned("240.241.0.8"))), claim("cart", "2", 2, with(a, pinned("240.241.0.7")))},
+			live: []mesh.Request{
+				claim("cart", "1", 1, with(a, pinned("240.241.0.8"))),
+				claim("cart", "2", 2, with(a, pinned("240.241.0.7"))),
+			},
 			want: []string{"240.241.0.8"},
 		},
 		{
@@ -333,7 +336,10 @@ func TestVIPAnnotationsThatNothingDrew(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := objects(snapshot(entry("shop/theirs", listing("240.241.0.8"))), claim("cart", "1", 1, redis("a.example.com", pinned(test.vips...))))
+			d := objects(
+				snapshot(entry("shop/theirs", listing("240.241.0.8"))),
+				claim("cart", "1", 1, redis("a.example.com", pinned(test.vips...))),
+			)
 			messages.Add(name, texts(refused(d))...)
 			wantProblems(t, refused(d), test.want)
 			if len(d.Entries)+len(d.Rules) > 0 {
@@ -343,7 +349,7 @@ func TestVIPAnnotationsThatNothingDrew(t *testing.T) {
 	}
 }
 
-// TestAnEntryThatLostItsLabel: it lists the VIP in the place of the managed one, so the rules of its pods stay.
+// TestAnEntryThatLostItsLabel: it lists the VIP instead of the managed one, so the rules of its pods stay.
 func TestAnEntryThatLostItsLabel(t *testing.T) {
 	o := redis("a.example.com", pinned("240.241.0.9"))
 	before := applied(1, claim("cart", "1", 1, o))
@@ -354,7 +360,7 @@ func TestAnEntryThatLostItsLabel(t *testing.T) {
 	}
 }
 
-// TestAnEntryKeepsItsVIPs: whatever pods record later, and whatever the range is.
+// TestAnEntryKeepsItsVIPs: also if later pods have others, and if the range changes.
 func TestAnEntryKeepsItsVIPs(t *testing.T) {
 	messages := catalog.Open(t)
 	o := redis("a.example.com", pinned("240.241.0.9"))
@@ -366,13 +372,14 @@ func TestAnEntryKeepsItsVIPs(t *testing.T) {
 	}
 	messages.Add("a later pod has another VIP", texts(refused(d))...)
 	if len(d.Refused) != 1 || d.Refused[0].Claim.Pod != odd.Pod {
-		t.Errorf("refused %+v, want the pod that recorded another", d.Refused)
+		t.Errorf("refused %+v, want the pod with another VIP", d.Refused)
 	}
 	snap := snapshot(before)
 	snap.Live = []mesh.Request{claim("cart", "1", 1, o)}
 	cfg := testConfig()
 	cfg.VIP = vipRanges("251.0.0.0/8", "")
-	if moved := mesh.Objects(snap, cfg); len(moved.Entries) != 1 || !slices.Equal(moved.Entries[0].Spec.Addresses, []string{"240.241.0.9"}) {
+	if moved := mesh.Objects(snap, cfg); len(moved.Entries) != 1 ||
+		!slices.Equal(moved.Entries[0].Spec.Addresses, []string{"240.241.0.9"}) {
 		t.Errorf("with another range the entries are %v", moved.Entries)
 	}
 }
