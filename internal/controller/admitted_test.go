@@ -41,7 +41,8 @@ func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		change func(*world, *corev1.Pod)
-		why    string // of the Event; empty where the request is resolved as before
+		// why is a key, value or object that the Event names; empty if the request is resolved as before.
+		why string
 	}{
 		"after the policy's hosts are narrowed": {func(w *world, _ *corev1.Pod) {
 			w.r.Config.Policy.AllowedHosts = []string{"other.example.com"}
@@ -67,7 +68,7 @@ func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
 		}, "label redis-tls/"},
 		"after its Service is gone": {func(w *world, _ *corev1.Pod) {
 			delete(w.caches.services, namespace+"/redis")
-		}, "does not exist"},
+		}, "metadata.annotations[mesh.redis-tls/host]"},
 		"after a Service with the name of its host has come": {func(w *world, _ *corev1.Pod) {
 			w.caches.services["example/redis"] = annotation.Service{}
 		}, "Service example/redis"},
@@ -111,11 +112,11 @@ func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
 			w.pass()
 			stays("at once")
 			if tc.why != "" {
-				if !w.said("Warning RequestIgnored on ReplicaSet cart-r1", "pod cart-r1-a", tc.why) {
+				if !w.hasEvent("Warning RequestIgnored on ReplicaSet cart-r1", "pod cart-r1-a", tc.why) {
 					t.Errorf("Events: %q", w.events)
 				}
 				w.wantCount("originations state=ignored", 1)
-			} else if w.said("Warning") {
+			} else if w.hasEvent("Warning") {
 				t.Errorf("Events: %q", w.events)
 			}
 			w.restart()
@@ -258,7 +259,7 @@ func TestAForgedPodClaimsNothing(t *testing.T) {
 			if writes := w.pass(); len(writes) > 0 {
 				t.Errorf("writes %q", writes)
 			}
-			if !w.said("Warning "+tc.reason+" on ReplicaSet evil-r1", "pod evil-r1-a") {
+			if !w.hasEvent("Warning "+tc.reason+" on ReplicaSet evil-r1", "pod evil-r1-a") {
 				t.Errorf("Events: %q", w.events)
 			}
 			if writes := w.passIn("bank"); len(writes) > 0 || len(w.events) > 0 {

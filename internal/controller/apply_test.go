@@ -68,7 +68,7 @@ func TestTheFirstPodGetsItsRulesAndThenItsEntry(t *testing.T) {
 		}
 	}
 	for _, kind := range []string{kindRule.Kind, kindEntry.Kind} {
-		if !w.said("Normal Applied on ReplicaSet cart-r1", "created "+kind) {
+		if !w.hasEvent("Normal Applied on ReplicaSet cart-r1", "created "+kind) {
 			t.Errorf("no Event on the pod's owner about the %s: %q", kind, w.events)
 		}
 	}
@@ -86,7 +86,7 @@ func TestAHealthyObjectIsNeverWrittenAgain(t *testing.T) {
 			}
 			w.restart()
 			if writes := w.pass(); len(writes) > 0 || len(w.events) > 0 {
-				t.Errorf("a second pass writes %q and says %q", writes, w.events)
+				t.Errorf("a second pass writes %q and sends %q", writes, w.events)
 			}
 			if writes := w.later(2 * grace).pass(); len(writes) > 0 {
 				t.Errorf("a pass much later writes %q", writes)
@@ -161,7 +161,7 @@ func TestDriftIsRepaired(t *testing.T) {
 				t.Errorf("%s by %q does not demand version %s, which was seen: %s", call, call.owner, edited.GetResourceVersion(), call.body)
 			}
 			// Those of a routed host change as pods come and go, too.
-			if shared := tc.annotations["redis-tls/protocol"] == "http"; w.said("Normal Applied on ReplicaSet cart-r1", "repaired", edited.GetName()) == shared {
+			if shared := tc.annotations["redis-tls/protocol"] == "http"; w.hasEvent("Normal Applied on ReplicaSet cart-r1", "repaired", edited.GetName()) == shared {
 				t.Errorf("Events: %q", w.events)
 			}
 			got := w.contents()
@@ -235,15 +235,15 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 			if after := w.contents()[kindOf(foreign)+" "+foreign.GetName()]; after != before {
 				t.Errorf("the foreign object was %s and is %s", before, after)
 			}
-			if said := w.said("Warning UnmanagedObject on ReplicaSet cart-r1", tc.foreign.GetName()); said != tc.known {
-				t.Errorf("said %t: %q", said, w.events)
+			if sent := w.hasEvent("Warning UnmanagedObject on ReplicaSet cart-r1", tc.foreign.GetName()); sent != tc.known {
+				t.Errorf("sent %t: %q", sent, w.events)
 			}
 			if !tc.known {
 				if n := w.outcomes(metrics.WriteConflict); n != 1 || w.again == 0 || w.again > untilCaught {
 					t.Errorf("%v conflicts are counted, and the pass is repeated after %s", n, w.again)
 				}
 				w.frozen = false
-				if w.pass(); !w.said("Warning UnmanagedObject on ReplicaSet cart-r1", tc.foreign.GetName()) {
+				if w.pass(); !w.hasEvent("Warning UnmanagedObject on ReplicaSet cart-r1", tc.foreign.GetName()) {
 					t.Errorf("once the caches know it, Events: %q", w.events)
 				}
 			}
@@ -306,7 +306,7 @@ func TestWithoutARuleThereIsNoEntry(t *testing.T) {
 			if got := len(w.now().Entries) - before; got != tc.entries {
 				t.Errorf("%d entries, want %d", got, tc.entries)
 			}
-			if !w.said("Warning ApplyFailed on ReplicaSet", "no such luck") {
+			if !w.hasEvent("Warning ApplyFailed on ReplicaSet", "no such luck") {
 				t.Errorf("Events: %q", w.events)
 			}
 			w.fail = nil
@@ -363,7 +363,7 @@ func TestNothingIsAppliedWhereNothingCanBe(t *testing.T) {
 			if writes := w.pass(); len(writes) > 0 {
 				t.Errorf("writes %q", writes)
 			}
-			if said := w.said("Normal WaitingForFirstUse on Pod cart-r1-a", "networking.istio.io/v1"); said != w.notReady {
+			if sent := w.hasEvent("Normal WaitingForFirstUse on Pod cart-r1-a", "networking.istio.io/v1"); sent != w.notReady {
 				t.Errorf("Events: %q", w.events)
 			}
 		})
@@ -406,7 +406,7 @@ func TestANewRevisionChangesNothingForTheOldOne(t *testing.T) {
 			if !o.Pinned() && len(after) != len(before)+1 {
 				t.Errorf("want one more rule, on the same entry: %q", slices.Sorted(maps.Keys(after)))
 			}
-			if w.said("Warning") {
+			if w.hasEvent("Warning") {
 				t.Errorf("Events: %q", w.events)
 			}
 			w.forget(running)

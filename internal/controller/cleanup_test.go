@@ -78,7 +78,7 @@ func TestUnclaimedObjectsAreMarkedAndThenDeleted(t *testing.T) {
 			t.Errorf("%s demands UID %q and version %q, want those of %v", call, call.UID, call.ResourceVersion, seen)
 		}
 	}
-	if !w.said("Normal Deleted on ServiceEntry " + o.EntryName()) {
+	if !w.hasEvent("Normal Deleted on ServiceEntry " + o.EntryName()) {
 		t.Errorf("Events: %q", w.events)
 	}
 }
@@ -286,7 +286,7 @@ func TestWhatARefusedPodUsesStays(t *testing.T) {
 	before := w.contents()
 	w.caches.setPod(cluster.Trim(http))
 	w.pass()
-	if !w.said("Warning Conflict on ReplicaSet call-r1", "pod call-r1-a") {
+	if !w.hasEvent("Warning Conflict on ReplicaSet call-r1", "pod call-r1-a") {
 		t.Errorf("Events: %q", w.events)
 	}
 	w.collect()

@@ -52,7 +52,7 @@ func TestTheGateComesOffWhenTheObjectsHaveSettled(t *testing.T) {
 	if diff := cmp.Diff([]string{"example.com/other", origination.GateFirstUse}, w.gates(pod)); diff != "" {
 		t.Fatalf("gates right after the objects were accepted (-want +got):\n%s", diff)
 	}
-	if w.said("WaitingForFirstUse") {
+	if w.hasEvent("WaitingForFirstUse") {
 		t.Errorf("an Event for the second that every first use takes: %q", w.events)
 	}
 	w.later(settled).pass()
@@ -114,7 +114,7 @@ func TestTheGateOfAServiceComesOffWithItsRule(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.InMesh, clustertest.Gated())
 	w := newWorld(t)
 	w.fail = func(write) error { return errors.New("away") }
-	if _, err := w.admit(pod).tryPass(); err == nil || !w.said("WaitingForFirstUse", "for DestinationRule "+o.RuleName()+" of host redis.shop.svc.cluster.local") || w.said("ServiceEntry") {
+	if _, err := w.admit(pod).tryPass(); err == nil || !w.hasEvent("WaitingForFirstUse", "DestinationRule "+o.RuleName()) || w.hasEvent("ServiceEntry") {
 		t.Errorf("error %v, Events %q", err, w.events)
 	}
 	w.fail = nil
@@ -170,13 +170,13 @@ func TestTheGateStaysOn(t *testing.T) {
 			if got := w.gates(pod); len(got) != 1 {
 				t.Errorf("gates %q", got)
 			}
-			if foreign := strings.Contains(name, "another"); foreign && !w.said("Warning UnmanagedObject on ReplicaSet cart-r1", "theirs") {
+			if foreign := strings.Contains(name, "another"); foreign && !w.hasEvent("Warning UnmanagedObject on ReplicaSet cart-r1", "theirs") {
 				t.Errorf("Events: %q", w.events)
 			}
-			if unresolved := strings.Contains(name, "unresolved"); unresolved && !w.said("Warning RequestIgnored on ReplicaSet cart-r1", "pod cart-r1-a", "policy.allowedCIDRs") {
+			if unresolved := strings.Contains(name, "unresolved"); unresolved && !w.hasEvent("Warning RequestIgnored on ReplicaSet cart-r1", "pod cart-r1-a", "policy.allowedCIDRs") {
 				t.Errorf("Events: %q", w.events)
 			}
-			if said := w.said("Normal WaitingForFirstUse on Pod cart-r1-a"); said != tc.waiting {
+			if sent := w.hasEvent("Normal WaitingForFirstUse on Pod cart-r1-a"); sent != tc.waiting {
 				t.Errorf("Events: %q", w.events)
 			}
 		})

@@ -21,7 +21,7 @@ func TestARouteStandsBeforeItsEntryAndGoesAfterIt(t *testing.T) {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}
 	if got := w.pass(); len(got) > 0 || len(w.events) > 0 {
-		t.Errorf("a second pass writes %q and says %q", got, w.events)
+		t.Errorf("a second pass writes %q and sends %q", got, w.events)
 	}
 	w.forget(pod)
 	w.pass()
@@ -48,7 +48,7 @@ func TestAPodWaitsAtTheGateForItsRoute(t *testing.T) {
 	if around := w.now(); len(around.Entries) > 0 || len(around.Rules) != 1 {
 		t.Errorf("without its route there are %d entries and %d rules", len(around.Entries), len(around.Rules))
 	}
-	if !w.said("WaitingForFirstUse", "ServiceEntry and VirtualService "+o.EntryName()) {
+	if !w.hasEvent("WaitingForFirstUse", o.EntryName(), o.RuleName()) {
 		t.Errorf("Events: %q", w.events)
 	}
 	w.fail = nil
@@ -72,7 +72,7 @@ func TestARouteOfOthersForTheHostIsSaid(t *testing.T) {
 	if writes := w.pass(); len(writes) > 0 {
 		t.Errorf("writes %q", writes)
 	}
-	if !w.said("Warning UnmanagedObject on ReplicaSet cart-r1", "VirtualService shop/theirs is for the host *.example.com") {
+	if !w.hasEvent("Warning UnmanagedObject on ReplicaSet cart-r1", "VirtualService shop/theirs", "*.example.com") {
 		t.Errorf("Events: %q", w.events)
 	}
 }

@@ -497,15 +497,11 @@ func (w *world) collect() {
 	w.pass()
 }
 
-// said reports whether an Event contains all of the words.
-func (w *world) said(words ...string) bool {
+// hasEvent reports whether the last pass sent an Event that contains the text, as in "Warning Conflict on Pod cart", and
+// names everything that is named.
+func (w *world) hasEvent(text string, named ...string) bool {
 	return slices.ContainsFunc(w.events, func(event string) bool {
-		for _, word := range words {
-			if !strings.Contains(event, word) {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(append(named, text), func(part string) bool { return !strings.Contains(event, part) })
 	})
 }
 
