@@ -15,27 +15,26 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// How long an answer about a service account is kept, as long as istiod keeps its own, and how many are
-// asked for in one pass.
+// Answers about service accounts are kept as long as istiod keeps its own. Their number in one pass is limited.
 const (
-	allowedFor  = 5 * time.Minute
-	deniedFor   = time.Minute
-	asksInAPass = 16
-	asksAgain   = time.Second
+	allowedFor   = 5 * time.Minute
+	deniedFor    = time.Minute
+	maxReviews   = 16
+	pauseReviews = time.Second
 )
 
-// access is what the API server answered of a service account.
+// access is the API server's answer about a service account.
 type access struct {
 	allowed bool
 	until   time.Time
 }
 
-// authorize asks for every service account to which Istio is to deliver a client certificate whether istiod
-// will: it demands the right to list all Secrets of the namespace, which nobody gets from us. Who lacks it is
-// told: the sidecar itself only goes without.
+// authorize checks each service account to which Istio delivers a client certificate. Istiod delivers it only to an
+// account that may list all Secrets of the namespace, a right that redis-tls does not grant. Without the right the
+// sidecar has no certificate and reports nothing, so an Event does.
 func (p *pass) authorize(ctx context.Context) error {
 	answers := map[string]access{}
-	asked := 0
+	reviews := 0
 	var errs []error
 	for claim := range p.requests() {
 		if !claim.TLS.SDS || claim.TLS.ClientSecret == "" {
@@ -52,27 +51,27 @@ func (p *pass) authorize(ctx context.Context) error {
 			found = found && p.now.Before(answer.until)
 		}
 		if !found {
-			if asked++; asked > asksInAPass {
-				p.repeat(asksAgain)
+			if reviews++; reviews > maxReviews {
+				p.requeue(pauseReviews)
 				continue
 			}
 			var err error
-			if answer, err = p.ask(ctx, account); err != nil {
+			if answer, err = p.reviewAccess(ctx, account); err != nil {
 				errs = append(errs, err)
 				continue
 			}
 		}
 		answers[account] = answer
-		p.repeat(answer.until.Sub(p.now))
+		p.requeue(answer.until.Sub(p.now))
 		if !answer.allowed {
-			p.sayUnauthorized(claim, account)
+			p.reportAccessDenied(claim, account)
 		}
 	}
 	p.memory.access = answers
 	return errors.Join(errs...)
 }
 
-// requests yields what live pods request that is served: unlike the claims, a key for each service account.
+// requests yields the served requests of live pods. Unlike the claims, a key occurs once for each service account.
 func (p *pass) requests() iter.Seq[*mesh.Claim] {
 	return func(yield func(*mesh.Claim) bool) {
 		for _, r := range p.snap.Live {
@@ -86,15 +85,19 @@ func (p *pass) requests() iter.Seq[*mesh.Claim] {
 	}
 }
 
-// ask asks as istiod does (CredentialsController.Authorize in its pilot/pkg/credentials/kube): of the user
-// alone, without the groups of a service account.
-func (p *pass) ask(ctx context.Context, account string) (access, error) {
+// reviewAccess sends the review that istiod sends (CredentialsController.Authorize in pilot/pkg/credentials/kube). It has
+// only the user, without the groups of a service account.
+func (p *pass) reviewAccess(ctx context.Context, account string) (access, error) {
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-		User:               "system:serviceaccount:" + p.namespace + ":" + account,
-		ResourceAttributes: &authorizationv1.ResourceAttributes{Namespace: p.namespace, Verb: "list", Resource: "secrets"},
+		User: "system:serviceaccount:" + p.namespace + ":" + account,
+		ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Namespace: p.namespace,
+			Verb:      "list",
+			Resource:  "secrets",
+		},
 	}}
 	if err := p.Client.Create(ctx, review); err != nil {
-		return access{}, fmt.Errorf("asking whether service account %s/%s may list secrets: %w", p.namespace, account, err)
+		return access{}, fmt.Errorf("reviewing whether service account %s/%s may list Secrets: %w", p.namespace, account, err)
 	}
 	if review.Status.Allowed {
 		return access{true, p.now.Add(allowedFor)}, nil
@@ -102,10 +105,17 @@ func (p *pass) ask(ctx context.Context, account string) (access, error) {
 	return access{false, p.now.Add(deniedFor)}, nil
 }
 
-func (p *pass) sayUnauthorized(claim *mesh.Claim, account string) {
-	p.say(note{regarding: p.owner(claim.Pod), related: p.object(kindRule, claim.RuleName()), kind: corev1.EventTypeWarning,
-		reason: origination.ReasonSecretAccessDenied, action: actionDeliver,
-		text: fmt.Sprintf("pod %s cannot reach host %s: its client certificate, Secret %s, is to come by secret discovery, and Istio delivers one only to a service account that may list all Secrets of the namespace, which %s may not; "+
-			`set %s: "mount", or have the namespace's administrator grant it`,
-			claim.Pod, claim.Host, claim.TLS.ClientSecret, account, origination.KeyOf(claim.Instances[0], "delivery"))})
+func (p *pass) reportAccessDenied(claim *mesh.Claim, account string) {
+	p.report(event{
+		regarding: p.owner(claim.Pod),
+		related:   p.object(kindRule, claim.RuleName()),
+		eventType: corev1.EventTypeWarning,
+		reason:    origination.ReasonSecretAccessDenied,
+		action:    actionDeliver,
+		note: fmt.Sprintf("pod %s cannot reach host %s without its client certificate in Secret %s. "+
+			"Istio delivers it only to a service account that may list all Secrets of the namespace, and %s may not. "+
+			`Set %s: "mount", or grant %s the right`,
+			claim.Pod, claim.Host, claim.TLS.ClientSecret, account,
+			origination.KeyOf(claim.Instances[0], "delivery"), account),
+	})
 }

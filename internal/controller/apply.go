@@ -20,11 +20,12 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// errNotApplied is what ensure returns after it has said why: an unmanaged object, or a lost race.
+// errNotApplied is returned for an object that was not applied and whose cause is reported: an unmanaged object, or a
+// conflict.
 var errNotApplied = errors.New("not applied")
 
-// apply makes the desired objects true: what an entry's traffic needs before the entry (see kinds), so that the mesh
-// never knows a port without its TLS. Where one of a group fails, its entry is left as it is.
+// apply applies the desired objects in the order of kinds: everything that an entry's traffic needs before the entry. So
+// the mesh never has an entry without its TLS. If one object of a group fails, its entry is not applied.
 func (p *pass) apply(ctx context.Context) error {
 	p.desired = mesh.Objects(p.snap, p.Config)
 	p.refused, p.served = refusedKeys(&p.desired), servedKeys(&p.desired)
@@ -43,13 +44,13 @@ func (p *pass) apply(ctx context.Context) error {
 			}
 		}
 		if k == kindRule {
-			errs = append(errs, p.linger(ctx, failed))
+			errs = append(errs, p.keepLingering(ctx, failed))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// refusedKeys are the keys that get no objects. One that is served may have a pod that is refused, for its VIPs.
+// refusedKeys returns the keys that get no objects. A served key may have a pod that is refused for its VIPs.
 func refusedKeys(desired *mesh.Desired) map[string]bool {
 	refused := map[string]bool{}
 	for i := range desired.Refused {
@@ -70,8 +71,8 @@ func servedKeys(desired *mesh.Desired) map[string]bool {
 	return served
 }
 
-// linger makes the rules of keys that no live pod has on the entries of live pods; see mesh.Desired.
-func (p *pass) linger(ctx context.Context, failed map[string]bool) error {
+// keepLingering makes the rules of keys that no live pod has on the entries of live pods; see mesh.Desired.
+func (p *pass) keepLingering(ctx context.Context, failed map[string]bool) error {
 	var errs []error
 	for _, rule := range p.desired.Lingering {
 		if _, exists := p.known[kindRule][rule.Name]; exists {
@@ -80,17 +81,17 @@ func (p *pass) linger(ctx context.Context, failed map[string]bool) error {
 		o := kindRule.wrap(rule)
 		if err := p.create(ctx, o); err != nil {
 			failed[o.group()] = true
-			errs = append(errs, quiet(err))
+			errs = append(errs, ignoreReported(err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// checkUnmanaged adds to the refused originations those that unmanaged objects have come to stand in the way of since
-// their pods were admitted. What is applied for them stays: it is better than nothing.
+// checkUnmanaged refuses originations that an unmanaged object affects since their pods were admitted. Their applied
+// objects stay, because the connections that still match them keep their TLS.
 func (p *pass) checkUnmanaged() {
 	snap := p.snap.Unmanaged()
-	// Which Sidecar holds for a pod with one of several is decided by labels that the cache does not keep.
+	// If several Sidecars exist, the pod's labels decide, and the cache does not keep all labels.
 	for _, sidecar := range snap.Sidecars {
 		if sidecar.Namespace == p.namespace && sidecar.Spec.WorkloadSelector != nil && !mesh.Owned(sidecar) {
 			snap.Sidecars = nil
@@ -131,7 +132,7 @@ func (p *pass) checkUnmanaged() {
 	}
 }
 
-// ensure makes one object true, if it is not.
+// ensure creates or repairs one object if it differs.
 func (p *pass) ensure(ctx context.Context, want object) error {
 	have, exists := p.known[want.kind][want.GetName()]
 	if exists && mesh.Owned(have) && !want.differs(have) {
@@ -142,7 +143,7 @@ func (p *pass) ensure(ctx context.Context, want object) error {
 	case !exists:
 		return p.create(ctx, want)
 	case !mesh.Owned(have):
-		p.sayForeign(want)
+		p.reportUnmanaged(want)
 		return errNotApplied
 	case have.mark() != "" && !have.lingers() && contains(have.GetLabels(), want.GetLabels()) && sameSpec(want.spec(), have.spec()):
 		return p.setMark(ctx, have, "", metrics.WriteUnmarked)
@@ -155,7 +156,7 @@ func (p *pass) ensure(ctx context.Context, want object) error {
 	}
 }
 
-// create creates the object. One that somebody has created since the cache was read is not overwritten.
+// create creates the object. It does not overwrite an object that was created since the cache was read.
 func (p *pass) create(ctx context.Context, want object) error {
 	configuration, err := want.configuration()
 	if err != nil {
@@ -170,12 +171,12 @@ func (p *pass) create(ctx context.Context, want object) error {
 	}
 	want.SetUID(configuration.GetUID())
 	p.Metrics.applied(want.Kind, metrics.WriteCreated)
-	p.sayApplied(want, metrics.WriteCreated)
+	p.reportApplied(want, metrics.WriteCreated)
 	return nil
 }
 
-// replace puts spec and labels back as they should be, and takes off our annotations. It changes the object that
-// was seen, or nothing.
+// replace restores spec and labels, and removes the annotations of redis-tls. It changes the version that was read, or
+// nothing.
 func (p *pass) replace(ctx context.Context, want, have object, outcome string) error {
 	spec, err := want.specMap()
 	if err != nil {
@@ -198,21 +199,21 @@ func (p *pass) replace(ctx context.Context, want, have object, outcome string) e
 		return fmt.Errorf("marshalling the patch of %s %s: %w", want.Kind, want.GetName(), err)
 	}
 	err = p.Client.Patch(ctx, have.clone().Object, client.RawPatch(types.JSONPatchType, data), client.FieldOwner(origination.FieldManager))
-	if apierrors.IsInvalid(err) { // the test failed: the API server had accepted this very spec
+	if apierrors.IsInvalid(err) { // the test failed, because the object has changed
 		err = apierrors.NewConflict(schema.GroupResource{Group: want.Group, Resource: want.Kind}, want.GetName(), err)
 	}
 	if err != nil {
 		return p.failed(want, err)
 	}
 	p.Metrics.applied(want.Kind, outcome)
-	p.sayApplied(have, outcome)
+	p.reportApplied(have, outcome)
 	return nil
 }
 
-// escaped spells a key in a JSON pointer.
+// escaped returns a key as a part of a JSON pointer.
 func escaped(key string) string { return strings.ReplaceAll(key, "/", "~1") }
 
-// setMark marks the object for deletion at the time, or takes the mark off where it is empty.
+// setMark marks the object for deletion at the time, or removes the mark if the time is empty.
 func (p *pass) setMark(ctx context.Context, have object, at, outcome string) error {
 	var mark any
 	if at != "" {
@@ -236,30 +237,30 @@ func (p *pass) setMark(ctx context.Context, have object, at, outcome string) err
 	return nil
 }
 
-// failed sorts the errors of the API server: a lost race is repeated with a newer cache, anything else
-// is said and retried with backoff.
+// failed handles an error of the API server: a conflict is retried with a newer cache, any other error is reported and
+// retried with backoff.
 func (p *pass) failed(want object, err error) error {
 	switch {
 	case apierrors.IsConflict(err):
 		p.Metrics.applied(want.Kind, metrics.WriteConflict)
-		p.repeat(untilCaught)
+		p.requeue(pauseConflict)
 		return errNotApplied
 	case apierrors.IsNotFound(err) && want.GetUID() == "", apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return errNotApplied
 	}
 	p.Metrics.applied(want.Kind, metrics.WriteFailed)
-	p.sayFailed(want, err)
+	p.reportFailed(want, err)
 	return fmt.Errorf("applying %s %s/%s: %w", want.Kind, want.GetNamespace(), want.GetName(), err)
 }
 
-// desireOf returns what should be for other live pods than those that the caches know.
+// desireOf returns the desired objects of listed pods, instead of those of the caches.
 func (p *pass) desireOf(live *cluster.Live) mesh.Desired {
 	snap := *p.snap
 	snap.Live, snap.Marks = live.Requests, live.Marks
 	return mesh.Objects(&snap, p.Config)
 }
 
-// selectedLabel is the label by which a rule selects pods.
+// selectedLabel returns the label by which a rule selects pods.
 func selectedLabel(o object) string {
 	rule, ok := o.Object.(*networkingv1.DestinationRule)
 	if !ok {

@@ -239,7 +239,7 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 				t.Errorf("sent %t: %q", sent, w.events)
 			}
 			if !tc.known {
-				if n := w.outcomes(metrics.WriteConflict); n != 1 || w.again == 0 || w.again > untilCaught {
+				if n := w.outcomes(metrics.WriteConflict); n != 1 || w.again == 0 || w.again > pauseConflict {
 					t.Errorf("%v conflicts are counted, and the pass is repeated after %s", n, w.again)
 				}
 				w.frozen = false
@@ -259,7 +259,7 @@ func TestWhatACacheDoesNotKnowYetIsNoTrouble(t *testing.T) {
 	w.pass()
 	before := w.contents()
 	w.pass()
-	if len(w.events) > 0 || w.again > untilCaught {
+	if len(w.events) > 0 || w.again > pauseConflict {
 		t.Errorf("says %q, and repeats the pass after %s", w.events, w.again)
 	}
 	if diff := cmp.Diff(before, w.contents()); diff != "" {

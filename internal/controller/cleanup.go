@@ -25,8 +25,8 @@ import (
 // pageSize is how many pods are listed at once before a deletion.
 const pageSize = 500
 
-// cleanup removes what no live pod uses: after the grace period an object is marked, which the webhook
-// counts as missing, and after the delay it is deleted, if a live list agrees that nobody uses it.
+// cleanup removes objects that no live pod uses. After the grace period an object is marked, and the webhook treats it as
+// missing. After the delay it is deleted if a live list of pods confirms that it is unused.
 func (p *pass) cleanup(ctx context.Context) error {
 	use := p.use(p.live, &p.desired)
 	unclaimed := map[types.UID]time.Time{}
@@ -38,12 +38,12 @@ func (p *pass) cleanup(ctx context.Context) error {
 				continue
 			}
 			if use.holds(o) {
-				if o.mark() != "" && !use.wants(o) { // what is wanted, apply has unmarked
-					errs = append(errs, quiet(p.setMark(ctx, o, "", metrics.WriteUnmarked)))
+				if o.mark() != "" && !use.wants(o) { // apply has unmarked what is desired
+					errs = append(errs, ignoreReported(p.setMark(ctx, o, "", metrics.WriteUnmarked)))
 				}
 				continue
 			}
-			ripe, err := p.ripen(ctx, o, unclaimed)
+			ripe, err := p.markUnused(ctx, o, unclaimed)
 			errs = append(errs, err)
 			if ripe {
 				due = append(due, o)
@@ -58,21 +58,25 @@ func (p *pass) cleanup(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// inUse is what live pods may be using: what is desired for them, and what pods refer to whose request is not
-// resolved, or is refused: what a pod was admitted with stays as long as it lives.
+// inUse are the objects that live pods may use: the desired ones, and those that pods with an unresolved or refused
+// request refer to. A pod keeps the objects that it was admitted with as long as it lives.
 type inUse struct {
 	desired map[*kind]map[string]bool
-	// labels are ours of such pods, and groups those of the rules and VIPs that they refer to.
+	// labels are the managed labels of such pods. groups are the groups of the rules and VIPs that they refer to.
 	labels, groups map[string]bool
 	unresolved     bool
 }
 
-// use gathers what these live pods may be using.
+// use returns the objects that these live pods may use.
 func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
-	use := inUse{desired: map[*kind]map[string]bool{}, labels: map[string]bool{},
-		groups: make(map[string]bool, len(live.Marks.VIPs)), unresolved: len(live.Unresolved) > 0}
+	use := inUse{
+		desired:    map[*kind]map[string]bool{},
+		labels:     map[string]bool{},
+		groups:     make(map[string]bool, len(live.Marks.VIPs)),
+		unresolved: len(live.Unresolved) > 0,
+	}
 	for _, k := range kinds {
-		names := make(map[string]bool, len(p.known[k])) // mostly what is there is what is desired
+		names := make(map[string]bool, len(p.known[k])) // mostly as many as are desired
 		for o := range k.desired(desired) {
 			names[o.GetName()] = true
 		}
@@ -96,7 +100,7 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 	}
 	vips := make(map[netip.Addr]bool, len(live.Marks.VIPs))
 	for _, vip := range live.Marks.VIPs {
-		vips[vip], use.groups[everyKey] = true, true
+		vips[vip], use.groups[namespaceGroup] = true, true
 	}
 	for _, entry := range p.known[kindEntry] {
 		for _, text := range entry.Object.(*networkingv1.ServiceEntry).Spec.Addresses {
@@ -108,8 +112,8 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 	return use
 }
 
-// everyKey is the group of the closed rule that covers a namespace.
-const everyKey = "*"
+// namespaceGroup is the group of the namespace's closed rule.
+const namespaceGroup = "*"
 
 // holds reports whether an object is in use.
 func (use inUse) holds(o object) bool {
@@ -117,7 +121,7 @@ func (use inUse) holds(o object) bool {
 		return true
 	}
 	switch o.kind {
-	case kindCertificate: // which a pod's Secret is of, its unresolved request does not tell
+	case kindCertificate: // an unresolved request does not name the Certificate of its Secret
 		return use.unresolved
 	case kindPeer:
 		return use.labels[origination.LabelServer]
@@ -128,7 +132,7 @@ func (use inUse) holds(o object) bool {
 			}
 		}
 		return false
-	case kindRule: // those of other keys on the same addresses or host are not
+	case kindRule: // but not the rules of other keys on the same addresses or host
 		label := selectedLabel(o)
 		return use.labels[label] || use.groups[o.group()] && (label == "" || label == origination.LabelKeyPrefix+o.group())
 	default:
@@ -139,15 +143,15 @@ func (use inUse) holds(o object) bool {
 // wants reports whether the object is desired.
 func (use inUse) wants(o object) bool { return use.desired[o.kind][o.GetName()] }
 
-// ripen marks an unclaimed object when the grace period is over, and reports when the delay is over too.
-func (p *pass) ripen(ctx context.Context, o object, unclaimed map[types.UID]time.Time) (bool, error) {
-	if o.GetDeletionTimestamp() != nil { // somebody's finalizer holds it
+// markUnused marks an unclaimed object after the grace period, and reports whether the delay is over too.
+func (p *pass) markUnused(ctx context.Context, o object, unclaimed map[types.UID]time.Time) (bool, error) {
+	if o.GetDeletionTimestamp() != nil { // it waits for a finalizer
 		return false, nil
 	}
 	if mark, err := time.Parse(time.RFC3339, o.mark()); err == nil {
 		left := p.Config.Cleanup.Delay.Duration - p.now.Sub(mark)
 		if left > 0 {
-			p.repeat(min(left, p.Config.Cleanup.Delay.Duration))
+			p.requeue(min(left, p.Config.Cleanup.Delay.Duration))
 		}
 		return left <= 0, nil
 	}
@@ -157,23 +161,23 @@ func (p *pass) ripen(ctx context.Context, o object, unclaimed map[types.UID]time
 	}
 	unclaimed[o.GetUID()] = since
 	if left := p.Config.Cleanup.GracePeriod.Duration - p.now.Sub(since); left > 0 {
-		p.repeat(left)
+		p.requeue(left)
 		return false, nil
 	}
-	p.repeat(p.Config.Cleanup.Delay.Duration)
-	return false, quiet(p.setMark(ctx, o, p.now.UTC().Format(time.RFC3339), metrics.WriteMarked))
+	p.requeue(p.Config.Cleanup.Delay.Duration)
+	return false, ignoreReported(p.setMark(ctx, o, p.now.UTC().Format(time.RFC3339), metrics.WriteMarked))
 }
 
-// remove deletes the objects that also a live list finds unused, an entry before its rules: a rule without
-// its entry does nothing, an entry without its rule would lead plaintext to a TLS port. So an entry that is not due, as
-// one that could not be marked with the rest, keeps them too.
+// remove deletes the objects that a live list of pods finds unused too, an entry before its rules. A rule without its
+// entry does nothing, but an entry without its rule sends plaintext to a TLS port. So an unused entry that is not due,
+// because it could not be marked with the others, keeps its rules.
 func (p *pass) remove(ctx context.Context, due []object) error {
 	use, err := p.liveUse(ctx)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	kept := map[string]bool{} // groups of which an entry that nobody uses is there
+	kept := map[string]bool{} // groups with an unused entry
 	for _, entry := range p.known[kindEntry] {
 		if mesh.Owned(entry) && !use.holds(entry) {
 			kept[entry.group()] = true
@@ -181,7 +185,7 @@ func (p *pass) remove(ctx context.Context, due []object) error {
 	}
 	for _, o := range due { // entries come first
 		if use.holds(o) {
-			p.repeat(untilHealed) // the cache will catch up, and the mark be taken off
+			p.requeue(pauseInUse) // until then the cache has the pod, and the mark is removed
 			kept[o.group()] = true
 			continue
 		}
@@ -191,7 +195,7 @@ func (p *pass) remove(ctx context.Context, due []object) error {
 		switch err := p.delete(ctx, o); {
 		case err != nil:
 			kept[o.group()] = true
-			errs = append(errs, quiet(err))
+			errs = append(errs, ignoreReported(err))
 		case o.kind == kindEntry:
 			delete(kept, o.group())
 		}
@@ -199,7 +203,7 @@ func (p *pass) remove(ctx context.Context, due []object) error {
 	return errors.Join(errs...)
 }
 
-// liveUse asks the API server itself, by a consistent list, what live pods may be using.
+// liveUse returns the objects in use by a consistent list of pods from the API server.
 func (p *pass) liveUse(ctx context.Context) (inUse, error) {
 	var pods []*cluster.Pod
 	page := &corev1.PodList{}
@@ -221,7 +225,7 @@ func (p *pass) liveUse(ctx context.Context) (inUse, error) {
 	}
 }
 
-// delete deletes exactly the object that was looked at.
+// delete deletes the object if it is still the version that was read.
 func (p *pass) delete(ctx context.Context, o object) error {
 	uid, version := o.GetUID(), o.GetResourceVersion()
 	err := p.Client.Delete(ctx, o.clone().Object, client.Preconditions{UID: &uid, ResourceVersion: &version})
@@ -229,20 +233,20 @@ func (p *pass) delete(ctx context.Context, o object) error {
 	case apierrors.IsNotFound(err):
 	case apierrors.IsConflict(err):
 		p.Metrics.applied(o.Kind, metrics.WriteConflict)
-		p.repeat(untilCaught)
+		p.requeue(pauseConflict)
 		return errNotApplied
 	case err != nil:
 		p.Metrics.applied(o.Kind, metrics.WriteFailed)
 		return fmt.Errorf("deleting %s %s/%s: %w", o.Kind, p.namespace, o.GetName(), err)
 	default:
 		p.Metrics.applied(o.Kind, metrics.WriteDeleted)
-		p.sayDeleted(o)
+		p.reportDeleted(o)
 	}
 	return nil
 }
 
-// quiet drops the error of what was said already.
-func quiet(err error) error {
+// ignoreReported drops errNotApplied, whose cause is reported already.
+func ignoreReported(err error) error {
 	if errors.Is(err, errNotApplied) {
 		return nil
 	}

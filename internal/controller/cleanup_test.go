@@ -402,7 +402,7 @@ func TestAnObjectThatChangesUnderUsIsNotDeleted(t *testing.T) {
 	if diff := cmp.Diff([]string{"delete ServiceEntry " + o.EntryName()}, w.writesOf()); diff != "" {
 		t.Errorf("after the entry could not be deleted, its rules must stay; writes (-want +got):\n%s", diff)
 	}
-	if len(w.now().Entries) != 1 || w.again > untilCaught {
+	if len(w.now().Entries) != 1 || w.again > pauseConflict {
 		t.Errorf("%d entries, and the pass is repeated after %s", len(w.now().Entries), w.again)
 	}
 }

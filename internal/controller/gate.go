@@ -22,11 +22,11 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// releasesAtOnce bounds how many gates of a namespace are taken off in parallel.
-const releasesAtOnce = 8
+// maxReleases is how many gates of a namespace are removed in parallel.
+const maxReleases = 8
 
-// release measures the first uses that have come true, and takes the gate off pods whose objects have
-// been accepted for long enough.
+// release measures the first uses whose objects exist, and removes the gate of pods whose objects are older than
+// firstUse.delay.
 func (p *pass) release(ctx context.Context) error {
 	pods := map[types.UID]podMemory{}
 	var ready []*cluster.Pod
@@ -40,17 +40,17 @@ func (p *pass) release(ctx context.Context) error {
 			continue
 		}
 		switch {
-		case p.stands(use, p.now):
+		case p.complete(use, p.now):
 			ready = append(ready, use.Pod)
 		case p.accepted(use):
-			p.repeat(untilSettled)
+			p.requeue(pauseDelay)
 		}
 	}
 	p.memory.pods = pods
 
 	var mu sync.Mutex
 	var errs []error
-	workqueue.ParallelizeUntil(ctx, releasesAtOnce, len(ready), func(i int) {
+	workqueue.ParallelizeUntil(ctx, maxReleases, len(ready), func(i int) {
 		err := Ungate(ctx, p.Client, ready[i])
 		mu.Lock()
 		defer mu.Unlock()
@@ -59,18 +59,18 @@ func (p *pass) release(ctx context.Context) error {
 			state := pods[ready[i].UID]
 			state.released = true
 			pods[ready[i].UID] = state
-		case apierrors.IsNotFound(err): // gone
-		case apierrors.IsInvalid(err), apierrors.IsConflict(err): // changed since the cache saw it
-			p.repeat(untilCaught)
+		case apierrors.IsNotFound(err): // deleted
+		case apierrors.IsInvalid(err), apierrors.IsConflict(err): // changed since the cache read it
+			p.requeue(pauseConflict)
 		default:
-			errs = append(errs, fmt.Errorf("taking the gate off pod %s/%s: %w", ready[i].Namespace, ready[i].Name, err))
+			errs = append(errs, fmt.Errorf("removing the gate of pod %s/%s: %w", ready[i].Namespace, ready[i].Name, err))
 		}
 	})
 	return errors.Join(errs...)
 }
 
-// measure observes how long it took from the admission of a pod until all its objects were accepted,
-// once, and not for pods that had them before this process looked.
+// measure observes once how long it took from a pod's admission until its objects were accepted. It skips pods whose
+// objects existed before this process started.
 func (p *pass) measure(use cluster.FirstUse, state podMemory) podMemory {
 	if use.Admitted == nil || state.measured {
 		return state
@@ -86,8 +86,8 @@ func (p *pass) measure(use cluster.FirstUse, state podMemory) podMemory {
 	return state
 }
 
-// stands reports whether everything that the pod needs has been in place at that time for long enough.
-func (p *pass) stands(use cluster.FirstUse, now time.Time) bool {
+// complete reports whether all objects of the pod exist and are older than firstUse.delay at the time.
+func (p *pass) complete(use cluster.FirstUse, now time.Time) bool {
 	if use.Err != nil {
 		return false
 	}
@@ -104,14 +104,14 @@ func (p *pass) missingSettings(use cluster.FirstUse, now time.Time) []string {
 	return mesh.MissingSettings(use.Settings, use.Originations, p.snap, now, p.Config.FirstUse.Delay.Duration)
 }
 
-// accepted reports whether the API server has everything, however short a time ago.
-func (p *pass) accepted(use cluster.FirstUse) bool { return p.stands(use, p.someday()) }
+// accepted reports whether the API server has all objects of the pod, even since just now.
+func (p *pass) accepted(use cluster.FirstUse) bool { return p.complete(use, p.afterDelay()) }
 
-// someday is when all that the API server has accepted will have been in place for long enough.
-func (p *pass) someday() time.Time { return p.now.Add(p.Config.FirstUse.Delay.Duration + time.Hour) }
+// afterDelay returns a time at which every accepted object is older than firstUse.delay.
+func (p *pass) afterDelay() time.Time { return p.now.Add(p.Config.FirstUse.Delay.Duration + time.Hour) }
 
-// Ungate takes our gate off, and only if the pod and the gate's place are still as was seen: else the error is that
-// the pod is not found, or that the patch is invalid. A pod without the gate is left as it is.
+// Ungate removes the gate redis-tls/first-use from the pod. If the pod or the gate's index has changed, the error is that
+// the pod is not found or the patch is invalid. A pod without the gate is not changed.
 func Ungate(ctx context.Context, c client.Client, pod *cluster.Pod) error {
 	i := slices.IndexFunc(pod.Spec.SchedulingGates, func(gate corev1.PodSchedulingGate) bool {
 		return gate.Name == origination.GateFirstUse
@@ -132,9 +132,9 @@ func Ungate(ctx context.Context, c client.Client, pod *cluster.Pod) error {
 	return c.Patch(ctx, target, client.RawPatch(types.JSONPatchType, data), client.FieldOwner(origination.FieldManager))
 }
 
-// wait counts the gated pods, and says what they wait for, unless that is only what every first use takes: until the
-// caches know what was just made, and the settling.
-func (p *pass) wait() {
+// reportGated counts the gated pods, and reports what they wait for after quietWait. Each first use takes as long as the
+// caches and firstUse.delay do, which is not reported.
+func (p *pass) reportGated() {
 	for _, use := range p.firstUses {
 		if !use.Gated || p.memory.pods[use.Pod.UID].released {
 			continue
@@ -144,23 +144,23 @@ func (p *pass) wait() {
 			continue
 		}
 		if !p.View.IstioReady() {
-			p.sayWaiting(use.Pod, "Istio's kinds (networking.istio.io/v1, security.istio.io/v1), which the API server does not serve yet")
+			p.reportWaiting(use.Pod, "networking.istio.io/v1 and security.istio.io/v1, which the API server does not serve; install Istio")
 			continue
 		}
 		missing := p.missing(use)
 		if missing == "" {
 			continue
 		}
-		if left := patience - p.now.Sub(p.memory.pods[use.Pod.UID].seen); left > 0 && !p.trouble {
-			p.repeat(left)
+		if left := quietWait - p.now.Sub(p.memory.pods[use.Pod.UID].seen); left > 0 && !p.applyFailed {
+			p.requeue(left)
 			continue
 		}
-		p.sayWaiting(use.Pod, missing)
+		p.reportWaiting(use.Pod, missing)
 	}
 }
 
-// needs names the objects of an origination.
-func needs(o *origination.Origination) string {
+// objectNames returns the kinds and names of the objects of an origination.
+func objectNames(o *origination.Origination) string {
 	rule := fmt.Sprintf("DestinationRule %s of host %s", o.RuleName(), o.Host)
 	switch {
 	case o.InMesh():
@@ -177,15 +177,15 @@ func needs(o *origination.Origination) string {
 	return "ServiceEntry " + strings.Join(names, ", ") + " and its DestinationRule"
 }
 
-// missing names the objects that the API server has not accepted yet; empty when it has all.
+// missing returns the kinds and names of the objects that the API server has not accepted yet.
 func (p *pass) missing(use cluster.FirstUse) string {
 	var wanted []string
 	for i := range use.Originations {
 		o := &use.Originations[i]
-		// Of a refusal its own Event tells.
-		if !p.refused[o.Key] && mesh.Missing(o, p.snap, p.someday(), p.Config.FirstUse.Delay.Duration) {
-			wanted = append(wanted, needs(o))
+		// A refusal has an Event of its own.
+		if !p.refused[o.Key] && mesh.Missing(o, p.snap, p.afterDelay(), p.Config.FirstUse.Delay.Duration) {
+			wanted = append(wanted, objectNames(o))
 		}
 	}
-	return strings.Join(append(wanted, p.missingSettings(use, p.someday())...), ", ")
+	return strings.Join(append(wanted, p.missingSettings(use, p.afterDelay())...), ", ")
 }

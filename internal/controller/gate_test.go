@@ -206,7 +206,7 @@ func TestAGateThatHasMovedIsLeftForTheNextPass(t *testing.T) {
 				}
 			}
 			w.pass()
-			if w.again > untilCaught {
+			if w.again > pauseConflict {
 				t.Errorf("the pass is repeated after %s", w.again)
 			}
 			if diff := cmp.Diff(moved, w.gates(pod)); diff != "" {

@@ -12,8 +12,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-// kinds are those of our objects, in the order in which they are applied: all that an entry's traffic
-// needs stands before the mesh knows the entry. They are deleted in the opposite order.
+// kinds are the kinds of managed objects, in the order in which they are applied: everything that an entry's traffic
+// needs before the entry. They are deleted in the opposite order.
 var kinds = []*kind{kindCertificate, kindPeer, kindSidecar, kindRule, kindRoute, kindEntry}
 
 var (
@@ -39,7 +39,7 @@ var (
 		spec:    func(c *certmanagerv1.Certificate) any { return &c.Spec },
 		known:   func(s *mesh.Snapshot) []*certmanagerv1.Certificate { return s.Certificates },
 		desired: func(d *mesh.Desired) []*certmanagerv1.Certificate { return d.Certificates },
-		// No entry waits for it: a pod without its Secret does not start, and others have to be served.
+		// No entry waits for a Certificate: a pod without its Secret does not start, and other pods must be served.
 		host: func(c *certmanagerv1.Certificate) string { return "Certificate " + c.Name },
 	})
 	kindSidecar = newKind(networkingv1.SchemeGroupVersion.WithKind("Sidecar"), shape[*networkingv1.Sidecar]{
@@ -56,7 +56,7 @@ var (
 	})
 )
 
-// firstOf returns the one host of an object of ours.
+// firstOf returns the only host of a managed object.
 func firstOf(hosts []string) string {
 	if len(hosts) == 0 {
 		return ""
@@ -64,25 +64,24 @@ func firstOf(hosts []string) string {
 	return hosts[0]
 }
 
-// shape is what differs between the kinds.
+// shape is the part of a kind that depends on its Go type.
 type shape[T client.Object] struct {
-	// spec returns a pointer to it.
+	// spec returns a pointer to the spec.
 	spec func(T) any
-	// host is the host that the object is about, as the mesh knows it; the object's own name where it is
-	// about none.
+	// host returns the object's host in the mesh, or the object's own name if it has none.
 	host func(T) string
-	// known are those of the caches, desired those that should be.
+	// known returns the objects of the caches, desired the desired ones.
 	known   func(*mesh.Snapshot) []T
 	desired func(*mesh.Desired) []T
 }
 
-// kind is a shape of some type.
+// kind is a shape without its type parameter.
 type kind struct {
 	schema.GroupVersionKind
 	wrap   func(client.Object) object
 	hostOf func(client.Object) string
 	specOf func(client.Object) any
-	// known are those of the snapshot's namespace, by name.
+	// known returns the objects of the snapshot's namespace, by name.
 	known   func(*mesh.Snapshot) map[string]object
 	desired func(*mesh.Desired) iter.Seq[object]
 }
@@ -90,7 +89,7 @@ type kind struct {
 func newKind[T client.Object](gvk schema.GroupVersionKind, of shape[T]) *kind {
 	k := &kind{GroupVersionKind: gvk}
 	k.wrap = func(o client.Object) object {
-		return object{Object: o.(T), kind: k} // a kind wraps its own type alone
+		return object{Object: o.(T), kind: k} // a kind wraps only its own type
 	}
 	k.hostOf = func(o client.Object) string { return of.host(o.(T)) }
 	k.specOf = func(o client.Object) any { return of.spec(o.(T)) }

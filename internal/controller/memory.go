@@ -6,30 +6,29 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// memory is what is kept of a namespace between passes. None of it is needed to be right: after a
-// restart the grace period begins anew, and Events are said once more.
+// memory is the state of a namespace between passes. Correctness does not depend on it: after a restart the grace period
+// begins again, and Events are sent again.
 type memory struct {
-	// unclaimed is since when an owned object has been without a claim.
+	// unclaimed is since when a managed object has no claim, by UID.
 	unclaimed map[types.UID]time.Time
-	// said is when each standing note was last said.
-	said map[noteKey]time.Time
-	// access is what was answered of service accounts, by name.
+	// reported is when the event of each lasting state was last sent.
+	reported map[eventKey]time.Time
+	// access are the answers about service accounts, by name.
 	access map[string]access
-	// pods are those that were admitted before their objects.
+	// pods are the pods that were admitted before their objects existed, by UID.
 	pods map[types.UID]podMemory
-	// tally is what the namespace has added to the gauges.
+	// tally is the namespace's part of the gauges.
 	tally tally
 }
 
 type podMemory struct {
-	seen     time.Time // when a pass first saw it
-	waited   bool      // an earlier pass saw it without its objects
-	measured bool      // its first use is in the histogram
-	released bool      // its gate is off, whatever the cache still says
+	seen     time.Time // when a pass first saw the pod
+	waited   bool      // an earlier pass saw the pod without its objects
+	measured bool      // the first use is in the histogram
+	released bool      // the gate is removed, though the cache may still have it
 }
 
-// recall returns the memory of a namespace. The controller works on a namespace once at a time, so its
-// memory needs no lock of its own.
+// recall returns the memory of a namespace. Passes over one namespace never overlap, so its memory needs no lock.
 func (r *Reconciler) recall(namespace string) *memory {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -38,20 +37,20 @@ func (r *Reconciler) recall(namespace string) *memory {
 	}
 	return &memory{
 		unclaimed: map[types.UID]time.Time{},
-		said:      map[noteKey]time.Time{},
+		reported:  map[eventKey]time.Time{},
 		access:    map[string]access{},
 		pods:      map[types.UID]podMemory{},
 	}
 }
 
-// remember keeps the memory of a pass, or drops it when nothing is in it, and brings the gauges up to date.
+// remember keeps the memory of a pass, or drops it if it is empty, and updates the gauges.
 func (r *Reconciler) remember(p *pass) {
-	settle(p.memory.tally, p.tally)
+	updateGauges(p.memory.tally, p.tally)
 	p.memory.tally = p.tally
 	r.Metrics.wait(p.namespace, p.waitingSince)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(p.memory.unclaimed)+len(p.memory.said)+len(p.memory.access)+len(p.memory.pods)+len(p.memory.tally) == 0 {
+	if len(p.memory.unclaimed)+len(p.memory.reported)+len(p.memory.access)+len(p.memory.pods)+len(p.memory.tally) == 0 {
 		delete(r.memories, p.namespace)
 		return
 	}
@@ -65,7 +64,7 @@ func (r *Reconciler) forget(namespace string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m := r.memories[namespace]; m != nil {
-		settle(m.tally, nil)
+		updateGauges(m.tally, nil)
 	}
 	r.Metrics.wait(namespace, time.Time{})
 	delete(r.memories, namespace)

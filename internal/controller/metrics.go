@@ -10,7 +10,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Metrics are those of the table that the controller counts.
+// Metrics are the metrics of the table in package metrics that the controller updates.
 type Metrics struct {
 	firstUseSeconds prometheus.Histogram
 	objectsApplied  *prometheus.CounterVec
@@ -20,11 +20,11 @@ type Metrics struct {
 	waiting         prometheus.Gauge
 
 	mu sync.Mutex
-	// oldestWaiting is when each namespace's oldest waiting pod was created.
+	// oldestWaiting is the creation time of the oldest gated pod, by namespace.
 	oldestWaiting map[string]time.Time
 }
 
-// NewMetrics makes the metrics and registers them.
+// NewMetrics returns the metrics, registered.
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		firstUseSeconds: metrics.NewHistogram(metrics.FirstUse),

@@ -86,7 +86,7 @@ type model struct {
 	random *rand.Rand
 	// history is what happened, for those who look for a fault.
 	history []string
-	log     map[string][]event // by kind
+	log     map[string][]change // by kind
 	// leader is the replica that reconciles, webhook another one that admits.
 	leader, webhook, istiod *replica
 	namespaces              []string
@@ -104,8 +104,8 @@ type model struct {
 	nested bool
 }
 
-// event is a change that watches tell of.
-type event struct {
+// change is a change that watches deliver.
+type change struct {
 	key    types.NamespacedName
 	object client.Object // nil: deleted
 	at     time.Time
@@ -120,7 +120,7 @@ type replica struct {
 
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{
-		world: newWorld(t), random: rand.New(rand.NewPCG(seed, 0)), log: map[string][]event{}, namespaces: []string{namespace, "bank"},
+		world: newWorld(t), random: rand.New(rand.NewPCG(seed, 0)), log: map[string][]change{}, namespaces: []string{namespace, "bank"},
 		told: map[string]bool{}, held: map[types.NamespacedName]map[string]string{},
 	}
 	m.world.frozen = true
@@ -185,12 +185,12 @@ func (m *model) changed(kind string, key types.NamespacedName) {
 		m.must(err)
 		m.timed(object)
 	}
-	e := event{key, object, m.clock.Now()}
+	e := change{key, object, m.clock.Now()}
 	m.log[kind] = append(m.log[kind], e)
 	m.truth.take(kind, e)
 }
 
-func (c *caches) take(kindName string, e event) {
+func (c *caches) take(kindName string, e change) {
 	if kindName == "Pod" {
 		if delete(c.pods, e.key); e.object != nil {
 			c.setPod(cluster.Trim(e.object.(*corev1.Pod)))

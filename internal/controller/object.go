@@ -29,11 +29,10 @@ func (o object) host() string { return o.hostOf(o.Object) }
 // spec returns a pointer to it.
 func (o object) spec() any { return o.specOf(o.Object) }
 
-// group is what ties the object to the others of its host.
+// group identifies the objects of one host.
 func (o object) group() string { return origination.Group(o.host()) }
 
-// shared reports whether the object is of several keys, so that it changes as they come and go: those of a host with
-// protocol http.
+// shared reports whether the object belongs to several keys and changes with them, as those of protocol http do.
 func (o object) shared() bool {
 	return (o.kind == kindEntry || o.kind == kindRoute || o.kind == kindRule) && o.group() == o.host()
 }
@@ -45,23 +44,23 @@ func (o object) reference() *corev1.ObjectReference {
 	}
 }
 
-// differs reports whether the object in the cluster is not as it should be. Labels and annotations that
-// others have added are theirs to keep; the mark and the one of lingering rules are ours.
+// differs reports whether the object in the cluster differs from the desired one. Labels and annotations that others
+// have added do not count, except the annotations of redis-tls.
 func (o object) differs(have object) bool {
 	return have.mark() != "" || have.lingers() || !contains(have.GetLabels(), o.GetLabels()) || !sameSpec(o.spec(), have.spec())
 }
 
-// mark is when the object was marked for deletion, as written; empty when it is not marked.
+// mark returns when the object was marked for deletion, in RFC 3339, or "".
 func (o object) mark() string { return o.GetAnnotations()[mesh.AnnotationDeleting] }
 
-// lingers reports whether the object was made for a key that no live pod had.
+// lingers reports whether the object was created for a key without live pods.
 func (o object) lingers() bool { return o.GetAnnotations()[mesh.AnnotationLingering] != "" }
 
 func (o object) clone() object { return o.wrap(o.DeepCopyObject().(client.Object)) }
 
-// sameSpec compares what two pointers to specs of one kind point to. Mostly they are equal, and then so is what they
-// marshal to, which takes less than half of the time of proto.Equal and no memory. Maps of several keys may marshal in
-// another order; ours have one.
+// sameSpec compares two specs of one kind, given as pointers. Mostly they are equal and marshal to equal bytes, which
+// takes less than half of the time of proto.Equal and no memory. Maps of several keys may marshal in another order, but
+// the maps of managed objects have one key.
 func sameSpec(a, b any) bool {
 	message, ok := a.(proto.Message)
 	if !ok {
@@ -86,7 +85,7 @@ func sameSpec(a, b any) bool {
 // marshalled are buffers for sameSpec.
 var marshalled = sync.Pool{New: func() any { return new([2][]byte) }}
 
-// configuration is the object as it is created: what we say of it, and no status.
+// configuration returns the object as it is created, without a status.
 func (o object) configuration() (*unstructured.Unstructured, error) {
 	spec, err := o.specMap()
 	if err != nil {
@@ -101,7 +100,7 @@ func (o object) configuration() (*unstructured.Unstructured, error) {
 	return u, nil
 }
 
-// specMap is the spec as JSON knows it: Istio's types marshal by the rules of protobuf.
+// specMap returns the spec in JSON form. Istio's types marshal by the rules of protobuf.
 func (o object) specMap() (map[string]any, error) {
 	data, err := json.Marshal(o.spec())
 	if err != nil {
@@ -114,7 +113,7 @@ func (o object) specMap() (map[string]any, error) {
 	return spec, nil
 }
 
-// contains reports whether all entries of some are in all.
+// contains reports whether all entries of the second map are in the first.
 func contains(all, some map[string]string) bool {
 	for key, value := range some {
 		if found, ok := all[key]; !ok || found != value {

@@ -1,11 +1,12 @@
-// Package controller keeps the mesh objects of each namespace as its live pods call for them, and takes
-// the first-use gate off pods of which the objects stand.
+// Package controller applies the mesh objects of each namespace's live pods, and removes the first-use gate of pods
+// whose objects exist.
 //
-// There is one level-triggered reconciler per namespace, [Reconciler]: each pass compares all that is with
-// all that should be, so a lost event or a restart costs nothing. [mesh.Objects] computes what should be, as a set of
-// objects that are named by their content: missing ones are created, changed ones repaired, unclaimed ones collected.
+// [Setup] adds the [Reconciler] to a manager. A pass over a namespace is level-triggered: it compares all objects with
+// the desired ones of [mesh.Objects], so a lost event or a restart loses nothing. Missing objects are created, changed
+// ones repaired, unclaimed ones deleted.
 //
-// The steps of a pass, each in its file: apply, gate (and the first-use metric), cleanup, access, announce.
+// The steps of a pass, each in its file: apply, gate (with the first-use metric), cleanup, access, events. [Ungate] is
+// used by package uninstall too.
 package controller
 
 import (
@@ -24,16 +25,16 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-// Pauses before a pass is repeated though nothing is known to have changed.
+// The pauses before a pass is repeated without an event.
 const (
-	untilSynced  = 500 * time.Millisecond // the caches are still filling, or do not know the namespace yet
-	untilCaught  = 200 * time.Millisecond // the API server was ahead of the cache
-	untilSettled = 250 * time.Millisecond // a pod waits at the gate for firstUse.delay to pass
-	untilHealed  = 30 * time.Second       // an object stays in use though nothing claims it
-	patience     = 2 * time.Second        // what a pod waits for at the gate is said, though nothing failed
+	pauseUnsynced = 500 * time.Millisecond // the caches are filling, or do not have the namespace yet
+	pauseConflict = 200 * time.Millisecond // the cache was behind the API server
+	pauseDelay    = 250 * time.Millisecond // a gated pod waits for firstUse.delay
+	pauseInUse    = 30 * time.Second       // an unclaimed object is in use
+	quietWait     = 2 * time.Second        // before a gated pod's wait is reported
 )
 
-// View is what the reconciler asks of cluster.View.
+// View is the part of cluster.View that the reconciler uses.
 type View interface {
 	Synced() bool
 	IstioReady() bool
@@ -48,18 +49,18 @@ type View interface {
 	Subscribe(notify func(namespace string, priority cluster.Priority))
 }
 
-// Reconciler reconciles a namespace, whose name is the request's.
+// Reconciler reconciles the namespace that a request names.
 type Reconciler struct {
-	// Client writes; it reads nothing.
+	// Client only writes.
 	Client client.Client
-	// Live lists pods from the API server itself, before anything is deleted.
+	// Live lists pods from the API server before a deletion.
 	Live    client.Reader
 	View    View
 	Events  events.EventRecorder
 	Clock   clock.PassiveClock
 	Config  config.Config
 	Metrics *Metrics
-	// Since is when this process began to reconcile: first uses that were over by then are not measured.
+	// Since is when this process began to reconcile. First uses that were over by then are not measured.
 	Since time.Time
 
 	mu       sync.Mutex
@@ -75,36 +76,37 @@ type pass struct {
 	snap      *mesh.Snapshot
 	firstUses []cluster.FirstUse
 	desired   mesh.Desired
-	// refused are the keys of originations that get no objects, or that unmanaged objects are in the way of.
+	// refused are the keys of originations that get no objects, or that an unmanaged object affects.
 	refused map[string]bool
 	// served are the keys of originations that get objects.
 	served map[string]bool
-	// pending are the groups (see origination.Group) of which an object was not as it should be when the pass began.
+	// pending are the groups (see origination.Group) with an object that differed when the pass began.
 	pending map[string]bool
-	// known are the objects of the namespace by kind and name, as the caches have them.
+	// known are the objects of the namespace in the caches, by kind and name.
 	known  map[*kind]map[string]object
 	memory *memory
-	notes  []note
-	// trouble says that an object could not be made, for another reason than a lost race.
-	trouble bool
-	// tally is what this pass counts, and waitingSince the creation of the oldest pod at the gate.
+	// events are the events that sendEvents sends.
+	events []event
+	// applyFailed says that an object was not applied, and not because of a conflict.
+	applyFailed bool
+	// tally is what this pass counts. waitingSince is the creation time of the oldest gated pod.
 	tally        tally
 	waitingSince time.Time
-	// again is when the pass is to be repeated; 0 leaves it to the next event.
-	again time.Duration
+	// requeueAfter is the pause before the pass is repeated; 0 waits for the next event.
+	requeueAfter time.Duration
 }
 
 // Reconcile makes one pass over the namespace that the request names.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	namespace := request.Name
 	if !r.View.Synced() {
-		return reconcile.Result{RequeueAfter: untilSynced}, nil
+		return reconcile.Result{RequeueAfter: pauseUnsynced}, nil
 	}
 	state := r.View.NamespaceState(namespace)
 	if state == cluster.NamespaceNotCached && r.View.HasPods(namespace) { // its watch event has not arrived
-		return reconcile.Result{RequeueAfter: untilSynced}, nil
+		return reconcile.Result{RequeueAfter: pauseUnsynced}, nil
 	}
-	if state != cluster.NamespaceActive { // its objects go with it, and the API server would refuse new ones
+	if state != cluster.NamespaceActive { // its objects are deleted with it, and the API server refuses new ones
 		r.forget(namespace)
 		return reconcile.Result{}, nil
 	}
@@ -115,14 +117,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		p.checkUnmanaged()
 		err = errors.Join(err, p.release(ctx), p.cleanup(ctx), p.authorize(ctx))
 	}
-	p.wait()
+	p.reportGated()
 	p.countClaims()
-	p.announce()
+	p.sendEvents()
 	r.remember(p)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{RequeueAfter: p.again}, nil
+	return reconcile.Result{RequeueAfter: p.requeueAfter}, nil
 }
 
 func (r *Reconciler) begin(namespace string) *pass {
@@ -144,9 +146,9 @@ func (r *Reconciler) begin(namespace string) *pass {
 	return p
 }
 
-// repeat asks for another pass within the time.
-func (p *pass) repeat(within time.Duration) {
-	if p.again == 0 || within < p.again {
-		p.again = max(within, time.Millisecond)
+// requeue repeats the pass within the time, or earlier if that was requested already.
+func (p *pass) requeue(within time.Duration) {
+	if p.requeueAfter == 0 || within < p.requeueAfter {
+		p.requeueAfter = max(within, time.Millisecond)
 	}
 }

@@ -23,14 +23,13 @@ import (
 )
 
 const (
-	// name is the controller's, in logs, metrics and Events.
+	// name is the controller's name in logs, metrics and Events.
 	name = "redis-tls"
-	// workers is how many namespaces are reconciled at once; each waits for the API server most of
-	// its time.
+	// workers is how many namespaces are reconciled at once. A worker mostly waits for the API server.
 	workers = 8
 )
 
-// Setup adds the reconciler to the manager. It runs on the elected leader only.
+// Setup adds the reconciler to the manager. It runs only on the elected leader.
 func Setup(mgr manager.Manager, view View, cfg config.Config) error {
 	m, err := NewMetrics(metrics.Registry)
 	if err != nil {
@@ -52,7 +51,7 @@ func Setup(mgr manager.Manager, view View, cfg config.Config) error {
 	return c.Watch(source.Func(r.start))
 }
 
-// options returns those of the controller.
+// options returns the options of the controller.
 func (r *Reconciler) options(workers int) ctrl.Options {
 	return ctrl.Options{
 		Reconciler:              reconcile.Func(r.reconcileRanked),
@@ -63,8 +62,8 @@ func (r *Reconciler) options(workers int) ctrl.Options {
 	}
 }
 
-// start feeds the queue with what the view notifies of. The view, and no informer, is the source: the ledger
-// has taken the event in before the pass that it causes.
+// start feeds the queue with the view's notifications. The view is the source instead of an informer, because its pod
+// index then has the event before the pass that the event causes.
 func (r *Reconciler) start(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 	ordered, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request])
 	if !ok {
@@ -82,8 +81,8 @@ func (r *Reconciler) start(_ context.Context, queue workqueue.TypedRateLimitingI
 	return nil
 }
 
-// rank returns the priority of a namespace in the queue; the higher number comes first. A namespace with a pod at the
-// gate comes before others in a sweep too.
+// rank returns the priority of a namespace in the queue, where the higher number comes first. In a sweep a namespace with
+// a gated pod comes before the others.
 func (r *Reconciler) rank(namespace string, priority cluster.Priority) int {
 	gated := func(use cluster.FirstUse) bool { return use.Gated }
 	if priority == cluster.Urgent || slices.ContainsFunc(r.View.FirstUses(namespace), gated) {
@@ -92,12 +91,12 @@ func (r *Reconciler) rank(namespace string, priority cluster.Priority) int {
 	return handler.LowPriority
 }
 
-// reconcileRanked makes a pass and ranks its repetition. The queue keeps the priority of a pass that failed or is
-// repeated soon. A reminder comes back in the background: a queued namespace keeps its highest priority, and the next
-// sweep would bring it forward.
+// reconcileRanked runs a pass and ranks its repetition. A pass that failed or is repeated soon keeps its priority. A
+// reminder gets the priority of a sweep: a queued namespace keeps its highest priority, so otherwise the next sweep would
+// bring it forward.
 func (r *Reconciler) reconcileRanked(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	result, err := r.Reconcile(ctx, request)
-	if err == nil && result.RequeueAfter > untilSynced {
+	if err == nil && result.RequeueAfter > pauseUnsynced {
 		result.Priority = ptr.To(r.rank(request.Name, cluster.Background))
 	}
 	return result, err

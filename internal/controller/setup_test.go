@@ -148,7 +148,7 @@ func TestARemindersPassComesBackInTheBackground(t *testing.T) {
 		t.Errorf("a reminder is due after %s at priority %v, want below the default", got.RequeueAfter, got.Priority)
 	}
 	gated, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())
-	if got := repeat(applied(t, gated)); got.RequeueAfter != untilSettled || got.Priority != nil {
+	if got := repeat(applied(t, gated)); got.RequeueAfter != pauseDelay || got.Priority != nil {
 		t.Errorf("with a pod at the gate the pass is repeated after %s at priority %v, want its own priority",
 			got.RequeueAfter, got.Priority)
 	}

@@ -12,12 +12,12 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// tally is what a namespace adds to the gauges. It is made anew in each pass, and what it says otherwise than the
-// last one is added: nothing has to be counted over all namespaces.
+// tally is a namespace's part of the gauges. Each pass makes a new one, and the gauges change by the difference to the
+// last. So no pass has to count over all namespaces.
 type tally map[prometheus.Gauge]float64
 
-// settle brings the gauges from what a namespace said before to what it says now. Nil says nothing.
-func settle(before, now tally) {
+// updateGauges changes the gauges by the difference of two tallies of a namespace. Nil is an empty one.
+func updateGauges(before, now tally) {
 	for gauge, n := range now {
 		if n != before[gauge] {
 			gauge.Add(n - before[gauge])
@@ -30,7 +30,7 @@ func settle(before, now tally) {
 	}
 }
 
-// countClaims counts what the namespace's live pods request: each key once.
+// countClaims counts each key of the namespace's live pods once.
 func (p *pass) countClaims() {
 	for i := range p.desired.Claims {
 		claim := &p.desired.Claims[i]
@@ -47,7 +47,7 @@ func (p *pass) countClaims() {
 	p.count(p.Metrics.claims.WithLabelValues(metrics.ClaimIgnored), len(p.live.Unresolved))
 }
 
-// isPending reports whether an object of the claim was not as it should be when the pass began.
+// isPending reports whether an object of the claim differed when the pass began.
 func (p *pass) isPending(claim *mesh.Claim) bool {
 	if p.pending[claim.Key] || p.pending[claim.Host] {
 		return true
@@ -55,7 +55,7 @@ func (p *pass) isPending(claim *mesh.Claim) bool {
 	return len(p.pending) > 0 && slices.ContainsFunc(claim.Atoms(), func(a origination.Atom) bool { return p.pending[origination.Group(a.Host())] })
 }
 
-// countObjects counts the mesh objects of the namespace that are ours, or in the place of ours.
+// countObjects counts the managed mesh objects of the namespace, and the unmanaged ones of their names.
 func (p *pass) countObjects(use inUse) {
 	for _, k := range kinds {
 		for _, o := range p.known[k] {
@@ -75,7 +75,7 @@ func (p *pass) countObjects(use inUse) {
 	}
 }
 
-// countWaiting counts a pod at the gate.
+// countWaiting counts a gated pod.
 func (p *pass) countWaiting(pod *cluster.Pod) {
 	p.count(p.Metrics.waiting, 1)
 	if since := pod.CreationTimestamp.Time; p.waitingSince.IsZero() || since.Before(p.waitingSince) {
@@ -89,7 +89,7 @@ func (p *pass) count(gauge prometheus.Gauge, n int) {
 	}
 }
 
-// wait remembers since when the namespace's oldest waiting pod exists; the zero time says that none waits.
+// wait keeps the creation time of the namespace's oldest gated pod. The zero time means that no pod waits.
 func (m *Metrics) wait(namespace string, since time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -100,7 +100,7 @@ func (m *Metrics) wait(namespace string, since time.Time) {
 	m.oldestWaiting[namespace] = since
 }
 
-// waitingSince is the value of its metric.
+// waitingSince returns the value of its metric.
 func (m *Metrics) waitingSince() float64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
