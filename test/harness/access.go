@@ -83,7 +83,7 @@ func (c *ControlPlane) makeClients() (err error) {
 	if c.Clientset, err = kubernetes.NewForConfig(c.admin); err != nil {
 		return err
 	}
-	// The client asks the API server for nothing before its first use.
+	// The client makes no request before its first use.
 	if c.Client, err = client.New(c.admin, client.Options{Scheme: Scheme()}); err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func signingKey() (private, public []byte, err error) {
 	return private, public, nil
 }
 
-// file is the path of a file in the temporary directory.
+// file returns a path in the temporary directory.
 func (c *ControlPlane) file(name string) string { return filepath.Join(c.dir, name) }
 
 func (c *ControlPlane) config(token string) *rest.Config {
@@ -123,19 +123,19 @@ func (c *ControlPlane) config(token string) *rest.Config {
 	}
 }
 
-// Config returns the administrator's client configuration. It is the caller's to change.
+// Config returns the administrator's client configuration, which the caller may change.
 func (c *ControlPlane) Config() *rest.Config { return rest.CopyConfig(c.admin) }
 
-// As returns a client configuration that acts as the user, a member of the groups. RBAC decides what
-// it may do: at first nothing.
+// As returns a client configuration that impersonates the user, a member of the groups. RBAC decides what it may do,
+// which is nothing at first.
 func (c *ControlPlane) As(user string, groups ...string) *rest.Config {
 	config := c.Config()
 	config.Impersonate = rest.ImpersonationConfig{UserName: user, Groups: groups}
 	return config
 }
 
-// ServiceAccountToken asks the API server for a token of the service account, for the API server's own
-// audience unless others are given.
+// ServiceAccountToken requests a token of the service account, for the API server's own audience unless others are
+// given.
 func (c *ControlPlane) ServiceAccountToken(
 	ctx context.Context, namespace, name string, audiences ...string,
 ) (string, error) {
@@ -146,13 +146,13 @@ func (c *ControlPlane) ServiceAccountToken(
 	}}
 	answer, err := c.Clientset.CoreV1().ServiceAccounts(namespace).CreateToken(ctx, name, request, metav1.CreateOptions{})
 	if err != nil {
-		return "", fmt.Errorf("asking for a token of service account %s/%s: %w", namespace, name, err)
+		return "", fmt.Errorf("requesting a token of service account %s/%s: %w", namespace, name, err)
 	}
 	return answer.Status.Token, nil
 }
 
-// ServiceAccountConfig returns a client configuration that authenticates as the service account with a
-// token of its own, as a pod would.
+// ServiceAccountConfig returns a client configuration that authenticates as the service account with its own token, as
+// a pod would.
 func (c *ControlPlane) ServiceAccountConfig(ctx context.Context, namespace, name string) (*rest.Config, error) {
 	token, err := c.ServiceAccountToken(ctx, namespace, name)
 	if err != nil {
@@ -176,8 +176,8 @@ func (c *ControlPlane) WriteKubeconfig(name string, config *rest.Config) (string
 	return path, clientcmd.WriteToFile(*k, path)
 }
 
-// Kubectl runs kubectl as the administrator; a further --kubeconfig or --as in the arguments wins. The
-// error says only how it ended: what it printed is in stdout and stderr.
+// Kubectl runs kubectl as the administrator. A --kubeconfig or --as in the arguments overrides that. The error has the
+// exit only. The output is in stdout and stderr.
 func (c *ControlPlane) Kubectl(
 	ctx context.Context, stdin io.Reader, args ...string,
 ) (stdout, stderr string, err error) {
@@ -190,10 +190,10 @@ func (c *ControlPlane) Kubectl(
 	return out.String(), errs.String(), err
 }
 
-// KubectlPath is the kubectl that Kubectl runs.
+// KubectlPath returns the path of the kubectl that Kubectl runs.
 func (c *ControlPlane) KubectlPath() string { return c.binaries[kubectlName] }
 
-// Namespace creates a namespace and waits until it takes pods.
+// Namespace creates a namespace and waits until pods can be created in it.
 func (c *ControlPlane) Namespace(ctx context.Context, name string, labels, annotations map[string]string) error {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Annotations: annotations}}
 	if err := c.Client.Create(ctx, ns); err != nil {
@@ -202,7 +202,7 @@ func (c *ControlPlane) Namespace(ctx context.Context, name string, labels, annot
 	return c.WaitForNamespace(ctx, name)
 }
 
-// WaitForNamespace waits until a new namespace takes pods: until it has its service account.
+// WaitForNamespace waits until pods can be created in a new namespace, which is when it has its service account.
 func (c *ControlPlane) WaitForNamespace(ctx context.Context, name string) error {
 	return Eventually(ctx, startTimeout, "the service account of namespace "+name, func(ctx context.Context) error {
 		return c.Client.Get(ctx, client.ObjectKey{Namespace: name, Name: "default"}, &corev1.ServiceAccount{})

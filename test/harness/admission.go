@@ -17,12 +17,11 @@ import (
 // guardName is the chart's ValidatingAdmissionPolicy for pods, and its binding.
 const guardName = "redis-tls-guard"
 
-// WaitForAdmission waits until the API server asks the release's webhook and its guard: it learns of
-// both some time after they were applied. It sends pods as a dry run that either must refuse, or warn
-// of under policy.mode warn.
+// WaitForAdmission waits until the API server calls the release's webhook and its guard, which is some time after they
+// were applied. It creates pods as a dry run that each must refuse, or warn about with policy.mode warn.
 func (c *ControlPlane) WaitForAdmission(ctx context.Context, r *Release) error {
 	ofGuard := func(text string) bool { return strings.Contains(text, guardName) }
-	err := Eventually(ctx, time.Minute, "the API server to ask the webhook", func(ctx context.Context) error {
+	err := Eventually(ctx, time.Minute, "the API server to call the webhook", func(ctx context.Context) error {
 		answers, err := c.probe(ctx, "default")
 		if err != nil {
 			return err
@@ -32,25 +31,25 @@ func (c *ControlPlane) WaitForAdmission(ctx context.Context, r *Release) error {
 				return nil
 			}
 		}
-		return fmt.Errorf("a wrong annotation brought %q", answers)
+		return fmt.Errorf("a pod with a wrong annotation has the answers %q", answers)
 	})
 	if err != nil {
 		return err
 	}
 	if _, err := r.Find("ValidatingAdmissionPolicyBinding", guardName); err != nil {
-		return nil // a chart without
+		return nil // a chart without the guard
 	}
-	return Eventually(ctx, time.Minute, "the API server to ask the guard", func(ctx context.Context) error {
-		answers, err := c.probe(ctx, "kube-system") // excluded, so the webhook is not asked
+	return Eventually(ctx, time.Minute, "the API server to call the guard", func(ctx context.Context) error {
+		answers, err := c.probe(ctx, "kube-system") // excluded, so the webhook is not called
 		if err == nil && !slices.ContainsFunc(answers, ofGuard) {
-			err = fmt.Errorf("an asking pod in an excluded namespace brought %q", answers)
+			err = fmt.Errorf("an annotated pod in an excluded namespace has the answers %q", answers)
 		}
 		return err
 	})
 }
 
-// probe creates, as a dry run, a pod that asks for an impossible host, and returns the refusal, or else
-// the warnings.
+// probe creates, as a dry run, a pod with an impossible host. It returns the refusal or, if there is none, the
+// warnings.
 func (c *ControlPlane) probe(ctx context.Context, namespace string) ([]string, error) {
 	warnings := &Warnings{}
 	config := c.Config()

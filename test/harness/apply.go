@@ -17,11 +17,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// fieldManager is Helm's own, which a chart's objects are applied by.
+// fieldManager is Helm's own, with which Helm applies a chart's objects.
 const fieldManager = "helm"
 
-// Apply creates the release's namespace where it is missing and applies the documents of the chart,
-// unchanged and in Helm's order, by server-side apply.
+// Apply creates the release's namespace if it is missing, and applies the documents of the chart, unchanged and in
+// Helm's order, by server-side apply.
 func (c *ControlPlane) Apply(ctx context.Context, r *Release) error {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: r.Namespace}}
 	if err := c.Client.Create(ctx, ns); err != nil && !apierrors.IsAlreadyExists(err) {
@@ -30,8 +30,8 @@ func (c *ControlPlane) Apply(ctx context.Context, r *Release) error {
 	return c.ApplyObjects(ctx, r.Namespace, r.Objects...)
 }
 
-// ApplyObjects applies objects by server-side apply; a namespaced one that names no namespace goes to
-// the one given.
+// ApplyObjects applies objects by server-side apply. A namespaced object without a namespace is applied in the given
+// one.
 func (c *ControlPlane) ApplyObjects(
 	ctx context.Context, namespace string, objects ...*unstructured.Unstructured,
 ) error {
@@ -59,12 +59,12 @@ func (c *ControlPlane) ApplyDirectory(ctx context.Context, dir string) ([]*unstr
 	return objects, c.ApplyObjects(ctx, "default", objects...)
 }
 
-// Delete deletes the objects of the release, last applied first, and leaves its namespace, as Helm does.
+// Delete deletes the objects of the release, last applied first. It keeps the namespace, as Helm does.
 func (c *ControlPlane) Delete(ctx context.Context, r *Release) error {
 	return c.DeleteObjects(ctx, r.Namespace, r.reversed()...)
 }
 
-// DeleteObjects deletes objects; those that are gone already are no error.
+// DeleteObjects deletes objects. It is not an error if one does not exist.
 func (c *ControlPlane) DeleteObjects(
 	ctx context.Context, namespace string, objects ...*unstructured.Unstructured,
 ) error {
@@ -80,7 +80,7 @@ func (c *ControlPlane) DeleteObjects(
 	return nil
 }
 
-// placed returns a copy of the object in the namespace, where it is namespaced and names none.
+// placed returns a copy of the object. If the object is namespaced and has no namespace, the copy has the given one.
 func (c *ControlPlane) placed(o *unstructured.Unstructured, namespace string) (*unstructured.Unstructured, error) {
 	u := o.DeepCopy()
 	if u.GetNamespace() != "" {

@@ -20,8 +20,8 @@ const (
 // kubernetesVersion finds the version of the control plane in test/controlplane/go.mod.
 var kubernetesVersion = regexp.MustCompile(`(?m)^\s*k8s\.io/kubernetes (v\S+)$`)
 
-// binaries maps the names of the components to their paths: in $KUBEBUILDER_ASSETS where it is set and
-// has them (setup-envtest brings no kube-controller-manager), else as built by `make control-plane`.
+// binaries maps the names of the components to their paths. It takes those in $KUBEBUILDER_ASSETS, if set
+// (setup-envtest has no kube-controller-manager), and else those that `make control-plane` builds.
 func binaries(root string) (map[string]string, error) {
 	gomod, err := os.ReadFile(filepath.Join(root, "test", "controlplane", "go.mod"))
 	if err != nil {
@@ -50,7 +50,7 @@ func binaries(root string) (map[string]string, error) {
 	return paths, nil
 }
 
-// ModuleRoot is the directory of this repository, found upwards from the working directory.
+// ModuleRoot returns the directory of this repository, which is the working directory or above it.
 func ModuleRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

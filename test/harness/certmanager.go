@@ -51,17 +51,16 @@ func (c *ControlPlane) InstallPrometheusOperatorCRDs(ctx context.Context) error 
 // Sign signs the certificate of a key, and returns it with the CA's, in PEM.
 type Sign func(template *x509.Certificate, key crypto.PublicKey) (certificate, ca []byte, err error)
 
-// certManager stands in for cert-manager's controller, and for an issuer that signs whatever is requested.
+// certManager replaces cert-manager's controller, and an issuer that signs every request.
 type certManager struct {
 	client.Client
 	sign Sign
 	keys map[string]*ecdsa.PrivateKey // by CertificateRequest, "namespace/name"
 }
 
-// RunCertManager makes, until the control plane stops, of every Certificate a CertificateRequest, has it
-// signed as an issuer of one's own would, whatever the group that it names, and puts the result into the
-// Certificate's Secret and status. What it fails at it tries again. It does so anew where the Certificate has
-// changed or is to be renewed.
+// RunCertManager runs until the control plane stops. For every Certificate it creates a CertificateRequest, signs it,
+// whatever the group of the issuer, and writes the result into the Certificate's Secret and status. It retries
+// failures. It issues again if the Certificate has changed or is to be renewed.
 func (c *ControlPlane) RunCertManager(sign Sign) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -91,12 +90,12 @@ func (m *certManager) issueAll(ctx context.Context) error {
 	return err
 }
 
-// issue takes a Certificate one step further, as the controllers of cert-manager do.
+// issue does the next step for a Certificate, as the controllers of cert-manager do.
 func (m *certManager) issue(ctx context.Context, c *certmanagerv1.Certificate) error {
 	judged, renewed := false, false
 	for _, condition := range c.Status.Conditions {
 		switch condition.Type {
-		case certmanagerv1.CertificateConditionReady: // whatever a test says of it stands
+		case certmanagerv1.CertificateConditionReady: // a test has written its status
 			judged = condition.ObservedGeneration == c.Generation
 		case certmanagerv1.CertificateConditionIssuing:
 			renewed = condition.Status == cmmeta.ConditionTrue
@@ -149,8 +148,8 @@ func (m *certManager) issue(ctx context.Context, c *certmanagerv1.Certificate) e
 	return m.Status().Update(ctx, c)
 }
 
-// RenewCertificate has the Certificate renewed before it is due, as `cmctl renew` does, and waits until its
-// Secret holds another one.
+// RenewCertificate renews the Certificate before it is due, as `cmctl renew` does, and waits until its Secret has
+// another one.
 func (c *ControlPlane) RenewCertificate(ctx context.Context, certificate *certmanagerv1.Certificate) error {
 	key, secret := client.ObjectKey{Namespace: certificate.Namespace, Name: certificate.Spec.SecretName}, &corev1.Secret{}
 	if err := c.Client.Get(ctx, key, secret); err != nil {
@@ -167,20 +166,20 @@ func (c *ControlPlane) RenewCertificate(ctx context.Context, certificate *certma
 	if err := c.Client.Status().Update(ctx, certificate); err != nil {
 		return err
 	}
-	return Eventually(ctx, time.Minute, "Secret "+key.String()+" to hold another certificate",
+	return Eventually(ctx, time.Minute, "Secret "+key.String()+" to have another certificate",
 		func(ctx context.Context) error {
 			err := c.Client.Get(ctx, key, secret)
 			if err == nil && bytes.Equal(secret.Data[corev1.TLSCertKey], old) {
-				err = errors.New("it holds the one before")
+				err = errors.New("it has the previous one")
 			}
 			return err
 		})
 }
 
-// request makes a key of the kind that the Certificate asks for, and its CertificateRequest.
+// request creates a key of the kind in the Certificate, and its CertificateRequest.
 func (m *certManager) request(ctx context.Context, c *certmanagerv1.Certificate, at client.ObjectKey) error {
 	if k := c.Spec.PrivateKey; k == nil || k.Algorithm != certmanagerv1.ECDSAKeyAlgorithm || k.Size != 0 && k.Size != 256 {
-		return fmt.Errorf("%s asks for a key that this stand-in does not make: %v", at, k)
+		return fmt.Errorf("%s has a kind of key that this stand-in does not support: %v", at, k)
 	}
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -208,7 +207,7 @@ func (m *certManager) request(ctx context.Context, c *certmanagerv1.Certificate,
 	})
 }
 
-// usages are those of cert-manager that this issuer knows.
+// usages are the key usages of cert-manager that this issuer supports.
 var usages = map[certmanagerv1.KeyUsage]func(*x509.Certificate){
 	certmanagerv1.UsageDigitalSignature: func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageDigitalSignature },
 	certmanagerv1.UsageClientAuth: func(c *x509.Certificate) {
@@ -216,7 +215,7 @@ var usages = map[certmanagerv1.KeyUsage]func(*x509.Certificate){
 	},
 }
 
-// signAll is the issuer: it signs what the CertificateRequests ask for, and nothing more.
+// signAll is the issuer. It signs what the CertificateRequests request, and nothing more.
 func (m *certManager) signAll(ctx context.Context) error {
 	var requests certmanagerv1.CertificateRequestList
 	err := m.List(ctx, &requests)
@@ -231,7 +230,7 @@ func (m *certManager) signAll(ctx context.Context) error {
 func (m *certManager) signOne(ctx context.Context, r *certmanagerv1.CertificateRequest) error {
 	block, _ := pem.Decode(r.Spec.Request)
 	if block == nil {
-		return fmt.Errorf("%s/%s is no PEM", r.Namespace, r.Name)
+		return fmt.Errorf("%s/%s is not PEM", r.Namespace, r.Name)
 	}
 	request, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {

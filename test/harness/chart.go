@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// What `helm install redis-tls charts/redis-tls --namespace redis-tls-system --create-namespace` names.
+// The names in `helm install redis-tls charts/redis-tls --namespace redis-tls-system --create-namespace`.
 const (
 	ReleaseName      = "redis-tls"
 	ReleaseNamespace = "redis-tls-system"
@@ -28,11 +28,11 @@ const (
 // Release is a chart as Helm rendered it.
 type Release struct {
 	Name, Namespace string
-	// Files are the rendered templates by path, NOTES.txt among them.
+	// Files are the rendered templates by path, with NOTES.txt.
 	Files map[string]string
-	// Objects are their documents in Helm's order of installation, each as it stands there.
+	// Objects are their documents in Helm's order of installation, unchanged.
 	Objects []*unstructured.Unstructured
-	// Hooks are the documents that Helm applies at an event alone, by weight; see RunHooks.
+	// Hooks are the documents that Helm applies only at an event, by weight; see RunHooks.
 	Hooks []*unstructured.Unstructured
 }
 
@@ -42,9 +42,8 @@ func RenderChart(dir string, values map[string]any, capabilities *common.Capabil
 	return renderAs(&Release{Name: ReleaseName, Namespace: ReleaseNamespace}, dir, values, capabilities, nil)
 }
 
-// RenderForeignChart renders another chart than ours for this control plane, as a release of that name
-// and namespace.
-func (c *ControlPlane) RenderForeignChart(name, namespace, dir string, values map[string]any) (*Release, error) {
+// RenderOtherChart renders another chart for this control plane, as a release of that name and namespace.
+func (c *ControlPlane) RenderOtherChart(name, namespace, dir string, values map[string]any) (*Release, error) {
 	capabilities, err := c.capabilities()
 	if err != nil {
 		return nil, err
@@ -52,7 +51,7 @@ func (c *ControlPlane) RenderForeignChart(name, namespace, dir string, values ma
 	return renderAs(&Release{Name: name, Namespace: namespace}, dir, values, capabilities, nil)
 }
 
-// renderAs renders as `helm install` does for the cluster that is asked, and without one as `helm template`.
+// renderAs renders as `helm install` does for the cluster. Without a cluster it renders as `helm template` does.
 func renderAs(
 	r *Release, dir string, values map[string]any, capabilities *common.Capabilities, cluster *rest.Config,
 ) (*Release, error) {
@@ -89,15 +88,15 @@ func (c *ControlPlane) RenderChart(values map[string]any) (*Release, error) {
 	}, filepath.Join(c.root, "charts", "redis-tls"), values, capabilities, c.Config())
 }
 
-// capabilities are the version and the API versions of this control plane, as Helm asks for them.
+// capabilities returns the version and the API versions of this control plane, as Helm reads them.
 func (c *ControlPlane) capabilities() (*common.Capabilities, error) {
 	version, err := c.Clientset.Discovery().ServerVersion()
 	if err != nil {
-		return nil, fmt.Errorf("asking for the version: %w", err)
+		return nil, fmt.Errorf("reading the version: %w", err)
 	}
 	groups, err := c.Clientset.Discovery().ServerGroups()
 	if err != nil {
-		return nil, fmt.Errorf("asking for the API groups: %w", err)
+		return nil, fmt.Errorf("reading the API groups: %w", err)
 	}
 	capabilities := common.DefaultCapabilities.Copy()
 	capabilities.KubeVersion = common.KubeVersion{Version: version.GitVersion, Major: version.Major, Minor: version.Minor}
@@ -137,7 +136,7 @@ func objects(files map[string]string) (plain, hooks []*unstructured.Unstructured
 	return plain, hooks, nil
 }
 
-// parsed appends the object of a document, unless that is of comments alone.
+// parsed appends the object of a document, unless the document has only comments.
 func parsed(to []*unstructured.Unstructured, file, content string) ([]*unstructured.Unstructured, error) {
 	u := &unstructured.Unstructured{}
 	if err := yaml.UnmarshalStrict([]byte(content), &u.Object); err != nil {
@@ -149,8 +148,8 @@ func parsed(to []*unstructured.Unstructured, file, content string) ([]*unstructu
 	return append(to, u), nil
 }
 
-// Install renders the chart, applies it, runs its webhook from this tree and waits until the API server
-// asks it. It is what a test needs that does not care for the steps.
+// Install renders the chart, applies it, runs its webhook from this tree and waits until the API server calls it. It is
+// for tests that do not need the steps.
 func (c *ControlPlane) Install(
 	ctx context.Context, values map[string]any, o WebhookOptions,
 ) (*Release, *Webhook, error) {
@@ -168,7 +167,7 @@ func (c *ControlPlane) Install(
 	return release, w, c.WaitForAdmission(ctx, release)
 }
 
-// Find returns the only object of the kind, or the one of the name where a name is given.
+// Find returns the only object of the kind or, if a name is given, the one of the name.
 func (r *Release) Find(kind, name string) (*unstructured.Unstructured, error) {
 	var found []*unstructured.Unstructured
 	for _, u := range r.Objects {

@@ -28,7 +28,7 @@ func (c *ControlPlane) startEtcd(ctx context.Context, o Options) error {
 		"--data-dir=" + filepath.Join(c.dir, "etcd"),
 		"--listen-client-urls=" + c.etcdURL, "--advertise-client-urls=" + c.etcdURL,
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
-		"--unsafe-no-fsync", // nothing here must survive a power cut
+		"--unsafe-no-fsync", // no data has to survive a power cut
 		"--log-level=warn",
 	}, o.EtcdArgs...)...)
 	return c.startComponent(ctx, c.Etcd, c.etcdServes)
@@ -41,7 +41,7 @@ func (c *ControlPlane) startAPIServer(ctx context.Context, o Options) error {
 		"--bind-address=" + c.loopback.String(),
 		fmt.Sprintf("--secure-port=%d", apiServerPort),
 		"--advertise-address=" + c.address.String(), // a loopback one is refused
-		"--endpoint-reconciler-type=none",           // nobody reaches it as a Service
+		"--endpoint-reconciler-type=none",           // no client reaches it as a Service
 		"--tls-cert-file=" + c.file("apiserver.crt"),
 		"--tls-private-key-file=" + c.file("apiserver.key"),
 		"--token-auth-file=" + c.file("tokens.csv"),
@@ -51,16 +51,16 @@ func (c *ControlPlane) startAPIServer(ctx context.Context, o Options) error {
 		"--service-account-signing-key-file=" + c.file("service-accounts.key"),
 		"--api-audiences=" + serviceAccountIssuer + "," + istioAudience,
 		"--service-cluster-ip-range=10.96.0.0/16",
-		// The address of a webhook's Service is then looked up in EndpointSlices instead of left to
-		// kube-proxy (k8s.io/apiserver/pkg/util/proxy, ResolveEndpoint).
+		// The API server then resolves the address of a webhook's Service by EndpointSlices, instead of by kube-proxy
+		// (k8s.io/apiserver/pkg/util/proxy, ResolveEndpoint).
 		"--enable-aggregator-routing",
 		"--allow-privileged", // istio-init and some user pods
 	}, o.APIServerArgs...)...)
 	return c.startComponent(ctx, c.APIServer, c.apiServerServes)
 }
 
-// controllers are those without which the API would not behave as users know it. There is none that
-// evicts or collects pods for want of a kubelet.
+// controllers are those that the API needs to behave as users know it. There is no kubelet, so controllers that evict
+// or collect pods are off.
 const controllers = "namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller," +
 	"garbage-collector-controller,deployment-controller,replicaset-controller,statefulset-controller," +
 	"job-controller,cronjob-controller," +
@@ -82,8 +82,7 @@ func (c *ControlPlane) startControllerManager(ctx context.Context, o Options) er
 	return c.startComponent(ctx, c.ControllerManager, c.controllersWork)
 }
 
-// process prepares a component. Its environment has no proxy variables, which would lead its calls
-// to webhooks away.
+// process prepares a component. Its environment has no proxy variables, which would redirect its calls to webhooks.
 func (c *ControlPlane) process(name string, args ...string) *Process {
 	return &Process{
 		Name: name, Path: c.binaries[name], Args: args,
@@ -92,12 +91,12 @@ func (c *ControlPlane) process(name string, args ...string) *Process {
 	}
 }
 
-// startComponent starts it and waits until ready returns nil; an early end is an error at once.
+// startComponent starts it and waits until ready returns nil. If it ends early, the error is immediate.
 func (c *ControlPlane) startComponent(ctx context.Context, p *Process, ready func(context.Context) error) error {
 	if err := p.Start(); err != nil {
 		return err
 	}
-	c.onStop(func() error { // its data goes with it, so there is nothing to end in order
+	c.onStop(func() error { // its data is deleted too, so it needs no orderly end
 		defer p.Kill()
 		return p.Crashed()
 	})
@@ -127,7 +126,7 @@ func waitReady(ctx context.Context, p *Process, ready func(context.Context) erro
 	}
 }
 
-// RestartAPIServer starts kube-apiserver again, killing it first if it runs, and waits until it serves.
+// RestartAPIServer kills kube-apiserver if it runs, starts it again, and waits until it serves.
 func (c *ControlPlane) RestartAPIServer(ctx context.Context) error {
 	return c.restart(ctx, c.APIServer, c.apiServerServes)
 }
@@ -170,8 +169,8 @@ func (c *ControlPlane) apiServerServes(ctx context.Context) error {
 	return c.Clientset.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 }
 
-// controllersWork reports whether the controllers have done what every test builds on: given the
-// namespace "default" its service account, without which it takes no pods.
+// controllersWork reports whether the controllers have created the service account of namespace "default", without
+// which no pod can be created there.
 func (c *ControlPlane) controllersWork(ctx context.Context) error {
 	return c.Client.Get(ctx, client.ObjectKey{Namespace: "default", Name: "default"}, &corev1.ServiceAccount{})
 }

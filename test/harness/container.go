@@ -15,12 +15,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// container is a Deployment's only container, run as a process: what a kubelet would do with it.
+// container is a Deployment's only container, run as a process by the harness instead of a kubelet.
 type container struct {
 	namespace string
 	pod       string // the name of the replica's pod, as env variables may name it
 	address   netip.Addr
-	dir       string // where volumes are written to
+	dir       string // for the content of volumes
 	spec      corev1.PodSpec
 	labels    map[string]string
 }
@@ -43,10 +43,11 @@ func deploymentOf(r *Release) (*appsv1.Deployment, error) {
 
 func (t *container) only() *corev1.Container { return &t.spec.Containers[0] }
 
-// arguments are the container's, with the paths of its volumes led to where they were written.
+// arguments returns the container's arguments, with the paths of its volumes replaced by the directories of their
+// content.
 func (t *container) arguments() []string {
 	var args []string
-	// The first word of a command is the image's binary, which is ours to name.
+	// The first word of a command is the image's binary, which the harness replaces.
 	for _, a := range append(slices.Clone(t.only().Command[min(1, len(t.only().Command)):]), t.only().Args...) {
 		args = append(args, t.rewritten(a))
 	}
@@ -63,7 +64,7 @@ func (t *container) rewritten(value string) string {
 
 func (t *container) volumeDir(m corev1.VolumeMount) string { return filepath.Join(t.dir, m.Name) }
 
-// environment are the container's variables.
+// environment returns the container's variables.
 func (t *container) environment(ctx context.Context, c client.Client) ([]string, error) {
 	var env []string
 	for _, e := range t.only().Env {
@@ -91,7 +92,7 @@ func (t *container) variable(ctx context.Context, c client.Client, e corev1.EnvV
 	case e.ValueFrom.ResourceFieldRef != nil && e.ValueFrom.ResourceFieldRef.Resource == "limits.cpu":
 		return fmt.Sprint(t.only().Resources.Limits.Cpu().Value()), nil
 	}
-	return "", fmt.Errorf("the harness knows no such source of a value: %v", e.ValueFrom)
+	return "", fmt.Errorf("the harness does not support this source of a value: %v", e.ValueFrom)
 }
 
 func (t *container) field(path string) (string, error) {
@@ -105,10 +106,10 @@ func (t *container) field(path string) (string, error) {
 	case "spec.serviceAccountName":
 		return t.spec.ServiceAccountName, nil
 	}
-	return "", fmt.Errorf("the harness knows no field %q", path)
+	return "", fmt.Errorf("the harness does not support the field %q", path)
 }
 
-// writeVolumes writes the content of the volumes as it is in the cluster now.
+// writeVolumes writes the content that the volumes have in the cluster now.
 func (t *container) writeVolumes(ctx context.Context, c client.Client) error {
 	for _, m := range t.only().VolumeMounts {
 		i := slices.IndexFunc(t.spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
@@ -142,7 +143,7 @@ func (t *container) volume(ctx context.Context, c client.Client, v corev1.Volume
 		err := c.Get(ctx, client.ObjectKey{Namespace: t.namespace, Name: v.Secret.SecretName}, s)
 		return s.Data, err
 	}
-	return nil, fmt.Errorf("the harness knows only whole ConfigMaps and Secrets, and emptyDir: %v", v.VolumeSource)
+	return nil, fmt.Errorf("the harness supports only whole ConfigMaps and Secrets, and emptyDir: %v", v.VolumeSource)
 }
 
 func (t *container) configMap(ctx context.Context, c client.Client, name string) (map[string][]byte, error) {

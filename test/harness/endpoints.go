@@ -12,8 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// describeEndpoint prepares the EndpointSlice of this replica alone, so that replicas come and go
-// without regard to each other.
+// describeEndpoint prepares an EndpointSlice with this replica only, so that replicas do not change each other's.
 func (w *Webhook) describeEndpoint(name string) error {
 	ports := map[string]int32{}
 	for _, p := range w.service.Spec.Ports {
@@ -36,7 +35,7 @@ func (w *Webhook) publish(ctx context.Context) error {
 	return err
 }
 
-// withdraw takes the replica out of its Service.
+// withdraw removes the replica from its Service.
 func (w *Webhook) withdraw(ctx context.Context) error {
 	return client.IgnoreNotFound(w.plane.Client.Delete(ctx, w.slice.DeepCopy()))
 }

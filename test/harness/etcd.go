@@ -15,14 +15,14 @@ type EtcdKey struct {
 	ModRevision int64
 }
 
-// EtcdKeys lists the keys that begin with a prefix, sorted; "/registry/pods/" are all pods. Two equal
-// listings mean that nothing below the prefix was written in between.
+// EtcdKeys lists the keys with a prefix, sorted. "/registry/pods/" has all pods. If two listings are equal, nothing
+// below the prefix was written in between.
 func (c *ControlPlane) EtcdKeys(ctx context.Context, prefix string) ([]EtcdKey, error) {
 	if prefix == "" {
 		return nil, fmt.Errorf("listing etcd keys: the prefix is empty")
 	}
 	end := []byte(prefix)
-	end[len(end)-1]++ // the first key behind all that begin so; our prefixes are ASCII
+	end[len(end)-1]++ // the first key after all with the prefix; prefixes are ASCII here
 	request, err := json.Marshal(map[string]any{"key": []byte(prefix), "range_end": end, "keys_only": true})
 	if err != nil {
 		return nil, err
@@ -44,8 +44,7 @@ func (c *ControlPlane) EtcdKeys(ctx context.Context, prefix string) ([]EtcdKey, 
 	return keys, nil
 }
 
-// CompactEtcd forgets all revisions but the newest: whoever asks for an older one gets 410 Gone. It returns that
-// revision.
+// CompactEtcd removes all revisions except the newest, which it returns. A request for an older one gets 410 Gone.
 func (c *ControlPlane) CompactEtcd(ctx context.Context) (revision int64, err error) {
 	var answer struct {
 		Header struct {

@@ -1,12 +1,11 @@
-// Package harness runs the real control plane for tests and the demo: etcd, kube-apiserver and
-// kube-controller-manager, the chart as Helm renders it, the webhook as the chart's Deployment
-// describes it, and a stand-in for Istio's sidecar injector.
+// Package harness runs the real control plane for tests and the demo: etcd, kube-apiserver and kube-controller-manager,
+// the chart as Helm renders it, the webhook as the chart's Deployment describes it, and a stand-in for Istio's sidecar
+// injector.
 //
-// In go the binaries of `make control-plane`; out comes a ControlPlane with clients, handles to pause,
-// kill and restart each part, and a Stop that leaves nothing behind. There is no kubelet and no
-// scheduler: pods stay pending, and the harness itself does for the webhook what a kubelet would
-// (volumes, environment, readiness, endpoints). It must never import a package of the product: what it
-// says about the product comes from the chart and from its binaries.
+// [Start] runs the binaries of `make control-plane` and returns a [ControlPlane] with clients, handles to pause, kill
+// and restart each part, and a Stop that removes everything. There is no kubelet and no scheduler: pods stay pending,
+// and the harness does for the webhook what a kubelet would do (volumes, environment, readiness, endpoints). It must
+// never import a package of the product. All that it has of the product comes from the chart and from its binaries.
 package harness
 
 import (
@@ -30,11 +29,11 @@ import (
 
 // Options configure Start. The zero value is a control plane as most tests want it.
 type Options struct {
-	// APIServerArgs are added to kube-apiserver's, and win over them.
+	// APIServerArgs are added to kube-apiserver's arguments, and override them.
 	APIServerArgs []string
-	// EtcdArgs are added to etcd's likewise.
+	// EtcdArgs are added to etcd's arguments, and override them.
 	EtcdArgs []string
-	// Progress, if set, is told what is being started.
+	// Progress, if set, is called with each component that is started.
 	Progress func(format string, args ...any)
 }
 
@@ -50,7 +49,7 @@ type ControlPlane struct {
 	Kubeconfig string
 
 	root       string // of the repository
-	dir        string // temporary, everything below is removed by Stop
+	dir        string // temporary; Stop removes it
 	logs       string
 	binaries   map[string]string
 	net        *network
@@ -58,7 +57,7 @@ type ControlPlane struct {
 	address    netip.Addr // of the veth pair, what kube-apiserver advertises
 	etcdURL    string
 	adminToken string
-	ca         []byte // PEM that kube-apiserver's certificate is verified with
+	ca         []byte // PEM; verifies kube-apiserver's certificate
 	admin      *rest.Config
 
 	mu       sync.Mutex
@@ -70,15 +69,14 @@ type ControlPlane struct {
 	stopErr error
 }
 
-// logsVariable names the environment variable of a directory that logs are kept in after Stop.
+// logsVariable is the environment variable with a directory in which logs are kept after Stop.
 const logsVariable = "HARNESS_LOGS"
 
-// tempName matches the temporary directories of all harnesses; the number is the process that made it.
+// tempName matches the temporary directories of all harnesses. The number is the process that created it.
 var tempName = regexp.MustCompile(`^redis-tls-(\d+)-`)
 
-// Start starts a control plane and waits until it serves. When it fails, and when the process is
-// interrupted, all that was started is stopped and removed again; what a killed process left behind,
-// the next Start removes.
+// Start starts a control plane and waits until it serves. If it fails or the process is interrupted, everything is
+// stopped and removed. The next Start removes what a killed process has left.
 func Start(ctx context.Context, o Options) (*ControlPlane, error) {
 	if o.Progress == nil {
 		o.Progress = func(string, ...any) {}
@@ -122,8 +120,7 @@ func (c *ControlPlane) start(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
-// Stop stops what was started, in reverse order, and removes what was made. It may be called more than
-// once, and returns the same.
+// Stop stops what was started, in reverse order, and removes what was created. Further calls return the same error.
 func (c *ControlPlane) Stop() error {
 	c.stop.Do(func() {
 		c.mu.Lock()
@@ -142,7 +139,7 @@ func (c *ControlPlane) Stop() error {
 // Stopped is closed when Stop has finished.
 func (c *ControlPlane) Stopped() <-chan struct{} { return c.stopped }
 
-// onStop registers what Stop must undo. When Stop has begun already, it is undone at once.
+// onStop registers a function for Stop. If Stop has already begun, it is called at once.
 func (c *ControlPlane) onStop(undo func() error) {
 	c.mu.Lock()
 	late := c.stopping
@@ -155,7 +152,7 @@ func (c *ControlPlane) onStop(undo func() error) {
 	}
 }
 
-// stopOnSignal makes the process stop the control plane before it dies of a signal.
+// stopOnSignal stops the control plane before a signal ends the process.
 func (c *ControlPlane) stopOnSignal() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
@@ -198,22 +195,22 @@ func removeStaleDirectories() error {
 	}
 	for _, e := range entries {
 		if m := tempName.FindStringSubmatch(e.Name()); m != nil && e.IsDir() && processGone(m[1]) {
-			// Another user's is not ours to remove, and no reason to fail.
+			// Another user's directory cannot be removed, and that is not an error.
 			_ = os.RemoveAll(filepath.Join(os.TempDir(), e.Name()))
 		}
 	}
 	return nil
 }
 
-// The ports of the components. All of 127.0.0.0/8 is this machine's, so every control plane has an
-// address of its own there and needs no search for free ports, which others could take in between.
+// The ports of the components. All of 127.0.0.0/8 is local, so every control plane has its own address there. It does
+// not have to search free ports, which other processes could take in between.
 const (
 	etcdClientPort = 2379
 	etcdPeerPort   = 2380
 	apiServerPort  = 6443
 )
 
-// freeLoopback returns a loopback address on which all our ports are free, derived from the process id.
+// freeLoopback returns a loopback address on which all these ports are free, derived from the process id.
 func freeLoopback() (netip.Addr, error) {
 	var last error
 	for i := range 100 {
@@ -237,5 +234,5 @@ func portsFree(a netip.Addr, ports ...uint16) error {
 	return nil
 }
 
-// startTimeout is for each component; on two busy cores they take a few seconds.
+// startTimeout is for each component. On two busy cores they take a few seconds.
 const startTimeout = 2 * time.Minute

@@ -16,8 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// These tests run the real components; they prove that a test which fails, or a demo that is
-// interrupted, leaves nothing behind on the machine.
+// These tests run the real components. They prove that a test that fails, or a demo that is interrupted, leaves nothing
+// on the machine.
 
 func TestControlPlane(t *testing.T) {
 	if testing.Short() {
@@ -175,12 +175,12 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	}
 	_, err := Start(t.Context(), Options{APIServerArgs: []string{"--no-such-flag"}})
 	if err == nil || !strings.Contains(err.Error(), "unknown flag: --no-such-flag") {
-		t.Errorf("got %v, want what kube-apiserver printed", err)
+		t.Errorf("got %v, want the output of kube-apiserver", err)
 	}
 	wantNothingLeft(t, os.Getpid())
 }
 
-// killedVariable makes TestKilledHarness, when set, the harness that is killed.
+// killedVariable makes TestKilledHarness the harness that is killed.
 const killedVariable = "HARNESS_TEST_START_AND_WAIT"
 
 func TestKilledHarness(t *testing.T) {
@@ -201,7 +201,7 @@ func TestKilledHarness(t *testing.T) {
 	t.Run("a killed process takes its components along, and the next start removes what it had made", func(t *testing.T) {
 		pid := startAndEnd(t, os.Kill)
 		if len(made(t, pid)) == 0 {
-			t.Error("want something left behind, else this shows nothing")
+			t.Error("nothing is left, so the test proves nothing")
 		}
 		err := Eventually(t.Context(), startTimeout, "the components to be gone", func(context.Context) error {
 			if left := processes(t, pid); len(left) > 0 {
@@ -223,7 +223,7 @@ func TestKilledHarness(t *testing.T) {
 	})
 }
 
-// startAndEnd starts a control plane in a further process, ends that with the signal and returns its id.
+// startAndEnd starts a control plane in another process, ends it with the signal and returns its id.
 func startAndEnd(t *testing.T, signal os.Signal) (pid int) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledHarness$")
@@ -238,19 +238,18 @@ func startAndEnd(t *testing.T, signal os.Signal) (pid int) {
 	}
 	line := make([]byte, len("serving"))
 	if _, err := out.Read(line); err != nil || string(line) != "serving" {
-		t.Fatalf("got %q %v, want it to say that it serves", line, err)
+		t.Fatalf("got %q %v, want a line that it serves", line, err)
 	}
 	if err := cmd.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err == nil {
-		t.Errorf("ended well, want it to have died of %s", signal)
+		t.Errorf("ended without an error, want the end by %s", signal)
 	}
 	return cmd.Process.Pid
 }
 
-// wantNothingLeft fails unless a harness of the process has no process, network device or temporary
-// directory any more.
+// wantNothingLeft fails if a process, network device or temporary directory of a harness of the process remains.
 func wantNothingLeft(t *testing.T, pid int) {
 	t.Helper()
 	if left := append(processes(t, pid), made(t, pid)...); len(left) > 0 {
@@ -258,7 +257,7 @@ func wantNothingLeft(t *testing.T, pid int) {
 	}
 }
 
-// processes lists the components that a harness of the process started: they name its directory.
+// processes lists the components that a harness of the process started. They have its directory in their arguments.
 func processes(t *testing.T, pid int) []string {
 	t.Helper()
 	paths, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -267,7 +266,7 @@ func processes(t *testing.T, pid int) []string {
 	}
 	var found []string
 	for _, path := range paths {
-		cmdline, err := os.ReadFile(path) // an error: it has ended since
+		cmdline, err := os.ReadFile(path) // an error means that it has ended
 		if err == nil && strings.Contains(string(cmdline), fmt.Sprintf("/redis-tls-%d-", pid)) {
 			found = append(found, strings.ReplaceAll(string(cmdline), "\x00", " "))
 		}
@@ -275,7 +274,7 @@ func processes(t *testing.T, pid int) []string {
 	return found
 }
 
-// made lists the network devices and directories that a harness of the process made.
+// made lists the network devices and directories that a harness of the process created.
 func made(t *testing.T, pid int) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(os.TempDir(), fmt.Sprintf("redis-tls-%d-*", pid)))

@@ -13,9 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// RunTest does what `helm test` does: it applies the release's hooks of the test, runs the command of their Pod from
-// the binary given, as the Pod's service account, and removes the hooks again. The output is what the Pod would have
-// logged; the error is that the command failed.
+// RunTest does what `helm test` does. It applies the hooks of the test, runs the command of their Pod from the given
+// binary with the Pod's service account, and deletes the hooks. It returns what the Pod would have logged, and an error
+// if the command failed.
 func (c *ControlPlane) RunTest(ctx context.Context, r *Release, binary string) (output string, err error) {
 	hooks := r.HooksOf("test")
 	if err := c.ApplyObjects(ctx, r.Namespace, hooks...); err != nil {
@@ -51,7 +51,7 @@ func (c *ControlPlane) RunTest(ctx context.Context, r *Release, binary string) (
 	return "", fmt.Errorf("the chart has no Pod among its %d hooks for a test", len(hooks))
 }
 
-// HooksOf are the hooks of an event ("test", "pre-delete"), in their order.
+// HooksOf returns the hooks of an event ("test", "pre-delete"), in their order.
 func (r *Release) HooksOf(event string) (hooks []*unstructured.Unstructured) {
 	for _, hook := range r.Hooks {
 		if slices.Contains(strings.Split(hook.GetAnnotations()[release.HookAnnotation], ","), event) {

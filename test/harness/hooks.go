@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Uninstall does what `helm uninstall` does: the hooks before a deletion, then the deletion of the release's objects.
+// Uninstall does what `helm uninstall` does: it runs the hooks before a deletion, then deletes the release's objects.
 // Replicas are processes here, which the caller stops.
 func (c *ControlPlane) Uninstall(ctx context.Context, r *Release, o WebhookOptions) error {
 	if err := c.RunHooks(ctx, r, "pre-delete", o); err != nil {
@@ -24,9 +24,9 @@ func (c *ControlPlane) Uninstall(ctx context.Context, r *Release, o WebhookOptio
 	return c.Delete(ctx, r)
 }
 
-// RunHooks does what Helm does at an event, "pre-delete" for one: it applies the hooks by weight, and deletes them when
-// all have gone well. Of a Job, which no kubelet would run, the container is run here, as its service account, until it
-// ends; the Job itself is a dry run, to see that the API server takes it.
+// RunHooks does what Helm does at an event such as "pre-delete": it applies the hooks by weight, and deletes them if
+// all have succeeded. No kubelet runs a Job, so its container runs here, with its service account, until it ends. The
+// Job itself is created as a dry run, to check that the API server accepts it.
 func (c *ControlPlane) RunHooks(ctx context.Context, r *Release, event string, o WebhookOptions) error {
 	o, err := c.built(ctx, o)
 	if err != nil {
@@ -114,7 +114,7 @@ func (c *ControlPlane) runJob(ctx context.Context, r *Release, u *unstructured.U
 	return p.ended()
 }
 
-// ended is how the command ended, nil when well.
+// ended returns nil if the command succeeded, and else how it ended.
 func (p *Process) ended() error {
 	if err := p.current().err; err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", p.Name, err), errors.New(p.Tail()))

@@ -9,7 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Names of Istio's that the stand-in writes and reads as Istio's own template does
+// Names in Istio that the stand-in writes and reads as Istio's template does
 // (manifests/charts/istio-control/istio-discovery/files/injection-template.yaml).
 const (
 	proxyContainer           = "istio-proxy"
@@ -25,9 +25,9 @@ const (
 	envoyVolume, tokenVolume = "istio-envoy", "istio-token"
 )
 
-// injectSidecar changes the pod as Istio's injector does, as far as anybody who looks at the pod can
-// tell: the containers, volumes of its own and of the user's annotations, label and annotations. On a
-// pod that has its sidecar it adds only what is missing, as a reinvocation of Istio's does.
+// injectSidecar changes the pod as Istio's injector does: the containers, its own volumes and those of the user's
+// annotations, label and annotations. On a pod that has its sidecar it adds only what is missing, as a reinvocation of
+// Istio's injector does.
 func injectSidecar(pod *corev1.Pod, native bool) error {
 	if pod.Spec.HostNetwork || optsOut(pod) {
 		return nil
@@ -56,7 +56,7 @@ func injectSidecar(pod *corev1.Pod, native bool) error {
 	return addMetadata(pod, native)
 }
 
-// optsOut follows Istio's precedence: the label before the annotation.
+// optsOut reports whether the pod opts out, with Istio's precedence: the label before the annotation.
 func optsOut(pod *corev1.Pod) bool {
 	value, ok := pod.Labels[injectKey]
 	if !ok {
@@ -100,8 +100,8 @@ func named[T any](annotation string) ([]T, error) {
 	return all, nil
 }
 
-// addContainers adds istio-init and istio-proxy where they are missing. A user's own istio-proxy is what
-// Istio takes for a customisation, and stays where it is.
+// addContainers adds istio-init and istio-proxy if they are missing. Istio takes a user's own istio-proxy for a
+// customisation, which stays at its position.
 func addContainers(pod *corev1.Pod, native bool) {
 	has := func(name string) func(corev1.Container) bool {
 		return func(c corev1.Container) bool { return c.Name == name }
@@ -133,8 +133,8 @@ func addContainers(pod *corev1.Pod, native bool) {
 	spec.Containers = append([]corev1.Container{proxy}, spec.Containers...)
 }
 
-// captureArguments are those of istio-init: which traffic goes through the sidecar, as the pod's
-// annotations and else Istio's default values say.
+// captureArguments returns the arguments of istio-init: the traffic to capture by the pod's annotations, with Istio's
+// defaults.
 func captureArguments(annotations map[string]string) []string {
 	const traffic = "traffic.sidecar.istio.io/"
 	value := func(key, otherwise string) string {
@@ -159,7 +159,7 @@ func captureArguments(annotations map[string]string) []string {
 	return append(args, "--log_output_level=default:info")
 }
 
-// proxyOf returns the sidecar, which addContainers has put into the pod.
+// proxyOf returns the sidecar that addContainers has added.
 func proxyOf(pod *corev1.Pod) *corev1.Container {
 	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range containers {

@@ -23,25 +23,25 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// Names of the injector's MutatingWebhookConfiguration: Istio's own, called after ours, and one called
-// before it. The API server calls configurations in the order of their names.
+// Names of the injector's MutatingWebhookConfiguration: Istio's own, which is called after the webhook's, and one that
+// is called before it. The API server calls configurations in the order of their names.
 const (
-	InjectorAfterOurs  = "istio-sidecar-injector"
-	InjectorBeforeOurs = "00-a-istio-sidecar-injector"
+	InjectorAfterWebhook  = "istio-sidecar-injector"
+	InjectorBeforeWebhook = "00-a-istio-sidecar-injector"
 )
 
 // InjectorOptions configure RunSidecarInjector.
 type InjectorOptions struct {
-	// Configuration is the name of its MutatingWebhookConfiguration; empty: InjectorAfterOurs.
+	// Configuration is the name of its MutatingWebhookConfiguration. The default is InjectorAfterWebhook.
 	Configuration string
 	// Native makes istio-proxy an init container that is always restarted, Istio's default on
 	// Kubernetes 1.33 and later; otherwise it is a container.
 	Native bool
-	// Reinvocation is the policy of its webhooks; empty: Never, Istio's default.
+	// Reinvocation is the policy of its webhooks. The default is Never, as in Istio.
 	Reinvocation registrationv1.ReinvocationPolicyType
 }
 
-// SidecarInjector stands in for Istio's injector. There is no Istio behind it, and no container starts.
+// SidecarInjector replaces Istio's injector. There is no Istio behind it, and no container starts.
 type SidecarInjector struct {
 	plane   *ControlPlane
 	options InjectorOptions
@@ -56,9 +56,9 @@ const (
 	injectorPort    = 15017
 )
 
-// RunSidecarInjector starts the stand-in and registers it as Istio's chart does. One runs at a time.
+// RunSidecarInjector starts the stand-in and registers it as Istio's chart does. Only one can run at a time.
 func (c *ControlPlane) RunSidecarInjector(ctx context.Context, o InjectorOptions) (*SidecarInjector, error) {
-	o.Configuration = cmp.Or(o.Configuration, InjectorAfterOurs)
+	o.Configuration = cmp.Or(o.Configuration, InjectorAfterWebhook)
 	o.Reinvocation = cmp.Or(o.Reinvocation, registrationv1.NeverReinvocationPolicy)
 	s := &SidecarInjector{plane: c, options: o}
 	ca, err := s.serve()
@@ -69,10 +69,10 @@ func (c *ControlPlane) RunSidecarInjector(ctx context.Context, o InjectorOptions
 	if err := s.register(ctx, ca); err != nil {
 		return nil, fmt.Errorf("registering the sidecar injector: %w", err)
 	}
-	return s, Eventually(ctx, time.Minute, "the API server to ask the sidecar injector", s.asked)
+	return s, Eventually(ctx, time.Minute, "the API server to call the sidecar injector", s.called)
 }
 
-// serve listens on an address of its own and returns the CA of its certificate.
+// serve listens on its own address and returns the CA of its certificate.
 func (s *SidecarInjector) serve() (ca []byte, err error) {
 	address, err := s.plane.net.address()
 	if err != nil {
@@ -186,8 +186,8 @@ func (s *SidecarInjector) entry(
 	}
 }
 
-// asked sends a pod that only the injector changes, as a dry run.
-func (s *SidecarInjector) asked(ctx context.Context) error {
+// called creates a pod that only the injector changes, as a dry run.
+func (s *SidecarInjector) called(ctx context.Context) error {
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace:    "default",
@@ -205,20 +205,20 @@ func (s *SidecarInjector) asked(ctx context.Context) error {
 	return nil
 }
 
-var errNoSidecar = errors.New("a pod that asked for a sidecar was created without")
+var errNoSidecar = errors.New("a pod that requests a sidecar was created without one")
 
-// Calls is how often it was asked.
+// Calls returns the number of calls.
 func (s *SidecarInjector) Calls() int { return int(s.calls.Load()) }
 
-// Stop takes the registration back, waits until the API server knows, and ends the server.
+// Stop deletes the registration, waits until the API server no longer calls it, and ends the server.
 func (s *SidecarInjector) Stop(ctx context.Context) error {
 	configuration := len(s.objects) - 1
 	if err := s.plane.Client.Delete(ctx, s.objects[configuration]); err != nil {
 		return err
 	}
-	err := Eventually(ctx, time.Minute, "the API server to ask the sidecar injector no more",
+	err := Eventually(ctx, time.Minute, "the API server to stop calling the sidecar injector",
 		func(ctx context.Context) error {
-			if err := s.asked(ctx); !errors.Is(err, errNoSidecar) {
+			if err := s.called(ctx); !errors.Is(err, errNoSidecar) {
 				return fmt.Errorf("it still does (%v)", err)
 			}
 			return nil
@@ -247,7 +247,7 @@ func (s *SidecarInjector) handle(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(review)
 }
 
-// answer injects by marshalling the pod and comparing, as Istio does.
+// answer marshals the injected pod and compares, as Istio does.
 func (s *SidecarInjector) answer(request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 	refuse := func(err error) *admissionv1.AdmissionResponse {
 		return &admissionv1.AdmissionResponse{Result: &metav1.Status{Message: err.Error()}}

@@ -41,13 +41,13 @@ func (c *ControlPlane) installCRDs(ctx context.Context, crds []*unstructured.Uns
 }
 
 const (
-	// removal is how long the CustomResourceDefinitions may take to go.
+	// removal is the time limit for the deletion of the CustomResourceDefinitions.
 	removal = time.Minute
-	// nudgeAfter is how long one may take before it is nudged.
+	// nudgeAfter is how long one may take before crdGone changes it.
 	nudgeAfter = 3 * time.Second
 )
 
-// RemoveIstioCRDs deletes them, and with them every object of theirs, and waits until they are gone.
+// RemoveIstioCRDs deletes them with all of their objects, and waits until they are deleted.
 func (c *ControlPlane) RemoveIstioCRDs(ctx context.Context) error {
 	crds, err := c.istioCRDs(ctx)
 	if err != nil {
@@ -66,9 +66,9 @@ func (c *ControlPlane) RemoveIstioCRDs(ctx context.Context) error {
 	return nil
 }
 
-// crdGone waits until a deleted one is gone, and changes it now and then meanwhile. kube-apiserver's finalizer
-// forgets one whose status has changed under its hands, and comes back to it when anything but the condition
-// Terminating changes, or else with the next resync, in five minutes (apiextensions-apiserver,
+// crdGone waits until a CustomResourceDefinition is deleted, and changes it from time to time. If the status changes
+// during the work of kube-apiserver's finalizer, the finalizer drops it. It returns to it if anything but the condition
+// Terminating changes, or at the next resync after five minutes (apiextensions-apiserver,
 // pkg/controller/finalizer/crd_finalizer.go: sync, updateCustomResourceDefinition).
 func (c *ControlPlane) crdGone(ctx context.Context, name string) error {
 	crd := &apiextensionsv1.CustomResourceDefinition{}
@@ -85,7 +85,7 @@ func (c *ControlPlane) crdGone(ctx context.Context, name string) error {
 		}
 		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"test/nudge":"%d"}}}`, nudge)
 		if err := c.Client.Patch(ctx, crd, client.RawPatch(types.MergePatchType, patch)); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("nudging %s: %w", name, err)
+			return fmt.Errorf("changing %s: %w", name, err)
 		}
 	}
 }
@@ -116,7 +116,7 @@ func (c *ControlPlane) istioCRDs(ctx context.Context) ([]*unstructured.Unstructu
 	return ParseObjects(content)
 }
 
-// moduleDirectory is where go.mod's version of the module was downloaded to.
+// moduleDirectory returns the directory of the module in go.mod's version.
 func (c *ControlPlane) moduleDirectory(ctx context.Context, module string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module)
 	cmd.Dir = c.root

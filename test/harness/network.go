@@ -14,8 +14,8 @@ import (
 	"syscall"
 )
 
-// The addresses handed out are of 198.18.0.0/15, the range for benchmarks of network devices (RFC 2544):
-// no host and no cluster has a use for it, and an EndpointSlice may name them, unlike loopback ones.
+// The addresses are in 198.18.0.0/15, the range for benchmarks of network devices (RFC 2544). No host and no cluster
+// uses it, and an EndpointSlice may have such addresses, unlike loopback ones.
 var addressBase = netip.MustParsePrefix("198.18.0.0/15")
 
 const (
@@ -23,13 +23,13 @@ const (
 	addressesInRange    = 1 << 17
 )
 
-// ErrNoNetworkRights is returned where the user may not make network devices.
+// ErrNoNetworkRights is returned if the user may not create network devices.
 var ErrNoNetworkRights = errors.New("making a veth pair needs the right to do so (CAP_NET_ADMIN): " +
 	"run as root, or in a user and network namespace of its own: test/harness/own-network.sh COMMAND")
 
-// network gives out addresses of this machine that are not loopback ones: a kube-apiserver refuses to
-// reach a webhook through a Service at a loopback address. They are /32 addresses on one end of a veth
-// pair that leads nowhere, so no packet to them leaves the machine.
+// network allocates addresses of this machine outside the loopback range, because kube-apiserver refuses to call a
+// webhook through a Service at a loopback address. They are /32 addresses on one end of an unconnected veth pair, so no
+// packet to them leaves the machine.
 type network struct {
 	link string
 
@@ -37,10 +37,10 @@ type network struct {
 	next int
 }
 
-// linkName matches the devices of all harnesses; the number is the process that made them.
+// linkName matches the devices of all harnesses. The number is the process that created them.
 var linkName = regexp.MustCompile(`^rtls(\d+)x\d+$`)
 
-// newNetwork makes the veth pair, after removing those of processes that are gone.
+// newNetwork removes the veth pairs of processes that have ended, and creates one.
 func newNetwork() (*network, error) {
 	if err := removeStaleLinks(); err != nil {
 		return nil, err
@@ -62,14 +62,13 @@ func newNetwork() (*network, error) {
 	return nil, errors.New("making a veth pair: this process already has 100 of them")
 }
 
-// address adds a further address to the device and returns it once the kernel's routes say that it is
-// this machine's own.
+// address adds an address to the device, and returns it when the kernel routes it to this machine.
 func (n *network) address() (netip.Addr, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for ; n.next < addressesInRange; n.next++ {
 		a := nthAddress(os.Getpid()*addressesPerProcess + n.next)
-		if isLocal(a) == nil { // somebody else's
+		if isLocal(a) == nil { // another process has it
 			continue
 		}
 		if err := ip("addr", "add", a.String()+"/32", "dev", n.link); err != nil {
@@ -95,7 +94,7 @@ func nthAddress(n int) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// isLocal returns nil when the kernel would deliver packets for the address to this machine itself.
+// isLocal returns nil if the kernel would deliver packets for the address to this machine.
 func isLocal(a netip.Addr) error {
 	out, err := exec.Command("ip", "route", "get", a.String()).CombinedOutput()
 	route := strings.TrimSpace(string(out))
@@ -105,7 +104,7 @@ func isLocal(a netip.Addr) error {
 	return nil
 }
 
-// removeStaleLinks removes the devices of harnesses whose process is gone, and no others.
+// removeStaleLinks removes the devices of harnesses whose process has ended, and no others.
 func removeStaleLinks() error {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -126,8 +125,8 @@ func removeStaleLinks() error {
 	return nil
 }
 
-// processGone reports whether no process has the id. Of an id in use by another program since, it says
-// false: better to leave something behind than to take it from somebody.
+// processGone reports whether no process has the id. It is false if another program has the id: it is better to leave a
+// device than to remove one in use.
 func processGone(pid string) bool {
 	n, err := strconv.Atoi(pid)
 	return err == nil && errors.Is(syscall.Kill(n, 0), syscall.ESRCH)

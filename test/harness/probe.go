@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// probeEvery is how often a probed replica is asked whether it is ready. One failure takes it out of its
-// Service, as the deletion of a pod or the end of its container does about as fast in a cluster.
+// probeEvery is the period of the readiness probe. One failure removes the replica from its Service, about as fast as
+// the deletion of a pod or the end of its container does in a cluster.
 const probeEvery = time.Second
 
 // probed is the state of a replica whose endpoint follows its readiness.
@@ -26,8 +26,8 @@ func (w *Webhook) unfollow() {
 	}
 }
 
-// follow does for the replica what a kubelet and the endpoint controller would, until the control plane stops.
-// While the API server does not answer the endpoint stays what it was, as in a cluster.
+// follow does for the replica what a kubelet and the endpoint controller do, until the control plane stops. If the API
+// server does not answer, the endpoint does not change, as in a cluster.
 func (w *Webhook) follow() {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
@@ -50,7 +50,7 @@ func (w *Webhook) follow() {
 	}
 }
 
-// Ready asks the replica's readiness probe; nil is ready.
+// Ready calls the replica's readiness probe, and returns nil if it is ready.
 func (w *Webhook) Ready(ctx context.Context) error {
 	if !w.Alive() {
 		return fmt.Errorf("%s does not run", w.Name)
@@ -59,7 +59,7 @@ func (w *Webhook) Ready(ctx context.Context) error {
 	return err
 }
 
-// WaitForEndpoint waits until the Service leads to the probed replica, or does not any more.
+// WaitForEndpoint waits until the probed replica is an endpoint of the Service or, if not there, until it no longer is.
 func (w *Webhook) WaitForEndpoint(ctx context.Context, there bool) error {
 	return Eventually(ctx, startTimeout, fmt.Sprintf(
 		"endpoint %s of Service %s (there: %t)", w.Address, w.service.Name, there,

@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// Process is a command that the harness started, and the only kind of thing it ever kills. It is in a
-// process group of its own, so that a terminal's Ctrl-C reaches whoever stops it in order, and the
-// kernel kills it when the process that started it dies without a word.
+// Process is a command that the harness starts, and the only kind of process that it kills. It is in its own process
+// group, so that a Ctrl-C in the terminal reaches only the process that stops it in order. The kernel kills it if the
+// process that started it dies.
 type Process struct {
-	// Name is for messages; Path, Args and Env are what is run.
+	// Name is for messages. Path, Args and Env are the command.
 	Name string
 	Path string
 	Args []string
@@ -36,10 +36,10 @@ type run struct {
 	process *os.Process
 	exited  chan struct{} // closed once it is reaped
 	err     error         // of Wait, valid after exited
-	ended   atomic.Bool   // by us
+	ended   atomic.Bool   // by the harness
 }
 
-// Start starts the command. It is an error when it already runs.
+// Start starts the command. It is an error if it already runs.
 func (p *Process) Start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,8 +60,8 @@ func (p *Process) Start() error {
 	started := make(chan error)
 	r := &run{exited: make(chan struct{})}
 	go func() {
-		// Pdeathsig is sent when the thread that forked dies, so that thread is kept for as long as
-		// the command runs (golang.org/issue/27505).
+		// Pdeathsig is sent if the thread that forked dies, so that thread is locked while the command runs
+		// (golang.org/issue/27505).
 		runtime.LockOSThread()
 		defer log.Close()
 		if err := cmd.Start(); err != nil {
@@ -99,13 +99,13 @@ func (p *Process) Exited() <-chan struct{} {
 	return nil
 }
 
-// Pause stops the command's clock (SIGSTOP): its connections stay open and nobody answers.
+// Pause stops the command (SIGSTOP). Its connections stay open, and it answers nothing.
 func (p *Process) Pause() error { return p.signal(syscall.SIGSTOP) }
 
-// Resume lets a paused command go on.
+// Resume continues a paused command.
 func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }
 
-// Kill ends the command as a crash would, and waits until it is gone.
+// Kill ends the command as a crash would, and waits until it has ended.
 func (p *Process) Kill() {
 	if r := p.current(); r.alive() {
 		r.ended.Store(true)
@@ -114,7 +114,7 @@ func (p *Process) Kill() {
 	}
 }
 
-// Terminate asks the command to end (SIGTERM) and does not wait for it.
+// Terminate sends SIGTERM and does not wait.
 func (p *Process) Terminate() error {
 	r := p.current()
 	if r.alive() {
@@ -123,8 +123,8 @@ func (p *Process) Terminate() error {
 	return p.signal(syscall.SIGTERM)
 }
 
-// Stop asks the command to end (SIGTERM) and kills it after the grace period. The error says how it
-// ended, when not well or before it was asked to.
+// Stop sends SIGTERM, and kills the command after the grace period. It returns an error if the command had already
+// ended, or did not end with success.
 func (p *Process) Stop(grace time.Duration) error {
 	r := p.current()
 	if !r.alive() {
@@ -149,16 +149,16 @@ func (p *Process) Stop(grace time.Duration) error {
 	return nil
 }
 
-// Crashed returns how the command ended when it did so of its own, nil otherwise.
+// Crashed returns how the command ended if it ended by itself, and nil otherwise.
 func (p *Process) Crashed() error {
 	r := p.current()
 	if r == nil || r.alive() || r.ended.Load() {
 		return nil
 	}
-	return fmt.Errorf("%s ended of its own: %w%s", p.Name, cmp.Or(r.err, errors.New("without an error")), p.Tail())
+	return fmt.Errorf("%s ended by itself: %w%s", p.Name, cmp.Or(r.err, errors.New("without an error")), p.Tail())
 }
 
-// Tail returns the last lines of the log, set off for the end of an error message.
+// Tail returns the last lines of the log, formatted for the end of an error message.
 func (p *Process) Tail() string {
 	content, err := os.ReadFile(p.Log)
 	if err != nil || len(content) == 0 {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Replicas are the pods of the chart's Deployment: as many as it says, each a probed Webhook with an address
-// of its own. Each can be killed and started again by itself.
+// Replicas are the pods of the chart's Deployment, in the number of its spec. Each is a probed Webhook with its own
+// address, and can be killed and started separately.
 type Replicas struct {
 	plane *ControlPlane
 
@@ -19,7 +19,7 @@ type Replicas struct {
 	current []*Webhook
 }
 
-// RunReplicas runs them all and waits until the Service leads to each.
+// RunReplicas runs them all and waits until each is an endpoint of the Service.
 func (c *ControlPlane) RunReplicas(ctx context.Context, r *Release, o WebhookOptions) (*Replicas, error) {
 	deployment, err := deploymentOf(r)
 	if err != nil {
@@ -41,7 +41,7 @@ func (c *ControlPlane) RunReplicas(ctx context.Context, r *Release, o WebhookOpt
 	return all, nil
 }
 
-// InstallReplicas is Install with all replicas that the chart's values ask for.
+// InstallReplicas is Install with all replicas of the chart's values.
 func (c *ControlPlane) InstallReplicas(
 	ctx context.Context, values map[string]any, o WebhookOptions,
 ) (*Release, *Replicas, error) {
@@ -81,15 +81,15 @@ func (a *Replicas) add(ctx context.Context, r *Release, o WebhookOptions) (*Webh
 	return w, nil
 }
 
-// All returns the replicas of now, the oldest first, whether they run or not.
+// All returns the current replicas, the oldest first, running or not.
 func (a *Replicas) All() []*Webhook {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.current)
 }
 
-// Roll replaces every replica as a Deployment's rolling update does (maxSurge 1, maxUnavailable 0): a new one,
-// of the release and the options given, becomes ready and then an old one gets its SIGTERM, one by one.
+// Roll replaces every replica as a Deployment's rolling update does (maxSurge 1, maxUnavailable 0). One by one, a new
+// replica with the release and the options becomes ready, and then an old one gets its SIGTERM.
 func (a *Replicas) Roll(ctx context.Context, r *Release, o WebhookOptions) error {
 	o, err := a.plane.built(ctx, o)
 	if err != nil {
@@ -116,12 +116,12 @@ func (a *Replicas) retire(ctx context.Context, w *Webhook) error {
 	return err
 }
 
-// leads is what the metrics of a replica that leads say (controller-runtime, pkg/metrics/leaderelection.go).
-const leads = `leader_election_master_status{name="redis-tls-webhook"} 1`
+// isLeader is a line in the metrics of the leader (controller-runtime, pkg/metrics/leaderelection.go).
+const isLeader = `leader_election_master_status{name="redis-tls-webhook"} 1`
 
-// Leader waits until one replica says that it leads, and returns it and the others that run.
+// Leader waits until the metrics of one replica report it as the leader. It returns it and the other running replicas.
 func (a *Replicas) Leader(ctx context.Context) (leader *Webhook, followers []*Webhook, err error) {
-	err = Eventually(ctx, time.Minute, "one replica to lead", func(ctx context.Context) error {
+	err = Eventually(ctx, time.Minute, "one replica to be the leader", func(ctx context.Context) error {
 		leader, followers = nil, nil
 		for _, w := range a.All() {
 			if !w.Alive() {
@@ -131,10 +131,10 @@ func (a *Replicas) Leader(ctx context.Context) (leader *Webhook, followers []*We
 			switch {
 			case err != nil:
 				return err
-			case !strings.Contains(metrics, leads):
+			case !strings.Contains(metrics, isLeader):
 				followers = append(followers, w)
 			case leader != nil:
-				return errors.New("two lead")
+				return errors.New("two are leaders")
 			default:
 				leader = w
 			}

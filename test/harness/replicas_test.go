@@ -10,8 +10,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// TestReplicas proves what tests of high availability build on: that the Service leads to the replicas that
-// are ready and to no others.
+// TestReplicas proves what tests of high availability rely on: the endpoints of the Service are the replicas that are
+// ready, and no others.
 func TestReplicas(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")
@@ -53,16 +53,16 @@ func TestReplicas(t *testing.T) {
 	must(replicas.Roll(ctx, release, WebhookOptions{}))
 	for _, w := range replicas.All() {
 		if slices.Contains(old, w) {
-			t.Errorf("%s is one of before the rolling restart", w.Address)
+			t.Errorf("%s is older than the rolling restart", w.Address)
 		}
 	}
 	wantEndpoints(t, c, replicas.All()...)
 	if leader, _, err = replicas.Leader(ctx); err != nil || slices.Contains(old, leader) {
-		t.Errorf("%v leads, %v, want one of the new", leader, err)
+		t.Errorf("the leader is %v, %v, want a new replica", leader, err)
 	}
 }
 
-// wantEndpoints waits until the Service leads to these replicas and to no others.
+// wantEndpoints waits until these replicas, and no others, are the endpoints of the Service.
 func wantEndpoints(t *testing.T, c *ControlPlane, replicas ...*Webhook) {
 	t.Helper()
 	var want []string

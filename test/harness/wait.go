@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Eventually checks again and again until check returns nil. When the deadline passes first, its error
-// says what was waited for and what was last seen.
+// Eventually calls check until it returns nil. If the deadline passes first, its error has what was awaited and the
+// last error of check.
 func Eventually(ctx context.Context, within time.Duration, what string, check func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

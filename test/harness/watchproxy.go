@@ -23,21 +23,21 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// watchProxyPort is beside the API server's, on the same address.
+// watchProxyPort is on the address of the API server.
 const watchProxyPort = apiServerPort + 1
 
-// tooOld is what the API server says of a resourceVersion from before what it remembers: in a response with
-// status 410, or in an event of a watch, in whatever encoding (k8s.io/apiserver/pkg/storage/cacher/watch_cache.go).
+// tooOld is the API server's message for a resourceVersion that is too old: in a response with status 410, or in an
+// event of a watch, in any encoding (k8s.io/apiserver/pkg/storage/cacher/watch_cache.go).
 var tooOld = []byte("too old resource version")
 
-// WatchProxy stands between a webhook and the API server. It can hold its watches back, or cut them;
-// everything else passes at once.
+// WatchProxy is a proxy between a webhook and the API server. It can hold watches back, or cut them. All other requests
+// pass at once.
 type WatchProxy struct {
 	url string
 	ca  []byte
 
 	mu      sync.Mutex
-	held    chan struct{} // closed when watches may go on; nil while nothing holds them
+	held    chan struct{} // closed when watches may continue; nil if none are held
 	holds   []string      // the resources of which watches are held; empty: all
 	cut     bool
 	watches map[*watchBody]bool
@@ -45,7 +45,7 @@ type WatchProxy struct {
 	expired atomic.Int64
 }
 
-// RunWatchProxy starts one in front of the API server.
+// RunWatchProxy starts a proxy in front of the API server.
 func (c *ControlPlane) RunWatchProxy() (*WatchProxy, error) {
 	address := netip.AddrPortFrom(c.loopback, watchProxyPort).String()
 	crt, key, err := cert.GenerateSelfSignedCertKey("watch-proxy", []net.IP{c.loopback.AsSlice()}, nil)
@@ -65,7 +65,7 @@ func (c *ControlPlane) RunWatchProxy() (*WatchProxy, error) {
 	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listening as the proxy of watches: %w", err)
+		return nil, fmt.Errorf("listening for watches: %w", err)
 	}
 	server := &http.Server{
 		Handler: handler, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}},
@@ -86,16 +86,16 @@ func (p *WatchProxy) handler(upstream string, trust *tls.Config) (http.Handler, 
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		FlushInterval: -1,
 		ErrorLog:      log.New(io.Discard, "", 0),
-		// HTTP/1.1, so that a watch that is held back holds back no other request on its connection.
+		// HTTP/1.1, so that a watch that is held back does not hold back another request on its connection.
 		Transport:      &http.Transport{TLSClientConfig: trust, MaxIdleConnsPerHost: 100, Protocols: onlyHTTP1()},
 		ModifyResponse: p.follow,
-		// Without the API server there is no answer, not one of the proxy's.
+		// If the API server does not answer, the proxy does not answer either.
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isWatch(r) && p.isCut() {
-			// The one answer after which client-go goes on from the same resourceVersion instead of listing
-			// anew (isWatchErrorRetriable in tools/cache/reflector.go).
+			// The only answer after which client-go continues from the same resourceVersion instead of listing again
+			// (isWatchErrorRetriable in tools/cache/reflector.go).
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "the watch is cut", http.StatusTooManyRequests)
 			return
@@ -110,15 +110,15 @@ func onlyHTTP1() *http.Protocols {
 	return p
 }
 
-// through leads a client configuration through the proxy.
+// through changes a client configuration to use the proxy.
 func (p *WatchProxy) through(config *rest.Config) *rest.Config {
 	config = rest.CopyConfig(config)
 	config.Host, config.CAData = p.url, p.ca
 	return config
 }
 
-// Hold keeps the events of watches back, those of new watches too, until release is called: of the resources ("pods")
-// alone where some are given. It lets requests and the beginnings of responses pass.
+// Hold keeps the events of all watches back, and of new ones, until release is called. If resources are given ("pods"),
+// it holds only theirs. Requests and the beginnings of responses pass.
 func (p *WatchProxy) Hold(resources ...string) (release func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,14 +132,14 @@ func (p *WatchProxy) Hold(resources ...string) (release func()) {
 	})
 }
 
-// Cut ends all watches and lets no new one begin until mend is called.
-func (p *WatchProxy) Cut() (mend func()) {
+// Cut ends all watches and refuses new ones until restore is called.
+func (p *WatchProxy) Cut() (restore func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = true
 	for watch := range p.watches {
 		watch.cut.Store(true)
-		_ = watch.ReadCloser.Close() // ends the read that goes on
+		_ = watch.ReadCloser.Close() // ends the current read
 	}
 	return func() {
 		p.mu.Lock()
@@ -148,14 +148,14 @@ func (p *WatchProxy) Cut() (mend func()) {
 	}
 }
 
-// Watches is how many go on now.
+// Watches returns the number of open watches.
 func (p *WatchProxy) Watches() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.watches)
 }
 
-// Expired is how often the API server has answered a watch that its resourceVersion is too old (410 Gone).
+// Expired returns how often the API server has answered a watch that its resourceVersion is too old (410 Gone).
 func (p *WatchProxy) Expired() int { return int(p.expired.Load()) }
 
 func (p *WatchProxy) isCut() bool {
@@ -169,7 +169,7 @@ func isWatch(r *http.Request) bool {
 	return err == nil && watch
 }
 
-// follow puts the body of a watch's response under the proxy's hand.
+// follow replaces the body of a watch's response by one that the proxy can hold back.
 func (p *WatchProxy) follow(response *http.Response) error {
 	if !isWatch(response.Request) {
 		return nil
@@ -204,11 +204,11 @@ type watchBody struct {
 	closed   chan struct{}
 }
 
-// Read returns what the API server sends, once nothing holds it back.
+// Read returns the data of the API server when no Hold keeps it back.
 func (b *watchBody) Read(into []byte) (int, error) {
 	n, err := b.ReadCloser.Read(into)
 	if err != nil && b.cut.Load() {
-		// As the API server ends a watch when its time is over: after a broken one client-go lists anew.
+		// This is how the API server ends a watch when its time is over. After a broken watch client-go would list again.
 		err = io.EOF
 	}
 	if bytes.Contains(into[:n], tooOld) {
@@ -229,7 +229,7 @@ func (b *watchBody) Read(into []byte) (int, error) {
 	return n, err
 }
 
-// Close is called by the reverse proxy when either side has ended.
+// The reverse proxy calls Close when either side has ended.
 func (b *watchBody) Close() error {
 	b.once.Do(func() {
 		close(b.closed)

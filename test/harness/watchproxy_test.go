@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestWatchProxy proves that what the proxy holds back is held back, and nothing else: else a test of lagging
-// watches would prove nothing.
+// TestWatchProxy proves that the proxy holds back what it should and nothing else. Otherwise a test of lagging watches
+// would prove nothing.
 func TestWatchProxy(t *testing.T) {
 	events := make(chan string)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

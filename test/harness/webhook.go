@@ -20,27 +20,26 @@ import (
 
 // WebhookOptions configure RunWebhook.
 type WebhookOptions struct {
-	// Binary is the path of a built cmd/webhook; empty: it is built from this tree.
+	// Binary is the path of a built cmd/webhook. If it is empty, the harness builds it from this tree.
 	Binary string
 	// Race builds it with the race detector. It has no effect on a given Binary.
 	Race bool
-	// Args are added to the Deployment's, and win over them.
+	// Args are added to the Deployment's arguments, and override them.
 	Args []string
-	// Through leads its calls to the API server through a proxy, which can hold watches back.
+	// Through is a proxy for its calls to the API server, which can hold watches back.
 	Through *WatchProxy
-	// Probed lets the Service's endpoint follow the replica's readiness for all of its life, as a kubelet and
-	// the endpoint controller would, looked at once a second. Otherwise it is there from Start to Stop, and a
-	// killed replica keeps it.
+	// Probed makes the Service's endpoint follow the replica's readiness, as a kubelet and the endpoint controller do,
+	// with a probe every second. Otherwise the endpoint exists from Start to Stop, also while the replica is killed.
 	Probed bool
-	// Unpublished keeps the replica out of its Service: it may lead, and is asked for no admission.
+	// Unpublished keeps the replica out of its Service. It may be the leader, but gets no admission requests.
 	Unpublished bool
 }
 
-// Webhook is one replica of the chart's Deployment, run as a process with the arguments, environment and
-// volumes that stand there, as the chart's service account.
+// Webhook is one replica of the chart's Deployment. It runs as a process with the arguments, environment and volumes of
+// the Deployment, and the chart's service account.
 type Webhook struct {
 	*Process
-	// Address is the replica's own, as a pod's is.
+	// Address is the replica's own address, like a pod's.
 	Address netip.Addr
 
 	plane     *ControlPlane
@@ -54,8 +53,7 @@ type Webhook struct {
 	profiles  string  // likewise; empty where none was asked for
 }
 
-// RunWebhook runs a replica, waits until it is ready and adds it to the endpoints of its Service. More
-// than one may run.
+// RunWebhook runs a replica, waits until it is ready and adds it to the endpoints of its Service. Several can run.
 func (c *ControlPlane) RunWebhook(ctx context.Context, r *Release, o WebhookOptions) (*Webhook, error) {
 	deployment, err := deploymentOf(r)
 	if err != nil {
@@ -90,7 +88,7 @@ func (c *ControlPlane) RunWebhook(ctx context.Context, r *Release, o WebhookOpti
 	return w, w.Start(ctx)
 }
 
-// prepare finds out all that a start needs.
+// prepare reads everything that a start needs.
 func (w *Webhook) prepare(ctx context.Context, name string, o WebhookOptions) error {
 	kubeconfig, err := w.kubeconfig(ctx, name, o.Through)
 	if err != nil {
@@ -102,7 +100,7 @@ func (w *Webhook) prepare(ctx context.Context, name string, o WebhookOptions) er
 	}
 	args := append(w.container.arguments(), "--kubeconfig="+kubeconfig, "--webhook-host="+w.Address.String())
 	args = append(args, o.Args...)
-	// Every replica has an address of its own, so the ports can stay what the Deployment says.
+	// Every replica has its own address, so it can use the ports of the Deployment.
 	for _, flag := range []string{"--metrics-bind-address", "--health-probe-bind-address", "--pprof-bind-address"} {
 		if port := boundPort(args, flag); port != "" {
 			args = append(args, flag+"="+w.Address.String()+":"+port)
@@ -119,8 +117,8 @@ func (w *Webhook) prepare(ctx context.Context, name string, o WebhookOptions) er
 	return w.findService(ctx, name)
 }
 
-// kubeconfig writes one with a token of the chart's service account, so that the chart's RBAC is what
-// the webhook works with.
+// kubeconfig writes a kubeconfig with a token of the chart's service account, so that the chart's RBAC applies to the
+// webhook.
 func (w *Webhook) kubeconfig(ctx context.Context, name string, proxy *WatchProxy) (string, error) {
 	config, err := w.plane.ServiceAccountConfig(ctx, w.container.namespace, w.container.spec.ServiceAccountName)
 	if err != nil {
@@ -132,8 +130,8 @@ func (w *Webhook) kubeconfig(ctx context.Context, name string, proxy *WatchProxy
 	return w.plane.WriteKubeconfig(name, config)
 }
 
-// boundPort returns the port that a flag binds ("--flag=:8080" or "--flag=0.0.0.0:8080"), the last one
-// given; empty where there is none, or it is switched off by 0.
+// boundPort returns the port that a flag binds ("--flag=:8080" or "--flag=0.0.0.0:8080"), by its last occurrence. It is
+// empty if there is none, or if 0 switches it off.
 func boundPort(args []string, flag string) string {
 	var port string
 	for i, a := range args {
@@ -161,8 +159,8 @@ func (w *Webhook) readiness() (string, error) {
 	return fmt.Sprintf("http://%s:%d%s", w.Address, port, probe.HTTPGet.Path), err
 }
 
-// Start starts the replica, again if it was killed or stopped, with the volumes and the RBAC of now, and
-// adds it to its Service once it is ready.
+// Start starts the replica, also after a kill or a stop, with the current volumes and RBAC. It adds the replica to its
+// Service when it is ready.
 func (w *Webhook) Start(ctx context.Context) error {
 	if err := w.container.writeVolumes(ctx, w.plane.Client); err != nil {
 		return err
@@ -188,9 +186,8 @@ func (w *Webhook) Start(ctx context.Context) error {
 	}
 }
 
-// Stop ends the replica as a kubelet would, within the Deployment's grace period. Its endpoint goes before,
-// and of a probed one when the readiness probe fails. It is an error when it does not end well, or has
-// had a data race.
+// Stop ends the replica as a kubelet would, within the Deployment's grace period. Its endpoint is removed first or, if
+// it is probed, when the readiness probe fails. Stop returns an error if the replica fails, or has had a data race.
 func (w *Webhook) Stop(ctx context.Context) error {
 	if w.probed == nil {
 		if err := w.withdraw(ctx); err != nil {
@@ -203,8 +200,8 @@ func (w *Webhook) Stop(ctx context.Context) error {
 	return w.WaitForEndpoint(ctx, false)
 }
 
-// Retire ends a replica that is not probed as the deletion of its pod does: its endpoint goes, the preStop hook sleeps,
-// then comes the SIGTERM.
+// Retire ends a replica that is not probed as the deletion of its pod does: its endpoint is removed, the preStop hook
+// sleeps, then it gets SIGTERM.
 func (w *Webhook) Retire(ctx context.Context) error {
 	if err := w.withdraw(ctx); err != nil {
 		return err
@@ -219,7 +216,7 @@ func (w *Webhook) Retire(ctx context.Context) error {
 	return w.Stop(ctx)
 }
 
-// gracePeriod is what a kubelet gives a pod between SIGTERM and SIGKILL.
+// gracePeriod returns the time that a kubelet gives a pod between SIGTERM and SIGKILL.
 func (w *Webhook) gracePeriod() time.Duration {
 	return time.Duration(ptr.Deref(
 		w.container.spec.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds,
@@ -234,15 +231,15 @@ func (w *Webhook) Restart(ctx context.Context) error {
 	return w.Start(ctx)
 }
 
-// Kill ends the replica as a crash would: the Service still leads to it, to a probed one until the next probe.
+// Kill ends the replica as a crash would. Its endpoint stays, and that of a probed replica until the next probe.
 func (w *Webhook) Kill() { w.Process.Kill() }
 
-// Metrics returns what the replica's /metrics says, in Prometheus' text format.
+// Metrics returns the replica's /metrics, in Prometheus' text format.
 func (w *Webhook) Metrics(ctx context.Context) (string, error) {
 	return w.fetch(ctx, fmt.Sprintf("http://%s:%s/metrics", w.Address, w.metrics))
 }
 
-// Profile returns a profile of the replica, "heap?gc=1&debug=1" for one, where Args have it serve them
+// Profile returns a profile of the replica, such as "heap?gc=1&debug=1", if Args serve them
 // (--pprof-bind-address=:PORT).
 func (w *Webhook) Profile(ctx context.Context, name string) (string, error) {
 	return w.fetch(ctx, fmt.Sprintf("http://%s:%s/debug/pprof/%s", w.Address, w.profiles, name))
@@ -255,7 +252,7 @@ func (w *Webhook) fetch(ctx context.Context, url string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// No proxy of the environment: the address is this machine's.
+	// No proxy of the environment, because the address is local.
 	response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
 	if err != nil {
 		return "", err
@@ -288,7 +285,7 @@ func (w *Webhook) findService(ctx context.Context, name string) error {
 	)
 }
 
-// httpsPort is that of the Service which the API server calls; another one may lead to the metrics.
+// httpsPort returns the port of the Service that the API server calls. Another Service may serve the metrics.
 const httpsPort = 443
 
 func serves(s *corev1.Service, port int32) bool {

@@ -21,7 +21,7 @@ import (
 // whatever the webhook's cache has in between.
 func TestWebhookOrders(t *testing.T) {
 	plane := start(t, setup{noInjector: true})
-	for _, order := range []string{harness.InjectorAfterOurs, harness.InjectorBeforeOurs} {
+	for _, order := range []string{harness.InjectorAfterWebhook, harness.InjectorBeforeWebhook} {
 		for _, native := range []bool{true, false} {
 			for _, again := range []registrationv1.ReinvocationPolicyType{
 				registrationv1.NeverReinvocationPolicy,

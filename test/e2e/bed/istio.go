@@ -34,7 +34,7 @@ func (b *Bed) startIstio(ctx context.Context, meshConfig map[string]any) error {
 	if err := b.InstallIstioCRDs(ctx); err != nil {
 		return err
 	}
-	base, err := b.RenderForeignChart("istio-base", istioNamespace, filepath.Join(b.components.charts, "base"), nil)
+	base, err := b.RenderOtherChart("istio-base", istioNamespace, filepath.Join(b.components.charts, "base"), nil)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (b *Bed) startIstio(ctx context.Context, meshConfig map[string]any) error {
 	for key, value := range meshConfig {
 		mesh[key] = value
 	}
-	istiod, err := b.RenderForeignChart(
+	istiod, err := b.RenderOtherChart(
 		"istiod",
 		istioNamespace,
 		filepath.Join(b.components.charts, "istio-control", "istio-discovery"),
