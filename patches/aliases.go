@@ -88,8 +88,13 @@ func (p *patch) otherAliases(o *origination.Origination, ranges []netip.Prefix, 
 		}
 		problems = append(problems, invalid(origination.ReasonPodConflict,
 			specPath.Child("hostAliases").Index(i).Child("hostnames").Index(j), alias.Hostnames[j],
-			fmt.Sprintf("must not have the address %s, because redis-tls resolves %s to a VIP; remove the name from this entry. "+
-				"If %s is the server's address, write it into redis-tls/addresses", alias.IP, o.Host, alias.IP)))
+			fmt.Sprintf(
+				"must not have the address %s, because redis-tls resolves %s to a VIP; remove the name from this entry. "+
+					"If %s is the server's address, write it into redis-tls/addresses",
+				alias.IP,
+				o.Host,
+				alias.IP,
+			)))
 	}
 	return problems, replaced
 }

@@ -33,7 +33,7 @@ var (
 	drawnFrom = []netip.Prefix{netip.MustParsePrefix("240.241.0.0/16"), netip.MustParsePrefix("fd00:240:241::/64")}
 )
 
-// change is one step in the making of a test pod.
+// change is an edit of a test pod.
 type change func(*corev1.Pod)
 
 func newPod(changes ...change) *corev1.Pod {
@@ -85,7 +85,7 @@ func native(pod *corev1.Pod) {
 	}, pod.Spec.InitContainers...)
 }
 
-// origin is one step in the making of a test origination.
+// origin is an edit of a test origination.
 type origin func(*origination.Origination)
 
 func newOrigination(steps ...origin) origination.Origination {
@@ -116,7 +116,7 @@ func otherHost(name string, at netip.Addr) origin {
 	return func(o *origination.Origination) { o.Host, o.TLS.SNI, o.VIPs = name, name, []netip.Addr{at} }
 }
 
-// addressed makes an origination without a host, for these addresses.
+// addressed changes an origination to one of these addresses, without a host.
 func addressed(prefixes ...string) origin {
 	return func(o *origination.Origination) {
 		o.Host, o.HostSynthesised, o.VIPs, o.Addresses = "ip-10-0-0-3", true, nil, nil
@@ -133,7 +133,7 @@ func one(steps ...origin) []origination.Origination {
 // meshed are the labels of a namespace that Istio injects.
 var meshed = map[string]string{"istio-injection": "enabled"}
 
-// forPod is For on a pod of such a namespace.
+// forPod calls For with a pod of such a namespace.
 func forPod(
 	pod *corev1.Pod,
 	originations []origination.Origination,

@@ -112,7 +112,8 @@ func FuzzUserAnnotations(f *testing.F) {
 	})
 }
 
-// readable is Istio's fromJSON followed by the template's range, an empty value and null aside.
+// readable reports whether Istio's fromJSON and the template's range accept the value. Empty values and null are
+// readable.
 func readable(value string) bool {
 	if strings.Trim(value, " \t\r\n") == "" {
 		return true

@@ -43,7 +43,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// golden returns the want.* files of the case as they should be.
+// golden returns the want.* files of the case.
 func golden(t *testing.T, c *catalog.Catalog, dir string) map[string]string {
 	t.Helper()
 	var input goldenInput

@@ -12,9 +12,9 @@ import (
 
 // This file has Istio's rules for the annotations of a pod, retyped from its source.
 
-// istioInjects is what Istio's injector does to a pod as far as volumes and mounts go: the template
+// istioInjects does what Istio's injector does to the volumes and mounts of a pod: the template
 // ranges over fromJSON of the annotations and writes `- name: "<index>"` before each value's fields
-// (injection-template.yaml); the result is merged with what is there, volumes by name and mounts by
+// (injection-template.yaml); the result is merged with the existing ones, volumes by name and mounts by
 // path (corev1's patchMergeKey); the API server fills in defaults afterwards.
 func istioInjects(t *testing.T, pod *corev1.Pod, native bool) *corev1.Pod {
 	t.Helper()
@@ -59,7 +59,7 @@ func istioInjects(t *testing.T, pod *corev1.Pod, native bool) *corev1.Pod {
 	return pod
 }
 
-// rendered is fromJSON and the template's range, in the order of text/template: maps by sorted key.
+// rendered does fromJSON and the template's range, in the order of text/template: maps by sorted key.
 func rendered[T any](t *testing.T, value string) (list []T) {
 	t.Helper()
 	if value == "" {

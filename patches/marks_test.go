@@ -238,7 +238,7 @@ func TestStripRemovesWhatOnlyTheWebhookWrites(t *testing.T) {
 	}
 	want(t, "pod", kept, decoded(t, stripped(t, raw)))
 	if ops := Strip(kept); len(ops) > 0 {
-		t.Errorf("operations on a pod with nothing of ours: %v", ops)
+		t.Errorf("operations on a pod without managed fields: %v", ops)
 	}
 	if ops := Strip(newPod()); len(ops) > 0 {
 		t.Errorf("operations on a pod without labels and annotations: %v", ops)
@@ -247,9 +247,8 @@ func TestStripRemovesWhatOnlyTheWebhookWrites(t *testing.T) {
 
 func TestGate(t *testing.T) {
 	c := catalog.Open(t)
-	ours, other := corev1.PodSchedulingGate{
-		Name: origination.GateFirstUse,
-	}, corev1.PodSchedulingGate{Name: "example.com/quota"}
+	firstUse := corev1.PodSchedulingGate{Name: origination.GateFirstUse}
+	other := corev1.PodSchedulingGate{Name: "example.com/quota"}
 	for name, test := range map[string]struct {
 		have   []corev1.PodSchedulingGate
 		node   string
@@ -260,21 +259,21 @@ func TestGate(t *testing.T) {
 		"a pod that needs no gate gets none": {},
 		"a pod that needs the gate gets it": {
 			wanted: true,
-			want:   []corev1.PodSchedulingGate{ours},
+			want:   []corev1.PodSchedulingGate{firstUse},
 		},
 		"others stay before it": {
 			have:   []corev1.PodSchedulingGate{other},
 			wanted: true,
-			want:   []corev1.PodSchedulingGate{other, ours},
+			want:   []corev1.PodSchedulingGate{other, firstUse},
 		},
 		"an existing gate is not added again": {
-			have:   []corev1.PodSchedulingGate{ours},
+			have:   []corev1.PodSchedulingGate{firstUse},
 			wanted: true,
-			want:   []corev1.PodSchedulingGate{ours},
+			want:   []corev1.PodSchedulingGate{firstUse},
 		},
 		"an existing gate is never removed": {
-			have: []corev1.PodSchedulingGate{ours},
-			want: []corev1.PodSchedulingGate{ours},
+			have: []corev1.PodSchedulingGate{firstUse},
+			want: []corev1.PodSchedulingGate{firstUse},
 		},
 		"a pod with a node gets a warning": {
 			node:   "node-1",

@@ -43,7 +43,7 @@ func For(pod *sidecar.Pod, originations []origination.Origination, opts Options)
 	problems = p.mounts(pod, originations)
 	problems = append(problems, p.aliases(originations, opts.VIPRanges)...)
 	for i := range originations {
-		problems = append(problems, pod.Uncaptured(&originations[i])...)
+		problems = append(problems, pod.CheckVIPs(&originations[i])...)
 	}
 	if len(problems) > 0 {
 		return nil, nil, origination.Distinct(problems)

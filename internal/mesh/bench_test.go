@@ -7,7 +7,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-// BenchmarkObjects computes what a namespace calls for in which all of it stands already.
+// BenchmarkObjects computes the objects of a namespace in which all of them exist.
 func BenchmarkObjects(b *testing.B) {
 	for _, keys := range []int{1, 100, 800} {
 		var byName, byAddress []mesh.Request

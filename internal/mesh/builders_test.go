@@ -14,7 +14,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// redis returns the origination of a DNS host at port 6379, changed by the edits.
+// redis returns the origination of a DNS host at port 6379, with the edits.
 func redis(host string, edits ...func(*origination.Origination)) origination.Origination {
 	o := origination.Origination{
 		Instances: []string{"default"}, Host: host, Protocol: "tcp",
@@ -59,7 +59,7 @@ func passthrough(numbers ...int32) func(*origination.Origination) {
 	return func(o *origination.Origination) { o.Passthrough = numbers }
 }
 
-// http is an origination that is routed by its Host header, from 80 to 443.
+// http routes the origination by its Host header, from 80 to 443.
 func http(o *origination.Origination) {
 	o.Protocol, o.Ports, o.Passthrough = "http", []origination.Port{{Number: 80, Target: 443}}, []int32{443}
 }
@@ -148,7 +148,7 @@ func applied(hour int, claims ...mesh.Request) mesh.Desired {
 	return d
 }
 
-// entry is a user's ServiceEntry with TCP port 6379, "namespace/name".
+// entry returns an unmanaged ServiceEntry, "namespace/name", with TCP port 6379.
 func entry(name string, edits ...func(*networkingv1.ServiceEntry)) *networkingv1.ServiceEntry {
 	namespace, name, _ := strings.Cut(name, "/")
 	e := &networkingv1.ServiceEntry{

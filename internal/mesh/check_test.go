@@ -51,7 +51,7 @@ func wantWarnings(t *testing.T, warnings []string, wanted ...string) {
 	}
 }
 
-// tcpRoute is a user's VirtualService with a TCP route.
+// tcpRoute returns an unmanaged VirtualService with a TCP route.
 func tcpRoute(name, host string) *networkingv1.VirtualService {
 	v := userRoute(name, []string{"x.example.com", host}, nil)
 	v.Spec.Tcp = []*networkingapi.TCPRoute{{}}

@@ -368,7 +368,7 @@ func TestMissingUntilTheDelayIsOver(t *testing.T) {
 	}
 }
 
-// TestMissingOnAnotherAtom: as long as an entry of other pods may catch the connections, a rule on it is needed.
+// TestMissingOnAnotherAtom: as long as an entry of other pods may get the connections, it needs a rule.
 func TestMissingOnAnotherAtom(t *testing.T) {
 	wide, narrow := redis("ip-wide", at("10.0.0.0/24")), redis("ip-narrow", at("10.0.0.3/32"))
 	d := applied(1, claim("cart", "1", 1, wide), claim("pay", "2", 2, narrow))

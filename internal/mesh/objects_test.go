@@ -25,7 +25,7 @@ func with(o origination.Origination, edits ...func(*origination.Origination)) or
 	return o
 }
 
-// TestRunningPodsKeepWhatTheyHave: what a pod was admitted with is served unchanged, whatever other pods request.
+// TestRunningPodsKeepWhatTheyHave: the request of an admitted pod is served unchanged, for any request of other pods.
 func TestRunningPodsKeepWhatTheyHave(t *testing.T) {
 	running := redis("a.example.com", pinned("240.241.0.9"))
 	byAddress := redis("ip-x", at("10.0.0.0/24"))
@@ -50,7 +50,7 @@ func TestRunningPodsKeepWhatTheyHave(t *testing.T) {
 		) {
 			o.TLS.SubjectAltNames = []string{"x"}
 		}),
-		"a range around an address": redis("ip-y", at("10.0.0.0/16")),
+		"a range that contains an address": redis("ip-y", at("10.0.0.0/16")),
 		"http on the same host":     redis("a.example.com", http, pinned("240.241.0.8")),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -170,7 +170,7 @@ func TestUnresolvedPodsKeepTheirTLSOnNewAtoms(t *testing.T) {
 	}
 }
 
-// TestALivePodHasItsRuleOnAtomsOfDeletedPods: the entry of a pod that is gone catches connections until it is deleted.
+// TestALivePodHasItsRuleOnAtomsOfDeletedPods: the entry of a deleted pod gets connections until it is deleted too.
 func TestALivePodHasItsRuleOnAtomsOfDeletedPods(t *testing.T) {
 	left, live := redis("ip-x", at("10.0.0.20/32")), redis("ip-y", at("10.0.0.0/24"))
 	d := objects(snapshot(applied(1, claim("cart", "1", 1, left))), claim("pay", "1", 2, live))
@@ -182,7 +182,7 @@ func TestALivePodHasItsRuleOnAtomsOfDeletedPods(t *testing.T) {
 	}
 }
 
-// TestHTTPKeepsWhatUnresolvedPodsHave: its entry and route are shared, so they could lose it.
+// TestHTTPKeepsWhatUnresolvedPodsHave: entry and route are shared, so these pods could lose their ports and matches.
 func TestHTTPKeepsWhatUnresolvedPodsHave(t *testing.T) {
 	held := redis(api, http, pinned("240.241.0.9"), func(o *origination.Origination) {
 		o.Ports, o.Passthrough = []origination.Port{{Number: 8080, Target: 8443}}, []int32{8444}

@@ -19,14 +19,14 @@ import (
 
 const service = "redis.data.svc.cluster.local"
 
-// inMesh is the origination to a Service of the mesh.
+// inMesh returns the origination to a Service in the mesh.
 func inMesh(host string, edits ...func(*origination.Origination)) origination.Origination {
 	return redis(host, append([]func(*origination.Origination){func(o *origination.Origination) {
 		o.TLS = origination.TLS{Mode: origination.ModeIstioMutual}
 	}}, edits...)...)
 }
 
-// userRule is a user's rule, "namespace/name".
+// userRule returns an unmanaged DestinationRule, "namespace/name".
 func userRule(name, host string, edits ...func(*networkingv1.DestinationRule)) *networkingv1.DestinationRule {
 	namespace, name, _ := strings.Cut(name, "/")
 	r := &networkingv1.DestinationRule{
@@ -49,7 +49,7 @@ func selecting(labels map[string]string) func(*networkingv1.DestinationRule) {
 	}
 }
 
-// userRoute is a user's VirtualService, "namespace/name".
+// userRoute returns an unmanaged VirtualService, "namespace/name".
 func userRoute(name string, hosts []string, gateways []string, exportTo ...string) *networkingv1.VirtualService {
 	namespace, name, _ := strings.Cut(name, "/")
 	return &networkingv1.VirtualService{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},

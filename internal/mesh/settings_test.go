@@ -26,7 +26,7 @@ var (
 	managedLabels = map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
 )
 
-// peer is a PeerAuthentication, "namespace/name", for the labels.
+// peer returns a PeerAuthentication, "namespace/name", for pods with the labels.
 func peer(name string, selector map[string]string, labels map[string]string) *securityv1.PeerAuthentication {
 	namespace, name, _ := strings.Cut(name, "/")
 	p := &securityv1.PeerAuthentication{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels}}
@@ -203,7 +203,7 @@ func TestAManagedSidecarAppliesOnlyToItsPods(t *testing.T) {
 	}
 }
 
-// restrictedTo is the Sidecar for pods of the originations, as the API server has it since the hour one.
+// restrictedTo returns the Sidecar for pods of the originations, as the API server has it since hour one.
 func restrictedTo(originations ...origination.Origination) *networkingv1.Sidecar {
 	request := claim("cart", "1", 1, originations...)
 	request.Settings = restrict

@@ -22,7 +22,7 @@ type listener struct {
 	hosts    []string
 }
 
-// sidecar is a user's Sidecar of the hour, with a selector if labels are given.
+// sidecar returns an unmanaged Sidecar that was created at the hour, with a selector if labels are given.
 func sidecar(namespace, name string, hour int, labels map[string]string, listeners ...listener) *networkingv1.Sidecar {
 	s := &networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{
 		Namespace: namespace, Name: name, CreationTimestamp: metav1.NewTime(day.Add(time.Duration(hour) * time.Hour)),

@@ -23,7 +23,7 @@ func vipRanges(v4, v6 string) config.VIP {
 	return vip
 }
 
-// refused returns the problems of what is not served.
+// refused returns the problems of the refused originations.
 func refused(d mesh.Desired) (problems []origination.Problem) {
 	for _, r := range d.Refused {
 		problems = append(problems, r.Problem)
@@ -349,7 +349,7 @@ func TestVIPAnnotationsThatNothingDrew(t *testing.T) {
 	}
 }
 
-// TestAnEntryThatLostItsLabel: it lists the VIP instead of the managed one, so the rules of its pods stay.
+// TestAnEntryThatLostItsLabel: the entry lists the VIP instead of the managed one, so the rules of its pods stay.
 func TestAnEntryThatLostItsLabel(t *testing.T) {
 	o := redis("a.example.com", pinned("240.241.0.9"))
 	before := applied(1, claim("cart", "1", 1, o))
@@ -360,7 +360,7 @@ func TestAnEntryThatLostItsLabel(t *testing.T) {
 	}
 }
 
-// TestAnEntryKeepsItsVIPs: also if later pods have others, and if the range changes.
+// TestAnEntryKeepsItsVIPs: it keeps them even if later pods have others, and if the range changes.
 func TestAnEntryKeepsItsVIPs(t *testing.T) {
 	messages := catalog.Open(t)
 	o := redis("a.example.com", pinned("240.241.0.9"))

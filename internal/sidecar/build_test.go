@@ -16,7 +16,7 @@ import (
 
 const host = "redis.example.com"
 
-// change is one step in the making of a test pod.
+// change is an edit of a test pod.
 type change func(*corev1.Pod)
 
 func newPod(changes ...change) *corev1.Pod {
@@ -82,10 +82,10 @@ func initArgs(extra ...string) []string {
 	}, extra...)
 }
 
-// origin is one step in the making of a test origination.
+// origin is an edit of a test origination.
 type origin func(*origination.Origination)
 
-// newOrigination returns one of a host that is pinned, with a target port but nothing passed through.
+// newOrigination returns the origination of a pinned host, with a target port and no passthrough port.
 func newOrigination(steps ...origin) origination.Origination {
 	o := origination.Origination{
 		Instances: []string{"default"},
@@ -105,12 +105,12 @@ func one(steps ...origin) []origination.Origination {
 	return []origination.Origination{newOrigination(steps...)}
 }
 
-// passthrough makes these ports ones that the app dials with TLS of its own.
+// passthrough sets the ports that the app dials with its own TLS.
 func passthrough(ports ...int32) origin {
 	return func(o *origination.Origination) { o.Passthrough = ports }
 }
 
-// addressed makes an origination without a host, for these addresses.
+// addressed changes an origination to one of these addresses, without a host.
 func addressed(prefixes ...string) origin {
 	return func(o *origination.Origination) {
 		o.Host, o.HostSynthesised, o.VIPs, o.Addresses = "ip-10-0-0-3", true, nil, nil
@@ -120,7 +120,7 @@ func addressed(prefixes ...string) origin {
 	}
 }
 
-// service is an origination to a Service of the mesh.
+// service returns an origination to a Service in the mesh.
 func service(ips ...string) []origination.Origination {
 	return one(func(o *origination.Origination) {
 		o.Host, o.TLS, o.VIPs = "redis.data.svc.cluster.local", origination.TLS{Mode: origination.ModeIstioMutual}, nil
@@ -140,12 +140,12 @@ func namespace(pairs ...string) map[string]string {
 
 var meshed = namespace(istioInjection, "enabled")
 
-// check returns what Check, and then Uncaptured for each origination, find in a pod of a namespace that injects.
+// check returns the results of Check, and of CheckVIPs for each origination, for a pod of a namespace that injects.
 func check(pod *corev1.Pod, originations []origination.Origination) ([]origination.Problem, []string) {
 	facts := Read(pod, meshed)
 	problems, warnings := facts.Check(originations)
 	for i := range originations {
-		problems = append(problems, facts.Uncaptured(&originations[i])...)
+		problems = append(problems, facts.CheckVIPs(&originations[i])...)
 	}
 	return origination.Distinct(problems), warnings
 }

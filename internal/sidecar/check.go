@@ -8,7 +8,7 @@ import (
 
 // Check returns what keeps the originations of the pod from working: Istio injects no sidecar, or traffic bypasses it.
 // Once Istio's injector has run, the checks include the containers that it added, which show mesh-wide settings. VIPs
-// are not drawn yet; see [Pod.Uncaptured].
+// are not drawn yet; see [Pod.CheckVIPs].
 //
 // A pod for which a sidecar is Unknown gets a warning, not a problem.
 func (p *Pod) Check(originations []origination.Origination) (problems []origination.Problem, warnings []string) {
@@ -34,8 +34,8 @@ func (p *Pod) Check(originations []origination.Origination) (problems []originat
 	return f.distinct()
 }
 
-// Uncaptured returns a problem for each capture that leaves out a VIP of the origination.
-func (p *Pod) Uncaptured(o *origination.Origination) []origination.Problem {
+// CheckVIPs returns a problem for each capture that does not include a VIP of the origination.
+func (p *Pod) CheckVIPs(o *origination.Origination) []origination.Problem {
 	var f findings
 	p.checkAddresses(&f, o, singles(o.VIPs))
 	return f.problems

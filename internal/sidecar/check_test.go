@@ -76,7 +76,7 @@ func TestTheVIPIsCheckedOnceItIsKnown(t *testing.T) {
 		facts, o := Read(newPod(annotated(key, value)), meshed), newOrigination()
 		problems, _ := facts.Check([]origination.Origination{o})
 		wantProblems(t, problems)
-		wantProblems(t, facts.Uncaptured(&o), "SidecarBypassed: metadata.annotations["+key+"]")
+		wantProblems(t, facts.CheckVIPs(&o), "SidecarBypassed: metadata.annotations["+key+"]")
 	}
 }
 

@@ -31,7 +31,7 @@ func FuzzRead(f *testing.F) {
 			t.Error("the pod has its sidecar, but Expected is Unknown")
 		}
 		for i := range originations {
-			facts.Uncaptured(&originations[i])
+			facts.CheckVIPs(&originations[i])
 		}
 		facts.CheckServer()
 		if facts := Read(newPod(label(istioInject, text)), nil); facts.Injected ||

@@ -1,7 +1,7 @@
 // Package sidecar decides two questions about a pod: will Istio inject a sidecar, and will that sidecar capture the
 // traffic of the app containers?
 //
-// [Read] reads the facts of a pod once. [Pod.Check] validates originations against them, [Pod.Uncaptured] the VIPs of
+// [Read] reads the facts of a pod once. [Pod.Check] validates originations against them, [Pod.CheckVIPs] the VIPs of
 // an origination once they are drawn, and [Pod.CheckServer] a Redis server in the mesh. The package is pure, and
 // imports no other package of this module except origination.
 package sidecar
@@ -37,8 +37,8 @@ type Pod struct {
 	// Expected says whether Istio will have given the pod a sidecar when it is admitted.
 	Expected Expected
 	// Injected reports whether Istio's injector has run: the pod has its status annotation and a container
-	// istio-proxy. The container alone may be a placeholder by which a user customises the sidecar, and the
-	// annotation alone may come from a copied manifest.
+	// istio-proxy. A container without the annotation may be a placeholder by which a user customises the
+	// sidecar, and an annotation without the container may come from a copied manifest.
 	Injected bool
 	// Proxies are the containers named istio-proxy: native sidecars among the init containers, classic sidecars, and
 	// placeholders.
