@@ -25,7 +25,7 @@ func Strip(pod *corev1.Pod) []jsonpatch.Operation {
 // labels sets the wanted labels, and removes all others of redis-tls.
 func (p *patch) labels(want map[string]string) {
 	var stale []string
-	for key := range origination.OurLabels(p.pod.Labels) {
+	for key := range origination.WebhookLabels(p.pod.Labels) {
 		if _, wanted := want[key]; !wanted {
 			stale = append(stale, key)
 		}
@@ -35,7 +35,7 @@ func (p *patch) labels(want map[string]string) {
 
 // ownAnnotations sets the wanted annotations, and removes all others that only the webhook writes.
 func (p *patch) ownAnnotations(want map[string]string) {
-	for _, key := range origination.OurAnnotations {
+	for _, key := range origination.WebhookAnnotations {
 		if value, wanted := want[key]; wanted {
 			p.annotate(key, value)
 		} else if _, exists := p.pod.Annotations[key]; exists {

@@ -156,7 +156,7 @@ func podDiff(diff string) string {
 
 // isRecorded reports whether the line is an annotation that the webhook writes.
 func isRecorded(line string) bool {
-	return slices.ContainsFunc(origination.OurAnnotations, func(key string) bool {
+	return slices.ContainsFunc(origination.WebhookAnnotations, func(key string) bool {
 		return strings.HasPrefix(strings.TrimLeft(line, "+ "), key+": ")
 	})
 }

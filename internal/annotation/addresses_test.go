@@ -22,19 +22,19 @@ var hostileAddresses = []struct {
 		"a length beyond 32": "10.0.0.0/33", "a length with a sign": "10.0.0.0/+8", "a mask": "10.0.0.0/255.0.0.0", "a part beyond 255": "10.0.0.256", "five parts": "10.0.0.0.3",
 		"full-width digits": "１０.0.0.3", "a URL": "redis://10.0.0.3", "a wildcard": "10.0.0.*", "a CIDR without its length": "10.0.0.0/", "blanks inside": "10.0.0.3 10.0.0.4",
 	}},
-	{"carries a zone", map[string]string{"link-local with a zone": "fe80::1%eth0", "a global one with a zone": "2001:db8::3%1", "a CIDR with a zone": "fe80::1%eth0/64"}},
+	{"has a zone", map[string]string{"link-local with a zone": "fe80::1%eth0", "a global one with a zone": "2001:db8::3%1", "a CIDR with a zone": "fe80::1%eth0/64"}},
 	{"is an IPv4 range in IPv6 notation", map[string]string{"a mapped range": "::ffff:10.0.0.0/104", "a mapped loopback range": "::ffff:127.0.0.0/104", "all of IPv4": "::ffff:0:0/96"}},
 	{"unspecified", map[string]string{"nothing": "0.0.0.0", "everything": "0.0.0.0/0", "this network": "0.1.2.3", "half of everything": "0.0.0.0/1", "mapped": "::ffff:0.0.0.0", "NAT64": "64:ff9b::"}},
 	{"loopback", map[string]string{
 		"the usual": "127.0.0.1", "another": "127.255.255.254", "mapped": "::ffff:127.0.0.1", "mapped in hexadecimal": "::ffff:7f00:1", "NAT64": "64:ff9b::127.0.0.1", "6to4": "2002:7f00:1::", "6to4 below": "2002:7f00:1::5",
 		"the range": "127.0.0.0/8", "a part of the range": "127.0.0.0/30", "IPv6": "::1", "IPv6 in long form": "0:0:0:0:0:0:0:1", "IPv6 range": "::/127", "all of IPv6": "::/0", "half of IPv6": "::/1",
 	}},
-	{"IPv4 in other clothes", map[string]string{
-		"IPv4-compatible": "::127.0.0.1", "a compatible private one": "::10.0.0.3", "translated": "::ffff:0:127.0.0.1", "NAT64 of local use": "64:ff9b:1::10.0.0.3", "around NAT64": "64:ff9b::/95", "unspecified": "::",
+	{"IPv4-compatible addresses", map[string]string{
+		"IPv4-compatible": "::127.0.0.1", "a compatible private one": "::10.0.0.3", "translated": "::ffff:0:127.0.0.1", "NAT64 of local use": "64:ff9b:1::10.0.0.3", "wider than NAT64": "64:ff9b::/95", "unspecified": "::",
 	}},
 	{"link-local", map[string]string{
-		"metadata": "169.254.169.254", "ECS": "169.254.170.2", "the range": "169.254.0.0/16", "around the range": "169.0.0.0/8", "mapped": "::ffff:169.254.169.254", "mapped in hexadecimal": "::ffff:a9fe:a9fe",
-		"NAT64": "64:ff9b::a9fe:a9fe", "6to4": "2002:a9fe:a9fe::1", "IPv6": "fe80::1", "the end of the IPv6 range": "febf::1", "around the IPv6 range": "fe00::/8",
+		"metadata": "169.254.169.254", "ECS": "169.254.170.2", "the range": "169.254.0.0/16", "a wider range": "169.0.0.0/8", "mapped": "::ffff:169.254.169.254", "mapped in hexadecimal": "::ffff:a9fe:a9fe",
+		"NAT64": "64:ff9b::a9fe:a9fe", "6to4": "2002:a9fe:a9fe::1", "IPv6": "fe80::1", "the end of the IPv6 range": "febf::1", "a wider IPv6 range": "fe00::/8",
 	}},
 	{"multicast", map[string]string{"IPv4": "224.0.0.1", "the end": "239.255.255.255", "a range": "224.0.0.0/4", "IPv6": "ff02::1", "NAT64": "64:ff9b::e000:1"}},
 	{"broadcast", map[string]string{"the usual": "255.255.255.255", "a range with it": "255.255.255.0/24", "all of class E": "240.0.0.0/4"}},
@@ -44,10 +44,10 @@ var hostileAddresses = []struct {
 	}},
 	{"Istio allocates", map[string]string{"IPv4": "240.240.0.1", "a range": "240.240.0.0/17", "IPv6": "2001:2::f0f0:1"}},
 	{"Teredo", map[string]string{"a tunnel": "2001:0:4136:e378:8000:63bf:3fff:fdd2"}},
-	{"our own pins", map[string]string{"a VIP": "251.7.31.9", "a range": "251.0.0.0/24", "around the range": "250.0.0.0/7", "mapped": "::ffff:251.0.0.1", "an IPv6 VIP": "fd00:240:241::5", "by NAT64": "64:ff9b::fb00:1"}},
-	{"reaches the Service data/redis", map[string]string{"its cluster IP": "10.96.0.10", "a range around it": "10.96.0.0/12", "mapped": "::ffff:10.96.0.10", "by NAT64": "64:ff9b::10.96.0.10"}},
+	{"VIPs", map[string]string{"a VIP": "251.7.31.9", "a range": "251.0.0.0/24", "a wider range": "250.0.0.0/7", "mapped": "::ffff:251.0.0.1", "an IPv6 VIP": "fd00:240:241::5", "by NAT64": "64:ff9b::fb00:1"}},
+	{"reaches the Service data/redis", map[string]string{"its cluster IP": "10.96.0.10", "a range that contains it": "10.96.0.0/12", "mapped": "::ffff:10.96.0.10", "by NAT64": "64:ff9b::10.96.0.10"}},
 	{"reaches the Service shop/six", map[string]string{"its IPv6 cluster IP": "fd00:10:96::a"}},
-	{"has an empty element", map[string]string{"a comma at the end": "10.0.0.3,", "two commas": "10.0.0.3,,10.0.0.4", "a comma alone": ","}},
+	{"has an empty element", map[string]string{"a comma at the end": "10.0.0.3,", "two commas": "10.0.0.3,,10.0.0.4", "only a comma": ","}},
 }
 
 func vipsInBothFamilies() config.Config {
@@ -82,7 +82,7 @@ func TestHostileAddressesAreRefused(t *testing.T) {
 	}
 }
 
-func TestGoodAddressesAreTakenInNormalForm(t *testing.T) {
+func TestAddressesAreNormalised(t *testing.T) {
 	for name, test := range map[string]struct {
 		given string
 		want  []netip.Prefix
@@ -98,7 +98,7 @@ func TestGoodAddressesAreTakenInNormalForm(t *testing.T) {
 		"an address that a range covers":    {"10.0.0.0/28,10.0.0.3", prefixes("10.0.0.0/28"), "ip-10-0-0-0-hykqlzzq"},
 		"a range that a wider one covers":   {"10.0.0.0/28,10.0.0.0/24", prefixes("10.0.0.0/24"), "ip-10-0-0-0-arx3ymv2"},
 		"both families":                     {"2001:db8::/120,10.0.0.3", prefixes("10.0.0.3", "2001:db8::/120"), "ip-10-0-0-3-2huatx4a"},
-		"beside the forbidden":              {"169.253.255.255,169.255.0.0", prefixes("169.253.255.255", "169.255.0.0"), ""},
+		"next to forbidden addresses":       {"169.253.255.255,169.255.0.0", prefixes("169.253.255.255", "169.255.0.0"), ""},
 		"NAT64 of a private address":        {"64:ff9b::10.0.0.3", prefixes("64:ff9b::a00:3"), "ip-64-ff9b-0-0-0-0-a00-3"},
 		"6to4 of a public address":          {"2002:808:808::1", prefixes("2002:808:808::1"), "ip-2002-808-808-0-0-0-0-1"},
 		"class E, as some clouds give pods": {"241.0.0.5", prefixes("241.0.0.5"), "ip-241-0-0-5"},
@@ -120,7 +120,7 @@ func TestGoodAddressesAreTakenInNormalForm(t *testing.T) {
 	}
 }
 
-func TestARangeWithBitsBeyondItsLengthIsWarnedAbout(t *testing.T) {
+func TestRangeWithBitsBeyondItsMaskGivesAWarning(t *testing.T) {
 	res := mustResolve(t, pod("redis-tls/addresses", "10.0.0.5/24", "redis-tls/ca-secret", "ca"), config.Default())
 	wantWarnings(t, res.Warnings, podKey+"addresses]")
 	catalog.Open(t).Add("10.0.0.5/24", res.Warnings...)

@@ -78,21 +78,21 @@ func keysAndValues(pairs ...string) map[string]string {
 func mustResolve(t *testing.T, in Input, cfg config.Config) Result {
 	t.Helper()
 	res := Resolve(in, cfg, cluster)
-	if len(res.Errors) > 0 || len(res.Place) > 0 {
-		t.Fatalf("refused: %v %v", res.Errors, res.Place)
+	if len(res.Errors) > 0 || len(res.NamespaceProblems) > 0 {
+		t.Fatalf("refused: %v %v", res.Errors, res.NamespaceProblems)
 	}
-	wantRecorded(t, res, in, cfg, cluster)
+	wantSameFromStatus(t, res, in, cfg, cluster)
 	return res
 }
 
-// wantRecorded holds what a live pod resolves to, by its annotation, to be what it was admitted with.
-func wantRecorded(t *testing.T, res Result, in Input, cfg config.Config, services Services) {
+// wantSameFromStatus holds what a live pod resolves to, by its annotation, to be what it was admitted with.
+func wantSameFromStatus(t *testing.T, res Result, in Input, cfg config.Config, services Services) {
 	t.Helper()
 	status, err := origination.ParseStatus(res.Status.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := Recorded(status, in.Namespace, in.ServiceAccount, cfg, services)
+	again, err := ResolveStatus(status, in.Namespace, in.ServiceAccount, cfg, services)
 	if err != nil {
 		t.Fatalf("what was admitted is refused of a live pod that recorded %s: %v", status, err)
 	}

@@ -87,39 +87,39 @@ func (d *draft) clientCertificate(o *origination.Origination) {
 var clientKeys = []string{"client-secret", "issuer", "certificate"}
 
 // checkClient holds the keys that decide about the client certificate against each other.
-func (w *wish) checkClient(d *draft) field.ErrorList {
+func (req *request) checkClient(d *draft) field.ErrorList {
 	var errs field.ErrorList
 	refuse := func(name, detail string) {
-		errs = append(errs, field.Invalid(w.instance.at(name), origination.Shorten(w.instance.value(name)), detail))
+		errs = append(errs, field.Invalid(req.instance.at(name), origination.Shorten(req.instance.value(name)), detail))
 	}
-	key := func(name string) string { return origination.KeyOf(w.instance.name, name) }
-	given := slices.DeleteFunc(slices.Clone(clientKeys), func(name string) bool { return w.instance.value(name) == "" })
+	key := func(name string) string { return origination.KeyOf(req.instance.name, name) }
+	given := slices.DeleteFunc(slices.Clone(clientKeys), func(name string) bool { return req.instance.value(name) == "" })
 	for i, name := range given {
 		if i > 0 {
 			refuse(name, "cannot be used with "+key(given[0])+"; remove one of them")
 		}
-		if w.TLS.Mode != origination.ModeMutual {
-			refuse(name, fmt.Sprintf("has no effect in mode %q; set %s to \"mutual\", or remove this", w.TLS.Mode, key("mode")))
+		if req.TLS.Mode != origination.ModeMutual {
+			refuse(name, fmt.Sprintf("has no effect in mode %q; set %s to \"mutual\", or remove this", req.TLS.Mode, key("mode")))
 		}
 	}
-	if w.TLS.Mode == origination.ModeMutual && len(given) == 0 {
-		errs = append(errs, field.Required(w.instance.at("client-secret"), "mode mutual requires a client certificate; name its Secret (tls.crt, tls.key) here, "+
+	if req.TLS.Mode == origination.ModeMutual && len(given) == 0 {
+		errs = append(errs, field.Required(req.instance.at("client-secret"), "mode mutual requires a client certificate; name its Secret (tls.crt, tls.key) here, "+
 			"a cert-manager issuer in "+key("issuer")+", or a Certificate in "+key("certificate")))
 	}
 	if d.issuer.Name == "" {
 		for _, name := range []string{"issuer-kind", "issuer-group"} {
-			if w.instance.value(name) != "" {
+			if req.instance.value(name) != "" {
 				refuse(name, "requires "+key("issuer")+"; name the issuer there, or remove this")
 			}
 		}
-	} else if problem := groupsKindProblem(w.TLS.Issuer, key("issuer-group")); problem != "" {
+	} else if problem := groupsKindProblem(req.TLS.Issuer, key("issuer-group")); problem != "" {
 		refuse("issuer-kind", problem)
 	}
 	// The name is cert-manager's word, and after admission that of the pod's own annotation.
-	if w.TLS.Certificate != "" && objectNameProblem("a Secret", w.TLS.ClientSecret) != "" {
-		refuse("certificate", fmt.Sprintf("has the Secret name %q, which must be %s", origination.Shorten(w.TLS.ClientSecret), objectNameForm))
+	if req.TLS.Certificate != "" && objectNameProblem("a Secret", req.TLS.ClientSecret) != "" {
+		refuse("certificate", fmt.Sprintf("has the Secret name %q, which must be %s", origination.Shorten(req.TLS.ClientSecret), objectNameForm))
 	}
-	if d.caKey != "" && d.caKey != defaultCAKey && !d.insecure && d.caSecret == "" && d.caConfigMap == "" && (w.TLS.Issuer.Name != "" || w.TLS.Certificate != "") {
+	if d.caKey != "" && d.caKey != defaultCAKey && !d.insecure && d.caSecret == "" && d.caConfigMap == "" && (req.TLS.Issuer.Name != "" || req.TLS.Certificate != "") {
 		refuse("ca-key", "must be "+defaultCAKey+" in a Secret of cert-manager; remove this, or name the object with this key in "+key("ca-secret")+" or "+key("ca-configmap"))
 	}
 	return errs

@@ -9,8 +9,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-func TestAnyCertificateNeedsThePolicysLeave(t *testing.T) {
-	res := Resolve(asking("insecure-skip-verify", "true"), config.Default(), cluster)
+func TestInsecureSkipVerifyMustBeAllowed(t *testing.T) {
+	res := Resolve(annotated("insecure-skip-verify", "true"), config.Default(), cluster)
 	wantErrors(t, res, podKey+"insecure-skip-verify]: Forbidden")
 	catalog.Open(t).Add("insecure-skip-verify", errorTexts(res.Errors)...)
 }
@@ -23,8 +23,8 @@ func signed(issuer origination.Issuer, name string) func(*origination.Originatio
 	}
 }
 
-// TestWhoMayIssue: the namespace's own issuers are everybody's there, any other one needs the policy's leave.
-func TestWhoMayIssue(t *testing.T) {
+// TestIssuersOutsideTheNamespaceMustBeAllowed: the namespace's own issuers are everybody's there, any other one needs the policy's leave.
+func TestIssuersOutsideTheNamespaceMustBeAllowed(t *testing.T) {
 	messages := catalog.Open(t)
 	denied := []string{podKey + "issuer]: Forbidden"}
 	cluster := []string{"issuer-kind", "ClusterIssuer"}
@@ -47,7 +47,7 @@ func TestWhoMayIssue(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := config.Default()
 			cfg.Policy.AllowedIssuers = test.allowed
-			res := Resolve(asking(append(test.more, "mode", "mutual", "issuer", "redis")...), cfg, nil)
+			res := Resolve(annotated(append(test.more, "mode", "mutual", "issuer", "redis")...), cfg, nil)
 			wantErrors(t, res, test.want...)
 			messages.Add(test.name, errorTexts(res.Errors)...)
 		})
@@ -57,9 +57,9 @@ func TestWhoMayIssue(t *testing.T) {
 // TestEachServiceAccountHostAndIssuerHasItsCertificate: else one's key would be another's.
 func TestEachServiceAccountHostAndIssuerHasItsCertificate(t *testing.T) {
 	of := func(serviceAccount string, pairs ...string) string {
-		in := asking(append(pairs, "mode", "mutual")...)
+		in := annotated(append(pairs, "mode", "mutual")...)
 		in.ServiceAccount = serviceAccount
-		res := mustResolve(t, in, duringTrial())
+		res := mustResolve(t, in, permissive())
 		o := &res.Originations[0]
 		if serviceAccount == "" {
 			serviceAccount = "default"

@@ -14,18 +14,18 @@ func withConfig(change func(*config.Config)) config.Config {
 	return cfg
 }
 
-func TestADefaultIsCheckedAsAnAnnotation(t *testing.T) {
+func TestDefaultsAreCheckedLikeAnnotations(t *testing.T) {
 	messages := catalog.Open(t)
 	for name, test := range map[string]struct{ text, want string }{
 		"of an unknown key":                          {"defaults: {redis-tls/hots: a.example.com}", "defaults[redis-tls/hots]: Invalid value"},
-		"of somebody else":                           {"defaults: {host: a.example.com}", "defaults[host]: Invalid value"},
-		"for pods alone":                             {"defaults: {redis-tls/inject: 'false'}", "defaults[redis-tls/inject]: Invalid value"},
+		"with another prefix":                        {"defaults: {host: a.example.com}", "defaults[host]: Invalid value"},
+		"allowed only on pods":                       {"defaults: {redis-tls/inject: 'false'}", "defaults[redis-tls/inject]: Invalid value"},
 		"that the webhook writes":                    {"defaults: {redis-tls/vips: a.example.com=251.0.0.1}", "defaults[redis-tls/vips]: Invalid value"},
 		"of a wrong value":                           {"defaults: {redis-tls/port: x}", "defaults[redis-tls/port]: Invalid value"},
 		"of a host in the cluster":                   {"clusterDomain: corp.example\ndefaults: {redis-tls/host: a.corp.example}", "defaults[redis-tls/host]: Invalid value"},
 		"of an address that is a VIP":                {"defaults: {redis-tls/addresses: 251.0.0.1}", "defaults[redis-tls/addresses]: Invalid value"},
 		"that is not supported yet":                  {"defaults: {redis-tls/protocol: grpc}", "defaults[redis-tls/protocol]: Invalid value"},
-		"of no instance":                             {"defaults: {a.b.redis-tls/host: a.example.com}", "defaults[a.b.redis-tls/host]: Invalid value"},
+		"of an invalid instance":                     {"defaults: {a.b.redis-tls/host: a.example.com}", "defaults[a.b.redis-tls/host]: Invalid value"},
 		"of a configuration that is wrong otherwise": {"policy: {mode: x}\ndefaults: {redis-tls/port: x}", "policy.mode: Unsupported value"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -42,13 +42,13 @@ func TestADefaultIsCheckedAsAnAnnotation(t *testing.T) {
 	}
 }
 
-func TestDefaultsMayWaitForWhatAPodAdds(t *testing.T) {
+func TestDefaultsMayBeIncomplete(t *testing.T) {
 	if _, err := ParseConfig([]byte("defaults: {redis-tls/ca-key: ca.pem, redis-tls/addresses: 10.0.0.3, sessions.redis-tls/target-port: 6380}")); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestChartValuesMayHoldMore(t *testing.T) {
+func TestChartValuesMayHaveOtherKeys(t *testing.T) {
 	const values = "defaults: {redis-tls/host: a.example.com}\nimage: {tag: v1}"
 	cfg, err := ParseValues([]byte(values))
 	if err != nil || cfg.Defaults["redis-tls/host"] != "a.example.com" {

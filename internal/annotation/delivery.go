@@ -22,30 +22,30 @@ func parseDelivery(d *draft, _ *field.Path, value string) field.ErrorList {
 
 // deliveryProblems says what Istio's secret discovery cannot deliver with delivery "sds". The key function returns the
 // full annotation key of a name.
-func deliveryProblems(t *origination.TLS, key func(name string) string) []denial {
+func deliveryProblems(t *origination.TLS, key func(name string) string) []keyProblem {
 	otherwise := ", or set " + key("delivery") + " to \"mount\""
 	if !t.SDS {
 		return nil
 	}
 	if !t.OwnCA() && t.ClientSecret == "" {
-		return []denial{{"delivery", "requires a CA or a client certificate; name one in " + key("ca-secret") + ", " + key("ca-configmap") + " or " + key("client-secret") + otherwise}}
+		return []keyProblem{{"delivery", "requires a CA or a client certificate; name one in " + key("ca-secret") + ", " + key("ca-configmap") + " or " + key("client-secret") + otherwise}}
 	}
-	var all []denial
+	var all []keyProblem
 	if t.OwnCA() && !slices.Contains(discoveredCAKeys, t.CAKey) {
-		all = append(all, denial{"ca-key", "must be " + strings.Join(discoveredCAKeys, " or ") + " with delivery \"sds\"; rename the key in the object" + otherwise})
+		all = append(all, keyProblem{"ca-key", "must be " + strings.Join(discoveredCAKeys, " or ") + " with delivery \"sds\"; rename the key in the object" + otherwise})
 	}
 	if t.ClientSecret == "" {
 		return all
 	}
 	if strings.HasSuffix(t.ClientSecret, discoveredCASuffix) {
-		all = append(all, denial{"client-secret", "must not name Secret " + t.ClientSecret + " with delivery \"sds\", which expects only a CA under " + discoveredCASuffix + "; rename it" + otherwise})
+		all = append(all, keyProblem{"client-secret", "must not name Secret " + t.ClientSecret + " with delivery \"sds\", which expects only a CA under " + discoveredCASuffix + "; rename it" + otherwise})
 	}
 	if caSecret := t.ClientSecret + discoveredCASuffix; t.CAConfigMap != "" || t.OwnCA() && t.CASecret != t.ClientSecret && t.CASecret != caSecret {
 		name := "ca-secret"
 		if t.CAConfigMap != "" {
 			name = "ca-configmap"
 		}
-		all = append(all, denial{name, "cannot be used with a client certificate and delivery \"sds\"; put the CA into Secret " + t.ClientSecret + " or " + caSecret + otherwise})
+		all = append(all, keyProblem{name, "cannot be used with a client certificate and delivery \"sds\"; put the CA into Secret " + t.ClientSecret + " or " + caSecret + otherwise})
 	}
 	return all
 }

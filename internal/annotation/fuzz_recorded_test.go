@@ -44,14 +44,14 @@ func FuzzRecorded(f *testing.F) {
 		if err != nil {
 			return
 		}
-		res, err := Recorded(s, "shop", "", cfg, cluster)
+		res, err := ResolveStatus(s, "shop", "", cfg, cluster)
 		if err != nil {
 			if diff := cmp.Diff(Result{}, res); diff != "" || err.Error() == "" {
 				t.Fatalf("a result beside the error %q: %s", err, diff)
 			}
 			return
 		}
-		if again, err := Recorded(res.Status, "shop", "", cfg, cluster); err != nil || again.Status.String() != res.Status.String() {
+		if again, err := ResolveStatus(res.Status, "shop", "", cfg, cluster); err != nil || again.Status.String() != res.Status.String() {
 			t.Fatalf("%s is recorded again as %s, %v", res.Status, again.Status, err)
 		}
 		for i := range res.Originations {

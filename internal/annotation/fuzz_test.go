@@ -147,7 +147,7 @@ func checkResolved(t *testing.T, in Input, cfg config.Config) {
 	if again := Resolve(in, cfg, cluster); !reflect.DeepEqual(res, again) {
 		t.Fatalf("not the same twice:\n%+v\n%+v", res, again)
 	}
-	if outcomes := len(res.Errors) + len(res.Place) + len(res.Originations); (outcomes == 0) != (res.Skip != "") {
+	if outcomes := len(res.Errors) + len(res.NamespaceProblems) + len(res.Originations); (outcomes == 0) != (res.Skip != "") {
 		t.Fatalf("skip %q beside %d outcomes", res.Skip, outcomes)
 	}
 	for _, err := range res.Errors {
@@ -164,7 +164,7 @@ func checkResolved(t *testing.T, in Input, cfg config.Config) {
 	if len(res.Originations) == 0 {
 		return
 	}
-	wantRecorded(t, res, in, cfg, cluster)
+	wantSameFromStatus(t, res, in, cfg, cluster)
 	again := Resolve(Input{Namespace: in.Namespace, Annotations: respelled(res.Originations)}, cfg, cluster)
 	if diff := cmp.Diff(connections(res.Originations), connections(again.Originations), compareKeys); diff != "" || len(again.Errors) > 0 {
 		t.Fatalf("asked for again: %v\n%s", again.Errors, diff)
@@ -173,9 +173,9 @@ func checkResolved(t *testing.T, in Input, cfg config.Config) {
 
 // respelled are annotations that ask for exactly these originations: an instance for the ports that
 // lead to themselves, and one for each that leads elsewhere.
-func respelled(os []origination.Origination) map[string]string {
+func respelled(originations []origination.Origination) map[string]string {
 	annotations := map[string]string{}
-	for i, o := range os {
+	for i, o := range originations {
 		targets := map[string]string{} // by ports
 		same := ""
 		for _, p := range o.Ports {
@@ -204,9 +204,9 @@ func respelled(os []origination.Origination) map[string]string {
 }
 
 // connections are originations without the names that their instances had.
-func connections(os []origination.Origination) []origination.Origination {
-	bare := make([]origination.Origination, len(os))
-	for i, o := range os {
+func connections(originations []origination.Origination) []origination.Origination {
+	bare := make([]origination.Origination, len(originations))
+	for i, o := range originations {
 		o.Instances = nil
 		bare[i] = o
 	}

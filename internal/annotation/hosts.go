@@ -70,7 +70,7 @@ func (r rules) hostProblem(host string) string {
 		return fmt.Sprintf("must have at most %d characters, got %d, because the mesh adds %q to it; use a shorter name",
 			origination.MaxHostBytes, len(host), ".<key>"+origination.VIPSuffix)
 	}
-	if service := r.serviceNamed(host); service != "" {
+	if service := r.findService(host); service != "" {
 		return fmt.Sprintf("must not resolve to the Service %s; %s", service, fix)
 	}
 	return ""
@@ -78,7 +78,7 @@ func (r rules) hostProblem(host string) string {
 
 // serviceNamed returns "namespace/name" of the Service that a pod's resolver would find under a name
 // without "svc", by the search domains <namespace>.svc.<domain> and svc.<domain>; "" when there is none.
-func (r rules) serviceNamed(host string) string {
+func (r rules) findService(host string) string {
 	if r.services == nil {
 		return ""
 	}

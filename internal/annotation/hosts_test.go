@@ -28,7 +28,7 @@ var hostileHosts = []struct {
 	why   string
 	hosts map[string]string
 }{
-	{"is this machine itself", map[string]string{
+	{"is the pod itself", map[string]string{
 		"loopback by name": "localhost", "loopback in capitals": "LOCALHOST", "loopback with a dot": "localhost.",
 		"a name below localhost": "redis.localhost", "a distribution's loopback": "localhost.localdomain", "below localdomain": "redis.localdomain",
 		"IPv6 loopback by name": "ip6-localhost", "Debian's other one": "ip6-loopback", "Red Hat's": "localhost6",
@@ -54,7 +54,7 @@ var hostileHosts = []struct {
 		"AWS's": "instance-data.ec2.internal", "Azure's": "metadata.azure.internal", "Tencent's": "metadata.tencentyun.com", "Equinix's": "metadata.platformequinix.com",
 		"in full width": "ｍetadata.google.internal", "with a Kelvin sign in packet": "metadata.pac\u212aet.net", "Rancher's": "rancher-metadata.rancher.internal",
 	}},
-	{"is a name that redis-tls itself gives", map[string]string{
+	{"is a name of redis-tls", map[string]string{
 		"a private host": "redis.example.com.redis-tls.internal", "the suffix itself": "redis-tls.internal", "in capitals": "A.REDIS-TLS.INTERNAL",
 	}},
 	{"is a wildcard", map[string]string{
@@ -85,8 +85,8 @@ var hostileHosts = []struct {
 		"broken punycode": "xn--0.example.com", "punycode of ASCII": "xn--localhost-.example.com", "an unassigned letter": "redis\U0010ffff.example.com", "mixed directions": "aא1b.example.com",
 		"no UTF-8": "redis\xff.example.com", "the sign for no UTF-8": "redis\ufffd.example.com", "a slash in full width": "redis／x.example.com",
 	}},
-	{"leave room for the private name", map[string]string{"one too long for its private name": long(214), "as long as DNS allows": long(253)}},
-	{"a DNS name has at most 253", map[string]string{"longer than DNS allows": long(254), "much longer": long(2000)}},
+	{"is too long for its private host", map[string]string{"one too long for its private name": long(214), "as long as DNS allows": long(253)}},
+	{"is longer than DNS allows", map[string]string{"longer than DNS allows": long(254), "much longer": long(2000)}},
 }
 
 func TestHostileHostsAreRefused(t *testing.T) {
@@ -115,10 +115,10 @@ func TestHostileHostsAreRefused(t *testing.T) {
 	}
 }
 
-func TestGoodHostsAreTakenInNormalForm(t *testing.T) {
+func TestHostsAreNormalised(t *testing.T) {
 	for name, hosts := range map[string][2]string{
 		"a managed Redis":                    {"redis-a.aivencloud.com", "redis-a.aivencloud.com"},
-		"blanks around it":                   {" redis.example.com\n", "redis.example.com"},
+		"surrounding blanks":                 {" redis.example.com\n", "redis.example.com"},
 		"Azure":                              {"shop.redis.cache.windows.net", "shop.redis.cache.windows.net"},
 		"ElastiCache":                        {"master.shop.abc123.euw1.cache.amazonaws.com", "master.shop.abc123.euw1.cache.amazonaws.com"},
 		"Google's own internal names":        {"redis.c.shop-1.internal", "redis.c.shop-1.internal"},
@@ -133,7 +133,7 @@ func TestGoodHostsAreTakenInNormalForm(t *testing.T) {
 		"svc that is not last":                           {"redis.svc.example.com", "redis.svc.example.com"},
 		"localhost that is not last":                     {"localhost.example.com", "localhost.example.com"},
 		"a name that ends as the cluster's does":         {"redis.notcluster.local", "redis.notcluster.local"},
-		"a name like our own":                            {"redis.my-redis-tls.internal", "redis.my-redis-tls.internal"},
+		"a name similar to a private host":               {"redis.my-redis-tls.internal", "redis.my-redis-tls.internal"},
 		"two words that are no Service":                  {"redis.memorystore-redis", "redis.memorystore-redis"},
 		"a Service's name with a domain":                 {"redis.data.example.com", "redis.data.example.com"},
 		"hexadecimal letters without 0x":                 {"redis.beef", "redis.beef"},
@@ -151,9 +151,9 @@ func TestGoodHostsAreTakenInNormalForm(t *testing.T) {
 	}
 }
 
-// TestAHostIsWrittenAsTheAppDialsIt: a resolver compares what it is asked for with /etc/hosts, so a VIP by another
+// TestHostsInAnotherSpellingAreRefused: a resolver compares what it is asked for with /etc/hosts, so a VIP by another
 // spelling would be passed by, and the password go out in plaintext.
-func TestAHostIsWrittenAsTheAppDialsIt(t *testing.T) {
+func TestHostsInAnotherSpellingAreRefused(t *testing.T) {
 	messages := catalog.Open(t)
 	for _, test := range []struct{ name, host string }{
 		{"a trailing dot", "redis.example.com."},
@@ -205,7 +205,7 @@ func TestAServiceOfTheMeshIsFoundByAnySpelling(t *testing.T) {
 	}
 }
 
-func TestWithoutALookupNoServiceIsKnown(t *testing.T) {
+func TestServicesAreNotLookedUpOffline(t *testing.T) {
 	if res := Resolve(pod("redis-tls/host", "redis.data"), config.Default(), nil); len(res.Errors) > 0 {
 		t.Error(res.Errors)
 	}

@@ -58,8 +58,8 @@ func (r rules) clusterIPs(o *origination.Origination) []netip.Addr {
 	return service.ClusterIPs
 }
 
-// pointlessInMesh are the keys that mean nothing in mode istio-mutual, by the reason.
-var pointlessInMesh = []struct {
+// unusedInMesh are the keys that mean nothing in mode istio-mutual, by the reason.
+var unusedInMesh = []struct {
 	reason string
 	keys   []string
 }{
@@ -70,15 +70,15 @@ var pointlessInMesh = []struct {
 }
 
 // checkInMesh refuses what means nothing beside mode istio-mutual.
-func (w *wish) checkInMesh() field.ErrorList {
+func (req *request) checkInMesh() field.ErrorList {
 	var errs field.ErrorList
-	if w.HostSynthesised {
-		errs = append(errs, field.Required(w.instance.at("host"), "mode istio-mutual requires a Service of the mesh; write its name, as in \"redis.data\""))
+	if req.HostSynthesised {
+		errs = append(errs, field.Required(req.instance.at("host"), "mode istio-mutual requires a Service of the mesh; write its name, as in \"redis.data\""))
 	}
-	for _, of := range pointlessInMesh {
+	for _, of := range unusedInMesh {
 		for _, key := range of.keys {
-			if value := w.instance.value(key); value != "" {
-				errs = append(errs, field.Invalid(w.instance.at(key), origination.Shorten(value), "cannot be used with mode istio-mutual, because "+of.reason+"; remove it"))
+			if value := req.instance.value(key); value != "" {
+				errs = append(errs, field.Invalid(req.instance.at(key), origination.Shorten(value), "cannot be used with mode istio-mutual, because "+of.reason+"; remove it"))
 			}
 		}
 	}

@@ -17,36 +17,36 @@ func inMesh(host string) origination.Origination {
 }
 
 // mutually is a pod of namespace shop that asks for a Service of the mesh.
-func mutually(host string) Input {
+func inMeshRequest(host string) Input {
 	return pod("redis-tls/host", host, "redis-tls/mode", "istio-mutual")
 }
 
 // ofData is a policy that names the Services of namespace data.
-func ofData(allowed ...string) config.Config {
+func allowedHosts(allowed ...string) config.Config {
 	cfg := config.Default()
 	cfg.Policy.AllowedHosts = allowed
 	return cfg
 }
 
 func TestAServiceOfTheMeshIsKnownByAnyOfItsNames(t *testing.T) {
-	corp := ofData("redis.data.svc.corp.example")
+	corp := allowedHosts("redis.data.svc.corp.example")
 	corp.ClusterDomain = "corp.example"
 	for _, test := range []struct {
 		name, host, want string
 		cfg              config.Config
 		ips              []string
 	}{
-		{"its name alone, of the own namespace", "cache", "cache.shop.svc.cluster.local", config.Default(), nil},
-		{"with the own namespace", "six.shop", "six.shop.svc.cluster.local", config.Default(), []string{"fd00:10:96::a"}},
-		{"with another, which the policy names", "redis.data", "redis.data.svc.cluster.local", ofData("redis.data.svc.cluster.local"), []string{"10.96.0.10"}},
-		{"with svc", "redis.data.svc", "redis.data.svc.cluster.local", ofData("*.data.svc.cluster.local"), []string{"10.96.0.10"}},
-		{"in full, in any case and with a dot", "Redis.Data.SVC.cluster.local.", "redis.data.svc.cluster.local", ofData("a.example.com", "redis.data.svc.cluster.local"), []string{"10.96.0.10"}},
+		{"its short name, in the pod's namespace", "cache", "cache.shop.svc.cluster.local", config.Default(), nil},
+		{"with the pod's namespace", "six.shop", "six.shop.svc.cluster.local", config.Default(), []string{"fd00:10:96::a"}},
+		{"with another namespace, which the policy allows", "redis.data", "redis.data.svc.cluster.local", allowedHosts("redis.data.svc.cluster.local"), []string{"10.96.0.10"}},
+		{"with svc", "redis.data.svc", "redis.data.svc.cluster.local", allowedHosts("*.data.svc.cluster.local"), []string{"10.96.0.10"}},
+		{"in full, in any case and with a dot", "Redis.Data.SVC.cluster.local.", "redis.data.svc.cluster.local", allowedHosts("a.example.com", "redis.data.svc.cluster.local"), []string{"10.96.0.10"}},
 		{"in another cluster domain", "redis.data.svc.corp.example", "redis.data.svc.corp.example", corp, []string{"10.96.0.10"}},
-		{"of the own namespace, where the policy names others", "cache.shop.svc", "cache.shop.svc.cluster.local", ofData("a.example.com"), nil},
+		{"in the pod's namespace, where the policy allows others", "cache.shop.svc", "cache.shop.svc.cluster.local", allowedHosts("a.example.com"), nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			services := knownServices{"data/redis": "10.96.0.10", "shop/cache": "", "shop/six": "fd00:10:96::a"}
-			res := Resolve(mutually(test.host), test.cfg, headless{services})
+			res := Resolve(inMeshRequest(test.host), test.cfg, headless{services})
 			wantErrors(t, res)
 			want := inMesh(test.want)
 			for _, ip := range test.ips {
@@ -59,7 +59,7 @@ func TestAServiceOfTheMeshIsKnownByAnyOfItsNames(t *testing.T) {
 			if o.Pinned() || len(o.DialledAddresses()) > 0 {
 				t.Errorf("pinned %t, dialled %v", o.Pinned(), o.DialledAddresses())
 			}
-			wantRecorded(t, res, mutually(test.host), test.cfg, headless{services})
+			wantSameFromStatus(t, res, inMeshRequest(test.host), test.cfg, headless{services})
 		})
 	}
 }
@@ -73,7 +73,7 @@ func (h headless) Service(namespace, name string) (Service, bool) {
 	return service, found
 }
 
-func TestWhatIsNoServiceOfTheMeshIsRefused(t *testing.T) {
+func TestHostsOtherThanServicesAreRefusedInTheMesh(t *testing.T) {
 	messages := catalog.Open(t)
 	for _, test := range []struct{ name, host, want string }{
 		{"a host outside", "redis.example.com", podKey + "host]: Invalid value"},
@@ -82,26 +82,26 @@ func TestWhatIsNoServiceOfTheMeshIsRefused(t *testing.T) {
 		{"svc without a namespace", "redis.svc", podKey + "host]: Invalid value"},
 		{"an address", "10.96.0.10", podKey + "host]: Invalid value"},
 		{"one that does not exist", "session", podKey + "host]: Invalid value"},
-		{"one that does not exist elsewhere", "session.data", podKey + "host]: Invalid value"},
+		{"one that does not exist in another namespace", "session.data", podKey + "host]: Invalid value"},
 		{"an alias", "alias", podKey + "host]: Invalid value"},
-		{"another namespace's, which nobody names", "redis.data", podKey + "host]: Forbidden"},
+		{"one of another namespace", "redis.data", podKey + "host]: Forbidden"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			services := knownServices{"data/redis": "10.96.0.10", "shop/alias": "redis.example.com"}
-			res := Resolve(mutually(test.host), config.Default(), services)
+			res := Resolve(inMeshRequest(test.host), config.Default(), services)
 			wantErrors(t, res, test.want)
 			messages.Add(test.name, errorTexts(res.Errors)...)
 		})
 	}
-	t.Run("another namespace's, where the policy names others", func(t *testing.T) {
-		res := Resolve(mutually("redis.data"), ofData("*.example.com", "cache.data.svc.cluster.local"), cluster)
+	t.Run("one of another namespace, where the policy allows others", func(t *testing.T) {
+		res := Resolve(inMeshRequest("redis.data"), allowedHosts("*.example.com", "cache.data.svc.cluster.local"), cluster)
 		wantErrors(t, res, podKey+"host]: Forbidden")
-		messages.Add("another namespace's, where the policy names others", errorTexts(res.Errors)...)
+		messages.Add("one of another namespace, where the policy allows others", errorTexts(res.Errors)...)
 	})
 }
 
-func TestWithoutACatalogueAnyServiceIsTaken(t *testing.T) {
-	res := Resolve(mutually("session"), config.Default(), nil)
+func TestAnyServiceIsAcceptedOffline(t *testing.T) {
+	res := Resolve(inMeshRequest("session"), config.Default(), nil)
 	wantErrors(t, res)
 	if diff := cmp.Diff([]origination.Origination{inMesh("session.shop.svc.cluster.local")}, res.Originations, compareResults); diff != "" {
 		t.Errorf("originations differ (-want +got):\n%s", diff)
@@ -109,7 +109,7 @@ func TestWithoutACatalogueAnyServiceIsTaken(t *testing.T) {
 }
 
 func TestInstancesOnOneServiceAreMerged(t *testing.T) {
-	in := mutually("six")
+	in := inMeshRequest("six")
 	in.Annotations["sentinel.redis-tls/host"], in.Annotations["sentinel.redis-tls/mode"], in.Annotations["sentinel.redis-tls/port"] = "six.shop.svc", "istio-mutual", "26379"
 	res := Resolve(in, config.Default(), nil)
 	wantErrors(t, res)
@@ -122,9 +122,9 @@ func TestInstancesOnOneServiceAreMerged(t *testing.T) {
 
 // Where another pod's rule covers other ports, this one's must keep to its own.
 func TestPortsOfAServiceMakeARuleOfTheirOwn(t *testing.T) {
-	more := mutually("six")
+	more := inMeshRequest("six")
 	more.Annotations["redis-tls/port"] = "6379,26379"
-	one, two := mustResolve(t, mutually("six"), config.Default()), mustResolve(t, more, config.Default())
+	one, two := mustResolve(t, inMeshRequest("six"), config.Default()), mustResolve(t, more, config.Default())
 	if one.Originations[0].Label() == two.Originations[0].Label() {
 		t.Errorf("both have %s", one.Originations[0].Label())
 	}

@@ -197,7 +197,7 @@ func splitKey(key string) (instance, name string, ours bool) {
 }
 
 // misspelt reports whether the key of redis-tls has capitals before its slash.
-func misspelt(key string) bool {
+func hasUpperCasePrefix(key string) bool {
 	prefix, _, _ := strings.Cut(key, "/")
 	return !strings.HasSuffix(prefix, domain)
 }
@@ -206,7 +206,7 @@ func misspelt(key string) bool {
 // not, whatever its value: such a pod requests for itself instead of inheriting.
 func Requested(annotations map[string]string) bool {
 	for key := range annotations {
-		if _, _, ours := splitKey(key); ours && key != origination.KeyInject && !slices.Contains(origination.OurAnnotations, key) {
+		if _, _, ours := splitKey(key); ours && key != origination.KeyInject && !slices.Contains(origination.WebhookAnnotations, key) {
 			return true
 		}
 	}

@@ -23,7 +23,7 @@ func TestTheTableHasTheseKeys(t *testing.T) {
 		if k.Description == "" {
 			t.Errorf("%s has no description", k.Name)
 		}
-		if parsed := k.parse != nil || len(k.Values) > 0; parsed == slices.Contains(origination.OurAnnotations, "redis-tls/"+k.Name) {
+		if parsed := k.parse != nil || len(k.Values) > 0; parsed == slices.Contains(origination.WebhookAnnotations, "redis-tls/"+k.Name) {
 			t.Errorf("%s: a user's key has a parser or a closed set of values", k.Name)
 		}
 	}
@@ -39,7 +39,7 @@ func TestTheTableHasTheseKeys(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotSupportedYetIsRefusedEverywhere(t *testing.T) {
+func TestUnsupportedValuesAreRefused(t *testing.T) {
 	messages := catalog.Open(t)
 	for _, k := range Keys() {
 		for _, v := range k.Values {
@@ -50,10 +50,10 @@ func TestWhatIsNotSupportedYetIsRefusedEverywhere(t *testing.T) {
 			t.Run(k.Name+"="+value, func(t *testing.T) {
 				for _, in := range []Input{pod("redis-tls/host", "a.example.com", "redis-tls/"+k.Name, value), inherit("redis-tls/host", "a.example.com", "redis-tls/"+k.Name, value)} {
 					res := Resolve(in, config.Default(), cluster)
-					if k.Scope == ScopePodOnly && !res.Asked {
+					if k.Scope == ScopePodOnly && !res.Requested {
 						continue // ignored there
 					}
-					where := map[bool]string{true: "metadata.annotations", false: "namespace.metadata.annotations"}[res.Asked]
+					where := map[bool]string{true: "metadata.annotations", false: "namespace.metadata.annotations"}[res.Requested]
 					wantErrors(t, res, where+"[redis-tls/"+k.Name+"]: Invalid value")
 					messages.Add(k.Name+"="+value, errorTexts(res.Errors)...)
 				}
@@ -69,7 +69,7 @@ func TestKeysIsACopy(t *testing.T) {
 	}
 }
 
-func TestAnyKeyOfOursAsksButInjectAndWhatTheWebhookWrites(t *testing.T) {
+func TestEveryKeyRequestsExceptInjectAndThoseOfTheWebhook(t *testing.T) {
 	for key, want := range map[string]bool{
 		"redis-tls/host": true, "sessions.redis-tls/host": true, "redis-tls/hots": true, "a.b.redis-tls/x": true, "redis-tls/": true, "sessions.redis-tls/inject": true,
 		"Redis-TLS/host": true, "cart.REDIS-tls/host": true, "Redis-TLS/status": true, "sessions.redis-tls/vips": true,

@@ -61,12 +61,12 @@ type instance struct {
 	name     string
 	first    *field.Path // of the first key that was met
 	settings []setting   // a handful, each key once
-	// carried are the pod's own keys of this instance with a value, known or not, sorted.
-	carried []string
+	// podKeys are the keys of this instance that the pod itself has with a value, known or not, sorted.
+	podKeys []string
 }
 
-// wished says that there is something to reach.
-func (i *instance) wished() bool {
+// hasEndpoint reports whether the instance has a host or addresses.
+func (i *instance) hasEndpoint() bool {
 	return i.value("host") != "" || i.value("addresses") != ""
 }
 
@@ -191,7 +191,7 @@ func (l *layers) addInstance(name, keyName, key string, set setting) {
 		i.settings = append(i.settings, set)
 	}
 	if set.own && strings.TrimSpace(set.value) != "" {
-		i.carried = append(i.carried, key)
+		i.podKeys = append(i.podKeys, key)
 	}
 }
 
@@ -199,7 +199,7 @@ func (l *layers) addInstance(name, keyName, key string, set setting) {
 func (s source) keys() []string {
 	var keys []string
 	for key := range s.annotations {
-		if _, _, ours := splitKey(key); ours && !(s.own && (key == origination.KeyInject || slices.Contains(origination.OurAnnotations, key))) {
+		if _, _, ours := splitKey(key); ours && !(s.own && (key == origination.KeyInject || slices.Contains(origination.WebhookAnnotations, key))) {
 			keys = append(keys, key)
 		}
 	}

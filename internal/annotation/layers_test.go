@@ -12,8 +12,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// TestPlaceAndPresenceDecide is the truth table above Resolve, and the precedence of the places.
-func TestPlaceAndPresenceDecide(t *testing.T) {
+// TestNamespaceAndAnnotationsDecide is the truth table above Resolve, and the precedence of the places.
+func TestNamespaceAndAnnotationsDecide(t *testing.T) {
 	messages := catalog.Open(t)
 	const host = "redis-tls/host"
 	helm := func(pairs ...string) config.Config {
@@ -49,55 +49,55 @@ func TestPlaceAndPresenceDecide(t *testing.T) {
 		warnings []string
 	}{
 		{name: "no key anywhere", in: pod(), skip: origination.ReasonNotRequested},
-		{name: "foreign keys alone", in: pod("example.com/host", "a.example.com", "host", "a.example.com", "notredis-tls/host", "a.example.com"), skip: origination.ReasonNotRequested},
-		{name: "inject and what the webhook writes ask for nothing", in: pod("redis-tls/inject", "true", "redis-tls/status", "forged", "redis-tls/vips", "forged", "redis-tls/first-use", "forged"), skip: origination.ReasonNotRequested},
-		{name: "the pod asks", in: pod(host, "pod.example.com"), hosts: []string{"pod.example.com"}, asked: true},
-		{name: "the namespace bequeaths", in: inherit(host, "ns.example.com"), hosts: []string{"ns.example.com"}},
-		{name: "the Helm values bequeath", in: inherit(), cfg: helm(host, "helm.example.com"), hosts: []string{"helm.example.com"}},
-		{name: "the namespace is nearer than the Helm values", in: inherit(host, "ns.example.com"), cfg: helm(host, "helm.example.com"), hosts: []string{"ns.example.com"}},
-		{name: "the pod is nearest", in: in(func(i *Input) { i.Annotations = keysAndValues(host, "pod.example.com") }, host, "ns.example.com"),
+		{name: "only keys of other projects", in: pod("example.com/host", "a.example.com", "host", "a.example.com", "notredis-tls/host", "a.example.com"), skip: origination.ReasonNotRequested},
+		{name: "inject and the webhook's annotations request nothing", in: pod("redis-tls/inject", "true", "redis-tls/status", "forged", "redis-tls/vips", "forged", "redis-tls/first-use", "forged"), skip: origination.ReasonNotRequested},
+		{name: "the pod requests TLS", in: pod(host, "pod.example.com"), hosts: []string{"pod.example.com"}, asked: true},
+		{name: "the pod inherits from the namespace", in: inherit(host, "ns.example.com"), hosts: []string{"ns.example.com"}},
+		{name: "the pod inherits from the Helm values", in: inherit(), cfg: helm(host, "helm.example.com"), hosts: []string{"helm.example.com"}},
+		{name: "the namespace overrides the Helm values", in: inherit(host, "ns.example.com"), cfg: helm(host, "helm.example.com"), hosts: []string{"ns.example.com"}},
+		{name: "the pod overrides both", in: in(func(i *Input) { i.Annotations = keysAndValues(host, "pod.example.com") }, host, "ns.example.com"),
 			cfg: helm(host, "helm.example.com"), hosts: []string{"pod.example.com"}, asked: true},
-		{name: "an empty value on the pod leaves an inherited Redis out", in: in(func(i *Input) { i.Annotations = keysAndValues(host, "") }, host, "ns.example.com"), asked: true, skip: origination.ReasonNotRequested},
-		{name: "an empty value on the namespace hides the Helm values", in: inherit(host, ""), cfg: helm(host, "helm.example.com"), skip: origination.ReasonNotRequested},
-		{name: "inherited keys without a host wish nothing", in: inherit("redis-tls/port", "x", "redis-tls/mode", "y"), cfg: helm("redis-tls/ca-secret", "Z"), skip: origination.ReasonNotRequested},
-		{name: "without the label the Helm values do not count", in: pod(), cfg: helm(host, "helm.example.com"), skip: origination.ReasonNotRequested},
-		{name: "without the label the namespace does not count, and an asking pod is told",
+		{name: "an empty value on the pod removes an inherited Redis", in: in(func(i *Input) { i.Annotations = keysAndValues(host, "") }, host, "ns.example.com"), asked: true, skip: origination.ReasonNotRequested},
+		{name: "an empty value on the namespace overrides the Helm values", in: inherit(host, ""), cfg: helm(host, "helm.example.com"), skip: origination.ReasonNotRequested},
+		{name: "inherited keys without a host request nothing", in: inherit("redis-tls/port", "x", "redis-tls/mode", "y"), cfg: helm("redis-tls/ca-secret", "Z"), skip: origination.ReasonNotRequested},
+		{name: "without the label the Helm values are ignored", in: pod(), cfg: helm(host, "helm.example.com"), skip: origination.ReasonNotRequested},
+		{name: "without the label the namespace is ignored, with a warning to an annotated pod",
 			in:    in(func(i *Input) { i.NamespaceLabels, i.Annotations = nil, keysAndValues(host, "pod.example.com") }, "redis-tls/port", "1"),
 			hosts: []string{"pod.example.com"}, asked: true,
 			warnings: []string{"namespace shop"}},
-		{name: "without the label a pod that does not ask is told nothing", in: in(func(i *Input) { i.NamespaceLabels = nil }, host, "ns.example.com"), skip: origination.ReasonNotRequested},
+		{name: "without the label a pod without annotations gets no warning", in: in(func(i *Input) { i.NamespaceLabels = nil }, host, "ns.example.com"), skip: origination.ReasonNotRequested},
 		{name: "opted out by label", in: in(optOut("false", "true"), host, "ns.example.com"), skip: origination.ReasonOptedOut},
 		{name: "opted out by annotation", in: in(optOut("true", "false"), host, "ns.example.com"), skip: origination.ReasonOptedOut},
-		{name: "opted out although it asks, in a disabled namespace", in: in(func(i *Input) {
+		{name: "an annotated pod opts out in a disabled namespace", in: in(func(i *Input) {
 			label("disabled")(i)
 			i.Annotations = keysAndValues(host, "localhost", "redis-tls/inject", "false")
 		}), asked: true, skip: origination.ReasonOptedOut},
 		{name: "inject true changes nothing", in: in(optOut("true", "true"), host, "ns.example.com"), hosts: []string{"ns.example.com"}},
-		{name: "a disabled namespace bequeaths nothing", in: in(label("disabled"), host, "ns.example.com"), cfg: helm(host, "helm.example.com"), skip: origination.ReasonNotRequested},
-		{name: "a disabled namespace is no place for an asking pod", in: in(func(i *Input) { label("disabled")(i); i.Annotations = keysAndValues(host, "pod.example.com") }),
+		{name: "pods inherit nothing in a disabled namespace", in: in(label("disabled"), host, "ns.example.com"), cfg: helm(host, "helm.example.com"), skip: origination.ReasonNotRequested},
+		{name: "an annotated pod is refused in a disabled namespace", in: in(func(i *Input) { label("disabled")(i); i.Annotations = keysAndValues(host, "pod.example.com") }),
 			hosts: []string{"pod.example.com"}, asked: true, place: []string{disabled}},
-		{name: "an asking pod in a disabled namespace is told its errors too", in: in(func(i *Input) { label("disabled")(i); i.Annotations = keysAndValues(host, "*") }),
+		{name: "an annotated pod with errors in a disabled namespace", in: in(func(i *Input) { label("disabled")(i); i.Annotations = keysAndValues(host, "*") }),
 			asked: true, place: []string{disabled}, errors: []string{podKey + "host]: Invalid value"}},
-		{name: "an excluded namespace is no place for an asking pod", in: Input{Namespace: "kube-system", Annotations: keysAndValues(host, "pod.example.com")},
+		{name: "an annotated pod is refused in an excluded namespace", in: Input{Namespace: "kube-system", Annotations: keysAndValues(host, "pod.example.com")},
 			hosts: []string{"pod.example.com"}, asked: true, place: []string{excluded}},
-		{name: "an excluded namespace is no place to inherit in, right or wrong", in: in(func(i *Input) { i.Namespace = "kube-system" }, host, "*"), place: []string{excluded}},
-		{name: "an excluded namespace where nothing is wished", in: in(func(i *Input) { i.Namespace = "kube-system" }), skip: origination.ReasonNotRequested},
-		{name: "a label that says neither refuses an asking pod", in: in(func(i *Input) { label("true")(i); i.Annotations = keysAndValues(host, "pod.example.com") }),
+		{name: "pods cannot inherit in an excluded namespace, not even wrong values", in: in(func(i *Input) { i.Namespace = "kube-system" }, host, "*"), place: []string{excluded}},
+		{name: "nothing is requested in an excluded namespace", in: in(func(i *Input) { i.Namespace = "kube-system" }), skip: origination.ReasonNotRequested},
+		{name: "an annotated pod is refused for an unknown label value", in: in(func(i *Input) { label("true")(i); i.Annotations = keysAndValues(host, "pod.example.com") }),
 			asked: true, errors: []string{"namespace.metadata.labels[redis-tls/injection]: Unsupported value"}},
-		{name: "a label that says neither opts nobody in, which is told", in: in(label("Enabled"), host, "ns.example.com"), skip: origination.ReasonNotRequested,
+		{name: "an unknown label value opts no pod in, with a warning", in: in(label("Enabled"), host, "ns.example.com"), skip: origination.ReasonNotRequested,
 			warnings: []string{"namespace shop"}},
 		{name: "an inherited error names the namespace", in: inherit(host, "a.example.com", "redis-tls/port", "x"),
 			errors: []string{"namespace.metadata.annotations[redis-tls/port]: Invalid value"}},
 		{name: "an inherited error names the Helm values", in: inherit(host, "a.example.com"), cfg: helm("redis-tls/port", "x"),
 			errors: []string{"defaults[redis-tls/port]: Invalid value"}},
-		{name: "an instance that none can have is named where it stands", in: inherit("a.b.redis-tls/host", "a.example.com"),
+		{name: "the error for an invalid instance has its path", in: inherit("a.b.redis-tls/host", "a.example.com"),
 			errors: []string{"namespace.metadata.annotations[a.b.redis-tls/host]: Invalid value"}},
-		{name: "what holds on pods alone is ignored on a namespace, and told", in: inherit(host, "a.example.com", "redis-tls/inject", "false", "redis-tls/server", "strict"), hosts: []string{"a.example.com"},
+		{name: "keys that are allowed only on pods are ignored on a namespace, with a warning", in: inherit(host, "a.example.com", "redis-tls/inject", "false", "redis-tls/server", "strict"), hosts: []string{"a.example.com"},
 			warnings: []string{
 				`namespace shop: annotation "redis-tls/inject" is ignored`,
 				`namespace shop: annotation "redis-tls/server" is ignored`}},
-		{name: "a restriction that a namespace bequeaths, and nothing to restrict to", in: inherit("redis-tls/sidecar", "restrict"), skip: origination.ReasonNotRequested},
-		{name: "a server is a pod's own word", in: inherit("redis-tls/server", "strict"), skip: origination.ReasonNotRequested,
+		{name: "an inherited restriction without a Redis", in: inherit("redis-tls/sidecar", "restrict"), skip: origination.ReasonNotRequested},
+		{name: "server is not inherited", in: inherit("redis-tls/server", "strict"), skip: origination.ReasonNotRequested,
 			warnings: []string{`namespace shop: annotation "redis-tls/server" is ignored`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestPlaceAndPresenceDecide(t *testing.T) {
 			for _, o := range res.Originations {
 				hosts = append(hosts, o.Host)
 			}
-			for _, p := range res.Place {
+			for _, p := range res.NamespaceProblems {
 				place = append(place, fmt.Sprintf("%s: %s", p.Err.Field, p.Err.Type))
 				messages.Add(test.name, p.Err.Error())
 				if p.Reason != origination.ReasonNamespaceDisabled {
@@ -124,8 +124,8 @@ func TestPlaceAndPresenceDecide(t *testing.T) {
 			wantErrors(t, res, test.errors...)
 			wantWarnings(t, res.Warnings, test.warnings...)
 			messages.Add(test.name, append(errorTexts(res.Errors), res.Warnings...)...)
-			if res.Asked != test.asked || res.Skip != test.skip {
-				t.Errorf("asked %t, skip %q; want %t, %q", res.Asked, res.Skip, test.asked, test.skip)
+			if res.Requested != test.asked || res.Skip != test.skip {
+				t.Errorf("asked %t, skip %q; want %t, %q", res.Requested, res.Skip, test.asked, test.skip)
 			}
 		})
 	}

@@ -42,7 +42,7 @@ func Limits() []Limit {
 }
 
 // tooMuch says that a pod's annotations are more than is looked at.
-func tooMuch(annotations map[string]string) field.ErrorList {
+func checkSize(annotations map[string]string) field.ErrorList {
 	size := 0
 	for key, value := range annotations {
 		size += len(key) + len(value)

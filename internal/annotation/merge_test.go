@@ -65,14 +65,14 @@ func TestInstancesOfOneHostMustAgree(t *testing.T) {
 			[]string{other + "sni]: Invalid value"}},
 		{"in the names to check", hosts("other.redis-tls/subject-alt-names", "b.example.com,c.example.com"),
 			[]string{other + "subject-alt-names]: Invalid value"}},
-		{"in how they show themselves", hosts("redis-tls/mode", "mutual", "redis-tls/client-secret", "client", "redis-tls/ca-configmap", "trust", "other.redis-tls/ca-configmap", "trust"), []string{
+		{"in mode and client certificate", hosts("redis-tls/mode", "mutual", "redis-tls/client-secret", "client", "redis-tls/ca-configmap", "trust", "other.redis-tls/ca-configmap", "trust"), []string{
 			other + "mode]: Invalid value",
 			other + "client-secret]: Invalid value"}},
 		{"in the issuer of their certificates", hosts("redis-tls/mode", "mutual", "redis-tls/issuer", "one", "redis-tls/ca-secret", "ca", "other.redis-tls/mode", "mutual", "other.redis-tls/issuer", "two", "other.redis-tls/ca-secret", "ca"),
 			[]string{other + "issuer]: Invalid value"}},
-		{"in how the CA reaches the sidecar", hosts("redis-tls/ca-secret", "ca", "redis-tls/delivery", "sds", "other.redis-tls/ca-secret", "ca"),
+		{"in the delivery", hosts("redis-tls/ca-secret", "ca", "redis-tls/delivery", "sds", "other.redis-tls/ca-secret", "ca"),
 			[]string{other + "delivery]: Invalid value"}},
-		{"in the protocol and in what holds of connections", hosts("redis-tls/protocol", "redis", "redis-tls/connect-timeout", "3s", "other.redis-tls/idle-timeout", "0s", "redis-tls/tcp-keepalive", "probes=3"), []string{
+		{"in the protocol and the connection settings", hosts("redis-tls/protocol", "redis", "redis-tls/connect-timeout", "3s", "other.redis-tls/idle-timeout", "0s", "redis-tls/tcp-keepalive", "probes=3"), []string{
 			other + "protocol]: Invalid value",
 			other + "connect-timeout]: Invalid value",
 			other + "idle-timeout]: Invalid value",
@@ -95,7 +95,7 @@ func TestInstancesOfOneHostMustAgree(t *testing.T) {
 	}
 }
 
-func TestTwoRedisOfAPodShareNoAddressAndPort(t *testing.T) {
+func TestInstancesWithTheSameAddressAndPortAreRefused(t *testing.T) {
 	messages := catalog.Open(t)
 	clash := []string{"metadata.annotations[other.redis-tls/addresses]: Invalid value"}
 	both := func(pairs ...string) Input {

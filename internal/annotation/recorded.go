@@ -10,13 +10,13 @@ import (
 
 // Recorded resolves what a live pod requested, by the rules of today. The error says why it would be refused now, and
 // names the keys.
-func Recorded(status origination.Status, namespace, serviceAccount string, cfg config.Config, services Services) (Result, error) {
+func ResolveStatus(status origination.Status, namespace, serviceAccount string, cfg config.Config, services Services) (Result, error) {
 	res := Resolve(Input{
 		Namespace: namespace, Annotations: status.Request, ServiceAccount: serviceAccount,
 		SecretOfCertificate: func(certificate string) string { return status.Secrets[certificate] },
 	}, cfg, services)
 	errs := res.Errors
-	for _, problem := range res.Place {
+	for _, problem := range res.NamespaceProblems {
 		errs = append(errs, problem.Err)
 	}
 	switch {
@@ -30,22 +30,22 @@ func Recorded(status origination.Status, namespace, serviceAccount string, cfg c
 
 // record returns what to record of what took effect: every key with a value of the instances that were read, and
 // those of the pod as a whole.
-func record(wishes []*wish, pod map[string]setting) origination.Status {
+func statusOf(requests []*request, pod map[string]setting) origination.Status {
 	status := origination.Status{Version: origination.StatusVersion, Request: map[string]string{}}
 	add := func(key, value string) {
 		if value = strings.TrimSpace(value); value != "" {
 			status.Request[key] = value
 		}
 	}
-	for _, w := range wishes {
-		for _, set := range w.instance.settings {
-			add(origination.KeyOf(w.instance.name, set.name), set.value)
+	for _, req := range requests {
+		for _, set := range req.instance.settings {
+			add(origination.KeyOf(req.instance.name, set.name), set.value)
 		}
-		if w.TLS.Certificate != "" {
+		if req.TLS.Certificate != "" {
 			if status.Secrets == nil {
 				status.Secrets = map[string]string{}
 			}
-			status.Secrets[w.TLS.Certificate] = w.TLS.ClientSecret
+			status.Secrets[req.TLS.Certificate] = req.TLS.ClientSecret
 		}
 	}
 	for name, set := range pod {

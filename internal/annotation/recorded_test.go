@@ -17,18 +17,18 @@ import (
 func TestALivePodResolvesToWhatItWasAdmittedWith(t *testing.T) {
 	requests := plainRequests()
 	for _, s := range shapes() {
-		requests = append(requests, request{name: s.name, in: s.in})
+		requests = append(requests, requestCase{name: s.name, in: s.in})
 	}
 	requests = append(requests,
-		request{name: "a Service of the mesh", in: pod("redis-tls/host", "six", "redis-tls/mode", "istio-mutual")},
-		request{name: "a restricted pod", in: pod("redis-tls/host", "a.example.com", "redis-tls/sidecar", "restrict")},
-		request{name: "several instances, of which two are on one host", in: pod("redis-tls/host", "a.example.com", "b.redis-tls/host", "a.example.com", "b.redis-tls/port", "6380",
+		requestCase{name: "a Service of the mesh", in: pod("redis-tls/host", "six", "redis-tls/mode", "istio-mutual")},
+		requestCase{name: "a restricted pod", in: pod("redis-tls/host", "a.example.com", "redis-tls/sidecar", "restrict")},
+		requestCase{name: "several instances, of which two are on one host", in: pod("redis-tls/host", "a.example.com", "b.redis-tls/host", "a.example.com", "b.redis-tls/port", "6380",
 			"c.redis-tls/addresses", "10.0.0.0/28", "c.redis-tls/ca-secret", "ca", "d.redis-tls/host", "d.example.com")},
 	)
 	for _, r := range requests {
 		t.Run(r.name, func(t *testing.T) {
 			r.in.ServiceAccount = "cart"
-			want := mustResolve(t, r.in, duringTrial())
+			want := mustResolve(t, r.in, permissive())
 			if len(want.Originations) == 0 {
 				t.Fatal("it resolves to nothing")
 			}
@@ -38,7 +38,7 @@ func TestALivePodResolvesToWhatItWasAdmittedWith(t *testing.T) {
 				}
 			}
 			for place, in := range map[string]Input{"the namespace": r.in, "the Helm values": r.in} {
-				cfg := duringTrial()
+				cfg := permissive()
 				in.NamespaceLabels, in.Annotations = map[string]string{"redis-tls/injection": "enabled"}, nil
 				if place == "the namespace" {
 					in.NamespaceAnnotations = r.in.Annotations
@@ -52,7 +52,7 @@ func TestALivePodResolvesToWhatItWasAdmittedWith(t *testing.T) {
 				if got.Status.String() != want.Status.String() {
 					t.Errorf("from %s it is recorded as %s, on the pod as %s", place, got.Status, want.Status)
 				}
-				if got.Asked {
+				if got.Requested {
 					t.Errorf("a pod that inherits from %s asks", place)
 				}
 			}
@@ -60,7 +60,7 @@ func TestALivePodResolvesToWhatItWasAdmittedWith(t *testing.T) {
 	}
 }
 
-func TestTheRequestIsWhatTookEffect(t *testing.T) {
+func TestStatusHasTheKeysInEffect(t *testing.T) {
 	const host = "redis-tls/host"
 	both := func(in Input, pairs ...string) Input {
 		in.Annotations = keysAndValues(pairs...)
@@ -74,26 +74,26 @@ func TestTheRequestIsWhatTookEffect(t *testing.T) {
 		defaults map[string]string
 		want     map[string]string
 	}{
-		{"each key from the nearest place", both(inherit(host, "a.example.com", "redis-tls/port", "6380"), "redis-tls/port", "6381"), keysAndValues("redis-tls/port", "6382", "redis-tls/ca-secret", "ca"),
+		{"each key by precedence", both(inherit(host, "a.example.com", "redis-tls/port", "6380"), "redis-tls/port", "6381"), keysAndValues("redis-tls/port", "6382", "redis-tls/ca-secret", "ca"),
 			keysAndValues(host, "a.example.com", "redis-tls/port", "6381", "redis-tls/ca-secret", "ca")},
-		{"no instance that an empty host switches off", both(inherit(host, "a.example.com", "redis-tls/port", "6380", "b.redis-tls/host", "b.example.com"), host, ""), nil,
+		{"no instance that an empty host removes", both(inherit(host, "a.example.com", "redis-tls/port", "6380", "b.redis-tls/host", "b.example.com"), host, ""), nil,
 			keysAndValues("b.redis-tls/host", "b.example.com")},
-		{"no instance that a blank host switches off", both(inherit("b.redis-tls/host", "b.example.com", "b.redis-tls/ca-secret", "ca"), host, "a.example.com", "b.redis-tls/host", " "), nil,
+		{"no instance that a blank host removes", both(inherit("b.redis-tls/host", "b.example.com", "b.redis-tls/ca-secret", "ca"), host, "a.example.com", "b.redis-tls/host", " "), nil,
 			keysAndValues(host, "a.example.com")},
-		{"no instance that the namespace switches off", inherit(host, "", "b.redis-tls/host", "b.example.com"), keysAndValues(host, "a.example.com", "redis-tls/ca-secret", "ca"),
+		{"no instance that the namespace removes", inherit(host, "", "b.redis-tls/host", "b.example.com"), keysAndValues(host, "a.example.com", "redis-tls/ca-secret", "ca"),
 			keysAndValues("b.redis-tls/host", "b.example.com")},
 		{"no inherited key without a host", inherit("redis-tls/port", "6380", "b.redis-tls/host", "b.example.com"), nil, keysAndValues("b.redis-tls/host", "b.example.com")},
-		{"no empty value, which stands for the default", both(inherit(host, "a.example.com", "redis-tls/port", "6380"), "redis-tls/port", "", "redis-tls/mode", " "), nil, keysAndValues(host, "a.example.com")},
-		{"values without the blanks around them", pod(host, " a.example.com\n", "redis-tls/port", " 6379 , 6380 "), nil, keysAndValues(host, "a.example.com", "redis-tls/port", "6379 , 6380")},
+		{"no empty value", both(inherit(host, "a.example.com", "redis-tls/port", "6380"), "redis-tls/port", "", "redis-tls/mode", " "), nil, keysAndValues(host, "a.example.com")},
+		{"trimmed values", pod(host, " a.example.com\n", "redis-tls/port", " 6379 , 6380 "), nil, keysAndValues(host, "a.example.com", "redis-tls/port", "6379 , 6380")},
 		{"the default instance by its short name", pod("default.redis-tls/host", "a.example.com"), nil, keysAndValues(host, "a.example.com")},
 		{"nothing of a namespace that is not opted in", unlabelled, keysAndValues("redis-tls/ca-secret", "ca"), keysAndValues(host, "a.example.com")},
-		{"neither inject nor what the webhook writes", pod(host, "a.example.com", "redis-tls/inject", "true", "redis-tls/status", "forged", "redis-tls/vips", "forged", "redis-tls/first-use", "forged", "app", "cart"), nil,
+		{"neither inject nor the webhook's annotations", pod(host, "a.example.com", "redis-tls/inject", "true", "redis-tls/status", "forged", "redis-tls/vips", "forged", "redis-tls/first-use", "forged", "app", "cart"), nil,
 			keysAndValues(host, "a.example.com")},
-		{"no key of a namespace that holds on pods alone, or is unknown", inherit(host, "a.example.com", "redis-tls/server", "strict", "redis-tls/inject", "true", "redis-tls/hots", "x"), nil, keysAndValues(host, "a.example.com")},
+		{"no key of a namespace that is allowed only on pods, or unknown", inherit(host, "a.example.com", "redis-tls/server", "strict", "redis-tls/inject", "true", "redis-tls/hots", "x"), nil, keysAndValues(host, "a.example.com")},
 		{"a server", pod("redis-tls/server", "strict"), nil, keysAndValues("redis-tls/server", "strict")},
 		{"an inherited restriction", inherit(host, "a.example.com"), keysAndValues("redis-tls/sidecar", "restrict"), keysAndValues(host, "a.example.com", "redis-tls/sidecar", "restrict")},
-		{"no inherited restriction that restricts to nothing", both(inherit("redis-tls/sidecar", "restrict"), "redis-tls/server", "strict"), nil, keysAndValues("redis-tls/server", "strict")},
-		{"no restriction that the pod leaves out", both(inherit(host, "a.example.com", "redis-tls/sidecar", "restrict"), "redis-tls/sidecar", ""), nil, keysAndValues(host, "a.example.com")},
+		{"no inherited restriction without a Redis", both(inherit("redis-tls/sidecar", "restrict"), "redis-tls/server", "strict"), nil, keysAndValues("redis-tls/server", "strict")},
+		{"no restriction that the pod removes", both(inherit(host, "a.example.com", "redis-tls/sidecar", "restrict"), "redis-tls/sidecar", ""), nil, keysAndValues(host, "a.example.com")},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := withConfig(func(c *config.Config) { c.Defaults = test.defaults })
@@ -106,7 +106,7 @@ func TestTheRequestIsWhatTookEffect(t *testing.T) {
 	}
 }
 
-func TestNothingIsRecordedWhereNothingIsInjected(t *testing.T) {
+func TestNoStatusWithoutInjection(t *testing.T) {
 	disabled := pod("redis-tls/host", "a.example.com", "redis-tls/inject", "false")
 	for name, in := range map[string]Input{"refused": pod("redis-tls/host", "*"), "skipped": pod(), "opted out": disabled, "nothing inherited": inherit("redis-tls/port", "6380")} {
 		if res := Resolve(in, config.Default(), cluster); res.Status.Version != "" || res.Status.Request != nil {
@@ -116,9 +116,9 @@ func TestNothingIsRecordedWhereNothingIsInjected(t *testing.T) {
 }
 
 // What a Certificate's Secret is called is looked up at admission: a later change must not reach running pods.
-func TestTheSecretOfACertificateIsRecorded(t *testing.T) {
+func TestStatusHasTheSecretOfACertificate(t *testing.T) {
 	for certificate, secret := range map[string]string{"redis-client": "redis-client-tls", "to-come": "to-come"} {
-		res := mustResolve(t, asking("mode", "mutual", "certificate", certificate, "delivery", "sds"), config.Default())
+		res := mustResolve(t, annotated("mode", "mutual", "certificate", certificate, "delivery", "sds"), config.Default())
 		if diff := cmp.Diff(map[string]string{certificate: secret}, res.Status.Secrets); diff != "" {
 			t.Errorf("secrets differ (-want +got):\n%s", diff)
 		}
@@ -126,32 +126,32 @@ func TestTheSecretOfACertificateIsRecorded(t *testing.T) {
 			t.Errorf("the Secret of %s is %s", certificate, got)
 		}
 	}
-	if res := mustResolve(t, asking("mode", "mutual", "client-secret", "redis-client"), config.Default()); res.Status.Secrets != nil {
+	if res := mustResolve(t, annotated("mode", "mutual", "client-secret", "redis-client"), config.Default()); res.Status.Secrets != nil {
 		t.Errorf("secrets %v without a Certificate", res.Status.Secrets)
 	}
 }
 
-func TestALivePodIsResolvedByTheConfigurationOfToday(t *testing.T) {
+func TestLivePodsFollowTheCurrentConfiguration(t *testing.T) {
 	messages := catalog.Open(t)
-	admitted := mustResolve(t, asking("port", "6380"), config.Default())
+	admitted := mustResolve(t, annotated("port", "6380"), config.Default())
 	for _, test := range []struct {
 		name   string
 		change func(*config.Config)
 		same   bool
 		err    string
 	}{
-		{"other Helm defaults do not reach it", func(c *config.Config) {
+		{"other Helm defaults", func(c *config.Config) {
 			c.Defaults = keysAndValues("redis-tls/ca-secret", "ca", "redis-tls/host", "b.example.com")
 		}, true, ""},
 		{"a wider policy", func(c *config.Config) { c.Policy.AllowedHosts = []string{"*.example.com"} }, true, ""},
-		{"another range of the same family, for VIPs are not in it", func(c *config.Config) { c.VIP.CIDR = prefixes("10.255.0.0/16")[0] }, true, ""},
+		{"another range of the same family", func(c *config.Config) { c.VIP.CIDR = prefixes("10.255.0.0/16")[0] }, true, ""},
 		{"a further family of VIPs", func(c *config.Config) { c.VIP = vipsInBothFamilies().VIP }, false, ""},
 		{"other system roots", func(c *config.Config) { c.Istio.SystemRoots = "/roots.pem" }, false, ""},
 		{"a narrower policy", func(c *config.Config) { c.Policy.AllowedPorts = []string{"6379"} }, false, podKey + "port]: Forbidden"},
-		{"a namespace that is excluded since", func(c *config.Config) { c.ExcludedNamespaces = []string{"shop"} }, false, "metadata.namespace: Invalid value"},
+		{"a namespace that is now excluded", func(c *config.Config) { c.ExcludedNamespaces = []string{"shop"} }, false, "metadata.namespace: Invalid value"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			res, err := Recorded(admitted.Status, "shop", "", withConfig(test.change), cluster)
+			res, err := ResolveStatus(admitted.Status, "shop", "", withConfig(test.change), cluster)
 			if test.err != "" {
 				if diff := cmp.Diff(Result{}, res); err == nil || !strings.HasPrefix(err.Error(), test.err) || diff != "" {
 					t.Fatalf("error %v, result %s", err, diff)
@@ -169,9 +169,9 @@ func TestALivePodIsResolvedByTheConfigurationOfToday(t *testing.T) {
 	}
 }
 
-// TestAForgedRequestIsRefused: the owner of a pod can write its status after admission, so the rules are those of
+// TestForgedRequestsAreRefused: the owner of a pod can write its status after admission, so the rules are those of
 // admission, and the message names the key.
-func TestAForgedRequestIsRefused(t *testing.T) {
+func TestForgedRequestsAreRefused(t *testing.T) {
 	messages := catalog.Open(t)
 	const host = "redis-tls/host"
 	certificate := keysAndValues(host, "a.example.com", "redis-tls/mode", "mutual", "redis-tls/certificate", "client", "redis-tls/delivery", "sds")
@@ -201,20 +201,20 @@ func TestAForgedRequestIsRefused(t *testing.T) {
 		{"system roots and no name to check", keysAndValues("redis-tls/addresses", "10.0.0.3"), nil, podKey + "subject-alt-names]: Required value"},
 		{"an unknown key", keysAndValues(host, "a.example.com", "redis-tls/subject-alt-name", "b.example.com"), nil, podKey + "subject-alt-name]: Invalid value"},
 		{"a key in capitals", keysAndValues(host, "a.example.com", "Redis-TLS/sni", "b.example.com"), nil, "metadata.annotations[Redis-TLS/sni]: Invalid value"},
-		{"an instance of no name", keysAndValues("a.b.redis-tls/host", "a.example.com"), nil, "metadata.annotations[a.b.redis-tls/host]: Invalid value"},
+		{"an invalid instance", keysAndValues("a.b.redis-tls/host", "a.example.com"), nil, "metadata.annotations[a.b.redis-tls/host]: Invalid value"},
 		{"keys without a host", keysAndValues("redis-tls/port", "6379"), nil, podKey + "host]: Required value"},
 		{"two hosts on one address", keysAndValues("redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "ca", "b.redis-tls/addresses", "10.0.0.0/28", "b.redis-tls/ca-secret", "b"), nil,
 			podKey + "addresses]: Invalid value"},
-		{"another word for a server", keysAndValues("redis-tls/server", "disable"), nil, podKey + "server]: Unsupported value"},
-		{"another word for a restriction", keysAndValues(host, "a.example.com", "redis-tls/sidecar", "allow"), nil, podKey + "sidecar]: Unsupported value"},
-		{"a restriction to nothing", keysAndValues("redis-tls/server", "strict", "redis-tls/sidecar", "restrict"), nil, podKey + "sidecar]: Invalid value"},
-		{"a ConfigMap of another namespace for a Secret", certificate, keysAndValues("client", "configmap://data/ca"), podKey + "certificate]: Invalid value"},
-		{"a path for a Secret", certificate, keysAndValues("client", "../x"), podKey + "certificate]: Invalid value"},
-		{"a Secret of CAs for one of a client", certificate, keysAndValues("client", "x-cacert"), podKey + "client-secret]: Invalid value"},
+		{"another value of server", keysAndValues("redis-tls/server", "disable"), nil, podKey + "server]: Unsupported value"},
+		{"another value of sidecar", keysAndValues(host, "a.example.com", "redis-tls/sidecar", "allow"), nil, podKey + "sidecar]: Unsupported value"},
+		{"a restriction without a Redis", keysAndValues("redis-tls/server", "strict", "redis-tls/sidecar", "restrict"), nil, podKey + "sidecar]: Invalid value"},
+		{"a ConfigMap of another namespace as Secret", certificate, keysAndValues("client", "configmap://data/ca"), podKey + "certificate]: Invalid value"},
+		{"a path as Secret", certificate, keysAndValues("client", "../x"), podKey + "certificate]: Invalid value"},
+		{"a Secret of CAs for a client certificate", certificate, keysAndValues("client", "x-cacert"), podKey + "client-secret]: Invalid value"},
 		{"no request", nil, nil, "redis-tls/status: "},
-		{"keys of others", keysAndValues("example.com/host", "a.example.com"), nil, "redis-tls/status: "},
+		{"keys of other projects", keysAndValues("example.com/host", "a.example.com"), nil, "redis-tls/status: "},
 		{"an opt-out", keysAndValues(host, "a.example.com", "redis-tls/inject", "false"), nil, "redis-tls/status: "},
-		{"a word for an opt-out", keysAndValues(host, "a.example.com", "redis-tls/inject", "maybe"), nil, podKey + "inject]: Unsupported value"},
+		{"another value of inject", keysAndValues(host, "a.example.com", "redis-tls/inject", "maybe"), nil, podKey + "inject]: Unsupported value"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := config.Default()
@@ -222,11 +222,11 @@ func TestAForgedRequestIsRefused(t *testing.T) {
 			cfg.Policy.AllowedCIDRs = prefixes("10.0.0.0/8")
 			cfg.Policy.AllowedPorts = []string{"6379-6380", "26379"}
 			for _, unspoilt := range []map[string]string{keysAndValues(host, "a.example.com"), keysAndValues("redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "ca"), certificate} {
-				if _, err := Recorded(origination.Status{Version: "v1", Request: unspoilt}, "shop", "", cfg, cluster); err != nil {
+				if _, err := ResolveStatus(origination.Status{Version: "v1", Request: unspoilt}, "shop", "", cfg, cluster); err != nil {
 					t.Fatalf("refused unspoilt: %v", err)
 				}
 			}
-			res, err := Recorded(origination.Status{Version: "v1", Request: maps.Clone(test.request), Secrets: test.secrets}, "shop", "", cfg, cluster)
+			res, err := ResolveStatus(origination.Status{Version: "v1", Request: maps.Clone(test.request), Secrets: test.secrets}, "shop", "", cfg, cluster)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("error %v, want %q", err, test.want)
 			}

@@ -30,46 +30,46 @@ func with(o origination.Origination, change func(*origination.Origination)) orig
 }
 
 // request is what a pod requests, and gets.
-type request struct {
+type requestCase struct {
 	name     string
 	in       Input
 	want     []origination.Origination
 	warnings []string
 }
 
-func plainRequests() []request {
-	return []request{
-		{"a host alone is asked of DNS, with system roots and its own name", pod("redis-tls/host", "redis-a.aivencloud.com"),
+func plainRequests() []requestCase {
+	return []requestCase{
+		{"a host is resolved by DNS and checked by name against the system roots", pod("redis-tls/host", "redis-a.aivencloud.com"),
 			[]origination.Origination{byDNS("redis-a.aivencloud.com")}, nil},
 		{"several ports, in any order and twice", pod("redis-tls/host", "a.example.com", "redis-tls/port", " 26379,6379 , 6379"),
 			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
 				o.Ports = []origination.Port{{Number: 6379, Target: 6379}, {Number: 26379, Target: 26379}}
 			})}, nil},
-		{"another TLS port of the server, which is passed through to whoever dials it", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6380"),
+		{"another TLS port of the server is passed through too", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6380"),
 			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
 				o.Ports, o.Passthrough = []origination.Port{{Number: 6379, Target: 6380}}, []int32{6380}
 			})}, nil},
-		{"the same TLS port spelled out passes nothing through", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6379"),
+		{"an equal target port passes nothing through", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6379"),
 			[]origination.Origination{byDNS("a.example.com")}, nil},
-		{"a TLS port that only the sidecar itself could be dialled on is not passed through", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "15021"),
+		{"a target port of the sidecar is not passed through", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "15021"),
 			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) { o.Ports = []origination.Port{{Number: 6379, Target: 15021}} })}, nil},
 		{"passthrough ports replace the implied one", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6380", "redis-tls/passthrough-ports", "9121,9000"),
 			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
 				o.Ports, o.Passthrough = []origination.Port{{Number: 6379, Target: 6380}}, []int32{9000, 9121}
 			})}, nil},
-		{"a CA of one's own with the usual key", pod("redis-tls/host", "a.example.com", "redis-tls/ca-secret", "redis-ca"),
+		{"a CA with the default key", pod("redis-tls/host", "a.example.com", "redis-tls/ca-secret", "redis-ca"),
 			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) { o.TLS.CASecret, o.TLS.CAKey = "redis-ca", "ca.crt" })}, nil},
-		{"Memorystore: an address, a port and a CA, of which any server is believed", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/port", "6378", "redis-tls/ca-secret", "redis-ca", "redis-tls/ca-key", "redis-cert.pem"),
+		{"Memorystore: an address, a port and a CA, without a name to check", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/port", "6378", "redis-tls/ca-secret", "redis-ca", "redis-tls/ca-key", "redis-cert.pem"),
 			[]origination.Origination{{Instances: []string{"default"}, Host: "ip-10-0-0-3", HostSynthesised: true, Addresses: prefixes("10.0.0.3"), Ports: []origination.Port{{Number: 6378, Target: 6378}}, Protocol: "tcp",
 				TLS: origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "redis-cert.pem"}}}, nil},
-		{"a host beside one address is pinned, and has no name to check unless it is given",
+		{"a host with one address is pinned, without a name to check by default",
 			pod("redis-tls/host", "redis.memorystore-redis", "redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "redis-ca", "redis-tls/target-port", "6378"),
 			[]origination.Origination{{Instances: []string{"default"}, Host: "redis.memorystore-redis", Addresses: prefixes("10.0.0.3"), Ports: []origination.Port{{Number: 6379, Target: 6378}}, Passthrough: []int32{6378}, Protocol: "tcp",
 				TLS: origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt"}}}, nil},
 		{"an address with system roots and the name to check", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/subject-alt-names", "B.example.com,a.example.com,b.example.com", "redis-tls/sni", "A.example.com."),
 			[]origination.Origination{{Instances: []string{"default"}, Host: "ip-10-0-0-3", HostSynthesised: true, Addresses: prefixes("10.0.0.3"), Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp",
 				TLS: origination.TLS{Mode: origination.ModeSimple, SystemRoots: systemRoots, SNI: "a.example.com", SubjectAltNames: []string{"a.example.com", "b.example.com"}}}}, nil},
-		{"a host beside several addresses is not pinned, and said so", pod("redis-tls/host", "a.example.com", "redis-tls/addresses", "10.0.0.0/28", "redis-tls/ca-secret", "redis-ca"),
+		{"a host with several addresses is not pinned, with a warning", pod("redis-tls/host", "a.example.com", "redis-tls/addresses", "10.0.0.0/28", "redis-tls/ca-secret", "redis-ca"),
 			[]origination.Origination{{Instances: []string{"default"}, Host: "a.example.com", Addresses: prefixes("10.0.0.0/28"), Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp",
 				TLS: origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt"}}},
 			[]string{podKey + "host]"}},
@@ -77,16 +77,16 @@ func plainRequests() []request {
 			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
 				o.TLS.SNI, o.TLS.SubjectAltNames = "sni.example.com", []string{"spiffe://example.org/redis"}
 			})}, nil},
-		{"every default spelled out", pod("redis-tls/host", "a.example.com", "redis-tls/mode", "simple", "redis-tls/delivery", "mount", "redis-tls/protocol", "tcp", "redis-tls/insecure-skip-verify", "false", "redis-tls/port", "6379"),
+		{"every default written out", pod("redis-tls/host", "a.example.com", "redis-tls/mode", "simple", "redis-tls/delivery", "mount", "redis-tls/protocol", "tcp", "redis-tls/insecure-skip-verify", "false", "redis-tls/port", "6379"),
 			[]origination.Origination{byDNS("a.example.com")}, nil},
-		{"empty values stand for defaults", pod("redis-tls/host", "a.example.com", "redis-tls/port", "", "redis-tls/mode", " ", "redis-tls/issuer", "", "redis-tls/sni", "", "redis-tls/addresses", "", "redis-tls/ca-key", ""),
+		{"empty values are the defaults", pod("redis-tls/host", "a.example.com", "redis-tls/port", "", "redis-tls/mode", " ", "redis-tls/issuer", "", "redis-tls/sni", "", "redis-tls/addresses", "", "redis-tls/ca-key", ""),
 			[]origination.Origination{byDNS("a.example.com")}, nil},
 		{"two Redis, sorted by host", pod("redis-tls/host", "b.example.com", "sessions.redis-tls/host", "a.example.com"),
 			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) { o.Instances = []string{"sessions"} }), byDNS("b.example.com")}, nil},
 	}
 }
 
-func TestAPodGetsWhatItAsksFor(t *testing.T) {
+func TestPodsGetWhatTheyRequest(t *testing.T) {
 	messages := catalog.Open(t)
 	for _, test := range plainRequests() {
 		t.Run(test.name, func(t *testing.T) {
@@ -96,8 +96,8 @@ func TestAPodGetsWhatItAsksFor(t *testing.T) {
 			}
 			wantWarnings(t, res.Warnings, test.warnings...)
 			messages.Add(test.name, res.Warnings...)
-			if !res.Asked || res.Skip != "" {
-				t.Errorf("asked %t, skip %q", res.Asked, res.Skip)
+			if !res.Requested || res.Skip != "" {
+				t.Errorf("asked %t, skip %q", res.Requested, res.Skip)
 			}
 		})
 	}

@@ -56,14 +56,14 @@ type Result struct {
 	Originations []origination.Origination
 	// Settings are to be used as they are.
 	Settings origination.Settings
-	// Asked says that the pod carries keys itself; otherwise the request is inherited.
-	Asked bool
+	// Requested reports that the pod itself is annotated; otherwise it inherits the request.
+	Requested bool
 	// Skip is set when nothing is to be done and why: ReasonNotRequested or ReasonOptedOut.
 	Skip     origination.Reason
 	Warnings []string
-	// Place holds what keeps the wish from being met in this place (a disabled or excluded namespace):
-	// it refuses pods that asked, and is a warning to those that inherit.
-	Place []origination.Problem
+	// NamespaceProblems say why the namespace allows no request: it is disabled or excluded. They refuse pods that
+	// requested TLS, and warn pods that inherit.
+	NamespaceProblems []origination.Problem
 	// Errors are wrong values, and of type Forbidden what the cluster's policy denies.
 	Errors field.ErrorList
 	// Status is what is to be recorded of the request on the pod.
@@ -91,13 +91,13 @@ const (
 // Errors of type Forbidden are denials by the cluster's policy, the others are wrong values. A disabled
 // namespace bequeaths nothing, so nothing is inherited there.
 func Resolve(in Input, cfg config.Config, services Services) Result {
-	res := Result{Asked: Requested(in.Annotations)}
+	res := Result{Requested: Requested(in.Annotations)}
 	optedOut, errs := optOut(in)
 	if optedOut {
 		res.Skip = origination.ReasonOptedOut
 		return res
 	}
-	if res.Errors = tooMuch(in.Annotations); len(res.Errors) > 0 {
+	if res.Errors = checkSize(in.Annotations); len(res.Errors) > 0 {
 		return res
 	}
 	found := rules{
@@ -105,14 +105,14 @@ func Resolve(in Input, cfg config.Config, services Services) Result {
 		serviceAccount: cmp.Or(in.ServiceAccount, origination.DefaultServiceAccount), secretOf: in.SecretOfCertificate,
 	}.resolve(layer(sources(in, cfg)))
 	res.Warnings = append(found.Warnings, namespaceWarnings(in)...)
-	res.Place = placeProblems(in, cfg)
+	res.NamespaceProblems = namespaceProblems(in, cfg)
 	switch {
 	case len(errs)+len(found.Errors)+len(found.Originations) == 0 && found.Settings == (origination.Settings{}):
-		res.Skip, res.Place = origination.ReasonNotRequested, nil
+		res.Skip, res.NamespaceProblems = origination.ReasonNotRequested, nil
 		return res
-	case len(res.Place) > 0 && !res.Asked:
+	case len(res.NamespaceProblems) > 0 && !res.Requested:
 		return res // whatever is inherited, nothing becomes of it here
-	case res.Asked:
+	case res.Requested:
 		errs = append(errs, namespaceLabelError(in)...)
 	}
 	res.Errors = append(errs, found.Errors...)
@@ -146,31 +146,31 @@ func (r rules) resolve(l layers) Result {
 	res := Result{Warnings: l.warnings, Errors: l.errs}
 	settings, errs := r.settings(l)
 	res.Settings, res.Errors = settings, append(res.Errors, errs...)
-	var wishes []*wish
+	var requests []*request
 	for _, name := range slices.Sorted(maps.Keys(l.instances)) {
-		w, warnings, errs := r.read(l.instances[name])
+		req, warnings, errs := r.read(l.instances[name])
 		res.Warnings = append(res.Warnings, warnings...)
 		res.Errors = append(res.Errors, errs...)
-		if w != nil {
-			wishes = append(wishes, w)
+		if req != nil {
+			requests = append(requests, req)
 		}
 	}
-	res.Status = record(wishes, l.pod)
-	merged, errs := merge(wishes)
+	res.Status = statusOf(requests, l.pod)
+	merged, errs := merge(requests)
 	res.Errors = append(res.Errors, errs...)
 	if len(errs) == 0 {
 		res.Errors = append(res.Errors, overlaps(merged)...)
 	}
-	for _, w := range merged {
-		w.SetKey(r.namespace, r.cfg.VIP.Families())
-		res.Originations = append(res.Originations, w.Origination)
+	for _, req := range merged {
+		req.SetKey(r.namespace, r.cfg.VIP.Families())
+		res.Originations = append(res.Originations, req.Origination)
 	}
 	res.restricted(l)
 	return res
 }
 
 // placeProblems says why nothing is done in this namespace.
-func placeProblems(in Input, cfg config.Config) []origination.Problem {
+func namespaceProblems(in Input, cfg config.Config) []origination.Problem {
 	label := in.NamespaceLabels[origination.LabelNamespace]
 	switch {
 	case slices.Contains(cfg.ExcludedNamespaces, in.Namespace):

@@ -21,7 +21,7 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 	}{
 		{"no number", pod(host, "a.example.com", "redis-tls/port", "redis"),
 			[]string{podKey + "port]: Invalid value"}},
-		{"numbers in odd notation, each said", pod(host, "a.example.com", "redis-tls/port", "+6379,06379,0,65536,-1,6379.0,0x18eb"), []string{
+		{"numbers in odd notation, one error each", pod(host, "a.example.com", "redis-tls/port", "+6379,06379,0,65536,-1,6379.0,0x18eb"), []string{
 			podKey + "port]: Invalid value",
 			podKey + "port]: Invalid value",
 			podKey + "port]: Invalid value",
@@ -32,7 +32,7 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 		}},
 		{"an empty element", pod(host, "a.example.com", "redis-tls/port", "6379,"),
 			[]string{podKey + "port]: Invalid value"}},
-		{"a port passed through that the sidecar keeps", pod(host, "a.example.com", "redis-tls/passthrough-ports", "15090"),
+		{"a port of the sidecar, passed through", pod(host, "a.example.com", "redis-tls/passthrough-ports", "15090"),
 			[]string{podKey + "passthrough-ports]: Invalid value"}},
 		{"several target ports", pod(host, "a.example.com", "redis-tls/target-port", "6380,6381"),
 			[]string{podKey + "target-port]: Invalid value"}},
@@ -42,13 +42,13 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 			[]string{podKey + "target-port]: Invalid value"}},
 		{"a target port with several addresses", pod(host, "a.example.com", "redis-tls/addresses", "10.0.0.3,10.0.0.4", "redis-tls/ca-secret", "ca", "redis-tls/target-port", "6380"),
 			[]string{podKey + "target-port]: Invalid value"}},
-		{"passthrough without a pin", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "ca", "redis-tls/passthrough-ports", "9121"),
+		{"passthrough without a VIP", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "ca", "redis-tls/passthrough-ports", "9121"),
 			[]string{podKey + "passthrough-ports]: Invalid value"}},
 		{"a port with TLS and passed through", pod(host, "a.example.com", "redis-tls/port", "6379,9121", "redis-tls/passthrough-ports", "9121"),
 			[]string{podKey + "passthrough-ports]: Invalid value"}},
-		{"a key of no object", pod(host, "a.example.com", "redis-tls/ca-key", "ca.pem"),
+		{"a CA key without an object", pod(host, "a.example.com", "redis-tls/ca-key", "ca.pem"),
 			[]string{podKey + "ca-key]: Invalid value"}},
-		{"names that are no Secret's", pod(host, "a.example.com", "redis-tls/ca-secret", "Redis_CA", "redis-tls/ca-key", "../ca.crt"), []string{
+		{"malformed names of Secret and key", pod(host, "a.example.com", "redis-tls/ca-secret", "Redis_CA", "redis-tls/ca-key", "../ca.crt"), []string{
 			podKey + "ca-secret]: Invalid value",
 			podKey + "ca-key]: Invalid value",
 		}},
@@ -58,13 +58,13 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 			[]string{podKey + "sni]: Invalid value"}},
 		{"a wildcard as name to check", pod(host, "a.example.com", "redis-tls/subject-alt-names", "a.example.com,*.example.com"),
 			[]string{podKey + "subject-alt-names]: Invalid value"}},
-		{"a mode that there is not", pod(host, "a.example.com", "redis-tls/mode", "SIMPLE"),
+		{"an unknown mode", pod(host, "a.example.com", "redis-tls/mode", "SIMPLE"),
 			[]string{podKey + "mode]: Unsupported value"}},
-		{"another word for a key of the pod", pod("redis-tls/server", "permissive"),
+		{"an unknown value of a pod key", pod("redis-tls/server", "permissive"),
 			[]string{podKey + "server]: Unsupported value"}},
-		{"a restriction to nothing", pod("redis-tls/sidecar", "restrict"),
+		{"a restriction without a Redis", pod("redis-tls/sidecar", "restrict"),
 			[]string{podKey + "sidecar]: Invalid value"}},
-		{"a server that is restricted to nothing", pod("redis-tls/sidecar", "restrict", "redis-tls/server", "strict"),
+		{"a restricted server without a Redis", pod("redis-tls/sidecar", "restrict", "redis-tls/server", "strict"),
 			[]string{podKey + "sidecar]: Invalid value"}},
 		{"all problems at once, also of several instances", pod(host, "localhost", "redis-tls/port", "x", "sessions.redis-tls/port", "6380", "sessions.redis-tls/mode", "y"), []string{
 			podKey + "host]: Invalid value",
@@ -74,18 +74,18 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 		}},
 		{"a typo in the only key", pod("redis-tls/hots", "a.example.com"),
 			[]string{podKey + "hots]: Invalid value"}},
-		{"a key in both its spellings", pod(host, "a.example.com", "default.redis-tls/host", "b.example.com"),
+		{"a key in both spellings", pod(host, "a.example.com", "default.redis-tls/host", "b.example.com"),
 			[]string{podKey + "host]: Invalid value"}},
-		{"a name that cannot be an instance's", pod("a.b.redis-tls/host", "a.example.com", "Sessions.redis-tls/host", "a.example.com", ".redis-tls/host", "a.example.com"), []string{
+		{"invalid instance names", pod("a.b.redis-tls/host", "a.example.com", "Sessions.redis-tls/host", "a.example.com", ".redis-tls/host", "a.example.com"), []string{
 			"metadata.annotations[.redis-tls/host]: Invalid value",
 			"metadata.annotations[Sessions.redis-tls/host]: Invalid value",
 			"metadata.annotations[a.b.redis-tls/host]: Invalid value",
 		}},
-		{"a value of inject that is neither", Input{Labels: map[string]string{"redis-tls/inject": "no"}, Annotations: map[string]string{"redis-tls/inject": "False"}}, []string{
+		{"an unknown value of inject", Input{Labels: map[string]string{"redis-tls/inject": "no"}, Annotations: map[string]string{"redis-tls/inject": "False"}}, []string{
 			"metadata.labels[redis-tls/inject]: Unsupported value",
 			"metadata.annotations[redis-tls/inject]: Unsupported value",
 		}},
-		{"an opt-out beside a wrong one is no opt-out", Input{Labels: map[string]string{"redis-tls/inject": "false"}, Annotations: map[string]string{"redis-tls/inject": ""}},
+		{"an opt-out with a wrong value of inject", Input{Labels: map[string]string{"redis-tls/inject": "false"}, Annotations: map[string]string{"redis-tls/inject": ""}},
 			[]string{"metadata.annotations[redis-tls/inject]: Unsupported value"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -106,7 +106,7 @@ func TestEveryPortOfTheSidecarIsRefused(t *testing.T) {
 	mustResolve(t, pod("redis-tls/host", "a.example.com", "redis-tls/port", "15002,15091"), config.Default())
 }
 
-func TestSizesAreBoundBeforeAnythingIsParsed(t *testing.T) {
+func TestSizesAreLimited(t *testing.T) {
 	messages := catalog.Open(t)
 	repeat := func(format string, n int) string {
 		texts := make([]string, n)
@@ -149,7 +149,7 @@ func TestSizesAreBoundBeforeAnythingIsParsed(t *testing.T) {
 			"metadata.annotations: Too long"},
 		{"keys", unknown(512), unknown(513),
 			"namespace.metadata.annotations: Too many"},
-		{"keys of the pod, of which there are not that many", pod("redis-tls/host", "a.example.com"), manyUnknown,
+		{"keys of the pod", pod("redis-tls/host", "a.example.com"), manyUnknown,
 			"metadata.annotations: Too many"},
 		{"ports", pod("redis-tls/host", "a.example.com", "redis-tls/port", repeat("%d", 16)), pod("redis-tls/host", "a.example.com", "redis-tls/port", repeat("%d", 17)),
 			podKey + "port]: Too many"},
@@ -169,7 +169,7 @@ func TestSizesAreBoundBeforeAnythingIsParsed(t *testing.T) {
 	}
 }
 
-func TestMessagesRepeatNoMoreThanABitOfAHugeValue(t *testing.T) {
+func TestMessagesShortenHugeValues(t *testing.T) {
 	huge := []string{"redis-tls/host", strings.Repeat("ä_", 2000), strings.Repeat("a", 5000) + ".redis-tls/" + strings.Repeat("b", 5000), strings.Repeat("ü", 2000),
 		strings.Repeat("A", 5000) + ".Redis-TLS/" + strings.Repeat("b", 5000), strings.Repeat("ü", 2000)}
 	in := inherit(huge...)
@@ -190,7 +190,7 @@ func TestMessagesRepeatNoMoreThanABitOfAHugeValue(t *testing.T) {
 	}
 }
 
-func TestThePolicyDeniesByTypeAndNamesItself(t *testing.T) {
+func TestThePolicyIsEnforced(t *testing.T) {
 	messages := catalog.Open(t)
 	cfg := config.Default()
 	cfg.Policy.AllowedHosts = []string{"redis.example.com", "*.Aivencloud.com"}
@@ -206,7 +206,7 @@ func TestThePolicyDeniesByTypeAndNamesItself(t *testing.T) {
 		{"a range within", pod("redis-tls/addresses", "10.0.0.16/28,192.168.1.4", "redis-tls/ca-secret", "ca"), nil},
 		{"the domain itself is not below", pod("redis-tls/host", "aivencloud.com"), []string{
 			podKey + "host]: Forbidden"}},
-		{"a host that ends alike", pod("redis-tls/host", "evilaivencloud.com"), []string{
+		{"a host with the domain as a suffix", pod("redis-tls/host", "evilaivencloud.com"), []string{
 			podKey + "host]: Forbidden"}},
 		{"a wider range and another address", pod("redis-tls/addresses", "10.0.0.0/23,192.168.2.1", "redis-tls/ca-secret", "ca"), []string{
 			podKey + "addresses]: Forbidden",
@@ -215,7 +215,7 @@ func TestThePolicyDeniesByTypeAndNamesItself(t *testing.T) {
 		{"another port, target and passed through", pod("redis-tls/host", "redis.example.com", "redis-tls/target-port", "6411", "redis-tls/passthrough-ports", "22"), []string{
 			podKey + "target-port]: Forbidden",
 			podKey + "passthrough-ports]: Forbidden"}},
-		{"a port by name of its key", pod("redis-tls/host", "redis.example.com", "redis-tls/port", "6380"), []string{
+		{"a port without a target", pod("redis-tls/host", "redis.example.com", "redis-tls/port", "6380"), []string{
 			podKey + "port]: Forbidden"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

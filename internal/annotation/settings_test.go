@@ -12,7 +12,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-func TestAPodAsksForThingsAsAWhole(t *testing.T) {
+func TestSettingsOfThePod(t *testing.T) {
 	const host = "redis-tls/host"
 	for _, test := range []struct {
 		name   string
@@ -20,11 +20,11 @@ func TestAPodAsksForThingsAsAWhole(t *testing.T) {
 		want   origination.Settings
 		labels []string // besides those of originations and of the restriction
 	}{
-		{"a server alone", pod("redis-tls/server", "strict"), origination.Settings{Server: origination.ServerStrict}, []string{"redis-tls/server=strict"}},
+		{"a server", pod("redis-tls/server", "strict"), origination.Settings{Server: origination.ServerStrict}, []string{"redis-tls/server=strict"}},
 		{"a server that is a client too", pod("redis-tls/server", "strict", host, "a.example.com"), origination.Settings{Server: origination.ServerStrict}, []string{"redis-tls/server=strict"}},
 		{"a restricted pod", pod("redis-tls/sidecar", "restrict", host, "a.example.com"), origination.Settings{Sidecar: origination.SidecarRestrict}, nil},
-		{"a restriction that its namespace bequeaths", inherit("redis-tls/sidecar", "restrict", host, "a.example.com"), origination.Settings{Sidecar: origination.SidecarRestrict}, nil},
-		{"a restriction left out on the pod", with2(inherit("redis-tls/sidecar", "restrict", host, "a.example.com"), "redis-tls/sidecar", ""), origination.Settings{}, nil},
+		{"an inherited restriction", inherit("redis-tls/sidecar", "restrict", host, "a.example.com"), origination.Settings{Sidecar: origination.SidecarRestrict}, nil},
+		{"a restriction that the pod removes", withAnnotation(inherit("redis-tls/sidecar", "restrict", host, "a.example.com"), "redis-tls/sidecar", ""), origination.Settings{}, nil},
 		{"a restriction to several, one in the mesh", pod("redis-tls/sidecar", "restrict", host, "a.example.com", "x.redis-tls/host", "six", "x.redis-tls/mode", "istio-mutual"),
 			origination.Settings{Sidecar: origination.SidecarRestrict}, nil},
 		{"neither", pod(host, "a.example.com"), origination.Settings{}, nil},
@@ -35,7 +35,7 @@ func TestAPodAsksForThingsAsAWhole(t *testing.T) {
 			if res.Settings != test.want || res.Skip != "" {
 				t.Errorf("settings %+v, skip %q", res.Settings, res.Skip)
 			}
-			wantRecorded(t, res, test.in, config.Default(), headless{cluster})
+			wantSameFromStatus(t, res, test.in, config.Default(), headless{cluster})
 			want := append([]string{"redis-tls/injected=true"}, test.labels...)
 			keys := []string{}
 			for i := range res.Originations {
@@ -43,7 +43,7 @@ func TestAPodAsksForThingsAsAWhole(t *testing.T) {
 				want = append(want, res.Originations[i].Label()+"=true")
 			}
 			if test.want.Sidecar != "" {
-				want = append(want, "redis-tls/egress-"+egressOf(keys...)+"=true")
+				want = append(want, "redis-tls/egress-"+egressHash(keys...)+"=true")
 			}
 			var got []string
 			for key, value := range origination.Labels(res.Originations, res.Settings) {
@@ -57,13 +57,13 @@ func TestAPodAsksForThingsAsAWhole(t *testing.T) {
 }
 
 // egressOf retypes the hash of what a Sidecar lists.
-func egressOf(keys ...string) string {
+func egressHash(keys ...string) string {
 	slices.Sort(keys)
 	return origination.Hash(append([]string{"egress"}, keys...)...)
 }
 
 // with2 adds an annotation to the pod.
-func with2(in Input, key, value string) Input {
+func withAnnotation(in Input, key, value string) Input {
 	in.Annotations = keysAndValues(key, value)
 	return in
 }

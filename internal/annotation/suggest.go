@@ -15,7 +15,7 @@ import (
 func unknownKey(key, instance, name string, read bool) string {
 	known, ok := keyIndex[name]
 	switch {
-	case misspelt(key):
+	case hasUpperCasePrefix(key):
 		return fmt.Sprintf("keys must be in lower case; write %q", origination.Shorten(strings.ToLower(key)))
 	case ok && (known.Scope == ScopeInstance || key == origination.Prefix+name):
 		return ""
@@ -44,7 +44,7 @@ func nearestKey(name string) *Key {
 	var nearest *Key
 	best := max(2, len(name)/3) + 1
 	for i := range keys {
-		if slices.Contains(origination.OurAnnotations, origination.Prefix+keys[i].Name) {
+		if slices.Contains(origination.WebhookAnnotations, origination.Prefix+keys[i].Name) {
 			continue
 		}
 		if d := levenshtein.ComputeDistance(name, keys[i].Name); d < best && d < len(keys[i].Name) {

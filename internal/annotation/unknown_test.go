@@ -42,7 +42,7 @@ var unknownKeys = []string{
 	"Cart.Redis-TLS/host",
 }
 
-func TestAnUnknownKeyIsRefusedOnAPodAndWarnedAboutOnANamespace(t *testing.T) {
+func TestUnknownKeysAreRefusedOnPodsAndIgnoredOnNamespaces(t *testing.T) {
 	known := []string{"redis-tls/host", "a.example.com", "sessions.redis-tls/host", "b.example.com"}
 	messages := catalog.Open(t)
 	for _, key := range unknownKeys {
@@ -53,8 +53,8 @@ func TestAnUnknownKeyIsRefusedOnAPodAndWarnedAboutOnANamespace(t *testing.T) {
 				res := Resolve(pod(all...), config.Default(), cluster)
 				wantErrors(t, res, refused)
 				messages.Add(key+" on a pod", errorTexts(res.Errors)...)
-				if !res.Asked || len(res.Status.Request) > 0 {
-					t.Errorf("asked %t, status %s", res.Asked, res.Status)
+				if !res.Requested || len(res.Status.Request) > 0 {
+					t.Errorf("asked %t, status %s", res.Requested, res.Status)
 				}
 			})
 			t.Run("on a pod that has no other key", func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestAnUnknownKeyIsRefusedOnAPodAndWarnedAboutOnANamespace(t *testing.T) {
 }
 
 // A key of somebody else's is none of our business, however near it is to one of ours.
-func TestAKeyOfAnotherPrefixIsNoUnknownKey(t *testing.T) {
+func TestKeysWithOtherPrefixesAreIgnored(t *testing.T) {
 	for _, key := range []string{"redis-tls.example.com/hots", "notredis-tls/hots", "redis_tls/hots", "redis-tls", "example.com/redis-tls", "redistls/hots"} {
 		res := mustResolve(t, pod("redis-tls/host", "a.example.com", key, "value"), config.Default())
 		if len(res.Warnings) > 0 || len(res.Status.Request) != 1 {
@@ -93,7 +93,7 @@ func TestAKeyOfAnotherPrefixIsNoUnknownKey(t *testing.T) {
 	}
 }
 
-func TestNoMoreThanAScreenOfUnknownKeysIsTold(t *testing.T) {
+func TestReportsOfUnknownKeysAreLimited(t *testing.T) {
 	unknown := func(n int) map[string]string {
 		annotations := keysAndValues("redis-tls/host", "a.example.com")
 		for i := range n {

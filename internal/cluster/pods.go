@@ -159,7 +159,7 @@ func (x *podIndex) namespace(name string) *namespacePods {
 }
 
 func keyOf(pod *Pod) groupKey {
-	ours := origination.OurLabels(pod.Labels)
+	ours := origination.WebhookLabels(pod.Labels)
 	labels := make([]string, 0, len(ours))
 	for key, value := range ours {
 		labels = append(labels, key+"="+value)
@@ -293,7 +293,7 @@ func (n *namespacePods) gather(namespace string, r resolver) *Live {
 			if live.Marks.Unresolved == nil {
 				live.Marks.Unresolved = map[string]bool{}
 			}
-			for label := range origination.OurLabels(g.oldest.Labels) {
+			for label := range origination.WebhookLabels(g.oldest.Labels) {
 				live.Marks.Unresolved[label] = true
 			}
 			live.Unresolved = append(live.Unresolved, Unresolved{Pod: g.oldest, Err: g.err})
@@ -340,7 +340,7 @@ func (g *group) resolve(namespace string, r resolver) {
 			o.VIPs = vips[o.Host]
 		}
 	}
-	if label := differing(origination.OurLabels(g.oldest.Labels), origination.Labels(result.Originations, result.Settings)); label != "" {
+	if label := differing(origination.WebhookLabels(g.oldest.Labels), origination.Labels(result.Originations, result.Settings)); label != "" {
 		g.err = fmt.Errorf("the pod's label %s does not follow from its %s, as that is resolved today", label, origination.AnnotationStatus)
 		return
 	}

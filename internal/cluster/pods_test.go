@@ -216,7 +216,7 @@ func TestAChangeOfServicesResolvesAgain(t *testing.T) {
 	if uses := x.firstUses("shop", r); len(uses) != 1 || uses[0].Err == nil || len(uses[0].Originations) > 0 {
 		t.Errorf("first uses %+v", uses)
 	}
-	if got := slices.Sorted(maps.Keys(live.Marks.Unresolved)); !slices.Equal(got, slices.Sorted(maps.Keys(origination.OurLabels(pod.Labels)))) {
+	if got := slices.Sorted(maps.Keys(live.Marks.Unresolved)); !slices.Equal(got, slices.Sorted(maps.Keys(origination.WebhookLabels(pod.Labels)))) {
 		t.Errorf("the labels of pods that are unresolved are %q", got)
 	}
 	delete(services, "example/redis")

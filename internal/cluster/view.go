@@ -215,7 +215,7 @@ func (v *View) resolver() resolver {
 
 func resolveBy(cfg config.Config, services annotation.Services) func(string, string, origination.Status) (annotation.Result, error) {
 	return func(namespace, serviceAccount string, status origination.Status) (annotation.Result, error) {
-		return annotation.Recorded(status, namespace, serviceAccount, cfg, services)
+		return annotation.ResolveStatus(status, namespace, serviceAccount, cfg, services)
 	}
 }
 

@@ -88,14 +88,14 @@ func TestAConfigIsReadOverTheDefaults(t *testing.T) {
 		text string
 		want Config
 	}{
-		"nothing":            {"", Default()},
-		"an empty object":    {"{}", Default()},
-		"nulls":              {"vip: {cidr: null}\npolicy: {maxKeysPerNamespace: null}\nexcludedNamespaces: null\nfirstUse: {delay: null}", withConfig(func(c *Config) { c.ExcludedNamespaces = nil })},
-		"one value of a few": {"cleanup: {delay: 5s}", withConfig(func(c *Config) { c.Cleanup.Delay.Duration = 5 * time.Second })},
-		"an empty list":      {"excludedNamespaces: []", withConfig(func(c *Config) { c.ExcludedNamespaces = nil })},
-		"everything":         {everything, everythingParsed()},
-		"no policy":          {"policy: null", Default()},
-		"VIPs of IPv6 alone": {`vip: {cidr: "", ipv6CIDR: "fd00:1::/112"}`, withConfig(func(c *Config) { c.VIP = VIP{IPv6CIDR: everythingParsed().VIP.IPv6CIDR} })},
+		"nothing":                {"", Default()},
+		"an empty object":        {"{}", Default()},
+		"null values":            {"vip: {cidr: null}\npolicy: {maxKeysPerNamespace: null}\nexcludedNamespaces: null\nfirstUse: {delay: null}", withConfig(func(c *Config) { c.ExcludedNamespaces = nil })},
+		"one value of an object": {"cleanup: {delay: 5s}", withConfig(func(c *Config) { c.Cleanup.Delay.Duration = 5 * time.Second })},
+		"an empty list":          {"excludedNamespaces: []", withConfig(func(c *Config) { c.ExcludedNamespaces = nil })},
+		"everything":             {everything, everythingParsed()},
+		"no policy":              {"policy: null", Default()},
+		"only IPv6 VIPs":         {`vip: {cidr: "", ipv6CIDR: "fd00:1::/112"}`, withConfig(func(c *Config) { c.VIP = VIP{IPv6CIDR: everythingParsed().VIP.IPv6CIDR} })},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Parse([]byte(test.text), false)
@@ -115,7 +115,7 @@ func withConfig(change func(*Config)) Config {
 	return cfg
 }
 
-func TestAWrittenConfigIsReadAsItWas(t *testing.T) {
+func TestAConfigRoundTrips(t *testing.T) {
 	written, err := yaml.Marshal(everythingParsed())
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestAWrittenConfigIsReadAsItWas(t *testing.T) {
 	}
 }
 
-func TestChartValuesMayHoldMore(t *testing.T) {
+func TestChartValuesMayHaveOtherKeys(t *testing.T) {
 	values := everything + "image: {tag: v1}\nreplicas: 2\nguard: {protectObjects: true}\n"
 	got, err := Parse([]byte(values), true)
 	if err != nil {
@@ -224,7 +224,7 @@ func TestAWrongConfigIsRefusedWithKeyValueAndRule(t *testing.T) {
 	}
 }
 
-func TestAConfigTellsAllItsErrors(t *testing.T) {
+func TestAllErrorsAreReported(t *testing.T) {
 	_, err := Parse([]byte("policy: {mode: x}\nclusterDomain: '*'\ncleanup: {delay: -1s}"), false)
 	for _, key := range []string{"policy.mode", "clusterDomain", "cleanup.delay"} {
 		if err == nil || !strings.Contains(err.Error(), key) {
@@ -234,7 +234,7 @@ func TestAConfigTellsAllItsErrors(t *testing.T) {
 }
 
 // What a default says is not looked at here: package annotation has the table of keys.
-func TestADefaultIsAnyText(t *testing.T) {
+func TestDefaultsAreNotParsed(t *testing.T) {
 	cfg, err := Parse([]byte("defaults: {a: b, redis-tls/hots: '*'}"), false)
 	if diff := cmp.Diff(map[string]string{"a": "b", "redis-tls/hots": "*"}, cfg.Defaults); diff != "" || err != nil {
 		t.Errorf("error %v, defaults (-want +got):\n%s", err, diff)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestAPolicyAllowsWhatItsListsHave(t *testing.T) {
+func TestAPolicyAllowsTheElementsOfItsLists(t *testing.T) {
 	p := Policy{
 		AllowedHosts: []string{"redis.example.com", "*.Aivencloud.com."}, AllowedPorts: []string{"6379", "6400-6410"},
 		AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("2001:db8::/32")},
@@ -26,7 +26,7 @@ func TestAPolicyAllowsWhatItsListsHave(t *testing.T) {
 		{"a host below a wildcard", host, "a.aivencloud.com", true},
 		{"a host two labels below a wildcard", host, "a.b.aivencloud.com", true},
 		{"the domain of a wildcard itself", host, "aivencloud.com", false},
-		{"a host that ends alike", host, "evilaivencloud.com", false},
+		{"a host with the domain as a suffix", host, "evilaivencloud.com", false},
 		{"a range itself", cidr, "10.0.0.0/24", true},
 		{"an address within", cidr, "10.0.0.255/32", true},
 		{"a wider range", cidr, "10.0.0.0/23", false},

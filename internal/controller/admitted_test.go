@@ -204,7 +204,7 @@ func TestAForgedPodClaimsNothing(t *testing.T) {
 			lax := config.Default()
 			result := annotation.Resolve(annotation.Input{Namespace: namespace, Annotations: request}, lax, nil)
 			pod := clustertest.Pod(t, namespace, "evil", "r1", "a", clustertest.ByName, clustertest.Created(1000))
-			for label := range origination.OurLabels(pod.Labels) {
+			for label := range origination.WebhookLabels(pod.Labels) {
 				delete(pod.Labels, label)
 			}
 			maps.Copy(pod.Labels, origination.Labels(result.Originations, result.Settings))
@@ -239,7 +239,7 @@ func TestAForgedPodClaimsNothing(t *testing.T) {
 			pod.Labels[key.Label()] = "true"
 		}), "RequestIgnored"},
 		"with labels of another request": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
-			for label := range origination.OurLabels(pod.Labels) {
+			for label := range origination.WebhookLabels(pod.Labels) {
 				delete(pod.Labels, label)
 			}
 			pod.Labels[origination.LabelInjected], pod.Labels[key.Label()] = "true", "true"

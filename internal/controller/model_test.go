@@ -458,7 +458,7 @@ func (m *model) forge() {
 		victim := victims[m.random.IntN(len(victims))]
 		switch m.random.IntN(4) {
 		case 0:
-			maps.Copy(pod.Labels, origination.OurLabels(victim.Labels))
+			maps.Copy(pod.Labels, origination.WebhookLabels(victim.Labels))
 		case 1:
 			if _, vip, found := strings.Cut(victim.Recorded.VIPs, "="); found {
 				vip, _, _ = strings.Cut(vip, ",")

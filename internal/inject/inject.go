@@ -91,12 +91,12 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 	switch {
 	case resolved.Skip != "":
 		return Decision{Reason: resolved.Skip, Allowed: true, Warnings: warnings}
-	case len(resolved.Errors)+len(resolved.Place)+len(resolved.Originations) == 0 &&
+	case len(resolved.Errors)+len(resolved.NamespaceProblems)+len(resolved.Originations) == 0 &&
 		resolved.Settings == (origination.Settings{}):
 		return Decision{Reason: origination.ReasonNotRequested, Allowed: true, Warnings: warnings}
 	}
 
-	problems := append(annotationProblems(resolved.Errors), resolved.Place...)
+	problems := append(annotationProblems(resolved.Errors), resolved.NamespaceProblems...)
 	originations := resolved.Originations
 	facts := sidecar.Read(pod, labels)
 	podProblems, podWarnings := facts.Check(originations)
@@ -105,12 +105,12 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 		serverProblems, serverWarnings := facts.CheckServer()
 		problems, podWarnings = append(problems, serverProblems...), append(podWarnings, serverWarnings...)
 	}
-	if !resolved.Asked && facts.Expected == sidecar.Unknown {
+	if !resolved.Requested && facts.Expected == sidecar.Unknown {
 		return i.refuseOrTolerate(false, append(problems, noSidecarRequested(namespace)), warnings)
 	}
 	warnings = append(warnings, podWarnings...)
-	if len(problems) > 0 && (len(originations) == 0 || !resolved.Asked) {
-		return i.refuseOrTolerate(resolved.Asked, problems, warnings)
+	if len(problems) > 0 && (len(originations) == 0 || !resolved.Requested) {
+		return i.refuseOrTolerate(resolved.Requested, problems, warnings)
 	}
 
 	originations, absent, meshProblems, meshWarnings := i.checkMesh(pod, originations, resolved.Settings, snapshot())
@@ -118,7 +118,7 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 	operations, patchWarnings, patchProblems := patches.For(facts, originations, i.options(absent, &resolved))
 	problems, warnings = append(problems, patchProblems...), append(warnings, patchWarnings...)
 	if len(problems) > 0 {
-		return i.refuseOrTolerate(resolved.Asked, problems, warnings)
+		return i.refuseOrTolerate(resolved.Requested, problems, warnings)
 	}
 	return Decision{
 		Reason:       origination.ReasonInjected,
@@ -179,7 +179,7 @@ func labelsOf(
 	if len(snap.Sidecars)+len(snap.Peers) == 0 {
 		return pod.Labels
 	}
-	labels, stale := origination.Labels(originations, settings), origination.OurLabels(pod.Labels)
+	labels, stale := origination.Labels(originations, settings), origination.WebhookLabels(pod.Labels)
 	for key, value := range pod.Labels {
 		if _, managed := stale[key]; !managed {
 			labels[key] = value

@@ -31,7 +31,7 @@ type identity struct {
 
 func identityOf(pod *corev1.Pod, d Decision) identity {
 	id := identity{
-		Labels:  origination.OurLabels(pod.Labels),
+		Labels:  origination.WebhookLabels(pod.Labels),
 		Status:  pod.Annotations[origination.AnnotationStatus],
 		VIPs:    pod.Annotations[origination.AnnotationVIPs],
 		Aliases: pod.Spec.HostAliases,
@@ -206,7 +206,7 @@ func TestCopiedPodGetsOneAliasWithItsOwnVIP(t *testing.T) {
 
 			fresh := newPod()
 			maps.Copy(fresh.Annotations, copied.Annotations)
-			for _, key := range origination.OurAnnotations {
+			for _, key := range origination.WebhookAnnotations {
 				delete(fresh.Annotations, key)
 			}
 			own := w.injector().Inject(shop, fresh)
@@ -222,7 +222,7 @@ func TestCopiedPodGetsOneAliasWithItsOwnVIP(t *testing.T) {
 				t.Errorf("VIPs %s, want %s", got, want)
 			}
 			labels := origination.Labels(own.Originations, own.Settings)
-			if diff := cmp.Diff(labels, origination.OurLabels(admitted.Labels)); diff != "" {
+			if diff := cmp.Diff(labels, origination.WebhookLabels(admitted.Labels)); diff != "" {
 				t.Errorf("labels: %s", diff)
 			}
 			if len(admitted.Spec.HostAliases) != max(1, len(copied.Spec.HostAliases)) {

@@ -104,7 +104,7 @@ var decisions = []decision{
 	{"ClusterIPs", mounted, func(o *origination.Origination) { o.ClusterIPs = []netip.Addr{netip.MustParseAddr("10.96.0.10")} }, false},
 }
 
-func TestTheKeyIsOfWhatStandsInTheMeshObjects(t *testing.T) {
+func TestTheKeyCoversTheMeshObjects(t *testing.T) {
 	keyOf := func(o origination.Origination) string {
 		o.SetKey("shop", "4")
 		return o.Key
@@ -121,7 +121,7 @@ func TestTheKeyIsOfWhatStandsInTheMeshObjects(t *testing.T) {
 	}
 }
 
-func TestEveryFieldIsDecidedToBeInTheKeyOrNot(t *testing.T) {
+func TestEveryFieldHasADecision(t *testing.T) {
 	all := fieldsOf(reflect.TypeFor[origination.Origination](), "")
 	for _, field := range all {
 		if !slices.ContainsFunc(decisions, func(d decision) bool { return d.field == field }) {
@@ -151,7 +151,7 @@ func fieldsOf(of reflect.Type, path string) []string {
 	return all
 }
 
-func TestTheKeyIsOfTheNamespaceAndOfTheFamiliesOfItsVIPs(t *testing.T) {
+func TestTheKeyCoversNamespaceAndFamilies(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		o        origination.Origination

@@ -29,9 +29,9 @@ func names(o origination.Origination) []string {
 	return all
 }
 
-// TestNamesAreTheSameForEver: a changed name orphans the objects of running pods. Whoever changes what is in a hash
+// TestNamesAreStable: a changed name orphans the objects of running pods. Whoever changes what is in a hash
 // gives it a new version, and goes on computing the old one.
-func TestNamesAreTheSameForEver(t *testing.T) {
+func TestNamesAreStable(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		o    origination.Origination
@@ -87,8 +87,8 @@ func TestNamesAreTheSameForEver(t *testing.T) {
 			}
 		})
 	}
-	os := []origination.Origination{byDNS("a.example.com"), byAddress()}
-	if got, want := origination.EgressName(os), "redis-tls-egress-kpbj7wql7uap5ejp"; got != want {
+	originations := []origination.Origination{byDNS("a.example.com"), byAddress()}
+	if got, want := origination.EgressName(originations), "redis-tls-egress-kpbj7wql7uap5ejp"; got != want {
 		t.Errorf("the Sidecar is named %s, and was %s", got, want)
 	}
 	if got := origination.ClosedName; got != "redis-tls-closed" {
@@ -112,7 +112,7 @@ func longHost(n int) string {
 
 var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-func TestNamesAndLabelsAreWhatKubernetesTakes(t *testing.T) {
+func TestNamesAndLabelsAreValidInKubernetes(t *testing.T) {
 	if origination.MaxHostBytes != 213 {
 		t.Errorf("a host may have %d characters, which is told to users", origination.MaxHostBytes)
 	}
@@ -158,7 +158,7 @@ func TestNamesAndLabelsAreWhatKubernetesTakes(t *testing.T) {
 	}
 }
 
-func TestHostsThatSpellAlikeHaveNamesOfTheirOwn(t *testing.T) {
+func TestSimilarHostsHaveDifferentNames(t *testing.T) {
 	a, b := byDNS("a.b-c.example.com"), byDNS("a-b.c.example.com")
 	if a.EntryName() == b.EntryName() || a.RuleName() == b.RuleName() || a.VolumeName() == b.VolumeName() {
 		t.Error("two hosts share a name")

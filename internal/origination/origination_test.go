@@ -75,7 +75,7 @@ func at(target int32, addresses ...string) func(*origination.Origination) {
 	}
 }
 
-func TestTheEndpointAndTheNameDecideHowTheServerIsFound(t *testing.T) {
+func TestResolutionFollowsFromHostAndAddresses(t *testing.T) {
 	for _, test := range []struct {
 		name       string
 		o          origination.Origination
@@ -84,17 +84,17 @@ func TestTheEndpointAndTheNameDecideHowTheServerIsFound(t *testing.T) {
 		gated      bool
 		dialled    []netip.Prefix
 	}{
-		{"a host alone is resolved by DNS", byDNS("a.example.com"), origination.ResolutionDNS, true, false, nil},
+		{"a host is resolved by DNS", byDNS("a.example.com"), origination.ResolutionDNS, true, false, nil},
 		{"one address is static", byAddress(), origination.ResolutionStatic, false, true, prefixes("10.0.0.3/32")},
-		{"a host with one address is pinned, and waits, because the address can be dialled too",
+		{"a host with one address is pinned and gated, because the app may dial the address",
 			byDNS("a.example.com", at(6379, "10.0.0.3/32")), origination.ResolutionStatic, true, true, prefixes("10.0.0.3/32")},
 		{"a host with one address and another target is dialled by the VIP only",
 			byDNS("a.example.com", at(6380, "10.0.0.3/32")), origination.ResolutionStatic, true, false, nil},
-		{"several addresses are dialled themselves", byDNS("a.example.com", at(6379, "10.0.0.3/32", "10.0.0.4/32")),
+		{"several addresses are dialled", byDNS("a.example.com", at(6379, "10.0.0.3/32", "10.0.0.4/32")),
 			origination.ResolutionNone, false, true, prefixes("10.0.0.3/32", "10.0.0.4/32")},
-		{"a range is dialled itself", byDNS("a.example.com", at(6379, "10.0.0.0/28")), origination.ResolutionNone, false, true, prefixes("10.0.0.0/28")},
+		{"a range is dialled", byDNS("a.example.com", at(6379, "10.0.0.0/28")), origination.ResolutionNone, false, true, prefixes("10.0.0.0/28")},
 		{"a Service of the mesh has no VIP", inMesh(), origination.ResolutionDNS, false, true, nil},
-		{"an http host is pinned, and waits all the same", byDNS("a.example.com", func(o *origination.Origination) { o.Protocol = "http" }),
+		{"an http host is pinned and gated", byDNS("a.example.com", func(o *origination.Origination) { o.Protocol = "http" }),
 			origination.ResolutionDNS, true, true, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -130,10 +130,10 @@ func TestLabelsAreThoseOfTheKeysAndTheSettings(t *testing.T) {
 	a, b := byDNS("a.example.com"), byAddress()
 	both := []origination.Origination{a, b}
 	for _, test := range []struct {
-		name     string
-		os       []origination.Origination
-		settings origination.Settings
-		want     map[string]string
+		name         string
+		originations []origination.Origination
+		settings     origination.Settings
+		want         map[string]string
 	}{
 		{"nothing", nil, origination.Settings{}, nil},
 		{"one for each key", both, origination.Settings{}, map[string]string{"redis-tls/injected": "true", "redis-tls/to-" + a.Key: "true", "redis-tls/to-" + b.Key: "true"}},
@@ -142,17 +142,17 @@ func TestLabelsAreThoseOfTheKeysAndTheSettings(t *testing.T) {
 			"redis-tls/injected": "true", "redis-tls/to-" + a.Key: "true", "redis-tls/egress-" + origination.Hash("egress", a.Key): "true"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			labels := origination.Labels(test.os, test.settings)
+			labels := origination.Labels(test.originations, test.settings)
 			if diff := cmp.Diff(test.want, labels, compare); diff != "" {
 				t.Errorf("labels differ (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(labels, origination.OurLabels(labels), compare); diff != "" {
+			if diff := cmp.Diff(labels, origination.WebhookLabels(labels), compare); diff != "" {
 				t.Errorf("not all of them are taken for ours (-written +ours):\n%s", diff)
 			}
 		})
 	}
 	others := map[string]string{"app": "cart", "redis-tls/inject": "true", "redis-tls/injection": "enabled", "redis-tls/tokens": "1", "example.com/redis-tls/to-x": "true"}
-	if ours := origination.OurLabels(others); len(ours) > 0 || len(others) != 5 {
+	if ours := origination.WebhookLabels(others); len(ours) > 0 || len(others) != 5 {
 		t.Errorf("the labels %v of others are taken for ours, or gone: %v", ours, others)
 	}
 }
@@ -166,17 +166,17 @@ func TestASidecarIsNamedByTheKeysThatItLists(t *testing.T) {
 	if origination.EgressNameOf(label) != origination.EgressName([]origination.Origination{two, one}) {
 		t.Error("the label does not name its Sidecar")
 	}
-	for name, os := range map[string][]origination.Origination{
+	for name, originations := range map[string][]origination.Origination{
 		"one host less": {one}, "another host": {one, byDNS("c.example.com")},
 		"another port, and so another private host": {byDNS("a.example.com", at(6380)), two},
 	} {
-		if origination.EgressLabel(os) == label {
+		if origination.EgressLabel(originations) == label {
 			t.Errorf("%s: the same label", name)
 		}
 	}
 }
 
-func TestAServiceIsReadOffItsHost(t *testing.T) {
+func TestTheHostNamesItsService(t *testing.T) {
 	o := inMesh()
 	if namespace, name := o.Service(); namespace != "data" || name != "redis" {
 		t.Errorf("Service %s/%s", namespace, name)

@@ -31,10 +31,14 @@ const SidecarRestrict Sidecar = "restrict"
 const ServerName = "redis-tls-server"
 
 // EgressName is the name of the Sidecar for pods that are restricted to these originations.
-func EgressName(os []Origination) string { return ObjectName("egress", egressHash(os)) }
+func EgressName(originations []Origination) string {
+	return ObjectName("egress", egressHash(originations))
+}
 
 // EgressLabel is the pod label key that selects a pod for that Sidecar.
-func EgressLabel(os []Origination) string { return LabelEgressPrefix + egressHash(os) }
+func EgressLabel(originations []Origination) string {
+	return LabelEgressPrefix + egressHash(originations)
+}
 
 // EgressNameOf is the name of the Sidecar that the label selects a pod for.
 func EgressNameOf(label string) string {
@@ -42,35 +46,35 @@ func EgressNameOf(label string) string {
 }
 
 // egressHash covers what the Sidecar lists.
-func egressHash(os []Origination) string {
+func egressHash(originations []Origination) string {
 	parts := []string{"egress"}
-	for i := range os {
-		parts = append(parts, os[i].Key)
+	for i := range originations {
+		parts = append(parts, originations[i].Key)
 	}
 	slices.Sort(parts[1:])
 	return Hash(parts...)
 }
 
 // Labels are the labels of a pod that was admitted with these originations and settings.
-func Labels(os []Origination, settings Settings) map[string]string {
+func Labels(originations []Origination, settings Settings) map[string]string {
 	labels := map[string]string{}
-	if len(os) > 0 || settings != (Settings{}) {
+	if len(originations) > 0 || settings != (Settings{}) {
 		labels[LabelInjected] = "true"
 	}
-	for i := range os {
-		labels[os[i].Label()] = "true"
+	for i := range originations {
+		labels[originations[i].Label()] = "true"
 	}
 	if settings.Server != "" {
 		labels[LabelServer] = string(settings.Server)
 	}
 	if settings.Sidecar != "" {
-		labels[EgressLabel(os)] = "true"
+		labels[EgressLabel(originations)] = "true"
 	}
 	return labels
 }
 
-// OurLabels returns those of a pod's labels that we alone write.
-func OurLabels(labels map[string]string) map[string]string {
+// WebhookLabels returns those of a pod's labels that we alone write.
+func WebhookLabels(labels map[string]string) map[string]string {
 	ours := maps.Clone(labels)
 	maps.DeleteFunc(ours, func(key, _ string) bool {
 		return key != LabelInjected && key != LabelServer && !strings.HasPrefix(key, LabelKeyPrefix) && !strings.HasPrefix(key, LabelEgressPrefix)

@@ -55,14 +55,14 @@ func ParseStatus(value string) (Status, error) {
 
 // FormatVIPs returns what the redis-tls/vips annotation holds: host=address for each VIP of each pinned host, joined by
 // commas; empty where no host is pinned.
-func FormatVIPs(os []Origination) string {
+func FormatVIPs(originations []Origination) string {
 	var b strings.Builder
-	for i := range os {
-		for _, vip := range os[i].VIPs {
+	for i := range originations {
+		for _, vip := range originations[i].VIPs {
 			if b.Len() > 0 {
 				b.WriteByte(',')
 			}
-			b.WriteString(os[i].Host + "=" + vip.String())
+			b.WriteString(originations[i].Host + "=" + vip.String())
 		}
 	}
 	return b.String()
@@ -85,5 +85,5 @@ func ParseVIPs(value string) (map[string][]netip.Addr, error) {
 	return vips, nil
 }
 
-// OurAnnotations are the annotations of a pod that the webhook alone writes.
-var OurAnnotations = []string{AnnotationFirstUse, AnnotationStatus, AnnotationVIPs}
+// WebhookAnnotations are the annotations of a pod that the webhook alone writes.
+var WebhookAnnotations = []string{AnnotationFirstUse, AnnotationStatus, AnnotationVIPs}

@@ -11,8 +11,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// TestAStatusIsReadAsItWasWritten has the text too: running pods carry it, so a later format gets a version of its own.
-func TestAStatusIsReadAsItWasWritten(t *testing.T) {
+// TestAStatusRoundTrips has the text too: running pods carry it, so a later format gets a version of its own.
+func TestAStatusRoundTrips(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		status origination.Status
@@ -74,18 +74,18 @@ func TestAStatusIsReadStrictly(t *testing.T) {
 	}
 }
 
-func TestVIPsAreReadAsTheyWereWritten(t *testing.T) {
+func TestVIPsRoundTrip(t *testing.T) {
 	with := func(host string, vips ...string) origination.Origination {
 		return byDNS(host, func(o *origination.Origination) { o.VIPs = addrs(vips...) })
 	}
 	for _, test := range []struct {
-		name string
-		os   []origination.Origination
-		text string
-		want map[string][]netip.Addr
+		name         string
+		originations []origination.Origination
+		text         string
+		want         map[string][]netip.Addr
 	}{
 		{"none", nil, "", map[string][]netip.Addr{}},
-		{"none of an address", []origination.Origination{byAddress()}, "", map[string][]netip.Addr{}},
+		{"an address has none", []origination.Origination{byAddress()}, "", map[string][]netip.Addr{}},
 		{"one", []origination.Origination{with("a.example.com", "251.1.2.3")}, "a.example.com=251.1.2.3", map[string][]netip.Addr{"a.example.com": addrs("251.1.2.3")}},
 		{"one of each family", []origination.Origination{with("a.example.com", "251.1.2.3", "fd00:1::7")}, "a.example.com=251.1.2.3,a.example.com=fd00:1::7",
 			map[string][]netip.Addr{"a.example.com": addrs("251.1.2.3", "fd00:1::7")}},
@@ -93,7 +93,7 @@ func TestVIPsAreReadAsTheyWereWritten(t *testing.T) {
 			"a.example.com=251.1.2.3,b.example.com=251.1.2.4", map[string][]netip.Addr{"a.example.com": addrs("251.1.2.3"), "b.example.com": addrs("251.1.2.4")}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := origination.FormatVIPs(test.os); got != test.text {
+			if got := origination.FormatVIPs(test.originations); got != test.text {
 				t.Errorf("they are written as %q, want %q", got, test.text)
 			}
 			got, err := origination.ParseVIPs(test.text)
@@ -110,22 +110,22 @@ func TestVIPsAreReadAsTheyWereWritten(t *testing.T) {
 func TestVIPsAreReadStrictly(t *testing.T) {
 	messages := catalog.Open(t)
 	for name, test := range map[string]struct{ text, element string }{
-		"a host alone":             {"a.example.com", "a.example.com"},
-		"no address":               {"a.example.com=", "a.example.com="},
-		"no host":                  {"=251.1.2.3", "=251.1.2.3"},
-		"a name for an address":    {"a.example.com=b.example.com", "a.example.com=b.example.com"},
-		"a comma at the end":       {"a.example.com=251.1.2.3,", ""},
-		"a comma alone":            {",", ""},
-		"a blank after the comma":  {"a.example.com=251.1.2.3, b.example.com=251.1.2.4x", " b.example.com=251.1.2.4x"},
-		"two addresses at one":     {"a.example.com=251.1.2.3=251.1.2.4", "a.example.com=251.1.2.3=251.1.2.4"},
-		"a range":                  {"a.example.com=251.1.2.0/24", "a.example.com=251.1.2.0/24"},
-		"a port":                   {"a.example.com=251.1.2.3:6379", "a.example.com=251.1.2.3:6379"},
-		"an address with a zone":   {"a.example.com=fe80::1%eth0", "a.example.com=fe80::1%eth0"},
-		"IPv4 in IPv6":             {"a.example.com=::ffff:251.1.2.3", "a.example.com=::ffff:251.1.2.3"},
-		"IPv6 in long form":        {"a.example.com=fd00:1:0:0:0:0:0:7", "a.example.com=fd00:1:0:0:0:0:0:7"},
-		"one twice":                {"a.example.com=251.1.2.3,a.example.com=251.1.2.3", "a.example.com=251.1.2.3"},
-		"one of several":           {"a.example.com=251.1.2.3,b.example.com,c.example.com=251.1.2.4", "b.example.com"},
-		"a huge one, in its start": {strings.Repeat("a", 1000), strings.Repeat("a", 100) + "…"},
+		"only a host":                      {"a.example.com", "a.example.com"},
+		"no address":                       {"a.example.com=", "a.example.com="},
+		"no host":                          {"=251.1.2.3", "=251.1.2.3"},
+		"a name as address":                {"a.example.com=b.example.com", "a.example.com=b.example.com"},
+		"a comma at the end":               {"a.example.com=251.1.2.3,", ""},
+		"only a comma":                     {",", ""},
+		"a blank after the comma":          {"a.example.com=251.1.2.3, b.example.com=251.1.2.4x", " b.example.com=251.1.2.4x"},
+		"two addresses in one element":     {"a.example.com=251.1.2.3=251.1.2.4", "a.example.com=251.1.2.3=251.1.2.4"},
+		"a range":                          {"a.example.com=251.1.2.0/24", "a.example.com=251.1.2.0/24"},
+		"a port":                           {"a.example.com=251.1.2.3:6379", "a.example.com=251.1.2.3:6379"},
+		"an address with a zone":           {"a.example.com=fe80::1%eth0", "a.example.com=fe80::1%eth0"},
+		"IPv4 in IPv6":                     {"a.example.com=::ffff:251.1.2.3", "a.example.com=::ffff:251.1.2.3"},
+		"IPv6 in long form":                {"a.example.com=fd00:1:0:0:0:0:0:7", "a.example.com=fd00:1:0:0:0:0:0:7"},
+		"a repeated address":               {"a.example.com=251.1.2.3,a.example.com=251.1.2.3", "a.example.com=251.1.2.3"},
+		"a malformed element among others": {"a.example.com=251.1.2.3,b.example.com,c.example.com=251.1.2.4", "b.example.com"},
+		"a huge element":                   {strings.Repeat("a", 1000), strings.Repeat("a", 100) + "…"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vips, err := origination.ParseVIPs(test.text)
