@@ -9,9 +9,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// parseAddress reads one IP or CIDR in plain notation. The prefix is masked, and an IPv4 address in
-// IPv6 clothes (::ffff:10.0.0.3) is undressed; loose says that the CIDR had bits beyond its mask.
-// problem says what is wrong, "" when nothing is.
+// parseAddress reads an IP or a CIDR in plain notation. The prefix is masked, and an IPv4-mapped address
+// (::ffff:10.0.0.3) becomes IPv4; loose reports bits beyond the mask. The problem is "" if the text is valid.
 func parseAddress(text string) (p netip.Prefix, loose bool, problem string) {
 	const fix = "write it as in \"10.0.0.3\", \"2001:db8::3\" or \"10.0.0.0/28\""
 	if strings.ContainsRune(text, '%') {
@@ -31,8 +30,7 @@ func parseAddress(text string) (p netip.Prefix, loose bool, problem string) {
 	return p.Masked(), p.Masked() != p, ""
 }
 
-// addressProblem says why the range cannot be a Redis, or returns "". The range is as parseAddress
-// returns it.
+// addressProblem says why the range cannot be a Redis, or returns "". The range is one that parseAddress returned.
 func (r rules) addressProblem(p netip.Prefix) string {
 	if problem := origination.ReservedProblem(p, r.vips()); problem != "" {
 		return problem + "; write only addresses of the Redis server"
@@ -40,7 +38,7 @@ func (r rules) addressProblem(p netip.Prefix) string {
 	return r.serviceProblem(p)
 }
 
-// vips are the ranges of the VIPs in every notation: what is dialled there is ours to route.
+// vips are the ranges of the VIPs in every notation: redis-tls routes them.
 func (r rules) vips() []origination.Reserved {
 	const what = "VIPs, as set by vip in the Helm values"
 	all := make([]origination.Reserved, 0, 4)
@@ -53,7 +51,7 @@ func (r rules) vips() []origination.Reserved {
 	return all
 }
 
-// serviceProblem refuses ranges with a Service's cluster IP inside, by lookup.
+// serviceProblem refuses ranges that contain the cluster IP of a Service.
 func (r rules) serviceProblem(p netip.Prefix) string {
 	if r.services == nil {
 		return ""
@@ -70,7 +68,7 @@ func (r rules) serviceProblem(p netip.Prefix) string {
 	return ""
 }
 
-// tidyAddresses sorts, drops what is there twice and what a wider range of the list covers.
+// tidyAddresses sorts the list, and drops duplicates and ranges that a wider range of the list covers.
 func tidyAddresses(list []netip.Prefix) []netip.Prefix {
 	list = slices.Clone(list)
 	slices.SortFunc(list, comparePrefixes)
@@ -93,9 +91,9 @@ func comparePrefixes(a, b netip.Prefix) int {
 	return a.Bits() - b.Bits()
 }
 
-// synthesisedHost names an origination of which only addresses were given: ip-10-0-0-3, for IPv6 the
-// eight groups joined by "-"; for several addresses or a CIDR the first and a hash of all. A single
-// DNS label, which no given host can be.
+// synthesisedHost is the host of an origination with only addresses: ip-10-0-0-3, or for IPv6 the eight groups joined
+// by "-". Several addresses or a CIDR give the first address and a hash of all. It is a single DNS label, which a
+// user's host cannot be.
 func synthesisedHost(addresses []netip.Prefix) string {
 	first := addresses[0].Addr()
 	host := "ip-" + strings.ReplaceAll(first.String(), ".", "-")

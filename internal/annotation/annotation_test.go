@@ -102,7 +102,10 @@ func wantSameFromStatus(t *testing.T, res Result, in Input, cfg config.Config, s
 	if res.Settings != again.Settings {
 		t.Fatalf("settings %+v were admitted, and of %s are %+v", res.Settings, status, again.Settings)
 	}
-	if diff := cmp.Diff(origination.Labels(res.Originations, res.Settings), origination.Labels(again.Originations, again.Settings)); diff != "" {
+	if diff := cmp.Diff(
+		origination.Labels(res.Originations, res.Settings),
+		origination.Labels(again.Originations, again.Settings),
+	); diff != "" {
 		t.Fatalf("labels of a live pod that recorded %s differ (-admitted +resolved again):\n%s", status, diff)
 	}
 	if again.Status.String() != status.String() {
@@ -110,8 +113,8 @@ func wantSameFromStatus(t *testing.T, res Result, in Input, cfg config.Config, s
 	}
 }
 
-// wantErrors checks where the errors are and of which kind, in order, as in "metadata.annotations[redis-tls/port]: Invalid
-// value". Their sentences are in the goldens.
+// wantErrors checks where the errors are and of which kind, in order, as in "metadata.annotations[redis-tls/port]:
+// Invalid value". Their sentences are in the goldens.
 func wantErrors(t *testing.T, res Result, want ...string) {
 	t.Helper()
 	var got []string

@@ -13,7 +13,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// certManagerKinds are the issuers of cert-manager's own group.
+// certManagerKinds are the kinds of issuers in cert-manager's own group.
 var certManagerKinds = []string{origination.IssuerKind, "ClusterIssuer"}
 
 func parseIssuer(d *draft, path *field.Path, value string) field.ErrorList {
@@ -51,10 +51,11 @@ func groupProblem(group string) string {
 	if len(validation.IsDNS1123Subdomain(group)) == 0 {
 		return ""
 	}
-	return "must be an API group: lower-case letters, digits, '-' and '.', at most 253 characters, as in \"cert-manager.io\""
+	return "must be an API group: lower-case letters, digits, '-' and '.', at most 253 characters, as in " +
+		"\"cert-manager.io\""
 }
 
-// groupsKindProblem says why the group has no such issuer, or returns "".
+// groupsKindProblem says why the API group has no issuer of the kind, or returns "".
 func groupsKindProblem(i origination.Issuer, groupKey string) string {
 	if i.Group != origination.IssuerGroup || slices.Contains(certManagerKinds, i.Kind) {
 		return ""
@@ -63,19 +64,23 @@ func groupsKindProblem(i origination.Issuer, groupKey string) string {
 		strings.Join(certManagerKinds, " or "), origination.IssuerGroup, groupKey)
 }
 
-// clientCertificate fills in where the client certificate comes from. Of several that are given, which
-// check refuses, it takes the first.
+// clientCertificate fills in where the client certificate comes from. If several keys name one, which check refuses, it
+// takes the first.
 func (d *draft) clientCertificate(o *origination.Origination) {
 	t := &o.TLS
 	switch {
 	case d.client != "":
 		t.ClientSecret = d.client
 	case d.issuer.Name != "":
-		t.Issuer = origination.Issuer{Kind: cmp.Or(d.issuer.Kind, origination.IssuerKind), Group: cmp.Or(d.issuer.Group, origination.IssuerGroup), Name: d.issuer.Name}
+		t.Issuer = origination.Issuer{
+			Kind:  cmp.Or(d.issuer.Kind, origination.IssuerKind),
+			Group: cmp.Or(d.issuer.Group, origination.IssuerGroup),
+			Name:  d.issuer.Name,
+		}
 		t.ServiceAccount = d.serviceAccount
 		t.ClientSecret = o.CertificateName()
 	case d.certificate != "":
-		// A Certificate that is not there yet is taken to give its Secret its own name, as is usual.
+		// A Certificate that does not exist yet is expected to give its Secret its own name, as is usual.
 		t.Certificate, t.ClientSecret = d.certificate, d.certificate
 		if d.secretOf != nil {
 			t.ClientSecret = cmp.Or(d.secretOf(d.certificate), t.ClientSecret)
@@ -83,44 +88,45 @@ func (d *draft) clientCertificate(o *origination.Origination) {
 	}
 }
 
-// clientKeys are the keys that give the client certificate, one of them alone.
+// clientKeys are the keys that name a client certificate. Only one of them may be set.
 var clientKeys = []string{"client-secret", "issuer", "certificate"}
 
-// checkClient holds the keys that decide about the client certificate against each other.
+// checkClient checks the keys of the client certificate together.
 func (req *request) checkClient(d *draft) field.ErrorList {
-	var errs field.ErrorList
-	refuse := func(name, detail string) {
-		errs = append(errs, field.Invalid(req.instance.at(name), origination.Shorten(req.instance.value(name)), detail))
-	}
-	key := func(name string) string { return origination.KeyOf(req.instance.name, name) }
+	p := problems{instance: req.instance}
 	given := slices.DeleteFunc(slices.Clone(clientKeys), func(name string) bool { return req.instance.value(name) == "" })
 	for i, name := range given {
 		if i > 0 {
-			refuse(name, "cannot be used with "+key(given[0])+"; remove one of them")
+			p.invalid(name, "cannot be used with %s; remove one of them", p.key(given[0]))
 		}
 		if req.TLS.Mode != origination.ModeMutual {
-			refuse(name, fmt.Sprintf("has no effect in mode %q; set %s to \"mutual\", or remove this", req.TLS.Mode, key("mode")))
+			p.invalid(name, "has no effect in mode %q; set %s to \"mutual\", or remove this", req.TLS.Mode, p.key("mode"))
 		}
 	}
 	if req.TLS.Mode == origination.ModeMutual && len(given) == 0 {
-		errs = append(errs, field.Required(req.instance.at("client-secret"), "mode mutual requires a client certificate; name its Secret (tls.crt, tls.key) here, "+
-			"a cert-manager issuer in "+key("issuer")+", or a Certificate in "+key("certificate")))
+		p.required("client-secret", "mode mutual requires a client certificate; name its Secret (tls.crt, tls.key) here, "+
+			"a cert-manager issuer in %s, or a Certificate in %s", p.key("issuer"), p.key("certificate"))
 	}
 	if d.issuer.Name == "" {
 		for _, name := range []string{"issuer-kind", "issuer-group"} {
 			if req.instance.value(name) != "" {
-				refuse(name, "requires "+key("issuer")+"; name the issuer there, or remove this")
+				p.invalid(name, "requires %s; name the issuer there, or remove this", p.key("issuer"))
 			}
 		}
-	} else if problem := groupsKindProblem(req.TLS.Issuer, key("issuer-group")); problem != "" {
-		refuse("issuer-kind", problem)
+	} else if problem := groupsKindProblem(req.TLS.Issuer, p.key("issuer-group")); problem != "" {
+		p.invalid("issuer-kind", "%s", problem)
 	}
-	// The name is cert-manager's word, and after admission that of the pod's own annotation.
+	// cert-manager names the Secret, and after admission the pod's own annotation does.
 	if req.TLS.Certificate != "" && objectNameProblem("a Secret", req.TLS.ClientSecret) != "" {
-		refuse("certificate", fmt.Sprintf("has the Secret name %q, which must be %s", origination.Shorten(req.TLS.ClientSecret), objectNameForm))
+		p.invalid("certificate", "has the Secret name %q, which must be %s",
+			origination.Shorten(req.TLS.ClientSecret), objectNameForm)
 	}
-	if d.caKey != "" && d.caKey != defaultCAKey && !d.insecure && d.caSecret == "" && d.caConfigMap == "" && (req.TLS.Issuer.Name != "" || req.TLS.Certificate != "") {
-		refuse("ca-key", "must be "+defaultCAKey+" in a Secret of cert-manager; remove this, or name the object with this key in "+key("ca-secret")+" or "+key("ca-configmap"))
+	namesCA := d.caSecret != "" || d.caConfigMap != ""
+	certManagers := req.TLS.Issuer.Name != "" || req.TLS.Certificate != ""
+	if d.caKey != "" && d.caKey != defaultCAKey && !d.insecure && !namesCA && certManagers {
+		p.invalid("ca-key", "must be %s in a Secret of cert-manager; "+
+			"remove this, or name the object with this key in %s or %s",
+			defaultCAKey, p.key("ca-secret"), p.key("ca-configmap"))
 	}
-	return errs
+	return p.errs
 }

@@ -23,7 +23,8 @@ func signed(issuer origination.Issuer, name string) func(*origination.Originatio
 	}
 }
 
-// TestIssuersOutsideTheNamespaceMustBeAllowed: the namespace's own issuers are everybody's there, any other one needs the policy's leave.
+// TestIssuersOutsideTheNamespaceMustBeAllowed: the namespace's own issuers are everybody's there, any other one needs
+// the policy's leave.
 func TestIssuersOutsideTheNamespaceMustBeAllowed(t *testing.T) {
 	messages := catalog.Open(t)
 	denied := []string{podKey + "issuer]: Forbidden"}
@@ -35,14 +36,39 @@ func TestIssuersOutsideTheNamespaceMustBeAllowed(t *testing.T) {
 		more    []string
 		want    []string
 	}{
-		{"an Issuer of the namespace", nil, nil, nil},
-		{"an Issuer of the namespace, where others are named", []string{"ClusterIssuer.cert-manager.io/redis"}, nil, nil},
-		{"a ClusterIssuer that is not named", nil, cluster, denied},
-		{"a ClusterIssuer that is named", []string{"ClusterIssuer.cert-manager.io/redis"}, cluster, nil},
-		{"a ClusterIssuer where another is named", []string{"ClusterIssuer.cert-manager.io/other"}, cluster,
-			denied},
-		{"an external Issuer", nil, external, denied},
-		{"an external Issuer that is named", []string{"Issuer.example.com/redis"}, external, nil},
+		{
+			name: "an Issuer of the namespace",
+		},
+		{
+			name:    "an Issuer of the namespace, where others are named",
+			allowed: []string{"ClusterIssuer.cert-manager.io/redis"},
+		},
+		{
+			name: "a ClusterIssuer that is not named",
+			more: cluster,
+			want: denied,
+		},
+		{
+			name:    "a ClusterIssuer that is named",
+			allowed: []string{"ClusterIssuer.cert-manager.io/redis"},
+			more:    cluster,
+		},
+		{
+			name:    "a ClusterIssuer where another is named",
+			allowed: []string{"ClusterIssuer.cert-manager.io/other"},
+			more:    cluster,
+			want:    denied,
+		},
+		{
+			name: "an external Issuer",
+			more: external,
+			want: denied,
+		},
+		{
+			name:    "an external Issuer that is named",
+			allowed: []string{"Issuer.example.com/redis"},
+			more:    external,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := config.Default()
@@ -77,14 +103,30 @@ func TestEachServiceAccountHostAndIssuerHasItsCertificate(t *testing.T) {
 		"another issuer": of("cart", "issuer", "other"),
 		"a long one":     of(strings.Repeat("long-", 10)+"a", "issuer", "redis"),
 		"a longer one":   of(strings.Repeat("long-", 10)+"aa", "issuer", "redis"),
-		"another group":  of("cart", "issuer", "redis", "issuer-kind", "AWSPCAIssuer", "issuer-group", "awspca.cert-manager.io"),
+		"another group": of(
+			"cart",
+			"issuer",
+			"redis",
+			"issuer-kind",
+			"AWSPCAIssuer",
+			"issuer-group",
+			"awspca.cert-manager.io",
+		),
 	} {
 		if seen[name] != "" {
 			t.Errorf("%s and %s share %s", what, seen[name], name)
 		}
 		seen[name] = what
 	}
-	if a, b := of("cart", "issuer", "redis"), of("cart", "issuer", "redis", "sni", "b.example.com", "port", "6380"); a != b {
+	if a, b := of("cart", "issuer", "redis"), of(
+		"cart",
+		"issuer",
+		"redis",
+		"sni",
+		"b.example.com",
+		"port",
+		"6380",
+	); a != b {
 		t.Errorf("%s and %s are for one service account, host and issuer", a, b)
 	}
 	if name := of("cart", "issuer", "redis"); !strings.HasPrefix(name, "redis-tls-cart-a-example-com-") {

@@ -11,19 +11,19 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// ParseConfig reads the server's config file over config.Default and validates it, the annotations among its defaults
-// too. Unknown and repeated keys are errors; every error names key, value and rule.
+// ParseConfig reads the server's config file over config.Default and validates it, including the annotations of its
+// defaults. Unknown and repeated keys are errors. Every error has key, value and rule.
 func ParseConfig(yamlBytes []byte) (config.Config, error) {
 	return checked(config.Parse(yamlBytes, false))
 }
 
-// ParseValues reads the chart's values.yaml like ParseConfig, without those of its top-level keys that
-// are not Config's.
+// ParseValues reads the chart's values.yaml like ParseConfig. It ignores top-level keys that config.Config does not
+// have.
 func ParseValues(chartValues []byte) (config.Config, error) {
 	return checked(config.Parse(chartValues, true))
 }
 
-// checked validates the defaults of a configuration of which all else is valid.
+// checked validates the defaults of a configuration that is otherwise valid.
 func checked(cfg config.Config, err error) (config.Config, error) {
 	if err != nil {
 		return config.Config{}, err
@@ -34,17 +34,17 @@ func checked(cfg config.Config, err error) (config.Config, error) {
 	return cfg, nil
 }
 
-// validateDefaults checks each default by itself. What several keys say together is checked on the pod,
-// which may add what is missing here.
+// validateDefaults checks each default separately. Keys are checked together on the pod, which may add further ones.
 func validateDefaults(c config.Config) field.ErrorList {
 	helm := helmDefaults(c)
 	var errs field.ErrorList
 	for _, key := range slices.Sorted(maps.Keys(c.Defaults)) {
-		instance, name, ours := splitKey(key)
+		instance, name, ok := splitKey(key)
 		problem := ""
 		switch k := keyIndex[name]; {
-		case !ours:
-			problem = "must be an annotation of redis-tls; begin it with \"" + origination.Prefix + "\" or \"<name>." + origination.Prefix + "\""
+		case !ok:
+			problem = "must be an annotation of redis-tls; begin it with \"" + origination.Prefix + "\" or " +
+				"\"<name>." + origination.Prefix + "\""
 		case unknownKey(key, instance, name, true) != "":
 			problem = unknownKey(key, instance, name, true)
 		case k.Scope == ScopePodOnly:

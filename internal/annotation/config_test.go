@@ -17,21 +17,55 @@ func withConfig(change func(*config.Config)) config.Config {
 func TestDefaultsAreCheckedLikeAnnotations(t *testing.T) {
 	messages := catalog.Open(t)
 	for name, test := range map[string]struct{ text, want string }{
-		"of an unknown key":                          {"defaults: {redis-tls/hots: a.example.com}", "defaults[redis-tls/hots]: Invalid value"},
-		"with another prefix":                        {"defaults: {host: a.example.com}", "defaults[host]: Invalid value"},
-		"allowed only on pods":                       {"defaults: {redis-tls/inject: 'false'}", "defaults[redis-tls/inject]: Invalid value"},
-		"that the webhook writes":                    {"defaults: {redis-tls/vips: a.example.com=251.0.0.1}", "defaults[redis-tls/vips]: Invalid value"},
-		"of a wrong value":                           {"defaults: {redis-tls/port: x}", "defaults[redis-tls/port]: Invalid value"},
-		"of a host in the cluster":                   {"clusterDomain: corp.example\ndefaults: {redis-tls/host: a.corp.example}", "defaults[redis-tls/host]: Invalid value"},
-		"of an address that is a VIP":                {"defaults: {redis-tls/addresses: 251.0.0.1}", "defaults[redis-tls/addresses]: Invalid value"},
-		"that is not supported yet":                  {"defaults: {redis-tls/protocol: grpc}", "defaults[redis-tls/protocol]: Invalid value"},
-		"of an invalid instance":                     {"defaults: {a.b.redis-tls/host: a.example.com}", "defaults[a.b.redis-tls/host]: Invalid value"},
-		"of a configuration that is wrong otherwise": {"policy: {mode: x}\ndefaults: {redis-tls/port: x}", "policy.mode: Unsupported value"},
+		"of an unknown key": {
+			text: "defaults: {redis-tls/hots: a.example.com}",
+			want: "defaults[redis-tls/hots]: Invalid value",
+		},
+		"with another prefix": {
+			text: "defaults: {host: a.example.com}",
+			want: "defaults[host]: Invalid value",
+		},
+		"allowed only on pods": {
+			text: "defaults: {redis-tls/inject: 'false'}",
+			want: "defaults[redis-tls/inject]: Invalid value",
+		},
+		"that the webhook writes": {
+			text: "defaults: {redis-tls/vips: a.example.com=251.0.0.1}",
+			want: "defaults[redis-tls/vips]: Invalid value",
+		},
+		"of a wrong value": {
+			text: "defaults: {redis-tls/port: x}",
+			want: "defaults[redis-tls/port]: Invalid value",
+		},
+		"of a host in the cluster": {
+			text: "clusterDomain: corp.example\ndefaults: {redis-tls/host: a.corp.example}",
+			want: "defaults[redis-tls/host]: Invalid value",
+		},
+		"of an address that is a VIP": {
+			text: "defaults: {redis-tls/addresses: 251.0.0.1}",
+			want: "defaults[redis-tls/addresses]: Invalid value",
+		},
+		"that is not supported yet": {
+			text: "defaults: {redis-tls/protocol: grpc}",
+			want: "defaults[redis-tls/protocol]: Invalid value",
+		},
+		"of an invalid instance": {
+			text: "defaults: {a.b.redis-tls/host: a.example.com}",
+			want: "defaults[a.b.redis-tls/host]: Invalid value",
+		},
+		"of a configuration that is wrong otherwise": {
+			text: "policy: {mode: x}\ndefaults: {redis-tls/port: x}",
+			want: "policy.mode: Unsupported value",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for what, parse := range map[string]func([]byte) (config.Config, error){"the config file": ParseConfig, "the chart's values": ParseValues} {
+			for what, parse := range map[string]func([]byte) (config.Config, error){
+				"the config file":    ParseConfig,
+				"the chart's values": ParseValues,
+			} {
 				_, err := parse([]byte(test.text))
-				if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "parsing the configuration: ") {
+				if err == nil || !strings.Contains(err.Error(), test.want) ||
+					!strings.HasPrefix(err.Error(), "parsing the configuration: ") {
 					t.Fatalf("%s: error %v\nwant  %s", what, err, test.want)
 				}
 				if what == "the config file" {
@@ -43,7 +77,9 @@ func TestDefaultsAreCheckedLikeAnnotations(t *testing.T) {
 }
 
 func TestDefaultsMayBeIncomplete(t *testing.T) {
-	if _, err := ParseConfig([]byte("defaults: {redis-tls/ca-key: ca.pem, redis-tls/addresses: 10.0.0.3, sessions.redis-tls/target-port: 6380}")); err != nil {
+	if _, err := ParseConfig(
+		[]byte("defaults: {redis-tls/ca-key: ca.pem, redis-tls/addresses: 10.0.0.3, sessions.redis-tls/target-port: 6380}"),
+	); err != nil {
 		t.Error(err)
 	}
 }

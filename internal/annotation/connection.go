@@ -11,7 +11,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Bounds of the kernel's: TCP_KEEPIDLE and TCP_KEEPINTVL go to 32767 s, TCP_KEEPCNT to 127 (include/net/tcp.h).
+// Limits of the kernel: TCP_KEEPIDLE and TCP_KEEPINTVL go to 32767 s, TCP_KEEPCNT to 127 (include/net/tcp.h).
 const (
 	longestKeepalive = 32767 * time.Second
 	mostProbes       = 127
@@ -36,7 +36,7 @@ func idleTimeoutProblem(d time.Duration) string {
 	return ""
 }
 
-// keepaliveProblem says why the kernel could not do as the settings say, or returns "".
+// keepaliveProblem says why the kernel does not accept the settings, or returns "".
 func keepaliveProblem(k *origination.Keepalive) string {
 	seconds := func(d time.Duration) bool {
 		return d == 0 || d >= time.Second && d <= longestKeepalive && d%time.Second == 0
@@ -56,7 +56,7 @@ const keepaliveExample = "time=300s,interval=30s,probes=5"
 func duration(value string, problem func(time.Duration) string) (*metav1.Duration, string) {
 	d, err := time.ParseDuration(value)
 	if err != nil {
-		d = -1 // nothing that any rule takes
+		d = -1 // no rule accepts it
 	}
 	return &metav1.Duration{Duration: d}, problem(d)
 }

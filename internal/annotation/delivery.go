@@ -5,12 +5,11 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// What Istio's secret discovery reads (pilot/pkg/credentials/kube): the bundle under the first of these
-// keys that an object has, and of a Secret the one of that name with the suffix before the Secret itself.
+// discoveredCAKeys are the keys of CA bundles that Istio's secret discovery reads (pilot/pkg/credentials/kube), the
+// first that an object has. For a client certificate it prefers the Secret with the suffix in its name to the Secret
+// itself.
 var discoveredCAKeys = []string{"cacert", defaultCAKey}
 
 const discoveredCASuffix = "-cacert"
@@ -20,32 +19,38 @@ func parseDelivery(d *draft, _ *field.Path, value string) field.ErrorList {
 	return nil
 }
 
-// deliveryProblems says what Istio's secret discovery cannot deliver with delivery "sds". The key function returns the
-// full annotation key of a name.
-func deliveryProblems(t *origination.TLS, key func(name string) string) []keyProblem {
-	otherwise := ", or set " + key("delivery") + " to \"mount\""
+// checkDelivery checks that Istio's secret discovery can deliver the objects with delivery "sds".
+func (req *request) checkDelivery() field.ErrorList {
+	t := &req.TLS
 	if !t.SDS {
 		return nil
 	}
+	p := problems{instance: req.instance}
+	alternative := ", or set " + p.key("delivery") + " to \"mount\""
 	if !t.OwnCA() && t.ClientSecret == "" {
-		return []keyProblem{{"delivery", "requires a CA or a client certificate; name one in " + key("ca-secret") + ", " + key("ca-configmap") + " or " + key("client-secret") + otherwise}}
+		p.invalid("delivery", "requires a CA or a client certificate; name one in %s, %s or %s%s",
+			p.key("ca-secret"), p.key("ca-configmap"), p.key("client-secret"), alternative)
+		return p.errs
 	}
-	var all []keyProblem
 	if t.OwnCA() && !slices.Contains(discoveredCAKeys, t.CAKey) {
-		all = append(all, keyProblem{"ca-key", "must be " + strings.Join(discoveredCAKeys, " or ") + " with delivery \"sds\"; rename the key in the object" + otherwise})
+		p.invalid("ca-key", "must be %s with delivery \"sds\"; rename the key in the object%s",
+			strings.Join(discoveredCAKeys, " or "), alternative)
 	}
 	if t.ClientSecret == "" {
-		return all
+		return p.errs
 	}
 	if strings.HasSuffix(t.ClientSecret, discoveredCASuffix) {
-		all = append(all, keyProblem{"client-secret", "must not name Secret " + t.ClientSecret + " with delivery \"sds\", which expects only a CA under " + discoveredCASuffix + "; rename it" + otherwise})
+		p.invalid("client-secret", "must not name Secret %s with delivery \"sds\", which expects only a CA under %s; "+
+			"rename it%s", t.ClientSecret, discoveredCASuffix, alternative)
 	}
-	if caSecret := t.ClientSecret + discoveredCASuffix; t.CAConfigMap != "" || t.OwnCA() && t.CASecret != t.ClientSecret && t.CASecret != caSecret {
+	caSecret := t.ClientSecret + discoveredCASuffix
+	if t.CAConfigMap != "" || t.OwnCA() && t.CASecret != t.ClientSecret && t.CASecret != caSecret {
 		name := "ca-secret"
 		if t.CAConfigMap != "" {
 			name = "ca-configmap"
 		}
-		all = append(all, keyProblem{name, "cannot be used with a client certificate and delivery \"sds\"; put the CA into Secret " + t.ClientSecret + " or " + caSecret + otherwise})
+		p.invalid(name, "cannot be used with a client certificate and delivery \"sds\"; put the CA into Secret %s or %s%s",
+			t.ClientSecret, caSecret, alternative)
 	}
-	return all
+	return p.errs
 }

@@ -18,7 +18,16 @@ func FuzzRecorded(f *testing.F) {
 		keysAndValues("redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "ca", "redis-tls/delivery", "sds"),
 		keysAndValues("redis-tls/host", "kubernetes.default.svc", "redis-tls/subject-alt-names", "b.example.com"),
 		keysAndValues("redis-tls/host", "cache", "redis-tls/mode", "istio-mutual", "redis-tls/sidecar", "restrict"),
-		keysAndValues("redis-tls/host", "a.example.com", "redis-tls/mode", "mutual", "redis-tls/issuer", "redis", "redis-tls/delivery", "sds"),
+		keysAndValues(
+			"redis-tls/host",
+			"a.example.com",
+			"redis-tls/mode",
+			"mutual",
+			"redis-tls/issuer",
+			"redis",
+			"redis-tls/delivery",
+			"sds",
+		),
 		keysAndValues("redis-tls/server", "strict"),
 	}
 	for i, request := range requests {
@@ -28,9 +37,22 @@ func FuzzRecorded(f *testing.F) {
 			f.Add(text, place, []string{"127.0.0.1/32", "b.example.com", "redis.data", "redis-tls/hots"}[(i+int(place))%4])
 		}
 	}
-	client := keysAndValues("redis-tls/host", "a.example.com", "redis-tls/mode", "mutual", "redis-tls/certificate", "client", "redis-tls/delivery", "sds")
+	client := keysAndValues(
+		"redis-tls/host",
+		"a.example.com",
+		"redis-tls/mode",
+		"mutual",
+		"redis-tls/certificate",
+		"client",
+		"redis-tls/delivery",
+		"sds",
+	)
 	for _, secret := range []string{"client-tls", "", "../x", "configmap://data/ca", "client-cacert"} {
-		f.Add(origination.Status{Version: origination.StatusVersion, Request: client, Secrets: keysAndValues("client", secret)}.String(), uint8(0), "")
+		f.Add(origination.Status{
+			Version: origination.StatusVersion,
+			Request: client,
+			Secrets: keysAndValues("client", secret),
+		}.String(), uint8(0), "")
 	}
 	cfg := fuzzConfig()
 	f.Fuzz(func(t *testing.T, text string, place uint8, replacement string) {
@@ -51,7 +73,8 @@ func FuzzRecorded(f *testing.F) {
 			}
 			return
 		}
-		if again, err := ResolveStatus(res.Status, "shop", "", cfg, cluster); err != nil || again.Status.String() != res.Status.String() {
+		if again, err := ResolveStatus(res.Status, "shop", "", cfg, cluster); err != nil ||
+			again.Status.String() != res.Status.String() {
 			t.Fatalf("%s is recorded again as %s, %v", res.Status, again.Status, err)
 		}
 		for i := range res.Originations {

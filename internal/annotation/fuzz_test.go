@@ -26,7 +26,17 @@ func FuzzHost(f *testing.F) {
 			f.Add(host)
 		}
 	}
-	for _, host := range []string{"redis-a.aivencloud.com", "Redis.Example.COM.", "bücher.example", "xn--bcher-kva.example", "a.b.c.d", "cluster.local.example.com", "1a.2b", "a.shop", "six.data"} {
+	for _, host := range []string{
+		"redis-a.aivencloud.com",
+		"Redis.Example.COM.",
+		"bücher.example",
+		"xn--bcher-kva.example",
+		"a.b.c.d",
+		"cluster.local.example.com",
+		"1a.2b",
+		"a.shop",
+		"six.data",
+	} {
 		f.Add(host)
 	}
 	r := rules{cfg: fuzzConfig(), services: cluster, namespace: "shop"}
@@ -41,7 +51,8 @@ func FuzzHost(f *testing.F) {
 			}
 		}
 		lower := strings.ToLower(text)
-		if isPlain := !strings.Contains(lower, "xn--") && !strings.ContainsFunc(text, func(r rune) bool { return r >= 0x80 }); !isPlain {
+		if isPlain := !strings.Contains(lower, "xn--") &&
+			!strings.ContainsFunc(text, func(r rune) bool { return r >= 0x80 }); !isPlain {
 			return
 		}
 		why := oracleHost(lower)
@@ -63,7 +74,20 @@ func FuzzAddress(f *testing.F) {
 			f.Add(address)
 		}
 	}
-	for _, address := range []string{"10.0.0.3", "10.0.0.0/28", "10.0.0.5/24", "2001:db8::5/64", "64:ff9b::10.0.0.3", "64:ff9b::10.0.0.0/120", "2002:808:808::/48", "11.0.0.0/8", "2002::/16", "2000::/3", "64:ff9b::/96", "fd12::/16"} {
+	for _, address := range []string{
+		"10.0.0.3",
+		"10.0.0.0/28",
+		"10.0.0.5/24",
+		"2001:db8::5/64",
+		"64:ff9b::10.0.0.3",
+		"64:ff9b::10.0.0.0/120",
+		"2002:808:808::/48",
+		"11.0.0.0/8",
+		"2002::/16",
+		"2000::/3",
+		"64:ff9b::/96",
+		"fd12::/16",
+	} {
 		f.Add(address)
 	}
 	r := rules{cfg: fuzzConfig(), services: cluster, namespace: "shop"}
@@ -92,10 +116,21 @@ func FuzzAddress(f *testing.F) {
 // resolves to it again, and so does a pod that spells it out.
 func FuzzResolve(f *testing.F) {
 	seeds := []string{ // host, port, target, passthrough, addresses, secret, key, sni, names, mode
-		"a.example.com|||||||||", "A.example.com.|6379,26379|||||||", "a.example.com|6379|6380||||||", "a.example.com|6379|6380|9121,9000|||||",
-		"|6378|||10.0.0.3|ca|redis-cert.pem||", "redis.memorystore-redis||6378||10.0.0.3|ca|||", "a.example.com||||10.0.0.0/28,10.0.0.3|ca|||", "||||2001:db8::3|||sni.example.com|a.example.com,spiffe://a/b,10.0.0.3",
-		"localhost|x|y|z|127.0.0.1|../|..|*|*", "|1|||||||", "a.example.com|15001|70000|,|,|,|,|,|,", "a.example.com||||10.0.0.3,,|||::1|",
-		"redis.data|||||||||istio-mutual", "cache|6379,26379||||||||istio-mutual", "redis||6380||10.0.0.3|ca||x|y|istio-mutual",
+		"a.example.com|||||||||",
+		"A.example.com.|6379,26379|||||||",
+		"a.example.com|6379|6380||||||",
+		"a.example.com|6379|6380|9121,9000|||||",
+		"|6378|||10.0.0.3|ca|redis-cert.pem||",
+		"redis.memorystore-redis||6378||10.0.0.3|ca|||",
+		"a.example.com||||10.0.0.0/28,10.0.0.3|ca|||",
+		"||||2001:db8::3|||sni.example.com|a.example.com,spiffe://a/b,10.0.0.3",
+		"localhost|x|y|z|127.0.0.1|../|..|*|*",
+		"|1|||||||",
+		"a.example.com|15001|70000|,|,|,|,|,|,",
+		"a.example.com||||10.0.0.3,,|||::1|",
+		"redis.data|||||||||istio-mutual",
+		"cache|6379,26379||||||||istio-mutual",
+		"redis||6380||10.0.0.3|ca||x|y|istio-mutual",
 	}
 	for i, seed := range seeds {
 		for place := range uint8(16) {
@@ -118,7 +153,18 @@ func FuzzResolve(f *testing.F) {
 	})
 }
 
-var fuzzKeys = []string{"host", "port", "target-port", "passthrough-ports", "addresses", "ca-secret", "ca-key", "sni", "subject-alt-names", "mode"}
+var fuzzKeys = []string{
+	"host",
+	"port",
+	"target-port",
+	"passthrough-ports",
+	"addresses",
+	"ca-secret",
+	"ca-key",
+	"sni",
+	"subject-alt-names",
+	"mode",
+}
 
 // fuzzInput makes a pod of two instances, of which place puts the first on pod or namespace.
 func fuzzInput(place uint8, first, second, key, value string) Input {
@@ -147,7 +193,8 @@ func checkResolved(t *testing.T, in Input, cfg config.Config) {
 	if again := Resolve(in, cfg, cluster); !reflect.DeepEqual(res, again) {
 		t.Fatalf("not the same twice:\n%+v\n%+v", res, again)
 	}
-	if outcomes := len(res.Errors) + len(res.NamespaceProblems) + len(res.Originations); (outcomes == 0) != (res.Skip != "") {
+	if outcomes := len(res.Errors) + len(res.NamespaceProblems) +
+		len(res.Originations); (outcomes == 0) != (res.Skip != "") {
 		t.Fatalf("skip %q beside %d outcomes", res.Skip, outcomes)
 	}
 	for _, err := range res.Errors {
@@ -166,7 +213,11 @@ func checkResolved(t *testing.T, in Input, cfg config.Config) {
 	}
 	wantSameFromStatus(t, res, in, cfg, cluster)
 	again := Resolve(Input{Namespace: in.Namespace, Annotations: respelled(res.Originations)}, cfg, cluster)
-	if diff := cmp.Diff(connections(res.Originations), connections(again.Originations), compareKeys); diff != "" || len(again.Errors) > 0 {
+	if diff := cmp.Diff(
+		connections(res.Originations),
+		connections(again.Originations),
+		compareKeys,
+	); diff != "" || len(again.Errors) > 0 {
 		t.Fatalf("asked for again: %v\n%s", again.Errors, diff)
 	}
 }
@@ -190,8 +241,18 @@ func respelled(originations []origination.Origination) map[string]string {
 		}
 		for ports, target := range targets {
 			instance := fmt.Sprintf("i%d-%s.redis-tls/", i, strings.ReplaceAll(ports, ",", "-"))
-			values := []string{o.Host, ports, target, strings.Trim(strings.ReplaceAll(fmt.Sprint(o.Passthrough), " ", ","), "[]"),
-				joinAddresses(o.Addresses), o.TLS.CASecret, o.TLS.CAKey, o.TLS.SNI, strings.Join(o.TLS.SubjectAltNames, ","), string(o.TLS.Mode)}
+			values := []string{
+				o.Host,
+				ports,
+				target,
+				strings.Trim(strings.ReplaceAll(fmt.Sprint(o.Passthrough), " ", ","), "[]"),
+				joinAddresses(o.Addresses),
+				o.TLS.CASecret,
+				o.TLS.CAKey,
+				o.TLS.SNI,
+				strings.Join(o.TLS.SubjectAltNames, ","),
+				string(o.TLS.Mode),
+			}
 			if o.HostSynthesised {
 				values[0] = ""
 			}
@@ -215,9 +276,14 @@ func connections(originations []origination.Origination) []origination.Originati
 
 // FuzzConfig: nothing panics, and defaults that are taken are resolved or refused as those of a namespace.
 func FuzzConfig(f *testing.F) {
-	f.Add("defaults: {redis-tls/host: a.example.com, redis-tls/port: 6380, redis-tls/insecure-skip-verify: false}\nvip: {ipv6CIDR: 'fd00:1::/112'}")
+	f.Add(
+		"defaults: {redis-tls/host: a.example.com, redis-tls/port: 6380, redis-tls/insecure-skip-verify: false}\n" +
+			"vip: {ipv6CIDR: 'fd00:1::/112'}",
+	)
 	f.Add("defaults: {redis-tls/host: redis, redis-tls/mode: istio-mutual}\nclusterDomain: corp.example")
-	f.Add("defaults: {redis-tls/addresses: '10.0.0.3,2001:db8::3', redis-tls/ca-secret: ca, x.redis-tls/host: A.example.com.}")
+	f.Add(
+		"defaults: {redis-tls/addresses: '10.0.0.3,2001:db8::3', redis-tls/ca-secret: ca, x.redis-tls/host: A.example.com.}",
+	)
 	f.Add("defaults: {redis-tls/host: 1, redis-tls/port: [], x: null}")
 	f.Fuzz(func(t *testing.T, text string) {
 		cfg, err := ParseConfig([]byte(text))

@@ -11,13 +11,13 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// metadataHosts are names under which clouds serve credentials to whoever asks.
+// metadataHosts are names under which clouds serve credentials without authentication.
 var metadataHosts = []string{
 	"metadata.google.internal", "metadata.goog", "instance-data.ec2.internal", "metadata.azure.internal",
 	"metadata.tencentyun.com", "metadata.packet.net", "metadata.platformequinix.com", "rancher-metadata.rancher.internal",
 }
 
-// host normalises and checks the name that the app dials. problem says what is wrong, "" when nothing is.
+// host normalises and checks the name that the app dials. The problem is "" if the name is valid.
 func (r rules) host(text string) (host, problem string) {
 	if r.inMesh {
 		return r.serviceHost(text)
@@ -32,13 +32,13 @@ func (r rules) host(text string) (host, problem string) {
 	return host, ""
 }
 
-// spellingProblem says why a resolver would not find the name in /etc/hosts as the pod has it, or returns "": glibc and
-// musl compare what the app dials with what stands there, without its trailing dot or its capitals. The text is one
-// that NormalName takes.
+// spellingProblem says why a resolver would not find the name in the pod's /etc/hosts, or returns "": glibc and musl
+// compare the dialled name with the names there, which have no trailing dot and no capitals. The host is what
+// NormalName returned for the text.
 func spellingProblem(text, host string) string {
 	fix := fmt.Sprintf("write %q, and dial that name in the app", host)
-	// Scripts have dots of their own, and characters that the normal form leaves out may follow one. What ends in a
-	// dot is the name that takes no further one.
+	// Other scripts have other dots, and characters that the normal form drops may follow one. So a name ends in a dot
+	// if it cannot have a further one.
 	_, second := origination.NormalName(text+".", "")
 	switch {
 	case second != "":
@@ -76,7 +76,7 @@ func (r rules) hostProblem(host string) string {
 	return ""
 }
 
-// serviceNamed returns "namespace/name" of the Service that a pod's resolver would find under a name
+// findService returns "namespace/name" of the Service that a pod's resolver would find under a name
 // without "svc", by the search domains <namespace>.svc.<domain> and svc.<domain>; "" when there is none.
 func (r rules) findService(host string) string {
 	if r.services == nil {
@@ -98,8 +98,8 @@ func (r rules) findService(host string) string {
 	return ""
 }
 
-// subjectAltName normalises one name that a server's certificate may carry: a DNS name, an IP or a URI.
-// Single words and names inside the cluster are fine: it is checked, not dialled.
+// subjectAltName normalises a name of a server's certificate: a DNS name, an IP or a URI. Single words and names inside
+// the cluster are allowed, because the name is checked and not dialled.
 func subjectAltName(text string) (name, problem string) {
 	if strings.Contains(text, "*") {
 		return "", "must not be a wildcard; name one host that the certificate covers, as in \"redis.example.com\""

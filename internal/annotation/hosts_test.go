@@ -28,65 +28,200 @@ var hostileHosts = []struct {
 	why   string
 	hosts map[string]string
 }{
-	{"is the pod itself", map[string]string{
-		"loopback by name": "localhost", "loopback in capitals": "LOCALHOST", "loopback with a dot": "localhost.",
-		"a name below localhost": "redis.localhost", "a distribution's loopback": "localhost.localdomain", "below localdomain": "redis.localdomain",
-		"IPv6 loopback by name": "ip6-localhost", "Debian's other one": "ip6-loopback", "Red Hat's": "localhost6",
-		"loopback in full width": "ｌｏｃａｌｈｏｓｔ", "loopback with an ideographic dot": "redis。localhost",
-	}},
-	{"is a name inside the cluster", map[string]string{
-		"the API server": "kubernetes.default.svc", "the API server in full": "kubernetes.default.svc.cluster.local", "with the trailing dot": "kubernetes.default.svc.cluster.local.",
-		"in mixed case": "Kubernetes.Default.SVC", "a Service that does not exist": "nothing.nowhere.svc", "a pod by address": "10-0-0-1.shop.pod",
-		"a pod in full": "10-0-0-1.shop.pod.cluster.local", "the domain itself": "cluster.local", "any name below the domain": "example.com.cluster.local",
-		"the domain of this cluster": "redis.shop.svc.corp.example", "another name in this cluster's domain": "redis.corp.example", "the multi-cluster domain": "redis.shop.svc.clusterset.local",
-		"a headless pod": "redis-0.redis.shop.svc", "svc in full width": "kubernetes.default.ｓｖｃ", "with full-width dots": "kubernetes．default．svc", "with an ideographic dot": "kubernetes。default。svc",
-		"with a soft hyphen": "kubernetes.default.s\u00advc", "with a zero-width space": "kubernetes.default.svc\u200b", "with script letters": "kubernetes.default.𝓼𝓿𝓬",
-	}},
-	{"is a single word", map[string]string{
-		"a short name": "redis", "a short name with a dot": "redis.", "the API server's short name": "kubernetes", "AWS's metadata": "instance-data",
-		"Google's metadata": "metadata", "Rancher's metadata": "rancher-metadata", "a synthesised host": "ip-10-0-0-3",
-	}},
-	{"resolves to the Service", map[string]string{
-		"Service and namespace": "redis.data", "in capitals with a dot": "REDIS.DATA.", "a pod of a Service elsewhere": "redis-0.redis.data", "a pod of a Service here": "cache-0.cache",
-	}},
-	{"is the metadata service of a cloud", map[string]string{
-		"Google's": "metadata.google.internal", "Google's in capitals": "METADATA.GOOGLE.INTERNAL.", "below Google's": "x.metadata.google.internal", "Google's other one": "metadata.goog",
-		"AWS's": "instance-data.ec2.internal", "Azure's": "metadata.azure.internal", "Tencent's": "metadata.tencentyun.com", "Equinix's": "metadata.platformequinix.com",
-		"in full width": "ｍetadata.google.internal", "with a Kelvin sign in packet": "metadata.pac\u212aet.net", "Rancher's": "rancher-metadata.rancher.internal",
-	}},
-	{"is a name of redis-tls", map[string]string{
-		"a private host": "redis.example.com.redis-tls.internal", "the suffix itself": "redis-tls.internal", "in capitals": "A.REDIS-TLS.INTERNAL",
-	}},
-	{"is a wildcard", map[string]string{
-		"all names below one": "*.example.com", "everything": "*", "within a label": "redis-*.example.com", "in the middle": "redis.*.com",
-	}},
-	{"is an address, not a name", map[string]string{
-		"IPv4": "10.0.0.3", "IPv4 loopback": "127.0.0.1", "IPv6": "2001:db8::3", "IPv6 loopback": "::1", "IPv6 in brackets": "[::1]", "IPv4 in IPv6": "::ffff:127.0.0.1",
-		"with a zone": "fe80::1%eth0", "metadata by address": "169.254.169.254",
-	}},
-	{"ends in a number", map[string]string{
-		"IPv4 with a dot": "127.0.0.1.", "two parts": "127.1", "one number": "2130706433", "octal": "0177.0.0.1", "hexadecimal": "0x7f.0.0.1", "one hexadecimal number": "0x7f000001",
-		"hexadecimal in capitals": "0X7F.1", "an empty hexadecimal": "foo.0x", "a name before a number": "foo.1", "leading zeros": "127.000.000.001", "five parts": "1.2.3.4.5",
-		"too large": "999.999.999.999", "full-width digits": "１２７.0.0.1", "circled digits": "①②⑦.0.0.1", "ideographic dots": "127。0。0。1", "superscript": "127.0.0.¹", "all digits": "0",
-		"a name before hexadecimal": "foo.0xa9fe",
-	}},
-	{"has an empty part", map[string]string{
-		"two dots": "redis..example.com", "two trailing dots": "redis.example.com..", "a leading dot": ".example.com", "a dot": ".",
-	}},
-	{"has the part", map[string]string{
-		"an underscore": "redis_a.example.com", "a leading hyphen": "-redis.example.com", "a trailing hyphen": "redis-.example.com", "a blank": "redis example.com", "a line": "redis.example.com\nlocalhost",
-		"a tab": "redis.\texample.com", "a NUL": "redis\x00.example.com", "a slash": "redis.example.com/x", "a list": "a.example.com,b.example.com", "a user": "user@redis.example.com",
-		"a per cent sign": "redis%2eexample.com", "a backslash": "redis\\.example.com", "a quote": "redis\".example.com", "a bracket": "[redis.example.com", "a colon": "a:b:c.example.com",
-		"a label of 64": strings.Repeat("a", 64) + ".example.com", "an environment variable": "$(REDIS_HOST).example.com", "a template": "{{ .host }}.example.com",
-	}},
-	{"has a port behind the name", map[string]string{"a port": "redis.example.com:6379", "an empty port": "redis.example.com:"}},
-	{"is a URL", map[string]string{"Redis": "redis://redis.example.com", "Redis with TLS": "rediss://user:password@redis.example.com:6379/0", "HTTP": "http://169.254.169.254/"}},
-	{"is not a valid international name", map[string]string{
-		"broken punycode": "xn--0.example.com", "punycode of ASCII": "xn--localhost-.example.com", "an unassigned letter": "redis\U0010ffff.example.com", "mixed directions": "aא1b.example.com",
-		"no UTF-8": "redis\xff.example.com", "the sign for no UTF-8": "redis\ufffd.example.com", "a slash in full width": "redis／x.example.com",
-	}},
-	{"is too long for its private host", map[string]string{"one too long for its private name": long(214), "as long as DNS allows": long(253)}},
-	{"is longer than DNS allows", map[string]string{"longer than DNS allows": long(254), "much longer": long(2000)}},
+	{
+		why: "is the pod itself",
+		hosts: map[string]string{
+			"loopback by name":                 "localhost",
+			"loopback in capitals":             "LOCALHOST",
+			"loopback with a dot":              "localhost.",
+			"a name below localhost":           "redis.localhost",
+			"a distribution's loopback":        "localhost.localdomain",
+			"below localdomain":                "redis.localdomain",
+			"IPv6 loopback by name":            "ip6-localhost",
+			"Debian's other one":               "ip6-loopback",
+			"Red Hat's":                        "localhost6",
+			"loopback in full width":           "ｌｏｃａｌｈｏｓｔ",
+			"loopback with an ideographic dot": "redis。localhost",
+		},
+	},
+	{
+		why: "is a name inside the cluster",
+		hosts: map[string]string{
+			"the API server":                        "kubernetes.default.svc",
+			"the API server in full":                "kubernetes.default.svc.cluster.local",
+			"with the trailing dot":                 "kubernetes.default.svc.cluster.local.",
+			"in mixed case":                         "Kubernetes.Default.SVC",
+			"a Service that does not exist":         "nothing.nowhere.svc",
+			"a pod by address":                      "10-0-0-1.shop.pod",
+			"a pod in full":                         "10-0-0-1.shop.pod.cluster.local",
+			"the domain itself":                     "cluster.local",
+			"any name below the domain":             "example.com.cluster.local",
+			"the domain of this cluster":            "redis.shop.svc.corp.example",
+			"another name in this cluster's domain": "redis.corp.example",
+			"the multi-cluster domain":              "redis.shop.svc.clusterset.local",
+			"a headless pod":                        "redis-0.redis.shop.svc",
+			"svc in full width":                     "kubernetes.default.ｓｖｃ",
+			"with full-width dots":                  "kubernetes．default．svc",
+			"with an ideographic dot":               "kubernetes。default。svc",
+			"with a soft hyphen":                    "kubernetes.default.s\u00advc",
+			"with a zero-width space":               "kubernetes.default.svc\u200b",
+			"with script letters":                   "kubernetes.default.𝓼𝓿𝓬",
+		},
+	},
+	{
+		why: "is a single word",
+		hosts: map[string]string{
+			"a short name":                "redis",
+			"a short name with a dot":     "redis.",
+			"the API server's short name": "kubernetes",
+			"AWS's metadata":              "instance-data",
+			"Google's metadata":           "metadata",
+			"Rancher's metadata":          "rancher-metadata",
+			"a synthesised host":          "ip-10-0-0-3",
+		},
+	},
+	{
+		why: "resolves to the Service",
+		hosts: map[string]string{
+			"Service and namespace":        "redis.data",
+			"in capitals with a dot":       "REDIS.DATA.",
+			"a pod of a Service elsewhere": "redis-0.redis.data",
+			"a pod of a Service here":      "cache-0.cache",
+		},
+	},
+	{
+		why: "is the metadata service of a cloud",
+		hosts: map[string]string{
+			"Google's":                     "metadata.google.internal",
+			"Google's in capitals":         "METADATA.GOOGLE.INTERNAL.",
+			"below Google's":               "x.metadata.google.internal",
+			"Google's other one":           "metadata.goog",
+			"AWS's":                        "instance-data.ec2.internal",
+			"Azure's":                      "metadata.azure.internal",
+			"Tencent's":                    "metadata.tencentyun.com",
+			"Equinix's":                    "metadata.platformequinix.com",
+			"in full width":                "ｍetadata.google.internal",
+			"with a Kelvin sign in packet": "metadata.pac\u212aet.net",
+			"Rancher's":                    "rancher-metadata.rancher.internal",
+		},
+	},
+	{
+		why: "is a name of redis-tls",
+		hosts: map[string]string{
+			"a private host":    "redis.example.com.redis-tls.internal",
+			"the suffix itself": "redis-tls.internal",
+			"in capitals":       "A.REDIS-TLS.INTERNAL",
+		},
+	},
+	{
+		why: "is a wildcard",
+		hosts: map[string]string{
+			"all names below one": "*.example.com",
+			"everything":          "*",
+			"within a label":      "redis-*.example.com",
+			"in the middle":       "redis.*.com",
+		},
+	},
+	{
+		why: "is an address, not a name",
+		hosts: map[string]string{
+			"IPv4":                "10.0.0.3",
+			"IPv4 loopback":       "127.0.0.1",
+			"IPv6":                "2001:db8::3",
+			"IPv6 loopback":       "::1",
+			"IPv6 in brackets":    "[::1]",
+			"IPv4 in IPv6":        "::ffff:127.0.0.1",
+			"with a zone":         "fe80::1%eth0",
+			"metadata by address": "169.254.169.254",
+		},
+	},
+	{
+		why: "ends in a number",
+		hosts: map[string]string{
+			"IPv4 with a dot":           "127.0.0.1.",
+			"two parts":                 "127.1",
+			"one number":                "2130706433",
+			"octal":                     "0177.0.0.1",
+			"hexadecimal":               "0x7f.0.0.1",
+			"one hexadecimal number":    "0x7f000001",
+			"hexadecimal in capitals":   "0X7F.1",
+			"an empty hexadecimal":      "foo.0x",
+			"a name before a number":    "foo.1",
+			"leading zeros":             "127.000.000.001",
+			"five parts":                "1.2.3.4.5",
+			"too large":                 "999.999.999.999",
+			"full-width digits":         "１２７.0.0.1",
+			"circled digits":            "①②⑦.0.0.1",
+			"ideographic dots":          "127。0。0。1",
+			"superscript":               "127.0.0.¹",
+			"all digits":                "0",
+			"a name before hexadecimal": "foo.0xa9fe",
+		},
+	},
+	{
+		why: "has an empty part",
+		hosts: map[string]string{
+			"two dots":          "redis..example.com",
+			"two trailing dots": "redis.example.com..",
+			"a leading dot":     ".example.com",
+			"a dot":             ".",
+		},
+	},
+	{
+		why: "has the part",
+		hosts: map[string]string{
+			"an underscore":           "redis_a.example.com",
+			"a leading hyphen":        "-redis.example.com",
+			"a trailing hyphen":       "redis-.example.com",
+			"a blank":                 "redis example.com",
+			"a line":                  "redis.example.com\nlocalhost",
+			"a tab":                   "redis.\texample.com",
+			"a NUL":                   "redis\x00.example.com",
+			"a slash":                 "redis.example.com/x",
+			"a list":                  "a.example.com,b.example.com",
+			"a user":                  "user@redis.example.com",
+			"a per cent sign":         "redis%2eexample.com",
+			"a backslash":             "redis\\.example.com",
+			"a quote":                 "redis\".example.com",
+			"a bracket":               "[redis.example.com",
+			"a colon":                 "a:b:c.example.com",
+			"a label of 64":           strings.Repeat("a", 64) + ".example.com",
+			"an environment variable": "$(REDIS_HOST).example.com",
+			"a template":              "{{ .host }}.example.com",
+		},
+	},
+	{
+		why:   "has a port behind the name",
+		hosts: map[string]string{"a port": "redis.example.com:6379", "an empty port": "redis.example.com:"},
+	},
+	{
+		why: "is a URL",
+		hosts: map[string]string{
+			"Redis":          "redis://redis.example.com",
+			"Redis with TLS": "rediss://user:password@redis.example.com:6379/0",
+			"HTTP":           "http://169.254.169.254/",
+		},
+	},
+	{
+		why: "is not a valid international name",
+		hosts: map[string]string{
+			"broken punycode":       "xn--0.example.com",
+			"punycode of ASCII":     "xn--localhost-.example.com",
+			"an unassigned letter":  "redis\U0010ffff.example.com",
+			"mixed directions":      "aא1b.example.com",
+			"no UTF-8":              "redis\xff.example.com",
+			"the sign for no UTF-8": "redis\ufffd.example.com",
+			"a slash in full width": "redis／x.example.com",
+		},
+	},
+	{
+		why:   "is too long for its private host",
+		hosts: map[string]string{"one too long for its private name": long(214), "as long as DNS allows": long(253)},
+	},
+	{
+		why:   "is longer than DNS allows",
+		hosts: map[string]string{"longer than DNS allows": long(254), "much longer": long(2000)},
+	},
 }
 
 func TestHostileHostsAreRefused(t *testing.T) {
@@ -117,13 +252,16 @@ func TestHostileHostsAreRefused(t *testing.T) {
 
 func TestHostsAreNormalised(t *testing.T) {
 	for name, hosts := range map[string][2]string{
-		"a managed Redis":                    {"redis-a.aivencloud.com", "redis-a.aivencloud.com"},
-		"surrounding blanks":                 {" redis.example.com\n", "redis.example.com"},
-		"Azure":                              {"shop.redis.cache.windows.net", "shop.redis.cache.windows.net"},
-		"ElastiCache":                        {"master.shop.abc123.euw1.cache.amazonaws.com", "master.shop.abc123.euw1.cache.amazonaws.com"},
-		"Google's own internal names":        {"redis.c.shop-1.internal", "redis.c.shop-1.internal"},
-		"a label of digits that is not last": {"1.redis.example.com", "1.redis.example.com"},
-		"digits and letters last":            {"redis.1a", "redis.1a"},
+		"a managed Redis":    {"redis-a.aivencloud.com", "redis-a.aivencloud.com"},
+		"surrounding blanks": {" redis.example.com\n", "redis.example.com"},
+		"Azure":              {"shop.redis.cache.windows.net", "shop.redis.cache.windows.net"},
+		"ElastiCache": {
+			"master.shop.abc123.euw1.cache.amazonaws.com",
+			"master.shop.abc123.euw1.cache.amazonaws.com",
+		},
+		"Google's own internal names":                    {"redis.c.shop-1.internal", "redis.c.shop-1.internal"},
+		"a label of digits that is not last":             {"1.redis.example.com", "1.redis.example.com"},
+		"digits and letters last":                        {"redis.1a", "redis.1a"},
 		"hyphens there, in a name that is not all ASCII": {"ab--cd.bücher.example", "ab--cd.xn--bcher-kva.example"},
 		"hyphens in third and fourth place":              {"ab--cd.example.com", "ab--cd.example.com"},
 		"an international name":                          {"bücher.example", "xn--bcher-kva.example"},
@@ -176,7 +314,11 @@ func TestHostsInAnotherSpellingAreRefused(t *testing.T) {
 			res := Resolve(pod("redis-tls/host", test.host), config.Default(), cluster)
 			wantErrors(t, res, "metadata.annotations"+refused)
 			messages.Add(test.name, errorTexts(res.Errors)...)
-			wantErrors(t, Resolve(inherit("redis-tls/host", test.host), config.Default(), cluster), "namespace.metadata.annotations"+refused)
+			wantErrors(
+				t,
+				Resolve(inherit("redis-tls/host", test.host), config.Default(), cluster),
+				"namespace.metadata.annotations"+refused,
+			)
 			cfg := withConfig(func(c *config.Config) { c.Defaults = keysAndValues("redis-tls/host", test.host) })
 			wantErrors(t, Resolve(inherit(), cfg, cluster), "defaults"+refused)
 			_, err := ParseConfig(fmt.Appendf(nil, "defaults: {redis-tls/host: %q}", test.host))
@@ -196,7 +338,9 @@ func TestAServiceOfTheMeshIsFoundByAnySpelling(t *testing.T) {
 			t.Errorf("%s: %v", host, err)
 		}
 		for place, res := range map[string]Result{
-			"pod": mustResolve(t, pod(pairs...), config.Default()), "namespace": mustResolve(t, inherit(pairs...), config.Default()), "Helm values": mustResolve(t, inherit(), helm),
+			"pod":         mustResolve(t, pod(pairs...), config.Default()),
+			"namespace":   mustResolve(t, inherit(pairs...), config.Default()),
+			"Helm values": mustResolve(t, inherit(), helm),
 		} {
 			if got := res.Originations[0].Host; got != "six.shop.svc.cluster.local" {
 				t.Errorf("%s on the %s is %s", host, place, got)
@@ -209,7 +353,11 @@ func TestServicesAreNotLookedUpOffline(t *testing.T) {
 	if res := Resolve(pod("redis-tls/host", "redis.data"), config.Default(), nil); len(res.Errors) > 0 {
 		t.Error(res.Errors)
 	}
-	if res := Resolve(pod("redis-tls/addresses", "10.96.0.10", "redis-tls/ca-secret", "ca"), config.Default(), nil); len(res.Errors) > 0 {
+	if res := Resolve(
+		pod("redis-tls/addresses", "10.96.0.10", "redis-tls/ca-secret", "ca"),
+		config.Default(),
+		nil,
+	); len(res.Errors) > 0 {
 		t.Error(res.Errors)
 	}
 }

@@ -10,16 +10,17 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// serviceHost returns the full name of the Service that a pod of the namespace means by the text:
+// serviceHost returns the full name of the Service that the text names for a pod of the namespace:
 //
-//	redis                            of the own namespace
+//	redis                            of the pod's namespace
 //	redis.data                       of namespace data
 //	redis.data.svc
 //	redis.data.svc.cluster.local     by Config.ClusterDomain
 //
-// problem says what is wrong, "" when nothing is: it is no such name, or there is no such Service of pods.
+// The problem is "" if the text is valid and the Service, if it is looked up, is a Service of pods.
 func (r rules) serviceHost(text string) (host, problem string) {
-	fix := fmt.Sprintf("name a Service of the mesh, as in \"redis\", \"redis.data\", \"redis.data.svc\" or \"redis.data.svc.%s\"", r.cfg.ClusterDomain)
+	fix := fmt.Sprintf("name a Service of the mesh, as in \"redis\", \"redis.data\", \"redis.data.svc\" or "+
+		"\"redis.data.svc.%s\"", r.cfg.ClusterDomain)
 	name, problem := origination.NormalName(text, fix)
 	if problem != "" {
 		return "", problem
@@ -41,9 +42,11 @@ func (r rules) serviceHost(text string) (host, problem string) {
 	}
 	switch found, exists := r.services.Service(namespace, service); {
 	case !exists:
-		return "", fmt.Sprintf("must be an existing Service, and %s/%s does not exist; correct the name, or create the Service first", namespace, service)
+		return "", fmt.Sprintf("must be an existing Service, and %s/%s does not exist; correct the name, or create the "+
+			"Service first", namespace, service)
 	case found.ExternalName != "":
-		return "", fmt.Sprintf("must be a Service of pods, and %s/%s is an alias of %s; name the Service that selects the Redis pods",
+		return "", fmt.Sprintf("must be a Service of pods, and %s/%s is an alias of %s; "+
+			"name the Service that selects the Redis pods",
 			namespace, service, found.ExternalName)
 	}
 	return host, ""
@@ -58,29 +61,40 @@ func (r rules) clusterIPs(o *origination.Origination) []netip.Addr {
 	return service.ClusterIPs
 }
 
-// unusedInMesh are the keys that mean nothing in mode istio-mutual, by the reason.
+// unusedInMesh are the keys that mode istio-mutual does not allow, by the reason.
 var unusedInMesh = []struct {
 	reason string
 	keys   []string
 }{
-	{"the Service defines its endpoints and the protocol of its ports", []string{"target-port", "passthrough-ports", "addresses", "protocol"}},
-	{"both sidecars use the certificates of the mesh", []string{
-		"ca-secret", "ca-configmap", "ca-key", "client-secret", "issuer", "issuer-kind", "issuer-group", "certificate", "delivery", "insecure-skip-verify"}},
-	{"the mesh knows the identity of the server's sidecar", []string{"sni", "subject-alt-names"}},
+	{
+		reason: "the Service defines its endpoints and the protocol of its ports",
+		keys:   []string{"target-port", "passthrough-ports", "addresses", "protocol"},
+	},
+	{
+		reason: "both sidecars use the certificates of the mesh",
+		keys: []string{
+			"ca-secret", "ca-configmap", "ca-key", "client-secret", "issuer", "issuer-kind", "issuer-group", "certificate",
+			"delivery", "insecure-skip-verify",
+		},
+	},
+	{
+		reason: "the mesh knows the identity of the server's sidecar",
+		keys:   []string{"sni", "subject-alt-names"},
+	},
 }
 
-// checkInMesh refuses what means nothing beside mode istio-mutual.
+// checkInMesh refuses keys that cannot be used with mode istio-mutual.
 func (req *request) checkInMesh() field.ErrorList {
-	var errs field.ErrorList
+	p := problems{instance: req.instance}
 	if req.HostSynthesised {
-		errs = append(errs, field.Required(req.instance.at("host"), "mode istio-mutual requires a Service of the mesh; write its name, as in \"redis.data\""))
+		p.required("host", "mode istio-mutual requires a Service of the mesh; write its name, as in \"redis.data\"")
 	}
-	for _, of := range unusedInMesh {
-		for _, key := range of.keys {
-			if value := req.instance.value(key); value != "" {
-				errs = append(errs, field.Invalid(req.instance.at(key), origination.Shorten(value), "cannot be used with mode istio-mutual, because "+of.reason+"; remove it"))
+	for _, unused := range unusedInMesh {
+		for _, name := range unused.keys {
+			if req.instance.value(name) != "" {
+				p.invalid(name, "cannot be used with mode istio-mutual, because %s; remove it", unused.reason)
 			}
 		}
 	}
-	return errs
+	return p.errs
 }

@@ -13,7 +13,13 @@ import (
 
 // inMesh is what a Service of the mesh gives.
 func inMesh(host string) origination.Origination {
-	return origination.Origination{Instances: []string{"default"}, Host: host, Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp", TLS: origination.TLS{Mode: origination.ModeIstioMutual}}
+	return origination.Origination{
+		Instances: []string{"default"},
+		Host:      host,
+		Ports:     []origination.Port{{Number: 6379, Target: 6379}},
+		Protocol:  "tcp",
+		TLS:       origination.TLS{Mode: origination.ModeIstioMutual},
+	}
 }
 
 // mutually is a pod of namespace shop that asks for a Service of the mesh.
@@ -36,13 +42,53 @@ func TestAServiceOfTheMeshIsKnownByAnyOfItsNames(t *testing.T) {
 		cfg              config.Config
 		ips              []string
 	}{
-		{"its short name, in the pod's namespace", "cache", "cache.shop.svc.cluster.local", config.Default(), nil},
-		{"with the pod's namespace", "six.shop", "six.shop.svc.cluster.local", config.Default(), []string{"fd00:10:96::a"}},
-		{"with another namespace, which the policy allows", "redis.data", "redis.data.svc.cluster.local", allowedHosts("redis.data.svc.cluster.local"), []string{"10.96.0.10"}},
-		{"with svc", "redis.data.svc", "redis.data.svc.cluster.local", allowedHosts("*.data.svc.cluster.local"), []string{"10.96.0.10"}},
-		{"in full, in any case and with a dot", "Redis.Data.SVC.cluster.local.", "redis.data.svc.cluster.local", allowedHosts("a.example.com", "redis.data.svc.cluster.local"), []string{"10.96.0.10"}},
-		{"in another cluster domain", "redis.data.svc.corp.example", "redis.data.svc.corp.example", corp, []string{"10.96.0.10"}},
-		{"in the pod's namespace, where the policy allows others", "cache.shop.svc", "cache.shop.svc.cluster.local", allowedHosts("a.example.com"), nil},
+		{
+			name: "its short name, in the pod's namespace",
+			host: "cache",
+			want: "cache.shop.svc.cluster.local",
+			cfg:  config.Default(),
+		},
+		{
+			name: "with the pod's namespace",
+			host: "six.shop",
+			want: "six.shop.svc.cluster.local",
+			cfg:  config.Default(),
+			ips:  []string{"fd00:10:96::a"},
+		},
+		{
+			name: "with another namespace, which the policy allows",
+			host: "redis.data",
+			want: "redis.data.svc.cluster.local",
+			cfg:  allowedHosts("redis.data.svc.cluster.local"),
+			ips:  []string{"10.96.0.10"},
+		},
+		{
+			name: "with svc",
+			host: "redis.data.svc",
+			want: "redis.data.svc.cluster.local",
+			cfg:  allowedHosts("*.data.svc.cluster.local"),
+			ips:  []string{"10.96.0.10"},
+		},
+		{
+			name: "in full, in any case and with a dot",
+			host: "Redis.Data.SVC.cluster.local.",
+			want: "redis.data.svc.cluster.local",
+			cfg:  allowedHosts("a.example.com", "redis.data.svc.cluster.local"),
+			ips:  []string{"10.96.0.10"},
+		},
+		{
+			name: "in another cluster domain",
+			host: "redis.data.svc.corp.example",
+			want: "redis.data.svc.corp.example",
+			cfg:  corp,
+			ips:  []string{"10.96.0.10"},
+		},
+		{
+			name: "in the pod's namespace, where the policy allows others",
+			host: "cache.shop.svc",
+			want: "cache.shop.svc.cluster.local",
+			cfg:  allowedHosts("a.example.com"),
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			services := knownServices{"data/redis": "10.96.0.10", "shop/cache": "", "shop/six": "fd00:10:96::a"}
@@ -103,18 +149,27 @@ func TestHostsOtherThanServicesAreRefusedInTheMesh(t *testing.T) {
 func TestAnyServiceIsAcceptedOffline(t *testing.T) {
 	res := Resolve(inMeshRequest("session"), config.Default(), nil)
 	wantErrors(t, res)
-	if diff := cmp.Diff([]origination.Origination{inMesh("session.shop.svc.cluster.local")}, res.Originations, compareResults); diff != "" {
+	if diff := cmp.Diff(
+		[]origination.Origination{inMesh("session.shop.svc.cluster.local")},
+		res.Originations,
+		compareResults,
+	); diff != "" {
 		t.Errorf("originations differ (-want +got):\n%s", diff)
 	}
 }
 
 func TestInstancesOnOneServiceAreMerged(t *testing.T) {
 	in := inMeshRequest("six")
-	in.Annotations["sentinel.redis-tls/host"], in.Annotations["sentinel.redis-tls/mode"], in.Annotations["sentinel.redis-tls/port"] = "six.shop.svc", "istio-mutual", "26379"
+	in.Annotations["sentinel.redis-tls/host"] = "six.shop.svc"
+	in.Annotations["sentinel.redis-tls/mode"] = "istio-mutual"
+	in.Annotations["sentinel.redis-tls/port"] = "26379"
 	res := Resolve(in, config.Default(), nil)
 	wantErrors(t, res)
 	want := inMesh("six.shop.svc.cluster.local")
-	want.Instances, want.Ports = []string{"default", "sentinel"}, []origination.Port{{Number: 6379, Target: 6379}, {Number: 26379, Target: 26379}}
+	want.Instances, want.Ports = []string{"default", "sentinel"}, []origination.Port{
+		{Number: 6379, Target: 6379},
+		{Number: 26379, Target: 26379},
+	}
 	if diff := cmp.Diff([]origination.Origination{want}, res.Originations, compareResults); diff != "" {
 		t.Errorf("originations differ (-want +got):\n%s", diff)
 	}
@@ -135,12 +190,18 @@ func TestADefaultMayNameAServiceOfTheMesh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ParseConfig([]byte("defaults: {redis-tls/host: redis.example.com, redis-tls/mode: istio-mutual}")); err == nil {
+	if _, err := ParseConfig(
+		[]byte("defaults: {redis-tls/host: redis.example.com, redis-tls/mode: istio-mutual}"),
+	); err == nil {
 		t.Error("a host outside was taken")
 	}
 	res := Resolve(inherit(), cfg, nil)
 	wantErrors(t, res)
-	if diff := cmp.Diff([]origination.Origination{inMesh("redis.shop.svc.cluster.local")}, res.Originations, compareResults); diff != "" {
+	if diff := cmp.Diff(
+		[]origination.Origination{inMesh("redis.shop.svc.cluster.local")},
+		res.Originations,
+		compareResults,
+	); diff != "" {
 		t.Errorf("originations differ (-want +got):\n%s", diff)
 	}
 }

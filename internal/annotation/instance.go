@@ -8,10 +8,11 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// What the table of keys documents as defaults.
+// The defaults that the table of keys documents.
 const (
 	defaultPort     int32 = 6379
 	defaultHTTPPort int32 = 80
@@ -19,20 +20,41 @@ const (
 	defaultCAKey          = "ca.crt"
 )
 
-// wish is an origination on the way: of one instance, or of several on one host.
+// request is a Redis that a pod requests: its origination with the instances that it came from.
 type request struct {
 	origination.Origination
 	instance *instance
-	// given are the passthrough ports that the user named, implied those that follow from a target
-	// port or the protocol: they yield to TLS on the same port, where a given one is an error.
+	// given are the passthrough ports that the user named, implied those that follow from a target port or the
+	// protocol. An implied one yields to TLS on the same port, where a given one is an error.
 	given, implied []int32
 }
 
-// setPassthrough makes the origination's passthrough ports of the given and the implied ones.
+// problems are the errors of an instance's keys.
+type problems struct {
+	instance *instance
+	errs     field.ErrorList
+}
+
+// invalid adds an error about the value of a key.
+func (p *problems) invalid(name, format string, args ...any) {
+	value := origination.Shorten(p.instance.value(name))
+	p.errs = append(p.errs, field.Invalid(p.instance.at(name), value, fmt.Sprintf(format, args...)))
+}
+
+// required adds an error about a missing key.
+func (p *problems) required(name, format string, args ...any) {
+	p.errs = append(p.errs, field.Required(p.instance.at(name), fmt.Sprintf(format, args...)))
+}
+
+// key returns the full key of a name.
+func (p *problems) key(name string) string { return origination.KeyOf(p.instance.name, name) }
+
+// setPassthrough sets the origination's passthrough ports from the given and the implied ones.
 func (req *request) setPassthrough() {
 	req.Passthrough = slices.Clone(req.given)
 	for _, n := range req.implied {
-		if !slices.ContainsFunc(req.Ports, func(p origination.Port) bool { return p.Number == n }) && !slices.Contains(sidecarPorts, n) {
+		hasTLS := slices.ContainsFunc(req.Ports, func(p origination.Port) bool { return p.Number == n })
+		if !hasTLS && !slices.Contains(sidecarPorts, n) {
 			req.Passthrough = append(req.Passthrough, n)
 		}
 	}
@@ -40,11 +62,11 @@ func (req *request) setPassthrough() {
 	req.Passthrough = slices.Compact(req.Passthrough)
 }
 
-// read parses the keys of an instance and checks what they say together. The wish is nil when the
-// instance asks for nothing or is wrong.
+// read parses the keys of an instance and checks them together. The request is nil if the instance has no endpoint or
+// a wrong value.
 func (r rules) read(i *instance) (*request, []string, field.ErrorList) {
 	if !i.hasEndpoint() && len(i.podKeys) == 0 {
-		return nil, nil, nil // inherited without a host, or switched off by an empty one
+		return nil, nil, nil // inherited without a host, or removed by an empty one
 	}
 	r.inMesh = i.inMesh()
 	d := &draft{rules: r}
@@ -55,7 +77,7 @@ func (r rules) read(i *instance) (*request, []string, field.ErrorList) {
 		}
 	}
 	if !i.hasEndpoint() {
-		errs = append(errs, nothingToReach(i))
+		errs = append(errs, missingEndpoint(i))
 	}
 	if len(errs) > 0 {
 		return nil, d.warnings, errs
@@ -65,24 +87,34 @@ func (r rules) read(i *instance) (*request, []string, field.ErrorList) {
 	for _, denied := range policyProblems(r.cfg.Policy, &req.Origination, r.namespace) {
 		errs = append(errs, field.Forbidden(i.at(denied.key), denied.detail))
 	}
-	if req.TLS.InsecureSkipVerify && r.cfg.Policy.AllowInsecure {
-		d.warnings = append(d.warnings, fmt.Sprintf("%s: any certificate is accepted for %s, so an attacker on the path can read and change all traffic; set %s instead",
-			i.at("insecure-skip-verify"), req.Host, origination.KeyOf(i.name, "ca-secret")))
-	}
-	if req.Resolution() == origination.ResolutionNone && !req.HostSynthesised {
-		d.warnings = append(d.warnings, fmt.Sprintf("%s: %s has several addresses, so it gets no VIP; the app must dial the addresses, as clients of Redis Cluster and Sentinel do",
-			i.at("host"), req.Host))
-	}
+	d.warnings = append(d.warnings, req.warnings(r.cfg.Policy)...)
 	return req, d.warnings, errs
 }
 
-// nothingToReach is the error for a pod that carries keys of an instance without host and addresses.
-func nothingToReach(i *instance) *field.Error {
-	return field.Required(i.at("host"), fmt.Sprintf("is required by %s; write the DNS name of the Redis here, or its addresses in %s",
+// warnings are about what is allowed, and weaker than it looks.
+func (req *request) warnings(policy config.Policy) []string {
+	var all []string
+	i := req.instance
+	if req.TLS.InsecureSkipVerify && policy.AllowInsecure {
+		all = append(all, fmt.Sprintf("%s: any certificate is accepted for %s, so an attacker on the path can read "+
+			"and change all traffic; set %s instead",
+			i.at("insecure-skip-verify"), req.Host, origination.KeyOf(i.name, "ca-secret")))
+	}
+	if req.Resolution() == origination.ResolutionNone && !req.HostSynthesised {
+		all = append(all, fmt.Sprintf("%s: %s has several addresses, so it gets no VIP; the app must dial the addresses, "+
+			"as clients of Redis Cluster and Sentinel do", i.at("host"), req.Host))
+	}
+	return all
+}
+
+// missingEndpoint is the error for a pod that has keys of an instance without host and addresses.
+func missingEndpoint(i *instance) *field.Error {
+	return field.Required(i.at("host"), fmt.Sprintf(
+		"is required by %s; write the DNS name of the Redis here, or its addresses in %s",
 		origination.Shorten(strings.Join(i.podKeys, ", ")), origination.KeyOf(i.name, "addresses")))
 }
 
-// wish fills in the defaults. Every value has been parsed without an error.
+// request fills in the defaults. Every value was parsed without an error.
 func (d *draft) request(i *instance) *request {
 	req := &request{instance: i, given: d.passthrough}
 	req.Instances = []string{i.name}
@@ -140,91 +172,83 @@ func (req *request) fillPorts(d *draft) {
 	req.setPassthrough()
 }
 
-// check holds the keys of one instance against each other.
+// check checks the keys of one instance together.
 func (req *request) check(d *draft) field.ErrorList {
 	if req.InMesh() {
 		return req.checkInMesh()
 	}
-	var errs field.ErrorList
-	refuse := func(name, detail string) {
-		errs = append(errs, field.Invalid(req.instance.at(name), origination.Shorten(req.instance.value(name)), detail))
-	}
-	key := func(name string) string { return origination.KeyOf(req.instance.name, name) }
+	p := problems{instance: req.instance}
 	if d.targetPort != 0 {
 		switch {
 		case req.HostSynthesised:
-			refuse("target-port", "requires "+key("host")+", the name that the app dials; set it, or dial the TLS port and set "+key("port"))
+			p.invalid("target-port", "requires %s, the name that the app dials; set it, or dial the TLS port and set %s",
+				p.key("host"), p.key("port"))
 		case req.Resolution() == origination.ResolutionNone:
-			refuse("target-port", "cannot be used with several addresses or a CIDR, because the app dials the nodes; write their TLS port in "+key("port"))
+			p.invalid("target-port", "cannot be used with several addresses or a CIDR, because the app dials the nodes; "+
+				"write their TLS port in %s", p.key("port"))
 		case len(d.ports) > 1 && !req.HTTP():
-			refuse("target-port", "requires a single port in "+key("port")+"; give each port its own instance on the same host, as in \"sentinel."+origination.Prefix+"port\"")
+			p.invalid("target-port", "requires a single port in %s; give each port its own instance on the same host, "+
+				"as in \"sentinel.%sport\"", p.key("port"), origination.Prefix)
 		}
 	}
 	if len(req.given) > 0 && !req.Pinned() {
-		refuse("passthrough-ports", "requires "+key("host")+", with at most one address in "+key("addresses")+"; remove it, because other ports of dialled addresses pass anyway")
+		p.invalid("passthrough-ports", "requires %s, with at most one address in %s; "+
+			"remove it, because other ports of dialled addresses pass anyway", p.key("host"), p.key("addresses"))
 	}
-	for _, p := range req.Ports {
-		if slices.Contains(req.given, p.Number) {
-			refuse("passthrough-ports", fmt.Sprintf("must not contain port %d, which has TLS by %s; remove it from one of them", p.Number, key("port")))
+	for _, port := range req.Ports {
+		if slices.Contains(req.given, port.Number) {
+			p.invalid("passthrough-ports", "must not contain port %d, which has TLS by %s; remove it from one of them",
+				port.Number, p.key("port"))
 		}
 	}
-	errs = append(errs, req.checkHTTP()...)
-	errs = append(errs, req.checkTLS(d)...)
-	return errs
+	return slices.Concat(p.errs, req.checkHTTP(), req.checkTLS(d))
 }
 
-// checkHTTP checks what is routed by the Host header. There the mesh knows the host by its real name, so
-// where it is and which of its ports are plain holds for every pod of the namespace.
+// checkHTTP checks a host with protocol http. The mesh knows such a host by its real name, so its address and its plain
+// ports apply to every pod of the namespace.
 func (req *request) checkHTTP() field.ErrorList {
 	if !req.HTTP() {
 		return nil
 	}
-	var errs field.ErrorList
-	refuse := func(name, detail string) {
-		errs = append(errs, field.Invalid(req.instance.at(name), origination.Shorten(req.instance.value(name)), detail))
-	}
-	protocol := origination.KeyOf(req.instance.name, "protocol")
+	p := problems{instance: req.instance}
 	switch {
 	case req.Resolution() == origination.ResolutionNone:
-		refuse("addresses", "cannot be used with "+protocol+": http, which routes by the Host header; remove it and write the name in "+
-			origination.KeyOf(req.instance.name, "host")+", or remove "+protocol)
+		p.invalid("addresses", "cannot be used with %[1]s: http, which routes by the Host header; "+
+			"remove it and write the name in %[2]s, or remove %[1]s", p.key("protocol"), p.key("host"))
 	case len(req.Addresses) > 0:
-		refuse("addresses", "cannot be used with "+protocol+": http, which would send other pods of the namespace to this address too; remove one of them")
+		p.invalid("addresses", "cannot be used with %s: http, which would send other pods of the namespace to this "+
+			"address too; remove one of them", p.key("protocol"))
 	}
-	for _, p := range req.Ports {
-		if p.Number == httpsPort || p.Number == p.Target {
-			refuse("port", fmt.Sprintf("must not contain port %d with %s: http, because other pods use TLS there; write the port of plain calls, as in \"80\"", p.Number, protocol))
+	for _, port := range req.Ports {
+		if port.Number == httpsPort || port.Number == port.Target {
+			p.invalid("port", "must not contain port %d with %s: http, because other pods use TLS there; "+
+				"write the port of plain calls, as in \"80\"", port.Number, p.key("protocol"))
 		}
 	}
-	return errs
+	return p.errs
 }
 
-// checkTLS holds the keys that decide about trust against each other.
+// checkTLS checks the keys that decide which server is trusted.
 func (req *request) checkTLS(d *draft) field.ErrorList {
-	var errs field.ErrorList
-	refuse := func(name, detail string) {
-		errs = append(errs, field.Invalid(req.instance.at(name), origination.Shorten(req.instance.value(name)), detail))
-	}
-	key := func(name string) string { return origination.KeyOf(req.instance.name, name) }
+	p := problems{instance: req.instance}
 	if d.caSecret != "" && d.caConfigMap != "" {
-		refuse("ca-configmap", "cannot be used with "+key("ca-secret")+"; remove one of them")
+		p.invalid("ca-configmap", "cannot be used with %s; remove one of them", p.key("ca-secret"))
 	}
 	if d.insecure {
 		for _, name := range []string{"ca-secret", "ca-configmap", "ca-key", "subject-alt-names"} {
 			if req.instance.value(name) != "" {
-				refuse(name, "has no effect with "+key("insecure-skip-verify")+"; remove one of them")
+				p.invalid(name, "has no effect with %s; remove one of them", p.key("insecure-skip-verify"))
 			}
 		}
 	} else if d.caKey != "" && !req.TLS.OwnCA() {
-		refuse("ca-key", "requires "+key("ca-secret")+" or "+key("ca-configmap")+"; name the object there, or remove this for the system roots")
+		p.invalid("ca-key", "requires %s or %s; name the object there, or remove this for the system roots",
+			p.key("ca-secret"), p.key("ca-configmap"))
 	}
-	errs = append(errs, req.checkClient(d)...)
-	for _, u := range deliveryProblems(&req.TLS, key) {
-		refuse(u.key, u.detail)
-	}
+	p.errs = append(p.errs, req.checkClient(d)...)
+	p.errs = append(p.errs, req.checkDelivery()...)
 	if !req.TLS.OwnCA() && len(req.TLS.SubjectAltNames) == 0 && !d.insecure {
-		errs = append(errs, field.Required(req.instance.at("subject-alt-names"),
-			"without it, any publicly trusted certificate is accepted for the addresses; write the name in the server's certificate, or its CA in "+key("ca-secret")))
+		p.required("subject-alt-names", "without it, any publicly trusted certificate is accepted for the addresses; "+
+			"write the name in the server's certificate, or its CA in %s", p.key("ca-secret"))
 	}
-	return errs
+	return p.errs
 }

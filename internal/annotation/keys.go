@@ -10,7 +10,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Scope says where a key may stand.
+// Scope says where a key is allowed.
 type Scope string
 
 // The scopes.
@@ -19,7 +19,7 @@ const (
 	ScopeInstance Scope = "instance"
 	// ScopePod: once for the pod; on the pod, its namespace and in the Helm defaults.
 	ScopePod Scope = "pod"
-	// ScopePodOnly: once, on the pod alone.
+	// ScopePodOnly: once, only on the pod.
 	ScopePodOnly Scope = "pod only"
 )
 
@@ -35,13 +35,13 @@ type Key struct {
 	// Name is the part after the prefix.
 	Name  string
 	Scope Scope
-	// Default is what holds where the key is absent or empty, in words where it is no constant.
+	// Default is the value if the key is absent or empty, in words if it is no constant.
 	Default string
 	// Description is for the user, in Markdown.
 	Description string
-	// Values is the closed set of values, nil where there is none. A parser sees only these then.
+	// Values is the closed set of values, nil if there is none. The parser then reads only these.
 	Values []Value
-	// parse reads a trimmed, not empty value of bounded length; nil where nothing follows from a value.
+	// parse reads a trimmed value that is not empty and not too long; nil if the value has no effect.
 	parse func(d *draft, path *field.Path, value string) field.ErrorList
 }
 
@@ -49,7 +49,8 @@ type Key struct {
 var keys = []Key{
 	{
 		Name: "host", Scope: ScopeInstance, Default: "derived from `addresses`", parse: parseHost,
-		Description: "DNS name of the Redis, as the app dials it: in lower case, without a dot at the end. With `addresses` it does not have to exist in DNS (`redis.memorystore-redis`).",
+		Description: "DNS name of the Redis, as the app dials it: in lower case, without a dot at the end. With " +
+			"`addresses` it does not have to exist in DNS (`redis.memorystore-redis`).",
 	},
 	{
 		Name: "port", Scope: ScopeInstance, Default: "`6379`, with protocol `http` `80`", parse: parsePort,
@@ -57,23 +58,31 @@ var keys = []Key{
 	},
 	{
 		Name: "target-port", Scope: ScopeInstance, Default: "= `port`, with protocol `http` `443`", parse: parseTargetPort,
-		Description: "TLS port of the server, if it differs from `port` (Azure: 6379 → 6380). Requires a `host` and a single `port`. Cannot be used with several addresses or a CIDR.",
+		Description: "TLS port of the server, if it differs from `port` (Azure: 6379 → 6380). Requires a `host` and a " +
+			"single `port`. Cannot be used with several addresses or a CIDR.",
 	},
 	{
-		Name: "passthrough-ports", Scope: ScopeInstance, Default: "`target-port` if it differs, with protocol `http` also `443`", parse: parsePassthrough,
-		Description: "Further ports of a host with a VIP, comma list. Containers of this pod dial them with their own TLS, as an exporter does.",
+		Name:    "passthrough-ports",
+		Scope:   ScopeInstance,
+		Default: "`target-port` if it differs, with protocol `http` also `443`",
+		parse:   parsePassthrough,
+		Description: "Further ports of a host with a VIP, comma list. Containers of this pod dial them with their own " +
+			"TLS, as an exporter does.",
 	},
 	{
 		Name: "addresses", Scope: ScopeInstance, Default: "`host` is resolved by DNS", parse: parseAddresses,
-		Description: "Addresses of the server, comma list of IPs and CIDRs. One IP is a static endpoint (Memorystore). With several IPs or a CIDR, the client gets the node that it dials (primary and replica, Redis Cluster, Sentinel).",
+		Description: "Addresses of the server, comma list of IPs and CIDRs. One IP is a static endpoint (Memorystore). " +
+			"With several IPs or a CIDR, the client gets the node that it dials (primary and replica, Redis Cluster, Sentinel).",
 	},
 	{
 		Name: "ca-secret", Scope: ScopeInstance, Default: "the proxy's system roots", parse: parseCASecret,
-		Description: "Secret in the pod's namespace with the CA bundle. The bundle may have several PEM blocks, as during a CA rotation.",
+		Description: "Secret in the pod's namespace with the CA bundle. The bundle may have several PEM blocks, as during " +
+			"a CA rotation.",
 	},
 	{
 		Name: "ca-configmap", Scope: ScopeInstance, parse: parseCAConfigMap,
-		Description: "ConfigMap in the pod's namespace with the CA bundle, as trust-manager writes it. Use it instead of `ca-secret`.",
+		Description: "ConfigMap in the pod's namespace with the CA bundle, as trust-manager writes it. Use it instead of " +
+			"`ca-secret`.",
 	},
 	{
 		Name: "ca-key", Scope: ScopeInstance, Default: "`ca.crt`", parse: parseCAKey,
@@ -81,20 +90,27 @@ var keys = []Key{
 	},
 	{
 		Name: "mode", Scope: ScopeInstance, Default: "`simple`", parse: parseMode,
-		Values:      []Value{{"simple", true}, {"mutual", true}, {"istio-mutual", true}},
-		Description: "How TLS is originated. `mutual` sends the server a client certificate, from `client-secret`, `issuer` or `certificate`. `istio-mutual` uses the mesh's own TLS to a Service of the mesh, by any of its names in `host`.",
+		Values: []Value{{"simple", true}, {"mutual", true}, {"istio-mutual", true}},
+		Description: "How TLS is originated. `mutual` sends the server a client certificate, from `client-secret`, " +
+			"`issuer` or `certificate`. `istio-mutual` uses the mesh's own TLS to a Service of the mesh, by any of its names " +
+			"in `host`.",
 	},
 	{
 		Name: "client-secret", Scope: ScopeInstance, parse: parseClientSecret,
-		Description: "Secret of type `kubernetes.io/tls` in the pod's namespace with the client certificate (`tls.crt`, `tls.key`), for mode `mutual`. Its `ca-key` is also the CA bundle, unless `ca-secret` or `ca-configmap` names another object.",
+		Description: "Secret of type `kubernetes.io/tls` in the pod's namespace with the client certificate (`tls.crt`, " +
+			"`tls.key`), for mode `mutual`. Its `ca-key` is also the CA bundle, unless `ca-secret` or `ca-configmap` names " +
+			"another object.",
 	},
 	{
 		Name: "issuer", Scope: ScopeInstance, parse: parseIssuer,
-		Description: "cert-manager issuer that signs a client certificate for the pod's service account, for mode `mutual`. redis-tls creates the Certificate. Its `ca.crt` is also the CA bundle, unless `ca-secret` or `ca-configmap` names another object.",
+		Description: "cert-manager issuer that signs a client certificate for the pod's service account, for mode " +
+			"`mutual`. redis-tls creates the Certificate. Its `ca.crt` is also the CA bundle, unless `ca-secret` or " +
+			"`ca-configmap` names another object.",
 	},
 	{
 		Name: "issuer-kind", Scope: ScopeInstance, Default: "`Issuer`", parse: parseIssuerKind,
-		Description: "Kind of the `issuer`. Any other than an `Issuer` of the pod's namespace must be allowed by `policy.allowedIssuers`.",
+		Description: "Kind of the `issuer`. Any other than an `Issuer` of the pod's namespace must be allowed by " +
+			"`policy.allowedIssuers`.",
 	},
 	{
 		Name: "issuer-group", Scope: ScopeInstance, Default: "`cert-manager.io`", parse: parseIssuerGroup,
@@ -102,31 +118,41 @@ var keys = []Key{
 	},
 	{
 		Name: "certificate", Scope: ScopeInstance, parse: parseCertificate,
-		Description: "Existing cert-manager Certificate in the pod's namespace. Its Secret has the client certificate and the CA. Use it instead of `client-secret`.",
+		Description: "Existing cert-manager Certificate in the pod's namespace. Its Secret has the client certificate and " +
+			"the CA. Use it instead of `client-secret`.",
 	},
 	{
 		Name: "sni", Scope: ScopeInstance, Default: "= `host` if it is resolved by DNS", parse: parseSNI,
 		Description: "Server name that the TLS handshake sends.",
 	},
 	{
-		Name: "subject-alt-names", Scope: ScopeInstance, Default: "= `host` if it is resolved by DNS", parse: parseSubjectAltNames,
-		Description: "Names of which the server's certificate must have one: DNS names, IPs or URIs, comma list. Required with system roots and `addresses`: without it, any publicly trusted certificate is accepted.",
+		Name:    "subject-alt-names",
+		Scope:   ScopeInstance,
+		Default: "= `host` if it is resolved by DNS",
+		parse:   parseSubjectAltNames,
+		Description: "Names of which the server's certificate must have one: DNS names, IPs or URIs, comma list. Required " +
+			"with system roots and `addresses`: without it, any publicly trusted certificate is accepted.",
 	},
 	{
 		Name: "insecure-skip-verify", Scope: ScopeInstance, Default: "`false`", parse: parseInsecure,
-		Values:      []Value{{"false", true}, {"true", true}},
-		Description: "`true` accepts any certificate. Refused unless `policy.allowInsecure` allows it. Each use gives a warning.",
+		Values: []Value{{"false", true}, {"true", true}},
+		Description: "`true` accepts any certificate. Refused unless `policy.allowInsecure` allows it. Each use gives a " +
+			"warning.",
 	},
 	{
 		Name: "delivery", Scope: ScopeInstance, Default: "`mount`", parse: parseDelivery,
-		Values:      []Value{{"mount", true}, {"sds", true}},
-		Description: "How CA bundle and client certificate reach the sidecar. `mount` mounts a volume. `sds` uses Istio's secret discovery (`credentialName` of the rule) and mounts nothing. It reads the CA bundle from the key `cacert` or `ca.crt`. For a client certificate, Istio requires that the pod's service account may list all Secrets of the namespace. redis-tls does not grant that.",
+		Values: []Value{{"mount", true}, {"sds", true}},
+		Description: "How CA bundle and client certificate reach the sidecar. `mount` mounts a volume. `sds` uses Istio's " +
+			"secret discovery (`credentialName` of the rule) and mounts nothing. It reads the CA bundle from the key " +
+			"`cacert` or `ca.crt`. For a client certificate, Istio requires that the pod's service account may list all " +
+			"Secrets of the namespace. redis-tls does not grant that.",
 	},
 	{
 		Name: "protocol", Scope: ScopeInstance, Default: "`tcp`", parse: parseProtocol,
 		Values: []Value{{"tcp", true}, {"http", true}, {"http2", false}, {"grpc", false},
 			{"mongo", true}, {"mysql", true}, {"redis", true}},
-		Description: "Istio port protocol. With `http` the sidecar routes by the Host header, with Istio's telemetry and retries. The app calls `http://host`; its own HTTPS on 443 passes through. Plain calls of other pods stay plain.",
+		Description: "Istio port protocol. With `http` the sidecar routes by the Host header, with Istio's telemetry and " +
+			"retries. The app calls `http://host`; its own HTTPS on 443 passes through. Plain calls of other pods stay plain.",
 	},
 	{
 		Name: "connect-timeout", Scope: ScopeInstance, Default: "Istio's", parse: parseConnectTimeout,
@@ -134,19 +160,23 @@ var keys = []Key{
 	},
 	{
 		Name: "idle-timeout", Scope: ScopeInstance, Default: "Istio's", parse: parseIdleTimeout,
-		Description: "`connectionPool.tcp.idleTimeout` of the rule, as in `24h`. `0s` is no timeout. Envoy closes idle TCP connections after an hour; load balancers of clouds often do so earlier.",
+		Description: "`connectionPool.tcp.idleTimeout` of the rule, as in `24h`. `0s` is no timeout. Envoy closes idle " +
+			"TCP connections after an hour; load balancers of clouds often do so earlier.",
 	},
 	{
 		Name: "tcp-keepalive", Scope: ScopeInstance, Default: "Istio's", parse: parseKeepalive,
-		Description: "`connectionPool.tcp.tcpKeepalive` of the rule: any of `time`, `interval` and `probes`, as in `time=300s,interval=30s,probes=5`.",
+		Description: "`connectionPool.tcp.tcpKeepalive` of the rule: any of `time`, `interval` and `probes`, as in " +
+			"`time=300s,interval=30s,probes=5`.",
 	},
 	{
 		Name: "sidecar", Scope: ScopePod, parse: parseSidecar, Values: []Value{{"restrict", true}},
-		Description: "`restrict` creates a Sidecar resource that limits the pod's egress to istio-system and its Redis hosts (`REGISTRY_ONLY`). The pod cannot reach anything else.",
+		Description: "`restrict` creates a Sidecar resource that limits the pod's egress to istio-system and its Redis " +
+			"hosts (`REGISTRY_ONLY`). The pod cannot reach anything else.",
 	},
 	{
 		Name: "server", Scope: ScopePodOnly, parse: parseServer, Values: []Value{{"strict", true}},
-		Description: "For a Redis *server* pod in the mesh. `strict` creates a PeerAuthentication of mode STRICT, so that its sidecar accepts only mutual TLS of the mesh.",
+		Description: "For a Redis *server* pod in the mesh. `strict` creates a PeerAuthentication of mode STRICT, so that " +
+			"its sidecar accepts only mutual TLS of the mesh.",
 	},
 	{
 		Name: "inject", Scope: ScopePodOnly, Default: "`true`",
@@ -155,15 +185,18 @@ var keys = []Key{
 	},
 	{
 		Name: "status", Scope: ScopePodOnly,
-		Description: "Written by the webhook: the pod's request as JSON, with the version of the format. A user's own value is replaced.",
+		Description: "Written by the webhook: the pod's request as JSON, with the version of the format. A user's own " +
+			"value is replaced.",
 	},
 	{
 		Name: "vips", Scope: ScopePodOnly,
-		Description: "Written by the webhook: the VIP of each host that has one, `host=address`, comma list. A user's own value is replaced.",
+		Description: "Written by the webhook: the VIP of each host that has one, `host=address`, comma list. A user's own " +
+			"value is replaced.",
 	},
 	{
 		Name: "first-use", Scope: ScopePodOnly,
-		Description: "Written by the webhook: the time of an admission before the mesh objects existed. A user's own value is replaced.",
+		Description: "Written by the webhook: the time of an admission before the mesh objects existed. A user's own " +
+			"value is replaced.",
 	},
 }
 
@@ -179,12 +212,12 @@ var keyIndex = func() map[string]*Key {
 	return index
 }()
 
-// domain is what stands before the slash of a key without instance.
+// domain is the part before the slash of a key without instance.
 const domain = "redis-tls"
 
-// splitKey takes an annotation key apart; ours is false for a key that is not one of redis-tls, in whatever case it
-// is written (see misspelt).
-func splitKey(key string) (instance, name string, ours bool) {
+// splitKey splits an annotation key; ok is false if its prefix is not one of redis-tls, in upper or lower case (see
+// hasUpperCasePrefix).
+func splitKey(key string) (instance, name string, ok bool) {
 	prefix, name, found := strings.Cut(key, "/")
 	if !found || len(prefix) < len(domain) || !strings.EqualFold(prefix[len(prefix)-len(domain):], domain) {
 		return "", "", false
@@ -196,24 +229,25 @@ func splitKey(key string) (instance, name string, ours bool) {
 	return instance, name, found
 }
 
-// misspelt reports whether the key of redis-tls has capitals before its slash.
+// hasUpperCasePrefix reports whether the key of redis-tls has capitals before its slash.
 func hasUpperCasePrefix(key string) bool {
 	prefix, _, _ := strings.Cut(key, "/")
 	return !strings.HasSuffix(prefix, domain)
 }
 
-// Requested reports whether the annotations carry any key of ours other than inject and what the webhook writes, known or
-// not, whatever its value: such a pod requests for itself instead of inheriting.
+// Requested reports whether the annotations have a key with a prefix of redis-tls, known or not, with any value. Inject
+// and the keys that the webhook writes do not count. Such a pod requests TLS, the others inherit.
 func Requested(annotations map[string]string) bool {
 	for key := range annotations {
-		if _, _, ours := splitKey(key); ours && key != origination.KeyInject && !slices.Contains(origination.WebhookAnnotations, key) {
+		if _, _, ok := splitKey(key); ok && key != origination.KeyInject &&
+			!slices.Contains(origination.WebhookAnnotations, key) {
 			return true
 		}
 	}
 	return false
 }
 
-// instanceProblem says why the name cannot be an instance's, or returns "".
+// instanceProblem says why the name is not allowed for an instance, or returns "".
 func instanceProblem(instance string) string {
 	if len(validation.IsDNS1123Label(instance)) == 0 {
 		return ""

@@ -23,14 +23,20 @@ func TestTheTableHasTheseKeys(t *testing.T) {
 		if k.Description == "" {
 			t.Errorf("%s has no description", k.Name)
 		}
-		if parsed := k.parse != nil || len(k.Values) > 0; parsed == slices.Contains(origination.WebhookAnnotations, "redis-tls/"+k.Name) {
+		if parsed := k.parse != nil || len(k.Values) > 0; parsed == slices.Contains(
+			origination.WebhookAnnotations,
+			"redis-tls/"+k.Name,
+		) {
 			t.Errorf("%s: a user's key has a parser or a closed set of values", k.Name)
 		}
 	}
 	for what, lists := range map[string][2][]string{
-		"keys": {strings.Fields(`host port target-port passthrough-ports addresses ca-secret ca-configmap ca-key mode client-secret
+		"keys": {
+			strings.Fields(`host port target-port passthrough-ports addresses ca-secret ca-configmap ca-key mode client-secret
 			issuer issuer-kind issuer-group certificate sni subject-alt-names insecure-skip-verify delivery protocol
-			connect-timeout idle-timeout tcp-keepalive sidecar server inject status vips first-use`), got},
+			connect-timeout idle-timeout tcp-keepalive sidecar server inject status vips first-use`),
+			got,
+		},
 		"keys of the pod": {strings.Fields("sidecar server inject status vips first-use"), pod},
 	} {
 		if diff := cmp.Diff(lists[0], lists[1]); diff != "" {
@@ -48,7 +54,10 @@ func TestUnsupportedValuesAreRefused(t *testing.T) {
 				continue
 			}
 			t.Run(k.Name+"="+value, func(t *testing.T) {
-				for _, in := range []Input{pod("redis-tls/host", "a.example.com", "redis-tls/"+k.Name, value), inherit("redis-tls/host", "a.example.com", "redis-tls/"+k.Name, value)} {
+				for _, in := range []Input{
+					pod("redis-tls/host", "a.example.com", "redis-tls/"+k.Name, value),
+					inherit("redis-tls/host", "a.example.com", "redis-tls/"+k.Name, value),
+				} {
 					res := Resolve(in, config.Default(), cluster)
 					if k.Scope == ScopePodOnly && !res.Requested {
 						continue // ignored there
@@ -71,9 +80,25 @@ func TestKeysIsACopy(t *testing.T) {
 
 func TestEveryKeyRequestsExceptInjectAndThoseOfTheWebhook(t *testing.T) {
 	for key, want := range map[string]bool{
-		"redis-tls/host": true, "sessions.redis-tls/host": true, "redis-tls/hots": true, "a.b.redis-tls/x": true, "redis-tls/": true, "sessions.redis-tls/inject": true,
-		"Redis-TLS/host": true, "cart.REDIS-tls/host": true, "Redis-TLS/status": true, "sessions.redis-tls/vips": true,
-		"redis-tls/inject": false, "redis-tls/status": false, "redis-tls/vips": false, "redis-tls/first-use": false, "redis-tls.example.com/host": false, "notredis-tls/host": false, "example.com/redis-tls": false, "redis-tls": false, "": false,
+		"redis-tls/host":             true,
+		"sessions.redis-tls/host":    true,
+		"redis-tls/hots":             true,
+		"a.b.redis-tls/x":            true,
+		"redis-tls/":                 true,
+		"sessions.redis-tls/inject":  true,
+		"Redis-TLS/host":             true,
+		"cart.REDIS-tls/host":        true,
+		"Redis-TLS/status":           true,
+		"sessions.redis-tls/vips":    true,
+		"redis-tls/inject":           false,
+		"redis-tls/status":           false,
+		"redis-tls/vips":             false,
+		"redis-tls/first-use":        false,
+		"redis-tls.example.com/host": false,
+		"notredis-tls/host":          false,
+		"example.com/redis-tls":      false,
+		"redis-tls":                  false,
+		"":                           false,
 	} {
 		if got := Requested(map[string]string{key: "", "example.com/x": ""}); got != want {
 			t.Errorf("%q asks: %t, want %t", key, got, want)

@@ -12,7 +12,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// source is one place that carries keys of ours.
+// source is a place that has keys of redis-tls.
 type source struct {
 	name        string // for warnings; "" for the pod itself
 	path        *field.Path
@@ -20,9 +20,9 @@ type source struct {
 	own         bool // the pod itself
 }
 
-// sources returns the places that count for the pod, the nearest first.
+// sources returns the places whose keys apply to the pod, by precedence.
 //
-//	namespace label redis-tls/injection | places that count
+//	namespace label redis-tls/injection | places
 //	enabled                             | pod > namespace > Helm defaults
 //	anything else, or none              | pod
 func sources(in Input, cfg config.Config) []source {
@@ -39,14 +39,14 @@ func helmDefaults(cfg config.Config) source {
 	return source{name: "Helm defaults", path: defaultsPath, annotations: cfg.Defaults}
 }
 
-// Where the sources' annotations stand. A source is told by the pointer.
+// The paths of the sources' annotations. The pointer identifies a source.
 var (
 	podPath       = field.NewPath("metadata", "annotations")
 	namespacePath = field.NewPath("namespace", "metadata", "annotations")
 	defaultsPath  = field.NewPath("defaults")
 )
 
-// setting is the value of a key as it takes effect, and where it stands.
+// setting is the value of a key in effect, and where it is set.
 type setting struct {
 	name  string // of the key
 	value string
@@ -55,11 +55,10 @@ type setting struct {
 	own   bool        // on the pod itself
 }
 
-// instance is what takes effect for one Redis: each key from the nearest source that carries it, also
-// when its value is empty.
+// instance has the keys in effect for one Redis: each key from the first source that has it, even with an empty value.
 type instance struct {
 	name     string
-	first    *field.Path // of the first key that was met
+	first    *field.Path // of the first key
 	settings []setting   // a handful, each key once
 	// podKeys are the keys of this instance that the pod itself has with a value, known or not, sorted.
 	podKeys []string
@@ -70,18 +69,18 @@ func (i *instance) hasEndpoint() bool {
 	return i.value("host") != "" || i.value("addresses") != ""
 }
 
-// inMesh says that the host is a Service of the mesh. It decides how other keys are read.
+// inMesh reports whether the host is a Service of the mesh. It decides how other keys are parsed.
 func (i *instance) inMesh() bool {
 	return i != nil && i.value("mode") == string(origination.ModeIstioMutual)
 }
 
-// value returns the trimmed value of a key, "" where it is absent.
+// value returns the trimmed value of a key, "" if it is absent.
 func (i *instance) value(name string) string {
 	s, _ := i.setting(name)
 	return strings.TrimSpace(s.value)
 }
 
-// setting returns what holds for a key, and whether it is there.
+// setting returns the setting of a key, and whether it exists.
 func (i *instance) setting(name string) (setting, bool) {
 	for _, s := range i.settings {
 		if s.name == name {
@@ -91,7 +90,7 @@ func (i *instance) setting(name string) (setting, bool) {
 	return setting{}, false
 }
 
-// at returns the path of a key: where it stands, or on the pod where it is absent.
+// at returns the path of a key where it is set, or that on the pod if it is absent.
 func (i *instance) at(name string) *field.Path {
 	if s, ok := i.setting(name); ok {
 		return s.path
@@ -99,7 +98,7 @@ func (i *instance) at(name string) *field.Path {
 	return podPath.Key(origination.KeyOf(i.name, name))
 }
 
-// layers is what all sources say together.
+// layers are the keys in effect of all sources.
 type layers struct {
 	instances map[string]*instance
 	pod       map[string]setting // the keys of pod scope
@@ -107,7 +106,7 @@ type layers struct {
 	errs      field.ErrorList
 }
 
-// layer lays the sources over each other.
+// layer merges the sources by precedence.
 func layer(all []source) layers {
 	l := layers{instances: map[string]*instance{}, pod: map[string]setting{}}
 	for _, s := range all {
@@ -120,20 +119,22 @@ func layer(all []source) layers {
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.instances)) {
 		if problem := instanceProblem(name); problem != "" {
-			l.errs = append(l.errs, field.Invalid(l.instances[name].first, origination.Shorten(name+"."+origination.Prefix), problem))
+			prefix := origination.Shorten(name + "." + origination.Prefix)
+			l.errs = append(l.errs, field.Invalid(l.instances[name].first, prefix, problem))
 			delete(l.instances, name)
 		}
 	}
 	return l
 }
 
-// add lays one source under those before it.
+// add adds a source of lower precedence.
 func (l *layers) add(s source) {
 	unknown := 0
 	keys := s.keys()
 	if n := len(keys); n > maxKeys {
 		l.errs = append(l.errs, field.TooMany(s.path, n, maxKeys))
-		l.errs[len(l.errs)-1].Detail += fmt.Sprintf(" with the prefix %s; remove unknown keys (docs/annotations.md has the known ones)", origination.Prefix)
+		l.errs[len(l.errs)-1].Detail += " with the prefix " + origination.Prefix +
+			"; remove unknown keys (docs/annotations.md has the known ones)"
 		return
 	}
 	for _, key := range keys {
@@ -143,7 +144,8 @@ func (l *layers) add(s source) {
 		if problem == "" && k.Scope == ScopePodOnly && !s.own {
 			problem = "allowed only on pods"
 			if key == origination.KeyInject {
-				problem += fmt.Sprintf("; to disable a whole namespace, set its label %s=%s", origination.LabelNamespace, namespaceDisabled)
+				problem += fmt.Sprintf("; to disable a whole namespace, set its label %s=%s",
+					origination.LabelNamespace, namespaceDisabled)
 			}
 		}
 		set := setting{name: keyName, value: s.annotations[key], path: s.path.Key(shortenKey(key)), from: s.path, own: s.own}
@@ -169,16 +171,17 @@ func (l *layers) add(s source) {
 }
 
 // addUnknown refuses a key of the pod that is not in the table: a mistyped subject-alt-names must not become TLS
-// without a name check. A key of another source is warned about, for it is not the pod's fault.
+// without a name check. A key of another source only gives a warning, because the pod's owner cannot fix it.
 func (l *layers) addUnknown(s source, key string, set setting, problem string) {
 	if s.own {
 		l.errs = append(l.errs, field.Invalid(set.path, origination.Shorten(set.value), problem))
 		return
 	}
-	l.warnings = append(l.warnings, fmt.Sprintf("%s: annotation %q is ignored: %s", s.name, origination.Shorten(key), problem))
+	warning := fmt.Sprintf("%s: annotation %q is ignored: %s", s.name, origination.Shorten(key), problem)
+	l.warnings = append(l.warnings, warning)
 }
 
-// addInstance lays one key under what its instance already has.
+// addInstance adds a key to its instance, unless a source of higher precedence has it.
 func (l *layers) addInstance(name, keyName, key string, set setting) {
 	i := l.instances[name]
 	if i == nil {
@@ -186,7 +189,8 @@ func (l *layers) addInstance(name, keyName, key string, set setting) {
 		l.instances[name] = i
 	}
 	if nearer, ok := i.setting(keyName); ok && nearer.from == set.from {
-		l.errs = append(l.errs, field.Invalid(set.path, origination.Shorten(set.value), fmt.Sprintf("is the same key as %s; remove one of them", nearer.path)))
+		l.errs = append(l.errs, field.Invalid(set.path, origination.Shorten(set.value),
+			fmt.Sprintf("is the same key as %s; remove one of them", nearer.path)))
 	} else if !ok {
 		i.settings = append(i.settings, set)
 	}
@@ -195,11 +199,13 @@ func (l *layers) addInstance(name, keyName, key string, set setting) {
 	}
 }
 
-// keys returns the keys of ours that say something here, sorted.
+// keys returns the keys of redis-tls that users set, sorted.
 func (s source) keys() []string {
 	var keys []string
 	for key := range s.annotations {
-		if _, _, ours := splitKey(key); ours && !(s.own && (key == origination.KeyInject || slices.Contains(origination.WebhookAnnotations, key))) {
+		_, _, ok := splitKey(key)
+		user := key != origination.KeyInject && !slices.Contains(origination.WebhookAnnotations, key)
+		if ok && (user || !s.own) {
 			keys = append(keys, key)
 		}
 	}

@@ -8,26 +8,26 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Limits that hold before anything is parsed, so that nobody's annotations cost the webhook much.
+// Limits that apply before anything is parsed, so that no annotations cost the webhook much.
 const (
 	maxValueBytes       = 8192      // of one annotation's value
-	maxAnnotationBytes  = 256 << 10 // of all annotations of a pod, anybody's: Kubernetes' own limit, which holds only after admission
-	maxKeys             = 512       // of ours on one pod: more than all keys of all instances
+	maxAnnotationBytes  = 256 << 10 // of all annotations of a pod: Kubernetes' own limit, which applies after admission
+	maxKeys             = 512       // of redis-tls on one pod: more than all keys of all instances
 	maxInstances        = 16        // of one pod
 	maxPorts            = 16        // of one list
 	maxAddresses        = 64        // of one list
 	maxSubjectAltNames  = 32        // of one list
 	maxKeyWarnings      = 16        // about unknown keys of one source
-	maxKeyBytesToSearch = 63        // longer names get no did-you-mean; Kubernetes allows no longer ones
+	maxKeyBytesToSearch = 63        // longer names get no suggestion; Kubernetes allows no longer ones
 )
 
-// Limit is a bound that the reference page names.
+// Limit is a row of the table of limits in docs/annotations.md.
 type Limit struct {
 	What string
 	Most int
 }
 
-// Limits returns the bounds that a user may meet.
+// Limits returns the limits that a user may exceed.
 func Limits() []Limit {
 	return []Limit{
 		{"bytes of one value", maxValueBytes},
@@ -41,7 +41,7 @@ func Limits() []Limit {
 	}
 }
 
-// tooMuch says that a pod's annotations are more than is looked at.
+// checkSize refuses annotations that are too large to be read.
 func checkSize(annotations map[string]string) field.ErrorList {
 	size := 0
 	for key, value := range annotations {
@@ -51,9 +51,10 @@ func checkSize(annotations map[string]string) field.ErrorList {
 		return nil
 	}
 	err := field.TooLong(podPath, "", maxAnnotationBytes)
-	err.Detail = fmt.Sprintf("keys and values must have at most %d bytes together, the limit of Kubernetes, got %d", maxAnnotationBytes, size)
+	err.Detail = fmt.Sprintf("keys and values must have at most %d bytes together, the limit of Kubernetes, got %d",
+		maxAnnotationBytes, size)
 	return field.ErrorList{err}
 }
 
-// shortenKey cuts keys that the API server will not let through: admission comes before validation.
+// shortenKey cuts keys that the API server would refuse: admission comes before validation.
 func shortenKey(key string) string { return origination.Cut(key, 253+1+63) }

@@ -11,8 +11,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// merge makes one origination of all instances of a pod that name the same host, sorted by host. The
-// requests come sorted by instance, and so do the errors.
+// merge merges the requests of one host, and returns them sorted by host. The given requests are sorted by instance,
+// and so are the errors.
 func merge(requests []*request) ([]*request, field.ErrorList) {
 	var merged []*request
 	var errs field.ErrorList
@@ -28,29 +28,30 @@ func merge(requests []*request) ([]*request, field.ErrorList) {
 	return merged, errs
 }
 
-// join adds another instance on the same host. Istio takes the first matching rule of a host within
-// one pod, so what decides about TLS must be equal.
+// join adds another instance of the same host. Istio uses the first matching rule of a host within one pod, so the TLS
+// settings must be equal.
 func (req *request) join(other *request) field.ErrorList {
 	names := strings.Join(req.Instances, ", ")
 	equal := fmt.Sprintf("must be equal in the instances %s and %s of %s", names, other.instance.name, req.Host)
-	var errs field.ErrorList
-	refuse := func(name, detail string) {
-		errs = append(errs, field.Invalid(other.instance.at(name), origination.Shorten(other.instance.value(name)), detail))
-	}
+	p := problems{instance: other.instance}
 	for _, d := range req.differences(other) {
-		refuse(d.key, equal+d.detail+"; write one value in both")
+		p.invalid(d.key, "%s, got %q and %q; write one value in both", equal, d.values[0], d.values[1])
 	}
-	for _, p := range other.Ports {
-		if at := slices.IndexFunc(req.Ports, func(q origination.Port) bool { return q.Number == p.Number }); at >= 0 && req.Ports[at] != p {
-			refuse("target-port", fmt.Sprintf("%s, got %d and %d for port %d; write one value in both", equal, req.Ports[at].Target, p.Target, p.Number))
+	for _, port := range other.Ports {
+		at := slices.IndexFunc(req.Ports, func(q origination.Port) bool { return q.Number == port.Number })
+		if at >= 0 && req.Ports[at] != port {
+			p.invalid("target-port", "%s, got %d and %d for port %d; write one value in both",
+				equal, req.Ports[at].Target, port.Target, port.Number)
 		}
-		if slices.Contains(req.given, p.Number) {
-			refuse("port", fmt.Sprintf("must not contain port %d, which instance %s of %s passes through; remove it from one of them", p.Number, names, req.Host))
+		if slices.Contains(req.given, port.Number) {
+			p.invalid("port", "must not contain port %d, which instance %s of %s passes through; remove it from one of them",
+				port.Number, names, req.Host)
 		}
 	}
 	for _, n := range other.given {
-		if slices.ContainsFunc(req.Ports, func(p origination.Port) bool { return p.Number == n }) {
-			refuse("passthrough-ports", fmt.Sprintf("must not contain port %d, which has TLS in instance %s of %s; remove it from one of them", n, names, req.Host))
+		if slices.ContainsFunc(req.Ports, func(q origination.Port) bool { return q.Number == n }) {
+			p.invalid("passthrough-ports", "must not contain port %d, which has TLS in instance %s of %s; "+
+				"remove it from one of them", n, names, req.Host)
 		}
 	}
 	req.Instances = append(req.Instances, other.instance.name)
@@ -61,17 +62,24 @@ func (req *request) join(other *request) field.ErrorList {
 	req.given = append(req.given, other.given...)
 	req.implied = append(req.implied, other.implied...)
 	req.setPassthrough()
-	return errs
+	return p.errs
 }
 
-// differences are the settings of one host that two instances spell differently.
-func (req *request) differences(other *request) []keyProblem {
-	var all []keyProblem
+// difference is a key with other values in two instances.
+type difference struct {
+	key    string // name in the table
+	values [2]string
+}
+
+// differences returns the settings of one host that differ between two instances.
+func (req *request) differences(other *request) []difference {
+	var all []difference
 	compare := func(key, a, b string) {
 		if a != b {
-			all = append(all, keyProblem{key, fmt.Sprintf(", got %q and %q", origination.Shorten(a), origination.Shorten(b))})
+			all = append(all, difference{key, [2]string{origination.Shorten(a), origination.Shorten(b)}})
 		}
 	}
+	duration := origination.DurationText
 	compare("addresses", joinAddresses(req.Addresses), joinAddresses(other.Addresses))
 	compare("mode", string(req.TLS.Mode), string(other.TLS.Mode))
 	compare("client-secret", req.instance.value("client-secret"), other.instance.value("client-secret"))
@@ -84,15 +92,15 @@ func (req *request) differences(other *request) []keyProblem {
 	compare("delivery", req.TLS.Delivery(), other.TLS.Delivery())
 	compare("sni", req.TLS.SNI, other.TLS.SNI)
 	compare("protocol", req.Protocol, other.Protocol)
-	compare("connect-timeout", origination.DurationText(req.Connection.ConnectTimeout), origination.DurationText(other.Connection.ConnectTimeout))
-	compare("idle-timeout", origination.DurationText(req.Connection.IdleTimeout), origination.DurationText(other.Connection.IdleTimeout))
+	compare("connect-timeout", duration(req.Connection.ConnectTimeout), duration(other.Connection.ConnectTimeout))
+	compare("idle-timeout", duration(req.Connection.IdleTimeout), duration(other.Connection.IdleTimeout))
 	compare("tcp-keepalive", req.Connection.Keepalive.Text(), other.Connection.Keepalive.Text())
 	compare("subject-alt-names", strings.Join(req.TLS.SubjectAltNames, ","), strings.Join(other.TLS.SubjectAltNames, ","))
 	return all
 }
 
-// overlaps refuses two hosts of one pod that the mesh would know by the same address and port: which
-// of the two sets of TLS settings such a connection got would be chance.
+// overlaps refuses two hosts of one pod with the same address and port: it would be undefined which of the two TLS
+// settings such a connection gets.
 func overlaps(merged []*request) field.ErrorList {
 	var errs field.ErrorList
 	for i := range merged {
@@ -102,16 +110,17 @@ func overlaps(merged []*request) field.ErrorList {
 				req, other = other, req
 			}
 			if address, port, found := overlap(&req.Origination, &other.Origination); found {
-				errs = append(errs, field.Invalid(req.instance.at("addresses"), origination.Shorten(req.instance.value("addresses")),
-					fmt.Sprintf("must not overlap with instance %s, which also has address %s and port %d; separate addresses or ports, or use one instance",
-						strings.Join(other.Instances, ", "), address, port)))
+				p := problems{instance: req.instance}
+				p.invalid("addresses", "must not overlap with instance %s, which also has address %s and port %d; "+
+					"separate addresses or ports, or use one instance", strings.Join(other.Instances, ", "), address, port)
+				errs = append(errs, p.errs...)
 			}
 		}
 	}
 	return errs
 }
 
-// overlap finds an address and a port that both originations are dialled by.
+// overlap finds an address and a port of both originations that the app may dial.
 func overlap(a, b *origination.Origination) (address string, port int32, found bool) {
 	for _, p := range a.DialledAddresses() {
 		for _, q := range b.DialledAddresses() {
@@ -135,7 +144,7 @@ func narrower(p, q netip.Prefix) netip.Prefix {
 	return q
 }
 
-// joinAddresses writes a list of addresses as a user would.
+// joinAddresses writes a list of addresses as in the annotation.
 func joinAddresses(list []netip.Prefix) string {
 	texts := make([]string, len(list))
 	for i, p := range list {

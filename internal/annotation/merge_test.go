@@ -12,31 +12,100 @@ import (
 
 func TestInstancesOfOneHostAreMerged(t *testing.T) {
 	merged := func(change func(*origination.Origination)) origination.Origination {
-		return with(byDNS("a.example.com"), func(o *origination.Origination) { o.Instances = []string{"default", "other"}; change(o) })
+		return with(byDNS("a.example.com"), func(o *origination.Origination) {
+			o.Instances = []string{
+				"default",
+				"other",
+			}
+			change(o)
+		})
 	}
 	for _, test := range []struct {
 		name string
 		in   Input
 		want origination.Origination
 	}{
-		{"the union of their ports", pod("redis-tls/host", "a.example.com", "other.redis-tls/host", "a.example.com", "other.redis-tls/port", "26379,6379"),
-			merged(func(o *origination.Origination) {
+		{
+			name: "the union of their ports",
+			in: pod(
+				"redis-tls/host",
+				"a.example.com",
+				"other.redis-tls/host",
+				"a.example.com",
+				"other.redis-tls/port",
+				"26379,6379",
+			),
+			want: merged(func(o *origination.Origination) {
 				o.Ports = []origination.Port{{Number: 6379, Target: 6379}, {Number: 26379, Target: 26379}}
-			})},
-		{"each port with its own target", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6380", "other.redis-tls/host", "a.example.com", "other.redis-tls/port", "26379", "other.redis-tls/target-port", "26380"),
-			merged(func(o *origination.Origination) {
-				o.Ports, o.Passthrough = []origination.Port{{Number: 6379, Target: 6380}, {Number: 26379, Target: 26380}}, []int32{6380, 26380}
-			})},
-		{"an implied passthrough yields to TLS of the later instance", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6380", "other.redis-tls/host", "a.example.com", "other.redis-tls/port", "6380"),
-			merged(func(o *origination.Origination) {
+			}),
+		},
+		{
+			name: "each port with its own target",
+			in: pod(
+				"redis-tls/host",
+				"a.example.com",
+				"redis-tls/target-port",
+				"6380",
+				"other.redis-tls/host",
+				"a.example.com",
+				"other.redis-tls/port",
+				"26379",
+				"other.redis-tls/target-port",
+				"26380",
+			),
+			want: merged(func(o *origination.Origination) {
+				o.Ports, o.Passthrough = []origination.Port{
+					{Number: 6379, Target: 6380},
+					{Number: 26379, Target: 26380},
+				}, []int32{6380, 26380}
+			}),
+		},
+		{
+			name: "an implied passthrough yields to TLS of the later instance",
+			in: pod(
+				"redis-tls/host",
+				"a.example.com",
+				"redis-tls/target-port",
+				"6380",
+				"other.redis-tls/host",
+				"a.example.com",
+				"other.redis-tls/port",
+				"6380",
+			),
+			want: merged(func(o *origination.Origination) {
 				o.Ports = []origination.Port{{Number: 6379, Target: 6380}, {Number: 6380, Target: 6380}}
-			})},
-		{"an implied passthrough yields to TLS of the earlier instance", pod("other.redis-tls/host", "a.example.com", "other.redis-tls/target-port", "6380", "redis-tls/host", "a.example.com", "redis-tls/port", "6380"),
-			merged(func(o *origination.Origination) {
+			}),
+		},
+		{
+			name: "an implied passthrough yields to TLS of the earlier instance",
+			in: pod(
+				"other.redis-tls/host",
+				"a.example.com",
+				"other.redis-tls/target-port",
+				"6380",
+				"redis-tls/host",
+				"a.example.com",
+				"redis-tls/port",
+				"6380",
+			),
+			want: merged(func(o *origination.Origination) {
 				o.Ports = []origination.Port{{Number: 6379, Target: 6380}, {Number: 6380, Target: 6380}}
-			})},
-		{"the union of what is passed through", pod("redis-tls/host", "a.example.com", "redis-tls/passthrough-ports", "9121", "other.redis-tls/host", "a.example.com", "other.redis-tls/passthrough-ports", "9000,9121"),
-			merged(func(o *origination.Origination) { o.Passthrough = []int32{9000, 9121} })},
+			}),
+		},
+		{
+			name: "the union of what is passed through",
+			in: pod(
+				"redis-tls/host",
+				"a.example.com",
+				"redis-tls/passthrough-ports",
+				"9121",
+				"other.redis-tls/host",
+				"a.example.com",
+				"other.redis-tls/passthrough-ports",
+				"9000,9121",
+			),
+			want: merged(func(o *origination.Origination) { o.Passthrough = []int32{9000, 9121} }),
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			res := mustResolve(t, test.in, config.Default())
@@ -58,34 +127,113 @@ func TestInstancesOfOneHostMustAgree(t *testing.T) {
 		in   Input
 		want []string
 	}{
-		{"in the CA and its key", hosts("redis-tls/ca-secret", "one", "other.redis-tls/ca-secret", "two", "other.redis-tls/ca-key", "x"), []string{
-			other + "ca-secret]: Invalid value",
-			other + "ca-key]: Invalid value"}},
-		{"in the server name", hosts("redis-tls/sni", "b.example.com"),
-			[]string{other + "sni]: Invalid value"}},
-		{"in the names to check", hosts("other.redis-tls/subject-alt-names", "b.example.com,c.example.com"),
-			[]string{other + "subject-alt-names]: Invalid value"}},
-		{"in mode and client certificate", hosts("redis-tls/mode", "mutual", "redis-tls/client-secret", "client", "redis-tls/ca-configmap", "trust", "other.redis-tls/ca-configmap", "trust"), []string{
-			other + "mode]: Invalid value",
-			other + "client-secret]: Invalid value"}},
-		{"in the issuer of their certificates", hosts("redis-tls/mode", "mutual", "redis-tls/issuer", "one", "redis-tls/ca-secret", "ca", "other.redis-tls/mode", "mutual", "other.redis-tls/issuer", "two", "other.redis-tls/ca-secret", "ca"),
-			[]string{other + "issuer]: Invalid value"}},
-		{"in the delivery", hosts("redis-tls/ca-secret", "ca", "redis-tls/delivery", "sds", "other.redis-tls/ca-secret", "ca"),
-			[]string{other + "delivery]: Invalid value"}},
-		{"in the protocol and the connection settings", hosts("redis-tls/protocol", "redis", "redis-tls/connect-timeout", "3s", "other.redis-tls/idle-timeout", "0s", "redis-tls/tcp-keepalive", "probes=3"), []string{
-			other + "protocol]: Invalid value",
-			other + "connect-timeout]: Invalid value",
-			other + "idle-timeout]: Invalid value",
-			other + "tcp-keepalive]: Invalid value"}},
-		{"in the addresses", hosts("redis-tls/ca-secret", "ca", "other.redis-tls/ca-secret", "ca", "redis-tls/addresses", "10.0.0.3", "other.redis-tls/addresses", "10.0.0.0/28,10.1.0.1",
-			"redis-tls/sni", "a.example.com", "other.redis-tls/sni", "a.example.com"),
-			[]string{other + "addresses]: Invalid value"}},
-		{"in the target of a port", hosts("redis-tls/target-port", "6380", "other.redis-tls/target-port", "6381"),
-			[]string{other + "target-port]: Invalid value"}},
-		{"on a port that one passes through", hosts("redis-tls/passthrough-ports", "9121", "other.redis-tls/port", "9121"),
-			[]string{other + "port]: Invalid value"}},
-		{"on a port that the other passes through", hosts("redis-tls/port", "9121", "other.redis-tls/passthrough-ports", "9121"),
-			[]string{other + "passthrough-ports]: Invalid value"}},
+		{
+			name: "in the CA and its key",
+			in:   hosts("redis-tls/ca-secret", "one", "other.redis-tls/ca-secret", "two", "other.redis-tls/ca-key", "x"),
+			want: []string{
+				other + "ca-secret]: Invalid value",
+				other + "ca-key]: Invalid value"},
+		},
+		{
+			name: "in the server name",
+			in:   hosts("redis-tls/sni", "b.example.com"),
+			want: []string{other + "sni]: Invalid value"},
+		},
+		{
+			name: "in the names to check",
+			in:   hosts("other.redis-tls/subject-alt-names", "b.example.com,c.example.com"),
+			want: []string{other + "subject-alt-names]: Invalid value"},
+		},
+		{
+			name: "in mode and client certificate",
+			in: hosts(
+				"redis-tls/mode",
+				"mutual",
+				"redis-tls/client-secret",
+				"client",
+				"redis-tls/ca-configmap",
+				"trust",
+				"other.redis-tls/ca-configmap",
+				"trust",
+			),
+			want: []string{
+				other + "mode]: Invalid value",
+				other + "client-secret]: Invalid value"},
+		},
+		{
+			name: "in the issuer of their certificates",
+			in: hosts(
+				"redis-tls/mode",
+				"mutual",
+				"redis-tls/issuer",
+				"one",
+				"redis-tls/ca-secret",
+				"ca",
+				"other.redis-tls/mode",
+				"mutual",
+				"other.redis-tls/issuer",
+				"two",
+				"other.redis-tls/ca-secret",
+				"ca",
+			),
+			want: []string{other + "issuer]: Invalid value"},
+		},
+		{
+			name: "in the delivery",
+			in:   hosts("redis-tls/ca-secret", "ca", "redis-tls/delivery", "sds", "other.redis-tls/ca-secret", "ca"),
+			want: []string{other + "delivery]: Invalid value"},
+		},
+		{
+			name: "in the protocol and the connection settings",
+			in: hosts(
+				"redis-tls/protocol",
+				"redis",
+				"redis-tls/connect-timeout",
+				"3s",
+				"other.redis-tls/idle-timeout",
+				"0s",
+				"redis-tls/tcp-keepalive",
+				"probes=3",
+			),
+			want: []string{
+				other + "protocol]: Invalid value",
+				other + "connect-timeout]: Invalid value",
+				other + "idle-timeout]: Invalid value",
+				other + "tcp-keepalive]: Invalid value"},
+		},
+		{
+			name: "in the addresses",
+			in: hosts(
+				"redis-tls/ca-secret",
+				"ca",
+				"other.redis-tls/ca-secret",
+				"ca",
+				"redis-tls/addresses",
+				"10.0.0.3",
+				"other.redis-tls/addresses",
+				"10.0.0.0/28,10.1.0.1",
+				"redis-tls/sni",
+				"a.example.com",
+				"other.redis-tls/sni",
+				"a.example.com",
+			),
+			want: []string{other + "addresses]: Invalid value"},
+		},
+		{
+			name: "in the target of a port",
+			in:   hosts("redis-tls/target-port", "6380", "other.redis-tls/target-port", "6381"),
+			want: []string{other + "target-port]: Invalid value"},
+		},
+		{
+			name: "on a port that one passes through",
+			in:   hosts("redis-tls/passthrough-ports", "9121", "other.redis-tls/port", "9121"),
+			want: []string{other + "port]: Invalid value"},
+		},
+		{
+			name: "on a port that the other passes through",
+			in:   hosts("redis-tls/port", "9121", "other.redis-tls/passthrough-ports", "9121"),
+			want: []string{other + "passthrough-ports]: Invalid value"},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			res := Resolve(test.in, config.Default(), cluster)
@@ -106,16 +254,80 @@ func TestInstancesWithTheSameAddressAndPortAreRefused(t *testing.T) {
 		in   Input
 		want []string
 	}{
-		{"an address within the range of the other", both("redis-tls/addresses", "10.0.0.0/28", "other.redis-tls/addresses", "10.0.0.3"), clash},
-		{"ranges that overlap", both("redis-tls/addresses", "10.0.0.0/24", "other.redis-tls/addresses", "10.1.0.1,10.0.0.0/28", "other.redis-tls/port", "1,6379"), clash},
-		{"a wider range in the later one", both("redis-tls/addresses", "10.0.0.1,10.0.0.2", "other.redis-tls/addresses", "10.0.0.0/24"), clash},
-		{"two names for one address", both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "other.redis-tls/addresses", "10.0.0.3", "other.redis-tls/host", "b.example.com"), clash},
-		{"a port that one passes through on a shared address", both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "redis-tls/passthrough-ports", "9121", "other.redis-tls/addresses", "10.0.0.3", "other.redis-tls/port", "9121"),
-			clash},
-		{"the same address with other ports", both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "other.redis-tls/addresses", "10.0.0.3", "other.redis-tls/port", "6380"), nil},
-		{"other addresses with the same port", both("redis-tls/addresses", "10.0.0.3", "other.redis-tls/addresses", "10.0.0.4"), nil},
-		{"two names for one address, by VIPs only", both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "redis-tls/target-port", "6380",
-			"other.redis-tls/addresses", "10.0.0.3", "other.redis-tls/host", "b.example.com"), nil},
+		{
+			name: "an address within the range of the other",
+			in:   both("redis-tls/addresses", "10.0.0.0/28", "other.redis-tls/addresses", "10.0.0.3"),
+			want: clash,
+		},
+		{
+			name: "ranges that overlap",
+			in: both(
+				"redis-tls/addresses",
+				"10.0.0.0/24",
+				"other.redis-tls/addresses",
+				"10.1.0.1,10.0.0.0/28",
+				"other.redis-tls/port",
+				"1,6379",
+			),
+			want: clash,
+		},
+		{
+			name: "a wider range in the later one",
+			in:   both("redis-tls/addresses", "10.0.0.1,10.0.0.2", "other.redis-tls/addresses", "10.0.0.0/24"),
+			want: clash,
+		},
+		{
+			name: "two names for one address",
+			in: both(
+				"redis-tls/addresses",
+				"10.0.0.3",
+				"redis-tls/host",
+				"a.example.com",
+				"other.redis-tls/addresses",
+				"10.0.0.3",
+				"other.redis-tls/host",
+				"b.example.com",
+			),
+			want: clash,
+		},
+		{
+			name: "a port that one passes through on a shared address",
+			in: both(
+				"redis-tls/addresses",
+				"10.0.0.3",
+				"redis-tls/host",
+				"a.example.com",
+				"redis-tls/passthrough-ports",
+				"9121",
+				"other.redis-tls/addresses",
+				"10.0.0.3",
+				"other.redis-tls/port",
+				"9121",
+			),
+			want: clash,
+		},
+		{
+			name: "the same address with other ports",
+			in: both(
+				"redis-tls/addresses",
+				"10.0.0.3",
+				"redis-tls/host",
+				"a.example.com",
+				"other.redis-tls/addresses",
+				"10.0.0.3",
+				"other.redis-tls/port",
+				"6380",
+			),
+		},
+		{
+			name: "other addresses with the same port",
+			in:   both("redis-tls/addresses", "10.0.0.3", "other.redis-tls/addresses", "10.0.0.4"),
+		},
+		{
+			name: "two names for one address, by VIPs only",
+			in: both("redis-tls/addresses", "10.0.0.3", "redis-tls/host", "a.example.com", "redis-tls/target-port", "6380",
+				"other.redis-tls/addresses", "10.0.0.3", "other.redis-tls/host", "b.example.com"),
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			res := Resolve(test.in, config.Default(), cluster)

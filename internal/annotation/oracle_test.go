@@ -14,10 +14,16 @@ import (
 // whole names, the C library's reading of IPv4, URLs, and ranges as pairs of big numbers.
 
 var (
-	oracleName   = regexp.MustCompile(`^([a-z0-9]|[a-z0-9][a-z0-9-]{0,61}[a-z0-9])(\.([a-z0-9]|[a-z0-9][a-z0-9-]{0,61}[a-z0-9]))+$`)
+	oracleName = regexp.MustCompile(
+		`^([a-z0-9]|[a-z0-9][a-z0-9-]{0,61}[a-z0-9])(\.([a-z0-9]|[a-z0-9][a-z0-9-]{0,61}[a-z0-9]))+$`,
+	)
 	oracleNumber = regexp.MustCompile(`(^|\.)([0-9]+|0x[0-9a-f]*)$`)
-	oracleSuffix = regexp.MustCompile(`(^|\.)(localhost|localdomain|localhost6|ip6-localhost|ip6-loopback|svc|pod|(cluster|clusterset)\.local|corp\.example|redis-tls\.internal|` +
-		`metadata\.(google\.internal|goog|azure\.internal|tencentyun\.com|packet\.net|platformequinix\.com)|instance-data\.ec2\.internal|rancher-metadata\.rancher\.internal)$`)
+	oracleSuffix = regexp.MustCompile(
+		`(^|\.)(localhost|localdomain|localhost6|ip6-localhost|ip6-loopback|svc|pod|` +
+			`(cluster|clusterset)\.local|corp\.example|redis-tls\.internal|` +
+			`metadata\.(google\.internal|goog|azure\.internal|tencentyun\.com|packet\.net|platformequinix\.com)|` +
+			`instance-data\.ec2\.internal|rancher-metadata\.rancher\.internal)$`,
+	)
 	// data/redis, shop/cache and shop/six exist; the pod runs in shop.
 	oracleService = regexp.MustCompile(`^(([^.]+\.)?(redis\.data|cache\.shop|six\.shop)|[^.]+\.(cache|six))$`)
 )
@@ -77,27 +83,47 @@ func bigIP(text string) *big.Int { return new(big.Int).SetBytes(net.ParseIP(text
 var oracleForbidden = func() []span {
 	var all []span
 	for _, ends := range [][2]string{
-		{"::", "::fffe:ffff:ffff"}, {"::1:0:0:0", "64:ff9a:ffff:ffff:ffff:ffff:ffff:ffff"}, {"64:ff9b:0:0:0:1::", "ff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
-		{"fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}, {"ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
-		{"fd00:ec2::", "fd00:ec2:ffff:ffff:ffff:ffff:ffff:ffff"}, {"fd20:ce::254", "fd20:ce::254"},
-		{"2001::", "2001:0:ffff:ffff:ffff:ffff:ffff:ffff"}, {"2001:2::", "2001:2:0:ffff:ffff:ffff:ffff:ffff"},
-		{"fd00:240:241::", "fd00:240:241::ffff"}, {"fd00:10:96::a", "fd00:10:96::a"},
+		{"::", "::fffe:ffff:ffff"},
+		{"::1:0:0:0", "64:ff9a:ffff:ffff:ffff:ffff:ffff:ffff"},
+		{"64:ff9b:0:0:0:1::", "ff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
+		{"fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
+		{"ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
+		{"fd00:ec2::", "fd00:ec2:ffff:ffff:ffff:ffff:ffff:ffff"},
+		{"fd20:ce::254", "fd20:ce::254"},
+		{"2001::", "2001:0:ffff:ffff:ffff:ffff:ffff:ffff"},
+		{"2001:2::", "2001:2:0:ffff:ffff:ffff:ffff:ffff"},
+		{"fd00:240:241::", "fd00:240:241::ffff"},
+		{"fd00:10:96::a", "fd00:10:96::a"},
 	} {
 		all = append(all, span{bigIP(ends[0]), bigIP(ends[1])})
 	}
 	mapped, nat64, sixToFour := new(big.Int).Lsh(big.NewInt(0xffff), 32), bigIP("64:ff9b::"), bigIP("2002::")
 	for _, ends := range [][2]string{
-		{"0.0.0.0", "0.255.255.255"}, {"127.0.0.0", "127.255.255.255"}, {"169.254.0.0", "169.254.255.255"}, {"224.0.0.0", "239.255.255.255"},
-		{"255.255.255.255", "255.255.255.255"}, {"100.100.100.200", "100.100.100.200"}, {"168.63.129.16", "168.63.129.16"}, {"192.0.0.192", "192.0.0.192"},
-		{"240.240.0.0", "240.240.255.255"}, {"251.0.0.0", "251.255.255.255"}, {"10.96.0.10", "10.96.0.10"},
+		{"0.0.0.0", "0.255.255.255"},
+		{"127.0.0.0", "127.255.255.255"},
+		{"169.254.0.0", "169.254.255.255"},
+		{"224.0.0.0", "239.255.255.255"},
+		{"255.255.255.255", "255.255.255.255"},
+		{"100.100.100.200", "100.100.100.200"},
+		{"168.63.129.16", "168.63.129.16"},
+		{"192.0.0.192", "192.0.0.192"},
+		{"240.240.0.0", "240.240.255.255"},
+		{"251.0.0.0", "251.255.255.255"},
+		{"10.96.0.10", "10.96.0.10"},
 	} {
 		first, last := new(big.Int).Sub(bigIP(ends[0]), mapped), new(big.Int).Sub(bigIP(ends[1]), mapped)
-		all = append(all, span{bigIP(ends[0]), bigIP(ends[1])}, span{new(big.Int).Add(nat64, first), new(big.Int).Add(nat64, last)})
+		all = append(all, span{bigIP(ends[0]), bigIP(ends[1])}, span{
+			new(big.Int).Add(nat64, first),
+			new(big.Int).Add(nat64, last),
+		})
 		if ends[0] == "10.96.0.10" {
 			continue // a Service is not reached by 6to4
 		}
 		after := new(big.Int).Lsh(new(big.Int).Add(last, big.NewInt(1)), 80)
-		all = append(all, span{new(big.Int).Add(sixToFour, new(big.Int).Lsh(first, 80)), new(big.Int).Sub(new(big.Int).Add(sixToFour, after), big.NewInt(1))})
+		all = append(all, span{
+			new(big.Int).Add(sixToFour, new(big.Int).Lsh(first, 80)),
+			new(big.Int).Sub(new(big.Int).Add(sixToFour, after), big.NewInt(1)),
+		})
 	}
 	return all
 }()

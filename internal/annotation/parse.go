@@ -13,19 +13,19 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// rules is what values are checked against, besides the syntax.
+// rules are what values are checked against, in addition to their syntax.
 type rules struct {
 	cfg       config.Config
 	services  Services // nil: no lookup (configuration, offline)
 	namespace string
 	inMesh    bool // the host is a Service of the mesh: mode istio-mutual
-	// serviceAccount is the pod's; empty where there is no pod.
+	// serviceAccount is the pod's; empty without a pod.
 	serviceAccount string
 	// secretOf is Input.SecretOfCertificate; nil: no lookup.
 	secretOf func(certificate string) string
 }
 
-// draft is an instance of which the keys are parsed one by one; zero values stand for defaults.
+// draft has the parsed keys of an instance. Zero values are defaults.
 type draft struct {
 	rules
 	host        string
@@ -85,15 +85,15 @@ func closedValue(k *Key, path *field.Path, value string) field.ErrorList {
 	return nil
 }
 
-// list splits a comma list and hands every trimmed element to parse, which says what is wrong with it.
-func list(path *field.Path, value string, most int, right string, parse func(element string) string) field.ErrorList {
+// list splits a comma list, and passes each trimmed element to parse, which returns its problem.
+func list(path *field.Path, value string, most int, example string, parse func(element string) string) field.ErrorList {
 	if n := strings.Count(value, ",") + 1; n > most {
 		return field.ErrorList{field.TooMany(path, n, most)}
 	}
 	var errs field.ErrorList
 	for element := range strings.SplitSeq(value, ",") {
 		element = strings.TrimSpace(element)
-		problem := "must not have an empty element; write " + right
+		problem := "must not have an empty element; write " + example
 		bad := value
 		if element != "" {
 			problem, bad = parse(element), element
@@ -117,7 +117,7 @@ func dialledPort(text string) (int32, string) {
 	return n, problem
 }
 
-// portList reads a comma list of dialled ports: sorted, each once.
+// portList reads a comma list of dialled ports, and returns them sorted and without duplicates.
 func portList(path *field.Path, value string) ([]int32, field.ErrorList) {
 	var ports []int32
 	errs := list(path, value, maxPorts, "ports as in \"6379,26379\"", func(element string) string {
@@ -207,14 +207,16 @@ func parseCAKey(d *draft, path *field.Path, value string) field.ErrorList {
 }
 
 func parseSNI(d *draft, path *field.Path, value string) field.ErrorList {
-	name, problem := origination.NormalName(value, "write a DNS name, as in \"redis.example.com\" (RFC 6066 allows no address)")
+	name, problem := origination.NormalName(value,
+		"write a DNS name, as in \"redis.example.com\" (RFC 6066 allows no address)")
 	d.sni = name
 	return invalid(path, value, problem)
 }
 
 func parseSubjectAltNames(d *draft, path *field.Path, value string) field.ErrorList {
 	var names []string
-	errs := list(path, value, maxSubjectAltNames, "names as in \"redis.example.com,10.0.0.3\"", func(element string) string {
+	const example = "names as in \"redis.example.com,10.0.0.3\""
+	errs := list(path, value, maxSubjectAltNames, example, func(element string) string {
 		name, problem := subjectAltName(element)
 		names = append(names, name)
 		return problem
@@ -240,10 +242,11 @@ func dataKeyProblem(key string) string {
 	if len(validation.IsConfigMapKey(key)) == 0 {
 		return ""
 	}
-	return "must be a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.', at most 253 characters, as in \"ca.crt\""
+	return "must be a key of a Secret or ConfigMap: letters, digits, '-', '_' and '.', at most 253 characters, as in " +
+		"\"ca.crt\""
 }
 
-// invalid returns the error for a value with a problem, none without.
+// invalid returns the error for a value with a problem, and none without.
 func invalid(path *field.Path, value, problem string) field.ErrorList {
 	if problem == "" {
 		return nil

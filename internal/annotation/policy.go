@@ -11,33 +11,43 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// denial is what the cluster's policy does not allow of an origination.
-type keyProblem struct {
+// denial is a value that the cluster's policy does not allow.
+type denial struct {
 	key    string // name in the table
 	detail string
 }
 
-// denials holds an origination of a pod of the namespace against the policy. Services of the mesh are
-// free in the own namespace; those of another must be named, also where nothing else needs to be.
-func policyProblems(p config.Policy, o *origination.Origination, namespace string) []keyProblem {
-	var all []keyProblem
+// policyProblems checks an origination of a pod of the namespace against the policy. Services of the mesh are always
+// allowed in the pod's own namespace. Those of another must be in policy.allowedHosts, even if that is empty.
+func policyProblems(p config.Policy, o *origination.Origination, namespace string) []denial {
+	var all []denial
 	deny := func(key, value, list, allowed string) {
-		all = append(all, keyProblem{key, fmt.Sprintf("%q must be allowed by policy.%s (%s); use one of these, or contact the cluster's administrator",
-			value, list, origination.Shorten(allowed))})
+		all = append(all, denial{
+			key,
+			fmt.Sprintf("%q must be allowed by policy.%s (%s); use one of these, or contact the cluster's administrator",
+				value, list, origination.Shorten(allowed)),
+		})
 	}
-	switch of, _ := o.Service(); {
+	switch serviceNamespace, _ := o.Service(); {
 	case o.HostSynthesised:
 	case o.InMesh():
-		if of != namespace && (len(p.AllowedHosts) == 0 || !p.AllowsHost(o.Host)) {
-			all = append(all, keyProblem{"host", fmt.Sprintf("%q is a Service of namespace %s. Services of other namespaces must be allowed by policy.allowedHosts (%s); contact the cluster's administrator",
-				o.Host, of, origination.Shorten(cmp.Or(strings.Join(p.AllowedHosts, ", "), "none")))})
+		if serviceNamespace != namespace && (len(p.AllowedHosts) == 0 || !p.AllowsHost(o.Host)) {
+			all = append(all, denial{
+				"host",
+				fmt.Sprintf("%q is a Service of namespace %s. Services of other namespaces must be allowed by "+
+					"policy.allowedHosts (%s); contact the cluster's administrator",
+					o.Host, serviceNamespace, origination.Shorten(cmp.Or(strings.Join(p.AllowedHosts, ", "), "none"))),
+			})
 		}
 	case !p.AllowsHost(o.Host):
 		deny("host", o.Host, "allowedHosts", strings.Join(p.AllowedHosts, ", "))
 	}
 	if o.TLS.InsecureSkipVerify && !p.AllowInsecure {
-		all = append(all, keyProblem{"insecure-skip-verify", "must be allowed by policy.allowInsecure, because any certificate would be accepted; " +
-			"set " + origination.KeyOf(o.Instances[0], "ca-secret") + " instead, or contact the cluster's administrator"})
+		all = append(all, denial{
+			"insecure-skip-verify",
+			"must be allowed by policy.allowInsecure, because any certificate would be accepted; " +
+				"set " + origination.KeyOf(o.Instances[0], "ca-secret") + " instead, or contact the cluster's administrator",
+		})
 	}
 	if i := o.TLS.Issuer; i != (origination.Issuer{}) && !i.Local() && !slices.Contains(p.AllowedIssuers, i.String()) {
 		allowed := "Issuers of " + origination.IssuerGroup + " in the pod's namespace"

@@ -8,9 +8,10 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Recorded resolves what a live pod requested, by the rules of today. The error says why it would be refused now, and
-// names the keys.
-func ResolveStatus(status origination.Status, namespace, serviceAccount string, cfg config.Config, services Services) (Result, error) {
+// ResolveStatus resolves the request of a live pod by the current configuration. The error says why the request would
+// be refused now, and names the keys.
+func ResolveStatus(status origination.Status, namespace, serviceAccount string, cfg config.Config,
+	services Services) (Result, error) {
 	res := Resolve(Input{
 		Namespace: namespace, Annotations: status.Request, ServiceAccount: serviceAccount,
 		SecretOfCertificate: func(certificate string) string { return status.Secrets[certificate] },

@@ -14,7 +14,12 @@ import (
 func byDNS(host string) origination.Origination {
 	return origination.Origination{
 		Instances: []string{"default"}, Host: host, Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp",
-		TLS: origination.TLS{Mode: origination.ModeSimple, SystemRoots: systemRoots, SNI: host, SubjectAltNames: []string{host}},
+		TLS: origination.TLS{
+			Mode:            origination.ModeSimple,
+			SystemRoots:     systemRoots,
+			SNI:             host,
+			SubjectAltNames: []string{host},
+		},
 	}
 }
 
@@ -39,50 +44,212 @@ type requestCase struct {
 
 func plainRequests() []requestCase {
 	return []requestCase{
-		{"a host is resolved by DNS and checked by name against the system roots", pod("redis-tls/host", "redis-a.aivencloud.com"),
-			[]origination.Origination{byDNS("redis-a.aivencloud.com")}, nil},
-		{"several ports, in any order and twice", pod("redis-tls/host", "a.example.com", "redis-tls/port", " 26379,6379 , 6379"),
-			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
+		{
+			name: "a host is resolved by DNS and checked by name against the system roots",
+			in:   pod("redis-tls/host", "redis-a.aivencloud.com"),
+			want: []origination.Origination{byDNS("redis-a.aivencloud.com")},
+		},
+		{
+			name: "several ports, in any order and twice",
+			in:   pod("redis-tls/host", "a.example.com", "redis-tls/port", " 26379,6379 , 6379"),
+			want: []origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
 				o.Ports = []origination.Port{{Number: 6379, Target: 6379}, {Number: 26379, Target: 26379}}
-			})}, nil},
-		{"another TLS port of the server is passed through too", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6380"),
-			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
+			})},
+		},
+		{
+			name: "another TLS port of the server is passed through too",
+			in:   pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6380"),
+			want: []origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
 				o.Ports, o.Passthrough = []origination.Port{{Number: 6379, Target: 6380}}, []int32{6380}
-			})}, nil},
-		{"an equal target port passes nothing through", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6379"),
-			[]origination.Origination{byDNS("a.example.com")}, nil},
-		{"a target port of the sidecar is not passed through", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "15021"),
-			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) { o.Ports = []origination.Port{{Number: 6379, Target: 15021}} })}, nil},
-		{"passthrough ports replace the implied one", pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6380", "redis-tls/passthrough-ports", "9121,9000"),
-			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
+			})},
+		},
+		{
+			name: "an equal target port passes nothing through",
+			in:   pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "6379"),
+			want: []origination.Origination{byDNS("a.example.com")},
+		},
+		{
+			name: "a target port of the sidecar is not passed through",
+			in:   pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "15021"),
+			want: []origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
+				o.Ports = []origination.Port{{
+					Number: 6379,
+					Target: 15021,
+				}}
+			})},
+		},
+		{
+			name: "passthrough ports replace the implied one",
+			in: pod(
+				"redis-tls/host",
+				"a.example.com",
+				"redis-tls/target-port",
+				"6380",
+				"redis-tls/passthrough-ports",
+				"9121,9000",
+			),
+			want: []origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
 				o.Ports, o.Passthrough = []origination.Port{{Number: 6379, Target: 6380}}, []int32{9000, 9121}
-			})}, nil},
-		{"a CA with the default key", pod("redis-tls/host", "a.example.com", "redis-tls/ca-secret", "redis-ca"),
-			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) { o.TLS.CASecret, o.TLS.CAKey = "redis-ca", "ca.crt" })}, nil},
-		{"Memorystore: an address, a port and a CA, without a name to check", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/port", "6378", "redis-tls/ca-secret", "redis-ca", "redis-tls/ca-key", "redis-cert.pem"),
-			[]origination.Origination{{Instances: []string{"default"}, Host: "ip-10-0-0-3", HostSynthesised: true, Addresses: prefixes("10.0.0.3"), Ports: []origination.Port{{Number: 6378, Target: 6378}}, Protocol: "tcp",
-				TLS: origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "redis-cert.pem"}}}, nil},
-		{"a host with one address is pinned, without a name to check by default",
-			pod("redis-tls/host", "redis.memorystore-redis", "redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "redis-ca", "redis-tls/target-port", "6378"),
-			[]origination.Origination{{Instances: []string{"default"}, Host: "redis.memorystore-redis", Addresses: prefixes("10.0.0.3"), Ports: []origination.Port{{Number: 6379, Target: 6378}}, Passthrough: []int32{6378}, Protocol: "tcp",
-				TLS: origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt"}}}, nil},
-		{"an address with system roots and the name to check", pod("redis-tls/addresses", "10.0.0.3", "redis-tls/subject-alt-names", "B.example.com,a.example.com,b.example.com", "redis-tls/sni", "A.example.com."),
-			[]origination.Origination{{Instances: []string{"default"}, Host: "ip-10-0-0-3", HostSynthesised: true, Addresses: prefixes("10.0.0.3"), Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp",
-				TLS: origination.TLS{Mode: origination.ModeSimple, SystemRoots: systemRoots, SNI: "a.example.com", SubjectAltNames: []string{"a.example.com", "b.example.com"}}}}, nil},
-		{"a host with several addresses is not pinned, with a warning", pod("redis-tls/host", "a.example.com", "redis-tls/addresses", "10.0.0.0/28", "redis-tls/ca-secret", "redis-ca"),
-			[]origination.Origination{{Instances: []string{"default"}, Host: "a.example.com", Addresses: prefixes("10.0.0.0/28"), Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp",
-				TLS: origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt"}}},
-			[]string{podKey + "host]"}},
-		{"names of its own instead of the host's", pod("redis-tls/host", "a.example.com", "redis-tls/sni", "sni.example.com", "redis-tls/subject-alt-names", "spiffe://example.org/redis"),
-			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
+			})},
+		},
+		{
+			name: "a CA with the default key",
+			in:   pod("redis-tls/host", "a.example.com", "redis-tls/ca-secret", "redis-ca"),
+			want: []origination.Origination{with(byDNS("a.example.com"), func(
+				o *origination.Origination,
+			) {
+				o.TLS.CASecret, o.TLS.CAKey = "redis-ca", "ca.crt"
+			})},
+		},
+		{
+			name: "Memorystore: an address, a port and a CA, without a name to check",
+			in: pod(
+				"redis-tls/addresses",
+				"10.0.0.3",
+				"redis-tls/port",
+				"6378",
+				"redis-tls/ca-secret",
+				"redis-ca",
+				"redis-tls/ca-key",
+				"redis-cert.pem",
+			),
+			want: []origination.Origination{{
+				Instances:       []string{"default"},
+				Host:            "ip-10-0-0-3",
+				HostSynthesised: true,
+				Addresses:       prefixes("10.0.0.3"),
+				Ports:           []origination.Port{{Number: 6378, Target: 6378}},
+				Protocol:        "tcp",
+				TLS:             origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "redis-cert.pem"},
+			}},
+		},
+		{
+			name: "a host with one address is pinned, without a name to check by default",
+			in: pod(
+				"redis-tls/host",
+				"redis.memorystore-redis",
+				"redis-tls/addresses",
+				"10.0.0.3",
+				"redis-tls/ca-secret",
+				"redis-ca",
+				"redis-tls/target-port",
+				"6378",
+			),
+			want: []origination.Origination{{
+				Instances:   []string{"default"},
+				Host:        "redis.memorystore-redis",
+				Addresses:   prefixes("10.0.0.3"),
+				Ports:       []origination.Port{{Number: 6379, Target: 6378}},
+				Passthrough: []int32{6378},
+				Protocol:    "tcp",
+				TLS:         origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt"},
+			}},
+		},
+		{
+			name: "an address with system roots and the name to check",
+			in: pod(
+				"redis-tls/addresses",
+				"10.0.0.3",
+				"redis-tls/subject-alt-names",
+				"B.example.com,a.example.com,b.example.com",
+				"redis-tls/sni",
+				"A.example.com.",
+			),
+			want: []origination.Origination{{
+				Instances:       []string{"default"},
+				Host:            "ip-10-0-0-3",
+				HostSynthesised: true,
+				Addresses:       prefixes("10.0.0.3"),
+				Ports:           []origination.Port{{Number: 6379, Target: 6379}},
+				Protocol:        "tcp",
+				TLS: origination.TLS{
+					Mode:            origination.ModeSimple,
+					SystemRoots:     systemRoots,
+					SNI:             "a.example.com",
+					SubjectAltNames: []string{"a.example.com", "b.example.com"},
+				},
+			}},
+		},
+		{
+			name: "a host with several addresses is not pinned, with a warning",
+			in: pod(
+				"redis-tls/host",
+				"a.example.com",
+				"redis-tls/addresses",
+				"10.0.0.0/28",
+				"redis-tls/ca-secret",
+				"redis-ca",
+			),
+			want: []origination.Origination{{
+				Instances: []string{"default"},
+				Host:      "a.example.com",
+				Addresses: prefixes("10.0.0.0/28"),
+				Ports:     []origination.Port{{Number: 6379, Target: 6379}},
+				Protocol:  "tcp",
+				TLS:       origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt"},
+			}},
+			warnings: []string{podKey + "host]"},
+		},
+		{
+			name: "names of its own instead of the host's",
+			in: pod(
+				"redis-tls/host",
+				"a.example.com",
+				"redis-tls/sni",
+				"sni.example.com",
+				"redis-tls/subject-alt-names",
+				"spiffe://example.org/redis",
+			),
+			want: []origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
 				o.TLS.SNI, o.TLS.SubjectAltNames = "sni.example.com", []string{"spiffe://example.org/redis"}
-			})}, nil},
-		{"every default written out", pod("redis-tls/host", "a.example.com", "redis-tls/mode", "simple", "redis-tls/delivery", "mount", "redis-tls/protocol", "tcp", "redis-tls/insecure-skip-verify", "false", "redis-tls/port", "6379"),
-			[]origination.Origination{byDNS("a.example.com")}, nil},
-		{"empty values are the defaults", pod("redis-tls/host", "a.example.com", "redis-tls/port", "", "redis-tls/mode", " ", "redis-tls/issuer", "", "redis-tls/sni", "", "redis-tls/addresses", "", "redis-tls/ca-key", ""),
-			[]origination.Origination{byDNS("a.example.com")}, nil},
-		{"two Redis, sorted by host", pod("redis-tls/host", "b.example.com", "sessions.redis-tls/host", "a.example.com"),
-			[]origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) { o.Instances = []string{"sessions"} }), byDNS("b.example.com")}, nil},
+			})},
+		},
+		{
+			name: "every default written out",
+			in: pod(
+				"redis-tls/host",
+				"a.example.com",
+				"redis-tls/mode",
+				"simple",
+				"redis-tls/delivery",
+				"mount",
+				"redis-tls/protocol",
+				"tcp",
+				"redis-tls/insecure-skip-verify",
+				"false",
+				"redis-tls/port",
+				"6379",
+			),
+			want: []origination.Origination{byDNS("a.example.com")},
+		},
+		{
+			name: "empty values are the defaults",
+			in: pod(
+				"redis-tls/host",
+				"a.example.com",
+				"redis-tls/port",
+				"",
+				"redis-tls/mode",
+				" ",
+				"redis-tls/issuer",
+				"",
+				"redis-tls/sni",
+				"",
+				"redis-tls/addresses",
+				"",
+				"redis-tls/ca-key",
+				"",
+			),
+			want: []origination.Origination{byDNS("a.example.com")},
+		},
+		{
+			name: "two Redis, sorted by host",
+			in:   pod("redis-tls/host", "b.example.com", "sessions.redis-tls/host", "a.example.com"),
+			want: []origination.Origination{
+				with(byDNS("a.example.com"), func(o *origination.Origination) { o.Instances = []string{"sessions"} }),
+				byDNS("b.example.com"),
+			},
+		},
 	}
 }
 

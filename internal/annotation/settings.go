@@ -19,7 +19,7 @@ func parseSidecar(d *draft, _ *field.Path, value string) field.ErrorList {
 	return nil
 }
 
-// settings reads the keys of the pod as a whole.
+// settings parses the keys that apply to the whole pod.
 func (r rules) settings(l layers) (origination.Settings, field.ErrorList) {
 	d := &draft{rules: r}
 	var errs field.ErrorList
@@ -30,8 +30,8 @@ func (r rules) settings(l layers) (origination.Settings, field.ErrorList) {
 	return d.settings, errs
 }
 
-// restricted holds the restriction against what it restricts the pod to. Where none is left, an inherited one is
-// dropped, for it says nothing of its own.
+// restricted checks that a restriction has a Redis to restrict the pod to. Without one, the pod's own restriction is an
+// error, and an inherited one is dropped.
 func (res *Result) restricted(l layers) {
 	if res.Settings.Sidecar == "" || len(res.Originations) > 0 || len(res.Errors) > 0 {
 		return
@@ -39,6 +39,7 @@ func (res *Result) restricted(l layers) {
 	res.Settings.Sidecar = ""
 	delete(res.Status.Request, origination.Prefix+"sidecar")
 	if set := l.pod["sidecar"]; set.own {
-		res.Errors = append(res.Errors, field.Invalid(set.path, origination.Shorten(set.value), "requires a Redis that the pod is restricted to; set "+origination.Prefix+"host, or remove this"))
+		res.Errors = append(res.Errors, field.Invalid(set.path, origination.Shorten(set.value),
+			"requires a Redis that the pod is restricted to; set "+origination.Prefix+"host, or remove this"))
 	}
 }

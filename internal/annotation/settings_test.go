@@ -20,14 +20,52 @@ func TestSettingsOfThePod(t *testing.T) {
 		want   origination.Settings
 		labels []string // besides those of originations and of the restriction
 	}{
-		{"a server", pod("redis-tls/server", "strict"), origination.Settings{Server: origination.ServerStrict}, []string{"redis-tls/server=strict"}},
-		{"a server that is a client too", pod("redis-tls/server", "strict", host, "a.example.com"), origination.Settings{Server: origination.ServerStrict}, []string{"redis-tls/server=strict"}},
-		{"a restricted pod", pod("redis-tls/sidecar", "restrict", host, "a.example.com"), origination.Settings{Sidecar: origination.SidecarRestrict}, nil},
-		{"an inherited restriction", inherit("redis-tls/sidecar", "restrict", host, "a.example.com"), origination.Settings{Sidecar: origination.SidecarRestrict}, nil},
-		{"a restriction that the pod removes", withAnnotation(inherit("redis-tls/sidecar", "restrict", host, "a.example.com"), "redis-tls/sidecar", ""), origination.Settings{}, nil},
-		{"a restriction to several, one in the mesh", pod("redis-tls/sidecar", "restrict", host, "a.example.com", "x.redis-tls/host", "six", "x.redis-tls/mode", "istio-mutual"),
-			origination.Settings{Sidecar: origination.SidecarRestrict}, nil},
-		{"neither", pod(host, "a.example.com"), origination.Settings{}, nil},
+		{
+			name:   "a server",
+			in:     pod("redis-tls/server", "strict"),
+			want:   origination.Settings{Server: origination.ServerStrict},
+			labels: []string{"redis-tls/server=strict"},
+		},
+		{
+			name:   "a server that is a client too",
+			in:     pod("redis-tls/server", "strict", host, "a.example.com"),
+			want:   origination.Settings{Server: origination.ServerStrict},
+			labels: []string{"redis-tls/server=strict"},
+		},
+		{
+			name: "a restricted pod",
+			in:   pod("redis-tls/sidecar", "restrict", host, "a.example.com"),
+			want: origination.Settings{Sidecar: origination.SidecarRestrict},
+		},
+		{
+			name: "an inherited restriction",
+			in:   inherit("redis-tls/sidecar", "restrict", host, "a.example.com"),
+			want: origination.Settings{Sidecar: origination.SidecarRestrict},
+		},
+		{
+			name: "a restriction that the pod removes",
+			in:   withAnnotation(inherit("redis-tls/sidecar", "restrict", host, "a.example.com"), "redis-tls/sidecar", ""),
+			want: origination.Settings{},
+		},
+		{
+			name: "a restriction to several, one in the mesh",
+			in: pod(
+				"redis-tls/sidecar",
+				"restrict",
+				host,
+				"a.example.com",
+				"x.redis-tls/host",
+				"six",
+				"x.redis-tls/mode",
+				"istio-mutual",
+			),
+			want: origination.Settings{Sidecar: origination.SidecarRestrict},
+		},
+		{
+			name: "neither",
+			in:   pod(host, "a.example.com"),
+			want: origination.Settings{},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			res := Resolve(test.in, config.Default(), headless{cluster})

@@ -10,9 +10,9 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// unknownKey says why a key of ours is not in the table, or not one of an instance; "" for a key that
-// is right where it stands. Which key may have been meant is looked for only where that will be read.
-func unknownKey(key, instance, name string, read bool) string {
+// unknownKey says why a key of redis-tls is not in the table, or not allowed for an instance; "" if it is. It suggests
+// the nearest key only if suggest is true, because the search is slow.
+func unknownKey(key, instance, name string, suggest bool) string {
 	known, ok := keyIndex[name]
 	switch {
 	case hasUpperCasePrefix(key):
@@ -23,7 +23,7 @@ func unknownKey(key, instance, name string, read bool) string {
 		return fmt.Sprintf("%s applies to the whole pod, not to one Redis; write %q", name, origination.Prefix+name)
 	}
 	text := "unknown key"
-	if !read {
+	if !suggest {
 		return text
 	}
 	if nearest := nearestKey(strings.ToLower(name)); nearest != nil {
@@ -35,8 +35,8 @@ func unknownKey(key, instance, name string, read bool) string {
 	return text
 }
 
-// nearestKey returns the row of a user's key whose name is nearest to a mistyped one, nil where none is near: a third
-// of the letters may differ.
+// nearestKey returns the key of users whose name is most similar to a mistyped one, nil if none is similar: a third of
+// the letters may differ.
 func nearestKey(name string) *Key {
 	if len(name) > maxKeyBytesToSearch {
 		return nil

@@ -75,7 +75,10 @@ func TestUnknownKeysAreRefusedOnPodsAndIgnoredOnNamespaces(t *testing.T) {
 			})
 			t.Run("in the Helm values", func(t *testing.T) {
 				_, err := ParseConfig(fmt.Appendf(nil, "defaults: {%q: value}", key))
-				if want := fmt.Sprintf("parsing the configuration: defaults[%s]: Invalid value: ", key); err == nil || !strings.HasPrefix(err.Error(), want) {
+				if want := fmt.Sprintf(
+					"parsing the configuration: defaults[%s]: Invalid value: ",
+					key,
+				); err == nil || !strings.HasPrefix(err.Error(), want) {
 					t.Errorf("error %v, want %s", err, want)
 				}
 			})
@@ -85,7 +88,14 @@ func TestUnknownKeysAreRefusedOnPodsAndIgnoredOnNamespaces(t *testing.T) {
 
 // A key of somebody else's is none of our business, however near it is to one of ours.
 func TestKeysWithOtherPrefixesAreIgnored(t *testing.T) {
-	for _, key := range []string{"redis-tls.example.com/hots", "notredis-tls/hots", "redis_tls/hots", "redis-tls", "example.com/redis-tls", "redistls/hots"} {
+	for _, key := range []string{
+		"redis-tls.example.com/hots",
+		"notredis-tls/hots",
+		"redis_tls/hots",
+		"redis-tls",
+		"example.com/redis-tls",
+		"redistls/hots",
+	} {
 		res := mustResolve(t, pod("redis-tls/host", "a.example.com", key, "value"), config.Default())
 		if len(res.Warnings) > 0 || len(res.Status.Request) != 1 {
 			t.Errorf("%s: warnings %q, status %s", key, res.Warnings, res.Status)

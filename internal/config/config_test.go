@@ -44,10 +44,19 @@ func everythingParsed() Config {
 	v6 := netip.MustParsePrefix("fd00:1::/112")
 	duration := func(d time.Duration) metav1.Duration { return metav1.Duration{Duration: d} }
 	return Config{
-		Defaults: map[string]string{"redis-tls/host": "a.example.com", "redis-tls/port": "6380", "redis-tls/insecure-skip-verify": "false"},
+		Defaults: map[string]string{
+			"redis-tls/host":                 "a.example.com",
+			"redis-tls/port":                 "6380",
+			"redis-tls/insecure-skip-verify": "false",
+		},
 		Policy: Policy{
-			Mode: PolicyWarn, AllowedHosts: []string{"*.example.com", "redis.example.org"}, AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
-			AllowedPorts: []string{"6379", "6380-6390"}, AllowedIssuers: []string{"ClusterIssuer.cert-manager.io/redis"}, MaxKeysPerNamespace: 7, AllowInsecure: true,
+			Mode:                PolicyWarn,
+			AllowedHosts:        []string{"*.example.com", "redis.example.org"},
+			AllowedCIDRs:        []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
+			AllowedPorts:        []string{"6379", "6380-6390"},
+			AllowedIssuers:      []string{"ClusterIssuer.cert-manager.io/redis"},
+			MaxKeysPerNamespace: 7,
+			AllowInsecure:       true,
 		},
 		VIP:           VIP{CIDR: netip.MustParsePrefix("10.255.0.0/16"), IPv6CIDR: &v6},
 		FirstUse:      FirstUse{Delay: duration(2 * time.Second)},
@@ -88,14 +97,37 @@ func TestAConfigIsReadOverTheDefaults(t *testing.T) {
 		text string
 		want Config
 	}{
-		"nothing":                {"", Default()},
-		"an empty object":        {"{}", Default()},
-		"null values":            {"vip: {cidr: null}\npolicy: {maxKeysPerNamespace: null}\nexcludedNamespaces: null\nfirstUse: {delay: null}", withConfig(func(c *Config) { c.ExcludedNamespaces = nil })},
-		"one value of an object": {"cleanup: {delay: 5s}", withConfig(func(c *Config) { c.Cleanup.Delay.Duration = 5 * time.Second })},
-		"an empty list":          {"excludedNamespaces: []", withConfig(func(c *Config) { c.ExcludedNamespaces = nil })},
-		"everything":             {everything, everythingParsed()},
-		"no policy":              {"policy: null", Default()},
-		"only IPv6 VIPs":         {`vip: {cidr: "", ipv6CIDR: "fd00:1::/112"}`, withConfig(func(c *Config) { c.VIP = VIP{IPv6CIDR: everythingParsed().VIP.IPv6CIDR} })},
+		"nothing": {
+			want: Default(),
+		},
+		"an empty object": {
+			text: "{}",
+			want: Default(),
+		},
+		"null values": {
+			text: "vip: {cidr: null}\npolicy: {maxKeysPerNamespace: null}\nexcludedNamespaces: null\nfirstUse: {delay: null}",
+			want: withConfig(func(c *Config) { c.ExcludedNamespaces = nil }),
+		},
+		"one value of an object": {
+			text: "cleanup: {delay: 5s}",
+			want: withConfig(func(c *Config) { c.Cleanup.Delay.Duration = 5 * time.Second }),
+		},
+		"an empty list": {
+			text: "excludedNamespaces: []",
+			want: withConfig(func(c *Config) { c.ExcludedNamespaces = nil }),
+		},
+		"everything": {
+			text: everything,
+			want: everythingParsed(),
+		},
+		"no policy": {
+			text: "policy: null",
+			want: Default(),
+		},
+		"only IPv6 VIPs": {
+			text: `vip: {cidr: "", ipv6CIDR: "fd00:1::/112"}`,
+			want: withConfig(func(c *Config) { c.VIP = VIP{IPv6CIDR: everythingParsed().VIP.IPv6CIDR} }),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Parse([]byte(test.text), false)
@@ -141,7 +173,8 @@ func TestChartValuesMayHaveOtherKeys(t *testing.T) {
 	if _, err := Parse([]byte(values), false); err == nil || !strings.Contains(err.Error(), `unknown field "image"`) {
 		t.Errorf("the config file took them too: %v", err)
 	}
-	if _, err := Parse([]byte("vip: {cird: 10.255.0.0/16}"), true); err == nil || !strings.Contains(err.Error(), `unknown field "vip.cird"`) {
+	if _, err := Parse([]byte("vip: {cird: 10.255.0.0/16}"), true); err == nil ||
+		!strings.Contains(err.Error(), `unknown field "vip.cird"`) {
 		t.Errorf("a typo below a key of ours passed: %v", err)
 	}
 }
@@ -156,7 +189,8 @@ func TestAConfigOfAnotherFormIsRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse([]byte(test.text), false)
-			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "parsing the configuration: ") {
+			if err == nil || !strings.Contains(err.Error(), test.want) ||
+				!strings.HasPrefix(err.Error(), "parsing the configuration: ") {
 				t.Errorf("error %v\nwant  %s", err, test.want)
 			}
 		})
@@ -166,45 +200,162 @@ func TestAConfigOfAnotherFormIsRefused(t *testing.T) {
 func TestAWrongConfigIsRefusedWithKeyValueAndRule(t *testing.T) {
 	messages := catalog.Open(t)
 	for name, test := range map[string]struct{ text, want string }{
-		"an unknown mode":                            {"policy: {mode: audit}", "policy.mode: Unsupported value"},
-		"a CIDR without length":                      {"vip: {cidr: 10.0.0.0}", "vip.cidr: Invalid value"},
-		"a number for a CIDR":                        {"vip: {cidr: 10}", "vip.cidr: Invalid value"},
-		"an IPv6 range for IPv4 VIPs":                {`vip: {cidr: "fd00::/112"}`, "vip.cidr: Invalid value"},
-		"no range for VIPs":                          {`vip: {cidr: ""}`, "vip.cidr: Required value"},
-		"a small range for VIPs":                     {"vip: {cidr: 240.241.0.0/25}", "vip.cidr: Invalid value"},
-		"VIPs with bits beyond the mask":             {"vip: {cidr: 240.241.0.1/16}", "vip.cidr: Invalid value"},
-		"VIPs in Istio's range":                      {"vip: {cidr: 240.240.0.0/15}", "vip.cidr: Invalid value"},
-		"VIPs on loopback":                           {"vip: {cidr: 127.1.0.0/16}", "vip.cidr: Invalid value"},
-		"an IPv4 range for IPv6 VIPs":                {"vip: {ipv6CIDR: 10.0.0.0/16}", "vip.ipv6CIDR: Invalid value"},
-		"IPv6 VIPs that are no CIDR":                 {"vip: {ipv6CIDR: x}", "vip.ipv6CIDR: Invalid value"},
-		"mapped IPv6 VIPs":                           {`vip: {ipv6CIDR: "::ffff:10.0.0.0/104"}`, "vip.ipv6CIDR: Invalid value"},
-		"a small range for IPv6 VIPs":                {`vip: {ipv6CIDR: "fd00:1::/121"}`, "vip.ipv6CIDR: Invalid value"},
-		"an allowed URL":                             {"policy: {allowedHosts: [ok.example.com, 'redis://x']}", "policy.allowedHosts[1]: Invalid value"},
-		"an allowed wildcard inside":                 {"policy: {allowedHosts: ['a.*.com']}", "policy.allowedHosts[0]: Invalid value"},
-		"an allowed address":                         {"policy: {allowedHosts: [10.0.0.3]}", "policy.allowedHosts[0]: Invalid value"},
-		"an allowed range that is no CIDR":           {"policy: {allowedCIDRs: [10.0.0.0/8, x]}", "policy.allowedCIDRs[1]: Invalid value"},
-		"an allowed range with bits beyond the mask": {"policy: {allowedCIDRs: [10.0.0.3/8]}", "policy.allowedCIDRs[0]: Invalid value"},
-		"a descending range of allowed ports":        {"policy: {allowedPorts: ['2-1']}", "policy.allowedPorts[0]: Invalid value"},
-		"allowed ports by name":                      {"policy: {allowedPorts: [redis]}", "policy.allowedPorts[0]: Invalid value"},
-		"an open range of allowed ports":             {"policy: {allowedPorts: ['1-']}", "policy.allowedPorts[0]: Invalid value"},
-		"an allowed issuer without its kind":         {"policy: {allowedIssuers: [redis]}", "policy.allowedIssuers[0]: Invalid value"},
-		"no keys in a namespace":                     {"policy: {maxKeysPerNamespace: 0}", "policy.maxKeysPerNamespace: Invalid value"},
-		"a negative number of keys":                  {"policy: {maxKeysPerNamespace: -1}", "policy.maxKeysPerNamespace: Invalid value"},
-		"too many keys in a namespace":               {"policy: {maxKeysPerNamespace: 1001}", "policy.maxKeysPerNamespace: Invalid value"},
-		"an allowed range of mapped addresses":       {"policy: {allowedCIDRs: ['::ffff:10.0.0.0/104']}", "policy.allowedCIDRs[0]: Invalid value"},
-		"a default that is an object":                {"defaults: {redis-tls/port: {}}", "defaults[redis-tls/port]: Invalid value"},
-		"a duration without its unit":                {"firstUse: {delay: 1}", "firstUse.delay: Invalid value"},
-		"a duration that is a word":                  {"cleanup: {gracePeriod: soon}", "cleanup.gracePeriod: Invalid value"},
-		"a negative first-use delay":                 {"firstUse: {delay: -1s}", "firstUse.delay: Invalid value"},
-		"a negative grace period":                    {"cleanup: {gracePeriod: -1s}", "cleanup.gracePeriod: Invalid value"},
-		"a negative delay":                           {"cleanup: {delay: -1s}", "cleanup.delay: Invalid value"},
-		"an empty cluster domain":                    {"clusterDomain: ''", "clusterDomain: Invalid value"},
-		"an excluded namespace that is no DNS label": {"excludedNamespaces: [Kube_System]", "excludedNamespaces[0]: Invalid value"},
-		"an empty root namespace":                    {"istio: {rootNamespace: ''}", "istio.rootNamespace: Invalid value"},
-		"a trust domain that is a URI":               {"istio: {trustDomain: spiffe://a}", "istio.trustDomain: Invalid value"},
-		"roots at a relative path":                   {"istio: {systemRoots: roots.pem}", "istio.systemRoots: Invalid value"},
-		"roots at an unclean path":                   {"istio: {systemRoots: /a/../b}", "istio.systemRoots: Invalid value"},
-		"a default that is a list":                   {"defaults: {redis-tls/port: [1]}", "defaults[redis-tls/port]: Invalid value"},
+		"an unknown mode": {
+			text: "policy: {mode: audit}",
+			want: "policy.mode: Unsupported value",
+		},
+		"a CIDR without length": {
+			text: "vip: {cidr: 10.0.0.0}",
+			want: "vip.cidr: Invalid value",
+		},
+		"a number for a CIDR": {
+			text: "vip: {cidr: 10}",
+			want: "vip.cidr: Invalid value",
+		},
+		"an IPv6 range for IPv4 VIPs": {
+			text: `vip: {cidr: "fd00::/112"}`,
+			want: "vip.cidr: Invalid value",
+		},
+		"no range for VIPs": {
+			text: `vip: {cidr: ""}`,
+			want: "vip.cidr: Required value",
+		},
+		"a small range for VIPs": {
+			text: "vip: {cidr: 240.241.0.0/25}",
+			want: "vip.cidr: Invalid value",
+		},
+		"VIPs with bits beyond the mask": {
+			text: "vip: {cidr: 240.241.0.1/16}",
+			want: "vip.cidr: Invalid value",
+		},
+		"VIPs in Istio's range": {
+			text: "vip: {cidr: 240.240.0.0/15}",
+			want: "vip.cidr: Invalid value",
+		},
+		"VIPs on loopback": {
+			text: "vip: {cidr: 127.1.0.0/16}",
+			want: "vip.cidr: Invalid value",
+		},
+		"an IPv4 range for IPv6 VIPs": {
+			text: "vip: {ipv6CIDR: 10.0.0.0/16}",
+			want: "vip.ipv6CIDR: Invalid value",
+		},
+		"IPv6 VIPs that are no CIDR": {
+			text: "vip: {ipv6CIDR: x}",
+			want: "vip.ipv6CIDR: Invalid value",
+		},
+		"mapped IPv6 VIPs": {
+			text: `vip: {ipv6CIDR: "::ffff:10.0.0.0/104"}`,
+			want: "vip.ipv6CIDR: Invalid value",
+		},
+		"a small range for IPv6 VIPs": {
+			text: `vip: {ipv6CIDR: "fd00:1::/121"}`,
+			want: "vip.ipv6CIDR: Invalid value",
+		},
+		"an allowed URL": {
+			text: "policy: {allowedHosts: [ok.example.com, 'redis://x']}",
+			want: "policy.allowedHosts[1]: Invalid value",
+		},
+		"an allowed wildcard inside": {
+			text: "policy: {allowedHosts: ['a.*.com']}",
+			want: "policy.allowedHosts[0]: Invalid value",
+		},
+		"an allowed address": {
+			text: "policy: {allowedHosts: [10.0.0.3]}",
+			want: "policy.allowedHosts[0]: Invalid value",
+		},
+		"an allowed range that is no CIDR": {
+			text: "policy: {allowedCIDRs: [10.0.0.0/8, x]}",
+			want: "policy.allowedCIDRs[1]: Invalid value",
+		},
+		"an allowed range with bits beyond the mask": {
+			text: "policy: {allowedCIDRs: [10.0.0.3/8]}",
+			want: "policy.allowedCIDRs[0]: Invalid value",
+		},
+		"a descending range of allowed ports": {
+			text: "policy: {allowedPorts: ['2-1']}",
+			want: "policy.allowedPorts[0]: Invalid value",
+		},
+		"allowed ports by name": {
+			text: "policy: {allowedPorts: [redis]}",
+			want: "policy.allowedPorts[0]: Invalid value",
+		},
+		"an open range of allowed ports": {
+			text: "policy: {allowedPorts: ['1-']}",
+			want: "policy.allowedPorts[0]: Invalid value",
+		},
+		"an allowed issuer without its kind": {
+			text: "policy: {allowedIssuers: [redis]}",
+			want: "policy.allowedIssuers[0]: Invalid value",
+		},
+		"no keys in a namespace": {
+			text: "policy: {maxKeysPerNamespace: 0}",
+			want: "policy.maxKeysPerNamespace: Invalid value",
+		},
+		"a negative number of keys": {
+			text: "policy: {maxKeysPerNamespace: -1}",
+			want: "policy.maxKeysPerNamespace: Invalid value",
+		},
+		"too many keys in a namespace": {
+			text: "policy: {maxKeysPerNamespace: 1001}",
+			want: "policy.maxKeysPerNamespace: Invalid value",
+		},
+		"an allowed range of mapped addresses": {
+			text: "policy: {allowedCIDRs: ['::ffff:10.0.0.0/104']}",
+			want: "policy.allowedCIDRs[0]: Invalid value",
+		},
+		"a default that is an object": {
+			text: "defaults: {redis-tls/port: {}}",
+			want: "defaults[redis-tls/port]: Invalid value",
+		},
+		"a duration without its unit": {
+			text: "firstUse: {delay: 1}",
+			want: "firstUse.delay: Invalid value",
+		},
+		"a duration that is a word": {
+			text: "cleanup: {gracePeriod: soon}",
+			want: "cleanup.gracePeriod: Invalid value",
+		},
+		"a negative first-use delay": {
+			text: "firstUse: {delay: -1s}",
+			want: "firstUse.delay: Invalid value",
+		},
+		"a negative grace period": {
+			text: "cleanup: {gracePeriod: -1s}",
+			want: "cleanup.gracePeriod: Invalid value",
+		},
+		"a negative delay": {
+			text: "cleanup: {delay: -1s}",
+			want: "cleanup.delay: Invalid value",
+		},
+		"an empty cluster domain": {
+			text: "clusterDomain: ''",
+			want: "clusterDomain: Invalid value",
+		},
+		"an excluded namespace that is no DNS label": {
+			text: "excludedNamespaces: [Kube_System]",
+			want: "excludedNamespaces[0]: Invalid value",
+		},
+		"an empty root namespace": {
+			text: "istio: {rootNamespace: ''}",
+			want: "istio.rootNamespace: Invalid value",
+		},
+		"a trust domain that is a URI": {
+			text: "istio: {trustDomain: spiffe://a}",
+			want: "istio.trustDomain: Invalid value",
+		},
+		"roots at a relative path": {
+			text: "istio: {systemRoots: roots.pem}",
+			want: "istio.systemRoots: Invalid value",
+		},
+		"roots at an unclean path": {
+			text: "istio: {systemRoots: /a/../b}",
+			want: "istio.systemRoots: Invalid value",
+		},
+		"a default that is a list": {
+			text: "defaults: {redis-tls/port: [1]}",
+			want: "defaults[redis-tls/port]: Invalid value",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse([]byte(test.text), false)
@@ -249,8 +400,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("defaults: {redis-tls/host: 1, redis-tls/port: [], x: null}", false)
 	f.Add("[1]", false)
 	f.Add("policy: 1\nvip: x\nfirstUse: [1]\nistio: null\nclusterDomain: {}", true)
-	f.Fuzz(func(t *testing.T, text string, foreign bool) {
-		cfg, err := Parse([]byte(text), foreign)
+	f.Fuzz(func(t *testing.T, text string, otherKeys bool) {
+		cfg, err := Parse([]byte(text), otherKeys)
 		if err != nil {
 			return
 		}

@@ -18,22 +18,29 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Default is what holds where the administrator sets nothing.
+// Default returns the settings for an empty config file.
 func Default() Config {
 	return Config{
-		Policy:             Policy{Mode: PolicyEnforce, MaxKeysPerNamespace: 100},
-		VIP:                VIP{CIDR: netip.MustParsePrefix("251.0.0.0/8")},
-		FirstUse:           FirstUse{Gate: true, Delay: metav1.Duration{Duration: time.Second}},
-		Cleanup:            Cleanup{GracePeriod: metav1.Duration{Duration: 10 * time.Minute}, Delay: metav1.Duration{Duration: time.Minute}},
-		Istio:              Istio{RootNamespace: "istio-system", TrustDomain: "cluster.local", SystemRoots: "/etc/ssl/certs/ca-certificates.crt"},
+		Policy:   Policy{Mode: PolicyEnforce, MaxKeysPerNamespace: 100},
+		VIP:      VIP{CIDR: netip.MustParsePrefix("251.0.0.0/8")},
+		FirstUse: FirstUse{Gate: true, Delay: metav1.Duration{Duration: time.Second}},
+		Cleanup: Cleanup{
+			GracePeriod: metav1.Duration{Duration: 10 * time.Minute},
+			Delay:       metav1.Duration{Duration: time.Minute},
+		},
+		Istio: Istio{
+			RootNamespace: "istio-system",
+			TrustDomain:   "cluster.local",
+			SystemRoots:   "/etc/ssl/certs/ca-certificates.crt",
+		},
 		ClusterDomain:      "cluster.local",
 		ExcludedNamespaces: []string{"kube-system", "kube-node-lease", "istio-system"},
 	}
 }
 
-// Parse reads YAML over Default and validates it, but for what the annotations among the defaults say. Unknown and
-// repeated keys are errors; foreign lets other top-level keys pass, as the chart's values.yaml has them.
-func Parse(yamlBytes []byte, foreign bool) (Config, error) {
+// Parse reads YAML over Default and validates it, except the annotations in the defaults. Unknown and repeated keys are
+// errors. With otherKeys it ignores unknown top-level keys, as the chart's values.yaml has them.
+func Parse(yamlBytes []byte, otherKeys bool) (Config, error) {
 	const doing = "parsing the configuration: %w"
 	asJSON, err := yaml.YAMLToJSONStrict(yamlBytes)
 	if err != nil {
@@ -43,7 +50,7 @@ func Parse(yamlBytes []byte, foreign bool) (Config, error) {
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(asJSON, &raw); err != nil {
 		return Config{}, fmt.Errorf("parsing the configuration: the top level must be keys and values: %w", err)
 	}
-	if foreign {
+	if otherKeys {
 		maps.DeleteFunc(raw, func(key string, _ any) bool { return !slices.Contains(configKeys, key) })
 	}
 	if errs := checkTexts(raw); len(errs) > 0 {
@@ -74,22 +81,22 @@ var configKeys = func() []string {
 	return names
 }()
 
-// checkTexts looks at the texts of which the decoder's own errors would not name the key, and writes
-// the numbers and booleans among the defaults as the annotations that they stand for.
+// checkTexts checks the strings whose key the decoder's errors would not name. It replaces numbers and booleans in the
+// defaults by the annotations that they are.
 func checkTexts(raw map[string]any) field.ErrorList {
 	var errs field.ErrorList
-	texts := func(check func(string) error, right string, path ...string) {
-		errs = append(errs, checkText(raw, path, check, right)...)
+	texts := func(check func(string) error, rule string, path ...string) {
+		errs = append(errs, checkText(raw, path, check, rule)...)
 	}
 	prefix := func(s string) error { _, err := netip.ParsePrefix(s); return err }
 	duration := func(s string) error { _, err := time.ParseDuration(s); return err }
 	texts(prefix, "must be a CIDR, as in \"10.0.0.0/8\"", "policy", "allowedCIDRs")
 	texts(orNone(prefix), "must be a CIDR, as in \"251.0.0.0/8\"", "vip", "cidr")
 	texts(prefix, "must be a CIDR, as in \"fd00:240:241::/112\"", "vip", "ipv6CIDR")
-	const right = "must be a duration with its unit, as in \"1s\" or \"10m\""
-	texts(duration, right, "firstUse", "delay")
-	texts(duration, right, "cleanup", "gracePeriod")
-	texts(duration, right, "cleanup", "delay")
+	const durationRule = "must be a duration with its unit, as in \"1s\" or \"10m\""
+	texts(duration, durationRule, "firstUse", "delay")
+	texts(duration, durationRule, "cleanup", "gracePeriod")
+	texts(duration, durationRule, "cleanup", "delay")
 	if defaults, ok := raw["defaults"].(map[string]any); ok {
 		for _, key := range slices.Sorted(maps.Keys(defaults)) {
 			switch value := defaults[key].(type) {
@@ -99,14 +106,15 @@ func checkTexts(raw map[string]any) field.ErrorList {
 			case int64:
 				defaults[key] = strconv.FormatInt(value, 10)
 			default:
-				errs = append(errs, field.Invalid(field.NewPath("defaults").Key(key), value, "must be a string, number or boolean, as in \"6379\""))
+				errs = append(errs, field.Invalid(field.NewPath("defaults").Key(key), value,
+					"must be a string, number or boolean, as in \"6379\""))
 			}
 		}
 	}
 	return errs
 }
 
-// orNone lets the empty text pass.
+// orNone also accepts the empty string.
 func orNone(check func(string) error) func(string) error {
 	return func(s string) error {
 		if s == "" {
@@ -116,8 +124,8 @@ func orNone(check func(string) error) func(string) error {
 	}
 }
 
-// checkText checks the text, or each text of the list, at the path; what is absent or null keeps its default.
-func checkText(raw map[string]any, path []string, check func(string) error, right string) field.ErrorList {
+// checkText checks the string, or each string of the list, at the path. An absent or null value keeps its default.
+func checkText(raw map[string]any, path []string, check func(string) error, rule string) field.ErrorList {
 	at := field.NewPath(path[0], path[1:]...)
 	parent, _ := raw[path[0]].(map[string]any)
 	value := parent[path[1]]
@@ -136,7 +144,7 @@ func checkText(raw map[string]any, path []string, check func(string) error, righ
 			elementAt = at.Index(i)
 		}
 		if text, ok := element.(string); !ok || check(text) != nil {
-			errs = append(errs, field.Invalid(elementAt, element, right))
+			errs = append(errs, field.Invalid(elementAt, element, rule))
 		}
 	}
 	return errs

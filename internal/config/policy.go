@@ -8,7 +8,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// AllowsHost: an exact name, or "*.example.com" for all names below one.
+// AllowsHost reports whether the list has the host, or a "*.example.com" that it is below.
 func (p Policy) AllowsHost(host string) bool {
 	return len(p.AllowedHosts) == 0 || slices.ContainsFunc(p.AllowedHosts, func(allowed string) bool {
 		allowed = strings.TrimSuffix(strings.ToLower(allowed), ".")
@@ -19,14 +19,14 @@ func (p Policy) AllowsHost(host string) bool {
 	})
 }
 
-// AllowsRange: the whole range lies within one allowed range.
+// AllowsRange reports whether one allowed range contains the whole range.
 func (p Policy) AllowsRange(a netip.Prefix) bool {
 	return len(p.AllowedCIDRs) == 0 || slices.ContainsFunc(p.AllowedCIDRs, func(allowed netip.Prefix) bool {
 		return allowed.Bits() <= a.Bits() && allowed.Contains(a.Addr())
 	})
 }
 
-// AllowsPort: a number or a range has it.
+// AllowsPort reports whether an allowed number or range contains the port.
 func (p Policy) AllowsPort(n int32) bool {
 	return len(p.AllowedPorts) == 0 || slices.ContainsFunc(p.AllowedPorts, func(allowed string) bool {
 		from, to, problem := portRange(allowed)

@@ -14,12 +14,13 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// trustDomainForm is that of SPIFFE (SPIFFE-ID, section 2.1).
+// trustDomainForm is the form of a SPIFFE trust domain (SPIFFE-ID, section 2.1).
 var trustDomainForm = regexp.MustCompile(`^[a-z0-9._-]{1,255}$`)
 
-// validate checks what the types do not.
+// validate checks the rules that the types do not express.
 func (c Config) validate() field.ErrorList {
-	return slices.Concat(c.Policy.validate(field.NewPath("policy")), c.VIP.validate(field.NewPath("vip")), c.validateNames(), c.validateTimes())
+	return slices.Concat(c.Policy.validate(field.NewPath("policy")), c.VIP.validate(field.NewPath("vip")),
+		c.validateNames(), c.validateTimes())
 }
 
 func (p Policy) validate(at *field.Path) field.ErrorList {
@@ -56,7 +57,8 @@ func (p Policy) validate(at *field.Path) field.ErrorList {
 	}
 	for i, issuer := range p.AllowedIssuers {
 		if !issuerForm.MatchString(issuer) {
-			errs = append(errs, field.Invalid(at.Child("allowedIssuers").Index(i), issuer, "must be Kind.group/name, as in \"ClusterIssuer.cert-manager.io/redis\""))
+			errs = append(errs, field.Invalid(at.Child("allowedIssuers").Index(i), issuer,
+				"must be Kind.group/name, as in \"ClusterIssuer.cert-manager.io/redis\""))
 		}
 	}
 	if n := p.MaxKeysPerNamespace; n < 1 || n > 1000 {
@@ -65,21 +67,26 @@ func (p Policy) validate(at *field.Path) field.ErrorList {
 	return errs
 }
 
-var issuerForm = regexp.MustCompile(`^[A-Z][A-Za-z0-9]*\.[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
+var issuerForm = regexp.MustCompile(
+	`^[A-Z][A-Za-z0-9]*\.[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`,
+)
 
-// validate checks the ranges of the VIPs: each of its family, wide enough for the hosts of a cluster
-// to find a place by hash, and nowhere where anything else is.
+// validate checks the ranges of the VIPs: each has the right family, is large enough for the hosts of a cluster to get
+// addresses by hash, and overlaps with no reserved range.
 func (v VIP) validate(at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	switch none := v.CIDR == (netip.Prefix{}); {
 	case none && v.IPv6CIDR == nil:
-		errs = append(errs, field.Required(at.Child("cidr"), "VIPs require a range; set it, or vip.ipv6CIDR on clusters with only IPv6"))
+		errs = append(errs, field.Required(at.Child("cidr"),
+			"VIPs require a range; set it, or vip.ipv6CIDR on clusters with only IPv6"))
 	case !none:
-		errs = vipRange(at.Child("cidr"), v.CIDR, v.CIDR.Addr().Is4(), 24, "must be an IPv4 range of at least 256 addresses, as in \"251.0.0.0/8\"")
+		errs = vipRange(at.Child("cidr"), v.CIDR, v.CIDR.Addr().Is4(), 24,
+			"must be an IPv4 range of at least 256 addresses, as in \"251.0.0.0/8\"")
 	}
 	if v.IPv6CIDR != nil {
 		plain := v.IPv6CIDR.Addr().Is6() && !v.IPv6CIDR.Addr().Is4In6()
-		errs = append(errs, vipRange(at.Child("ipv6CIDR"), *v.IPv6CIDR, plain, 120, "must be an IPv6 range of at least 256 addresses, as in \"fd00:240:241::/112\"")...)
+		errs = append(errs, vipRange(at.Child("ipv6CIDR"), *v.IPv6CIDR, plain, 120,
+			"must be an IPv6 range of at least 256 addresses, as in \"fd00:240:241::/112\"")...)
 	}
 	return errs
 }
@@ -89,10 +96,10 @@ func maskProblem(p netip.Prefix) string {
 	return fmt.Sprintf("must not have bits beyond its mask; write \"%s\"", p.Masked())
 }
 
-func vipRange(at *field.Path, p netip.Prefix, family bool, longest int, right string) field.ErrorList {
+func vipRange(at *field.Path, p netip.Prefix, family bool, longest int, rule string) field.ErrorList {
 	switch {
 	case !p.IsValid(), !family, p.Bits() > longest:
-		return field.ErrorList{field.Invalid(at, p.String(), right)}
+		return field.ErrorList{field.Invalid(at, p.String(), rule)}
 	case p != p.Masked():
 		return field.ErrorList{field.Invalid(at, p.String(), maskProblem(p))}
 	}
@@ -105,9 +112,11 @@ func vipRange(at *field.Path, p netip.Prefix, family bool, longest int, right st
 func (c Config) validateNames() field.ErrorList {
 	var errs field.ErrorList
 	if _, problem := origination.NormalName(c.ClusterDomain, ""); problem != "" {
-		errs = append(errs, field.Invalid(field.NewPath("clusterDomain"), c.ClusterDomain, "must be a DNS domain, as in \"cluster.local\""))
+		errs = append(errs, field.Invalid(field.NewPath("clusterDomain"), c.ClusterDomain,
+			"must be a DNS domain, as in \"cluster.local\""))
 	}
-	const namespaceRule = "must be the name of a namespace: lower-case letters, digits and '-', at most 63 characters, as in \"istio-system\""
+	const namespaceRule = "must be the name of a namespace: lower-case letters, digits and '-', at most 63 characters, " +
+		"as in \"istio-system\""
 	for i, name := range c.ExcludedNamespaces {
 		if len(validation.IsDNS1123Label(name)) > 0 {
 			errs = append(errs, field.Invalid(field.NewPath("excludedNamespaces").Index(i), name, namespaceRule))
@@ -117,10 +126,12 @@ func (c Config) validateNames() field.ErrorList {
 		errs = append(errs, field.Invalid(field.NewPath("istio", "rootNamespace"), c.Istio.RootNamespace, namespaceRule))
 	}
 	if domain := c.Istio.TrustDomain; !trustDomainForm.MatchString(domain) {
-		errs = append(errs, field.Invalid(field.NewPath("istio", "trustDomain"), domain, "must be a trust domain: lower-case letters, digits, '.', '-' and '_', at most 255 characters, as in \"cluster.local\""))
+		errs = append(errs, field.Invalid(field.NewPath("istio", "trustDomain"), domain, "must be a trust domain: "+
+			"lower-case letters, digits, '.', '-' and '_', at most 255 characters, as in \"cluster.local\""))
 	}
 	if roots := c.Istio.SystemRoots; !path.IsAbs(roots) || path.Clean(roots) != roots {
-		errs = append(errs, field.Invalid(field.NewPath("istio", "systemRoots"), roots, "must be an absolute path in the proxy's image, as in \"/etc/ssl/certs/ca-certificates.crt\""))
+		errs = append(errs, field.Invalid(field.NewPath("istio", "systemRoots"), roots,
+			"must be an absolute path in the proxy's image, as in \"/etc/ssl/certs/ca-certificates.crt\""))
 	}
 	return errs
 }

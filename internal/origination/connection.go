@@ -7,28 +7,28 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Connection holds settings of the TCP connections to the server (ConnectionPoolSettings.TCPSettings
-// of Istio's DestinationRule). Nil and zero fields leave what Istio and Envoy do by default.
+// Connection has the settings of the TCP connections to the server (ConnectionPoolSettings.TCPSettings of Istio's
+// DestinationRule). Nil and zero fields keep the defaults of Istio and Envoy.
 type Connection struct {
 	// ConnectTimeout is at least a millisecond.
 	ConnectTimeout *metav1.Duration
 	// IdleTimeout closes connections without traffic; zero never does. Envoy's own default is an hour.
 	IdleTimeout *metav1.Duration
-	// Keepalive, when given, makes the kernel probe idle connections.
+	// Keepalive makes the kernel probe idle connections; nil does not.
 	Keepalive *Keepalive
 }
 
-// Keepalive are the kernel's TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT; what is zero is the kernel's default.
+// Keepalive has the kernel's TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT. Zero fields keep the kernel's defaults.
 type Keepalive struct {
 	// Time is how long a connection is idle before the first probe, Interval the time between
 	// probes; whole seconds, as the kernel counts them.
 	Time     metav1.Duration
 	Interval metav1.Duration
-	// Probes is how many go unanswered before the connection is dead, 1 to 127 (tcp(7)).
+	// Probes is the number of unanswered probes that end the connection, 1 to 127 (tcp(7)).
 	Probes uint32
 }
 
-// text spells the settings for the key; empty without any.
+// text returns the settings for the key; empty without any.
 func (c *Connection) text() string {
 	var parts []string
 	for _, setting := range [...][2]string{
@@ -43,7 +43,7 @@ func (c *Connection) text() string {
 	return strings.Join(parts, ";")
 }
 
-// DurationText spells the annotation; empty where there is none.
+// DurationText returns the value of the annotation; empty without one.
 func DurationText(d *metav1.Duration) string {
 	if d == nil {
 		return ""
@@ -51,7 +51,7 @@ func DurationText(d *metav1.Duration) string {
 	return d.Duration.String()
 }
 
-// Text spells the annotation; empty where there is none.
+// Text returns the value of the annotation; empty without one.
 func (k *Keepalive) Text() string {
 	if k == nil {
 		return ""

@@ -12,20 +12,19 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// hostWithPort is a name with a port behind it, as in a Redis URL.
+// hostWithPort matches a name with a port, as in a Redis URL.
 var hostWithPort = regexp.MustCompile(`^[^:]+:[0-9]*$`)
 
 // international maps a name in any script to its ASCII form by UTS #46, as browsers and curl do.
-// Hyphens in third and fourth place are let through: public services have such names.
+// Hyphens in third and fourth place are allowed: public services have such names.
 var international = idna.New(idna.MapForLookup(), idna.Transitional(false), idna.BidiRule(),
 	idna.StrictDomainName(true), idna.CheckHyphens(false))
 
-// NormalName returns the DNS name as the wire knows it: ASCII, lower case, without the trailing dot.
-// problem says what is wrong, "" when nothing is; instead says what an address would do better as. A
-// name that it returned it returns unchanged again.
+// NormalName returns the DNS name in its form on the wire: ASCII, lower case, without the trailing dot. The problem is
+// "" if the name is valid; instead is the fix for an address. NormalName returns its own results unchanged.
 func NormalName(text, instead string) (name, problem string) {
 	switch {
-	case !utf8.ValidString(text): // idna lets it through, as a name that it then refuses itself
+	case !utf8.ValidString(text): // idna accepts it, and returns a name that it refuses
 		return "", "must be a valid international name in UTF-8; check its spelling"
 	case strings.Contains(text, "://"):
 		return "", "must be a host name, not a URL; write only the name, and the port in " + Prefix + "port"
@@ -40,7 +39,8 @@ func NormalName(text, instead string) (name, problem string) {
 	if !isASCII(text) || strings.Contains(strings.ToLower(text), "xn--") {
 		ascii, err := international.ToASCII(text)
 		if err != nil {
-			return "", "must be a valid international name (" + Shorten(err.Error()) + "); check its spelling, or write its ASCII form (xn--…)"
+			return "", "must be a valid international name (" + Shorten(err.Error()) +
+				"); check its spelling, or write its ASCII form (xn--…)"
 		}
 		name = ascii
 	}
@@ -55,21 +55,24 @@ func NormalName(text, instead string) (name, problem string) {
 		return "", "must not end in a number, which resolvers read as an IPv4 address; " + instead
 	}
 	if len(name) > validation.DNS1123SubdomainMaxLength {
-		return "", fmt.Sprintf("must have at most %d characters, got %d; use a shorter name", validation.DNS1123SubdomainMaxLength, len(name))
+		return "", fmt.Sprintf("must have at most %d characters, got %d; use a shorter name",
+			validation.DNS1123SubdomainMaxLength, len(name))
 	}
 	return name, ""
 }
 
-// labelProblem says why the part between two dots cannot be one of a DNS name. Kubernetes asks the
-// same of a hostAliases name, so there are no underscores.
+// labelProblem says why the label is not allowed in a DNS name, or returns "". Kubernetes has the same rule for names
+// in hostAliases, so underscores are not allowed.
 func labelProblem(label string) string {
 	switch {
 	case label == "":
 		return "must not have an empty part between dots; write it as in \"redis.example.com\""
 	case len(label) > validation.DNS1123LabelMaxLength:
-		return fmt.Sprintf("must have at most %d characters between dots, got %q", validation.DNS1123LabelMaxLength, Shorten(label))
+		return fmt.Sprintf("must have at most %d characters between dots, got %q",
+			validation.DNS1123LabelMaxLength, Shorten(label))
 	case len(validation.IsDNS1123Label(label)) != 0:
-		return fmt.Sprintf("must have only letters, digits and inner '-' between dots, got %q; write it as in \"redis.example.com\"", label)
+		return fmt.Sprintf("must have only letters, digits and inner '-' between dots, got %q; "+
+			"write it as in \"redis.example.com\"", label)
 	}
 	return ""
 }
@@ -95,10 +98,10 @@ func endsInNumber(last string) bool {
 	return strings.Trim(digits, allowed) == "" && (hex || digits != "")
 }
 
-// Shorten cuts what a message repeats of the user's text.
+// Shorten cuts a user's text to the length for a message.
 func Shorten(s string) string { return Cut(s, 100) }
 
-// Cut cuts a text to so many bytes, between characters.
+// Cut cuts a text to at most the given number of bytes, between characters.
 func Cut(s string, longest int) string {
 	if len(s) <= longest {
 		return s

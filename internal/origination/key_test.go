@@ -20,8 +20,14 @@ func mounted() origination.Origination {
 		Instances: []string{"default"}, Host: "a.example.com", Addresses: prefixes("10.0.0.3/32"),
 		Ports: []origination.Port{{Number: 6379, Target: 6380}}, Passthrough: []int32{6380}, Protocol: "tcp",
 		TLS: origination.TLS{
-			Mode: origination.ModeMutual, CASecret: "client", CAKey: "ca.crt", ClientSecret: "client", SNI: "a.example.com", SubjectAltNames: []string{"a.example.com"},
-			Issuer: origination.Issuer{Kind: "Issuer", Group: "cert-manager.io", Name: "redis"}, ServiceAccount: "cart",
+			Mode:            origination.ModeMutual,
+			CASecret:        "client",
+			CAKey:           "ca.crt",
+			ClientSecret:    "client",
+			SNI:             "a.example.com",
+			SubjectAltNames: []string{"a.example.com"},
+			Issuer:          origination.Issuer{Kind: "Issuer", Group: "cert-manager.io", Name: "redis"},
+			ServiceAccount:  "cart",
 		},
 		Connection: origination.Connection{
 			ConnectTimeout: duration(time.Second), IdleTimeout: duration(time.Hour),
@@ -47,7 +53,8 @@ func served() origination.Origination {
 	})
 }
 
-// decision says of a field of an origination whether its value is in the key: that is, whether it stands in a mesh object.
+// decision says of a field of an origination whether its value is in the key: that is, whether it stands in a mesh
+// object.
 type decision struct {
 	field  string
 	base   func() origination.Origination
@@ -55,53 +62,254 @@ type decision struct {
 	inKey  bool
 }
 
-// decisions are at least one for each field. A field without one fails the test below: find out where its value ends up.
+// decisions are at least one for each field. A field without one fails the test below: find out where its value ends
+// up.
 var decisions = []decision{
-	{"Instances", mounted, func(o *origination.Origination) { o.Instances = []string{"other"} }, false},
-	{"Host", mounted, func(o *origination.Origination) { o.Host = "b.example.com" }, true},
-	{"HostSynthesised", mounted, func(o *origination.Origination) { o.HostSynthesised = true }, true},
-	{"Addresses", mounted, func(o *origination.Origination) { o.Addresses = prefixes("10.0.0.4/32") }, true},
-	{"Addresses", mounted, func(o *origination.Origination) { o.Addresses = nil }, true},
-	{"Ports.Number", mounted, func(o *origination.Origination) { o.Ports[0].Number = 6381 }, true},
-	{"Ports.Target", mounted, func(o *origination.Origination) { o.Ports[0].Target = 6381 }, true},
-	{"Ports.Target", mounted, func(o *origination.Origination) {
-		o.Ports = append(o.Ports, origination.Port{Number: 26379, Target: 26379})
-	}, true},
-	{"Passthrough", mounted, func(o *origination.Origination) { o.Passthrough = []int32{6380, 9121} }, true},
-	{"Protocol", mounted, func(o *origination.Origination) { o.Protocol = "mongo" }, true},
-	{"TLS.Mode", mounted, func(o *origination.Origination) { o.TLS.Mode = origination.ModeSimple }, true},
-	{"TLS.CASecret", mounted, func(o *origination.Origination) { o.TLS.CASecret = "other" }, false},
-	{"TLS.CASecret", served, func(o *origination.Origination) { o.TLS.CASecret = "other" }, true},
-	{"TLS.CASecret", trusting, func(o *origination.Origination) { o.TLS.CASecret = "ca" }, true},
-	{"TLS.CAConfigMap", mounted, func(o *origination.Origination) { o.TLS.CASecret, o.TLS.CAConfigMap = "", "client" }, false},
-	{"TLS.CAConfigMap", served, func(o *origination.Origination) { o.TLS.CASecret, o.TLS.CAConfigMap = "", "ca" }, true},
-	{"TLS.CAConfigMap", trusting, func(o *origination.Origination) { o.TLS.CAConfigMap = "ca" }, true},
-	{"TLS.CAKey", mounted, func(o *origination.Origination) { o.TLS.CAKey = "ca.pem" }, false},
-	{"TLS.CAKey", served, func(o *origination.Origination) { o.TLS.CAKey = "cacert" }, false},
-	{"TLS.SystemRoots", mounted, func(o *origination.Origination) { o.TLS.SystemRoots = "/other.pem" }, false},
-	{"TLS.SystemRoots", trusting, func(o *origination.Origination) { o.TLS.SystemRoots = "/other.pem" }, true},
-	{"TLS.ClientSecret", mounted, func(o *origination.Origination) { o.TLS.ClientSecret = "other" }, false},
-	{"TLS.ClientSecret", delivered, func(o *origination.Origination) { o.TLS.ClientSecret = "other" }, true},
-	{"TLS.Issuer.Kind", mounted, func(o *origination.Origination) { o.TLS.Issuer.Kind = "ClusterIssuer" }, false},
-	{"TLS.Issuer.Group", mounted, func(o *origination.Origination) { o.TLS.Issuer.Group = "example.com" }, false},
-	{"TLS.Issuer.Name", mounted, func(o *origination.Origination) { o.TLS.Issuer.Name = "other" }, false},
-	{"TLS.ServiceAccount", mounted, func(o *origination.Origination) { o.TLS.ServiceAccount = "other" }, false},
-	{"TLS.Certificate", mounted, func(o *origination.Origination) { o.TLS.Certificate = "other" }, false},
-	{"TLS.SDS", mounted, func(o *origination.Origination) { o.TLS.SDS = true }, true},
-	{"TLS.InsecureSkipVerify", mounted, func(o *origination.Origination) { o.TLS.InsecureSkipVerify = true }, true},
-	{"TLS.InsecureSkipVerify", trusting, func(o *origination.Origination) { o.TLS.InsecureSkipVerify = true }, true},
-	{"TLS.SNI", mounted, func(o *origination.Origination) { o.TLS.SNI = "b.example.com" }, true},
-	{"TLS.SubjectAltNames", mounted, func(o *origination.Origination) { o.TLS.SubjectAltNames = []string{"b.example.com"} }, true},
-	{"TLS.SubjectAltNames", mounted, func(o *origination.Origination) { o.TLS.SubjectAltNames = nil }, true},
-	{"Connection.ConnectTimeout", mounted, func(o *origination.Origination) { o.Connection.ConnectTimeout = nil }, true},
-	{"Connection.IdleTimeout", mounted, func(o *origination.Origination) { o.Connection.IdleTimeout = &metav1.Duration{} }, true},
-	{"Connection.IdleTimeout", trusting, func(o *origination.Origination) { o.Connection.IdleTimeout = &metav1.Duration{} }, true},
-	{"Connection.Keepalive.Time", mounted, func(o *origination.Origination) { o.Connection.Keepalive.Time.Duration *= 2 }, true},
-	{"Connection.Keepalive.Interval", mounted, func(o *origination.Origination) { o.Connection.Keepalive.Interval.Duration *= 2 }, true},
-	{"Connection.Keepalive.Probes", mounted, func(o *origination.Origination) { o.Connection.Keepalive.Probes++ }, true},
-	{"Key", mounted, func(o *origination.Origination) { o.Key = "of before" }, false},
-	{"VIPs", mounted, func(o *origination.Origination) { o.VIPs = []netip.Addr{netip.MustParseAddr("251.0.0.7")} }, false},
-	{"ClusterIPs", mounted, func(o *origination.Origination) { o.ClusterIPs = []netip.Addr{netip.MustParseAddr("10.96.0.10")} }, false},
+	{
+		field:  "Instances",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Instances = []string{"other"} },
+	},
+	{
+		field:  "Host",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Host = "b.example.com" },
+		inKey:  true,
+	},
+	{
+		field:  "HostSynthesised",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.HostSynthesised = true },
+		inKey:  true,
+	},
+	{
+		field:  "Addresses",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Addresses = prefixes("10.0.0.4/32") },
+		inKey:  true,
+	},
+	{
+		field:  "Addresses",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Addresses = nil },
+		inKey:  true,
+	},
+	{
+		field:  "Ports.Number",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Ports[0].Number = 6381 },
+		inKey:  true,
+	},
+	{
+		field:  "Ports.Target",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Ports[0].Target = 6381 },
+		inKey:  true,
+	},
+	{
+		field: "Ports.Target",
+		base:  mounted,
+		change: func(o *origination.Origination) {
+			o.Ports = append(o.Ports, origination.Port{Number: 26379, Target: 26379})
+		},
+		inKey: true,
+	},
+	{
+		field:  "Passthrough",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Passthrough = []int32{6380, 9121} },
+		inKey:  true,
+	},
+	{
+		field:  "Protocol",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Protocol = "mongo" },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.Mode",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.Mode = origination.ModeSimple },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.CASecret",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.CASecret = "other" },
+	},
+	{
+		field:  "TLS.CASecret",
+		base:   served,
+		change: func(o *origination.Origination) { o.TLS.CASecret = "other" },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.CASecret",
+		base:   trusting,
+		change: func(o *origination.Origination) { o.TLS.CASecret = "ca" },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.CAConfigMap",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.CASecret, o.TLS.CAConfigMap = "", "client" },
+	},
+	{
+		field:  "TLS.CAConfigMap",
+		base:   served,
+		change: func(o *origination.Origination) { o.TLS.CASecret, o.TLS.CAConfigMap = "", "ca" },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.CAConfigMap",
+		base:   trusting,
+		change: func(o *origination.Origination) { o.TLS.CAConfigMap = "ca" },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.CAKey",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.CAKey = "ca.pem" },
+	},
+	{
+		field:  "TLS.CAKey",
+		base:   served,
+		change: func(o *origination.Origination) { o.TLS.CAKey = "cacert" },
+	},
+	{
+		field:  "TLS.SystemRoots",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.SystemRoots = "/other.pem" },
+	},
+	{
+		field:  "TLS.SystemRoots",
+		base:   trusting,
+		change: func(o *origination.Origination) { o.TLS.SystemRoots = "/other.pem" },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.ClientSecret",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.ClientSecret = "other" },
+	},
+	{
+		field:  "TLS.ClientSecret",
+		base:   delivered,
+		change: func(o *origination.Origination) { o.TLS.ClientSecret = "other" },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.Issuer.Kind",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.Issuer.Kind = "ClusterIssuer" },
+	},
+	{
+		field:  "TLS.Issuer.Group",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.Issuer.Group = "example.com" },
+	},
+	{
+		field:  "TLS.Issuer.Name",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.Issuer.Name = "other" },
+	},
+	{
+		field:  "TLS.ServiceAccount",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.ServiceAccount = "other" },
+	},
+	{
+		field:  "TLS.Certificate",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.Certificate = "other" },
+	},
+	{
+		field:  "TLS.SDS",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.SDS = true },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.InsecureSkipVerify",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.InsecureSkipVerify = true },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.InsecureSkipVerify",
+		base:   trusting,
+		change: func(o *origination.Origination) { o.TLS.InsecureSkipVerify = true },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.SNI",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.SNI = "b.example.com" },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.SubjectAltNames",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.SubjectAltNames = []string{"b.example.com"} },
+		inKey:  true,
+	},
+	{
+		field:  "TLS.SubjectAltNames",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.TLS.SubjectAltNames = nil },
+		inKey:  true,
+	},
+	{
+		field:  "Connection.ConnectTimeout",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Connection.ConnectTimeout = nil },
+		inKey:  true,
+	},
+	{
+		field:  "Connection.IdleTimeout",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Connection.IdleTimeout = &metav1.Duration{} },
+		inKey:  true,
+	},
+	{
+		field:  "Connection.IdleTimeout",
+		base:   trusting,
+		change: func(o *origination.Origination) { o.Connection.IdleTimeout = &metav1.Duration{} },
+		inKey:  true,
+	},
+	{
+		field:  "Connection.Keepalive.Time",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Connection.Keepalive.Time.Duration *= 2 },
+		inKey:  true,
+	},
+	{
+		field:  "Connection.Keepalive.Interval",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Connection.Keepalive.Interval.Duration *= 2 },
+		inKey:  true,
+	},
+	{
+		field:  "Connection.Keepalive.Probes",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Connection.Keepalive.Probes++ },
+		inKey:  true,
+	},
+	{
+		field:  "Key",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Key = "of before" },
+	},
+	{
+		field:  "VIPs",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.VIPs = []netip.Addr{netip.MustParseAddr("251.0.0.7")} },
+	},
+	{
+		field:  "ClusterIPs",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.ClusterIPs = []netip.Addr{netip.MustParseAddr("10.96.0.10")} },
+	},
 }
 
 func TestTheKeyCoversTheMeshObjects(t *testing.T) {

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Labels, annotations and other names that we write. The user's keys are in the table of package annotation.
+// Labels, annotations and other names that redis-tls writes. The user's keys are in the table of package annotation.
 const (
-	// Prefix is the prefix of all our keys; "<instance>.redis-tls/" is that of a further instance.
+	// Prefix is the prefix of all keys; "<instance>.redis-tls/" is that of a further instance.
 	Prefix = "redis-tls/"
 	// LabelInjected marks a pod that the webhook admitted with originations or settings.
 	LabelInjected = "redis-tls/injected"
@@ -22,15 +22,15 @@ const (
 	LabelServer = "redis-tls/server"
 	// LabelEgressPrefix begins the label that selects a restricted pod for its Sidecar; see EgressLabel.
 	LabelEgressPrefix = "redis-tls/egress-"
-	// LabelNamespace is the namespace label: "enabled" opts in, "disabled" switches all off.
+	// LabelNamespace is the namespace label: "enabled" opts in, "disabled" disables redis-tls.
 	LabelNamespace = "redis-tls/injection"
-	// KeyInject is the pod label or annotation of which "false" opts a pod out.
+	// KeyInject is the pod label or annotation whose value "false" opts a pod out.
 	KeyInject = "redis-tls/inject"
-	// AnnotationStatus is the pod annotation that records the request; see Status.
+	// AnnotationStatus is the pod annotation with the request; see Status.
 	AnnotationStatus = "redis-tls/status"
-	// AnnotationVIPs is the pod annotation that records the VIPs; see FormatVIPs.
+	// AnnotationVIPs is the pod annotation with the VIPs; see FormatVIPs.
 	AnnotationVIPs = "redis-tls/vips"
-	// AnnotationFirstUse is the pod annotation with the time of an admission before the objects were there, RFC 3339.
+	// AnnotationFirstUse is the pod annotation with the time of an admission before the objects existed, RFC 3339.
 	AnnotationFirstUse = "redis-tls/first-use"
 	// GateFirstUse is the scheduling gate of a pod that must not start before its objects exist.
 	GateFirstUse = "redis-tls/first-use"
@@ -48,14 +48,14 @@ const (
 	// ManagedByLabel and ManagedBy mark the mesh objects that redis-tls manages.
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	ManagedBy      = "redis-tls"
-	// FieldManager is the field manager of our writes.
+	// FieldManager is the field manager of all writes.
 	FieldManager = "redis-tls"
 )
 
 // ClosedName is the name of the closed rule that covers a whole namespace.
 const ClosedName = "redis-tls-closed"
 
-// hashVersion begins every hash input, so that a later format never meets an older one by accident.
+// hashVersion begins every hash input, so that a later format never has the hashes of an older one.
 const hashVersion = "redis-tls/v1"
 
 var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567")
@@ -79,10 +79,10 @@ func Hash(parts ...string) string {
 	return lowerBase32.EncodeToString(sum[:10])
 }
 
-// MaxHostBytes is how long a host may be: the 253 characters of a DNS name less what private hosts add.
+// MaxHostBytes is the length limit of a host: the 253 characters of a DNS name without the suffix of private hosts.
 const MaxHostBytes = 253 - 1 - hashLength - len(VIPSuffix)
 
-// DefaultInstance is the name of the instance of which the keys have no name before the prefix.
+// DefaultInstance is the name of the instance whose keys have no name before the prefix.
 const DefaultInstance = "default"
 
 // KeyOf returns the full annotation key: redis-tls/<name>, or <instance>.redis-tls/<name>.
@@ -93,9 +93,9 @@ func KeyOf(instance, name string) string {
 	return instance + "." + Prefix + name
 }
 
-// SetKey sets the key of an origination that is complete: a hash of everything that stands in its mesh objects but
-// for the VIPs themselves. Families are those of the VIPs, "4", "6" or "46". Where the mounted files come from is not
-// in it: the objects name the path alone.
+// SetKey sets the key of a complete origination: a hash of the content of its mesh objects, except the VIPs. Families
+// are those of the VIPs, "4", "6" or "46". The sources of mounted files are not in the key, because the objects have
+// only their paths.
 func (o *Origination) SetKey(namespace, families string) {
 	roots := "mount"
 	switch {
@@ -108,8 +108,9 @@ func (o *Origination) SetKey(namespace, families string) {
 		families = ""
 	}
 	parts := []string{
-		"key", namespace, families, o.Host, o.Protocol, fmt.Sprint(o.Addresses), fmt.Sprint(o.Ports), fmt.Sprint(o.Passthrough),
-		string(o.TLS.Mode), roots, o.TLS.Credential(namespace), o.TLS.SNI, o.Connection.text(),
+		"key", namespace, families, o.Host, o.Protocol, fmt.Sprint(o.Addresses),
+		fmt.Sprint(o.Ports), fmt.Sprint(o.Passthrough), string(o.TLS.Mode), roots, o.TLS.Credential(namespace), o.TLS.SNI,
+		o.Connection.text(),
 	}
 	o.Key = Hash(append(parts, o.TLS.SubjectAltNames...)...)
 }
@@ -117,8 +118,7 @@ func (o *Origination) SetKey(namespace, families string) {
 // Label is the pod label key that selects a pod for the rules of its key.
 func (o *Origination) Label() string { return LabelKeyPrefix + o.Key }
 
-// PrivateHost is the host under which the mesh knows a pinned origination: no other rule, route or DNS record is
-// for it.
+// PrivateHost is the host of a pinned origination in the mesh. No other rule, route or DNS record applies to it.
 func (o *Origination) PrivateHost() string { return o.Host + "." + o.Key + VIPSuffix }
 
 // PrivateHosts is the wildcard over the private hosts of the key.
@@ -147,7 +147,7 @@ type Atom struct {
 	hash     string
 }
 
-// Atoms returns those of the origination: one for each address by which the app may dial the server.
+// Atoms returns the atoms of the origination: one for each address of the server that the app may dial.
 func (o *Origination) Atoms() []Atom {
 	var atoms []Atom
 	for _, p := range o.DialledAddresses() {
@@ -167,14 +167,14 @@ func (a *Atom) Host() string { return a.hash + AtomSuffix }
 // EntryName is the name of the atom's ServiceEntry.
 func (a *Atom) EntryName() string { return ObjectName(addressSlug(a.Prefix), a.hash) }
 
-// AtomRuleName is the name of the DestinationRule that gives the pods with the label their TLS on an atom's host. There
-// is one: of two for one host and selector Istio takes the older alone.
+// AtomRuleName is the name of the DestinationRule with the TLS settings of the pods with the label for an atom's host.
+// There is only one, because Istio uses only the older of two rules for one host and selector.
 func AtomRuleName(host, label string) string {
 	return ObjectName("rule", Hash("atom rule", host, label))
 }
 
-// Group is what ties the objects of one host together: the key of a pinned origination, the hash of an atom, or the
-// host itself where the mesh knows it by its own name.
+// Group identifies the objects of one host: by the key of a pinned origination, the hash of an atom, or the host itself
+// if the mesh knows it by its own name.
 func Group(host string) string {
 	for _, suffix := range []string{VIPSuffix, AtomSuffix} {
 		if rest, found := strings.CutSuffix(host, suffix); found {
@@ -190,7 +190,7 @@ func (o *Origination) VolumeName() string { return "redis-tls-" + Hash("volume",
 // MountPath is the directory in istio-proxy where CA bundle and client certificate are mounted, with a trailing slash.
 func (o *Origination) MountPath() string { return MountRoot + o.Host + "/" }
 
-// ObjectName returns redis-tls-<slug>-<hash>, at most 63 characters. The hash alone makes it unique; the slug is for people.
+// ObjectName returns redis-tls-<slug>-<hash>, at most 63 characters. The hash makes it unique, the slug readable.
 func ObjectName(host, hash string) string {
 	const longest = 63 - len("redis-tls-") - 1 - hashLength
 	slug := strings.TrimRight(host[:min(len(host), longest)], ".-")

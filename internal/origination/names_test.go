@@ -37,49 +37,69 @@ func TestNamesAreStable(t *testing.T) {
 		o    origination.Origination
 		want []string
 	}{
-		{"a host by DNS", byDNS("a.example.com"), []string{
-			"redis-tls/to-cvhahz5fjx4qlzcz",
-			"redis-tls-a-example-com-cvhahz5fjx4qlzcz",
-			"redis-tls-mpiayszlh37wjnpf",
-			"/etc/redis-tls/a.example.com/",
-			"redis-tls-a-example-com-cvhahz5fjx4qlzcz",
-			"redis-tls-closed-cvhahz5fjx4qlzcz",
-			"a.example.com.cvhahz5fjx4qlzcz.vip.redis-tls.internal",
-			"*.cvhahz5fjx4qlzcz.vip.redis-tls.internal",
-		}},
-		{"a host with one address, its files mounted", resolved(mounted()), []string{
-			"redis-tls/to-fvstpj6uxlecbebb",
-			"redis-tls-a-example-com-fvstpj6uxlecbebb",
-			"redis-tls-mpiayszlh37wjnpf",
-			"/etc/redis-tls/a.example.com/",
-			"redis-tls-a-example-com-fvstpj6uxlecbebb",
-			"redis-tls-closed-fvstpj6uxlecbebb",
-			"a.example.com.fvstpj6uxlecbebb.vip.redis-tls.internal",
-			"*.fvstpj6uxlecbebb.vip.redis-tls.internal",
-			"redis-tls-cart-a-example-com-wiyja3z2rdhsyvo3",
-		}},
-		{"an http host", byDNS("a.example.com", func(o *origination.Origination) { o.Protocol = "http" }), []string{
-			"redis-tls/to-v4vusvzawv6bel5m",
-			"redis-tls-a-example-com-v4vusvzawv6bel5m",
-			"redis-tls-mpiayszlh37wjnpf",
-			"/etc/redis-tls/a.example.com/",
-			"redis-tls-a-example-com-oumobhbyf4422ncp",
-		}},
-		{"an address", byAddress(), []string{
-			"redis-tls/to-ixza6qmryp3l5npl",
-			"redis-tls-ip-10-0-0-3-ixza6qmryp3l5npl",
-			"redis-tls-3rnlqywfox4kyg6d",
-			"/etc/redis-tls/ip-10-0-0-3/",
-			"redis-tls-ip-10-0-0-3-i2mpcu44myvpqaxz",
-			"i2mpcu44myvpqaxz.ip.redis-tls.internal",
-			"redis-tls-rule-l4qwoxeyvseggeio",
-		}},
-		{"a Service of the mesh", inMesh(), []string{
-			"redis-tls/to-sxcxzudm33uxgctf",
-			"redis-tls-redis-data-svc-cluster-local-sxcxzudm33uxgctf",
-			"redis-tls-yv7w4lvrabmaecu6",
-			"/etc/redis-tls/redis.data.svc.cluster.local/",
-		}},
+		{
+			name: "a host by DNS",
+			o:    byDNS("a.example.com"),
+			want: []string{
+				"redis-tls/to-cvhahz5fjx4qlzcz",
+				"redis-tls-a-example-com-cvhahz5fjx4qlzcz",
+				"redis-tls-mpiayszlh37wjnpf",
+				"/etc/redis-tls/a.example.com/",
+				"redis-tls-a-example-com-cvhahz5fjx4qlzcz",
+				"redis-tls-closed-cvhahz5fjx4qlzcz",
+				"a.example.com.cvhahz5fjx4qlzcz.vip.redis-tls.internal",
+				"*.cvhahz5fjx4qlzcz.vip.redis-tls.internal",
+			},
+		},
+		{
+			name: "a host with one address, its files mounted",
+			o:    resolved(mounted()),
+			want: []string{
+				"redis-tls/to-fvstpj6uxlecbebb",
+				"redis-tls-a-example-com-fvstpj6uxlecbebb",
+				"redis-tls-mpiayszlh37wjnpf",
+				"/etc/redis-tls/a.example.com/",
+				"redis-tls-a-example-com-fvstpj6uxlecbebb",
+				"redis-tls-closed-fvstpj6uxlecbebb",
+				"a.example.com.fvstpj6uxlecbebb.vip.redis-tls.internal",
+				"*.fvstpj6uxlecbebb.vip.redis-tls.internal",
+				"redis-tls-cart-a-example-com-wiyja3z2rdhsyvo3",
+			},
+		},
+		{
+			name: "an http host",
+			o:    byDNS("a.example.com", func(o *origination.Origination) { o.Protocol = "http" }),
+			want: []string{
+				"redis-tls/to-v4vusvzawv6bel5m",
+				"redis-tls-a-example-com-v4vusvzawv6bel5m",
+				"redis-tls-mpiayszlh37wjnpf",
+				"/etc/redis-tls/a.example.com/",
+				"redis-tls-a-example-com-oumobhbyf4422ncp",
+			},
+		},
+		{
+			name: "an address",
+			o:    byAddress(),
+			want: []string{
+				"redis-tls/to-ixza6qmryp3l5npl",
+				"redis-tls-ip-10-0-0-3-ixza6qmryp3l5npl",
+				"redis-tls-3rnlqywfox4kyg6d",
+				"/etc/redis-tls/ip-10-0-0-3/",
+				"redis-tls-ip-10-0-0-3-i2mpcu44myvpqaxz",
+				"i2mpcu44myvpqaxz.ip.redis-tls.internal",
+				"redis-tls-rule-l4qwoxeyvseggeio",
+			},
+		},
+		{
+			name: "a Service of the mesh",
+			o:    inMesh(),
+			want: []string{
+				"redis-tls/to-sxcxzudm33uxgctf",
+				"redis-tls-redis-data-svc-cluster-local-sxcxzudm33uxgctf",
+				"redis-tls-yv7w4lvrabmaecu6",
+				"/etc/redis-tls/redis.data.svc.cluster.local/",
+			},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want, names(test.o)); diff != "" {
@@ -118,14 +138,31 @@ func TestNamesAndLabelsAreValidInKubernetes(t *testing.T) {
 	}
 	signed := func(o *origination.Origination) { o.TLS.ServiceAccount = strings.Repeat("long.", 49) + "account" }
 	for _, o := range []origination.Origination{
-		byDNS("a.example.com", signed), byDNS(longHost(213), signed), byDNS(strings.Repeat("a-", 30)+"b.example.com", signed),
-		byDNS("a." + strings.Repeat("b", 34) + "-c.example.com"), byDNS(longHost(213), func(o *origination.Origination) { o.Protocol = "http" }),
-		byDNS(longHost(213), at(6379, "10.0.0.3/32")), byAddress(at(6379, "10.0.0.0/28", "2001:db8:1111:2222:3333:4444:5555:6666/128", "2001:db8::/33", "64:ff9b::a00:3/128")),
-		inMesh(), inMesh(func(o *origination.Origination) {
+		byDNS("a.example.com", signed),
+		byDNS(longHost(213), signed),
+		byDNS(strings.Repeat("a-", 30)+"b.example.com", signed),
+		byDNS("a." + strings.Repeat("b", 34) + "-c.example.com"),
+		byDNS(longHost(213), func(o *origination.Origination) { o.Protocol = "http" }),
+		byDNS(longHost(213), at(6379, "10.0.0.3/32")),
+		byAddress(at(
+			6379,
+			"10.0.0.0/28",
+			"2001:db8:1111:2222:3333:4444:5555:6666/128",
+			"2001:db8::/33",
+			"64:ff9b::a00:3/128",
+		)),
+		inMesh(),
+		inMesh(func(o *origination.Origination) {
 			o.Host = strings.Repeat("s", 63) + "." + strings.Repeat("n", 63) + ".svc." + longHost(120)
 		}),
 	} {
-		objects := []string{o.EntryName(), o.RuleName(), o.ClosedRuleName(), o.VolumeName(), origination.EgressName([]origination.Origination{o})}
+		objects := []string{
+			o.EntryName(),
+			o.RuleName(),
+			o.ClosedRuleName(),
+			o.VolumeName(),
+			origination.EgressName([]origination.Origination{o}),
+		}
 		hosts := []string{o.Host}
 		if o.Pinned() {
 			hosts = append(hosts, o.PrivateHost(), "any"+strings.TrimPrefix(o.PrivateHosts(), "*"))
@@ -150,7 +187,10 @@ func TestNamesAndLabelsAreValidInKubernetes(t *testing.T) {
 				t.Errorf("%q: %v", host, problems)
 			}
 		}
-		for key, value := range origination.Labels([]origination.Origination{o}, origination.Settings{Server: origination.ServerStrict, Sidecar: origination.SidecarRestrict}) {
+		for key, value := range origination.Labels([]origination.Origination{o}, origination.Settings{
+			Server:  origination.ServerStrict,
+			Sidecar: origination.SidecarRestrict,
+		}) {
 			if problems := append(validation.IsQualifiedName(key), validation.IsValidLabelValue(value)...); len(problems) > 0 {
 				t.Errorf("label %s=%s: %v", key, value, problems)
 			}
@@ -172,8 +212,12 @@ func TestTheObjectsOfAKeyAreOneGroup(t *testing.T) {
 	o, address, service := byDNS("a.example.com"), byAddress(), inMesh()
 	atom := address.Atoms()[0]
 	for host, want := range map[string]string{
-		o.PrivateHost(): o.Key, o.PrivateHosts(): o.Key, "b.example.com." + o.Key + ".vip.redis-tls.internal": o.Key,
-		atom.Host(): strings.TrimSuffix(atom.Host(), ".ip.redis-tls.internal"), service.Host: service.Host, "a.example.com": "a.example.com",
+		o.PrivateHost():  o.Key,
+		o.PrivateHosts(): o.Key,
+		"b.example.com." + o.Key + ".vip.redis-tls.internal": o.Key,
+		atom.Host():     strings.TrimSuffix(atom.Host(), ".ip.redis-tls.internal"),
+		service.Host:    service.Host,
+		"a.example.com": "a.example.com",
 	} {
 		if got := origination.Group(host); got != want {
 			t.Errorf("%s is of group %q, want %q", host, got, want)
@@ -192,12 +236,33 @@ func TestEqualAtomsAreShared(t *testing.T) {
 		change func(*origination.Origination)
 		shared bool
 	}{
-		{"with another CA", func(o *origination.Origination) { o.TLS.CASecret, o.TLS.SNI = "other", "a.example.com" }, true},
-		{"by another host", func(o *origination.Origination) { o.Host, o.HostSynthesised = "a.example.com", false }, true},
-		{"with a further address", func(o *origination.Origination) { o.Addresses = prefixes("10.0.0.3/32", "10.0.0.4/32") }, true},
-		{"of a wider range", at(6379, "10.0.0.0/28"), false},
-		{"with another port", func(o *origination.Origination) { o.Ports = []origination.Port{{Number: 6380, Target: 6380}} }, false},
-		{"of another protocol", func(o *origination.Origination) { o.Protocol = "redis" }, false},
+		{
+			name:   "with another CA",
+			change: func(o *origination.Origination) { o.TLS.CASecret, o.TLS.SNI = "other", "a.example.com" },
+			shared: true,
+		},
+		{
+			name:   "by another host",
+			change: func(o *origination.Origination) { o.Host, o.HostSynthesised = "a.example.com", false },
+			shared: true,
+		},
+		{
+			name:   "with a further address",
+			change: func(o *origination.Origination) { o.Addresses = prefixes("10.0.0.3/32", "10.0.0.4/32") },
+			shared: true,
+		},
+		{
+			name:   "of a wider range",
+			change: at(6379, "10.0.0.0/28"),
+		},
+		{
+			name:   "with another port",
+			change: func(o *origination.Origination) { o.Ports = []origination.Port{{Number: 6380, Target: 6380}} },
+		},
+		{
+			name:   "of another protocol",
+			change: func(o *origination.Origination) { o.Protocol = "redis" },
+		},
 	} {
 		if shared := host(test.change) == base; shared != test.shared {
 			t.Errorf("one %s is shared: %t, want %t", test.name, shared, test.shared)

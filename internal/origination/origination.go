@@ -1,6 +1,5 @@
-// Package origination is the vocabulary of the rest: what an [Origination] is, the names and hashes that follow
-// from it, what is recorded on a pod ([Status]), and the [Reason] of a decision. It is pure and imports no other
-// package of this module.
+// Package origination defines the domain: an [Origination] with its key and names, the request in a pod's annotation
+// ([Status]), and the [Reason] of a decision. It is pure and imports no other package of this module.
 package origination
 
 import (
@@ -9,20 +8,21 @@ import (
 	"strings"
 )
 
-// CertificateName is the name of the cert-manager Certificate, and of its Secret, which the issuer's
-// client certificate is kept in: one for each service account, host and issuer of the namespace, so that pods
-// with another issuer, of an older revision say, keep theirs.
+// CertificateName is the name of the cert-manager Certificate, and of its Secret with the issuer's client certificate.
+// There is one for each service account, host and issuer of the namespace, so that pods of an older revision with
+// another issuer keep theirs.
 func (o *Origination) CertificateName() string {
-	return ObjectName(o.TLS.ServiceAccount+"."+o.Host, Hash("certificate", o.Host, o.TLS.ServiceAccount, o.TLS.Issuer.String()))
+	hash := Hash("certificate", o.Host, o.TLS.ServiceAccount, o.TLS.Issuer.String())
+	return ObjectName(o.TLS.ServiceAccount+"."+o.Host, hash)
 }
 
-// Identity is the URI that names the pod's service account in the issuer's certificate, by Istio's format of
-// SPIFFE: no two namespaces' clients can be confused.
+// Identity is the URI of the pod's service account in the issuer's certificate, in Istio's SPIFFE format. It has the
+// namespace, so clients of two namespaces differ.
 func (t *TLS) Identity(trustDomain, namespace string) string {
 	return "spiffe://" + trustDomain + "/ns/" + namespace + "/sa/" + t.ServiceAccount
 }
 
-// Delivery spells the annotation.
+// Delivery returns the value of the annotation.
 func (t *TLS) Delivery() string {
 	if t.SDS {
 		return "sds"
@@ -30,8 +30,8 @@ func (t *TLS) Delivery() string {
 	return "mount"
 }
 
-// Credential returns the credentialName by which Istio delivers CA bundle and client certificate to pods of
-// the namespace; empty where they are mounted.
+// Credential returns the credentialName by which Istio delivers CA bundle and client certificate to pods of the
+// namespace; empty if they are mounted.
 func (t *TLS) Credential(namespace string) string {
 	switch {
 	case !t.SDS:
@@ -45,18 +45,18 @@ func (t *TLS) Credential(namespace string) string {
 	}
 }
 
-// InMesh reports whether the server is a Service of the mesh, with a sidecar of its own (mode
-// istio-mutual): there is no VIP and nothing to mount, and the mesh knows the host as it is.
+// InMesh reports whether the server is a Service of the mesh with its own sidecar (mode istio-mutual). It has no VIP
+// and no mounts, and the mesh knows the host by its real name.
 func (o *Origination) InMesh() bool { return o.TLS.Mode == ModeIstioMutual }
 
-// Service returns whose host it is in the mesh.
+// Service returns namespace and name of the Service in the mesh.
 func (o *Origination) Service() (namespace, name string) {
 	name, rest, _ := strings.Cut(o.Host, ".")
 	namespace, _, _ = strings.Cut(rest, ".")
 	return namespace, name
 }
 
-// Mode is how TLS is originated, by the names of the redis-tls/mode annotation.
+// Mode says how TLS is originated; its values are those of the redis-tls/mode annotation.
 type Mode string
 
 // The modes.
@@ -66,7 +66,7 @@ const (
 	ModeIstioMutual Mode = "istio-mutual"
 )
 
-// Resolution is how the sidecar finds the server; the names are those of Istio's ServiceEntry.
+// Resolution says how the sidecar finds the server; its values are those of Istio's ServiceEntry.
 type Resolution string
 
 // The resolutions: by DNS name, one given address, or the address that the app dialled.
@@ -76,18 +76,18 @@ const (
 	ResolutionNone   Resolution = "NONE"
 )
 
-// ProtocolHTTP has the sidecar route by the Host header, and the mesh know the host by its real name.
+// ProtocolHTTP makes the sidecar route by the Host header. The mesh then knows the host by its real name.
 const ProtocolHTTP = "http"
 
-// Port is one port that the app dials, and the server's TLS port behind it.
+// Port is a port that the app dials, with the TLS port of the server.
 type Port struct {
 	// Number is the port the app dials, 1-65535.
 	Number int32
-	// Target is the TLS port of the server, 1-65535; equal to Number where the two do not differ.
+	// Target is the TLS port of the server, 1-65535; it may be equal to Number.
 	Target int32
 }
 
-// TLS holds what decides whether the server is believed.
+// TLS has the settings that decide which server is trusted.
 type TLS struct {
 	Mode Mode
 	// CASecret or CAConfigMap, never both, is the name of the object in the pod's namespace that holds
@@ -96,61 +96,59 @@ type TLS struct {
 	CAConfigMap string
 	// CAKey is the key of the bundle in that object; empty with system roots.
 	CAKey string
-	// SystemRoots is the path of the CA bundle in the proxy's image; empty with a CA of one's own, and where nothing
-	// is verified.
+	// SystemRoots is the path of the CA bundle in the proxy's image; empty with a CA of the user, and if nothing is
+	// verified.
 	SystemRoots string
-	// ClientSecret is the Secret in the pod's namespace with the client certificate, in the keys tls.crt
-	// and tls.key; given in ModeMutual alone. With an Issuer or a Certificate it is theirs.
+	// ClientSecret is the Secret in the pod's namespace with the client certificate, in the keys tls.crt and tls.key;
+	// set only in ModeMutual. With an Issuer or a Certificate it is theirs.
 	ClientSecret string
-	// Issuer is the cert-manager issuer that is to sign the client certificate for the pod's ServiceAccount;
-	// both are given, or neither. See Origination.CertificateName.
+	// Issuer is the cert-manager issuer that signs the client certificate for the pod's ServiceAccount. Both are set, or
+	// neither. See Origination.CertificateName.
 	Issuer         Issuer
 	ServiceAccount string
-	// Certificate is the user's cert-manager Certificate that ClientSecret is of.
+	// Certificate is the user's cert-manager Certificate whose Secret is ClientSecret.
 	Certificate string
-	// SDS has Istio's secret discovery deliver the CA bundle and the client certificate; nothing is mounted.
+	// SDS makes Istio's secret discovery deliver the CA bundle and the client certificate; nothing is mounted.
 	SDS bool
-	// InsecureSkipVerify believes any certificate; neither CA nor names are given then.
+	// InsecureSkipVerify accepts any certificate; CA and names are then empty.
 	InsecureSkipVerify bool
-	// SNI is the server name sent in the handshake; empty sends none.
+	// SNI is the server name that the handshake sends; empty sends none.
 	SNI string
-	// SubjectAltNames are the names of which the server's certificate must carry one, sorted;
-	// empty checks no name (allowed only with a CA of one's own).
+	// SubjectAltNames are the names of which the server's certificate must have one, sorted. Empty checks no name, which
+	// is allowed only with a CA of the user.
 	SubjectAltNames []string
 }
 
-// OwnCA reports whether the CA bundle is one of the user's, not the proxy's system roots.
+// OwnCA reports whether the CA bundle is the user's, not the proxy's system roots.
 func (t *TLS) OwnCA() bool { return t.CASecret != "" || t.CAConfigMap != "" }
 
-// Origination is one Redis that a pod reaches over TLS. Resolve returns exactly one for each host:
-// instances of a pod that name the same host are merged (their TLS must be equal, else refused).
+// Origination is a Redis that a pod reaches over TLS. annotation.Resolve returns exactly one for each host: it merges
+// the instances of one host, and refuses them if their TLS settings differ.
 type Origination struct {
-	// Instances are the names of the annotation instances behind it, sorted; "default" is the one
-	// without a name.
+	// Instances are the names of its annotation instances, sorted; "default" is the one without a name.
 	Instances []string
-	// Host is the DNS name that the app dials: ASCII, lower case, without a trailing dot. Where only
-	// addresses were given it is synthesised from them (see HostSynthesised); in ModeIstioMutual it is the
-	// full name of the Service.
+	// Host is the DNS name that the app dials: ASCII, lower case, without a trailing dot. With only addresses it is
+	// derived from them (see HostSynthesised). In ModeIstioMutual it is the full name of the Service.
 	Host string
-	// HostSynthesised says that no host was given, so there is no name that a pod could be pinned by.
+	// HostSynthesised reports that no host was set, so the app dials no name that could have a VIP.
 	HostSynthesised bool
 	// Addresses are the server's addresses, masked and sorted; empty when the host is resolved by DNS.
 	Addresses []netip.Prefix
 	// Ports are the ports with TLS, sorted by number, at least one.
 	Ports []Port
-	// Passthrough are further ports of a pinned host that the app dials with TLS of its own, sorted.
+	// Passthrough are further ports of a pinned host that the app dials with its own TLS, sorted.
 	Passthrough []int32
-	// Protocol is the Istio port protocol, lower case; "tcp" unless given.
+	// Protocol is the Istio port protocol, lower case; "tcp" by default.
 	Protocol string
 	TLS      TLS
-	// Connection holds what the rule says of connections; zero where Istio's defaults hold.
+	// Connection has the connection settings of the rule; zero fields keep Istio's defaults.
 	Connection Connection
-	// Key is the hash of all of the above that stands in the mesh objects; see SetKey.
+	// Key is the hash of the fields above that are in the mesh objects; see SetKey.
 	Key string
-	// VIPs are the addresses that the pod's /etc/hosts gives for Host: an IPv4 VIP, an IPv6 one or one
-	// of each, as configured. mesh.VIPs draws them, and annotation.Resolve leaves them empty.
+	// VIPs are the addresses of Host in the pod's /etc/hosts: an IPv4 VIP, an IPv6 one or one of each, as configured.
+	// mesh.VIPs draws them, and annotation.Resolve leaves them empty.
 	VIPs []netip.Addr
-	// ClusterIPs are the addresses of the Service in ModeIstioMutual; none of a headless one.
+	// ClusterIPs are the addresses of the Service in ModeIstioMutual; a headless Service has none.
 	ClusterIPs []netip.Addr
 }
 
@@ -175,13 +173,12 @@ func (o *Origination) Pinned() bool {
 // HTTP reports whether the sidecar routes by the Host header.
 func (o *Origination) HTTP() bool { return o.Protocol == ProtocolHTTP }
 
-// Gated reports whether the first pods must wait at the first-use gate until the objects exist: those that may dial the
-// server's own address, and those that are routed by HTTP, for whatever address they dial, an entry that the
-// sidecar knows a moment before its rule and route leads to the server's plain port.
+// Gated reports whether a pod must wait at the first-use gate until the objects exist: if it may dial the server's own
+// address, or if it is routed by HTTP. A sidecar that knows the entry of an http host before the rule and the route
+// would send the connection to the server's plain port.
 func (o *Origination) Gated() bool { return !o.Pinned() || o.HTTP() || len(o.DialledAddresses()) > 0 }
 
-// PortNumbers returns every port of the host that the app may dial: those with TLS and those passed
-// through, sorted.
+// PortNumbers returns every port of the host that the app may dial, with TLS or passed through, sorted.
 func (o *Origination) PortNumbers() []int32 {
 	numbers := slices.Clone(o.Passthrough)
 	for _, p := range o.Ports {
@@ -191,8 +188,8 @@ func (o *Origination) PortNumbers() []int32 {
 	return numbers
 }
 
-// DialledAddresses are the server's own addresses by which the app may dial it. None where a port has another
-// target: neighbours that dial the address on that port must reach what they always did.
+// DialledAddresses are the server's own addresses that the app may dial. If a port has another target there are none:
+// connections of neighbours to that address and port must not change.
 func (o *Origination) DialledAddresses() []netip.Prefix {
 	if slices.ContainsFunc(o.Ports, func(p Port) bool { return p.Target != p.Number }) {
 		return nil

@@ -31,7 +31,12 @@ func resolved(o origination.Origination, changes ...func(*origination.Originatio
 func byDNS(host string, changes ...func(*origination.Origination)) origination.Origination {
 	return resolved(origination.Origination{
 		Instances: []string{"default"}, Host: host, Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp",
-		TLS: origination.TLS{Mode: origination.ModeSimple, SystemRoots: "/roots.pem", SNI: host, SubjectAltNames: []string{host}},
+		TLS: origination.TLS{
+			Mode:            origination.ModeSimple,
+			SystemRoots:     "/roots.pem",
+			SNI:             host,
+			SubjectAltNames: []string{host},
+		},
 	}, changes...)
 }
 
@@ -47,8 +52,11 @@ func byAddress(changes ...func(*origination.Origination)) origination.Originatio
 // inMesh is what a Service of the mesh gives.
 func inMesh(changes ...func(*origination.Origination)) origination.Origination {
 	return resolved(origination.Origination{
-		Instances: []string{"default"}, Host: "redis.data.svc.cluster.local", Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp",
-		TLS: origination.TLS{Mode: origination.ModeIstioMutual},
+		Instances: []string{"default"},
+		Host:      "redis.data.svc.cluster.local",
+		Ports:     []origination.Port{{Number: 6379, Target: 6379}},
+		Protocol:  "tcp",
+		TLS:       origination.TLS{Mode: origination.ModeIstioMutual},
 	}, changes...)
 }
 
@@ -84,23 +92,73 @@ func TestResolutionFollowsFromHostAndAddresses(t *testing.T) {
 		gated      bool
 		dialled    []netip.Prefix
 	}{
-		{"a host is resolved by DNS", byDNS("a.example.com"), origination.ResolutionDNS, true, false, nil},
-		{"one address is static", byAddress(), origination.ResolutionStatic, false, true, prefixes("10.0.0.3/32")},
-		{"a host with one address is pinned and gated, because the app may dial the address",
-			byDNS("a.example.com", at(6379, "10.0.0.3/32")), origination.ResolutionStatic, true, true, prefixes("10.0.0.3/32")},
-		{"a host with one address and another target is dialled by the VIP only",
-			byDNS("a.example.com", at(6380, "10.0.0.3/32")), origination.ResolutionStatic, true, false, nil},
-		{"several addresses are dialled", byDNS("a.example.com", at(6379, "10.0.0.3/32", "10.0.0.4/32")),
-			origination.ResolutionNone, false, true, prefixes("10.0.0.3/32", "10.0.0.4/32")},
-		{"a range is dialled", byDNS("a.example.com", at(6379, "10.0.0.0/28")), origination.ResolutionNone, false, true, prefixes("10.0.0.0/28")},
-		{"a Service of the mesh has no VIP", inMesh(), origination.ResolutionDNS, false, true, nil},
-		{"an http host is pinned and gated", byDNS("a.example.com", func(o *origination.Origination) { o.Protocol = "http" }),
-			origination.ResolutionDNS, true, true, nil},
+		{
+			name:       "a host is resolved by DNS",
+			o:          byDNS("a.example.com"),
+			resolution: origination.ResolutionDNS,
+			pinned:     true,
+		},
+		{
+			name:       "one address is static",
+			o:          byAddress(),
+			resolution: origination.ResolutionStatic,
+			gated:      true,
+			dialled:    prefixes("10.0.0.3/32"),
+		},
+		{
+			name:       "a host with one address is pinned and gated, because the app may dial the address",
+			o:          byDNS("a.example.com", at(6379, "10.0.0.3/32")),
+			resolution: origination.ResolutionStatic,
+			pinned:     true,
+			gated:      true,
+			dialled:    prefixes("10.0.0.3/32"),
+		},
+		{
+			name:       "a host with one address and another target is dialled by the VIP only",
+			o:          byDNS("a.example.com", at(6380, "10.0.0.3/32")),
+			resolution: origination.ResolutionStatic,
+			pinned:     true,
+		},
+		{
+			name:       "several addresses are dialled",
+			o:          byDNS("a.example.com", at(6379, "10.0.0.3/32", "10.0.0.4/32")),
+			resolution: origination.ResolutionNone,
+			gated:      true,
+			dialled:    prefixes("10.0.0.3/32", "10.0.0.4/32"),
+		},
+		{
+			name:       "a range is dialled",
+			o:          byDNS("a.example.com", at(6379, "10.0.0.0/28")),
+			resolution: origination.ResolutionNone,
+			gated:      true,
+			dialled:    prefixes("10.0.0.0/28"),
+		},
+		{
+			name:       "a Service of the mesh has no VIP",
+			o:          inMesh(),
+			resolution: origination.ResolutionDNS,
+			gated:      true,
+		},
+		{
+			name:       "an http host is pinned and gated",
+			o:          byDNS("a.example.com", func(o *origination.Origination) { o.Protocol = "http" }),
+			resolution: origination.ResolutionDNS,
+			pinned:     true,
+			gated:      true,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			o := test.o
 			if o.Resolution() != test.resolution || o.Pinned() != test.pinned || o.Gated() != test.gated {
-				t.Errorf("resolution %s, pinned %t, gated %t; want %s, %t, %t", o.Resolution(), o.Pinned(), o.Gated(), test.resolution, test.pinned, test.gated)
+				t.Errorf(
+					"resolution %s, pinned %t, gated %t; want %s, %t, %t",
+					o.Resolution(),
+					o.Pinned(),
+					o.Gated(),
+					test.resolution,
+					test.pinned,
+					test.gated,
+				)
 			}
 			if diff := cmp.Diff(test.dialled, o.DialledAddresses(), compare); diff != "" {
 				t.Errorf("dialled addresses differ (-want +got):\n%s", diff)
@@ -117,7 +175,10 @@ func TestResolutionFollowsFromHostAndAddresses(t *testing.T) {
 }
 
 func TestPortNumbersAreThoseWithTLSAndThosePassedThrough(t *testing.T) {
-	o := origination.Origination{Ports: []origination.Port{{Number: 6379, Target: 6380}, {Number: 26379, Target: 26379}}, Passthrough: []int32{6380, 9121}}
+	o := origination.Origination{
+		Ports:       []origination.Port{{Number: 6379, Target: 6380}, {Number: 26379, Target: 26379}},
+		Passthrough: []int32{6380, 9121},
+	}
 	if diff := cmp.Diff([]int32{6379, 6380, 9121, 26379}, o.PortNumbers()); diff != "" {
 		t.Error(diff)
 	}
@@ -135,11 +196,35 @@ func TestLabelsAreThoseOfTheKeysAndTheSettings(t *testing.T) {
 		settings     origination.Settings
 		want         map[string]string
 	}{
-		{"nothing", nil, origination.Settings{}, nil},
-		{"one for each key", both, origination.Settings{}, map[string]string{"redis-tls/injected": "true", "redis-tls/to-" + a.Key: "true", "redis-tls/to-" + b.Key: "true"}},
-		{"a server", nil, origination.Settings{Server: origination.ServerStrict}, map[string]string{"redis-tls/injected": "true", "redis-tls/server": "strict"}},
-		{"a restricted pod", both[:1], origination.Settings{Sidecar: origination.SidecarRestrict}, map[string]string{
-			"redis-tls/injected": "true", "redis-tls/to-" + a.Key: "true", "redis-tls/egress-" + origination.Hash("egress", a.Key): "true"}},
+		{
+			name:     "nothing",
+			settings: origination.Settings{},
+		},
+		{
+			name:         "one for each key",
+			originations: both,
+			settings:     origination.Settings{},
+			want: map[string]string{
+				"redis-tls/injected":    "true",
+				"redis-tls/to-" + a.Key: "true",
+				"redis-tls/to-" + b.Key: "true",
+			},
+		},
+		{
+			name:     "a server",
+			settings: origination.Settings{Server: origination.ServerStrict},
+			want:     map[string]string{"redis-tls/injected": "true", "redis-tls/server": "strict"},
+		},
+		{
+			name:         "a restricted pod",
+			originations: both[:1],
+			settings:     origination.Settings{Sidecar: origination.SidecarRestrict},
+			want: map[string]string{
+				"redis-tls/injected":    "true",
+				"redis-tls/to-" + a.Key: "true",
+				"redis-tls/egress-" + origination.Hash("egress", a.Key): "true",
+			},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			labels := origination.Labels(test.originations, test.settings)
@@ -151,7 +236,13 @@ func TestLabelsAreThoseOfTheKeysAndTheSettings(t *testing.T) {
 			}
 		})
 	}
-	others := map[string]string{"app": "cart", "redis-tls/inject": "true", "redis-tls/injection": "enabled", "redis-tls/tokens": "1", "example.com/redis-tls/to-x": "true"}
+	others := map[string]string{
+		"app":                        "cart",
+		"redis-tls/inject":           "true",
+		"redis-tls/injection":        "enabled",
+		"redis-tls/tokens":           "1",
+		"example.com/redis-tls/to-x": "true",
+	}
 	if ours := origination.WebhookLabels(others); len(ours) > 0 || len(others) != 5 {
 		t.Errorf("the labels %v of others are taken for ours, or gone: %v", ours, others)
 	}
@@ -191,7 +282,11 @@ func TestTheIdentityNamesNamespaceAndServiceAccount(t *testing.T) {
 }
 
 func TestACutTextHasWholeCharacters(t *testing.T) {
-	for _, test := range [][2]string{{"redis", "redis"}, {strings.Repeat("a", 99) + "ü", strings.Repeat("a", 99) + "…"}, {strings.Repeat("a", 101), strings.Repeat("a", 100) + "…"}} {
+	for _, test := range [][2]string{
+		{"redis", "redis"},
+		{strings.Repeat("a", 99) + "ü", strings.Repeat("a", 99) + "…"},
+		{strings.Repeat("a", 101), strings.Repeat("a", 100) + "…"},
+	} {
 		if got := origination.Shorten(test[0]); got != test[1] {
 			t.Errorf("%q was cut to %q, want %q", test[0], got, test[1])
 		}

@@ -2,8 +2,8 @@ package origination
 
 import "slices"
 
-// sidecarPorts are the sidecar's own (istio.io/docs/ops/deployment/application-requirements). The capture does not
-// redirect them.
+// sidecarPorts are the ports of the sidecar itself (istio.io/docs/ops/deployment/application-requirements). The capture
+// does not redirect them.
 var sidecarPorts = []int32{15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090}
 
 // SidecarPorts returns the ports of the sidecar itself, which an app cannot dial.

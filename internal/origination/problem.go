@@ -4,7 +4,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Invalid returns a problem: the path, the value that stands there, and the rule that it breaks with the fix.
+// Invalid returns a problem with its path, the value there, and the broken rule with the fix.
 // A string value is cut to 200 characters, which keeps the message readable when the value is a page of JSON.
 func Invalid(reason Reason, at *field.Path, value any, rule string) Problem {
 	const longest = 200
@@ -16,7 +16,7 @@ func Invalid(reason Reason, at *field.Path, value any, rule string) Problem {
 	return Problem{Reason: reason, Err: field.Invalid(at, value, rule)}
 }
 
-// Distinct returns the problems without those that repeat an earlier one word for word.
+// Distinct returns the problems without those whose message repeats an earlier one.
 func Distinct(problems []Problem) []Problem {
 	if len(problems) < 2 {
 		return problems

@@ -15,10 +15,22 @@ func TestAProblemCutsALongValue(t *testing.T) {
 		value any
 		want  string
 	}{
-		"a short value is quoted whole":        {"6379", `metadata.annotations[x]: Invalid value: "6379": rule`},
-		"a value that is no string stays":      {true, `metadata.annotations[x]: Invalid value: true: rule`},
-		"200 characters are quoted whole":      {strings.Repeat("é", 200), `metadata.annotations[x]: Invalid value: "` + strings.Repeat("é", 200) + `": rule`},
-		"more are cut, not inside a character": {strings.Repeat("é", 201), `metadata.annotations[x]: Invalid value: "` + strings.Repeat("é", 200) + `…": rule`},
+		"a short value is quoted whole": {
+			value: "6379",
+			want:  `metadata.annotations[x]: Invalid value: "6379": rule`,
+		},
+		"a value that is no string stays": {
+			value: true,
+			want:  `metadata.annotations[x]: Invalid value: true: rule`,
+		},
+		"200 characters are quoted whole": {
+			value: strings.Repeat("é", 200),
+			want:  `metadata.annotations[x]: Invalid value: "` + strings.Repeat("é", 200) + `": rule`,
+		},
+		"more are cut, not inside a character": {
+			value: strings.Repeat("é", 201),
+			want:  `metadata.annotations[x]: Invalid value: "` + strings.Repeat("é", 200) + `…": rule`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := origination.Invalid(origination.ReasonSidecarBypassed, at, test.value, "rule")

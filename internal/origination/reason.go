@@ -4,19 +4,19 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// Outcome is what became of a pod, in one word for metrics and logs.
+// Outcome is the result of an admission, in one word for metrics and logs.
 type Outcome string
 
 // The outcomes of an admission.
 const (
 	OutcomeInjected  Outcome = "injected"  // admitted with originations
-	OutcomeSkipped   Outcome = "skipped"   // nothing wished
-	OutcomeTolerated Outcome = "tolerated" // admitted untouched in spite of problems
+	OutcomeSkipped   Outcome = "skipped"   // nothing requested
+	OutcomeTolerated Outcome = "tolerated" // admitted untouched despite problems
 	OutcomeRefused   Outcome = "refused"   // not admitted
 )
 
-// Reason is why something was decided. The same constant stands in logs, Events and the metrics' labels, so
-// the set is small and closed; Reasons says of each what it means and what to do.
+// Reason is the reason of a decision. Logs, Events and metric labels have the same constant, so the set is small and
+// closed. [Reasons] explains each.
 type Reason string
 
 // The reasons of an admission, and of the Events that the controller writes.
@@ -50,8 +50,8 @@ const (
 	ReasonRequestIgnored      Reason = "RequestIgnored"
 )
 
-// Problem is one thing that keeps a wish from being met: a field error for the person who wrote the
-// YAML, with the reason for the machines.
+// Problem is why a request cannot be met: a field error for the author of the YAML, and the reason for logs and
+// metrics.
 type Problem struct {
 	Reason Reason
 	Err    *field.Error

@@ -26,7 +26,13 @@ func TestEveryReasonHasItsRow(t *testing.T) {
 			t.Errorf("%s: what it means and what to do are sentences: %q, %q", r.Reason, r.Means, r.Do)
 		}
 		if told := r.Event != ""; told != (r.Regarding != "") || !told && len(r.Outcomes) == 0 {
-			t.Errorf("%s is told by Events of type %q regarding %q, and by the outcomes %q", r.Reason, r.Event, r.Regarding, r.Outcomes)
+			t.Errorf(
+				"%s is told by Events of type %q regarding %q, and by the outcomes %q",
+				r.Reason,
+				r.Event,
+				r.Regarding,
+				r.Outcomes,
+			)
 		}
 		if r.Event != "" && r.Event != corev1.EventTypeNormal && r.Event != corev1.EventTypeWarning {
 			t.Errorf("%s: no Event is of type %q", r.Reason, r.Event)

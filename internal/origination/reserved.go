@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Reserved is a range that no origination may reach, and what it is.
+// Reserved is a range that no origination may reach, and what it is for.
 type Reserved struct {
 	Prefix netip.Prefix
 	What   string
@@ -26,7 +26,7 @@ var reservedIPv4 = []Reserved{
 	{netip.MustParsePrefix("240.240.0.0/16"), "addresses that Istio allocates to ServiceEntries"},
 }
 
-// reservedIPv6 are those of IPv6 alone. The zero block 0000::/8 is checked apart, for NAT64 is in it.
+// reservedIPv6 are the ranges only in IPv6. The zero block 0000::/8 is checked separately, because NAT64 is in it.
 var reservedIPv6 = []Reserved{
 	{netip.MustParsePrefix("fe80::/10"), "link-local addresses"},
 	{netip.MustParsePrefix("ff00::/8"), "multicast"},
@@ -51,7 +51,7 @@ var reservedEverywhere = func() []Reserved {
 	return all
 }()
 
-// InAllNotations returns the IPv4 range itself and where NAT64 (RFC 6052) and 6to4 (RFC 3056) put it.
+// InAllNotations returns the IPv4 range with its ranges in NAT64 (RFC 6052) and 6to4 (RFC 3056).
 func InAllNotations(r Reserved) []Reserved {
 	v4 := r.Prefix.Addr().As4()
 	mapped := nat64.Addr().As16()
@@ -65,7 +65,7 @@ func InAllNotations(r Reserved) []Reserved {
 	}
 }
 
-// EmbeddedIPv4 returns the IPv4 range that a NAT64 range leads to.
+// EmbeddedIPv4 returns the IPv4 range that a NAT64 range is translated to.
 func EmbeddedIPv4(p netip.Prefix) (netip.Prefix, bool) {
 	if p.Bits() < nat64.Bits() || !nat64.Contains(p.Addr()) {
 		return netip.Prefix{}, false
@@ -74,8 +74,8 @@ func EmbeddedIPv4(p netip.Prefix) (netip.Prefix, bool) {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte(b[12:])), p.Bits()-nat64.Bits()), true
 }
 
-// ReservedProblem says which range that no origination may reach, or which of the further ones, the range
-// overlaps, or returns "".
+// ReservedProblem says which reserved range, or which of the further ones, the given range overlaps, or returns "". The
+// caller adds the fix.
 func ReservedProblem(p netip.Prefix, further []Reserved) string {
 	say := func(other Reserved) string {
 		if p.Bits() < other.Prefix.Bits() {

@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// Settings are what a pod asks for as a whole, beside its originations. Empty fields ask for nothing.
+// Settings are what a pod requests in addition to its originations. Empty fields request nothing.
 type Settings struct {
-	// Server says that the pod is a Redis in the mesh, and which clients its sidecar lets in.
+	// Server says that the pod is a Redis in the mesh, and which clients its sidecar accepts.
 	Server Server
 	// Sidecar says where the pod may connect to.
 	Sidecar Sidecar
@@ -17,17 +17,17 @@ type Settings struct {
 // Server is a value of the redis-tls/server annotation.
 type Server string
 
-// ServerStrict lets in mutual TLS of the mesh alone.
+// ServerStrict accepts only mutual TLS of the mesh.
 const ServerStrict Server = "strict"
 
 // Sidecar is a value of the redis-tls/sidecar annotation.
 type Sidecar string
 
-// SidecarRestrict limits the pod to its Redises and to what the mesh's root namespace offers.
+// SidecarRestrict limits the pod to its Redis hosts and to the Services of the mesh's root namespace.
 const SidecarRestrict Sidecar = "restrict"
 
-// The names of the objects behind the settings. There is one PeerAuthentication in a namespace, and a
-// Sidecar for each set of hosts.
+// ServerName is the name of the PeerAuthentication for Server, one in a namespace. Sidecars have a name for each set of
+// hosts; see EgressName.
 const ServerName = "redis-tls-server"
 
 // EgressName is the name of the Sidecar for pods that are restricted to these originations.
@@ -45,7 +45,7 @@ func EgressNameOf(label string) string {
 	return ObjectName("egress", strings.TrimPrefix(label, LabelEgressPrefix))
 }
 
-// egressHash covers what the Sidecar lists.
+// egressHash is the hash of the keys of the originations, which are the hosts of the Sidecar.
 func egressHash(originations []Origination) string {
 	parts := []string{"egress"}
 	for i := range originations {
@@ -73,11 +73,12 @@ func Labels(originations []Origination, settings Settings) map[string]string {
 	return labels
 }
 
-// WebhookLabels returns those of a pod's labels that we alone write.
+// WebhookLabels returns those of a pod's labels that only the webhook writes.
 func WebhookLabels(labels map[string]string) map[string]string {
 	ours := maps.Clone(labels)
 	maps.DeleteFunc(ours, func(key, _ string) bool {
-		return key != LabelInjected && key != LabelServer && !strings.HasPrefix(key, LabelKeyPrefix) && !strings.HasPrefix(key, LabelEgressPrefix)
+		prefixed := strings.HasPrefix(key, LabelKeyPrefix) || strings.HasPrefix(key, LabelEgressPrefix)
+		return key != LabelInjected && key != LabelServer && !prefixed
 	})
 	return ours
 }

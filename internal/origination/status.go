@@ -10,20 +10,19 @@ import (
 	"strings"
 )
 
-// StatusVersion is the version of what the status annotation holds.
+// StatusVersion is the version of the format of the status annotation.
 const StatusVersion = "v1"
 
-// Status is what the redis-tls/status annotation holds, as JSON: what the pod requested, not what followed from it.
-// It is written at admission. The controller resolves it again, by the code that resolved it then, because pods'
-// owners can write annotations.
+// Status is the content of the redis-tls/status annotation, as JSON: the pod's request, not its result. The webhook
+// writes it at admission. The controller resolves it again with the same code, because owners of pods can write
+// annotations.
 type Status struct {
 	// Version is StatusVersion.
 	Version string `json:"version"`
-	// Request holds the keys that took effect, with their values: those of the pod, its namespace and the Helm
-	// values, laid over each other.
+	// Request has the keys in effect with their values: those of the pod, its namespace and the Helm values, by
+	// precedence.
 	Request map[string]string `json:"request"`
-	// Secrets are the names of the Secrets of the cert-manager Certificates that the request names, as they were at
-	// admission.
+	// Secrets are the names at admission of the Secrets of the cert-manager Certificates that the request names.
 	Secrets map[string]string `json:"secrets,omitempty"`
 }
 
@@ -53,8 +52,8 @@ func ParseStatus(value string) (Status, error) {
 	return s, nil
 }
 
-// FormatVIPs returns what the redis-tls/vips annotation holds: host=address for each VIP of each pinned host, joined by
-// commas; empty where no host is pinned.
+// FormatVIPs returns the value of the redis-tls/vips annotation: host=address for each VIP of each pinned host, joined
+// by commas; empty if no host is pinned.
 func FormatVIPs(originations []Origination) string {
 	var b strings.Builder
 	for i := range originations {
@@ -77,7 +76,8 @@ func ParseVIPs(value string) (map[string][]netip.Addr, error) {
 	for element := range strings.SplitSeq(value, ",") {
 		host, text, found := strings.Cut(element, "=")
 		vip, err := netip.ParseAddr(text)
-		if !found || host == "" || err != nil || vip.Unmap().WithZone("").String() != text || slices.Contains(vips[host], vip) {
+		if !found || host == "" || err != nil || vip.Unmap().WithZone("").String() != text ||
+			slices.Contains(vips[host], vip) {
 			return nil, fmt.Errorf("parsing %s: %q must be host=address", AnnotationVIPs, Shorten(element))
 		}
 		vips[host] = append(vips[host], vip)
@@ -85,5 +85,5 @@ func ParseVIPs(value string) (map[string][]netip.Addr, error) {
 	return vips, nil
 }
 
-// WebhookAnnotations are the annotations of a pod that the webhook alone writes.
+// WebhookAnnotations are the annotations of a pod that only the webhook writes.
 var WebhookAnnotations = []string{AnnotationFirstUse, AnnotationStatus, AnnotationVIPs}

@@ -18,13 +18,38 @@ func TestAStatusRoundTrips(t *testing.T) {
 		status origination.Status
 		want   string
 	}{
-		{"a request, sorted by key", origination.Status{Version: "v1", Request: map[string]string{"redis-tls/port": "6380", "redis-tls/host": "a.example.com", "cart.redis-tls/host": "b.example.com"}},
-			`{"version":"v1","request":{"cart.redis-tls/host":"b.example.com","redis-tls/host":"a.example.com","redis-tls/port":"6380"}}`},
-		{"the Secret of a Certificate", origination.Status{Version: "v1", Request: map[string]string{"redis-tls/certificate": "client"}, Secrets: map[string]string{"client": "client-tls"}},
-			`{"version":"v1","request":{"redis-tls/certificate":"client"},"secrets":{"client":"client-tls"}}`},
-		{"no key at all", origination.Status{Version: "v1", Request: map[string]string{}}, `{"version":"v1","request":{}}`},
-		{"values that JSON has to quote", origination.Status{Version: "v1", Request: map[string]string{"redis-tls/host": "\"<bücher>\n"}},
-			`{"version":"v1","request":{"redis-tls/host":"\"\u003cbücher\u003e\n"}}`},
+		{
+			name: "a request, sorted by key",
+			status: origination.Status{
+				Version: "v1",
+				Request: map[string]string{
+					"redis-tls/port":      "6380",
+					"redis-tls/host":      "a.example.com",
+					"cart.redis-tls/host": "b.example.com",
+				},
+			},
+			want: `{"version":"v1","request":{"cart.redis-tls/host":"b.example.com",` +
+				`"redis-tls/host":"a.example.com","redis-tls/port":"6380"}}`,
+		},
+		{
+			name: "the Secret of a Certificate",
+			status: origination.Status{
+				Version: "v1",
+				Request: map[string]string{"redis-tls/certificate": "client"},
+				Secrets: map[string]string{"client": "client-tls"},
+			},
+			want: `{"version":"v1","request":{"redis-tls/certificate":"client"},"secrets":{"client":"client-tls"}}`,
+		},
+		{
+			name:   "no key at all",
+			status: origination.Status{Version: "v1", Request: map[string]string{}},
+			want:   `{"version":"v1","request":{}}`,
+		},
+		{
+			name:   "values that JSON has to quote",
+			status: origination.Status{Version: "v1", Request: map[string]string{"redis-tls/host": "\"<bücher>\n"}},
+			want:   `{"version":"v1","request":{"redis-tls/host":"\"\u003cbücher\u003e\n"}}`,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := test.status.String(); got != test.want {
@@ -48,23 +73,68 @@ func TestAStatusIsReadStrictly(t *testing.T) {
 		want    string
 		message bool // redis-tls', not encoding/json's
 	}{
-		"nothing":                        {"", "EOF", false},
-		"no JSON":                        {"a true story", "invalid character", false},
-		"a list":                         {"[]", "cannot unmarshal array", false},
-		"another version":                {`{"version":"v2","request":{}}`, "version", true},
-		"no version":                     {`{"request":{}}`, "version", true},
-		"null":                           {`null`, "version", true},
-		"an unknown field":               {`{"version":"v1","colour":"red"}`, `unknown field "colour"`, false},
-		"resolved originations":          {`{"version":"v1","originations":[]}`, `unknown field "originations"`, false},
-		"a second value":                 {`{"version":"v1"}{"version":"v1"}`, "data after the JSON value", true},
-		"a brace after it":               {`{"version":"v1"}}`, "data after the JSON value", true},
-		"a bracket after it":             {`{"version":"v1"}]`, "data after the JSON value", true},
-		"a value that is no text":        {`{"version":"v1","request":{"redis-tls/port":6379}}`, "cannot unmarshal number", false},
-		"a Secret's name that is a list": {`{"version":"v1","request":{},"secrets":{"client":[]}}`, "cannot unmarshal array", false},
+		"nothing": {
+			want: "EOF",
+		},
+		"no JSON": {
+			text: "a true story",
+			want: "invalid character",
+		},
+		"a list": {
+			text: "[]",
+			want: "cannot unmarshal array",
+		},
+		"another version": {
+			text:    `{"version":"v2","request":{}}`,
+			want:    "version",
+			message: true,
+		},
+		"no version": {
+			text:    `{"request":{}}`,
+			want:    "version",
+			message: true,
+		},
+		"null": {
+			text:    `null`,
+			want:    "version",
+			message: true,
+		},
+		"an unknown field": {
+			text: `{"version":"v1","colour":"red"}`,
+			want: `unknown field "colour"`,
+		},
+		"resolved originations": {
+			text: `{"version":"v1","originations":[]}`,
+			want: `unknown field "originations"`,
+		},
+		"a second value": {
+			text:    `{"version":"v1"}{"version":"v1"}`,
+			want:    "data after the JSON value",
+			message: true,
+		},
+		"a brace after it": {
+			text:    `{"version":"v1"}}`,
+			want:    "data after the JSON value",
+			message: true,
+		},
+		"a bracket after it": {
+			text:    `{"version":"v1"}]`,
+			want:    "data after the JSON value",
+			message: true,
+		},
+		"a value that is no text": {
+			text: `{"version":"v1","request":{"redis-tls/port":6379}}`,
+			want: "cannot unmarshal number",
+		},
+		"a Secret's name that is a list": {
+			text: `{"version":"v1","request":{},"secrets":{"client":[]}}`,
+			want: "cannot unmarshal array",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := origination.ParseStatus(test.text)
-			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.HasPrefix(err.Error(), "parsing redis-tls/status: ") {
+			if err == nil || !strings.Contains(err.Error(), test.want) ||
+				!strings.HasPrefix(err.Error(), "parsing redis-tls/status: ") {
 				t.Fatalf("error %v, want %q", err, test.want)
 			}
 			if test.message {
@@ -84,13 +154,37 @@ func TestVIPsRoundTrip(t *testing.T) {
 		text         string
 		want         map[string][]netip.Addr
 	}{
-		{"none", nil, "", map[string][]netip.Addr{}},
-		{"an address has none", []origination.Origination{byAddress()}, "", map[string][]netip.Addr{}},
-		{"one", []origination.Origination{with("a.example.com", "251.1.2.3")}, "a.example.com=251.1.2.3", map[string][]netip.Addr{"a.example.com": addrs("251.1.2.3")}},
-		{"one of each family", []origination.Origination{with("a.example.com", "251.1.2.3", "fd00:1::7")}, "a.example.com=251.1.2.3,a.example.com=fd00:1::7",
-			map[string][]netip.Addr{"a.example.com": addrs("251.1.2.3", "fd00:1::7")}},
-		{"those of several hosts", []origination.Origination{with("a.example.com", "251.1.2.3"), byAddress(), with("b.example.com", "251.1.2.4")},
-			"a.example.com=251.1.2.3,b.example.com=251.1.2.4", map[string][]netip.Addr{"a.example.com": addrs("251.1.2.3"), "b.example.com": addrs("251.1.2.4")}},
+		{
+			name: "none",
+			want: map[string][]netip.Addr{},
+		},
+		{
+			name:         "an address has none",
+			originations: []origination.Origination{byAddress()},
+			want:         map[string][]netip.Addr{},
+		},
+		{
+			name:         "one",
+			originations: []origination.Origination{with("a.example.com", "251.1.2.3")},
+			text:         "a.example.com=251.1.2.3",
+			want:         map[string][]netip.Addr{"a.example.com": addrs("251.1.2.3")},
+		},
+		{
+			name:         "one of each family",
+			originations: []origination.Origination{with("a.example.com", "251.1.2.3", "fd00:1::7")},
+			text:         "a.example.com=251.1.2.3,a.example.com=fd00:1::7",
+			want:         map[string][]netip.Addr{"a.example.com": addrs("251.1.2.3", "fd00:1::7")},
+		},
+		{
+			name: "those of several hosts",
+			originations: []origination.Origination{
+				with("a.example.com", "251.1.2.3"),
+				byAddress(),
+				with("b.example.com", "251.1.2.4"),
+			},
+			text: "a.example.com=251.1.2.3,b.example.com=251.1.2.4",
+			want: map[string][]netip.Addr{"a.example.com": addrs("251.1.2.3"), "b.example.com": addrs("251.1.2.4")},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := origination.FormatVIPs(test.originations); got != test.text {
@@ -110,22 +204,68 @@ func TestVIPsRoundTrip(t *testing.T) {
 func TestVIPsAreReadStrictly(t *testing.T) {
 	messages := catalog.Open(t)
 	for name, test := range map[string]struct{ text, element string }{
-		"only a host":                      {"a.example.com", "a.example.com"},
-		"no address":                       {"a.example.com=", "a.example.com="},
-		"no host":                          {"=251.1.2.3", "=251.1.2.3"},
-		"a name as address":                {"a.example.com=b.example.com", "a.example.com=b.example.com"},
-		"a comma at the end":               {"a.example.com=251.1.2.3,", ""},
-		"only a comma":                     {",", ""},
-		"a blank after the comma":          {"a.example.com=251.1.2.3, b.example.com=251.1.2.4x", " b.example.com=251.1.2.4x"},
-		"two addresses in one element":     {"a.example.com=251.1.2.3=251.1.2.4", "a.example.com=251.1.2.3=251.1.2.4"},
-		"a range":                          {"a.example.com=251.1.2.0/24", "a.example.com=251.1.2.0/24"},
-		"a port":                           {"a.example.com=251.1.2.3:6379", "a.example.com=251.1.2.3:6379"},
-		"an address with a zone":           {"a.example.com=fe80::1%eth0", "a.example.com=fe80::1%eth0"},
-		"IPv4 in IPv6":                     {"a.example.com=::ffff:251.1.2.3", "a.example.com=::ffff:251.1.2.3"},
-		"IPv6 in long form":                {"a.example.com=fd00:1:0:0:0:0:0:7", "a.example.com=fd00:1:0:0:0:0:0:7"},
-		"a repeated address":               {"a.example.com=251.1.2.3,a.example.com=251.1.2.3", "a.example.com=251.1.2.3"},
-		"a malformed element among others": {"a.example.com=251.1.2.3,b.example.com,c.example.com=251.1.2.4", "b.example.com"},
-		"a huge element":                   {strings.Repeat("a", 1000), strings.Repeat("a", 100) + "…"},
+		"only a host": {
+			text:    "a.example.com",
+			element: "a.example.com",
+		},
+		"no address": {
+			text:    "a.example.com=",
+			element: "a.example.com=",
+		},
+		"no host": {
+			text:    "=251.1.2.3",
+			element: "=251.1.2.3",
+		},
+		"a name as address": {
+			text:    "a.example.com=b.example.com",
+			element: "a.example.com=b.example.com",
+		},
+		"a comma at the end": {
+			text: "a.example.com=251.1.2.3,",
+		},
+		"only a comma": {
+			text: ",",
+		},
+		"a blank after the comma": {
+			text:    "a.example.com=251.1.2.3, b.example.com=251.1.2.4x",
+			element: " b.example.com=251.1.2.4x",
+		},
+		"two addresses in one element": {
+			text:    "a.example.com=251.1.2.3=251.1.2.4",
+			element: "a.example.com=251.1.2.3=251.1.2.4",
+		},
+		"a range": {
+			text:    "a.example.com=251.1.2.0/24",
+			element: "a.example.com=251.1.2.0/24",
+		},
+		"a port": {
+			text:    "a.example.com=251.1.2.3:6379",
+			element: "a.example.com=251.1.2.3:6379",
+		},
+		"an address with a zone": {
+			text:    "a.example.com=fe80::1%eth0",
+			element: "a.example.com=fe80::1%eth0",
+		},
+		"IPv4 in IPv6": {
+			text:    "a.example.com=::ffff:251.1.2.3",
+			element: "a.example.com=::ffff:251.1.2.3",
+		},
+		"IPv6 in long form": {
+			text:    "a.example.com=fd00:1:0:0:0:0:0:7",
+			element: "a.example.com=fd00:1:0:0:0:0:0:7",
+		},
+		"a repeated address": {
+			text:    "a.example.com=251.1.2.3,a.example.com=251.1.2.3",
+			element: "a.example.com=251.1.2.3",
+		},
+		"a malformed element among others": {
+			text:    "a.example.com=251.1.2.3,b.example.com,c.example.com=251.1.2.4",
+			element: "b.example.com",
+		},
+		"a huge element": {
+			text:    strings.Repeat("a", 1000),
+			element: strings.Repeat("a", 100) + "…",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			vips, err := origination.ParseVIPs(test.text)
