@@ -68,7 +68,7 @@ func (c *clients) require(config *tls.Config) *tls.Config {
 		return config
 	}
 	config.ClientAuth = tls.RequireAndVerifyClientCert
-	config.VerifyConnection = c.named
+	config.VerifyConnection = c.checkName
 	config.SessionTicketsDisabled = true // every connection is checked by the CAs of now
 	config.ClientCAs = x509.NewCertPool()
 	asked := config.Clone()
@@ -84,8 +84,8 @@ func (c *clients) require(config *tls.Config) *tls.Config {
 	return config
 }
 
-// named refuses a certificate of the CAs that carries none of the names.
-func (c *clients) named(state tls.ConnectionState) error {
+// checkName refuses a certificate of the CAs that carries none of the names.
+func (c *clients) checkName(state tls.ConnectionState) error {
 	if len(c.Names) == 0 {
 		return nil
 	}

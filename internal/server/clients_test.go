@@ -17,6 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/util/cert"
+
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // authority is a CA of clients.
@@ -144,19 +146,38 @@ func TestTheBundleIsReadAgainWhenItChanges(t *testing.T) {
 	}
 }
 
-func TestWrongClientsAreToldAtTheStart(t *testing.T) {
-	empty := filepath.Join(t.TempDir(), "empty")
+func TestWrongClientsAreRefusedAtTheStart(t *testing.T) {
+	c := catalog.Open(t)
+	dir := t.TempDir()
+	empty, missing := filepath.Join(dir, "empty"), filepath.Join(dir, "missing")
 	if err := os.WriteFile(empty, []byte("nothing"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for want, clients := range map[string]Clients{
-		"no such file":        {CAFile: empty + "-not"},
-		"no certificate":      {CAFile: empty},
-		"names of clients":    {Names: []string{"kube-apiserver"}},
-		empty + ": no certif": {CAFile: empty, Names: []string{"a"}},
+	for name, test := range map[string]struct {
+		clients Clients
+		want    string
+	}{
+		"a missing file":             {Clients{CAFile: missing}, missing},
+		"a file without certificate": {Clients{CAFile: empty}, empty},
+		"names without a CA":         {Clients{Names: []string{"kube-apiserver"}}, "names"},
 	} {
-		if _, err := New(Options{Clients: clients}, nil, prometheus.NewRegistry()); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%+v: got %v, want %q", clients, err, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			_, err := New(Options{Clients: test.clients}, nil, prometheus.NewRegistry())
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("got %v, want %q in it", err, test.want)
+			}
+			c.Add(name, strings.ReplaceAll(err.Error(), dir, "DIR"))
+		})
 	}
+}
+
+func TestCertificateOfAnotherNameIsRefused(t *testing.T) {
+	c := catalog.Open(t)
+	checked := &clients{Clients: Clients{Names: []string{"kube-apiserver"}}}
+	leaf := &x509.Certificate{Subject: pkix.Name{CommonName: "kubelet"}}
+	err := checked.checkName(tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf}})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	c.Add("the error", err.Error())
 }

@@ -20,6 +20,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"k8s.io/client-go/util/cert"
+
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // Unit: the server over real connections on a loopback address.
@@ -227,8 +229,10 @@ func TestAPanicIsA500AndTheNextRequestWorks(t *testing.T) {
 		}
 		hello(w, r)
 	})
+	c := catalog.Open(t)
 	client := s.client()
 	response, body, err := get(client, s.url()+"/panic")
+	c.Add("the answer", strings.TrimSpace(body))
 	if err != nil || response.StatusCode != http.StatusInternalServerError || strings.Contains(body, "boom") {
 		t.Errorf("got %v %q %v", response, body, err)
 	}

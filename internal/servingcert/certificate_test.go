@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // Unit: what is made, and what of a Secret is believed, without a cluster.
@@ -84,6 +86,7 @@ func TestIssuedCertificateIsAcceptedByAClientWithTheBundle(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
+	messages := catalog.Open(t)
 	good, other := issued(t, nil, start), issued(t, nil, start)
 	with := func(changes map[string][]byte) map[string][]byte {
 		data := maps.Clone(good)
@@ -97,12 +100,12 @@ func TestParseRefuses(t *testing.T) {
 		at      time.Time
 		says    string
 	}{
-		{"an empty Secret", nil, "webhook", start, "tls.crt: the key is missing or empty"},
-		{"a certificate without its key", with(map[string][]byte{keyPriv: nil}), "webhook", start, "tls.key: the key is missing or empty"},
-		{"the half of another pair", with(map[string][]byte{keyPriv: other[keyPriv]}), "webhook", start, "tls.crt and tls.key: they must be a certificate and its own private key"},
+		{"an empty Secret", nil, "webhook", start, "tls.crt: "},
+		{"a certificate without its key", with(map[string][]byte{keyPriv: nil}), "webhook", start, "tls.key: "},
+		{"the half of another pair", with(map[string][]byte{keyPriv: other[keyPriv]}), "webhook", start, "tls.crt and tls.key: "},
 		{"a half of a file", with(map[string][]byte{keyCert: good[keyCert][:300]}), "webhook", start, "tls.crt and tls.key"},
 		{"a pair of another CA", with(map[string][]byte{keyCert: other[keyCert], keyPriv: other[keyPriv]}), "webhook", start, "unknown authority"},
-		{"a CA that is no PEM", with(map[string][]byte{keyCA: []byte("x")}), "webhook", start, "ca.crt: it holds no PEM certificate"},
+		{"a CA that is no PEM", with(map[string][]byte{keyCA: []byte("x")}), "webhook", start, "ca.crt: "},
 		{"another Service's certificate", good, "other", start, "valid for webhook.redis-tls.svc, not other.redis-tls.svc"},
 		{"an ended certificate", good, "webhook", start.Add(366 * 24 * time.Hour), "expired"},
 	} {
@@ -115,9 +118,11 @@ func TestParseRefuses(t *testing.T) {
 			}
 			for _, text := range []string{"Secret redis-tls/cert", tc.says} {
 				if !strings.Contains(err.Error(), text) {
-					t.Errorf("%q does not say %q", err, text)
+					t.Errorf("%q does not contain %q", err, text)
 				}
 			}
+			message, _, _ := strings.Cut(err.Error(), ": x509: ")
+			messages.Add(tc.name, message)
 		})
 	}
 	if _, err := parse(t, good, start); err != nil {

@@ -19,6 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
 // Unit: replicas against a fake API server. The real one, with RBAC, is the integration tests'.
@@ -337,16 +339,47 @@ func await(t *testing.T, what string, is func() bool) {
 	}
 }
 
-func TestOptionsMustNameEverything(t *testing.T) {
-	for _, o := range []Options{
-		{Secret: "s", Service: "w", Configuration: "c"},
-		{Namespace: "n", Service: "w", Configuration: "c"},
-		{Namespace: "n", Secret: "s", Configuration: "c"},
-		{Namespace: "n", Secret: "s", Service: "w"},
-		{Namespace: "n", Secret: "s", Service: "w", Configuration: "c", CertValidity: time.Hour},
+func TestOptionsMustBeComplete(t *testing.T) {
+	c := catalog.Open(t)
+	for name, o := range map[string]Options{
+		"no namespace":     {Secret: "s", Service: "w", Configuration: "c"},
+		"no Secret":        {Namespace: "n", Service: "w", Configuration: "c"},
+		"no Service":       {Namespace: "n", Secret: "s", Configuration: "c"},
+		"no configuration": {Namespace: "n", Secret: "s", Service: "w"},
+		"short validity":   {Namespace: "n", Secret: "s", Service: "w", Configuration: "c", CertValidity: time.Hour},
 	} {
-		if err := o.complete(); err == nil {
-			t.Errorf("%+v was taken", o)
+		err := o.complete()
+		if err == nil {
+			t.Errorf("%s was accepted", name)
+			continue
 		}
+		c.Add(name, err.Error())
 	}
+}
+
+// TestReadinessGivesTheReason keeps the reasons for which a replica is not ready.
+func TestReadinessGivesTheReason(t *testing.T) {
+	c := catalog.Open(t)
+	w := newWorld(secret(), newConfiguration())
+	add := func(name string, r *Rotator) {
+		t.Helper()
+		err := r.Ready(nil)
+		if err == nil {
+			t.Fatalf("%s: ready", name)
+		}
+		c.Add(name, err.Error())
+	}
+	r := w.replica(t, w)
+	add("no certificate", r)
+	w.failPatch = errors.New("refused")
+	if reconcile(t, r) == nil {
+		t.Fatal("no error")
+	}
+	add("an untrusted certificate", r)
+	w.failPatch = nil
+	mustReconcile(t, r)
+	w.put(t, nil)
+	late := w.replica(t, w)
+	mustReconcile(t, late)
+	add("a new CA", late)
 }
