@@ -114,8 +114,13 @@ func TestHelmTestReportsFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			trial := admissionTest{namespace: "default", labels: map[string]string{"a": "b"}, warns: test.warns, create: test.create,
-				annotations: map[string]string{"redis-tls/host": "redis.example.com"}}
+			trial := admissionTest{
+				namespace:   "default",
+				labels:      map[string]string{"a": "b"},
+				warns:       test.warns,
+				create:      test.create,
+				annotations: map[string]string{"redis-tls/host": "redis.example.com"},
+			}
 			err := trial.run(t.Context(), &out)
 			if (err == nil) != (test.failed == nil) {
 				t.Errorf("got error %v after\n%s", err, &out)

@@ -1,5 +1,5 @@
-// Command webhook is the server in the cluster: the admission webhook on every replica, and the
-// controller on the one that leads.
+// Command webhook is the server in the cluster. Every replica serves the admission webhook, and the leader runs the
+// controller.
 package main
 
 import (
@@ -21,11 +21,11 @@ func newCommand() *cobra.Command {
 	var f flags
 	command := &cobra.Command{
 		Use:   "webhook",
-		Short: "Serve the Redis TLS admission webhook and run its controller",
+		Short: "Serve the admission webhook of redis-tls and run its controller",
 		Args:  cobra.NoArgs,
 		// The image has no shell.
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		// Errors of the run are not about the flags, and main prints them.
+		// Errors of run are not about flags, and main prints them.
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(command *cobra.Command, _ []string) error {

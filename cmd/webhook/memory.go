@@ -7,11 +7,11 @@ import (
 	"strconv"
 )
 
-// memoryVariable is the environment variable with the container's memory limit in bytes (the downward API).
+// memoryVariable is the environment variable with the container's memory limit in bytes, from the downward API.
 const memoryVariable = "MEMORY_LIMIT"
 
-// limitMemory has the garbage collector work harder before the container's limit is reached. The rest is for what
-// Go does not count: the binary's own pages. GOMEMLIMIT, where it is set, goes before.
+// limitMemory sets Go's memory limit to 80 % of the container's. The rest is for memory that Go does not count, such as
+// the binary. GOMEMLIMIT has precedence.
 func limitMemory() error {
 	text := os.Getenv(memoryVariable)
 	if text == "" || text == "0" || os.Getenv("GOMEMLIMIT") != "" { // 0: no limit
@@ -19,7 +19,7 @@ func limitMemory() error {
 	}
 	limit, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || limit < 0 {
-		return fmt.Errorf("the environment variable %s is %q, and must hold a number of bytes", memoryVariable, text)
+		return fmt.Errorf("the environment variable %s must be a number of bytes, got %q", memoryVariable, text)
 	}
 	debug.SetMemoryLimit(limit / 10 * 8)
 	return nil

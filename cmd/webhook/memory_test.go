@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestTheMemoryLimitIsThatOfTheContainer(t *testing.T) {
+func TestMemoryLimitIsTheContainers(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
 	t.Cleanup(func() { debug.SetMemoryLimit(before) })
 	t.Setenv("GOMEMLIMIT", "")

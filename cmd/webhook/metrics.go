@@ -8,13 +8,13 @@ import (
 	"github.com/redis-tls/redis-tls/internal/metrics"
 )
 
-// state is what the server exports of its caches.
+// state is the state of the caches that the server exports.
 type state interface {
 	Synced() bool
 	IstioReady() bool
 }
 
-// registerMetrics registers those of the table that are the process's own.
+// registerMetrics registers the metrics of the process.
 func registerMetrics(registerer prometheus.Registerer, view state) error {
 	build := metrics.NewGaugeVec(metrics.BuildInfo)
 	build.WithLabelValues(version, commit(), runtime.Version()).Set(1)

@@ -26,7 +26,7 @@ type caches struct{ synced, istio bool }
 func (c *caches) Synced() bool     { return c.synced }
 func (c *caches) IstioReady() bool { return c.istio }
 
-// newRegistry registers all that the server registers.
+// newRegistry registers all metrics of the server.
 func newRegistry(t *testing.T, view state) *prometheus.Registry {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -49,7 +49,7 @@ func newRegistry(t *testing.T, view state) *prometheus.Registry {
 	return registry
 }
 
-func TestEveryRowOfTheTableIsExportedFromTheStart(t *testing.T) {
+func TestEveryMetricIsExportedFromTheStart(t *testing.T) {
 	registry := newRegistry(t, &caches{})
 	metricstest.Gather(t, registry)
 	families, err := registry.Gather()
@@ -69,15 +69,19 @@ func TestEveryRowOfTheTableIsExportedFromTheStart(t *testing.T) {
 	}
 }
 
-func TestTheStateOfTheCachesIsExported(t *testing.T) {
+func TestStateOfTheCachesIsExported(t *testing.T) {
 	view := &caches{}
 	registry := newRegistry(t, view)
 	build := "redis_tls_build_info commit=" + commit() + " goversion=" + runtime.Version() + " version=" + version
 	if diff := cmp.Diff(map[string]float64{build: 1}, metricstest.Gather(t, registry)); diff != "" {
-		t.Errorf("before anything is known (-want +got):\n%s", diff)
+		t.Errorf("with empty caches (-want +got):\n%s", diff)
 	}
 	view.synced, view.istio = true, true
-	if diff := cmp.Diff(map[string]float64{build: 1, "redis_tls_caches_synced": 1, "redis_tls_istio_ready": 1}, metricstest.Gather(t, registry)); diff != "" {
+	if diff := cmp.Diff(map[string]float64{
+		build:                     1,
+		"redis_tls_caches_synced": 1,
+		"redis_tls_istio_ready":   1,
+	}, metricstest.Gather(t, registry)); diff != "" {
 		t.Errorf("with the caches filled (-want +got):\n%s", diff)
 	}
 }

@@ -26,10 +26,10 @@ import (
 	"github.com/redis-tls/redis-tls/webhook"
 )
 
-// leaseName is the Lease of the leader election; the chart's Role names it.
+// leaseName is the Lease of the leader election. The chart's Role contains this name.
 const leaseName = "redis-tls-webhook"
 
-// shutdown is how long the manager may take to end once the server has: the leader's work, and the watches.
+// shutdown is the time for the manager to stop the controller and the watches after the server has stopped.
 const shutdown = 10 * time.Second
 
 // run serves until the context ends.
@@ -46,8 +46,8 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return fmt.Errorf("finding the API server: %w", err)
 	}
-	// No limit of our own: an admission makes no call, and when 200 namespaces come at once, or after a
-	// restart, the controller must not queue behind itself. Fairness is the API server's.
+	// No client-side limit. An admission makes no call. The controller must not throttle itself when 200 namespaces appear
+	// at once, or after a restart. The API server limits clients by priority and fairness.
 	restConfig.QPS = -1
 
 	rotator, err := servingcert.New(restConfig, f.certificate, metrics.Registry, ctrl.Log.WithName("servingcert"))
@@ -60,7 +60,7 @@ func run(ctx context.Context, f flags) error {
 	}
 	mgr, err := ctrl.NewManager(restConfig, options)
 	if err != nil {
-		return fmt.Errorf("making the manager: %w", err)
+		return fmt.Errorf("creating the manager: %w", err)
 	}
 	if err := mgr.Add(rotator); err != nil {
 		return fmt.Errorf("adding the serving certificate: %w", err)
@@ -75,7 +75,11 @@ func run(ctx context.Context, f flags) error {
 	if err := controller.Setup(mgr, view, cfg); err != nil {
 		return fmt.Errorf("setting up the controller: %w", err)
 	}
-	handler, err := webhook.NewHandler(&inject.Injector{Config: cfg, View: view, Now: time.Now}, metrics.Registry, ctrl.Log.WithName("admission"))
+	handler, err := webhook.NewHandler(&inject.Injector{
+		Config: cfg,
+		View:   view,
+		Now:    time.Now,
+	}, metrics.Registry, ctrl.Log.WithName("admission"))
 	if err != nil {
 		return err
 	}
@@ -91,8 +95,8 @@ func run(ctx context.Context, f flags) error {
 	return serve(ctx, mgr, serving)
 }
 
-// serve runs the manager until the context ends. The server goes before everything else: while it drains, caches,
-// certificate and controller are what they were, and only then is the lease given up.
+// serve runs the manager until the context ends. The server stops first. While it drains, the caches, the certificate
+// and the controller keep working, and the leader keeps its lease.
 func serve(ctx context.Context, mgr ctrl.Manager, serving *server.Server) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -101,8 +105,8 @@ func serve(ctx context.Context, mgr ctrl.Manager, serving *server.Server) error 
 		stop()
 	})()
 	err := mgr.Start(running)
-	// A leader that loses its lease ends at once, but not the requests that it has, nor those still to come
-	// until everybody knows that it is not ready.
+	// A leader that loses its lease stops at once. Its server still answers requests until the API servers know that it is
+	// not ready.
 	serving.Wait()
 	if err != nil {
 		return fmt.Errorf("running: %w", err)
@@ -111,7 +115,11 @@ func serve(ctx context.Context, mgr ctrl.Manager, serving *server.Server) error 
 }
 
 // addServer adds the server of the handler to the manager.
-func (f *flags) addServer(mgr ctrl.Manager, handler http.Handler, rotator *servingcert.Rotator) (*server.Server, error) {
+func (f *flags) addServer(
+	mgr ctrl.Manager,
+	handler http.Handler,
+	rotator *servingcert.Rotator,
+) (*server.Server, error) {
 	mux := http.NewServeMux()
 	mux.Handle(webhook.Path, handler)
 	options := f.server
@@ -126,7 +134,7 @@ func (f *flags) addServer(mgr ctrl.Manager, handler http.Handler, rotator *servi
 	return serving, nil
 }
 
-// managerOptions are the manager's, the servers included.
+// managerOptions returns the options of the manager.
 func (f *flags) managerOptions(cfg config.Config) (ctrl.Options, error) {
 	scheme := runtime.NewScheme()
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), cluster.AddToScheme(scheme)); err != nil {
@@ -141,16 +149,16 @@ func (f *flags) managerOptions(cfg config.Config) (ctrl.Options, error) {
 		LeaderElection:          f.leaderElect,
 		LeaderElectionID:        leaseName,
 		LeaderElectionNamespace: f.certificate.Namespace,
-		// The one object beside the mesh's that the chart does not delete.
+		// The Lease is the only object, except for mesh objects, that the chart does not delete.
 		LeaderElectionLabels: map[string]string{origination.ManagedByLabel: origination.ManagedBy},
-		// The process ends when the manager does, so the next leader need not wait for the lease.
+		// The process ends with the manager, so the next leader does not have to wait for the lease.
 		LeaderElectionReleaseOnCancel: true,
 		GracefulShutdownTimeout:       ptr.To(shutdown),
 	}, nil
 }
 
-// addChecks makes the replica ready when it can answer: with the certificate served and trusted, and
-// the caches filled, since an empty one would know neither claims nor Services.
+// addChecks adds the readiness checks. A replica is ready when its certificate is trusted and its caches are filled: an
+// empty cache has neither requests nor Services.
 func addChecks(mgr ctrl.Manager, rotator *servingcert.Rotator, serving *server.Server, view *cluster.View) error {
 	checks := map[string]healthz.Checker{
 		"certificate": rotator.Ready,

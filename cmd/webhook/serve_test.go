@@ -15,29 +15,33 @@ import (
 	"github.com/redis-tls/redis-tls/internal/server"
 )
 
-// managed is a manager of which only the start is called.
-type managed struct {
+// fakeManager is a manager with only Start.
+type fakeManager struct {
 	ctrl.Manager
 	start func(context.Context) error
 }
 
-func (m managed) Start(ctx context.Context) error { return m.start(ctx) }
+func (m fakeManager) Start(ctx context.Context) error { return m.start(ctx) }
 
-// newServer returns one that listens once it is started.
+// newServer returns a server that listens on the loopback address.
 func newServer(t *testing.T) *server.Server {
 	t.Helper()
 	none := func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("none") }
-	s, err := server.New(server.Options{Host: "127.0.0.1", GetCertificate: none, Log: logr.Discard()}, http.NotFoundHandler(), prometheus.NewRegistry())
+	s, err := server.New(server.Options{
+		Host:           "127.0.0.1",
+		GetCertificate: none,
+		Log:            logr.Discard(),
+	}, http.NotFoundHandler(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func TestTheServerHasDrainedBeforeAnythingElseEnds(t *testing.T) {
+func TestServerDrainsBeforeEverythingElseStops(t *testing.T) {
 	serving := newServer(t)
 	ctx, stop := context.WithCancel(t.Context())
-	err := serve(ctx, managed{start: func(running context.Context) error {
+	err := serve(ctx, fakeManager{start: func(running context.Context) error {
 		ended := make(chan error, 1)
 		own, end := context.WithCancel(context.Background())
 		defer end()
@@ -59,13 +63,13 @@ func TestTheServerHasDrainedBeforeAnythingElseEnds(t *testing.T) {
 	}
 }
 
-func TestALostLeaseIsNoEndForTheRequestsInFlight(t *testing.T) {
+func TestLostLeaseDoesNotEndRequestsInFlight(t *testing.T) {
 	serving := newServer(t)
 	served := make(chan struct{})
-	err := serve(t.Context(), managed{start: func(context.Context) error {
+	err := serve(t.Context(), fakeManager{start: func(context.Context) error {
 		ctx, lost := context.WithCancel(context.Background())
-		// The server learns of the loss after the manager has ended. So a serve that does not wait returns while
-		// the server is ready, on a busy machine too.
+		// The server stops after the manager. A serve that does not wait returns while the server is ready, even on a busy
+		// machine.
 		defer time.AfterFunc(time.Second, lost)
 		go func() {
 			_ = serving.Start(ctx)

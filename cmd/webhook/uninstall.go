@@ -15,7 +15,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/uninstall"
 )
 
-// newUninstallCommand is what the chart's pre-delete hook runs.
+// newUninstallCommand returns the command that the chart's pre-delete hook runs.
 func newUninstallCommand() *cobra.Command {
 	u := uninstall.Uninstaller{Clock: clock.RealClock{}}
 	command := &cobra.Command{
@@ -35,9 +35,19 @@ func newUninstallCommand() *cobra.Command {
 			return u.Run(command.Context())
 		},
 	}
-	command.Flags().StringVar(&u.Configuration, "webhook-configuration", defaultConfiguration, "MutatingWebhookConfiguration to delete")
-	command.Flags().BoolVar(&u.Gates, "first-use-gate", true, "there may be pods that wait at the first-use gate (firstUse.gate)")
-	command.Flags().DurationVar(&u.Patience, "patience", 30*time.Second, "how long the controller may take to free waiting pods by itself")
+	command.Flags().StringVar(
+		&u.Configuration,
+		"webhook-configuration",
+		defaultConfiguration,
+		"MutatingWebhookConfiguration to delete",
+	)
+	command.Flags().BoolVar(&u.Gates, "first-use-gate", true, "pods may wait at the first-use gate (firstUse.gate)")
+	command.Flags().DurationVar(
+		&u.Patience,
+		"patience",
+		30*time.Second,
+		"time for the controller to free waiting pods by itself",
+	)
 	command.Flags().AddGoFlag(flag.Lookup("kubeconfig"))
 	return command
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version and revision, the commit, are set by the image's build: release/build.sh.
+// version and revision, which is the commit, are set by the build of the image (release/build.sh).
 var version, revision = "dev", ""
 
 func newVersionCommand() *cobra.Command {
@@ -22,8 +22,7 @@ func newVersionCommand() *cobra.Command {
 	}
 }
 
-// commit returns the commit that the binary was built from: the one set by the image's build or else recorded by
-// Go, "unknown" without one.
+// commit returns the commit of the binary: the one of the image's build, or the one that Go embeds, or "unknown".
 func commit() string {
 	if revision != "" {
 		return revision

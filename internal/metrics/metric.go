@@ -1,9 +1,8 @@
-// Package metrics is the one table of what the server exports to Prometheus. A row gives the collector with
-// which a metric is registered; docs/operations.md is generated from the rows, and tests hold the chart's alerts
-// and dashboard to them.
+// Package metrics is the table of the metrics that the server exports to Prometheus.
 //
-// In goes a row, out comes its collector; whoever measures holds it and registers it. The package imports
-// origination alone, for the words of the labels.
+// [Table] returns the rows. [NewCounter], [NewGauge], [NewHistogram] and their variants return the collector of a row,
+// and [Register] registers collectors. docs/operations.md is generated from the table, and tests check the chart's
+// alerts and dashboard against it. The package imports only origination, for the values of labels.
 package metrics
 
 import (
@@ -24,25 +23,25 @@ const (
 
 // Metric is a row of the table.
 type Metric struct {
-	// Name is by Prometheus' conventions: base units, _total for counters.
+	// Name follows the conventions of Prometheus: base units, and _total for counters.
 	Name string
 	Type Type
-	// Help is what /metrics says of it.
+	// Help is the description in /metrics.
 	Help string
-	// Labels are of closed sets, never a user's values.
+	// Labels have closed sets of values, which are never those of users.
 	Labels []Label
-	// Series are the combinations of label values that there are; without them, all.
+	// Series are the possible combinations of label values. If nil, all combinations are possible.
 	Series [][]string
-	// Buckets are a histogram's, in seconds.
+	// Buckets are the buckets of a histogram, in seconds.
 	Buckets []float64
-	// Leader says that only the replica that leads has something to count: the others say 0.
+	// Leader means that only the leader counts. The other replicas export 0.
 	Leader bool
 }
 
 // Label is a label of a metric.
 type Label struct {
 	Name string
-	// Values are all that it takes; none where the build alone decides.
+	// Values are all values, or nil if the build sets them.
 	Values []string
 }
 
@@ -51,8 +50,8 @@ func NewCounter(m Metric) prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Name: m.Name, Help: m.Help})
 }
 
-// NewCounterVec returns the counters of a row. All series are there from the beginning, at 0: of a series that
-// begins at 1, increase() never sees the first event.
+// NewCounterVec returns the counters of a row. All series start at 0, because increase() misses the first event of a
+// series that starts at 1.
 func NewCounterVec(m Metric) *prometheus.CounterVec {
 	vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: m.Name, Help: m.Help}, m.labelNames())
 	for _, values := range m.series() {
@@ -66,7 +65,7 @@ func NewGauge(m Metric) prometheus.Gauge {
 	return prometheus.NewGauge(prometheus.GaugeOpts{Name: m.Name, Help: m.Help})
 }
 
-// NewGaugeVec returns the gauges of a row, all of its series at 0.
+// NewGaugeVec returns the gauges of a row. All series start at 0.
 func NewGaugeVec(m Metric) *prometheus.GaugeVec {
 	vec := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: m.Name, Help: m.Help}, m.labelNames())
 	for _, values := range m.series() {
@@ -75,7 +74,7 @@ func NewGaugeVec(m Metric) *prometheus.GaugeVec {
 	return vec
 }
 
-// NewGaugeFunc returns the gauge of a row without labels, which is asked for when it is read.
+// NewGaugeFunc returns the gauge of a row without labels. It calls value for each scrape.
 func NewGaugeFunc(m Metric, value func() float64) prometheus.GaugeFunc {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: m.Name, Help: m.Help}, value)
 }
@@ -85,7 +84,7 @@ func NewHistogram(m Metric) prometheus.Histogram {
 	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: m.Name, Help: m.Help, Buckets: m.Buckets})
 }
 
-// Register registers all of them, and says of each why it cannot be.
+// Register registers the collectors, and joins their errors.
 func Register(registerer prometheus.Registerer, collectors ...prometheus.Collector) error {
 	var errs []error
 	for _, c := range collectors {
@@ -94,9 +93,9 @@ func Register(registerer prometheus.Registerer, collectors ...prometheus.Collect
 	return errors.Join(errs...)
 }
 
-// Bool is a gauge's value of something that is or is not.
-func Bool(is bool) float64 {
-	if is {
+// Bool returns 1 for true and 0 for false.
+func Bool(value bool) float64 {
+	if value {
 		return 1
 	}
 	return 0
@@ -110,7 +109,7 @@ func (m Metric) labelNames() []string {
 	return names
 }
 
-// series returns the combinations of label values that there are.
+// series returns the possible combinations of label values.
 func (m Metric) series() [][]string {
 	if m.Series != nil {
 		return m.Series

@@ -11,12 +11,13 @@ import (
 	"time"
 )
 
-// Clients are those that may call, told by their certificates.
+// Clients are the clients that may call, identified by their certificates.
 type Clients struct {
-	// CAFile is the bundle of CAs, PEM, that sign the certificates; empty: everybody may call, without one. The
-	// file is read again when it changes.
+	// CAFile is the CA bundle (PEM) of client certificates. If it is empty, no certificate is required. The file is read
+	// again when it changes.
 	CAFile string
-	// Names are the common or DNS names that a certificate must carry one of; empty: any that the CAs signed.
+	// Names are common or DNS names, one of which a certificate must have. If empty, every certificate of the CAs is
+	// accepted.
 	Names []string
 }
 
@@ -25,14 +26,16 @@ type clients struct {
 	Clients
 	mu      sync.Mutex
 	pool    *x509.CertPool
-	changed time.Time // the file's, when it was read
+	changed time.Time // modification time of the file that was read
 }
 
-// newClients reads the bundle, so that a wrong one is told at the start.
+// newClients reads the bundle, so that a wrong one is an error at the start.
 func newClients(c Clients) (*clients, error) {
 	if c.CAFile == "" {
 		if len(c.Names) > 0 {
-			return nil, errors.New("names of clients need the CA that signs them: without one anybody could carry the name")
+			return nil, errors.New(
+				"client names require a CA bundle, because without one any client could use a name; set --client-ca-file",
+			)
 		}
 		return &clients{}, nil
 	}
@@ -41,7 +44,7 @@ func newClients(c Clients) (*clients, error) {
 	return checked, err
 }
 
-// cas returns the bundle of now, or the last one that could be read.
+// cas returns the current bundle, or the last readable one.
 func (c *clients) cas() (*x509.CertPool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -52,39 +55,39 @@ func (c *clients) cas() (*x509.CertPool, error) {
 			if pool := x509.NewCertPool(); pool.AppendCertsFromPEM(content) {
 				c.pool, c.changed = pool, info.ModTime()
 			} else {
-				err = errors.New("no certificate in it")
+				err = errors.New("the file must contain a PEM certificate")
 			}
 		}
 	}
 	if c.pool == nil {
-		return nil, fmt.Errorf("reading the CAs of clients from %s: %w", c.CAFile, err)
+		return nil, fmt.Errorf("reading the CA bundle of clients from %s: %w", c.CAFile, err)
 	}
 	return c.pool, nil
 }
 
-// require returns the configuration, changed to ask for the clients' certificates where that is wanted.
+// require changes the configuration to require client certificates, if there is a bundle.
 func (c *clients) require(config *tls.Config) *tls.Config {
 	if c.CAFile == "" {
 		return config
 	}
 	config.ClientAuth = tls.RequireAndVerifyClientCert
 	config.VerifyConnection = c.checkName
-	config.SessionTicketsDisabled = true // every connection is checked by the CAs of now
+	config.SessionTicketsDisabled = true // every connection is checked against the current CAs
 	config.ClientCAs = x509.NewCertPool()
-	asked := config.Clone()
+	base := config.Clone()
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		pool, err := c.cas()
 		if err != nil {
 			return nil, err
 		}
-		current := asked.Clone()
+		current := base.Clone()
 		current.ClientCAs = pool
 		return current, nil
 	}
 	return config
 }
 
-// checkName refuses a certificate of the CAs that carries none of the names.
+// checkName refuses a certificate without one of the names.
 func (c *clients) checkName(state tls.ConnectionState) error {
 	if len(c.Names) == 0 {
 		return nil
@@ -95,5 +98,5 @@ func (c *clients) checkName(state tls.ConnectionState) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the client certificate of %q is none of %q", leaf.Subject.CommonName, c.Names)
+	return fmt.Errorf("the client certificate of %q must have one of the names %q", leaf.Subject.CommonName, c.Names)
 }

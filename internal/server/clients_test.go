@@ -21,7 +21,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// authority is a CA of clients.
+// authority is a CA of client certificates.
 type authority struct {
 	t   *testing.T
 	key *ecdsa.PrivateKey
@@ -41,7 +41,7 @@ func newAuthority(t *testing.T) authority {
 	return authority{t, key, crt}
 }
 
-// write writes the bundle with a time of its own, so that a second one is a change.
+// write writes the bundle with a modification time of the given age, so that a second write is a change.
 func (a authority) write(path string, age time.Duration) {
 	a.t.Helper()
 	if err := cert.WriteCert(path, append([]byte("# the API server's\n"), encode(a.crt)...)); err != nil {
@@ -58,7 +58,7 @@ func encode(crt *x509.Certificate) []byte {
 	return out
 }
 
-// client returns a certificate of the names, for that use.
+// client returns a certificate with the names and the usage.
 func (a authority) client(commonName, dnsName string, use x509.ExtKeyUsage) tls.Certificate {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -79,8 +79,8 @@ func (a authority) client(commonName, dnsName string, use x509.ExtKeyUsage) tls.
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// callsAs reports whether a call with the certificates succeeds, on a connection of its own.
-func (r *running) callsAs(certificates ...tls.Certificate) error {
+// call calls the server with the certificates on a new connection.
+func (r *running) call(certificates ...tls.Certificate) error {
 	r.t.Helper()
 	client := r.client()
 	client.Transport.(*http.Transport).TLSClientConfig.Certificates = certificates
@@ -89,46 +89,54 @@ func (r *running) callsAs(certificates ...tls.Certificate) error {
 }
 
 func TestClientCertificates(t *testing.T) {
-	ours, theirs := newAuthority(t), newAuthority(t)
+	trusted, untrusted := newAuthority(t), newAuthority(t)
 	file := filepath.Join(t.TempDir(), "ca.crt")
-	ours.write(file, 0)
-	any := run(t, Options{Clients: Clients{CAFile: file}}, hello)
+	trusted.write(file, 0)
+	anyName := run(t, Options{Clients: Clients{CAFile: file}}, hello)
 	named := run(t, Options{Clients: Clients{CAFile: file, Names: []string{"kube-apiserver"}}}, hello)
-	of := func(certificates ...tls.Certificate) []tls.Certificate { return certificates }
+	list := func(certificates ...tls.Certificate) []tls.Certificate { return certificates }
 	for name, test := range map[string]struct {
 		certificates []tls.Certificate
 		any, named   bool
 	}{
-		"none":                               {nil, false, false},
-		"of another CA":                      {of(theirs.client("kube-apiserver", "", x509.ExtKeyUsageClientAuth)), false, false},
-		"of the CA, by its common name":      {of(ours.client("kube-apiserver", "", x509.ExtKeyUsageClientAuth)), true, true},
-		"of the CA, by its DNS name":         {of(ours.client("", "kube-apiserver", x509.ExtKeyUsageClientAuth)), true, true},
-		"of the CA, with another name":       {of(ours.client("kubelet", "node-1", x509.ExtKeyUsageClientAuth)), true, false},
-		"of the CA, but a server's, not one": {of(ours.client("kube-apiserver", "", x509.ExtKeyUsageServerAuth)), false, false},
+		"none": {nil, false, false},
+		"another CA": {
+			list(untrusted.client("kube-apiserver", "", x509.ExtKeyUsageClientAuth)),
+			false,
+			false,
+		},
+		"the CA, with the common name": {list(trusted.client("kube-apiserver", "", x509.ExtKeyUsageClientAuth)), true, true},
+		"the CA, with the DNS name":    {list(trusted.client("", "kube-apiserver", x509.ExtKeyUsageClientAuth)), true, true},
+		"the CA, with another name":    {list(trusted.client("kubelet", "node-1", x509.ExtKeyUsageClientAuth)), true, false},
+		"the CA, for servers": {
+			list(trusted.client("kube-apiserver", "", x509.ExtKeyUsageServerAuth)),
+			false,
+			false,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := any.callsAs(test.certificates...); (err == nil) != test.any {
-				t.Errorf("where the CA is enough: %v, want it let in: %t", err, test.any)
+			if err := anyName.call(test.certificates...); (err == nil) != test.any {
+				t.Errorf("without names: %v, want it accepted: %t", err, test.any)
 			}
-			if err := named.callsAs(test.certificates...); (err == nil) != test.named {
-				t.Errorf("where the name counts: %v, want it let in: %t", err, test.named)
+			if err := named.call(test.certificates...); (err == nil) != test.named {
+				t.Errorf("with a name: %v, want it accepted: %t", err, test.named)
 			}
 		})
 	}
 }
 
-func TestTheBundleIsReadAgainWhenItChanges(t *testing.T) {
+func TestBundleIsReadAgainWhenItChanges(t *testing.T) {
 	before, after := newAuthority(t), newAuthority(t)
 	file := filepath.Join(t.TempDir(), "ca.crt")
 	before.write(file, time.Hour)
 	s := run(t, Options{Clients: Clients{CAFile: file}}, hello)
 	old, fresh := before.client("a", "", x509.ExtKeyUsageClientAuth), after.client("a", "", x509.ExtKeyUsageClientAuth)
-	if s.callsAs(old) != nil || s.callsAs(fresh) == nil {
-		t.Error("before: want the old one's let in, and no other")
+	if s.call(old) != nil || s.call(fresh) == nil {
+		t.Error("before: want only the old CA's client accepted")
 	}
 	after.write(file, 0)
-	if s.callsAs(old) == nil || s.callsAs(fresh) != nil {
-		t.Error("after: want the new one's let in, and no other")
+	if s.call(old) == nil || s.call(fresh) != nil {
+		t.Error("after: want only the new CA's client accepted")
 	}
 	for what, spoil := range map[string]func() error{
 		"empty": func() error { return os.WriteFile(file, nil, 0o600) },
@@ -137,11 +145,11 @@ func TestTheBundleIsReadAgainWhenItChanges(t *testing.T) {
 		if err := spoil(); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.callsAs(fresh); err != nil {
-			t.Errorf("%s: %v, want the last bundle to hold", what, err)
+		if err := s.call(fresh); err != nil {
+			t.Errorf("%s: %v, want the last bundle to be used", what, err)
 		}
-		if s.callsAs() == nil {
-			t.Errorf("%s: a call without a certificate is let in", what)
+		if s.call() == nil {
+			t.Errorf("%s: a call without a certificate is accepted", what)
 		}
 	}
 }

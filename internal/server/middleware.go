@@ -6,10 +6,9 @@ import (
 	"runtime/debug"
 )
 
-// leaving has every connection that is used while the replica drains closed by its client, between two requests:
-// the next one is dialled anew, and so goes to a replica that stays. A connection that we close
-// could be closed just when a request comes.
-func (s *Server) leaving(next http.Handler) http.Handler {
+// closeDraining makes clients close the connections that they use while the replica drains. Their next request then
+// dials another replica. If the server closed the connections, a request that arrives at that moment would fail.
+func (s *Server) closeDraining(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.draining.Load() {
 			w.Header().Set("Connection", "close")
@@ -18,45 +17,52 @@ func (s *Server) leaving(next http.Handler) http.Handler {
 	})
 }
 
-// recovering answers a panic with a 500. Where the answer has begun already, its connection is closed: half an
-// answer must not look like one.
-func (s *Server) recovering(next http.Handler) http.Handler {
+// recoverPanics answers a panic with status 500. If the response has started, it closes the connection, because a
+// partial response must not look complete.
+func (s *Server) recoverPanics(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		begun := &begun{ResponseWriter: w}
+		started := &startedWriter{ResponseWriter: w}
 		defer func() {
 			cause := recover()
 			if cause == nil {
 				return
 			}
 			if cause == http.ErrAbortHandler {
-				panic(cause) // on purpose
+				panic(cause) // intentional
 			}
 			s.panics.Inc()
-			s.options.Log.Error(fmt.Errorf("%v", cause), "panic in a request", "path", r.URL.Path, "stack", string(debug.Stack()))
-			if begun.yes {
+			s.options.Log.Error(
+				fmt.Errorf("%v", cause),
+				"panic in a request",
+				"path",
+				r.URL.Path,
+				"stack",
+				string(debug.Stack()),
+			)
+			if started.started {
 				panic(http.ErrAbortHandler)
 			}
-			http.Error(w, "the webhook failed, which is a bug of its own; its log has the details", http.StatusInternalServerError)
+			http.Error(w, "the webhook failed because of a bug; its log has the stack trace", http.StatusInternalServerError)
 		}()
-		next.ServeHTTP(begun, r)
+		next.ServeHTTP(started, r)
 	})
 }
 
-// begun notes whether an answer has begun.
-type begun struct {
+// startedWriter reports whether a response has started.
+type startedWriter struct {
 	http.ResponseWriter
-	yes bool
+	started bool
 }
 
-func (b *begun) WriteHeader(status int) {
-	b.yes = true
-	b.ResponseWriter.WriteHeader(status)
+func (w *startedWriter) WriteHeader(status int) {
+	w.started = true
+	w.ResponseWriter.WriteHeader(status)
 }
 
-func (b *begun) Write(p []byte) (int, error) {
-	b.yes = true
-	return b.ResponseWriter.Write(p)
+func (w *startedWriter) Write(p []byte) (int, error) {
+	w.started = true
+	return w.ResponseWriter.Write(p)
 }
 
 // Unwrap is for http.ResponseController.
-func (b *begun) Unwrap() http.ResponseWriter { return b.ResponseWriter }
+func (w *startedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

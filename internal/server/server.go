@@ -1,9 +1,9 @@
-// Package server serves an http.Handler over HTTPS as an admission webhook must be served: nobody's slow or
-// broken request holds it up, and it leaves without a request failing.
+// Package server serves an http.Handler over HTTPS for an admission webhook: slow or broken requests do not block it,
+// and it shuts down without a failed request.
 //
-// In go a handler, where the certificate comes from and who may call; out comes a manager.Runnable. It is not
-// controller-runtime's webhook.Server, which closes its listener in the moment of the signal, while API
-// servers still dial it. The package knows nothing of pods and must never import the packages that do.
+// [New] returns a [Server], which is a manager.Runnable. It replaces controller-runtime's webhook.Server, which closes
+// its listener at the signal, while API servers still dial it. The package is independent of pods and must not import
+// packages that are not.
 package server
 
 import (
@@ -25,55 +25,60 @@ import (
 	"github.com/redis-tls/redis-tls/internal/metrics"
 )
 
-// DrainTimeout is how long requests in flight may take to end once the listener is closed: longer than the
-// longest timeout of a webhook's call that still makes sense, shorter than what the chart's pod has left.
+// DrainTimeout is the time for requests in flight after the listener is closed. It is longer than any sensible timeout
+// of a webhook call, and shorter than the rest of the pod's grace period in the chart.
 const DrainTimeout = 15 * time.Second
 
-// Options say where and for whom is served.
+// Options are the address, the certificate and the clients of a Server.
 type Options struct {
-	// Host and Port to listen on; an empty host is all addresses.
+	// Host and Port are the address to listen on. An empty host means all addresses.
 	Host string
 	Port int
 	// GetCertificate is tls.Config.GetCertificate.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// Clients are those that may call; the zero value lets everybody.
+	// Clients are the clients that may call. The zero value allows all clients.
 	Clients Clients
-	// ShutdownDelay is how long new connections are still served after the context's end: until everybody who
-	// may dial has heard that this replica is not ready any more.
+	// ShutdownDelay is the time that new connections are still served after the context has ended, until all clients know
+	// that this replica is not ready.
 	ShutdownDelay time.Duration
 	Log           logr.Logger
 }
 
-// timeouts are those of one connection.
+// timeouts are the timeouts of a connection.
 type timeouts struct {
-	// header is for the TLS handshake and the header, read for the whole request, write for header to answer.
+	// header is for the TLS handshake and the header, read for the whole request, write from header to response.
 	header, read, write time.Duration
-	// idle is how long a connection is kept without a request.
+	// idle is the time that a connection is kept without a request.
 	idle time.Duration
 }
 
-// An API server waits 30 s at most, by the chart 5 s, and sends at once. Its idle connections it closes itself after 90 s
-// (k8s.io/apimachinery/pkg/util/net, SetTransportDefaults, keeps net/http's default); closed by us
-// first, one could be closed just when a request comes, which then fails.
-var usual = timeouts{header: 5 * time.Second, read: 10 * time.Second, write: 30 * time.Second, idle: 2 * time.Minute}
+// defaultTimeouts are for API servers, which send a request at once and wait for at most 30 s, in the chart 5 s. They
+// close idle connections after 90 s (SetTransportDefaults in k8s.io/apimachinery/pkg/util/net keeps net/http's
+// default). If the server closed them earlier, a request that arrives at that moment would fail.
+var defaultTimeouts = timeouts{
+	header: 5 * time.Second,
+	read:   10 * time.Second,
+	write:  30 * time.Second,
+	idle:   2 * time.Minute,
+}
 
-// maxHeader is the size of a request's header; an API server's has some hundred bytes.
+// maxHeader is the maximum size of a request's header. An API server sends some hundred bytes.
 const maxHeader = 16 << 10
 
-// Server is the manager.Runnable of every replica.
+// Server is a manager.Runnable that runs on every replica.
 type Server struct {
 	options  Options
 	handler  http.Handler
 	timeouts timeouts
 	drain    time.Duration
-	delayed  chan time.Time // tests end the delay by it
+	delayed  chan time.Time // ends the delay in tests
 	clients  *clients
 	panics   prometheus.Counter
 
 	address  atomic.Pointer[net.TCPAddr] // nil until it listens
 	draining atomic.Bool
 
-	leave   chan struct{} // closed by Drain
+	stop    chan struct{} // closed by Drain
 	once    sync.Once
 	started atomic.Bool
 	done    chan struct{} // closed at the end of Start
@@ -81,7 +86,13 @@ type Server struct {
 
 // New returns a Server of the handler and registers its metrics.
 func New(o Options, handler http.Handler, registry prometheus.Registerer) (*Server, error) {
-	s := &Server{options: o, timeouts: usual, drain: DrainTimeout, leave: make(chan struct{}), done: make(chan struct{})}
+	s := &Server{
+		options:  o,
+		timeouts: defaultTimeouts,
+		drain:    DrainTimeout,
+		stop:     make(chan struct{}),
+		done:     make(chan struct{}),
+	}
 	s.panics = metrics.NewCounter(metrics.ServerPanics)
 	if err := metrics.Register(registry, s.panics); err != nil {
 		return nil, fmt.Errorf("registering the server's metrics: %w", err)
@@ -90,15 +101,15 @@ func New(o Options, handler http.Handler, registry prometheus.Registerer) (*Serv
 	if s.clients, err = newClients(o.Clients); err != nil {
 		return nil, err
 	}
-	s.handler = s.leaving(s.recovering(handler))
+	s.handler = s.closeDraining(s.recoverPanics(handler))
 	return s, nil
 }
 
-// NeedLeaderElection says that every replica serves.
+// NeedLeaderElection returns false, because every replica serves.
 func (s *Server) NeedLeaderElection() bool { return false }
 
-// Start serves until the context ends or Drain is called, then for ShutdownDelay more, and then ends what is
-// in flight. No request's context ends with the given one.
+// Start serves until the context ends or Drain is called. Then it serves for ShutdownDelay, closes the listener, and
+// waits for the requests in flight. The contexts of requests do not end with the given one.
 func (s *Server) Start(ctx context.Context) error {
 	s.started.Store(true)
 	defer close(s.done)
@@ -115,10 +126,10 @@ func (s *Server) Start(ctx context.Context) error {
 	case err := <-failed:
 		return fmt.Errorf("serving the webhook: %w", err)
 	case <-ctx.Done():
-	case <-s.leave:
+	case <-s.stop:
 	}
 	s.draining.Store(true)
-	s.options.Log.Info("not ready any more", "closing in", s.options.ShutdownDelay.String())
+	s.options.Log.Info("not ready, draining", "closing in", s.options.ShutdownDelay.String())
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serving the webhook: %w", err)
@@ -128,25 +139,25 @@ func (s *Server) Start(ctx context.Context) error {
 	ending, cancel := context.WithTimeout(context.Background(), s.drain)
 	defer cancel()
 	if err := server.Shutdown(ending); err != nil {
-		return errors.Join(fmt.Errorf("ending the webhook's requests: %w", err), server.Close())
+		return errors.Join(fmt.Errorf("draining the webhook: %w", err), server.Close())
 	}
 	return nil
 }
 
-// Drain ends Start as the end of its context does, and returns when Start has.
+// Drain ends Start, as the end of its context does, and waits for it.
 func (s *Server) Drain() {
-	s.once.Do(func() { close(s.leave) })
+	s.once.Do(func() { close(s.stop) })
 	s.Wait()
 }
 
-// Wait returns when Start has, at once where it was not called.
+// Wait returns when Start has returned, or at once if Start was not called.
 func (s *Server) Wait() {
 	if s.started.Load() {
 		<-s.done
 	}
 }
 
-// Ready is a healthz.Checker: nil while this replica may be sent requests.
+// Ready is a healthz.Checker. It returns nil while this replica accepts requests.
 func (s *Server) Ready(*http.Request) error {
 	switch {
 	case s.address.Load() == nil:
@@ -157,28 +168,31 @@ func (s *Server) Ready(*http.Request) error {
 	return nil
 }
 
-// http returns the server with its limits. It speaks HTTP/1.1 alone: API servers speak nothing else to a Service
-// (hookClientConfig in k8s.io/apiserver/pkg/util/webhook/client.go), and what is not there needs no limits.
+// http returns the server with its limits. It speaks only HTTP/1.1, as API servers do with a Service (hookClientConfig
+// in k8s.io/apiserver/pkg/util/webhook/client.go). HTTP/2 would need more limits.
 func (s *Server) http() *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Server{
-		Handler:           s.handler,
-		Protocols:         protocols,
-		TLSConfig:         s.clients.require(&tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.options.GetCertificate}),
+		Handler:   s.handler,
+		Protocols: protocols,
+		TLSConfig: s.clients.require(&tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: s.options.GetCertificate,
+		}),
 		ReadHeaderTimeout: s.timeouts.header,
 		ReadTimeout:       s.timeouts.read,
 		WriteTimeout:      s.timeouts.write,
 		IdleTimeout:       s.timeouts.idle,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          log.New(quiet{s.options.Log}, "", 0),
+		ErrorLog:          log.New(verboseLog{s.options.Log}, "", 0),
 	}
 }
 
-// quiet logs what net/http has to say of single connections, which anybody may cause.
-type quiet struct{ log logr.Logger }
+// verboseLog logs net/http's errors of single connections only at level 1, because any client may cause them.
+type verboseLog struct{ log logr.Logger }
 
-func (q quiet) Write(line []byte) (int, error) {
-	q.log.V(1).Info("connection", "said", string(line))
+func (q verboseLog) Write(line []byte) (int, error) {
+	q.log.V(1).Info("connection error", "error", string(line))
 	return len(line), nil
 }

@@ -26,7 +26,7 @@ import (
 
 // Unit: the server over real connections on a loopback address.
 
-// running is a Server that serves, and what dials it.
+// running is a started Server with its clients.
 type running struct {
 	*Server
 	t     *testing.T
@@ -35,7 +35,7 @@ type running struct {
 	tls   *tls.Config
 }
 
-// run serves the handler until the test ends; change comes before.
+// run serves the handler until the test ends. It calls change before the start.
 func run(t *testing.T, o Options, handler http.HandlerFunc, change ...func(*Server)) *running {
 	t.Helper()
 	crt, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)
@@ -64,7 +64,7 @@ func run(t *testing.T, o Options, handler http.HandlerFunc, change ...func(*Serv
 	r := &running{Server: s, t: t, stop: stop, ended: make(chan error, 1), tls: &tls.Config{RootCAs: roots}}
 	go func() { r.ended <- s.Start(ctx) }()
 	t.Cleanup(func() { stop(); s.Wait() })
-	r.eventually("it to listen", func() bool { return s.Ready(nil) == nil })
+	r.eventually("the server to listen", func() bool { return s.Ready(nil) == nil })
 	return r
 }
 
@@ -77,12 +77,12 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for begun := time.Now(); !holds(); time.Sleep(time.Millisecond) {
 		if time.Since(begun) > 20*time.Second {
-			t.Fatalf("waited in vain for %s", what)
+			t.Fatalf("timed out waiting for %s", what)
 		}
 	}
 }
 
-// client returns one with a pool of connections of its own.
+// client returns a client with its own connection pool.
 func (r *running) client() *http.Client {
 	transport := &http.Transport{TLSClientConfig: r.tls.Clone(), ForceAttemptHTTP2: true}
 	r.t.Cleanup(transport.CloseIdleConnections)
@@ -91,7 +91,7 @@ func (r *running) client() *http.Client {
 
 func (r *running) url() string { return "https://" + r.address.Load().String() }
 
-// dial returns a connection that knows nothing of HTTP. On a busy machine a handshake may end with the header's timeout.
+// dial returns a TLS connection. It retries, because on a busy machine a handshake may exceed the header's timeout.
 func (r *running) dial(t *testing.T) net.Conn {
 	t.Helper()
 	var c *tls.Conn
@@ -126,7 +126,7 @@ func TestDraining(t *testing.T) {
 		hello(w, r)
 	}, func(s *Server) { s.delayed = make(chan time.Time) })
 	over, end := s.delayed, sync.OnceFunc(func() { close(release) })
-	defer func() { // of a test that fails
+	defer func() { // if the test fails
 		end()
 		s.stop()
 		select {
@@ -150,8 +150,8 @@ func TestDraining(t *testing.T) {
 	inFlight := <-began
 
 	s.stop()
-	s.eventually("it to be not ready", func() bool { return s.Ready(nil) != nil })
-	for what, client := range map[string]*http.Client{"a connection that is there": kept, "a new connection": s.client()} {
+	s.eventually("the server to become unready", func() bool { return s.Ready(nil) != nil })
+	for what, client := range map[string]*http.Client{"an existing connection": kept, "a new connection": s.client()} {
 		response, body, err := get(client, s.url())
 		if err != nil || body != "hello" {
 			t.Errorf("%s while it drains: %q, %v", what, body, err)
@@ -163,7 +163,7 @@ func TestDraining(t *testing.T) {
 	select {
 	case over <- time.Now():
 	case <-time.After(20 * time.Second):
-		t.Fatal("it does not wait for the delay")
+		t.Fatal("the server does not wait for the delay")
 	}
 	s.eventually("the listener to be closed", func() bool {
 		_, _, err := get(s.client(), s.url())
@@ -174,7 +174,7 @@ func TestDraining(t *testing.T) {
 	}
 	select {
 	case err := <-s.ended:
-		t.Fatalf("it ended before its request: %v", err)
+		t.Fatalf("the server ended before its request: %v", err)
 	default:
 	}
 	end()
@@ -186,9 +186,9 @@ func TestDraining(t *testing.T) {
 	}
 }
 
-func TestDrainEndsIt(t *testing.T) {
+func TestDrainEndsStart(t *testing.T) {
 	s := run(t, Options{}, hello)
-	s.Drain() // hangs unless it has ended then
+	s.Drain() // hangs if Start does not end
 	if err := <-s.ended; err != nil {
 		t.Error(err)
 	}
@@ -197,28 +197,34 @@ func TestDrainEndsIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fresh.Drain() // hangs where it waits for what never started
+	fresh.Drain() // hangs if it waits for a Start that was not called
 }
 
-func TestARequestThatDoesNotEndIsLeft(t *testing.T) {
+func TestRequestThatDoesNotEndIsCutOff(t *testing.T) {
 	release := make(chan struct{})
 	began := make(chan struct{})
-	s := run(t, Options{}, func(http.ResponseWriter, *http.Request) { close(began); <-release }, func(s *Server) { s.drain = time.Millisecond })
+	s := run(t, Options{}, func(
+		http.ResponseWriter,
+		*http.Request,
+	) {
+		close(began)
+		<-release
+	}, func(s *Server) { s.drain = time.Millisecond })
 	defer close(release)
 	go func() { _, _, _ = get(s.client(), s.url()) }()
 	<-began
 	s.stop()
 	select {
 	case err := <-s.ended:
-		if err == nil || !strings.Contains(err.Error(), "ending the webhook's requests") {
+		if err == nil || !strings.Contains(err.Error(), "draining the webhook") {
 			t.Errorf("got %v", err)
 		}
 	case <-time.After(20 * time.Second):
-		t.Error("it waits without end")
+		t.Error("the server waits forever")
 	}
 }
 
-func TestAPanicIsA500AndTheNextRequestWorks(t *testing.T) {
+func TestPanicIsA500AndTheNextRequestWorks(t *testing.T) {
 	s := run(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/panic":
@@ -232,32 +238,32 @@ func TestAPanicIsA500AndTheNextRequestWorks(t *testing.T) {
 	c := catalog.Open(t)
 	client := s.client()
 	response, body, err := get(client, s.url()+"/panic")
-	c.Add("the answer", strings.TrimSpace(body))
+	c.Add("the response", strings.TrimSpace(body))
 	if err != nil || response.StatusCode != http.StatusInternalServerError || strings.Contains(body, "boom") {
 		t.Errorf("got %v %q %v", response, body, err)
 	}
 	if _, body, err := get(client, s.url()+"/half"); err == nil {
-		t.Errorf("half an answer of %d bytes looks like a whole one", len(body))
+		t.Errorf("a partial response of %d bytes looks complete", len(body))
 	}
 	if _, body, err := get(client, s.url()); err != nil || body != "hello" {
-		t.Errorf("the next: %q, %v", body, err)
+		t.Errorf("the next request: %q, %v", body, err)
 	}
 	if got := testutil.ToFloat64(s.panics); got != 2 {
-		t.Errorf("%v panics are counted, want 2", got)
+		t.Errorf("counted %v panics, want 2", got)
 	}
 }
 
 func TestProtocols(t *testing.T) {
 	s := run(t, Options{}, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) })
 	if _, body, err := get(s.client(), s.url()); err != nil || body != "HTTP/1.1" {
-		t.Errorf("a client that can HTTP/2 spoke %q, %v", body, err)
+		t.Errorf("a client with HTTP/2 used %q, %v", body, err)
 	}
 	for version, want := range map[uint16]bool{tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
 		config := s.tls.Clone()
 		config.MinVersion, config.MaxVersion = version, version
 		c, err := tls.Dial("tcp", s.address.Load().String(), config)
 		if got := err == nil; got != want {
-			t.Errorf("%s: %v, want it taken: %t", tls.VersionName(version), err, want)
+			t.Errorf("%s: %v, want it accepted: %t", tls.VersionName(version), err, want)
 		}
 		if err == nil {
 			c.Close()
@@ -265,10 +271,15 @@ func TestProtocols(t *testing.T) {
 	}
 }
 
-// TestSlowClientsAreCutOff leaves connections open that send nothing, or not all, or take no answer.
+// TestSlowClientsAreCutOff opens connections that send nothing, send an incomplete request, or read no response.
 func TestSlowClientsAreCutOff(t *testing.T) {
 	short := func(s *Server) {
-		s.timeouts = timeouts{header: 200 * time.Millisecond, read: 300 * time.Millisecond, write: time.Second, idle: 400 * time.Millisecond}
+		s.timeouts = timeouts{
+			header: 200 * time.Millisecond,
+			read:   300 * time.Millisecond,
+			write:  time.Second,
+			idle:   400 * time.Millisecond,
+		}
 	}
 	var cutOff atomic.Bool
 	s := run(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
@@ -286,12 +297,12 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		}
 	}, short)
 	for name, send := range map[string]string{
-		"nothing":        "",
-		"half a header":  "POST / HTTP/1.1\r\nHost: a\r\nX-Slow: ",
-		"half a body":    "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf",
-		"nothing more":   "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-		"no TLS at all":  "",
-		"half a TLS one": "\x16\x03\x01",
+		"nothing":              "",
+		"half a header":        "POST / HTTP/1.1\r\nHost: a\r\nX-Slow: ",
+		"half a body":          "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf",
+		"no next request":      "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+		"no TLS":               "",
+		"half a TLS handshake": "\x16\x03\x01",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -305,14 +316,14 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 			} else {
 				c = s.dial(t)
 			}
-			_, _ = io.WriteString(c, send) // which may be cut off already
+			_, _ = io.WriteString(c, send) // the connection may be cut off already
 			_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
 			if _, err := io.ReadAll(c); err != nil && strings.Contains(err.Error(), "i/o timeout") {
 				t.Errorf("the connection is still open: %v", err)
 			}
 		})
 	}
-	t.Run("an answer that nobody reads", func(t *testing.T) {
+	t.Run("a response that the client does not read", func(t *testing.T) {
 		t.Parallel()
 		c := s.dial(t)
 		_, _ = io.WriteString(c, "GET /answer HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -320,7 +331,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 	})
 }
 
-func TestALongHeaderIsRefused(t *testing.T) {
+func TestLongHeaderIsRefused(t *testing.T) {
 	s := run(t, Options{}, hello)
 	c := s.dial(t)
 	go func() {
@@ -332,9 +343,12 @@ func TestALongHeaderIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnAddressInUseIsAnError(t *testing.T) {
+func TestAddressInUseIsAnError(t *testing.T) {
 	s := run(t, Options{}, hello)
-	second, err := New(Options{Host: "127.0.0.1", Port: s.address.Load().Port}, http.HandlerFunc(hello), prometheus.NewRegistry())
+	second, err := New(Options{
+		Host: "127.0.0.1",
+		Port: s.address.Load().Port,
+	}, http.HandlerFunc(hello), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

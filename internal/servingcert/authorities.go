@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// decode returns the certificates of a PEM bundle; what is none is left out.
+// decode returns the certificates of a PEM bundle, and ignores other blocks.
 func decode(bundle []byte) (certificates []*x509.Certificate) {
 	for {
 		var block *pem.Block
@@ -31,7 +31,7 @@ func contains(certificates []*x509.Certificate, c *x509.Certificate) bool {
 	return slices.ContainsFunc(certificates, c.Equal)
 }
 
-// merged returns the certificates of all lists, in their order, each once.
+// merged returns the certificates of all lists in order, without duplicates.
 func merged(lists ...[]*x509.Certificate) (all []*x509.Certificate) {
 	for _, list := range lists {
 		for _, c := range list {
@@ -43,13 +43,14 @@ func merged(lists ...[]*x509.Certificate) (all []*x509.Certificate) {
 	return all
 }
 
-// unended returns those that have not ended at that time. Their beginning is left to the API servers' clocks.
-func unended(certificates []*x509.Certificate, now time.Time) []*x509.Certificate {
+// unexpired returns the certificates that are not expired at that time. It ignores NotBefore, which the API servers
+// check.
+func unexpired(certificates []*x509.Certificate, now time.Time) []*x509.Certificate {
 	return slices.DeleteFunc(merged(certificates), func(c *x509.Certificate) bool { return !now.Before(c.NotAfter) })
 }
 
-// carried returns the CAs that any entry of the configuration trusts, and of those the ones that every entry does.
-func carried(found *configuration) (anywhere, everywhere []*x509.Certificate) {
+// trustedBy returns the CAs that any entry of the configuration trusts, and those that every entry trusts.
+func trustedBy(found *configuration) (anywhere, everywhere []*x509.Certificate) {
 	for i, w := range found.Webhooks {
 		cas := decode(w.ClientConfig.CABundle)
 		anywhere = merged(anywhere, cas)
@@ -62,18 +63,18 @@ func carried(found *configuration) (anywhere, everywhere []*x509.Certificate) {
 	return anywhere, everywhere
 }
 
-// sightings remember the CAs that the configuration has carried.
+// sightings are the CAs that the configuration contains or contained.
 type sightings []sighting
 
 type sighting struct {
 	ca *x509.Certificate
-	// since is when every entry was first seen with it, without a break; zero when they have it no more.
+	// since is the time since which every entry contains the CA. It is zero if the CA was removed.
 	since time.Time
 }
 
-// observe returns the sightings after a look at the configuration: newest first, and none that has ended.
+// observe returns the sightings after reading the configuration, newest first and without expired CAs.
 func (s sightings) observe(found *configuration, now time.Time) sightings {
-	_, everywhere := carried(found)
+	_, everywhere := trustedBy(found)
 	var after sightings
 	for _, ca := range everywhere {
 		since, seen := s.since(ca)
@@ -87,20 +88,20 @@ func (s sightings) observe(found *configuration, now time.Time) sightings {
 			after = append(after, sighting{ca: before.ca})
 		}
 	}
-	return after[:min(len(after), mostOthers)]
+	return after[:min(len(after), maxOtherCAs)]
 }
 
-// since returns since when the configuration carries the CA, and whether it does.
+// since returns the time since which the configuration contains the CA, and whether it does.
 func (s sightings) since(ca *x509.Certificate) (time.Time, bool) {
-	for _, one := range s {
-		if one.ca.Equal(ca) && !one.since.IsZero() {
-			return one.since, true
+	for _, sighting := range s {
+		if sighting.ca.Equal(ca) && !sighting.since.IsZero() {
+			return sighting.since, true
 		}
 	}
 	return time.Time{}, false
 }
 
-// trust returns since when the API server has been told to accept the certificate, and whether it has.
+// trust returns the time since which the configuration trusts the certificate, and whether it does.
 func (s sightings) trust(c *certificate) (since time.Time, trusted bool) {
 	if c == nil {
 		return time.Time{}, false
@@ -114,8 +115,8 @@ func (s sightings) trust(c *certificate) (since time.Time, trusted bool) {
 }
 
 func (s sightings) authorities() (cas []*x509.Certificate) {
-	for _, one := range s {
-		cas = append(cas, one.ca)
+	for _, sighting := range s {
+		cas = append(cas, sighting.ca)
 	}
 	return cas
 }

@@ -14,27 +14,36 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// mostOthers is how many CAs that this replica does not need itself it leaves in the configuration.
-const mostOthers = 8
+// maxOtherCAs is the maximum number of other CAs in the configuration that this replica keeps.
+const maxOtherCAs = 8
 
 type configuration = admissionregistrationv1.MutatingWebhookConfiguration
 
-// fieldManager is what our writes are marked with.
+// fieldManager is the field manager of all writes.
 const fieldManager = client.FieldOwner("redis-tls-webhook")
 
-// found returns our configuration as the cache has it.
-func (r *Rotator) found(ctx context.Context) (*configuration, error) {
+// readConfiguration returns the configuration from the cache.
+func (r *Rotator) readConfiguration(ctx context.Context) (*configuration, error) {
 	found := &configuration{}
 	if err := r.reader.Get(ctx, client.ObjectKey{Name: r.options.Configuration}, found); err != nil {
-		return nil, fmt.Errorf("reading MutatingWebhookConfiguration %s, which the chart makes: %w", r.options.Configuration, err)
+		return nil, fmt.Errorf(
+			"reading MutatingWebhookConfiguration %s, which the chart creates: %w",
+			r.options.Configuration,
+			err,
+		)
 	}
 	return found, nil
 }
 
-// publish makes every entry of the configuration trust the CAs, and returns the configuration as it then is.
-// It only adds: what stands there and has not ended is another replica's, which may have seen the Secret
-// sooner or later than we. So no replica takes back what another one has written, however far behind it is.
-func (r *Rotator) publish(ctx context.Context, found *configuration, needed []*x509.Certificate, now time.Time) (*configuration, error) {
+// publish makes every entry of the configuration trust the CAs, and returns the new configuration. It only adds CAs.
+// The other unexpired CAs are those of other replicas, which may have read another version of the Secret. So no replica
+// reverts what another one wrote, even if its cache is behind.
+func (r *Rotator) publish(
+	ctx context.Context,
+	found *configuration,
+	needed []*x509.Certificate,
+	now time.Time,
+) (*configuration, error) {
 	patch, err := bundlePatch(found, needed, r.seen.authorities(), now)
 	if err != nil || patch == nil {
 		return found, err
@@ -51,10 +60,10 @@ func (r *Rotator) publish(ctx context.Context, found *configuration, needed []*x
 	return patched, nil
 }
 
-// bundlePatch returns the strategic merge patch (entries merge by name) that adds what is needed where it is not
-// trusted, and touches nothing but the caBundle; nil when every entry has it all. To the needed ones it adds those
-// that stand there and those remembered, should somebody have wiped them out. It carries the resourceVersion: what
-// somebody has written meanwhile is looked at first, and an entry that was removed does not come back as a stump.
+// bundlePatch returns a strategic merge patch, which merges entries by name, that adds the needed CAs to the caBundles.
+// It returns nil if every entry has them. The patch keeps the present CAs and restores remembered ones that were
+// removed. Its resourceVersion makes it fail if the configuration has changed, so it cannot restore a part of a removed
+// entry.
 func bundlePatch(found *configuration, needed, remembered []*x509.Certificate, now time.Time) ([]byte, error) {
 	type clientConfig struct {
 		CABundle []byte `json:"caBundle"`
@@ -63,12 +72,12 @@ func bundlePatch(found *configuration, needed, remembered []*x509.Certificate, n
 		Name         string       `json:"name"`
 		ClientConfig clientConfig `json:"clientConfig"`
 	}
-	anywhere, everywhere := carried(found)
+	anywhere, everywhere := trustedBy(found)
 	if len(merged(everywhere, needed)) == len(everywhere) {
 		return nil, nil
 	}
-	all := merged(needed, unended(merged(anywhere, remembered), now))
-	bundle := encode(all[:min(len(all), len(needed)+mostOthers)])
+	all := merged(needed, unexpired(merged(anywhere, remembered), now))
+	bundle := encode(all[:min(len(all), len(needed)+maxOtherCAs)])
 	var entries []entry
 	for _, w := range found.Webhooks {
 		if !bytes.Equal(w.ClientConfig.CABundle, bundle) {

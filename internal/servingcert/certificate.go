@@ -10,8 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// The keys of the Secret, those of cert-manager and cert-controller. ca.crt is a bundle. Ours has the CA in use
-// first, then those before it that have not expired.
+// The keys of the Secret are those of cert-manager and cert-controller. ca.crt is a bundle. In mode self-signed it has
+// the current CA first, then its unexpired predecessors.
 const (
 	keyCA    = "ca.crt"
 	keyCAKey = "ca.key"
@@ -21,24 +21,24 @@ const (
 
 var serverAuth = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 
-// certificate is a whole, checked serving certificate with the CAs that vouch for it.
+// certificate is a validated serving certificate with its CAs.
 type certificate struct {
 	tls tls.Certificate
-	// cas are those that its giver wants trusted; roots, of them, those that the certificate leads to.
+	// cas are the CAs to trust. roots are those of them that end a chain of the certificate.
 	cas, roots []*x509.Certificate
-	// until is when the first certificate of its chain ends; of several chains, that of the last to break.
+	// until is the time when the last valid chain breaks, because one of its certificates expires.
 	until time.Time
 }
 
 // validAt reports whether a client with the bundle accepts the certificate at that time.
 func (c *certificate) validAt(at time.Time) bool { return c != nil && at.Before(c.until) }
 
-// same reports whether both are one leaf.
+// same reports whether both have the same leaf.
 func (c *certificate) same(other *certificate) bool {
 	return c != nil && other != nil && c.tls.Leaf.Equal(other.tls.Leaf)
 }
 
-// authorities are the CAs that must be trusted while the certificate is served.
+// authorities returns the CAs that must be trusted while the certificate is served.
 func (c *certificate) authorities() []*x509.Certificate {
 	if c == nil {
 		return nil
@@ -46,24 +46,31 @@ func (c *certificate) authorities() []*x509.Certificate {
 	return c.cas
 }
 
-// parse returns the Secret's certificate, or why it cannot be served at that time. A half of a pair, a leaf of
-// another CA, another name or a past date are errors: never served.
+// parse returns the Secret's certificate, or an error if it cannot be served at that time: a key of another
+// certificate, a leaf of another CA, another name, or an expired certificate.
 func (o *Options) parse(data map[string][]byte, at time.Time) (*certificate, error) {
 	for _, key := range []string{keyCert, keyPriv} {
 		if len(data[key]) == 0 {
-			return nil, o.wrong(key, errors.New("the key is missing or empty; it must hold PEM"))
+			return nil, o.keyError(key, errors.New("must be set, in PEM"))
 		}
 	}
 	pair, err := tls.X509KeyPair(data[keyCert], data[keyPriv])
 	if err != nil {
-		return nil, o.wrong(keyCert+" and "+keyPriv, fmt.Errorf("they must be a certificate and its own private key, in PEM: %w", err))
+		return nil, o.keyError(
+			keyCert+" and "+keyPriv,
+			fmt.Errorf("must be a certificate and its private key, in PEM: %w", err),
+		)
 	}
 	cas := merged(decode(data[keyCA]), decode(o.caBundle))
 	if len(cas) == 0 {
-		return nil, o.wrong(keyCA, o.withoutCA())
+		return nil, o.keyError(keyCA, o.missingCA())
 	}
 	options := x509.VerifyOptions{
-		DNSName: o.dnsName(), Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), KeyUsages: serverAuth, CurrentTime: at,
+		DNSName:       o.dnsName(),
+		Roots:         x509.NewCertPool(),
+		Intermediates: x509.NewCertPool(),
+		KeyUsages:     serverAuth,
+		CurrentTime:   at,
 	}
 	for _, ca := range cas {
 		options.Roots.AddCert(ca)
@@ -71,39 +78,39 @@ func (o *Options) parse(data map[string][]byte, at time.Time) (*certificate, err
 	for _, der := range pair.Certificate[1:] {
 		intermediate, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, o.wrong(keyCert, err)
+			return nil, o.keyError(keyCert, err)
 		}
 		options.Intermediates.AddCert(intermediate)
 	}
 	chains, err := pair.Leaf.Verify(options)
 	if err != nil {
-		return nil, o.wrong(keyCert, fmt.Errorf("the API server would not accept it for https://%s: %w", o.dnsName(), err))
+		return nil, o.keyError(keyCert, fmt.Errorf("must be valid for https://%s: %w", o.dnsName(), err))
 	}
 	c := &certificate{tls: pair, cas: cas}
 	for _, chain := range chains {
 		c.roots = merged(c.roots, chain[len(chain)-1:])
-		if end := firstEnd(chain); end.After(c.until) {
+		if end := firstExpiry(chain); end.After(c.until) {
 			c.until = end
 		}
 	}
 	return c, nil
 }
 
-// withoutCA says where the CA should come from.
-func (o *Options) withoutCA() error {
+// missingCA returns an error with the place of the CA.
+func (o *Options) missingCA() error {
 	if o.Mode == SelfSigned {
-		return errors.New("it holds no PEM certificate")
+		return errors.New("must contain a PEM certificate")
 	}
-	return errors.New("it holds no PEM certificate; put the CA's there, or name a file with it by --cert-ca-bundle-file")
+	return errors.New("must contain a PEM certificate; add the CA's certificate, or set --cert-ca-bundle-file")
 }
 
-// wrong is an error of the Secret's key, or keys.
-func (o *Options) wrong(key string, err error) error {
+// keyError returns an error of a key, or several keys, of the Secret.
+func (o *Options) keyError(key string, err error) error {
 	return fmt.Errorf("serving certificate: Secret %s, %s: %w", o.secretKey(), key, err)
 }
 
-// firstEnd is when the first of them ends.
-func firstEnd(certificates []*x509.Certificate) time.Time {
+// firstExpiry returns the time when the first of the certificates expires.
+func firstExpiry(certificates []*x509.Certificate) time.Time {
 	end := certificates[0].NotAfter
 	for _, c := range certificates[1:] {
 		if c.NotAfter.Before(end) {

@@ -12,7 +12,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// Unit: what is made, and what of a Secret is believed, without a cluster.
+// Unit: issued certificates, and the validation of Secrets, without a cluster.
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -63,7 +63,7 @@ func TestIssuedCertificateIsAcceptedByAClientWithTheBundle(t *testing.T) {
 	}{
 		{"by the Service's name", dnsName, start, true},
 		{"by a client whose clock is behind by 59 minutes", dnsName, start.Add(-59 * time.Minute), true},
-		{"until a year has passed", dnsName, start.Add(364 * 24 * time.Hour), true},
+		{"within a year", dnsName, start.Add(364 * 24 * time.Hour), true},
 		{"not after a year", dnsName, start.Add(366 * 24 * time.Hour), false},
 		{"not under another Service's name", "other.redis-tls.svc", start, false},
 	} {
@@ -102,19 +102,37 @@ func TestParseRefuses(t *testing.T) {
 	}{
 		{"an empty Secret", nil, "webhook", start, "tls.crt: "},
 		{"a certificate without its key", with(map[string][]byte{keyPriv: nil}), "webhook", start, "tls.key: "},
-		{"the half of another pair", with(map[string][]byte{keyPriv: other[keyPriv]}), "webhook", start, "tls.crt and tls.key: "},
-		{"a half of a file", with(map[string][]byte{keyCert: good[keyCert][:300]}), "webhook", start, "tls.crt and tls.key"},
-		{"a pair of another CA", with(map[string][]byte{keyCert: other[keyCert], keyPriv: other[keyPriv]}), "webhook", start, "unknown authority"},
-		{"a CA that is no PEM", with(map[string][]byte{keyCA: []byte("x")}), "webhook", start, "ca.crt: "},
+		{
+			"a key of another certificate",
+			with(map[string][]byte{keyPriv: other[keyPriv]}),
+			"webhook",
+			start,
+			"tls.crt and tls.key: ",
+		},
+		{
+			"a truncated certificate",
+			with(map[string][]byte{keyCert: good[keyCert][:300]}),
+			"webhook",
+			start,
+			"tls.crt and tls.key",
+		},
+		{
+			"a pair of another CA",
+			with(map[string][]byte{keyCert: other[keyCert], keyPriv: other[keyPriv]}),
+			"webhook",
+			start,
+			"unknown authority",
+		},
+		{"a CA that is not PEM", with(map[string][]byte{keyCA: []byte("x")}), "webhook", start, "ca.crt: "},
 		{"another Service's certificate", good, "other", start, "valid for webhook.redis-tls.svc, not other.redis-tls.svc"},
-		{"an ended certificate", good, "webhook", start.Add(366 * 24 * time.Hour), "expired"},
+		{"an expired certificate", good, "webhook", start.Add(366 * 24 * time.Hour), "expired"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			o := testOptions(t, at(tc.at))
 			o.Service = tc.service
 			c, err := o.parse(tc.data, tc.at)
 			if err == nil {
-				t.Fatalf("believed, until %s", c.until)
+				t.Fatalf("accepted, until %s", c.until)
 			}
 			for _, text := range []string{"Secret redis-tls/cert", tc.says} {
 				if !strings.Contains(err.Error(), text) {
@@ -122,6 +140,7 @@ func TestParseRefuses(t *testing.T) {
 				}
 			}
 			message, _, _ := strings.Cut(err.Error(), ": x509: ")
+			message, _, _ = strings.Cut(message, ": tls: ")
 			messages.Add(tc.name, message)
 		})
 	}
@@ -130,11 +149,11 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestIssueKeepsWhatStillHolds(t *testing.T) {
+func TestIssueKeepsValidParts(t *testing.T) {
 	first := issued(t, nil, start)
 	leaf := issued(t, first, start.Add(300*24*time.Hour))
 	if !bytes.Equal(leaf[keyCA], first[keyCA]) || !bytes.Equal(leaf[keyCAKey], first[keyCAKey]) {
-		t.Error("renewing the leaf has changed a CA that holds for years")
+		t.Error("renewing the leaf changed a CA that is valid for years")
 	}
 	if bytes.Equal(leaf[keyCert], first[keyCert]) {
 		t.Error("the leaf was not renewed")
@@ -143,37 +162,42 @@ func TestIssueKeepsWhatStillHolds(t *testing.T) {
 	late := start.Add(DefaultCAValidity - 30*24*time.Hour)
 	second := issued(t, leaf, late)
 	if got := count(second[keyCA]); got != 2 {
-		t.Fatalf("after the CA's renewal the bundle has %d certificates, want the new one and the one before", got)
+		t.Fatalf("after the CA's renewal the bundle has %d certificates, want the new one and the previous one", got)
 	}
 	if !bytes.HasSuffix(second[keyCA], first[keyCA]) {
-		t.Error("the bundle has not the CA in use first and the one before after it")
+		t.Error("the bundle must have the current CA first and then the previous one")
 	}
 	if _, err := parse(t, second, late); err != nil {
-		t.Errorf("what was issued by the new CA is refused: %v", err)
+		t.Errorf("a certificate of the new CA is refused: %v", err)
 	}
 
 	third := issued(t, second, start.Add(2*DefaultCAValidity-40*24*time.Hour))
 	if got := count(third[keyCA]); got != 2 {
-		t.Errorf("the bundle has %d certificates, want an ended CA to be left out", got)
+		t.Errorf("the bundle has %d certificates, want the expired CA removed", got)
 	}
 }
 
-// Replicas' clocks differ: one that is behind must take what another has just made, not make its own.
-func TestAReplicaWhoseClockIsBehindTakesWhatAnotherHasMade(t *testing.T) {
+// TestReplicaWhoseClockIsBehindAcceptsANewCertificate proves that such a replica does not create its own.
+func TestReplicaWhoseClockIsBehindAcceptsANewCertificate(t *testing.T) {
 	if _, err := parse(t, issued(t, nil, start), start.Add(-59*time.Minute)); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestWhatIsNoCAIsNeverUsedAsOne(t *testing.T) {
+func TestLeafIsNeverUsedAsCA(t *testing.T) {
 	data := issued(t, nil, start)
-	leaf := map[string][]byte{keyCA: data[keyCert], keyCAKey: data[keyPriv], keyCert: data[keyCert], keyPriv: data[keyPriv]}
+	leaf := map[string][]byte{
+		keyCA:    data[keyCert],
+		keyCAKey: data[keyPriv],
+		keyCert:  data[keyCert],
+		keyPriv:  data[keyPriv],
+	}
 	renewed := issued(t, leaf, start)
 	if _, err := parse(t, renewed, start); err != nil {
-		t.Errorf("the leaf was taken for a CA: %v", err)
+		t.Errorf("the leaf was used as a CA: %v", err)
 	}
 	if got := count(renewed[keyCA]); got != 1 {
-		t.Errorf("the bundle has %d certificates, want the new CA alone", got)
+		t.Errorf("the bundle has %d certificates, want only the new CA", got)
 	}
 }
 

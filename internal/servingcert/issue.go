@@ -12,21 +12,21 @@ import (
 	"github.com/open-policy-agent/cert-controller/pkg/rotator"
 )
 
-// mostOldCAs is how many CAs before the one in use our ca.crt keeps.
-const mostOldCAs = 2
+// maxOldCAs is the maximum number of previous CAs that ca.crt keeps.
+const maxOldCAs = 2
 
-// backdate is how far before now a certificate begins to hold, for clocks that go behind ours. For those that go
-// before ours there is the lookahead.
+// backdate is how long before its creation a certificate becomes valid, for clocks that are behind. The lookahead is
+// for clocks that are ahead.
 const backdate = time.Hour
 
-// parseCA returns the CA in use, our own, with its key.
+// parseCA returns the current CA with its key.
 func parseCA(data map[string][]byte) (*rotator.KeyPairArtifacts, error) {
 	block, _ := pem.Decode(data[keyCA])
 	if block == nil {
 		return nil, errors.New("CA: no PEM block in " + keyCA)
 	}
 	certPEM := pem.EncodeToMemory(block)
-	pair, err := tls.X509KeyPair(certPEM, data[keyCAKey]) // also checks that the two belong together
+	pair, err := tls.X509KeyPair(certPEM, data[keyCAKey]) // also checks that they match
 	if err != nil {
 		return nil, fmt.Errorf("CA: %w", err)
 	}
@@ -36,26 +36,31 @@ func parseCA(data map[string][]byte) (*rotator.KeyPairArtifacts, error) {
 		return nil, fmt.Errorf("CA: %w", err)
 	}
 	if !pair.Leaf.IsCA {
-		return nil, errors.New("CA: the certificate is none of a CA")
+		return nil, errors.New("CA: the certificate is not a CA certificate")
 	}
 	return &rotator.KeyPairArtifacts{Cert: pair.Leaf, Key: key, CertPEM: certPEM, KeyPEM: data[keyCAKey]}, nil
 }
 
-// usableCA returns the CA in use, or why no certificate may be signed by it at that time.
+// usableCA returns the current CA, or an error if it may not sign certificates at that time.
 func (o *Options) usableCA(data map[string][]byte, now time.Time) (*rotator.KeyPairArtifacts, error) {
 	ca, err := parseCA(data)
 	if err != nil {
 		return nil, err
 	}
 	if !now.Add(o.Lookahead).Before(ca.Cert.NotAfter) || now.Before(ca.Cert.NotBefore) {
-		return nil, fmt.Errorf("CA: it holds from %s to %s, and is made anew %s before its end", ca.Cert.NotBefore, ca.Cert.NotAfter, o.Lookahead)
+		return nil, fmt.Errorf(
+			"CA: is valid from %s to %s, and is renewed %s before it expires",
+			ca.Cert.NotBefore,
+			ca.Cert.NotAfter,
+			o.Lookahead,
+		)
 	}
 	return ca, nil
 }
 
-// issue returns the Secret's data with what is needed made anew at that time: the leaf, and the CA too when it
-// is missing, wrong or ends within the lookahead. A new CA comes before those in the data and those held, that
-// replicas may still serve under. Nothing of data is changed.
+// issue returns data for the Secret with a new leaf. It also creates a new CA if the present one is missing, wrong, or
+// expires within the lookahead. A new CA precedes the CAs of data and of the served certificate, which replicas may
+// still need. issue does not change data.
 func (o *Options) issue(data map[string][]byte, held []*x509.Certificate, now time.Time) (map[string][]byte, error) {
 	maker := &rotator.CertRotator{
 		CAName: caName, CAOrganization: caOrganization, DNSName: o.dnsName(), ExtKeyUsages: &serverAuth,
@@ -67,8 +72,11 @@ func (o *Options) issue(data map[string][]byte, held []*x509.Certificate, now ti
 		if ca, err = maker.CreateCACert(begin, now.Add(o.CAValidity)); err != nil {
 			return nil, fmt.Errorf("creating the CA: %w", err)
 		}
-		old := slices.DeleteFunc(unended(merged(decode(data[keyCA]), held), now), func(c *x509.Certificate) bool { return !c.IsCA })
-		bundle = encode(merged([]*x509.Certificate{ca.Cert}, old[:min(len(old), mostOldCAs)]))
+		old := slices.DeleteFunc(unexpired(
+			merged(decode(data[keyCA]), held),
+			now,
+		), func(c *x509.Certificate) bool { return !c.IsCA })
+		bundle = encode(merged([]*x509.Certificate{ca.Cert}, old[:min(len(old), maxOldCAs)]))
 	}
 	cert, key, err := maker.CreateCertPEM(ca, begin, now.Add(o.CertValidity))
 	if err != nil {

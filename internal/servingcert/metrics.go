@@ -9,14 +9,14 @@ import (
 	"github.com/redis-tls/redis-tls/internal/metrics"
 )
 
-// Metrics are those of the table that tell of the serving certificate.
+// Metrics are the metrics of the serving certificate.
 type Metrics struct {
 	expiration *prometheus.GaugeVec
 	trusted    prometheus.Gauge
 	errors     *prometheus.CounterVec
 }
 
-// NewMetrics makes the metrics and registers them.
+// NewMetrics creates and registers the metrics.
 func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	m := &Metrics{
 		expiration: metrics.NewGaugeVec(metrics.CertificateExpiration),
@@ -26,8 +26,8 @@ func NewMetrics(registerer prometheus.Registerer) (*Metrics, error) {
 	return m, metrics.Register(registerer, m.expiration, m.trusted, m.errors)
 }
 
-// serves tells of the certificate that is served, and whether the configuration carries its CA.
-func (m *Metrics) serves(c *certificate, trusted bool) {
+// setServing sets the metrics of the served certificate, and whether the configuration trusts its CA.
+func (m *Metrics) setServing(c *certificate, trusted bool) {
 	m.trusted.Set(metrics.Bool(trusted))
 	if c == nil {
 		return
@@ -42,8 +42,8 @@ func (m *Metrics) serves(c *certificate, trusted bool) {
 	m.expiration.WithLabelValues(metrics.CertificateCA).Set(float64(last.Unix()))
 }
 
-// failed counts what went wrong with the Secret or the configuration. A cache that is behind is no error.
-func (m *Metrics) failed(object string, err error) {
+// countError counts an error of the Secret or the configuration. A cache that is behind is not an error.
+func (m *Metrics) countError(object string, err error) {
 	if err != nil && !errors.Is(err, errBehind) {
 		m.errors.WithLabelValues(object).Inc()
 	}

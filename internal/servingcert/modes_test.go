@@ -24,9 +24,9 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// Unit: certificates that others make, with other keys than ours and with intermediates.
+// Unit: certificates of other issuers, with other types of keys and with intermediates.
 
-// issuer is a CA of somebody else's.
+// issuer is an external CA.
 type issuer struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
@@ -34,7 +34,7 @@ type issuer struct {
 
 var serial int64
 
-// sign returns a certificate of the template, which holds for 90 days, and its key. Without an issuer it is its own.
+// sign returns a certificate of the template, which is valid for 90 days, and its key. A nil issuer signs it by itself.
 func (i *issuer) sign(t *testing.T, template x509.Certificate) *issuer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -72,7 +72,7 @@ func authorityNamed(name string) x509.Certificate {
 	return x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, KeyUsage: x509.KeyUsageCertSign}
 }
 
-// secretData returns a Secret's data as cert-manager writes it: the leaf with the intermediates, its key, the CA.
+// secretData returns the data of a Secret of cert-manager: the leaf with the intermediates, its key and the CA.
 func (i *issuer) secretData(t *testing.T, ca []byte, intermediates ...*x509.Certificate) map[string][]byte {
 	t.Helper()
 	leaf := i.sign(t, x509.Certificate{DNSNames: []string{dnsName}, ExtKeyUsage: serverAuth})
@@ -91,7 +91,7 @@ func (i *issuer) bundle() []byte { return encode([]*x509.Certificate{i.certifica
 
 func TestCertificateOfCertManagerIsServedAndItsSecretNeverWritten(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
-	w.failPuts = errors.New("the chart gives no right to write")
+	w.failPuts = errors.New("the chart grants no right to write")
 	ca := newIssuer(t, "former")
 	r := w.replicaOf(t, CertManager, w)
 	if err := reconcile(t, r); err == nil || r.Ready(nil) == nil {
@@ -99,22 +99,22 @@ func TestCertificateOfCertManagerIsServedAndItsSecretNeverWritten(t *testing.T) 
 	}
 	w.put(t, ca.secretData(t, ca.bundle()))
 	mustReconcile(t, r)
-	believed(t, "from the start", []*Rotator{r}, w.now, w.bundles(t)...)
+	mustTrust(t, "from the start", []*Rotator{r}, w.now, w.bundles(t)...)
 	if err := r.Ready(nil); err != nil {
 		t.Error(err)
 	}
 
 	w.now = start.Add(89 * 24 * time.Hour)
-	mustReconcile(t, r) // nobody but cert-manager renews it
+	mustReconcile(t, r) // only cert-manager renews it
 	w.now = start.Add(91 * 24 * time.Hour)
 	if err := reconcile(t, r); err == nil || r.Ready(nil) == nil {
-		t.Errorf("ready with an ended certificate, or no error: %v", err)
+		t.Errorf("ready with an expired certificate, or no error: %v", err)
 	}
 }
 
-// cert-manager writes leaf and CA at once. That another replica still serves under the CA before can only be read
-// from the configuration, or remembered.
-func TestTheCABeforeStaysWhenCertManagerReplacesBoth(t *testing.T) {
+// TestPreviousCAStaysWhenCertManagerReplacesBoth has a new leaf and a new CA at once. Only the configuration, or the
+// memory of it, has the CA that another replica still serves under.
+func TestPreviousCAStaysWhenCertManagerReplacesBoth(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	former, next := newIssuer(t, "ca"), newIssuer(t, "ca")
 	w.put(t, former.secretData(t, former.bundle()))
@@ -127,30 +127,30 @@ func TestTheCABeforeStaysWhenCertManagerReplacesBoth(t *testing.T) {
 
 	w.put(t, next.secretData(t, next.bundle()))
 	mustReconcile(t, ahead)
-	believed(t, "at once", both, w.now, unaware, w.bundles(t)[0])
+	mustTrust(t, "at once", both, w.now, unaware, w.bundles(t)[0])
 	w.now = w.now.Add(DefaultPropagationDelay)
 	mustReconcile(t, ahead)
 	if !bytes.Equal(leafOf(ahead), decode(w.secret(t).Data[keyCert])[0].Raw) {
 		t.Error("the new certificate is not served")
 	}
-	believed(t, "with one replica behind", both, w.now, w.bundles(t)[0])
+	mustTrust(t, "with one replica behind", both, w.now, w.bundles(t)[0])
 	w.trustOnly(t, nil)
 	mustReconcile(t, ahead)
-	believed(t, "after the bundle was wiped and the one ahead has put it back", both, w.now, w.bundles(t)[0])
+	mustTrust(t, "after the bundle was emptied and restored", both, w.now, w.bundles(t)[0])
 	late.reader = w
 	mustReconcile(t, late)
 	w.now = w.now.Add(DefaultPropagationDelay)
 	mustReconcile(t, late)
-	believed(t, "in the end", both, w.now, w.bundles(t)[0])
+	mustTrust(t, "at the end", both, w.now, w.bundles(t)[0])
 }
 
-func TestABrokenSecretOfOthersLeavesWhatIsServed(t *testing.T) {
+func TestBrokenSecretOfOthersKeepsTheServedCertificate(t *testing.T) {
 	ca, other := newIssuer(t, "ca"), newIssuer(t, "other")
 	good, mixed := ca.secretData(t, ca.bundle()), ca.secretData(t, ca.bundle())
 	mixed[keyPriv] = other.secretData(t, nil)[keyPriv]
 	for name, data := range map[string]map[string][]byte{
 		"emptied":                 nil,
-		"with a key of another":   mixed,
+		"with another key":        mixed,
 		"without a CA":            ca.secretData(t, nil),
 		"with another CA's leaf":  other.secretData(t, ca.bundle()),
 		"with a certificate only": {keyCert: good[keyCert]},
@@ -170,12 +170,12 @@ func TestABrokenSecretOfOthersLeavesWhatIsServed(t *testing.T) {
 			w.put(t, data)
 			w.trustOnly(t, nil)
 			if err := reconcile(t, r); err == nil || !strings.Contains(err.Error(), "Secret redis-tls/cert") {
-				t.Errorf("got %v, which does not name the Secret", err)
+				t.Errorf("got %v, want it to name the Secret", err)
 			}
 			if !bytes.Equal(leafOf(r), before) || r.Ready(nil) != nil {
-				t.Error("what was served was given up")
+				t.Error("the served certificate was given up")
 			}
-			believed(t, "also with the bundle wiped", []*Rotator{r}, w.now, w.bundles(t)...)
+			mustTrust(t, "with the emptied bundle", []*Rotator{r}, w.now, w.bundles(t)...)
 			end := float64(start.Add(90 * 24 * time.Hour).Unix())
 			want := map[string]float64{
 				"redis_tls_webhook_certificate_expiration_timestamp_seconds certificate=leaf": end,
@@ -190,11 +190,11 @@ func TestABrokenSecretOfOthersLeavesWhatIsServed(t *testing.T) {
 	}
 }
 
-func TestAMissingSecretOfOthersIsReportedAndNotCreated(t *testing.T) {
+func TestMissingSecretOfOthersIsReportedAndNotCreated(t *testing.T) {
 	c := catalog.Open(t)
 	for _, mode := range []Mode{CertManager, Provided} {
 		w := newWorld(newConfiguration())
-		w.failPuts = errors.New("the chart gives no right to write")
+		w.failPuts = errors.New("the chart grants no right to write")
 		err := reconcile(t, w.replicaOf(t, mode, w))
 		if err == nil || !strings.Contains(err.Error(), "Secret redis-tls/cert") {
 			t.Errorf("%s: got %v, want it to name the Secret", mode, err)
@@ -204,7 +204,7 @@ func TestAMissingSecretOfOthersIsReportedAndNotCreated(t *testing.T) {
 	}
 }
 
-func TestALeafOfAnIntermediateLeadsToTheRootOfTheFile(t *testing.T) {
+func TestLeafOfAnIntermediateIsVerifiedByTheRootOfTheFile(t *testing.T) {
 	root := newIssuer(t, "root")
 	intermediate := root.sign(t, authorityNamed("intermediate"))
 	w := newWorld(secret(), newConfiguration())
@@ -217,13 +217,13 @@ func TestALeafOfAnIntermediateLeadsToTheRootOfTheFile(t *testing.T) {
 	}
 	r.options.caBundle = root.bundle()
 	mustReconcile(t, r)
-	believed(t, "with the root in a file", []*Rotator{r}, w.now, w.bundles(t)...)
+	mustTrust(t, "with the root in a file", []*Rotator{r}, w.now, w.bundles(t)...)
 	if diff := cmp.Diff(root.bundle(), w.bundles(t)[0]); diff != "" {
 		t.Errorf("the bundle is not the file's: %s", diff)
 	}
 }
 
-func TestTheCABundleFileIsChecked(t *testing.T) {
+func TestCABundleFileIsChecked(t *testing.T) {
 	ca := newIssuer(t, "ca")
 	dir := t.TempDir()
 	good, empty := filepath.Join(dir, "good.pem"), filepath.Join(dir, "empty.pem")

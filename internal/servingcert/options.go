@@ -1,10 +1,10 @@
-// Package servingcert gives the webhook its serving certificate: its own, cert-manager's or one provided.
+// Package servingcert provides the webhook's serving certificate: self-signed, from cert-manager, or provided.
 //
-// In go the names of one Secret and of one MutatingWebhookConfiguration; out come a certificate for
-// tls.Config.GetCertificate and the configuration's caBundle. The Secret belongs to all replicas: each watches
-// it and serves what it holds, without a mounted file and its delay; where the certificate is our own, whoever comes
-// first fills or renews it. No other Secret is read. The package knows nothing of pods and must never import the
-// packages that decide about them.
+// [New] returns a [Rotator], which reads the Secret that [Options] name. [Rotator.GetCertificate] is for tls.Config,
+// and [Rotator.Start] writes the CA to the caBundle of the MutatingWebhookConfiguration. All replicas watch the Secret
+// and serve its certificate, without the delay of a mounted file. In mode self-signed, the first replica creates or
+// renews the certificate. No other Secret is read. The package is independent of pods and must not import packages that
+// are not.
 package servingcert
 
 import (
@@ -27,49 +27,50 @@ const (
 	DefaultCAValidity   = 10 * 365 * 24 * time.Hour
 	DefaultCertValidity = 365 * 24 * time.Hour
 	DefaultLookahead    = 90 * 24 * time.Hour
-	// DefaultPropagationDelay outlasts what an API server may need to see a configuration: a watch whose connection has died is
-	// noticed within 45 s, and an informer waits up to a minute before it tries again.
+	// DefaultPropagationDelay is longer than an API server needs to see a configuration. It notices a dead watch
+	// connection within 45 s, and its informer waits up to a minute before it tries again.
 	DefaultPropagationDelay = 5 * time.Minute
 )
 
-// Mode says who makes the certificate.
+// Mode is the source of the certificate.
 type Mode string
 
-// The modes: the values of the chart's certs.mode.
+// The modes are the values of the chart's certs.mode.
 const (
-	// SelfSigned: we do, under a CA of our own.
+	// SelfSigned means that the replicas create the certificate and its CA.
 	SelfSigned Mode = "self-signed"
-	// CertManager: cert-manager does, into the Secret that its Certificate names. We never write it.
+	// CertManager means that cert-manager writes the certificate to the Secret. The replicas never write it.
 	CertManager Mode = "cert-manager"
-	// Provided: somebody else does, into a Secret that is there. We never write it.
+	// Provided means that an administrator writes the certificate to the Secret. The replicas never write it.
 	Provided Mode = "provided"
 )
 
-// Modes are all of them.
+// Modes are all modes.
 var Modes = []Mode{SelfSigned, CertManager, Provided}
 
-// Options name what the certificate is for, and how long it holds.
+// Options are the objects, the DNS name and the lifetimes of the certificate.
 type Options struct {
-	// Mode is SelfSigned unless set.
+	// Mode has the default SelfSigned.
 	Mode Mode
-	// CABundleFile names a PEM file with CAs to trust beside the Secret's ca.crt, or in its place where the Secret
-	// has none; not with SelfSigned, whose CA is its own.
+	// CABundleFile is a PEM file with CAs to trust in addition to the Secret's ca.crt, which may then be missing. It
+	// cannot be used with SelfSigned.
 	CABundleFile string
-	// Namespace is that of the Secret and the Service.
+	// Namespace is the namespace of the Secret and the Service.
 	Namespace string
-	// Secret holds the certificate with its key and its CA: tls.crt, tls.key, ca.crt, as cert-manager writes
-	// them, and with SelfSigned the CA's key, ca.key. With SelfSigned it may be empty.
+	// Secret has the certificate, its key and its CA in tls.crt, tls.key and ca.crt, as cert-manager writes them. With
+	// SelfSigned it also has the CA's key in ca.key, and may be empty at first.
 	Secret string
-	// Service is what the API server dials: the certificate is for "<service>.<namespace>.svc".
+	// Service is the webhook's Service. The certificate is for "<service>.<namespace>.svc".
 	Service string
-	// Configuration is the MutatingWebhookConfiguration of which every entry trusts the CA.
+	// Configuration is the MutatingWebhookConfiguration whose entries trust the CA.
 	Configuration string
-	// CAValidity, CertValidity and Lookahead (how long before its end a certificate is renewed) have defaults.
+	// CAValidity, CertValidity and Lookahead have defaults. Lookahead is how long before its expiry a certificate is
+	// renewed.
 	CAValidity, CertValidity, Lookahead time.Duration
-	// PropagationDelay is how long a new CA must have stood in the configuration before a certificate of it replaces one that
-	// still holds; it has a default.
+	// PropagationDelay is how long the configuration must contain a new CA before its certificate replaces a valid one. It
+	// has a default.
 	PropagationDelay time.Duration
-	// Now is the clock, time.Now unless set.
+	// Now is the clock. The default is time.Now.
 	Now func() time.Time
 
 	caBundle []byte // of CABundleFile
@@ -77,26 +78,31 @@ type Options struct {
 
 func (o *Options) complete() error {
 	if o.Namespace == "" || o.Secret == "" || o.Service == "" || o.Configuration == "" {
-		return errors.New("serving certificate: namespace, Secret, Service and MutatingWebhookConfiguration must all be named")
+		return errors.New("serving certificate: namespace, Secret, Service and MutatingWebhookConfiguration must be set")
 	}
 	if o.Mode == "" {
 		o.Mode = SelfSigned
 	}
 	if !slices.Contains(Modes, o.Mode) {
-		return fmt.Errorf("serving certificate: mode %q is none of %q", o.Mode, Modes)
+		return fmt.Errorf("serving certificate: mode must be one of %q, got %q", Modes, o.Mode)
 	}
 	if err := o.readCABundle(); err != nil {
 		return err
 	}
 	for value, standard := range map[*time.Duration]time.Duration{
-		&o.CAValidity: DefaultCAValidity, &o.CertValidity: DefaultCertValidity, &o.Lookahead: DefaultLookahead, &o.PropagationDelay: DefaultPropagationDelay,
+		&o.CAValidity:       DefaultCAValidity,
+		&o.CertValidity:     DefaultCertValidity,
+		&o.Lookahead:        DefaultLookahead,
+		&o.PropagationDelay: DefaultPropagationDelay,
 	} {
 		if *value == 0 {
 			*value = standard
 		}
 	}
 	if o.Lookahead >= o.CertValidity || o.Lookahead >= o.CAValidity {
-		return errors.New("serving certificate: the lookahead must be shorter than the certificates' validity, else they are renewed without end")
+		return errors.New(
+			"serving certificate: the lookahead must be shorter than the validity of the certificates",
+		)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -109,20 +115,25 @@ func (o *Options) readCABundle() error {
 		return nil
 	}
 	if o.Mode == SelfSigned {
-		return fmt.Errorf("serving certificate: a CA bundle file (%s) goes with the modes %q and %q: mode %q makes a CA of its own",
-			o.CABundleFile, CertManager, Provided, SelfSigned)
+		return fmt.Errorf(
+			"serving certificate: CA bundle file %s cannot be used with mode %q; remove it, or use mode %q or %q",
+			o.CABundleFile,
+			SelfSigned,
+			CertManager,
+			Provided,
+		)
 	}
 	content, err := os.ReadFile(o.CABundleFile)
 	if err != nil {
 		return fmt.Errorf("serving certificate: reading the CA bundle: %w", err)
 	}
 	if o.caBundle = content; len(decode(content)) == 0 {
-		return fmt.Errorf("serving certificate: CA bundle file %s holds no PEM certificate", o.CABundleFile)
+		return fmt.Errorf("serving certificate: CA bundle file %s must contain a PEM certificate", o.CABundleFile)
 	}
 	return nil
 }
 
-// dnsName is the name by which the API server checks the certificate of a webhook with a Service
+// dnsName returns the name that the API server verifies for a webhook with a Service
 // (k8s.io/apiserver/pkg/util/webhook/client.go: serverName = service + "." + namespace + ".svc").
 func (o *Options) dnsName() string { return o.Service + "." + o.Namespace + ".svc" }
 

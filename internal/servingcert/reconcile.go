@@ -14,19 +14,18 @@ import (
 	"github.com/redis-tls/redis-tls/internal/metrics"
 )
 
-// errBehind says that the cache has not yet what another replica wrote. Its event will bring us back.
+// errBehind means that the cache lacks a write of another replica. The event of that write triggers the next pass.
 var errBehind = errors.New("the cache is behind the API server")
 
-// reconcile looks at the Secret, renews it where that is ours to do and due, has the API server trust its CA and that
-// of the certificate that is served, and goes over to the Secret's once API servers have had the time to see it.
-// Where the Secret or its certificate is broken or gone, the one that is served stays. It returns how long nothing
-// more is to be done, and what went wrong.
+// reconcile renews the Secret's certificate if it is due, publishes its CA and the CA of the served certificate, and
+// serves the Secret's certificate once the API servers had time to see its CA. If the Secret or its certificate is
+// broken or missing, the served certificate stays. It returns the time until the next pass, and the joined errors.
 func (r *Rotator) reconcile(ctx context.Context) (time.Duration, error) {
 	now, held := r.options.Now(), r.serving.Load()
 	offered, err := r.offered(ctx, held, now)
-	r.metrics.failed(metrics.CertificateSecret, err)
-	untold := r.trust(ctx, unended(merged(offered.authorities(), held.authorities()), now), now)
-	r.metrics.failed(metrics.CertificateConfiguration, untold)
+	r.metrics.countError(metrics.CertificateSecret, err)
+	publishErr := r.trust(ctx, unexpired(merged(offered.authorities(), held.authorities()), now), now)
+	r.metrics.countError(metrics.CertificateConfiguration, publishErr)
 
 	wait := r.adopt(offered, now)
 	serving := r.serving.Load()
@@ -38,13 +37,13 @@ func (r *Rotator) reconcile(ctx context.Context) (time.Duration, error) {
 	case !serving.same(held):
 		r.trusted.Store(false)
 	}
-	r.metrics.serves(serving, trusted)
-	return wait, errors.Join(err, untold)
+	r.metrics.setServing(serving, trusted)
+	return wait, errors.Join(err, publishErr)
 }
 
-// trust has the API server trust the CAs, and takes note of those that it does.
+// trust publishes the CAs, and updates the sightings.
 func (r *Rotator) trust(ctx context.Context, needed []*x509.Certificate, now time.Time) error {
-	found, err := r.found(ctx)
+	found, err := r.readConfiguration(ctx)
 	if err != nil {
 		r.seen = r.seen.observe(&configuration{}, now)
 		return err
@@ -54,17 +53,17 @@ func (r *Rotator) trust(ctx context.Context, needed []*x509.Certificate, now tim
 	if err != nil {
 		return err
 	}
-	if former, _ := carried(found); !r.joined && len(former) > 0 && published != found {
-		// We hold nothing but a certificate of a CA that is new here. Others may still serve one of a former:
-		// they answer until API servers have had the time to see ours.
-		r.readyFrom.Store(now.Add(min(r.options.PropagationDelay, newcomer)).UnixNano())
+	if former, _ := trustedBy(found); !r.joined && len(former) > 0 && published != found {
+		// This replica has only a certificate of a new CA. Other replicas may still serve one of a previous CA. They answer
+		// until the API servers had time to see the new CA.
+		r.readyFrom.Store(now.Add(min(r.options.PropagationDelay, readyDelay)).UnixNano())
 	}
 	r.seen = r.seen.observe(published, now)
 	return nil
 }
 
-// adopt serves the offered certificate, unless the one that is served still holds and API servers may not yet
-// have seen the CA of the new one. Then it returns the rest of the wait.
+// adopt serves the offered certificate, unless the served one is valid and the API servers may not have seen the new
+// CA. It returns the time to wait.
 func (r *Rotator) adopt(offered *certificate, now time.Time) time.Duration {
 	held := r.serving.Load()
 	if offered == nil {
@@ -73,7 +72,7 @@ func (r *Rotator) adopt(offered *certificate, now time.Time) time.Duration {
 	if held.validAt(now) && !held.same(offered) {
 		since, trusted := r.seen.trust(offered)
 		if !trusted {
-			return checkEvery // publishing has failed, and is tried again
+			return checkEvery // publishing failed and is tried again
 		}
 		if left := since.Add(r.options.PropagationDelay).Sub(now); left > 0 {
 			return min(left, held.until.Sub(now))
@@ -86,7 +85,7 @@ func (r *Rotator) adopt(offered *certificate, now time.Time) time.Duration {
 	return checkEvery
 }
 
-// offered returns what the Secret holds, renewed where due; nil with an error when that cannot be served.
+// offered returns the Secret's certificate, renewed if due. If it cannot be served, it returns nil and an error.
 func (r *Rotator) offered(ctx context.Context, held *certificate, now time.Time) (*certificate, error) {
 	var secret corev1.Secret
 	err := r.reader.Get(ctx, r.options.secretKey(), &secret)
@@ -96,12 +95,12 @@ func (r *Rotator) offered(ctx context.Context, held *certificate, now time.Time)
 	if err != nil {
 		return nil, fmt.Errorf("reading Secret %s: %w", r.options.secretKey(), err)
 	}
-	offered, wrong := r.options.parse(secret.Data, now)
+	offered, parseErr := r.options.parse(secret.Data, now)
 	if r.options.Mode != SelfSigned {
-		return offered, wrong
+		return offered, parseErr
 	}
-	_, noCA := r.options.usableCA(secret.Data, now)
-	if wrong == nil && noCA == nil && now.Add(r.options.Lookahead).Before(offered.until) {
+	_, caErr := r.options.usableCA(secret.Data, now)
+	if parseErr == nil && caErr == nil && now.Add(r.options.Lookahead).Before(offered.until) {
 		return offered, nil
 	}
 	renewed, err := r.renew(ctx, &secret, held, now)
@@ -111,12 +110,18 @@ func (r *Rotator) offered(ctx context.Context, held *certificate, now time.Time)
 	case errors.Is(err, errBehind):
 		return offered, err
 	default:
-		return offered, errors.Join(wrong, err)
+		return offered, errors.Join(parseErr, err)
 	}
 }
 
-// renew writes the Secret anew. It carries the resourceVersion that was read, so of several replicas one wins.
-func (r *Rotator) renew(ctx context.Context, secret *corev1.Secret, held *certificate, now time.Time) (*certificate, error) {
+// renew writes a new certificate to the Secret. It uses the resourceVersion that was read, so one of several replicas
+// succeeds.
+func (r *Rotator) renew(
+	ctx context.Context,
+	secret *corev1.Secret,
+	held *certificate,
+	now time.Time,
+) (*certificate, error) {
 	data, err := r.options.issue(secret.Data, held.authorities(), now)
 	if err != nil {
 		return nil, err
@@ -134,24 +139,35 @@ func (r *Rotator) renew(ctx context.Context, secret *corev1.Secret, held *certif
 	return r.options.parse(data, now)
 }
 
-// missing is what is to be said and done when there is no Secret. Ours is made again, empty, as the chart makes it,
-// and filled at the event of that, so that of several replicas one wins. It is not while the configuration is
-// gone too: then we are being uninstalled.
+// missing handles a missing Secret. In mode self-signed it creates the Secret again, empty, as the chart does. The
+// event of that fills it, so one of several replicas succeeds. If the configuration is missing too, redis-tls is being
+// uninstalled, and missing creates nothing.
 func (r *Rotator) missing(ctx context.Context, err error) error {
 	switch r.options.Mode {
 	case CertManager:
-		return fmt.Errorf("reading Secret %s, which cert-manager makes for the chart's Certificate (kubectl describe certificate -n %s): %w",
-			r.options.secretKey(), r.options.Namespace, err)
+		return fmt.Errorf(
+			"reading Secret %s, which cert-manager creates for the chart's Certificate (kubectl describe certificate -n %s): %w",
+			r.options.secretKey(),
+			r.options.Namespace,
+			err,
+		)
 	case Provided:
-		return fmt.Errorf("reading Secret %s, which must be provided, with %s, %s and %s: %w", r.options.secretKey(), keyCert, keyPriv, keyCA, err)
+		return fmt.Errorf(
+			"reading Secret %s, which must be created with the keys %s, %s and %s: %w",
+			r.options.secretKey(),
+			keyCert,
+			keyPriv,
+			keyCA,
+			err,
+		)
 	}
-	if _, err := r.found(ctx); err != nil {
-		return fmt.Errorf("making Secret %s, which is gone: %w", r.options.secretKey(), err)
+	if _, err := r.readConfiguration(ctx); err != nil {
+		return fmt.Errorf("creating the missing Secret %s: %w", r.options.secretKey(), err)
 	}
 	empty := corev1ac.Secret(r.options.Secret, r.options.Namespace).WithType(corev1.SecretTypeOpaque)
 	if err := r.live.Apply(ctx, empty, fieldManager); err != nil {
-		return fmt.Errorf("making Secret %s, which is gone: %w", r.options.secretKey(), err)
+		return fmt.Errorf("creating the missing Secret %s: %w", r.options.secretKey(), err)
 	}
-	r.log.Info("made the Secret again, which was gone", "secret", r.options.secretKey())
+	r.log.Info("created the missing Secret", "secret", r.options.secretKey())
 	return errBehind
 }

@@ -9,13 +9,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// believed wants every replica to be accepted by an API server that has each of the bundles.
-func believed(t *testing.T, when string, replicas []*Rotator, now time.Time, bundles ...[]byte) {
+// mustTrust checks that API servers with each of the bundles accept every replica.
+func mustTrust(t *testing.T, when string, replicas []*Rotator, now time.Time, bundles ...[]byte) {
 	t.Helper()
 	for i, r := range replicas {
 		for j, bundle := range bundles {
 			if err := handshake(t, r, bundle, now); err != nil {
-				t.Errorf("%s: replica %d is not believed by API server %d: %v", when, i, j, err)
+				t.Errorf("%s: replica %d is not trusted by API server %d: %v", when, i, j, err)
 			}
 		}
 	}
@@ -23,9 +23,9 @@ func believed(t *testing.T, when string, replicas []*Rotator, now time.Time, bun
 
 func leafOf(r *Rotator) []byte { return r.serving.Load().tls.Certificate[0] }
 
-// The API servers see the configuration some time after it was written; the one here that is late sees it just
-// before the time that it is given is over.
-func TestANewCAIsServedOnceAPIServersHaveHadTheTime(t *testing.T) {
+// TestNewCAIsServedAfterThePropagationDelay has an API server that sees the configuration just before the delay is
+// over.
+func TestNewCAIsServedAfterThePropagationDelay(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	one, two := w.replica(t, w), w.replica(t, w)
 	both := []*Rotator{one, two}
@@ -33,37 +33,37 @@ func TestANewCAIsServedOnceAPIServersHaveHadTheTime(t *testing.T) {
 	mustReconcile(t, two)
 	late, before := w.bundles(t)[0], leafOf(one)
 
-	w.put(t, nil) // the way to have all made anew
+	w.put(t, nil) // has all created again
 	mustReconcile(t, one)
 	written := w.secret(t).ResourceVersion
 	mustReconcile(t, two)
 	if w.secret(t).ResourceVersion != written {
-		t.Error("the second replica has written the Secret again")
+		t.Error("the second replica wrote the Secret again")
 	}
-	believed(t, "at once", both, w.now, late, w.bundles(t)[0])
+	mustTrust(t, "at once", both, w.now, late, w.bundles(t)[0])
 
 	w.now = w.now.Add(DefaultPropagationDelay - time.Second)
 	wait, err := one.reconcile(t.Context())
 	if err != nil || wait != time.Second {
-		t.Errorf("waits for %s (%v), want the second that is left", wait, err)
+		t.Errorf("waits for %s (%v), want the remaining second", wait, err)
 	}
 	mustReconcile(t, two)
-	believed(t, "before the time is over", both, w.now, late, w.bundles(t)[0])
+	mustTrust(t, "before the end of the delay", both, w.now, late, w.bundles(t)[0])
 
 	w.now = w.now.Add(time.Second)
 	mustReconcile(t, one)
 	if bytes.Equal(leafOf(one), before) {
 		t.Error("the new certificate is not served")
 	}
-	believed(t, "when one replica has gone over", both, w.now, w.bundles(t)[0])
+	mustTrust(t, "when one replica serves the new certificate", both, w.now, w.bundles(t)[0])
 	mustReconcile(t, two)
-	believed(t, "when both have", both, w.now, w.bundles(t)[0])
+	mustTrust(t, "when both serve it", both, w.now, w.bundles(t)[0])
 	if !bytes.Equal(leafOf(one), leafOf(two)) {
 		t.Error("the replicas serve different certificates")
 	}
 }
 
-func TestANewLeafOfTheSameCAIsServedAtOnce(t *testing.T) {
+func TestNewLeafOfTheSameCAIsServedAtOnce(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	r := w.replica(t, w)
 	mustReconcile(t, r)
@@ -77,11 +77,11 @@ func TestANewLeafOfTheSameCAIsServedAtOnce(t *testing.T) {
 		t.Error("the old leaf is served")
 	}
 	if w.version(t) != trusted {
-		t.Error("the configuration was written for a new leaf of a CA that it carries")
+		t.Error("the configuration was written for a new leaf of a CA that it contains")
 	}
 }
 
-func TestTheTimeBeginsAnewWhenTheBundleIsOverwritten(t *testing.T) {
+func TestPropagationDelayRestartsWhenTheBundleIsOverwritten(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	r := w.replica(t, w)
 	mustReconcile(t, r)
@@ -94,7 +94,7 @@ func TestTheTimeBeginsAnewWhenTheBundleIsOverwritten(t *testing.T) {
 	w.now = w.now.Add(time.Second)
 	mustReconcile(t, r)
 	if !bytes.Equal(leafOf(r), before) {
-		t.Error("serves under a CA that has stood in the configuration for a second")
+		t.Error("serves under a CA that was in the configuration for a second")
 	}
 	w.now = w.now.Add(DefaultPropagationDelay)
 	mustReconcile(t, r)
@@ -103,7 +103,7 @@ func TestTheTimeBeginsAnewWhenTheBundleIsOverwritten(t *testing.T) {
 	}
 }
 
-func TestWhatIsServedGivesWayWhenItEnds(t *testing.T) {
+func TestExpiredCertificateIsReplacedAtOnce(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	r := w.replica(t, w)
 	mustReconcile(t, r)
@@ -116,32 +116,32 @@ func TestWhatIsServedGivesWayWhenItEnds(t *testing.T) {
 	w.now = end
 	mustReconcile(t, r)
 	if bytes.Equal(leafOf(r), before) {
-		t.Error("serves an ended certificate")
+		t.Error("serves an expired certificate")
 	}
 }
 
-// A replica that starts in the middle has nothing to serve but the new certificate.
-func TestANewcomerLeavesTheCallsToOthersWhileItsCAIsNew(t *testing.T) {
+// TestReplicaThatStartsWithANewCAWaits has a replica that starts during a change of CAs, with only the new certificate.
+func TestReplicaThatStartsWithANewCAWaits(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	mustReconcile(t, w.replica(t, w))
 	w.put(t, nil)
 	r := w.replica(t, w)
 	mustReconcile(t, r)
 	if r.Ready(nil) == nil {
-		t.Error("ready at once, though others serve under the CA before")
+		t.Error("ready at once, while others serve under the previous CA")
 	}
-	w.now = w.now.Add(newcomer)
+	w.now = w.now.Add(readyDelay)
 	if err := r.Ready(nil); err != nil {
-		t.Errorf("not ready in the end: %v", err)
+		t.Errorf("not ready after the delay: %v", err)
 	}
 	next := w.replica(t, w)
 	mustReconcile(t, next)
 	if err := next.Ready(nil); err != nil {
-		t.Errorf("the one after it, whose CA stands there, is not ready: %v", err)
+		t.Errorf("a later replica, whose CA is in the configuration, is not ready: %v", err)
 	}
 }
 
-func TestASecretThatIsGoneIsMadeAgain(t *testing.T) {
+func TestMissingSecretIsCreatedAgain(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	r := w.replica(t, w)
 	mustReconcile(t, r)
@@ -150,19 +150,19 @@ func TestASecretThatIsGoneIsMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := reconcile(t, r); !errors.Is(err, errBehind) {
-		t.Fatalf("got %v, want the filling to be left to the event", err)
+		t.Fatalf("got %v, want the event to fill the Secret", err)
 	}
 	if !bytes.Equal(leafOf(r), before) || r.Ready(nil) != nil {
-		t.Error("what is served was given up")
+		t.Error("the served certificate was given up")
 	}
 	mustReconcile(t, r)
-	believed(t, "after the Secret was filled", []*Rotator{r}, w.now, trusted, w.bundles(t)[0])
+	mustTrust(t, "after the Secret was filled", []*Rotator{r}, w.now, trusted, w.bundles(t)[0])
 	if _, err := parse(t, w.secret(t).Data, w.now); err != nil {
 		t.Errorf("the Secret was not filled: %v", err)
 	}
 }
 
-func TestASecretIsNotMadeAgainWhileWeAreUninstalled(t *testing.T) {
+func TestSecretIsNotCreatedDuringUninstall(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	r := w.replica(t, w)
 	mustReconcile(t, r)
@@ -175,11 +175,11 @@ func TestASecretIsNotMadeAgainWhileWeAreUninstalled(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if err := w.Get(t.Context(), client.ObjectKeyFromObject(secret()), secret()); err == nil {
-		t.Error("the Secret was left behind")
+		t.Error("the Secret exists")
 	}
 }
 
-func TestAConfigurationThatComesBackIsToldAtOnce(t *testing.T) {
+func TestRestoredConfigurationIsPatchedAtOnce(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	r := w.replica(t, w)
 	mustReconcile(t, r)
@@ -190,11 +190,11 @@ func TestAConfigurationThatComesBackIsToldAtOnce(t *testing.T) {
 		t.Error("no error without the configuration")
 	}
 	if err := r.Ready(nil); err != nil {
-		t.Errorf("not ready, so that there would be no endpoint when it comes back: %v", err)
+		t.Errorf("not ready, so the restored configuration would have no endpoint: %v", err)
 	}
 	if err := w.Create(t.Context(), newConfiguration()); err != nil {
 		t.Fatal(err)
 	}
 	mustReconcile(t, r)
-	believed(t, "with the new configuration", []*Rotator{r}, w.now, w.bundles(t)...)
+	mustTrust(t, "with the new configuration", []*Rotator{r}, w.now, w.bundles(t)...)
 }

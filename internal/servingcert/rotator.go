@@ -22,18 +22,18 @@ import (
 )
 
 const (
-	// checkEvery is how often the dates are looked at when nothing changes.
+	// checkEvery is the interval of checks while nothing changes.
 	checkEvery = 12 * time.Hour
-	// retryAfter is the wait after a failure of a replica that is not ready; a change of what we watch comes first.
+	// retryAfter is the wait after a failure while the replica is not ready. An event ends it earlier.
 	retryAfter = 5 * time.Second
-	// retryServing is it while what is served is good.
+	// retryServing is the wait after a failure while the served certificate is valid.
 	retryServing = time.Minute
-	// newcomer is how long a replica that comes into a change of CAs, with nothing to serve but the new certificate,
-	// leaves the calls to others: some tries of its readiness, not PropagationDelay, since there may be no others.
-	newcomer = 10 * time.Second
+	// readyDelay is how long a replica that starts during a change of CAs, and has only the new certificate, stays
+	// unready. It is some readiness probes, not PropagationDelay, because there may be no other replica.
+	readyDelay = 10 * time.Second
 )
 
-// Rotator keeps the certificate. It is a manager.Runnable for every replica.
+// Rotator serves, publishes and renews the certificate. It is a manager.Runnable that runs on every replica.
 type Rotator struct {
 	options Options
 	reader  client.Reader               // the informers' cache
@@ -45,17 +45,18 @@ type Rotator struct {
 	log     logr.Logger
 
 	serving atomic.Pointer[certificate]
-	// trusted says that the configuration has carried the CA of what is served.
+	// trusted is set once the configuration contained the CA of the served certificate.
 	trusted atomic.Bool
-	// readyFrom is when a replica that came into a change of CAs may be ready at the soonest, in Unix nanoseconds.
+	// readyFrom is the earliest time, in Unix nanoseconds, at which a replica that started during a change of CAs is
+	// ready.
 	readyFrom atomic.Int64
 	// seen are the CAs of the configuration, and joined whether it has carried ours before; reconcile's alone.
 	seen   sightings
 	joined bool
 }
 
-// New returns a Rotator with informers of its own: the service account may list and watch the Secret and
-// the configuration by name only, so the requests must carry that name.
+// New returns a Rotator with its own informers. The service account may list and watch the Secret and the configuration
+// only by name, so the requests must contain the name.
 func New(config *rest.Config, options Options, registerer prometheus.Registerer, log logr.Logger) (*Rotator, error) {
 	if err := options.complete(); err != nil {
 		return nil, err
@@ -73,11 +74,11 @@ func New(config *rest.Config, options Options, registerer prometheus.Registerer,
 		},
 	}})
 	if err != nil {
-		return nil, fmt.Errorf("serving certificate: making the informers: %w", err)
+		return nil, fmt.Errorf("serving certificate: creating the informers: %w", err)
 	}
 	live, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
-		return nil, fmt.Errorf("serving certificate: making the client: %w", err)
+		return nil, fmt.Errorf("serving certificate: creating the client: %w", err)
 	}
 	m, err := NewMetrics(registerer)
 	if err != nil {
@@ -91,9 +92,9 @@ func New(config *rest.Config, options Options, registerer prometheus.Registerer,
 			return nil, fmt.Errorf("serving certificate: watching: %w", err)
 		}
 		if _, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    func(any) { r.poke() },
-			UpdateFunc: func(any, any) { r.poke() },
-			DeleteFunc: func(any) { r.poke() },
+			AddFunc:    func(any) { r.wake() },
+			UpdateFunc: func(any, any) { r.wake() },
+			DeleteFunc: func(any) { r.wake() },
 		}); err != nil {
 			return nil, fmt.Errorf("serving certificate: watching: %w", err)
 		}
@@ -105,10 +106,10 @@ func newRotator(options Options, reader client.Reader, live client.Client, m *Me
 	return &Rotator{options: options, reader: reader, live: live, metrics: m, log: log, changed: make(chan struct{}, 1)}
 }
 
-// NeedLeaderElection says that every replica serves, so every replica rotates.
+// NeedLeaderElection returns false, because every replica serves.
 func (r *Rotator) NeedLeaderElection() bool { return false }
 
-// Start keeps the certificate until the context ends.
+// Start reconciles the certificate until the context ends.
 func (r *Rotator) Start(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -123,10 +124,10 @@ func (r *Rotator) Start(ctx context.Context) error {
 	for {
 		wait, err := r.reconcile(ctx)
 		if err != nil {
-			wait = min(wait, r.patience(err))
+			wait = min(wait, r.retryWait(err))
 		}
 		if err != nil && !errors.Is(err, errBehind) && ctx.Err() == nil {
-			r.log.Error(err, "keeping the serving certificate")
+			r.log.Error(err, "reconciling the serving certificate")
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -140,16 +141,16 @@ func (r *Rotator) Start(ctx context.Context) error {
 	}
 }
 
-// patience is the wait after a failure.
-func (r *Rotator) patience(err error) time.Duration {
+// retryWait returns the wait after a failure.
+func (r *Rotator) retryWait(err error) time.Duration {
 	if r.Ready(nil) == nil && !errors.Is(err, errBehind) {
 		return retryServing
 	}
 	return retryAfter
 }
 
-// poke asks for a look, at most one at a time.
-func (r *Rotator) poke() {
+// wake triggers a pass. At most one is pending.
+func (r *Rotator) wake() {
 	select {
 	case r.changed <- struct{}{}:
 	default:
@@ -165,17 +166,23 @@ func (r *Rotator) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	return &c.tls, nil
 }
 
-// Ready is a healthz.Checker: nil once a certificate that holds is served and the API server has been told to
-// trust it. Should somebody wipe the caBundle later, the replica stays ready: it puts it back in less time
-// than an endpoint takes to go and come.
+// Ready is a healthz.Checker. It returns nil once a valid certificate is served and the configuration contained its CA.
+// If the caBundle is emptied later, the replica stays ready, because it restores the caBundle faster than an endpoint
+// could be removed and added.
 func (r *Rotator) Ready(*http.Request) error {
 	switch now := r.options.Now(); {
 	case !r.serving.Load().validAt(now):
 		return fmt.Errorf("no valid serving certificate in Secret %s yet", r.options.secretKey())
 	case !r.trusted.Load():
-		return fmt.Errorf("MutatingWebhookConfiguration %s has not the serving certificate's CA yet", r.options.Configuration)
+		return fmt.Errorf(
+			"MutatingWebhookConfiguration %s does not contain the CA of the serving certificate yet",
+			r.options.Configuration,
+		)
 	case now.UnixNano() < r.readyFrom.Load():
-		return fmt.Errorf("MutatingWebhookConfiguration %s has the serving certificate's CA only since a moment ago", r.options.Configuration)
+		return fmt.Errorf(
+			"MutatingWebhookConfiguration %s got the CA of the serving certificate only some seconds ago",
+			r.options.Configuration,
+		)
 	}
 	return nil
 }

@@ -23,25 +23,32 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// Unit: replicas against a fake API server. The real one, with RBAC, is the integration tests'.
+// Unit: replicas with a fake API server. The integration tests use a real one, with RBAC.
 
 func secret() *corev1.Secret {
-	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "redis-tls", Name: "cert", Labels: map[string]string{"chart": "ours"}}}
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "redis-tls",
+		Name:      "cert",
+		Labels:    map[string]string{"chart": "redis-tls"},
+	}}
 }
 
 func newConfiguration() *configuration {
 	entry := func(name string) admissionregistrationv1.MutatingWebhook {
 		policy := admissionregistrationv1.Fail
 		return admissionregistrationv1.MutatingWebhook{Name: name, FailurePolicy: &policy,
-			ClientConfig: admissionregistrationv1.WebhookClientConfig{Service: &admissionregistrationv1.ServiceReference{Namespace: "redis-tls", Name: "webhook"}}}
+			ClientConfig: admissionregistrationv1.WebhookClientConfig{Service: &admissionregistrationv1.ServiceReference{
+				Namespace: "redis-tls",
+				Name:      "webhook",
+			}}}
 	}
 	return &configuration{
 		ObjectMeta: metav1.ObjectMeta{Name: "00-redis-tls"},
-		Webhooks:   []admissionregistrationv1.MutatingWebhook{entry("asking"), entry("inheriting")},
+		Webhooks:   []admissionregistrationv1.MutatingWebhook{entry("annotated"), entry("opted-in")},
 	}
 }
 
-// world is an API server, with failures on demand, and a clock.
+// world is an API server with failures on demand, and a clock.
 type world struct {
 	client.WithWatch
 	now                 time.Time
@@ -51,7 +58,13 @@ type world struct {
 func newWorld(objects ...client.Object) *world {
 	w := &world{now: start}
 	w.WithWatch = fake.NewClientBuilder().WithObjects(objects...).WithInterceptorFuncs(interceptor.Funcs{
-		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+		Patch: func(
+			ctx context.Context,
+			c client.WithWatch,
+			o client.Object,
+			p client.Patch,
+			opts ...client.PatchOption,
+		) error {
 			if w.failPatch != nil {
 				return w.failPatch
 			}
@@ -73,7 +86,7 @@ func newWorld(objects ...client.Object) *world {
 	return w
 }
 
-// replica returns a Rotator that reads through the reader: the API server itself, or a cache that is behind.
+// replica returns a Rotator that reads from the API server or from a cache that is behind.
 func (w *world) replica(t *testing.T, reader client.Reader) *Rotator {
 	t.Helper()
 	return w.replicaOf(t, SelfSigned, reader)
@@ -99,7 +112,7 @@ func (w *world) secret(t *testing.T) *corev1.Secret {
 	return s
 }
 
-// put writes the Secret by hand, as somebody would who knows nothing of the replicas.
+// put writes the Secret as another client would.
 func (w *world) put(t *testing.T, data map[string][]byte) {
 	t.Helper()
 	s := w.secret(t)
@@ -112,7 +125,7 @@ func (w *world) put(t *testing.T, data map[string][]byte) {
 	}
 }
 
-// trustOnly overwrites the caBundle of every entry by hand.
+// trustOnly overwrites the caBundle of every entry.
 func (w *world) trustOnly(t *testing.T, bundle []byte) {
 	t.Helper()
 	c := newConfiguration()
@@ -127,7 +140,7 @@ func (w *world) trustOnly(t *testing.T, bundle []byte) {
 	}
 }
 
-// version is the configuration's.
+// version returns the resourceVersion of the configuration.
 func (w *world) version(t *testing.T) string {
 	t.Helper()
 	c := newConfiguration()
@@ -162,7 +175,7 @@ func mustReconcile(t *testing.T, r *Rotator) {
 	}
 }
 
-// handshake dials the replica as the API server does, trusting the bundle at the time.
+// handshake dials the replica as the API server does, with the bundle and at that time.
 func handshake(t *testing.T, r *Rotator, bundle []byte, now time.Time) error {
 	t.Helper()
 	pool := x509.NewCertPool()
@@ -175,7 +188,7 @@ func handshake(t *testing.T, r *Rotator, bundle []byte, now time.Time) error {
 	go func() {
 		if server, err := listener.Accept(); err == nil {
 			defer server.Close()
-			server.(*tls.Conn).HandshakeContext(t.Context()) //nolint:errcheck // the client's side tells
+			server.(*tls.Conn).HandshakeContext(t.Context()) //nolint:errcheck // the client's side reports errors
 		}
 	}()
 	dialer := tls.Dialer{Config: &tls.Config{RootCAs: pool, ServerName: dnsName, Time: at(now)}}
@@ -213,11 +226,11 @@ func TestFirstReplicaFillsTheSecretAndIsTrusted(t *testing.T) {
 	before := filled.ResourceVersion
 	mustReconcile(t, r)
 	if after := w.secret(t).ResourceVersion; after != before {
-		t.Error("a second look has written the Secret again")
+		t.Error("a second pass wrote the Secret again")
 	}
 }
 
-func TestPatchOfTheBundleLeavesTheRestOfTheConfiguration(t *testing.T) {
+func TestPatchOfTheBundleKeepsTheRestOfTheConfiguration(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	mustReconcile(t, w.replica(t, w))
 	got := newConfiguration()
@@ -233,16 +246,16 @@ func TestPatchOfTheBundleLeavesTheRestOfTheConfiguration(t *testing.T) {
 	}
 }
 
-func TestPatchOfTheBundleIsHeldToTheVersionThatWasRead(t *testing.T) {
+func TestPatchOfTheBundleHasTheResourceVersion(t *testing.T) {
 	c := newConfiguration()
 	c.ResourceVersion = "7"
 	patch, err := bundlePatch(c, decode(issued(t, nil, start)[keyCA]), nil, start)
 	if err != nil || !bytes.Contains(patch, []byte(`"resourceVersion":"7"`)) {
-		t.Errorf("patch %s (%v) names no resourceVersion", patch, err)
+		t.Errorf("patch %s (%v) has no resourceVersion", patch, err)
 	}
 }
 
-// behind reads the Secret as it was, as an informer does whose event is still on its way.
+// behind reads an old version of the Secret, as an informer does whose event is delayed.
 type behind struct {
 	client.Reader
 	secret *corev1.Secret
@@ -256,26 +269,26 @@ func (b behind) Get(ctx context.Context, key client.ObjectKey, o client.Object, 
 	return b.Reader.Get(ctx, key, o, opts...)
 }
 
-func TestOfTwoReplicasOneWritesAndBothServeTheSame(t *testing.T) {
+func TestOneOfTwoReplicasWritesAndBothServeTheSame(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	empty := w.secret(t)
 	one, two := w.replica(t, w), w.replica(t, behind{w, empty})
 	mustReconcile(t, one)
 	written := w.secret(t)
 	if err := reconcile(t, two); !errors.Is(err, errBehind) {
-		t.Fatalf("got %v, want the conflict to be left to the event", err)
+		t.Fatalf("got %v, want the conflict to wait for the event", err)
 	}
 	if diff := cmp.Diff(written.Data, w.secret(t).Data); diff != "" {
-		t.Error("the second replica has overwritten the first one's certificate")
+		t.Error("the second replica overwrote the first one's certificate")
 	}
-	two.reader = w // the event has come
+	two.reader = w // the event has arrived
 	mustReconcile(t, two)
 	if !bytes.Equal(one.serving.Load().tls.Certificate[0], two.serving.Load().tls.Certificate[0]) {
 		t.Error("the replicas serve different certificates")
 	}
 }
 
-func TestReplicaWithAnOldSecretDoesNotTakeBackTheNewCA(t *testing.T) {
+func TestReplicaWithAnOldSecretKeepsTheNewCA(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	late := w.replica(t, w)
 	mustReconcile(t, late)
@@ -284,22 +297,22 @@ func TestReplicaWithAnOldSecretDoesNotTakeBackTheNewCA(t *testing.T) {
 	w.put(t, nil)
 	one := w.replica(t, w)
 	mustReconcile(t, one)
-	w.trustOnly(t, w.secret(t).Data[keyCA]) // somebody wipes out the CA that the late one serves under
+	w.trustOnly(t, w.secret(t).Data[keyCA]) // another client removes the CA that the late replica serves under
 	mustReconcile(t, late)
 	for _, r := range []*Rotator{one, late} {
 		if err := handshake(t, r, w.bundles(t)[0], start); err != nil {
-			t.Errorf("one of the replicas is not believed: %v", err)
+			t.Errorf("one of the replicas is not trusted: %v", err)
 		}
 	}
 	before := w.version(t)
 	mustReconcile(t, one)
 	mustReconcile(t, late)
 	if w.version(t) != before {
-		t.Error("the replicas take turns at writing the bundle")
+		t.Error("the replicas keep overwriting the bundle")
 	}
 }
 
-func TestStartLooksAgainWhenSomethingChanges(t *testing.T) {
+func TestStartReconcilesOnChanges(t *testing.T) {
 	w := newWorld(secret(), newConfiguration())
 	r := w.replica(t, w)
 	r.start = func(ctx context.Context) error { <-ctx.Done(); return nil }
@@ -317,8 +330,8 @@ func TestStartLooksAgainWhenSomethingChanges(t *testing.T) {
 	if err := w.Update(ctx, c); err != nil {
 		t.Fatal(err)
 	}
-	r.poke()
-	await(t, "the bundle to be put back", func() bool { return len(w.bundles(t)[1]) > 0 })
+	r.wake()
+	await(t, "the restored bundle", func() bool { return len(w.bundles(t)[1]) > 0 })
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("Start returned %v at the end", err)

@@ -1,4 +1,4 @@
-// Package metricstest holds what a registry gathers to the table of package metrics.
+// Package metricstest checks gathered metrics against the table of package metrics. Its entry point is [Gather].
 package metricstest
 
 import (
@@ -14,11 +14,11 @@ import (
 	"github.com/redis-tls/redis-tls/internal/metrics"
 )
 
-// prefix is of the names that are ours.
+// prefix is the prefix of the names of redis-tls.
 const prefix = "redis_tls_"
 
-// Gather returns what of ours is not 0, by "name label=value", a histogram's count for it. It fails the test where a metric is
-// not as its row says, a label has a value that is none of the row's, or Prometheus' own linter finds fault.
+// Gather returns the metrics of redis-tls that are not 0, by "name label=value", with the count of a histogram. It
+// fails the test if a metric or a label value differs from its row, or if Prometheus' linter reports a problem.
 func Gather(t testing.TB, gatherer prometheus.Gatherer) map[string]float64 {
 	t.Helper()
 	problems, err := testutil.GatherAndLint(gatherer)
@@ -48,12 +48,12 @@ func seriesOf(t testing.TB, family *dto.MetricFamily) map[string]float64 {
 	t.Helper()
 	i := slices.IndexFunc(metrics.Table(), func(m metrics.Metric) bool { return m.Name == family.GetName() })
 	if i < 0 {
-		t.Errorf("%s is no row of the table", family.GetName())
+		t.Errorf("%s has no row in the table", family.GetName())
 		return nil
 	}
 	row := metrics.Table()[i]
 	if got := strings.ToLower(family.GetType().String()); got != string(row.Type) || family.GetHelp() != row.Help {
-		t.Errorf("%s is a %s, %q; its row says %s, %q", row.Name, got, family.GetHelp(), row.Type, row.Help)
+		t.Errorf("%s is a %s with the help %q, want %s with %q", row.Name, got, family.GetHelp(), row.Type, row.Help)
 	}
 	seen := map[string]float64{}
 	for _, m := range family.Metric {
@@ -64,13 +64,14 @@ func seriesOf(t testing.TB, family *dto.MetricFamily) map[string]float64 {
 				return l.Name == pair.GetName() && (l.Values == nil || slices.Contains(l.Values, pair.GetValue()))
 			})
 			if !known {
-				t.Errorf("%s: its row knows no %s=%q", row.Name, pair.GetName(), pair.GetValue())
+				t.Errorf("%s: its row has no %s=%q", row.Name, pair.GetName(), pair.GetValue())
 			}
 		}
 		if len(m.Label) != len(row.Labels) {
 			t.Errorf("%s has %d labels, its row %d", text, len(m.Label), len(row.Labels))
 		}
-		if value := m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount()); value != 0 {
+		if value := m.GetCounter().GetValue() + m.GetGauge().GetValue() +
+			float64(m.GetHistogram().GetSampleCount()); value != 0 {
 			seen[text] = value
 		}
 	}
