@@ -130,7 +130,7 @@ func (c *meshCaches) owners() []string {
 	var namespaces []string
 	for _, store := range c.stores {
 		for _, in := range store.List() {
-			if object, ok := in.(metav1.Object); ok && mesh.Owned(object) {
+			if object, ok := in.(metav1.Object); ok && mesh.IsManaged(object) {
 				namespaces = append(namespaces, object.GetNamespace())
 			}
 		}
@@ -141,7 +141,7 @@ func (c *meshCaches) owners() []string {
 // owns reports whether the namespace has objects managed by redis-tls.
 func (c *meshCaches) owns(namespace string) bool {
 	for _, store := range c.stores {
-		if slices.ContainsFunc(indexed[metav1.Object](store, toolscache.NamespaceIndex, namespace), mesh.Owned) {
+		if slices.ContainsFunc(indexed[metav1.Object](store, toolscache.NamespaceIndex, namespace), mesh.IsManaged) {
 			return true
 		}
 	}

@@ -92,7 +92,7 @@ func trimMesh(in any) (any, error) {
 	case *networkingv1.VirtualService:
 		object.Status.Reset()
 		trimMeshMeta(&object.ObjectMeta)
-		if !mesh.Owned(object) { // routes can be long, and only what they are for is read, and whether there are any
+		if !mesh.IsManaged(object) { // routes can be long, and only what they are for is read, and whether there are any
 			object.Spec.Http = nil
 			object.Spec.Tls = object.Spec.Tls[:min(1, len(object.Spec.Tls))]
 			object.Spec.Tcp = object.Spec.Tcp[:min(1, len(object.Spec.Tcp))]
@@ -111,7 +111,7 @@ func trimMesh(in any) (any, error) {
 		trimMeshMeta(&object.ObjectMeta)
 	case *certmanagerv1.Certificate:
 		trimMeshMeta(&object.ObjectMeta)
-		if !mesh.Owned(object) {
+		if !mesh.IsManaged(object) {
 			object.Spec = certmanagerv1.CertificateSpec{SecretName: object.Spec.SecretName}
 		}
 	}
@@ -123,7 +123,7 @@ var ourLabels = map[string]string{origination.ManagedByLabel: origination.Manage
 
 func trimMeshMeta(object *metav1.ObjectMeta) {
 	var ours []metav1.ManagedFieldsEntry
-	if mesh.Owned(object) {
+	if mesh.IsManaged(object) {
 		for _, entry := range object.ManagedFields {
 			if entry.Manager == origination.FieldManager {
 				ours = append(ours, metav1.ManagedFieldsEntry{

@@ -93,7 +93,7 @@ func (p *pass) checkUnmanaged() {
 	snap := p.snap.Unmanaged()
 	// If several Sidecars exist, the pod's labels decide, and the cache does not keep all labels.
 	for _, sidecar := range snap.Sidecars {
-		if sidecar.Namespace == p.namespace && sidecar.Spec.WorkloadSelector != nil && !mesh.Owned(sidecar) {
+		if sidecar.Namespace == p.namespace && sidecar.Spec.WorkloadSelector != nil && !mesh.IsManaged(sidecar) {
 			snap.Sidecars = nil
 			break
 		}
@@ -135,14 +135,14 @@ func (p *pass) checkUnmanaged() {
 // ensure creates or repairs one object if it differs.
 func (p *pass) ensure(ctx context.Context, want object) error {
 	have, exists := p.known[want.kind][want.GetName()]
-	if exists && mesh.Owned(have) && !want.differs(have) {
+	if exists && mesh.IsManaged(have) && !want.differs(have) {
 		return nil
 	}
 	p.pending[want.group()] = true
 	switch {
 	case !exists:
 		return p.create(ctx, want)
-	case !mesh.Owned(have):
+	case !mesh.IsManaged(have):
 		p.reportUnmanaged(want)
 		return errNotApplied
 	case have.mark() != "" && !have.lingers() && contains(have.GetLabels(), want.GetLabels()) && sameSpec(want.spec(), have.spec()):

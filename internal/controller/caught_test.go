@@ -29,7 +29,7 @@ func (w *world) caught(namespace string) []string {
 	behindVIPs := false
 	for _, e := range snap.Entries {
 		host := firstOf(e.Spec.Hosts)
-		if e.Namespace != namespace || !mesh.Owned(e) || !strings.HasSuffix(host, origination.VIPSuffix) {
+		if e.Namespace != namespace || !mesh.IsManaged(e) || !strings.HasSuffix(host, origination.VIPSuffix) {
 			continue
 		}
 		behindVIPs = true
@@ -62,7 +62,7 @@ func oldestRules(snap *mesh.Snapshot) map[string]*networkingv1.DestinationRule {
 	})
 	for _, r := range snap.Rules {
 		key := r.Spec.Host + " " + selectedLabel(kindRule.wrap(r))
-		if _, older := rules[key]; !older && mesh.Owned(r) {
+		if _, older := rules[key]; !older && mesh.IsManaged(r) {
 			rules[key] = r
 		}
 	}
@@ -100,7 +100,7 @@ func waiting(pod *cluster.Pod) bool {
 func caughtOf(o *origination.Origination, snap *mesh.Snapshot, rules map[string]*networkingv1.DestinationRule) []string {
 	var problems []string
 	for _, e := range snap.Entries {
-		if e.Namespace != snap.Namespace || !mesh.Owned(e) {
+		if e.Namespace != snap.Namespace || !mesh.IsManaged(e) {
 			continue
 		}
 		host := firstOf(e.Spec.Hosts)

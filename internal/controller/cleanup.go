@@ -34,7 +34,7 @@ func (p *pass) cleanup(ctx context.Context) error {
 	var due []object
 	for _, k := range slices.Backward(kinds) {
 		for _, o := range p.known[k] {
-			if !mesh.Owned(o) {
+			if !mesh.IsManaged(o) {
 				continue
 			}
 			if use.holds(o) {
@@ -93,7 +93,7 @@ func (p *pass) use(live *cluster.Live, desired *mesh.Desired) inUse {
 	}
 	if len(use.labels) > 0 {
 		for _, rule := range p.known[kindRule] {
-			if use.labels[selectedLabel(rule)] && mesh.Owned(rule) {
+			if use.labels[selectedLabel(rule)] && mesh.IsManaged(rule) {
 				use.groups[rule.group()] = true
 			}
 		}
@@ -179,7 +179,7 @@ func (p *pass) remove(ctx context.Context, due []object) error {
 	var errs []error
 	kept := map[string]bool{} // groups with an unused entry
 	for _, entry := range p.known[kindEntry] {
-		if mesh.Owned(entry) && !use.holds(entry) {
+		if mesh.IsManaged(entry) && !use.holds(entry) {
 			kept[entry.group()] = true
 		}
 	}

@@ -61,9 +61,9 @@ func (p *pass) countObjects(use inUse) {
 		for _, o := range p.known[k] {
 			state := metrics.ObjectUnused
 			switch {
-			case !mesh.Owned(o) && !use.wants(o):
+			case !mesh.IsManaged(o) && !use.wants(o):
 				continue
-			case !mesh.Owned(o):
+			case !mesh.IsManaged(o):
 				state = metrics.ObjectUnmanaged
 			case o.mark() != "":
 				state = metrics.ObjectMarked

@@ -136,7 +136,7 @@ func CertificateWarning(
 		return fmt.Sprintf("%s: Certificate %s/%s ", keyPath(o, key), snap.Namespace, name) + fmt.Sprintf(format, args...)
 	}
 	switch {
-	case c == nil && issued(o), c != nil && issued(o) && !Owned(c):
+	case c == nil && issued(o), c != nil && issued(o) && !IsManaged(c):
 		return "", 0 // the controller creates it, or reports that it cannot
 	case c == nil:
 		return text("does not exist, so cert-manager does not create or renew the pod's Secret %s; "+

@@ -213,7 +213,7 @@ func hostProblems(o *origination.Origination, snap *Snapshot) []origination.Prob
 	}
 	for _, r := range snap.Rules {
 		// Istio applies the most specific wildcard, and only one that names the key is as specific as the managed rule.
-		if Owned(r) {
+		if IsManaged(r) {
 			continue
 		}
 		if host, found := match(r.Spec.Host); found &&
@@ -224,7 +224,7 @@ func hostProblems(o *origination.Origination, snap *Snapshot) []origination.Prob
 	}
 	for _, routes := range [][]*networkingv1.VirtualService{snap.Routes, snap.SharedRoutes} {
 		for _, v := range routes {
-			if Owned(v) && v.Namespace == snap.Namespace || len(v.Spec.Tcp)+len(v.Spec.Tls) == 0 ||
+			if IsManaged(v) && v.Namespace == snap.Namespace || len(v.Spec.Tcp)+len(v.Spec.Tls) == 0 ||
 				!reachesSidecars(v, snap.Namespace) {
 				continue
 			}
@@ -297,22 +297,22 @@ func nameConflicts(o *origination.Origination, snap *Snapshot) []string {
 	}
 	entries, rules := namesOf(o)
 	for _, e := range snap.Entries {
-		if e.Namespace == snap.Namespace && !Owned(e) && slices.Contains(entries, e.Name) {
+		if e.Namespace == snap.Namespace && !IsManaged(e) && slices.Contains(entries, e.Name) {
 			warn("ServiceEntry", e.Name)
 		}
 	}
 	for _, r := range snap.Rules {
-		if r.Namespace == snap.Namespace && !Owned(r) && slices.Contains(rules, r.Name) {
+		if r.Namespace == snap.Namespace && !IsManaged(r) && slices.Contains(rules, r.Name) {
 			warn("DestinationRule", r.Name)
 		}
 	}
 	for _, r := range snap.Routes {
-		if o.HTTP() && r.Namespace == snap.Namespace && r.Name == o.EntryName() && !Owned(r) {
+		if o.HTTP() && r.Namespace == snap.Namespace && r.Name == o.EntryName() && !IsManaged(r) {
 			warn("VirtualService", r.Name)
 		}
 	}
 	if issued(o) {
-		if c := snap.Certificate(o.CertificateName()); c != nil && !Owned(c) {
+		if c := snap.Certificate(o.CertificateName()); c != nil && !IsManaged(c) {
 			warn("Certificate", c.Name)
 		}
 	}

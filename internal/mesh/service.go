@@ -36,7 +36,7 @@ func visitCompeting(
 		for _, r := range rules {
 			here := r.Namespace == snap.Namespace
 			switch {
-			case here && Owned(r), !here && r.Namespace != home && r.Namespace != snap.RootNamespace:
+			case here && IsManaged(r), !here && r.Namespace != home && r.Namespace != snap.RootNamespace:
 				continue
 			case !here && r.Spec.GetWorkloadSelector() != nil, !exported(r.Spec.ExportTo, r.Namespace, snap.Namespace):
 				continue
@@ -49,7 +49,7 @@ func visitCompeting(
 	for _, routes := range [][]*networkingv1.VirtualService{snap.Routes, snap.SharedRoutes} {
 		for _, v := range routes {
 			host := slices.IndexFunc(v.Spec.Hosts, func(h string) bool { return serves(h, v.Namespace, o) })
-			if host < 0 || Owned(v) && v.Namespace == snap.Namespace || !reachesSidecars(v, snap.Namespace) {
+			if host < 0 || IsManaged(v) && v.Namespace == snap.Namespace || !reachesSidecars(v, snap.Namespace) {
 				continue
 			}
 			route(v, v.Spec.Hosts[host])

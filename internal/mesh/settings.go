@@ -102,7 +102,7 @@ func CheckSettings(
 		for _, p := range snap.Peers {
 			selector := p.Spec.GetSelector().GetMatchLabels()
 			switch {
-			case p.Namespace != snap.Namespace || Owned(p):
+			case p.Namespace != snap.Namespace || IsManaged(p):
 			case p.Name == origination.ServerName:
 				refuse("server", string(settings.Server), fmt.Sprintf("cannot be used with PeerAuthentication %s/%s, "+
 					"which has a name of redis-tls but not the label %s: %s; delete or rename it",
@@ -116,7 +116,7 @@ func CheckSettings(
 	}
 	if settings.Sidecar != "" {
 		for _, s := range snap.Sidecars {
-			if s.Namespace == snap.Namespace && !Owned(s) && s.Spec.WorkloadSelector != nil &&
+			if s.Namespace == snap.Namespace && !IsManaged(s) && s.Spec.WorkloadSelector != nil &&
 				matches(s.Spec.WorkloadSelector.GetLabels(), podLabels) {
 				refuse("sidecar", string(settings.Sidecar), fmt.Sprintf("cannot be used with Sidecar %s/%s, "+
 					"which selects this pod too, and Istio applies only one. "+
@@ -147,7 +147,7 @@ func MissingSettings(
 	delay time.Duration,
 ) []string {
 	present := func(o metav1.Object, name string) bool {
-		return o.GetNamespace() == snap.Namespace && o.GetName() == name && Owned(o) && inForce(o, now, delay)
+		return o.GetNamespace() == snap.Namespace && o.GetName() == name && IsManaged(o) && inForce(o, now, delay)
 	}
 	var missing []string
 	if settings.Server != "" && !slices.ContainsFunc(snap.Peers, func(p *securityv1.PeerAuthentication) bool {

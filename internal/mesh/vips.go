@@ -134,7 +134,7 @@ func (s *Snapshot) heldHere(vip netip.Addr, key string) bool {
 // HolderOf returns the holder of the VIPs that an entry lists.
 func HolderOf(e *networkingv1.ServiceEntry) Holder {
 	h := Holder{Namespace: e.Namespace, Name: e.Name}
-	if Owned(e) && behindVIP(e) {
+	if IsManaged(e) && behindVIP(e) {
 		h.Key = origination.Group(hostOf(e))
 	}
 	return h

@@ -72,7 +72,7 @@ func differences[T metav1.Object](
 		switch {
 		case i < 0:
 			say(want.GetName(), "is missing")
-		case !mesh.Owned(found[i]):
+		case !mesh.IsManaged(found[i]):
 			say(want.GetName(), "has lost our label")
 		case found[i].GetAnnotations()[mesh.AnnotationDeleting] != "":
 			say(want.GetName(), "is marked for deletion, and in use")

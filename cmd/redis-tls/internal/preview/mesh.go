@@ -57,7 +57,7 @@ func (p *preview) create(created mesh.Object) error {
 			continue
 		}
 		meta, err := convert[metav1.ObjectMeta](o.value["metadata"])
-		if err != nil || !mesh.Owned(&meta) {
+		if err != nil || !mesh.IsManaged(&meta) {
 			p.result.Warnings = append(p.result.Warnings, o.finding(
 				"requires the label app.kubernetes.io/managed-by: redis-tls, because redis-tls uses this name. "+
 					"redis-tls neither changes it nor creates its own object; delete or rename it", "", nil))

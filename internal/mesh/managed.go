@@ -17,8 +17,8 @@ const AnnotationDeleting = "redis-tls/deleting"
 // AnnotationLingering marks rules for keys that no live pod has; see [Desired].
 const AnnotationLingering = "redis-tls/lingering"
 
-// Owned reports whether the object has the managed label. An object that has only a managed name is not changed.
-func Owned(obj metav1.Object) bool {
+// IsManaged reports whether the object has the managed label. An object that has only a managed name is not changed.
+func IsManaged(obj metav1.Object) bool {
 	return obj.GetLabels()[origination.ManagedByLabel] == origination.ManagedBy
 }
 
@@ -30,7 +30,7 @@ func marked(obj metav1.Object) bool {
 
 // manages reports whether the object is managed and in the namespace.
 func (s *Snapshot) manages(obj metav1.Object) bool {
-	return obj.GetNamespace() == s.Namespace && Owned(obj)
+	return obj.GetNamespace() == s.Namespace && IsManaged(obj)
 }
 
 // behindVIP reports whether the managed entry is that of a pinned host.
@@ -64,7 +64,7 @@ func (s *Snapshot) entryOf(o *origination.Origination) *networkingv1.ServiceEntr
 func (s *Snapshot) unmanagedEntries() iter.Seq[*networkingv1.ServiceEntry] {
 	return func(yield func(*networkingv1.ServiceEntry) bool) {
 		for _, e := range s.Entries {
-			if (e.Namespace != s.Namespace || !Owned(e)) && Visible(e, s.Namespace) && !yield(e) {
+			if (e.Namespace != s.Namespace || !IsManaged(e)) && Visible(e, s.Namespace) && !yield(e) {
 				return
 			}
 		}

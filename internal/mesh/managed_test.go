@@ -9,7 +9,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-func TestOwned(t *testing.T) {
+func TestIsManaged(t *testing.T) {
 	for name, c := range map[string]struct {
 		labels map[string]string
 		want   bool
@@ -25,11 +25,11 @@ func TestOwned(t *testing.T) {
 		"another label of the same word": {labels: map[string]string{"app": "redis-tls"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := mesh.Owned(&networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{
+			if got := mesh.IsManaged(&networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{
 				Name:   "redis-tls-a",
 				Labels: c.labels,
 			}}); got != c.want {
-				t.Errorf("owned: %t, want %t", got, c.want)
+				t.Errorf("managed: %t, want %t", got, c.want)
 			}
 		})
 	}
