@@ -49,7 +49,7 @@ func (k knownServices) ServiceWithin(p netip.Prefix) (string, bool) {
 	return "", false
 }
 
-// cluster is what most tests run in.
+// cluster is the cluster of most tests.
 var cluster = knownServices{"data/redis": "10.96.0.10", "shop/cache": "", "shop/six": "fd00:10:96::a"}
 
 // pod returns the input of a pod in namespace shop with the annotations, given as key, value, key, value …
@@ -74,7 +74,7 @@ func keysAndValues(pairs ...string) map[string]string {
 	return m
 }
 
-// mustResolve resolves an input that has nothing wrong, and holds what is recorded of it against the result.
+// mustResolve resolves a valid input, and checks that its status resolves to the same.
 func mustResolve(t *testing.T, in Input, cfg config.Config) Result {
 	t.Helper()
 	res := Resolve(in, cfg, cluster)
@@ -85,7 +85,7 @@ func mustResolve(t *testing.T, in Input, cfg config.Config) Result {
 	return res
 }
 
-// wantSameFromStatus holds what a live pod resolves to, by its annotation, to be what it was admitted with.
+// wantSameFromStatus checks that the status of a live pod resolves to the result of its admission.
 func wantSameFromStatus(t *testing.T, res Result, in Input, cfg config.Config, services Services) {
 	t.Helper()
 	status, err := origination.ParseStatus(res.Status.String())
@@ -94,22 +94,22 @@ func wantSameFromStatus(t *testing.T, res Result, in Input, cfg config.Config, s
 	}
 	again, err := ResolveStatus(status, in.Namespace, in.ServiceAccount, cfg, services)
 	if err != nil {
-		t.Fatalf("what was admitted is refused of a live pod that recorded %s: %v", status, err)
+		t.Fatalf("the request of an admitted pod is refused by its status %s: %v", status, err)
 	}
 	if diff := cmp.Diff(res.Originations, again.Originations, compareKeys); diff != "" {
-		t.Fatalf("originations of a live pod that recorded %s differ (-admitted +resolved again):\n%s", status, diff)
+		t.Fatalf("originations of a live pod with status %s differ (-admitted +live):\n%s", status, diff)
 	}
 	if res.Settings != again.Settings {
-		t.Fatalf("settings %+v were admitted, and of %s are %+v", res.Settings, status, again.Settings)
+		t.Fatalf("settings %+v were admitted, and from %s they are %+v", res.Settings, status, again.Settings)
 	}
 	if diff := cmp.Diff(
 		origination.Labels(res.Originations, res.Settings),
 		origination.Labels(again.Originations, again.Settings),
 	); diff != "" {
-		t.Fatalf("labels of a live pod that recorded %s differ (-admitted +resolved again):\n%s", status, diff)
+		t.Fatalf("labels of a live pod with status %s differ (-admitted +live):\n%s", status, diff)
 	}
 	if again.Status.String() != status.String() {
-		t.Fatalf("%s is recorded again as %s", status, again.Status)
+		t.Fatalf("status %s resolves to status %s", status, again.Status)
 	}
 }
 

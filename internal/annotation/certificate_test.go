@@ -15,7 +15,7 @@ func TestInsecureSkipVerifyMustBeAllowed(t *testing.T) {
 	catalog.Open(t).Add("insecure-skip-verify", errorTexts(res.Errors)...)
 }
 
-// signed has the issuer's certificate, of that name, show the pod's service account.
+// signed sets a client certificate of the issuer, with that name, for the service account of the pod.
 func signed(issuer origination.Issuer, name string) func(*origination.Origination) {
 	return func(o *origination.Origination) {
 		o.TLS.Mode, o.TLS.Issuer, o.TLS.ServiceAccount = origination.ModeMutual, issuer, "default"
@@ -23,8 +23,7 @@ func signed(issuer origination.Issuer, name string) func(*origination.Originatio
 	}
 }
 
-// TestIssuersOutsideTheNamespaceMustBeAllowed: the namespace's own issuers are everybody's there, any other one needs
-// the policy's leave.
+// TestIssuersOutsideTheNamespaceMustBeAllowed: issuers of the pod's namespace are always allowed.
 func TestIssuersOutsideTheNamespaceMustBeAllowed(t *testing.T) {
 	messages := catalog.Open(t)
 	denied := []string{podKey + "issuer]: Forbidden"}
@@ -80,7 +79,7 @@ func TestIssuersOutsideTheNamespaceMustBeAllowed(t *testing.T) {
 	}
 }
 
-// TestEachServiceAccountHostAndIssuerHasItsCertificate: else one's key would be another's.
+// TestEachServiceAccountHostAndIssuerHasItsCertificate: a shared one would give a pod the key of another.
 func TestEachServiceAccountHostAndIssuerHasItsCertificate(t *testing.T) {
 	of := func(serviceAccount string, pairs ...string) string {
 		in := annotated(append(pairs, "mode", "mutual")...)
@@ -130,7 +129,7 @@ func TestEachServiceAccountHostAndIssuerHasItsCertificate(t *testing.T) {
 		t.Errorf("%s and %s are for one service account, host and issuer", a, b)
 	}
 	if name := of("cart", "issuer", "redis"); !strings.HasPrefix(name, "redis-tls-cart-a-example-com-") {
-		t.Errorf("%s does not say whom it is for", name)
+		t.Errorf("%s does not contain service account and host", name)
 	}
 	if name := of(strings.Repeat("long.", 40)+"a", "issuer", "redis"); len(name) > 63 {
 		t.Errorf("%s has %d characters", name, len(name))

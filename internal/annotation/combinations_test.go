@@ -6,7 +6,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// TestConflictingKeysAreRefused: keys that are right by themselves and wrong together.
+// TestConflictingKeysAreRefused has keys that are valid separately and not together.
 func TestConflictingKeysAreRefused(t *testing.T) {
 	messages := catalog.Open(t)
 	for _, test := range []struct {
@@ -70,16 +70,11 @@ func TestConflictingKeysAreRefused(t *testing.T) {
 		{
 			name: "malformed names of issuer, kind, group and Certificate",
 			in: annotated(
-				"mode",
-				"mutual",
-				"issuer",
-				"Redis",
-				"issuer-kind",
-				"clusterissuer",
-				"issuer-group",
-				"cert-manager.io/v1",
-				"certificate",
-				"A",
+				"mode", "mutual",
+				"issuer", "Redis",
+				"issuer-kind", "clusterissuer",
+				"issuer-group", "cert-manager.io/v1",
+				"certificate", "A",
 			),
 			want: []string{
 				podKey + "issuer]: Invalid value",
@@ -198,34 +193,20 @@ func TestConflictingKeysAreRefused(t *testing.T) {
 		{
 			name: "mode istio-mutual with settings of other modes",
 			in: pod(
-				"redis-tls/host",
-				"cache",
-				"redis-tls/mode",
-				"istio-mutual",
-				"redis-tls/target-port",
-				"6380",
-				"redis-tls/passthrough-ports",
-				"6380",
-				"redis-tls/addresses",
-				"10.0.0.3",
-				"redis-tls/protocol",
-				"mongo",
-				"redis-tls/ca-secret",
-				"ca",
-				"redis-tls/ca-configmap",
-				"ca",
-				"redis-tls/ca-key",
-				"ca.crt",
-				"redis-tls/client-secret",
-				"client",
-				"redis-tls/delivery",
-				"mount",
-				"redis-tls/insecure-skip-verify",
-				"true",
-				"redis-tls/sni",
-				"a.example.com",
-				"redis-tls/subject-alt-names",
-				"a.example.com",
+				"redis-tls/host", "cache",
+				"redis-tls/mode", "istio-mutual",
+				"redis-tls/target-port", "6380",
+				"redis-tls/passthrough-ports", "6380",
+				"redis-tls/addresses", "10.0.0.3",
+				"redis-tls/protocol", "mongo",
+				"redis-tls/ca-secret", "ca",
+				"redis-tls/ca-configmap", "ca",
+				"redis-tls/ca-key", "ca.crt",
+				"redis-tls/client-secret", "client",
+				"redis-tls/delivery", "mount",
+				"redis-tls/insecure-skip-verify", "true",
+				"redis-tls/sni", "a.example.com",
+				"redis-tls/subject-alt-names", "a.example.com",
 			),
 			want: []string{
 				podKey + "target-port]: Invalid value", podKey + "passthrough-ports]: Invalid value",
@@ -238,18 +219,12 @@ func TestConflictingKeysAreRefused(t *testing.T) {
 		{
 			name: "mode istio-mutual with certificates of cert-manager",
 			in: pod(
-				"redis-tls/host",
-				"cache",
-				"redis-tls/mode",
-				"istio-mutual",
-				"redis-tls/issuer",
-				"ca",
-				"redis-tls/issuer-kind",
-				"Issuer",
-				"redis-tls/issuer-group",
-				"cert-manager.io",
-				"redis-tls/certificate",
-				"client",
+				"redis-tls/host", "cache",
+				"redis-tls/mode", "istio-mutual",
+				"redis-tls/issuer", "ca",
+				"redis-tls/issuer-kind", "Issuer",
+				"redis-tls/issuer-group", "cert-manager.io",
+				"redis-tls/certificate", "client",
 			),
 			want: []string{
 				podKey + "issuer]: Invalid value", podKey + "issuer-kind]: Invalid value",

@@ -91,6 +91,6 @@ func TestChartValuesMayHaveOtherKeys(t *testing.T) {
 		t.Errorf("defaults %v, error %v", cfg.Defaults, err)
 	}
 	if _, err := ParseConfig([]byte(values)); err == nil || !strings.Contains(err.Error(), `unknown field "image"`) {
-		t.Errorf("the config file took them too: %v", err)
+		t.Errorf("the config file accepted it too: %v", err)
 	}
 }

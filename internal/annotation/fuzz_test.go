@@ -44,7 +44,7 @@ func FuzzHost(f *testing.F) {
 		host, problem := r.host(text)
 		if problem == "" {
 			if why := oracleHost(host); why != "" {
-				t.Fatalf("%q was taken as %q, which %s", text, host, why)
+				t.Fatalf("%q was accepted as %q, which %s", text, host, why)
 			}
 			if again, problem := r.host(host); again != host || problem != "" {
 				t.Fatalf("%q is %q, which is %q, %s", text, host, again, problem)
@@ -98,7 +98,7 @@ func FuzzAddress(f *testing.F) {
 		}
 		want, taken := oracleAddress(text)
 		if taken != (problem == "") {
-			t.Fatalf("%q: the oracle takes it: %t, the code says %q", text, taken, problem)
+			t.Fatalf("%q: the oracle accepts it: %t, the code says %q", text, taken, problem)
 		}
 		if !taken {
 			return
@@ -195,7 +195,7 @@ func checkResolved(t *testing.T, in Input, cfg config.Config) {
 	}
 	if outcomes := len(res.Errors) + len(res.NamespaceProblems) +
 		len(res.Originations); (outcomes == 0) != (res.Skip != "") {
-		t.Fatalf("skip %q beside %d outcomes", res.Skip, outcomes)
+		t.Fatalf("skip %q with %d outcomes", res.Skip, outcomes)
 	}
 	for _, err := range res.Errors {
 		if err.Field == "" || err.Detail == "" || len(err.Error()) > 4000 {
@@ -204,7 +204,7 @@ func checkResolved(t *testing.T, in Input, cfg config.Config) {
 	}
 	if len(res.Errors) > 0 {
 		if len(res.Originations) > 0 {
-			t.Fatalf("originations beside errors %v", res.Errors)
+			t.Fatalf("originations with errors %v", res.Errors)
 		}
 		return
 	}
@@ -218,12 +218,12 @@ func checkResolved(t *testing.T, in Input, cfg config.Config) {
 		connections(again.Originations),
 		compareKeys,
 	); diff != "" || len(again.Errors) > 0 {
-		t.Fatalf("asked for again: %v\n%s", again.Errors, diff)
+		t.Fatalf("requested again: %v\n%s", again.Errors, diff)
 	}
 }
 
-// respelled are annotations that ask for exactly these originations: an instance for the ports that
-// lead to themselves, and one for each that leads elsewhere.
+// respelled are annotations that request exactly these originations: an instance for the ports that are their own
+// targets, and one for each other port.
 func respelled(originations []origination.Origination) map[string]string {
 	annotations := map[string]string{}
 	for i, o := range originations {

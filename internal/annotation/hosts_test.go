@@ -289,8 +289,8 @@ func TestHostsAreNormalised(t *testing.T) {
 	}
 }
 
-// TestHostsInAnotherSpellingAreRefused: a resolver compares what it is asked for with /etc/hosts, so a VIP by another
-// spelling would be passed by, and the password go out in plaintext.
+// TestHostsInAnotherSpellingAreRefused: a resolver compares the dialled name with /etc/hosts. It would bypass a VIP of
+// another spelling, and the password would be sent in plaintext.
 func TestHostsInAnotherSpellingAreRefused(t *testing.T) {
 	messages := catalog.Open(t)
 	for _, test := range []struct{ name, host string }{
@@ -329,7 +329,7 @@ func TestHostsInAnotherSpellingAreRefused(t *testing.T) {
 	}
 }
 
-// A Service of the mesh has no VIP: what the app dials is left to DNS.
+// A Service of the mesh has no VIP, so DNS resolves the dialled name.
 func TestAServiceOfTheMeshIsFoundByAnySpelling(t *testing.T) {
 	for _, host := range []string{"SIX", "six.", "Six.Shop.", "six.shop.svc.cluster.local."} {
 		pairs := []string{"redis-tls/host", host, "redis-tls/mode", "istio-mutual"}

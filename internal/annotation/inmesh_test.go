@@ -11,7 +11,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// inMesh is what a Service of the mesh gives.
+// inMesh is the origination of a Service of the mesh.
 func inMesh(host string) origination.Origination {
 	return origination.Origination{
 		Instances: []string{"default"},
@@ -22,12 +22,12 @@ func inMesh(host string) origination.Origination {
 	}
 }
 
-// mutually is a pod of namespace shop that asks for a Service of the mesh.
+// inMeshRequest is a pod of namespace shop that requests a Service of the mesh.
 func inMeshRequest(host string) Input {
 	return pod("redis-tls/host", host, "redis-tls/mode", "istio-mutual")
 }
 
-// ofData is a policy that names the Services of namespace data.
+// allowedHosts is a configuration with these allowed hosts.
 func allowedHosts(allowed ...string) config.Config {
 	cfg := config.Default()
 	cfg.Policy.AllowedHosts = allowed
@@ -175,7 +175,7 @@ func TestInstancesOnOneServiceAreMerged(t *testing.T) {
 	}
 }
 
-// Where another pod's rule covers other ports, this one's must keep to its own.
+// The rules of two pods with other ports must not affect each other.
 func TestPortsOfAServiceMakeARuleOfTheirOwn(t *testing.T) {
 	more := inMeshRequest("six")
 	more.Annotations["redis-tls/port"] = "6379,26379"
@@ -193,7 +193,7 @@ func TestADefaultMayNameAServiceOfTheMesh(t *testing.T) {
 	if _, err := ParseConfig(
 		[]byte("defaults: {redis-tls/host: redis.example.com, redis-tls/mode: istio-mutual}"),
 	); err == nil {
-		t.Error("a host outside was taken")
+		t.Error("a host outside the mesh was accepted")
 	}
 	res := Resolve(inherit(), cfg, nil)
 	wantErrors(t, res)

@@ -101,11 +101,11 @@ func TestEveryKeyRequestsExceptInjectAndThoseOfTheWebhook(t *testing.T) {
 		"":                           false,
 	} {
 		if got := Requested(map[string]string{key: "", "example.com/x": ""}); got != want {
-			t.Errorf("%q asks: %t, want %t", key, got, want)
+			t.Errorf("%q requests: %t, want %t", key, got, want)
 		}
 	}
 	if Requested(nil) {
-		t.Error("nothing asks")
+		t.Error("no annotations request TLS")
 	}
 }
 
@@ -114,13 +114,13 @@ func TestKeyOfIsWhatSplitKeyTakesApart(t *testing.T) {
 		if got := origination.KeyOf(instance, "host"); got != key {
 			t.Errorf("key %q, want %q", got, key)
 		}
-		if i, name, ours := splitKey(key); i != instance || name != "host" || !ours {
-			t.Errorf("%q is %q, %q, %t", key, i, name, ours)
+		if i, name, ok := splitKey(key); i != instance || name != "host" || !ok {
+			t.Errorf("%q is %q, %q, %t", key, i, name, ok)
 		}
 	}
 }
 
-// The instance that the plain prefix stands for has a name of its own, which can be spelled out.
+// The instance of the plain prefix has a name, which a key may have.
 func TestTheDefaultInstanceSpelledOutIsTheSame(t *testing.T) {
 	plain := mustResolve(t, pod("redis-tls/host", "a.example.com"), config.Default())
 	named := mustResolve(t, pod("default.redis-tls/host", "a.example.com"), config.Default())

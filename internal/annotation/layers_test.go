@@ -12,7 +12,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// TestNamespaceAndAnnotationsDecide is the truth table above Resolve, and the precedence of the places.
+// TestNamespaceAndAnnotationsDecide is the truth table of Resolve, and the precedence of the places.
 func TestNamespaceAndAnnotationsDecide(t *testing.T) {
 	messages := catalog.Open(t)
 	const host = "redis-tls/host"
@@ -38,15 +38,15 @@ func TestNamespaceAndAnnotationsDecide(t *testing.T) {
 	disabled := "namespace.metadata.labels[redis-tls/injection]: Invalid value"
 	excluded := "metadata.namespace: Invalid value"
 	for _, test := range []struct {
-		name     string
-		in       Input
-		cfg      config.Config
-		hosts    []string
-		asked    bool
-		skip     origination.Reason
-		place    []string
-		errors   []string
-		warnings []string
+		name      string
+		in        Input
+		cfg       config.Config
+		hosts     []string
+		requested bool
+		skip      origination.Reason
+		place     []string
+		errors    []string
+		warnings  []string
 	}{
 		{
 			name: "no key anywhere",
@@ -61,22 +61,18 @@ func TestNamespaceAndAnnotationsDecide(t *testing.T) {
 		{
 			name: "inject and the webhook's annotations request nothing",
 			in: pod(
-				"redis-tls/inject",
-				"true",
-				"redis-tls/status",
-				"forged",
-				"redis-tls/vips",
-				"forged",
-				"redis-tls/first-use",
-				"forged",
+				"redis-tls/inject", "true",
+				"redis-tls/status", "forged",
+				"redis-tls/vips", "forged",
+				"redis-tls/first-use", "forged",
 			),
 			skip: origination.ReasonNotRequested,
 		},
 		{
-			name:  "the pod requests TLS",
-			in:    pod(host, "pod.example.com"),
-			hosts: []string{"pod.example.com"},
-			asked: true,
+			name:      "the pod requests TLS",
+			in:        pod(host, "pod.example.com"),
+			hosts:     []string{"pod.example.com"},
+			requested: true,
 		},
 		{
 			name:  "the pod inherits from the namespace",
@@ -96,17 +92,17 @@ func TestNamespaceAndAnnotationsDecide(t *testing.T) {
 			hosts: []string{"ns.example.com"},
 		},
 		{
-			name:  "the pod overrides both",
-			in:    in(func(i *Input) { i.Annotations = keysAndValues(host, "pod.example.com") }, host, "ns.example.com"),
-			cfg:   helm(host, "helm.example.com"),
-			hosts: []string{"pod.example.com"},
-			asked: true,
+			name:      "the pod overrides both",
+			in:        in(func(i *Input) { i.Annotations = keysAndValues(host, "pod.example.com") }, host, "ns.example.com"),
+			cfg:       helm(host, "helm.example.com"),
+			hosts:     []string{"pod.example.com"},
+			requested: true,
 		},
 		{
-			name:  "an empty value on the pod removes an inherited Redis",
-			in:    in(func(i *Input) { i.Annotations = keysAndValues(host, "") }, host, "ns.example.com"),
-			asked: true,
-			skip:  origination.ReasonNotRequested,
+			name:      "an empty value on the pod removes an inherited Redis",
+			in:        in(func(i *Input) { i.Annotations = keysAndValues(host, "") }, host, "ns.example.com"),
+			requested: true,
+			skip:      origination.ReasonNotRequested,
 		},
 		{
 			name: "an empty value on the namespace overrides the Helm values",
@@ -130,12 +126,11 @@ func TestNamespaceAndAnnotationsDecide(t *testing.T) {
 			name: "without the label the namespace is ignored, with a warning to an annotated pod",
 			in: in(
 				func(i *Input) { i.NamespaceLabels, i.Annotations = nil, keysAndValues(host, "pod.example.com") },
-				"redis-tls/port",
-				"1",
+				"redis-tls/port", "1",
 			),
-			hosts:    []string{"pod.example.com"},
-			asked:    true,
-			warnings: []string{"namespace shop"},
+			hosts:     []string{"pod.example.com"},
+			requested: true,
+			warnings:  []string{"namespace shop"},
 		},
 		{
 			name: "without the label a pod without annotations gets no warning",
@@ -158,8 +153,8 @@ func TestNamespaceAndAnnotationsDecide(t *testing.T) {
 				label("disabled")(i)
 				i.Annotations = keysAndValues(host, "localhost", "redis-tls/inject", "false")
 			}),
-			asked: true,
-			skip:  origination.ReasonOptedOut,
+			requested: true,
+			skip:      origination.ReasonOptedOut,
 		},
 		{
 			name:  "inject true changes nothing",
@@ -173,25 +168,25 @@ func TestNamespaceAndAnnotationsDecide(t *testing.T) {
 			skip: origination.ReasonNotRequested,
 		},
 		{
-			name:  "an annotated pod is refused in a disabled namespace",
-			in:    in(func(i *Input) { label("disabled")(i); i.Annotations = keysAndValues(host, "pod.example.com") }),
-			hosts: []string{"pod.example.com"},
-			asked: true,
-			place: []string{disabled},
+			name:      "an annotated pod is refused in a disabled namespace",
+			in:        in(func(i *Input) { label("disabled")(i); i.Annotations = keysAndValues(host, "pod.example.com") }),
+			hosts:     []string{"pod.example.com"},
+			requested: true,
+			place:     []string{disabled},
 		},
 		{
-			name:   "an annotated pod with errors in a disabled namespace",
-			in:     in(func(i *Input) { label("disabled")(i); i.Annotations = keysAndValues(host, "*") }),
-			asked:  true,
-			place:  []string{disabled},
-			errors: []string{podKey + "host]: Invalid value"},
+			name:      "an annotated pod with errors in a disabled namespace",
+			in:        in(func(i *Input) { label("disabled")(i); i.Annotations = keysAndValues(host, "*") }),
+			requested: true,
+			place:     []string{disabled},
+			errors:    []string{podKey + "host]: Invalid value"},
 		},
 		{
-			name:  "an annotated pod is refused in an excluded namespace",
-			in:    Input{Namespace: "kube-system", Annotations: keysAndValues(host, "pod.example.com")},
-			hosts: []string{"pod.example.com"},
-			asked: true,
-			place: []string{excluded},
+			name:      "an annotated pod is refused in an excluded namespace",
+			in:        Input{Namespace: "kube-system", Annotations: keysAndValues(host, "pod.example.com")},
+			hosts:     []string{"pod.example.com"},
+			requested: true,
+			place:     []string{excluded},
 		},
 		{
 			name:  "pods cannot inherit in an excluded namespace, not even wrong values",
@@ -204,10 +199,10 @@ func TestNamespaceAndAnnotationsDecide(t *testing.T) {
 			skip: origination.ReasonNotRequested,
 		},
 		{
-			name:   "an annotated pod is refused for an unknown label value",
-			in:     in(func(i *Input) { label("true")(i); i.Annotations = keysAndValues(host, "pod.example.com") }),
-			asked:  true,
-			errors: []string{"namespace.metadata.labels[redis-tls/injection]: Unsupported value"},
+			name:      "an annotated pod is refused for an unknown label value",
+			in:        in(func(i *Input) { label("true")(i); i.Annotations = keysAndValues(host, "pod.example.com") }),
+			requested: true,
+			errors:    []string{"namespace.metadata.labels[redis-tls/injection]: Unsupported value"},
 		},
 		{
 			name:     "an unknown label value opts no pod in, with a warning",
@@ -264,7 +259,7 @@ func TestNamespaceAndAnnotationsDecide(t *testing.T) {
 				place = append(place, fmt.Sprintf("%s: %s", p.Err.Field, p.Err.Type))
 				messages.Add(test.name, p.Err.Error())
 				if p.Reason != origination.ReasonNamespaceDisabled {
-					t.Errorf("the place's reason is %s", p.Reason)
+					t.Errorf("the reason of the namespace is %s", p.Reason)
 				}
 			}
 			for what, lists := range map[string][2][]string{"hosts": {test.hosts, hosts}, "place": {test.place, place}} {
@@ -275,8 +270,8 @@ func TestNamespaceAndAnnotationsDecide(t *testing.T) {
 			wantErrors(t, res, test.errors...)
 			wantWarnings(t, res.Warnings, test.warnings...)
 			messages.Add(test.name, append(errorTexts(res.Errors), res.Warnings...)...)
-			if res.Requested != test.asked || res.Skip != test.skip {
-				t.Errorf("asked %t, skip %q; want %t, %q", res.Requested, res.Skip, test.asked, test.skip)
+			if res.Requested != test.requested || res.Skip != test.skip {
+				t.Errorf("requested %t, skip %q; want %t, %q", res.Requested, res.Skip, test.requested, test.skip)
 			}
 		})
 	}

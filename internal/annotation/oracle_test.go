@@ -28,7 +28,7 @@ var (
 	oracleService = regexp.MustCompile(`^(([^.]+\.)?(redis\.data|cache\.shop|six\.shop)|[^.]+\.(cache|six))$`)
 )
 
-// oracleHost says why a name in normal form must be refused, "" when it must be taken.
+// oracleHost says why a name in normal form must be refused, "" if it must be accepted.
 func oracleHost(host string) string {
 	u, err := url.Parse("redis://" + host + ":6379/0")
 	switch {
@@ -144,13 +144,13 @@ func oracleSpan(text string) (s span, ok bool) {
 	return span{first, new(big.Int).Sub(new(big.Int).Add(first, size), big.NewInt(1))}, true
 }
 
-// oracleAddress says whether the text must be taken, and the span that it stands for.
-func oracleAddress(text string) (s span, taken bool) {
-	s, taken = oracleSpan(text)
+// oracleAddress reports whether the text must be accepted, and returns its span.
+func oracleAddress(text string) (s span, accepted bool) {
+	s, accepted = oracleSpan(text)
 	for _, forbidden := range oracleForbidden {
-		taken = taken && !forbidden.meets(s)
+		accepted = accepted && !forbidden.meets(s)
 	}
-	return s, taken
+	return s, accepted
 }
 
 // spanOf is the span of a range that the code returned.

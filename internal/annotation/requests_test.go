@@ -10,7 +10,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// byDNS is what a host alone gives.
+// byDNS is the origination of a host with defaults.
 func byDNS(host string) origination.Origination {
 	return origination.Origination{
 		Instances: []string{"default"}, Host: host, Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp",
@@ -25,7 +25,7 @@ func byDNS(host string) origination.Origination {
 
 const systemRoots = "/etc/ssl/certs/ca-certificates.crt"
 
-// with returns the origination after the change. With a CA of one's own, or none at all, the roots are not the proxy's.
+// with returns the changed origination. It has no system roots with a CA of the user, and if nothing is verified.
 func with(o origination.Origination, change func(*origination.Origination)) origination.Origination {
 	change(&o)
 	if o.TLS.OwnCA() || o.TLS.InsecureSkipVerify {
@@ -34,7 +34,7 @@ func with(o origination.Origination, change func(*origination.Origination)) orig
 	return o
 }
 
-// request is what a pod requests, and gets.
+// requestCase is a request with its originations.
 type requestCase struct {
 	name     string
 	in       Input
@@ -81,12 +81,9 @@ func plainRequests() []requestCase {
 		{
 			name: "passthrough ports replace the implied one",
 			in: pod(
-				"redis-tls/host",
-				"a.example.com",
-				"redis-tls/target-port",
-				"6380",
-				"redis-tls/passthrough-ports",
-				"9121,9000",
+				"redis-tls/host", "a.example.com",
+				"redis-tls/target-port", "6380",
+				"redis-tls/passthrough-ports", "9121,9000",
 			),
 			want: []origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
 				o.Ports, o.Passthrough = []origination.Port{{Number: 6379, Target: 6380}}, []int32{9000, 9121}
@@ -104,14 +101,10 @@ func plainRequests() []requestCase {
 		{
 			name: "Memorystore: an address, a port and a CA, without a name to check",
 			in: pod(
-				"redis-tls/addresses",
-				"10.0.0.3",
-				"redis-tls/port",
-				"6378",
-				"redis-tls/ca-secret",
-				"redis-ca",
-				"redis-tls/ca-key",
-				"redis-cert.pem",
+				"redis-tls/addresses", "10.0.0.3",
+				"redis-tls/port", "6378",
+				"redis-tls/ca-secret", "redis-ca",
+				"redis-tls/ca-key", "redis-cert.pem",
 			),
 			want: []origination.Origination{{
 				Instances:       []string{"default"},
@@ -126,14 +119,10 @@ func plainRequests() []requestCase {
 		{
 			name: "a host with one address is pinned, without a name to check by default",
 			in: pod(
-				"redis-tls/host",
-				"redis.memorystore-redis",
-				"redis-tls/addresses",
-				"10.0.0.3",
-				"redis-tls/ca-secret",
-				"redis-ca",
-				"redis-tls/target-port",
-				"6378",
+				"redis-tls/host", "redis.memorystore-redis",
+				"redis-tls/addresses", "10.0.0.3",
+				"redis-tls/ca-secret", "redis-ca",
+				"redis-tls/target-port", "6378",
 			),
 			want: []origination.Origination{{
 				Instances:   []string{"default"},
@@ -148,12 +137,9 @@ func plainRequests() []requestCase {
 		{
 			name: "an address with system roots and the name to check",
 			in: pod(
-				"redis-tls/addresses",
-				"10.0.0.3",
-				"redis-tls/subject-alt-names",
-				"B.example.com,a.example.com,b.example.com",
-				"redis-tls/sni",
-				"A.example.com.",
+				"redis-tls/addresses", "10.0.0.3",
+				"redis-tls/subject-alt-names", "B.example.com,a.example.com,b.example.com",
+				"redis-tls/sni", "A.example.com.",
 			),
 			want: []origination.Origination{{
 				Instances:       []string{"default"},
@@ -173,12 +159,9 @@ func plainRequests() []requestCase {
 		{
 			name: "a host with several addresses is not pinned, with a warning",
 			in: pod(
-				"redis-tls/host",
-				"a.example.com",
-				"redis-tls/addresses",
-				"10.0.0.0/28",
-				"redis-tls/ca-secret",
-				"redis-ca",
+				"redis-tls/host", "a.example.com",
+				"redis-tls/addresses", "10.0.0.0/28",
+				"redis-tls/ca-secret", "redis-ca",
 			),
 			want: []origination.Origination{{
 				Instances: []string{"default"},
@@ -193,12 +176,9 @@ func plainRequests() []requestCase {
 		{
 			name: "names of its own instead of the host's",
 			in: pod(
-				"redis-tls/host",
-				"a.example.com",
-				"redis-tls/sni",
-				"sni.example.com",
-				"redis-tls/subject-alt-names",
-				"spiffe://example.org/redis",
+				"redis-tls/host", "a.example.com",
+				"redis-tls/sni", "sni.example.com",
+				"redis-tls/subject-alt-names", "spiffe://example.org/redis",
 			),
 			want: []origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
 				o.TLS.SNI, o.TLS.SubjectAltNames = "sni.example.com", []string{"spiffe://example.org/redis"}
@@ -207,38 +187,25 @@ func plainRequests() []requestCase {
 		{
 			name: "every default written out",
 			in: pod(
-				"redis-tls/host",
-				"a.example.com",
-				"redis-tls/mode",
-				"simple",
-				"redis-tls/delivery",
-				"mount",
-				"redis-tls/protocol",
-				"tcp",
-				"redis-tls/insecure-skip-verify",
-				"false",
-				"redis-tls/port",
-				"6379",
+				"redis-tls/host", "a.example.com",
+				"redis-tls/mode", "simple",
+				"redis-tls/delivery", "mount",
+				"redis-tls/protocol", "tcp",
+				"redis-tls/insecure-skip-verify", "false",
+				"redis-tls/port", "6379",
 			),
 			want: []origination.Origination{byDNS("a.example.com")},
 		},
 		{
 			name: "empty values are the defaults",
 			in: pod(
-				"redis-tls/host",
-				"a.example.com",
-				"redis-tls/port",
-				"",
-				"redis-tls/mode",
-				" ",
-				"redis-tls/issuer",
-				"",
-				"redis-tls/sni",
-				"",
-				"redis-tls/addresses",
-				"",
-				"redis-tls/ca-key",
-				"",
+				"redis-tls/host", "a.example.com",
+				"redis-tls/port", "",
+				"redis-tls/mode", " ",
+				"redis-tls/issuer", "",
+				"redis-tls/sni", "",
+				"redis-tls/addresses", "",
+				"redis-tls/ca-key", "",
 			),
 			want: []origination.Origination{byDNS("a.example.com")},
 		},
@@ -264,7 +231,7 @@ func TestPodsGetWhatTheyRequest(t *testing.T) {
 			wantWarnings(t, res.Warnings, test.warnings...)
 			messages.Add(test.name, res.Warnings...)
 			if !res.Requested || res.Skip != "" {
-				t.Errorf("asked %t, skip %q", res.Requested, res.Skip)
+				t.Errorf("requested %t, skip %q", res.Requested, res.Skip)
 			}
 		})
 	}

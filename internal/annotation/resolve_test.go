@@ -65,14 +65,10 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 		{
 			name: "a target port with several addresses",
 			in: pod(
-				host,
-				"a.example.com",
-				"redis-tls/addresses",
-				"10.0.0.3,10.0.0.4",
-				"redis-tls/ca-secret",
-				"ca",
-				"redis-tls/target-port",
-				"6380",
+				host, "a.example.com",
+				"redis-tls/addresses", "10.0.0.3,10.0.0.4",
+				"redis-tls/ca-secret", "ca",
+				"redis-tls/target-port", "6380",
 			),
 			want: []string{podKey + "target-port]: Invalid value"},
 		},
@@ -137,14 +133,10 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 		{
 			name: "all problems at once, also of several instances",
 			in: pod(
-				host,
-				"localhost",
-				"redis-tls/port",
-				"x",
-				"sessions.redis-tls/port",
-				"6380",
-				"sessions.redis-tls/mode",
-				"y",
+				host, "localhost",
+				"redis-tls/port", "x",
+				"sessions.redis-tls/port", "6380",
+				"sessions.redis-tls/mode", "y",
 			),
 			want: []string{
 				podKey + "host]: Invalid value",
@@ -166,12 +158,9 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 		{
 			name: "invalid instance names",
 			in: pod(
-				"a.b.redis-tls/host",
-				"a.example.com",
-				"Sessions.redis-tls/host",
-				"a.example.com",
-				".redis-tls/host",
-				"a.example.com",
+				"a.b.redis-tls/host", "a.example.com",
+				"Sessions.redis-tls/host", "a.example.com",
+				".redis-tls/host", "a.example.com",
 			),
 			want: []string{
 				"metadata.annotations[.redis-tls/host]: Invalid value",
@@ -399,12 +388,9 @@ func TestThePolicyIsEnforced(t *testing.T) {
 		{
 			name: "another port, target and passed through",
 			in: pod(
-				"redis-tls/host",
-				"redis.example.com",
-				"redis-tls/target-port",
-				"6411",
-				"redis-tls/passthrough-ports",
-				"22",
+				"redis-tls/host", "redis.example.com",
+				"redis-tls/target-port", "6411",
+				"redis-tls/passthrough-ports", "22",
 			),
 			want: []string{
 				podKey + "target-port]: Forbidden",

@@ -50,14 +50,10 @@ func TestSettingsOfThePod(t *testing.T) {
 		{
 			name: "a restriction to several, one in the mesh",
 			in: pod(
-				"redis-tls/sidecar",
-				"restrict",
-				host,
-				"a.example.com",
-				"x.redis-tls/host",
-				"six",
-				"x.redis-tls/mode",
-				"istio-mutual",
+				"redis-tls/sidecar", "restrict",
+				host, "a.example.com",
+				"x.redis-tls/host", "six",
+				"x.redis-tls/mode", "istio-mutual",
 			),
 			want: origination.Settings{Sidecar: origination.SidecarRestrict},
 		},
@@ -94,13 +90,13 @@ func TestSettingsOfThePod(t *testing.T) {
 	}
 }
 
-// egressOf retypes the hash of what a Sidecar lists.
+// egressHash retypes the hash of the hosts of a Sidecar.
 func egressHash(keys ...string) string {
 	slices.Sort(keys)
 	return origination.Hash(append([]string{"egress"}, keys...)...)
 }
 
-// with2 adds an annotation to the pod.
+// withAnnotation adds an annotation to the pod.
 func withAnnotation(in Input, key, value string) Input {
 	in.Annotations = keysAndValues(key, value)
 	return in

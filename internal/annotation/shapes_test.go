@@ -14,7 +14,7 @@ import (
 
 const anyHost = "a.example.com"
 
-// asking is a pod that asks for a host by these keys, without the prefix, and values.
+// annotated is a pod with a host and these keys, without the prefix, and values.
 func annotated(pairs ...string) Input {
 	annotations := []string{"redis-tls/host", anyHost}
 	for i, text := range pairs {
@@ -124,14 +124,10 @@ func shapes() []shape {
 		{
 			name: "mutual, with one of an issuer that the policy allows",
 			in: annotated(
-				"mode",
-				"mutual",
-				"issuer",
-				"redis",
-				"issuer-kind",
-				"AWSPCAIssuer",
-				"issuer-group",
-				"awspca.cert-manager.io",
+				"mode", "mutual",
+				"issuer", "redis",
+				"issuer-kind", "AWSPCAIssuer",
+				"issuer-group", "awspca.cert-manager.io",
 			),
 			change: signed(origination.Issuer{
 				Kind:  "AWSPCAIssuer",

@@ -54,7 +54,7 @@ func TestUnknownKeysAreRefusedOnPodsAndIgnoredOnNamespaces(t *testing.T) {
 				wantErrors(t, res, refused)
 				messages.Add(key+" on a pod", errorTexts(res.Errors)...)
 				if !res.Requested || len(res.Status.Request) > 0 {
-					t.Errorf("asked %t, status %s", res.Requested, res.Status)
+					t.Errorf("requested %t, status %s", res.Requested, res.Status)
 				}
 			})
 			t.Run("on a pod that has no other key", func(t *testing.T) {
@@ -86,7 +86,7 @@ func TestUnknownKeysAreRefusedOnPodsAndIgnoredOnNamespaces(t *testing.T) {
 	}
 }
 
-// A key of somebody else's is none of our business, however near it is to one of ours.
+// A key with another prefix is ignored, however similar it is to one of redis-tls.
 func TestKeysWithOtherPrefixesAreIgnored(t *testing.T) {
 	for _, key := range []string{
 		"redis-tls.example.com/hots",

@@ -16,7 +16,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// compare takes empty and absent lists for the same.
+// compare treats empty and absent lists as equal.
 var compare = cmp.Options{cmpopts.EquateEmpty(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })}
 
 const everything = `
@@ -66,7 +66,7 @@ func everythingParsed() Config {
 	}
 }
 
-// The administrator's values, retyped, so that a rename and another default are noticed.
+// The defaults are retyped, so that a rename or another default fails the test.
 func TestTheDefaultsAreThese(t *testing.T) {
 	const retyped = `
 policy: {mode: enforce, maxKeysPerNamespace: 100, allowInsecure: false}
@@ -171,11 +171,11 @@ func TestChartValuesMayHaveOtherKeys(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if _, err := Parse([]byte(values), false); err == nil || !strings.Contains(err.Error(), `unknown field "image"`) {
-		t.Errorf("the config file took them too: %v", err)
+		t.Errorf("the config file accepted it too: %v", err)
 	}
 	if _, err := Parse([]byte("vip: {cird: 10.255.0.0/16}"), true); err == nil ||
 		!strings.Contains(err.Error(), `unknown field "vip.cird"`) {
-		t.Errorf("a typo below a key of ours passed: %v", err)
+		t.Errorf("a typo below a known key was accepted: %v", err)
 	}
 }
 
@@ -384,7 +384,7 @@ func TestAllErrorsAreReported(t *testing.T) {
 	}
 }
 
-// What a default says is not looked at here: package annotation has the table of keys.
+// Defaults are not parsed here: package annotation has the table of keys.
 func TestDefaultsAreNotParsed(t *testing.T) {
 	cfg, err := Parse([]byte("defaults: {a: b, redis-tls/hots: '*'}"), false)
 	if diff := cmp.Diff(map[string]string{"a": "b", "redis-tls/hots": "*"}, cfg.Defaults); diff != "" || err != nil {
@@ -392,7 +392,7 @@ func TestDefaultsAreNotParsed(t *testing.T) {
 	}
 }
 
-// FuzzParse: nothing panics, and what is taken is taken again as it is written.
+// FuzzParse checks that a parsed configuration survives a round trip.
 func FuzzParse(f *testing.F) {
 	f.Add(everything, false)
 	f.Add(everything+"image: x", true)

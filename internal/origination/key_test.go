@@ -13,7 +13,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// mounted is an origination with every field set that goes with mounted files, pinned to an address.
+// mounted is an origination with an address and every field that mounted files allow.
 func mounted() origination.Origination {
 	duration := func(d time.Duration) *metav1.Duration { return &metav1.Duration{Duration: d} }
 	return origination.Origination{
@@ -36,25 +36,24 @@ func mounted() origination.Origination {
 	}
 }
 
-// delivered is one that Istio's secret discovery delivers the files of.
+// delivered is mounted with files from Istio's secret discovery.
 func delivered() origination.Origination {
 	o := mounted()
 	o.TLS.SDS = true
 	return o
 }
 
-// trusting is one with the proxy's own roots.
+// trusting is an origination with the system roots.
 func trusting() origination.Origination { return byDNS("a.example.com") }
 
-// served is one with a CA of the user's, by secret discovery.
+// served is an origination with a CA of the user from secret discovery.
 func served() origination.Origination {
 	return byDNS("a.example.com", func(o *origination.Origination) {
 		o.TLS.SystemRoots, o.TLS.CASecret, o.TLS.CAKey, o.TLS.SDS = "", "ca", "ca.crt", true
 	})
 }
 
-// decision says of a field of an origination whether its value is in the key: that is, whether it stands in a mesh
-// object.
+// decision says whether the value of a field is in the key, which has the content of the mesh objects.
 type decision struct {
 	field  string
 	base   func() origination.Origination
@@ -62,8 +61,7 @@ type decision struct {
 	inKey  bool
 }
 
-// decisions are at least one for each field. A field without one fails the test below: find out where its value ends
-// up.
+// decisions are at least one for each field. If a field has none, find out whether a mesh object contains it.
 var decisions = []decision{
 	{
 		field:  "Instances",
@@ -338,7 +336,7 @@ func TestEveryFieldHasADecision(t *testing.T) {
 	}
 	for _, d := range decisions {
 		if !slices.Contains(all, d.field) {
-			t.Errorf("there is no field %s to decide", d.field)
+			t.Errorf("there is no field %s", d.field)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// names are all that is named after an origination: first what is the same for all of them.
+// names are all names of an origination, those of every origination first.
 func names(o origination.Origination) []string {
 	all := []string{o.Label(), o.RuleName(), o.VolumeName(), o.MountPath()}
 	switch {
@@ -29,8 +29,8 @@ func names(o origination.Origination) []string {
 	return all
 }
 
-// TestNamesAreStable: a changed name orphans the objects of running pods. Whoever changes what is in a hash
-// gives it a new version, and goes on computing the old one.
+// TestNamesAreStable: a changed name orphans the objects of running pods. A change of the content of a hash needs a new
+// version, and code that still computes the old one.
 func TestNamesAreStable(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -134,7 +134,7 @@ var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 func TestNamesAndLabelsAreValidInKubernetes(t *testing.T) {
 	if origination.MaxHostBytes != 213 {
-		t.Errorf("a host may have %d characters, which is told to users", origination.MaxHostBytes)
+		t.Errorf("a host may have %d characters, and docs/annotations.md says 213", origination.MaxHostBytes)
 	}
 	signed := func(o *origination.Origination) { o.TLS.ServiceAccount = strings.Repeat("long.", 49) + "account" }
 	for _, o := range []origination.Origination{
@@ -179,7 +179,7 @@ func TestNamesAndLabelsAreValidInKubernetes(t *testing.T) {
 		}
 		for _, name := range objects {
 			if !dnsLabel.MatchString(name) {
-				t.Errorf("%q of %s is no DNS label of at most 63 characters", name, o.Host)
+				t.Errorf("%q of %s must be a DNS label of at most 63 characters", name, o.Host)
 			}
 		}
 		for _, host := range hosts {

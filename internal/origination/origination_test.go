@@ -11,14 +11,14 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// compare takes empty and absent lists for the same.
+// compare treats empty and absent lists as equal.
 var compare = cmp.Options{
 	cmpopts.EquateEmpty(),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 }
 
-// resolved sets what annotation.Resolve sets last.
+// resolved sets the key, as annotation.Resolve does last.
 func resolved(o origination.Origination, changes ...func(*origination.Origination)) origination.Origination {
 	for _, change := range changes {
 		change(&o)
@@ -27,7 +27,7 @@ func resolved(o origination.Origination, changes ...func(*origination.Originatio
 	return o
 }
 
-// byDNS is what a host alone gives.
+// byDNS is the origination of a host with defaults.
 func byDNS(host string, changes ...func(*origination.Origination)) origination.Origination {
 	return resolved(origination.Origination{
 		Instances: []string{"default"}, Host: host, Ports: []origination.Port{{Number: 6379, Target: 6379}}, Protocol: "tcp",
@@ -40,7 +40,7 @@ func byDNS(host string, changes ...func(*origination.Origination)) origination.O
 	}, changes...)
 }
 
-// byAddress is what an address and a CA give.
+// byAddress is the origination of an address with a CA.
 func byAddress(changes ...func(*origination.Origination)) origination.Origination {
 	return resolved(origination.Origination{
 		Instances: []string{"default"}, Host: "ip-10-0-0-3", HostSynthesised: true, Addresses: prefixes("10.0.0.3/32"),
@@ -49,7 +49,7 @@ func byAddress(changes ...func(*origination.Origination)) origination.Originatio
 	}, changes...)
 }
 
-// inMesh is what a Service of the mesh gives.
+// inMesh is the origination of a Service of the mesh.
 func inMesh(changes ...func(*origination.Origination)) origination.Origination {
 	return resolved(origination.Origination{
 		Instances: []string{"default"},
@@ -232,7 +232,7 @@ func TestLabelsAreThoseOfTheKeysAndTheSettings(t *testing.T) {
 				t.Errorf("labels differ (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(labels, origination.WebhookLabels(labels), compare); diff != "" {
-				t.Errorf("not all of them are taken for ours (-written +ours):\n%s", diff)
+				t.Errorf("WebhookLabels differ (-written +got):\n%s", diff)
 			}
 		})
 	}
@@ -244,7 +244,7 @@ func TestLabelsAreThoseOfTheKeysAndTheSettings(t *testing.T) {
 		"example.com/redis-tls/to-x": "true",
 	}
 	if ours := origination.WebhookLabels(others); len(ours) > 0 || len(others) != 5 {
-		t.Errorf("the labels %v of others are taken for ours, or gone: %v", ours, others)
+		t.Errorf("WebhookLabels %v of %v", ours, others)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// TestEveryReasonHasItsRow holds the constants of reason.go against the table, and their names against their words.
+// TestEveryReasonHasItsRow compares the constants of reason.go with the table, and their names with their values.
 func TestEveryReasonHasItsRow(t *testing.T) {
 	rows := map[string]bool{}
 	for _, r := range origination.Reasons() {
@@ -23,11 +23,11 @@ func TestEveryReasonHasItsRow(t *testing.T) {
 		}
 		rows[string(r.Reason)] = true
 		if !strings.HasSuffix(r.Means, ".") || !strings.HasSuffix(r.Do, ".") {
-			t.Errorf("%s: what it means and what to do are sentences: %q, %q", r.Reason, r.Means, r.Do)
+			t.Errorf("%s: Means and Do must be sentences: %q, %q", r.Reason, r.Means, r.Do)
 		}
-		if told := r.Event != ""; told != (r.Regarding != "") || !told && len(r.Outcomes) == 0 {
+		if hasEvent := r.Event != ""; hasEvent != (r.Regarding != "") || !hasEvent && len(r.Outcomes) == 0 {
 			t.Errorf(
-				"%s is told by Events of type %q regarding %q, and by the outcomes %q",
+				"%s has Events of type %q regarding %q, and the outcomes %q",
 				r.Reason,
 				r.Event,
 				r.Regarding,

@@ -11,22 +11,18 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// FuzzRecorded: whatever the owner of a pod writes into its status, what is resolved from it the oracles let through.
-func FuzzRecorded(f *testing.F) {
+// FuzzResolveStatus checks that the oracles accept every origination of a status, which the owner of a pod can write.
+func FuzzResolveStatus(f *testing.F) {
 	requests := []map[string]string{
 		keysAndValues("redis-tls/host", "a.example.com", "redis-tls/port", "6379,6380"),
 		keysAndValues("redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "ca", "redis-tls/delivery", "sds"),
 		keysAndValues("redis-tls/host", "kubernetes.default.svc", "redis-tls/subject-alt-names", "b.example.com"),
 		keysAndValues("redis-tls/host", "cache", "redis-tls/mode", "istio-mutual", "redis-tls/sidecar", "restrict"),
 		keysAndValues(
-			"redis-tls/host",
-			"a.example.com",
-			"redis-tls/mode",
-			"mutual",
-			"redis-tls/issuer",
-			"redis",
-			"redis-tls/delivery",
-			"sds",
+			"redis-tls/host", "a.example.com",
+			"redis-tls/mode", "mutual",
+			"redis-tls/issuer", "redis",
+			"redis-tls/delivery", "sds",
 		),
 		keysAndValues("redis-tls/server", "strict"),
 	}
@@ -38,14 +34,10 @@ func FuzzRecorded(f *testing.F) {
 		}
 	}
 	client := keysAndValues(
-		"redis-tls/host",
-		"a.example.com",
-		"redis-tls/mode",
-		"mutual",
-		"redis-tls/certificate",
-		"client",
-		"redis-tls/delivery",
-		"sds",
+		"redis-tls/host", "a.example.com",
+		"redis-tls/mode", "mutual",
+		"redis-tls/certificate", "client",
+		"redis-tls/delivery", "sds",
 	)
 	for _, secret := range []string{"client-tls", "", "../x", "configmap://data/ca", "client-cacert"} {
 		f.Add(origination.Status{
@@ -69,13 +61,13 @@ func FuzzRecorded(f *testing.F) {
 		res, err := ResolveStatus(s, "shop", "", cfg, cluster)
 		if err != nil {
 			if diff := cmp.Diff(Result{}, res); diff != "" || err.Error() == "" {
-				t.Fatalf("a result beside the error %q: %s", err, diff)
+				t.Fatalf("a result with the error %q: %s", err, diff)
 			}
 			return
 		}
 		if again, err := ResolveStatus(res.Status, "shop", "", cfg, cluster); err != nil ||
 			again.Status.String() != res.Status.String() {
-			t.Fatalf("%s is recorded again as %s, %v", res.Status, again.Status, err)
+			t.Fatalf("status %s resolves to status %s, %v", res.Status, again.Status, err)
 		}
 		for i := range res.Originations {
 			checkOrigination(t, &res.Originations[i])
@@ -83,7 +75,7 @@ func FuzzRecorded(f *testing.F) {
 	})
 }
 
-// checkOrigination holds an origination of a pod in namespace shop against the oracles.
+// checkOrigination checks an origination of a pod in namespace shop with the oracles.
 func checkOrigination(t *testing.T, o *origination.Origination) {
 	t.Helper()
 	if o.InMesh() {

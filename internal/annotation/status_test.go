@@ -12,8 +12,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// TestALivePodResolvesToWhatItWasAdmittedWith: wherever the keys stood, what is recorded of them is the same, and the
-// code that resolved them then resolves it to the same now. What differs orphans the objects of a running pod.
+// TestALivePodResolvesToWhatItWasAdmittedWith: the status has the same keys, whether they are inherited or not, and
+// resolves to the same originations. A difference would orphan the objects of a running pod.
 func TestALivePodResolvesToWhatItWasAdmittedWith(t *testing.T) {
 	requests := plainRequests()
 	for _, s := range shapes() {
@@ -33,7 +33,7 @@ func TestALivePodResolvesToWhatItWasAdmittedWith(t *testing.T) {
 			r.in.ServiceAccount = "cart"
 			want := mustResolve(t, r.in, permissive())
 			if len(want.Originations) == 0 {
-				t.Fatal("it resolves to nothing")
+				t.Fatal("it has no originations")
 			}
 			for _, o := range want.Originations {
 				if o.Key == "" || len(o.VIPs) > 0 {
@@ -53,10 +53,10 @@ func TestALivePodResolvesToWhatItWasAdmittedWith(t *testing.T) {
 					t.Errorf("from %s: settings %+v, originations (-of the pod +inherited):\n%s", place, got.Settings, diff)
 				}
 				if got.Status.String() != want.Status.String() {
-					t.Errorf("from %s it is recorded as %s, on the pod as %s", place, got.Status, want.Status)
+					t.Errorf("the status from %s is %s, from the pod %s", place, got.Status, want.Status)
 				}
 				if got.Requested {
-					t.Errorf("a pod that inherits from %s asks", place)
+					t.Errorf("a pod that inherits from %s requests TLS", place)
 				}
 			}
 		})
@@ -92,10 +92,8 @@ func TestStatusHasTheKeysInEffect(t *testing.T) {
 			name: "no instance that a blank host removes",
 			in: both(
 				inherit("b.redis-tls/host", "b.example.com", "b.redis-tls/ca-secret", "ca"),
-				host,
-				"a.example.com",
-				"b.redis-tls/host",
-				" ",
+				host, "a.example.com",
+				"b.redis-tls/host", " ",
 			),
 			want: keysAndValues(host, "a.example.com"),
 		},
@@ -134,32 +132,22 @@ func TestStatusHasTheKeysInEffect(t *testing.T) {
 		{
 			name: "neither inject nor the webhook's annotations",
 			in: pod(
-				host,
-				"a.example.com",
-				"redis-tls/inject",
-				"true",
-				"redis-tls/status",
-				"forged",
-				"redis-tls/vips",
-				"forged",
-				"redis-tls/first-use",
-				"forged",
-				"app",
-				"cart",
+				host, "a.example.com",
+				"redis-tls/inject", "true",
+				"redis-tls/status", "forged",
+				"redis-tls/vips", "forged",
+				"redis-tls/first-use", "forged",
+				"app", "cart",
 			),
 			want: keysAndValues(host, "a.example.com"),
 		},
 		{
 			name: "no key of a namespace that is allowed only on pods, or unknown",
 			in: inherit(
-				host,
-				"a.example.com",
-				"redis-tls/server",
-				"strict",
-				"redis-tls/inject",
-				"true",
-				"redis-tls/hots",
-				"x",
+				host, "a.example.com",
+				"redis-tls/server", "strict",
+				"redis-tls/inject", "true",
+				"redis-tls/hots", "x",
 			),
 			want: keysAndValues(host, "a.example.com"),
 		},
@@ -210,7 +198,7 @@ func TestNoStatusWithoutInjection(t *testing.T) {
 	}
 }
 
-// What a Certificate's Secret is called is looked up at admission: a later change must not reach running pods.
+// The name of a Certificate's Secret is looked up at admission: a later change must not affect running pods.
 func TestStatusHasTheSecretOfACertificate(t *testing.T) {
 	for certificate, secret := range map[string]string{"redis-client": "redis-client-tls", "to-come": "to-come"} {
 		res := mustResolve(t, annotated("mode", "mutual", "certificate", certificate, "delivery", "sds"), config.Default())
@@ -294,20 +282,16 @@ func TestLivePodsFollowTheCurrentConfiguration(t *testing.T) {
 	}
 }
 
-// TestForgedRequestsAreRefused: the owner of a pod can write its status after admission, so the rules are those of
-// admission, and the message names the key.
+// TestForgedRequestsAreRefused: the owner of a pod can write its status after admission, so the rules of admission
+// apply to it.
 func TestForgedRequestsAreRefused(t *testing.T) {
 	messages := catalog.Open(t)
 	const host = "redis-tls/host"
 	certificate := keysAndValues(
-		host,
-		"a.example.com",
-		"redis-tls/mode",
-		"mutual",
-		"redis-tls/certificate",
-		"client",
-		"redis-tls/delivery",
-		"sds",
+		host, "a.example.com",
+		"redis-tls/mode", "mutual",
+		"redis-tls/certificate", "client",
+		"redis-tls/delivery", "sds",
 	)
 	for _, test := range []struct {
 		name    string
@@ -383,14 +367,10 @@ func TestForgedRequestsAreRefused(t *testing.T) {
 		{
 			name: "an issuer that the policy denies",
 			request: keysAndValues(
-				host,
-				"a.example.com",
-				"redis-tls/mode",
-				"mutual",
-				"redis-tls/issuer",
-				"redis",
-				"redis-tls/issuer-kind",
-				"ClusterIssuer",
+				host, "a.example.com",
+				"redis-tls/mode", "mutual",
+				"redis-tls/issuer", "redis",
+				"redis-tls/issuer-kind", "ClusterIssuer",
 			),
 			want: podKey + "issuer]: Forbidden",
 		},
@@ -427,14 +407,10 @@ func TestForgedRequestsAreRefused(t *testing.T) {
 		{
 			name: "two hosts on one address",
 			request: keysAndValues(
-				"redis-tls/addresses",
-				"10.0.0.3",
-				"redis-tls/ca-secret",
-				"ca",
-				"b.redis-tls/addresses",
-				"10.0.0.0/28",
-				"b.redis-tls/ca-secret",
-				"b",
+				"redis-tls/addresses", "10.0.0.3",
+				"redis-tls/ca-secret", "ca",
+				"b.redis-tls/addresses", "10.0.0.0/28",
+				"b.redis-tls/ca-secret", "b",
 			),
 			want: podKey + "addresses]: Invalid value",
 		},
@@ -518,7 +494,7 @@ func TestForgedRequestsAreRefused(t *testing.T) {
 			}
 			messages.Add(test.name, aggregatedTexts(err)...)
 			if diff := cmp.Diff(Result{}, res); diff != "" {
-				t.Errorf("a result beside the error: %s", diff)
+				t.Errorf("a result with the error: %s", diff)
 			}
 		})
 	}
