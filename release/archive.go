@@ -15,16 +15,16 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// The annotations by which a layout names its images: OCI's, which skopeo reads, and containerd's, which holds the
+// The annotations with the names of the images in a layout: OCI's, which skopeo reads, and containerd's, which has the
 // whole name.
 const (
 	annotationTag       = "org.opencontainers.image.ref.name"
 	annotationReference = "io.containerd.image.name"
 )
 
-// archive writes the images as one OCI layout, in a tar archive: skopeo's oci-archive. The file manifest.json,
-// which is no part of a layout, lets engines load it that know Docker's archives alone; they take one image at
-// a time, so there each platform has a tag of its own.
+// archive writes the images as one OCI layout in a tar archive, skopeo's oci-archive. A layout has no file
+// manifest.json; it is for engines that read only Docker's archives. They load one image at a time, so each platform
+// has its own tag there.
 func archive(path, repository, tag string, idx v1.ImageIndex, images []built, modified time.Time) error {
 	dir, err := os.MkdirTemp("", "redis-tls-image-")
 	if err != nil {
@@ -55,7 +55,7 @@ func archive(path, repository, tag string, idx v1.ImageIndex, images []built, mo
 	return pack(path, dir, modified)
 }
 
-// dockerDescriptor says where in the layout the parts of an image are.
+// dockerDescriptor returns the paths of an image's parts in the layout.
 func dockerDescriptor(img v1.Image, reference string) (tarball.Descriptor, error) {
 	blob := func(h v1.Hash) string { return "blobs/" + h.Algorithm + "/" + h.Hex }
 	d := tarball.Descriptor{RepoTags: []string{reference}}

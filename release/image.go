@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// image assembles the stage for a platform: a layer for each COPY, as an engine does. contents are the copied files,
-// by their source paths.
+// image assembles the stage for a platform, with a layer for each COPY, as an engine does. contents are the copied
+// files, by their source paths.
 func (s stage) image(platform v1.Platform, created time.Time, contents map[string][]byte) (v1.Image, error) {
 	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	img, err := mutate.ConfigFile(img, &v1.ConfigFile{
@@ -54,7 +54,7 @@ func (s stage) image(platform v1.Platform, created time.Time, contents map[strin
 	return img, nil
 }
 
-// layer is an archive of the one file, root's.
+// layer returns an archive of one file, which root owns.
 func layer(f file, modified time.Time, content []byte) ([]byte, error) {
 	var b bytes.Buffer
 	if err := writeTar(&b, modified, entry{strings.TrimPrefix(f.target, "/"), f.mode, content}); err != nil {
@@ -70,7 +70,7 @@ type entry struct {
 	content []byte
 }
 
-// writeTar writes files of root's, all modified at that time: equal entries give equal bytes.
+// writeTar writes files that root owns, all modified at that time. Equal entries give equal bytes.
 func writeTar(w io.Writer, modified time.Time, entries ...entry) error {
 	t := tar.NewWriter(w)
 	for _, e := range entries {
@@ -91,14 +91,14 @@ func writeTar(w io.Writer, modified time.Time, entries ...entry) error {
 	return t.Close()
 }
 
-// built is the image of one platform, with what it is made of.
+// built is the image of one platform, with its contents.
 type built struct {
 	platform v1.Platform
 	image    v1.Image
 	contents map[string][]byte
 }
 
-// index is the image of all platforms under one name.
+// index returns the image index of all platforms.
 func index(images []built, annotations map[string]string) v1.ImageIndex {
 	idx := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, b := range images {

@@ -22,7 +22,7 @@ func compareVersions(t *testing.T, a, b string) int {
 	return version.Compare("go"+a, "go"+b)
 }
 
-// headers reads the layer of an image that has one.
+// headers reads the layer of an image with one layer.
 func headers(t *testing.T, img v1.Image) (headers []tar.Header, contents []string) {
 	t.Helper()
 	layers, err := img.Layers()
@@ -51,7 +51,7 @@ func headers(t *testing.T, img v1.Image) (headers []tar.Header, contents []strin
 	}
 }
 
-func TestImageIsWhatTheStageSays(t *testing.T) {
+func TestImageFollowsTheStage(t *testing.T) {
 	s, created := theStage(t), time.Unix(1_700_000_000, 0).UTC()
 	img, err := s.image(v1.Platform{
 		OS:           "linux",
@@ -72,11 +72,11 @@ func TestImageIsWhatTheStageSays(t *testing.T) {
 	}
 	files, contents := headers(t, img)
 	if len(files) != 1 || files[0].Name != "webhook" || contents[0] != "a program" {
-		t.Fatalf("got the files %v, want webhook alone", files)
+		t.Fatalf("got the files %v, want only webhook", files)
 	}
 	if f := files[0]; f.Uid != 0 || f.Gid != 0 || f.Mode != 0o555 || !f.ModTime.Equal(created) {
 		t.Errorf(
-			"the file is %d:%d's, of mode %#o and time %s; want root's, one that nobody writes, as old as the image",
+			"the file is %d:%d's, of mode %#o and time %s; want owner root, no write permission, and the time of the image",
 			f.Uid,
 			f.Gid,
 			f.Mode,
@@ -85,7 +85,7 @@ func TestImageIsWhatTheStageSays(t *testing.T) {
 	}
 }
 
-func TestImageWantsEveryFileThatItsStageCopies(t *testing.T) {
+func TestImageRequiresEveryCopiedFile(t *testing.T) {
 	_, err := theStage(t).image(v1.Platform{
 		OS:           "linux",
 		Architecture: "amd64",

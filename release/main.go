@@ -1,5 +1,5 @@
-// Command release assembles the webhook's image without a container engine: the final stage of the Dockerfile, for
-// each platform, as one OCI archive, and beside it an SBOM for each platform.
+// Command release assembles the webhook's image without a container engine, from the final stage of the Dockerfile. It
+// writes one OCI archive with each platform, and an SBOM for each platform.
 //
 // Equal arguments give equal bytes, with the same version of Go.
 package main
@@ -21,17 +21,17 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1"
 )
 
-// defaultRepository is the chart's.
+// defaultRepository is the one of the chart.
 const defaultRepository = "ghcr.io/redis-tls/redis-tls-webhook"
 
-// release is what to assemble.
+// release has the arguments.
 type release struct {
 	root              string // of the repository
 	out               string // directory
 	repository        string // of the image, without a tag
 	version, revision string
 	platforms         string // as OS/architecture, comma list
-	epoch             int64  // SOURCE_DATE_EPOCH: the time of everything, in seconds since 1970
+	epoch             int64  // SOURCE_DATE_EPOCH: the time of all files, in seconds since 1970
 }
 
 func main() {
@@ -42,7 +42,7 @@ func main() {
 	flag.StringVar(&r.version, "version", "", "the version: the image's tag, and what `webhook version` prints")
 	flag.StringVar(&r.revision, "revision", "unknown", "the commit")
 	flag.StringVar(&r.platforms, "platforms", "linux/amd64,linux/arm64", "comma list")
-	flag.Int64Var(&r.epoch, "epoch", 0, "SOURCE_DATE_EPOCH: the time of all that is made, in seconds since 1970")
+	flag.Int64Var(&r.epoch, "epoch", 0, "SOURCE_DATE_EPOCH: the time of all files, in seconds since 1970")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -54,7 +54,7 @@ func main() {
 
 func run(ctx context.Context, r release) error {
 	if r.version == "" {
-		return errors.New("-version is missing: it is the image's tag")
+		return errors.New("-version is required, as in -version 1.2.3")
 	}
 	s, err := r.stage()
 	if err != nil {
@@ -123,7 +123,7 @@ func (r *release) compile(ctx context.Context, platform v1.Platform) (map[string
 	return map[string][]byte{"/out/webhook": content}, nil
 }
 
-// write writes the archive and the SBOMs, and says what they are.
+// write writes the archive and the SBOMs, and prints their names and digests.
 func (r *release) write(s stage, images []built, created time.Time) error {
 	if err := os.MkdirAll(r.out, 0o755); err != nil {
 		return err
@@ -154,7 +154,7 @@ func (r *release) write(s stage, images []built, created time.Time) error {
 
 func (r *release) sbom(name string, s stage, b built, digest v1.Hash, created time.Time) error {
 	if len(s.files) != 1 {
-		return fmt.Errorf("an image of %d files, and one is described", len(s.files))
+		return fmt.Errorf("the image has %d files, want one", len(s.files))
 	}
 	f, err := os.Create(name)
 	if err != nil {

@@ -24,9 +24,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
-// TestRelease assembles the real image twice, and shows what the tests above it cannot: that the bytes are the
-// same wherever it is built, that other people's readers take the archive and the SBOM, and that the binary runs where
-// there is nothing else, as its user.
+// TestRelease assembles the real image twice. Unlike the tests above, it proves that the bytes do not depend on the
+// machine, that other programs read the archive and the SBOM, and that the binary runs in an empty root directory as
+// the image's user.
 func TestRelease(t *testing.T) {
 	r := release{
 		root:       "..",
@@ -65,7 +65,7 @@ func TestRelease(t *testing.T) {
 			sameAsForDocker(t, archive, r.repository+":1.2.3-"+architecture, img)
 			files, contents := headers(t, img)
 			if len(files) != 1 || files[0].Name != "webhook" {
-				t.Fatalf("got the files %v, want webhook alone", files)
+				t.Fatalf("got the files %v, want only webhook", files)
 			}
 			isStatic(t, []byte(contents[0]), machine)
 			digest, err := img.Digest()
@@ -84,7 +84,7 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// copyTree copies what the image is built from.
+// copyTree copies the sources of the image.
 func copyTree(t *testing.T, root string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -214,7 +214,7 @@ func unpack(t *testing.T, archive string) string {
 	}
 }
 
-// sameAsForDocker reads the archive as one of Docker's own, and wants the same image in it.
+// sameAsForDocker reads the archive as Docker does, and requires the same image.
 func sameAsForDocker(t *testing.T, archive, reference string, want v1.Image) {
 	t.Helper()
 	tag, err := name.NewTag(reference)
@@ -248,13 +248,13 @@ func isStatic(t *testing.T, binary []byte, machine elf.Machine) {
 	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			t.Error("the binary asks for a dynamic linker, and the image has none")
+			t.Error("the binary requires a dynamic linker, which the image does not have")
 		}
 	}
 }
 
-// printsVersion runs the image's entrypoint where its layer is all there is, as its user: as root in a root
-// directory of its own.
+// printsVersion runs the image's entrypoint in a root directory with the image's layer only, as the image's user. It
+// needs root.
 func printsVersion(t *testing.T, img v1.Image, f tar.Header, content string) {
 	t.Helper()
 	config, err := img.ConfigFile()

@@ -24,7 +24,7 @@ import (
 const (
 	project     = "https://github.com/redis-tls/redis-tls"
 	noAssertion = "NOASSERTION"
-	// The SPDX identifiers of what there is one of.
+	// The SPDX identifiers of elements that occur once.
 	refDocument, refImage, refBinary = "DOCUMENT", "image", "binary"
 )
 
@@ -44,8 +44,8 @@ func (s *subject) name() string {
 	)
 }
 
-// writeSBOM writes what the image is made of, as SPDX 2.3 in JSON: its one file, and the Go modules, the compiler's own
-// included, that the linker has recorded in it. Equal images give equal documents.
+// writeSBOM writes an SPDX 2.3 document in JSON with the image's file and the Go modules, and the compiler's version,
+// that the linker has recorded in it. Equal images give equal documents.
 func writeSBOM(w io.Writer, s subject) error {
 	info, err := buildinfo.Read(bytes.NewReader(s.binary))
 	if err != nil {
@@ -109,7 +109,7 @@ func (s *subject) file() *v2_3.File {
 	one, two := sha1.Sum(s.binary), sha256.Sum256(s.binary)
 	return &v2_3.File{
 		FileName: "." + s.path, FileSPDXIdentifier: refBinary, FileTypes: []string{"BINARY"},
-		Checksums: []common.Checksum{ // SPDX demands the first
+		Checksums: []common.Checksum{ // SPDX requires the first
 			{Algorithm: common.SHA1, Value: hex.EncodeToString(one[:])},
 			{Algorithm: common.SHA256, Value: hex.EncodeToString(two[:])},
 		},
@@ -117,7 +117,7 @@ func (s *subject) file() *v2_3.File {
 	}
 }
 
-// modulePackage describes a Go module. Its go.sum hash is told in words: it is no checksum of any one file.
+// modulePackage describes a Go module. Its go.sum hash is a comment, because it is not a checksum of a file.
 func modulePackage(m *debug.Module, purpose string) *v2_3.Package {
 	p := &v2_3.Package{
 		PackageName: m.Path, PackageVersion: m.Version, PackageSPDXIdentifier: identifier(m),
@@ -140,10 +140,10 @@ func purl(locator string) []*v2_3.PackageExternalReference {
 	}}
 }
 
-// notOfAnIdentifier is what an SPDX identifier may not hold.
-var notOfAnIdentifier = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
+// forbidden matches the characters that an SPDX identifier may not have.
+var forbidden = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
 
 func identifier(m *debug.Module) common.ElementID {
 	parts := slices.DeleteFunc([]string{"go", m.Path, m.Version}, func(s string) bool { return s == "" })
-	return common.ElementID(notOfAnIdentifier.ReplaceAllString(strings.Join(parts, "-"), "-"))
+	return common.ElementID(forbidden.ReplaceAllString(strings.Join(parts, "-"), "-"))
 }

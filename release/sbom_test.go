@@ -15,7 +15,7 @@ import (
 	"github.com/spdx/tools-golang/spdxlib"
 )
 
-// The binary is the test's own: Go has recorded its modules too.
+// TestSBOM describes the test's own binary, in which Go has recorded modules too.
 func TestSBOM(t *testing.T) {
 	path, err := os.Executable()
 	if err != nil {
@@ -41,7 +41,7 @@ func TestSBOM(t *testing.T) {
 	describes(t, sbom.Bytes(), s.digest, binary)
 }
 
-// describes reads the SBOM back and holds it against what Go has recorded in the binary.
+// describes reads the SBOM and compares it with the modules in the binary.
 func describes(t *testing.T, sbom []byte, digest v1.Hash, binary []byte) {
 	t.Helper()
 	doc, err := spdxjson.Read(bytes.NewReader(sbom))
@@ -74,7 +74,7 @@ func describes(t *testing.T, sbom []byte, digest v1.Hash, binary []byte) {
 	}
 }
 
-// modules are the packages of the SBOM but the image itself.
+// modules returns the packages of the SBOM except the image itself.
 func modules(doc *spdx.Document) (modules []string) {
 	for _, p := range doc.Packages[1:] {
 		modules = append(modules, p.PackageName+" "+p.PackageVersion)

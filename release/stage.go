@@ -22,16 +22,15 @@ type stage struct {
 	config v1.Config
 }
 
-// file is what one COPY puts into the image.
+// file is the result of one COPY.
 type file struct {
-	from, source string // a stage's name, and the path there
+	from, source string // a stage, and the path in it
 	target       string // the path in the image, in its root directory
 	mode         int64
 }
 
-// readStage reads the final stage of a Dockerfile, with the build arguments given. It knows the instructions
-// that an image of files alone needs, and refuses every other: what an engine builds and what is assembled of the
-// stage cannot come apart unnoticed.
+// readStage reads the final stage of a Dockerfile, with the build arguments. It supports the instructions of an image
+// that has only files, and refuses every other, so that the result cannot differ from an engine's unnoticed.
 func readStage(dockerfile io.Reader, args map[string]string) (stage, error) {
 	parsed, err := parser.Parse(dockerfile)
 	if err != nil {
@@ -67,8 +66,8 @@ func readStage(dockerfile io.Reader, args map[string]string) (stage, error) {
 	return s, nil
 }
 
-// expander replaces $NAME by what is known of it. As in Docker that is the arguments declared so far; a name that is
-// not among them is an error, where Docker would take it for empty.
+// expander replaces $NAME by its value. As in Docker, these are the arguments that are declared before. Another name is
+// an error, which Docker would take for empty.
 func expander(known map[string]string) instructions.SingleWordExpander {
 	return func(word string) (string, error) {
 		result, err := shell.NewLex('\\').ProcessWordWithMatches(word, shell.EnvsFromSlice(pairs(known)))
@@ -76,7 +75,7 @@ func expander(known map[string]string) instructions.SingleWordExpander {
 			return "", err
 		}
 		for name := range result.Unmatched {
-			return "", fmt.Errorf("no ARG %s before it", name)
+			return "", fmt.Errorf("ARG %s must be declared before it", name)
 		}
 		return result.Result, nil
 	}
@@ -118,25 +117,25 @@ func (s *stage) add(command instructions.Command, known, args map[string]string)
 		}
 	case *instructions.EntrypointCommand:
 		if c.PrependShell {
-			return fmt.Errorf("there is no shell in the image; write it as a list")
+			return fmt.Errorf("the image has no shell; write the instruction as a JSON list")
 		}
 		s.config.Entrypoint = c.CmdLine
 	default:
-		return fmt.Errorf("an instruction %s is not known here", command.Name())
+		return fmt.Errorf("instruction %s is not supported", command.Name())
 	}
 	return nil
 }
 
 func (s *stage) copy(c *instructions.CopyCommand) error {
 	if c.Chown != "" || c.Parents || len(c.SourcePaths) != 1 || len(c.ExcludePatterns) > 0 {
-		return fmt.Errorf("one file is copied at a time, with --from and --chmod alone")
+		return fmt.Errorf("COPY must have one file, and only the flags --from and --chmod")
 	}
 	if path.Dir(c.DestPath) != "/" || path.Base(c.DestPath) == "/" {
-		return fmt.Errorf("%s is not a file in the root directory", c.DestPath)
+		return fmt.Errorf("target %s must be a file in the root directory", c.DestPath)
 	}
 	mode, err := strconv.ParseInt(c.Chmod, 8, 32)
 	if err != nil {
-		return fmt.Errorf("wants --chmod with an octal mode: %w", err)
+		return fmt.Errorf("COPY requires --chmod with an octal mode: %w", err)
 	}
 	s.files = append(s.files, file{from: c.From, source: c.SourcePaths[0], target: c.DestPath, mode: mode})
 	return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1"
 )
 
-// theStage is that of this repository's Dockerfile.
+// theStage returns the final stage of this repository's Dockerfile.
 func theStage(t *testing.T) stage {
 	t.Helper()
 	s, err := (&release{root: "..", version: "1.2.3", revision: "0123abc"}).stage()
@@ -47,46 +47,46 @@ func TestStageRefusesWhatItCannotAssemble(t *testing.T) {
 	const from = "FROM golang AS build\nFROM scratch\n"
 	for name, c := range map[string]struct{ dockerfile, says string }{
 		"a base image":             {"FROM debian\n", "the final stage is from debian, want scratch"},
-		"a command":                {from + "RUN true\n", "an instruction RUN is not known here"},
-		"an archive":               {from + "ADD --chmod=0555 a.tar /a\n", "an instruction ADD is not known here"},
-		"a shell":                  {from + "ENTRYPOINT /webhook\n", "there is no shell in the image"},
-		"an argument not declared": {from + "LABEL a=$VERSION\n", "no ARG VERSION before it"},
+		"a command":                {from + "RUN true\n", "instruction RUN is not supported"},
+		"an archive":               {from + "ADD --chmod=0555 a.tar /a\n", "instruction ADD is not supported"},
+		"a shell":                  {from + "ENTRYPOINT /webhook\n", "the image has no shell"},
+		"an argument not declared": {from + "LABEL a=$VERSION\n", "ARG VERSION must be declared before it"},
 		"an argument of the build": {
 			"FROM golang AS build\nARG VERSION=1\nFROM scratch\nUSER $VERSION\n",
-			"no ARG VERSION before it",
+			"ARG VERSION must be declared before it",
 		},
-		"a mode left to the engine": {from + "COPY --from=build /webhook /webhook\n", "wants --chmod"},
+		"a mode left to the engine": {from + "COPY --from=build /webhook /webhook\n", "COPY requires --chmod"},
 		"an owner": {
 			from + "COPY --from=build --chmod=0555 --chown=1 /webhook /webhook\n",
-			"--from and --chmod alone",
+			"only the flags --from and --chmod",
 		},
-		"several files": {from + "COPY --from=build --chmod=0555 /a /b /\n", "one file is copied at a time"},
-		"a directory":   {from + "COPY --from=build --chmod=0555 /a /\n", "/ is not a file in the root directory"},
+		"several files": {from + "COPY --from=build --chmod=0555 /a /b /\n", "COPY must have one file"},
+		"a directory":   {from + "COPY --from=build --chmod=0555 /a /\n", "target / must be a file in the root directory"},
 		"a deeper path": {
 			from + "COPY --from=build --chmod=0555 /a /usr/bin/a\n",
-			"/usr/bin/a is not a file in the root directory",
+			"target /usr/bin/a must be a file in the root directory",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := readStage(strings.NewReader(c.dockerfile), map[string]string{"VERSION": "2"})
 			if err == nil || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("got %v, want an error that says %q", err, c.says)
+				t.Errorf("got %v, want an error with %q", err, c.says)
 			}
 		})
 	}
 }
 
-// The image golang:X builds with X alone: it does not fetch what go.mod asks for.
-func TestDockerfileBuildsWithAGoThatIsNewEnough(t *testing.T) {
-	asked := find(t, "../go.mod", `(?m)^go (\S+)$`)
+// TestDockerfileGoVersionIsNewEnough: the image golang:X builds only with X. It does not fetch the version in go.mod.
+func TestDockerfileGoVersionIsNewEnough(t *testing.T) {
+	required := find(t, "../go.mod", `(?m)^go (\S+)$`)
 	used := find(t, "../Dockerfile", `(?m)^FROM --platform=\$BUILDPLATFORM golang:(\S+) AS build$`)
-	if compareVersions(t, used, asked) < 0 {
-		t.Errorf("the Dockerfile builds with Go %s, and go.mod asks for %s", used, asked)
+	if compareVersions(t, used, required) < 0 {
+		t.Errorf("the Dockerfile builds with Go %s, and go.mod requires %s", used, required)
 	}
 }
 
-// The chart runs what is assembled here, as the user that it is made for.
-func TestTheChartNamesTheImage(t *testing.T) {
+// TestChartNamesTheImage: the chart runs this image, with the image's user.
+func TestChartNamesTheImage(t *testing.T) {
 	if got, want := find(
 		t, "../charts/redis-tls/values.yaml", `(?m)^  repository: (\S+)$`,
 	), defaultRepository; got != want {
@@ -96,7 +96,7 @@ func TestTheChartNamesTheImage(t *testing.T) {
 	if got, want := find(t, deployment, `runAsUser: (\d+)`)+":"+find(
 		t, deployment, `runAsGroup: (\d+)`,
 	), theStage(t).config.User; got != want {
-		t.Errorf("the chart runs it as %s, and the image is made for %s", got, want)
+		t.Errorf("the chart runs it as %s, and the image has user %s", got, want)
 	}
 }
 
@@ -108,7 +108,7 @@ func find(t *testing.T, file, pattern string) string {
 	}
 	m := regexp.MustCompile(pattern).FindSubmatch(content)
 	if m == nil {
-		t.Fatalf("%s has nothing like %s", file, pattern)
+		t.Fatalf("%s does not match %s", file, pattern)
 	}
 	return string(m[1])
 }

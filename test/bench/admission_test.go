@@ -30,7 +30,7 @@ import (
 	"github.com/redis-tls/redis-tls/webhook"
 )
 
-// TestMain keeps controller-runtime's complaint about a missing logger out of the figures.
+// TestMain keeps controller-runtime's warning about a missing logger out of the output.
 func TestMain(m *testing.M) {
 	log.SetLogger(logr.Discard())
 	os.Exit(m.Run())
@@ -59,15 +59,15 @@ func review(tb testing.TB, pod *corev1.Pod) []byte {
 	})
 }
 
-// noop is controller-runtime's handler around nothing: decoding of the review and an answer.
+// noop is controller-runtime's handler without a decision: it decodes the review and answers.
 func noop(testing.TB, *corev1.Pod) http.Handler {
 	return &admission.Webhook{Handler: admission.HandlerFunc(func(context.Context, admission.Request) admission.Response {
 		return admission.Allowed("")
 	})}
 }
 
-// ours is the webhook's handler.
-func ours(tb testing.TB, pod *corev1.Pod) http.Handler {
+// redisTLS is the webhook's handler.
+func redisTLS(tb testing.TB, pod *corev1.Pod) http.Handler {
 	h, err := webhook.NewHandler(newInjector(tb, pod), prometheus.NewRegistry(), logr.Discard())
 	if err != nil {
 		tb.Fatal(err)
@@ -95,7 +95,7 @@ func idiomatic(tb testing.TB, pod *corev1.Pod) http.Handler {
 	})}
 }
 
-// change gives the pod what the patch of its originations would, as near as matters for the time it takes.
+// change changes the pod as the patch of its originations would, with about the same cost.
 func change(pod *corev1.Pod, d inject.Decision) {
 	metav1.SetMetaDataLabel(&pod.ObjectMeta, origination.LabelInjected, "true")
 	for _, o := range d.Originations {
@@ -126,7 +126,7 @@ func BenchmarkAdmission(b *testing.B) {
 		for _, bc := range []struct {
 			name    string
 			handler func(testing.TB, *corev1.Pod) http.Handler
-		}{{"handler=noop", noop}, {"handler=idiomatic", idiomatic}, {"handler=redis-tls", ours}} {
+		}{{"handler=noop", noop}, {"handler=idiomatic", idiomatic}, {"handler=redis-tls", redisTLS}} {
 			b.Run(pod.name+"/"+bc.name, func(b *testing.B) {
 				overTLS(b, bc.handler(b, pod.Pod), review(b, pod.Pod), bc.name != "handler=noop")
 			})
@@ -134,10 +134,10 @@ func BenchmarkAdmission(b *testing.B) {
 	}
 }
 
-// connections that the load comes over, for each processor.
+// connections is the number of connections for each processor.
 const connections = 8
 
-// overTLS sends the review over kept connections, HTTP/1.1 as the API server speaks to a Service.
+// overTLS sends the review over kept connections, with HTTP/1.1 as the API server uses for a Service.
 func overTLS(b *testing.B, handler http.Handler, body []byte, patched bool) {
 	server := httptest.NewUnstartedServer(handler)
 	server.TLS = &tls.Config{NextProtos: []string{"http/1.1"}}
@@ -157,7 +157,7 @@ func overTLS(b *testing.B, handler http.Handler, body []byte, patched bool) {
 	}
 	b.SetBytes(int64(len(body)))
 	b.ResetTimer()
-	b.SetParallelism(connections) // enough that the processors are never idle
+	b.SetParallelism(connections) // enough to keep the processors busy
 	before := cpuTime(b)
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
@@ -166,7 +166,7 @@ func overTLS(b *testing.B, handler http.Handler, body []byte, patched bool) {
 	})
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "reviews/s")
-	// What client and server burn together. On a machine that others use too it tells more than the clock.
+	// The processor time of client and server together. On a shared machine it is more exact than the clock.
 	b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
 }
 

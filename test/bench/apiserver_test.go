@@ -15,8 +15,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// BenchmarkAPIServer creates the same annotated pods before and after the chart is installed, beside a
-// stand-in for Istio's injector both times: what the webhook, its second call and the guard cost a user.
+// BenchmarkAPIServer creates the same annotated pods before and after the chart is installed, with a stand-in for
+// Istio's injector both times. The difference is the cost of the webhook, its second call and the guard.
 func BenchmarkAPIServer(b *testing.B) {
 	plane, err := harness.Start(b.Context(), harness.Options{})
 	if err != nil {
@@ -50,13 +50,13 @@ func must(b *testing.B, err error) {
 	}
 }
 
-// createPods creates pods of one Deployment over several connections, and deletes them again. Meanwhile
-// the controllers pause, which would look for their ReplicaSet.
+// createPods creates pods of one Deployment over several connections, and deletes them. The controllers, which would
+// look for their ReplicaSet, are paused.
 func createPods(b *testing.B, plane *harness.ControlPlane, webhook *harness.Webhook) {
 	must(b, plane.ControllerManager.Pause())
 	defer func() { must(b, plane.ControllerManager.Resume()) }()
 	create := func(ctx context.Context) error { return plane.Client.Create(ctx, smallPod()) }
-	must(b, create(b.Context())) // the first use is not what is measured
+	must(b, create(b.Context())) // the first use is not measured
 	before := apiCalls(b, webhook)
 	b.SetParallelism(connections)
 	b.ResetTimer()
@@ -78,8 +78,8 @@ func createPods(b *testing.B, plane *harness.ControlPlane, webhook *harness.Webh
 	}))
 }
 
-// apiCalls returns how many requests the webhook's process has sent to the API server so far. The
-// watches' reconnections and the renewal of the Lease are among them.
+// apiCalls returns the number of requests that the webhook's process has sent to the API server, with reconnections of
+// watches and renewals of the Lease.
 func apiCalls(b *testing.B, webhook *harness.Webhook) (calls float64) {
 	if webhook == nil {
 		return 0

@@ -27,10 +27,9 @@ const (
 	bombsAtOnce = 50
 )
 
-// BenchmarkBombs sends a webhook's process a thousand reviews of pods that cost as much as they can, fifty at once, and
-// meanwhile ordinary ones, one after the other. It reports the process's memory before and at most, and the
-// ordinary ones' time alone, beside other ordinary ones and beside the bombs. The sender takes its share of the
-// processors.
+// BenchmarkBombs sends a webhook's process a thousand reviews of pods that cost as much as possible, fifty at a time,
+// and ordinary ones one after the other. It reports the process's memory before and at most, and the time of ordinary
+// reviews: without load, with other ordinary ones and with the bombs. The sender runs on the same processors.
 func BenchmarkBombs(b *testing.B) {
 	plane, err := harness.Start(b.Context(), harness.Options{})
 	must(b, err)
@@ -50,7 +49,7 @@ func BenchmarkBombs(b *testing.B) {
 		bombs = append(bombs, review(b, pod))
 	}
 	neighbour := func(other [][]byte, most int) ([]time.Duration, int) {
-		return beside(b, url, ordinary, func(client *http.Client) {
+		return during(b, url, ordinary, func(client *http.Client) {
 			var next atomic.Int64
 			var senders sync.WaitGroup
 			for range bombsAtOnce {
@@ -66,15 +65,15 @@ func BenchmarkBombs(b *testing.B) {
 	for b.Loop() {
 		neighbour([][]byte{ordinary}, bombsInAll) // warm
 		idle := resident(b, webhook.Pid())
-		alone, _ := beside(b, url, ordinary, func(*http.Client) { time.Sleep(10 * time.Second) }, webhook.Pid())
+		unloaded, _ := during(b, url, ordinary, func(*http.Client) { time.Sleep(10 * time.Second) }, webhook.Pid())
 		crowd, _ := neighbour([][]byte{ordinary}, 40*bombsInAll)
 		bombed, most := neighbour(bombs, bombsInAll)
 		b.ReportMetric(float64(idle)/1024, "MB-idle")
 		b.ReportMetric(float64(most)/float64(idle), "memory-of-idle")
 		for name, times := range map[string][]time.Duration{
-			"alone":           alone,
-			"beside-ordinary": crowd,
-			"beside-bombs":    bombed,
+			"unloaded":      unloaded,
+			"with-ordinary": crowd,
+			"with-bombs":    bombed,
 		} {
 			b.ReportMetric(float64(len(times)), "n-"+name)
 			b.ReportMetric(float64(times[len(times)/2].Microseconds())/1000, "p50-ms-"+name)
@@ -83,8 +82,8 @@ func BenchmarkBombs(b *testing.B) {
 	}
 }
 
-// bombPods are of the shapes that webhook/bombs_test.go finds to be expensive, as large as an API server lets them
-// through.
+// bombPods have the shapes that webhook/bombs_test.go finds to be expensive, at the largest size that an API server
+// accepts.
 func bombPods() (pods []*corev1.Pod) {
 	keys := func(size int, key, value string) *corev1.Pod {
 		pod := smallPod()
@@ -114,9 +113,9 @@ func bombPods() (pods []*corev1.Pod) {
 	}
 }
 
-// beside sends ordinary reviews, 50 a second, while load runs, and returns their times, the shortest first, and the
-// most memory that the process had meanwhile, in KiB.
-func beside(
+// during sends ordinary reviews, 50 a second, while load runs. It returns their times, the shortest first, and the most
+// memory of the process in that time, in KiB.
+func during(
 	b *testing.B, url string, ordinary []byte, load func(*http.Client), pid int,
 ) (times []time.Duration, most int) {
 	newClient := func() *http.Client {
@@ -129,7 +128,7 @@ func beside(
 	var watchers sync.WaitGroup
 	watchers.Go(func() {
 		client := newClient()
-		post(b, client, url, ordinary) // the handshake is not what is measured
+		post(b, client, url, ordinary) // the handshake is not measured
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
@@ -154,7 +153,7 @@ func beside(
 	return times, most
 }
 
-// post sends a review as an API server would: told to come again, it comes again.
+// post sends a review as an API server would, which retries if it is told to.
 func post(b *testing.B, client *http.Client, url string, body []byte) (status int) {
 	for range 10 {
 		response, err := client.Post(url, "application/json", bytes.NewReader(body))
@@ -174,7 +173,7 @@ func post(b *testing.B, client *http.Client, url string, body []byte) (status in
 
 var residentLine = regexp.MustCompile(`VmRSS:\s+(\d+) kB`)
 
-// resident is a process's resident memory, KiB.
+// resident returns a process's resident memory, in KiB.
 func resident(b *testing.B, pid int) int {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

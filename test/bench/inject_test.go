@@ -27,10 +27,10 @@ func (*view) Namespace(string) (map[string]string, map[string]string, bool) {
 	return namespaceLabels, nil, true
 }
 
-// namespaceLabels are made once, as a cache has them.
+// namespaceLabels are created once, as in a cache.
 var namespaceLabels = map[string]string{"istio-injection": "enabled", corev1.LabelMetadataName: namespace}
 
-// newInjector returns an injector over a cache in which the pod's first use is long over.
+// newInjector returns an injector with a cache in which the pod's first use is long over.
 func newInjector(tb testing.TB, pod *corev1.Pod) *inject.Injector {
 	tb.Helper()
 	v := &view{mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system"}}

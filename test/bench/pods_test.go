@@ -1,11 +1,11 @@
-// Package bench measures; it proves nothing. `make bench` prints it through benchstat:
+// Package bench measures, and asserts nothing. `make bench` prints it through benchstat:
 //
-//	Inject     the decision alone, resolve to patch, on a decoded pod
-//	Admission  a review over TLS, beside controller-runtime's no-op handler and an idiomatic one
-//	APIServer  pods through a real kube-apiserver, without and with the webhook
+// - Inject: the decision only, from annotations to patch, on a decoded pod
+// - Admission: a review over TLS, compared with controller-runtime's no-op handler and an idiomatic one
+// - APIServer: pods through a real kube-apiserver, without and with the webhook
 //
-// The keys in the names are benchstat's: `-col /handler` and `-col /webhook` give ratios. The data path is
-// benchmarked in test/e2e, which has the mesh for it.
+// The keys in the names are benchstat's: `-col /handler` and `-col /webhook` print ratios. test/e2e, which has a mesh,
+// benchmarks the data path.
 package bench
 
 import (
@@ -20,10 +20,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// smallPod is a pod of a Deployment as a ReplicaSet makes it, 2 KB of JSON.
+// smallPod is a pod of a Deployment as a ReplicaSet creates it, 2 KB of JSON.
 func smallPod() *corev1.Pod { return podWithEnv(17) }
 
-// podWithEnv returns that pod with so many environment variables.
+// podWithEnv returns that pod with n environment variables.
 func podWithEnv(n int) *corev1.Pod {
 	controller := true
 	probe := &corev1.Probe{

@@ -1,6 +1,6 @@
-// Command controlplane is the test control plane in one binary: etcd, kube-apiserver,
-// kube-controller-manager and kubectl, chosen by the name it is started under (symlinks beside it).
-// They are the upstream commands, compiled from the module proxy, nothing of them changed.
+// Command controlplane is the test control plane in one binary: etcd, kube-apiserver, kube-controller-manager and
+// kubectl. The name of the symlink with which it is started selects one. They are the unchanged upstream commands,
+// compiled from the module proxy.
 package main
 
 import (

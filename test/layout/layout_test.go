@@ -1,4 +1,4 @@
-// Package layout holds the packages of the module to their layers.
+// Package layout checks which package of the module imports which.
 package layout
 
 import (
@@ -10,8 +10,8 @@ import (
 
 const module = "github.com/redis-tls/redis-tls/"
 
-// layers are the packages that a package may import, itself left out. Arrows point one way: a package stands above
-// all that it imports.
+// layers are the packages of the module that each package imports. There are no cycles: a package is above all that it
+// imports.
 var layers = map[string][]string{
 	"internal/origination": {},
 	"internal/config":      {"internal/origination"},
@@ -70,8 +70,8 @@ var layers = map[string][]string{
 	},
 }
 
-// TestLayers reads the imports of every package of the product. One that the table does not know fails, and so does a
-// layer that nothing uses any more.
+// TestLayers reads the imports of every package of the product. It fails on a package or an import that is not in the
+// table, and on a row or an import that is no longer used.
 func TestLayers(t *testing.T) {
 	list := exec.Command(
 		"go",

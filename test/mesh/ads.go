@@ -23,7 +23,7 @@ import (
 	"istio.io/istio/pkg/model"
 )
 
-// dump is what adsdump prints: what a sidecar was given, each resource in protobuf's JSON.
+// dump is the output of adsdump: the configuration of a sidecar, each resource in protobuf's JSON.
 type dump struct {
 	Clusters  []json.RawMessage `json:"clusters"`
 	Listeners []json.RawMessage `json:"listeners"`
@@ -32,7 +32,7 @@ type dump struct {
 	NameTable []json.RawMessage `json:"nameTable"`
 }
 
-// adsdump asks istiod as the sidecar named by -node for its clusters, listeners, routes and name table,
+// adsdump connects to istiod as the sidecar given by -node, fetches its clusters, listeners, routes and name table
 // once, and prints them.
 func adsdump(args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("adsdump", flag.ContinueOnError)
@@ -51,7 +51,7 @@ func adsdump(args []string, out io.Writer) error {
 	defer cancel()
 	d, err := askADS(ctx, *address, &core.Node{Id: *node, Metadata: fields})
 	if err != nil {
-		return fmt.Errorf("asking %s as %s: %w", *address, *node, err)
+		return fmt.Errorf("connecting to %s as %s: %w", *address, *node, err)
 	}
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", " ")
@@ -69,14 +69,14 @@ func askADS(ctx context.Context, address string, node *core.Node) (*dump, error)
 	if err != nil {
 		return nil, err
 	}
-	ask := func(typeURL string, names ...string) ([]*anypb.Any, error) {
+	fetch := func(typeURL string, names ...string) ([]*anypb.Any, error) {
 		return answer(stream, node, typeURL, names)
 	}
-	clusters, err := ask(model.ClusterType)
+	clusters, err := fetch(model.ClusterType)
 	if err != nil {
 		return nil, err
 	}
-	listeners, err := ask(model.ListenerType)
+	listeners, err := fetch(model.ListenerType)
 	if err != nil {
 		return nil, err
 	}
@@ -84,21 +84,20 @@ func askADS(ctx context.Context, address string, node *core.Node) (*dump, error)
 	if err != nil {
 		return nil, err
 	}
-	routes, err := ask(model.RouteType, names...)
+	routes, err := fetch(model.RouteType, names...)
 	if err != nil {
 		return nil, err
 	}
 	var table []*anypb.Any
 	if node.GetMetadata().GetFields()["DNS_CAPTURE"].GetStringValue() == "true" {
-		if table, err = ask(model.NameTableType); err != nil {
+		if table, err = fetch(model.NameTableType); err != nil {
 			return nil, err
 		}
 	}
 	return newDump(clusters, listeners, routes, table)
 }
 
-// answer asks for one type and returns the first answer to it; pushes of other types in between are
-// passed over.
+// answer requests one type and returns the first answer. It ignores pushes of other types in between.
 func answer(stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesClient, node *core.Node,
 	typeURL string, names []string,
 ) ([]*anypb.Any, error) {
@@ -128,7 +127,7 @@ func answer(stream discoveryv3.AggregatedDiscoveryService_StreamAggregatedResour
 	}
 }
 
-// routeNames are the route configurations that the listeners' HTTP filters ask for.
+// routeNames returns the names of the route configurations in the listeners' HTTP filters.
 func routeNames(listeners []*anypb.Any) ([]string, error) {
 	names := map[string]bool{}
 	for _, resource := range listeners {

@@ -1,6 +1,6 @@
-// Command mesh is what of Istio the tests run, in one binary: istiod (pilot-discovery) and pilot-agent,
-// the upstream commands with nothing of them changed, and two small tools on Istio's own packages,
-// adsdump and istio-analyze. They are chosen by the name it is started under (symlinks beside it).
+// Command mesh has the parts of Istio that the tests run, in one binary: istiod (pilot-discovery) and pilot-agent,
+// which are the unchanged upstream commands, and two small tools on Istio's packages, adsdump and istio-analyze. The
+// name of the symlink with which it is started selects one.
 package main
 
 import (
@@ -45,7 +45,7 @@ func istio(command *cobra.Command) error {
 	return command.Execute()
 }
 
-// newSDS is what the upstream pilot-agent's main gives its command.
+// newSDS is the argument that the upstream pilot-agent's main gives its command.
 func newSDS(
 	o *security.Options, cache security.SecretManager, key *meshconfig.PrivateKeyProvider,
 ) istioagent.SDSService {

@@ -73,7 +73,7 @@ func run(ctx context.Context, want selection, parallel int) error {
 	for _, m := range selected {
 		if m.Tier == "unit" {
 			unit = append(unit, m)
-		} else { // each starts processes and network devices of its own
+		} else { // each starts its own processes and network devices
 			slow = append(slow, m)
 		}
 	}
@@ -98,7 +98,7 @@ func run(ctx context.Context, want selection, parallel int) error {
 		if err := passBefore(ctx, part.trees, part.mutants); err != nil {
 			return cmp.Or(ctx.Err(), err)
 		}
-		failed += judgeAll(ctx, part.trees, part.mutants)
+		failed += killAll(ctx, part.trees, part.mutants)
 	}
 	if err = ctx.Err(); err != nil {
 		return err
@@ -110,7 +110,7 @@ func run(ctx context.Context, want selection, parallel int) error {
 	return nil
 }
 
-// each calls do for every item, in as many goroutines as there are trees, each with a tree of its own.
+// each calls do for every item, in one goroutine for each tree.
 func each[T any](trees []*tree, items []T, do func(*tree, T)) {
 	queue := make(chan T)
 	var workers sync.WaitGroup
@@ -128,26 +128,26 @@ func each[T any](trees []*tree, items []T, do func(*tree, T)) {
 	workers.Wait()
 }
 
-// judgeAll says of every mutant what killed it, and returns how many live.
-func judgeAll(ctx context.Context, trees []*tree, mutants []mutant) (survived int) {
+// killAll prints for every mutant what killed it, and returns the number of survivors.
+func killAll(ctx context.Context, trees []*tree, mutants []mutant) (survived int) {
 	var mu sync.Mutex
 	each(trees, mutants, func(t *tree, m mutant) {
 		if ctx.Err() != nil {
 			return
 		}
 		began := time.Now()
-		killer, err := judge(ctx, t, m)
+		killer, err := kill(ctx, t, m)
 		if ctx.Err() != nil {
 			return
 		}
-		verdict := "killed by " + killer
+		result := "killed by " + killer
 		mu.Lock()
 		defer mu.Unlock()
 		if err != nil {
 			survived++
-			verdict = "SURVIVED: " + err.Error()
+			result = "SURVIVED: " + err.Error()
 		}
-		fmt.Printf("%-46s %5.1fs  %s\n%56s%s\n", m.label(), time.Since(began).Seconds(), m.Why, "", verdict)
+		fmt.Printf("%-46s %5.1fs  %s\n%56s%s\n", m.label(), time.Since(began).Seconds(), m.Why, "", result)
 	})
 	return survived
 }

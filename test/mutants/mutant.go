@@ -13,11 +13,11 @@ import (
 
 // mutant is one entry of mutants.yaml.
 type mutant struct {
-	// Name is what -only matches and the output shows. Without it the file and the test stand there.
+	// Name is matched by -only and printed. Without it the file and the test are.
 	Name string `json:"name"`
 	// Why is an invariant or an anchor of docs/architecture.md, a colon, and the safeguard in one sentence.
 	Why string `json:"why"`
-	// File is the file that holds the safeguard, seen from the root of the repository.
+	// File has the safeguard. The path is relative to the root of the repository.
 	File string `json:"file"`
 	// Replace is literal text that occurs exactly once in the file.
 	Replace string `json:"replace"`

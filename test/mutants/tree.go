@@ -19,7 +19,7 @@ type tree struct {
 	root string // of the repository itself
 }
 
-// newTree copies what is built from; bin/, with the control plane, is linked.
+// newTree copies all files of a build. It links bin/, which has the control plane.
 func newTree(root string) (*tree, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
@@ -37,7 +37,7 @@ func newTree(root string) (*tree, error) {
 	return t, os.Symlink(filepath.Join(root, "bin"), filepath.Join(dir, "bin"))
 }
 
-// copy asks git nothing: it refuses a directory of another user.
+// copy does not use git, which refuses a directory of another user.
 func (t *tree) copy() error {
 	return filepath.WalkDir(t.root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -98,8 +98,8 @@ func (t *tree) apply(m mutant) (restore func(), err error) {
 	}, nil
 }
 
-// test runs tests of the mutant's package and tier. What vet has to say of a mutant does not count, and
-// most of the time is the compiler's and the linker's, who collect garbage they need not.
+// test runs tests of the mutant's package and tier. It switches vet off, because its findings in a mutant do not
+// matter, and garbage collection in the compiler and the linker, which take most of the time.
 func (t *tree) test(ctx context.Context, m mutant, pattern string, more ...string) ([]byte, error) {
 	args := []string{"test", "-count=1", "-failfast", "-vet=off", "-run", pattern}
 	env := append(os.Environ(), "GOGC=400")
@@ -116,7 +116,7 @@ func (t *tree) test(ctx context.Context, m mutant, pattern string, more ...strin
 	module, pkg := t.module(m.pkg())
 	c := exec.CommandContext(ctx, "go", append(args, pkg)...)
 	c.Dir, c.Env = module, env
-	// Interrupted, a test stops what it started; killed, it could not.
+	// An interrupted test stops what it started. A killed one could not.
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGINT) }
 	c.WaitDelay = time.Minute

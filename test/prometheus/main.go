@@ -1,7 +1,7 @@
-// Command prometheus holds PromQL to what is exported: it reads expressions, a JSON list of strings, from its input,
-// and expositions from the files it is given, and says of each selector that no series of theirs matches. Matchers on
-// the labels of -target, which Prometheus adds when it scrapes, are left out. Prometheus' own parser and matchers
-// decide.
+// Command prometheus checks PromQL against exported metrics. It reads expressions, a JSON list of strings, from its
+// input, and expositions from the given files. It prints each selector that no series of theirs matches. It ignores
+// matchers on the labels of -target, which Prometheus adds when it scrapes. It uses Prometheus' own parser and
+// matchers.
 //
 // The module has promtool as its tool.
 package main
@@ -77,7 +77,7 @@ func read(file string) ([]labels.Labels, error) {
 	}
 }
 
-// check says which selectors of the expression no series matches.
+// check returns the selectors of the expression that no series matches.
 func check(text string, target []string, series []labels.Labels) []error {
 	expression, err := parser.NewParser(parser.Options{}).ParseExpr(text)
 	if err != nil {

@@ -24,8 +24,8 @@ import (
 // webhookPort is the chart's container port.
 const webhookPort = 9443
 
-// reviews sends so many reviews a second to the replica, whether it has answered the last ones or not, of pods
-// like those that are there already, in any of their namespaces.
+// reviews sends reviews at a fixed rate to the replica, whether it has answered the last ones or not. Their pods are
+// like the existing ones, in any of their namespaces.
 func (c *cluster) reviews(ctx context.Context, n, rate int, f filling) (times, error) {
 	client, url, err := c.caller(ctx)
 	if err != nil {
@@ -58,7 +58,7 @@ func (c *cluster) reviews(ctx context.Context, n, rate int, f filling) (times, e
 	return took, errors.Join(errs...)
 }
 
-// caller is a client as the API server is one, and where the MutatingWebhookConfiguration sends it.
+// caller is a client like the API server's, and the URL in the MutatingWebhookConfiguration.
 func (c *cluster) caller(ctx context.Context) (*http.Client, string, error) {
 	found, err := c.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(
 		ctx, "00-redis-tls", metav1.GetOptions{},
@@ -94,7 +94,7 @@ func review(namespace string, i int) ([]byte, error) {
 	})
 }
 
-// send returns how long the answer took, which must be a patch.
+// send returns the time until the answer, which must be a patch.
 func send(ctx context.Context, client *http.Client, url string, body []byte) (time.Duration, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
@@ -120,16 +120,16 @@ func send(ctx context.Context, client *http.Client, url string, body []byte) (ti
 	return took, nil
 }
 
-// connections is over how many the dry runs come, one after the other on each.
+// connections is the number of connections for the dry runs, which are sent one after the other on each.
 const connections = 4
 
-// creations has the API server admit pods like those that are there already, as dry runs.
+// creations creates pods like the existing ones through the API server, as dry runs.
 func (c *cluster) creations(ctx context.Context, n int, f filling) (times, error) {
 	took, errs := make(times, n), make([]error, n)
 	workqueue.ParallelizeUntil(ctx, connections, n, func(i int) {
 		pod := podOf(numbered("team", rand.IntN(f.namespaces)), f.pods+i)
 		begin := time.Now()
-		errs[i] = c.ask(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		errs[i] = c.inject(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		took[i] = time.Since(begin)
 	})
 	return took, errors.Join(append(errs, ctx.Err())...)

@@ -11,7 +11,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// auditPolicy has the API server write down each request of the webhook's service account, and of nobody else.
+// auditPolicy makes the API server log each request of the webhook's service account, and no other.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -21,13 +21,13 @@ rules:
 - level: None
 `
 
-// auditLog is what the API server writes down, which says what the webhook really sent, whatever it counts itself.
+// auditLog is the API server's audit log, which has all requests of the webhook, whatever the webhook itself counts.
 type auditLog struct{ path string }
 
-// mark is a place in the log.
+// mark is a position in the log.
 type mark int64
 
-// now is where the log ends.
+// now returns the end of the log.
 func (a *auditLog) now() (mark, error) {
 	info, err := os.Stat(a.path)
 	if err != nil {
@@ -36,7 +36,7 @@ func (a *auditLog) now() (mark, error) {
 	return mark(info.Size()), nil
 }
 
-// since returns the calls that were written down after the mark.
+// since returns the calls in the log after the mark.
 func (a *auditLog) since(m mark) (calls, error) {
 	f, err := os.Open(a.path)
 	if err != nil {
@@ -49,11 +49,10 @@ func (a *auditLog) since(m mark) (calls, error) {
 	return readCalls(f)
 }
 
-// calls are numbers of requests, by what they are: "patch serviceentries", "watch pods", "get
-// /apis/networking.istio.io/v1".
+// calls are numbers of requests, by kind: "patch serviceentries", "watch pods", "get /apis/networking.istio.io/v1".
 type calls map[string]int
 
-// readCalls reads audit events, one on each line. A watch is counted when it begins, anything else when it is over.
+// readCalls reads audit events, one on each line. A watch counts when it begins, and any other request when it ends.
 func readCalls(r io.Reader) (calls, error) {
 	c := calls{}
 	lines := bufio.NewScanner(r)
@@ -88,17 +87,17 @@ func readCalls(r io.Reader) (calls, error) {
 	return c, lines.Err()
 }
 
-// ofElection are Events of the replica's own namespace, which say who leads.
+// ofElection are Events of the replica's own namespace, about the leader.
 const ofElection = "events of the election"
 
-// upkeep reports whether a replica makes such a call also when no pod is created: it renews the lease or tries to
-// take it, asks which kinds are served, and begins a watch anew that the API server has ended.
+// upkeep reports whether a replica makes such a call without any new pod. It renews the lease or tries to take it,
+// reads which kinds are served, and restarts a watch that the API server has ended.
 func upkeep(call string) bool {
 	verb, of, _ := strings.Cut(call, " ")
 	return of == "leases" || of == ofElection || verb == "watch" || verb == "get" && strings.HasPrefix(of, "/")
 }
 
-// work are the calls that are no upkeep.
+// work returns the calls without the upkeep.
 func (c calls) work() calls {
 	work := calls{}
 	for call, n := range c {
@@ -109,7 +108,7 @@ func (c calls) work() calls {
 	return work
 }
 
-// writes are those of the work that change something.
+// writes returns the calls of the work that change something.
 func (c calls) writes() calls {
 	writes := calls{}
 	for call, n := range c.work() {

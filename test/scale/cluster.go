@@ -12,7 +12,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// options say how a cluster is started.
+// options configure a cluster.
 type options struct {
 	webhook   string // path of its binary
 	profiles  string // directory
@@ -24,16 +24,16 @@ type options struct {
 type cluster struct {
 	options
 	plane   *harness.ControlPlane
-	client  kubernetes.Interface // speaks protobuf, which spares the API server
+	client  kubernetes.Interface // uses protobuf, which costs the API server less
 	release *harness.Release
 	webhook *harness.Webhook
 	audit   *auditLog
 	dir     string
-	// rounds is how often first uses were measured, served how many namespaces have objects of ours.
+	// rounds is the number of measurements of first uses, served the number of namespaces with managed objects.
 	rounds, served int
 }
 
-// start starts it, with an API server that writes down every request of the webhook's service account.
+// start starts a cluster whose API server logs every request of the webhook's service account.
 func start(ctx context.Context, o options) (*cluster, error) {
 	dir, err := os.MkdirTemp("", "redis-tls-scale-")
 	if err != nil {
@@ -54,7 +54,7 @@ func (c *cluster) start(ctx context.Context) (err error) {
 	c.audit = &auditLog{path: filepath.Join(c.dir, "audit.log")}
 	c.plane, err = harness.Start(ctx, harness.Options{
 		Progress: c.progress,
-		// A namespace's history is kept until it is compacted: more than the default of 2 GiB.
+		// etcd keeps all revisions until it is compacted, which takes more than the default of 2 GiB.
 		EtcdArgs: []string{"--quota-backend-bytes=8589934592"},
 		APIServerArgs: []string{
 			"--audit-policy-file=" + policy, "--audit-log-path=" + c.audit.path, "--audit-log-mode=blocking",
@@ -76,7 +76,7 @@ func (c *cluster) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// It would only look for owners and make service accounts, for which the processors are too few.
+	// The controller manager would only look for owners and create service accounts, and take time of the processors.
 	c.plane.ControllerManager.Kill()
 	config := c.plane.Config()
 	config.ContentType = "application/vnd.kubernetes.protobuf"

@@ -11,24 +11,24 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// figures are what is measured of one size.
+// figures are the results for one size.
 type figures struct {
 	filling
 	restart restarted
 	memory  memory
-	review  times // a warm review, sent to the replica itself
-	// creation is a pod through the API server with everything that it asks, as a dry run.
+	review  times // a warm review, sent to the replica directly
+	// creation is a pod through the API server with all calls of an admission, as a dry run.
 	creation times
 	calls    calls // during both
-	// requested and answered are the first uses of new namespaces at once: from the request for the pod, and from the API
-	// server's answer, until it has accepted the pod's objects.
+	// requested and answered are the first uses of new namespaces at once. They start at the request for the pod and at
+	// the API server's answer, and end when it has accepted the pod's objects.
 	requested, answered times
 }
 
-// restarted is a new start of the replica, with everything in place.
+// restarted is a start of the replica with all objects in place.
 type restarted struct {
 	ready time.Duration // it answers
-	again time.Duration // as the leader it has looked at every namespace
+	again time.Duration // as the leader it has reconciled every namespace
 	calls calls         // until then
 }
 
@@ -76,7 +76,7 @@ func (c *cluster) figures(ctx context.Context, have, want filling, s sizes) (f f
 	return f, nil
 }
 
-// restart stops the replica, starts it again, and waits until as the leader it has looked at all namespaces.
+// restart stops the replica, starts it again, and waits until it is the leader and has reconciled all namespaces.
 func (c *cluster) restart(ctx context.Context) (r restarted, err error) {
 	if err := c.webhook.Stop(ctx); err != nil {
 		return r, err
@@ -90,19 +90,20 @@ func (c *cluster) restart(ctx context.Context) (r restarted, err error) {
 		return r, err
 	}
 	r.ready = time.Since(begin)
-	err = harness.Eventually(ctx, 5*time.Minute, "the leader to look at all namespaces", func(ctx context.Context) error {
-		text, err := c.webhook.Metrics(ctx)
-		if err != nil {
-			return err
-		}
-		leads, seen, left := sum(text, "leader_election_master_status"), sum(
-			text, "controller_runtime_reconcile_total",
-		), sum(text, "workqueue_depth")
-		if leads < 1 || seen < float64(c.served) || left > 0 {
-			return fmt.Errorf("leader %g, reconciled %g of %d, %g in the queue", leads, seen, c.served, left)
-		}
-		return nil
-	})
+	err = harness.Eventually(ctx, 5*time.Minute, "the leader to reconcile all namespaces",
+		func(ctx context.Context) error {
+			text, err := c.webhook.Metrics(ctx)
+			if err != nil {
+				return err
+			}
+			leader, seen, left := sum(text, "leader_election_master_status"), sum(
+				text, "controller_runtime_reconcile_total",
+			), sum(text, "workqueue_depth")
+			if leader < 1 || seen < float64(c.served) || left > 0 {
+				return fmt.Errorf("leader %g, reconciled %g of %d, %g in the queue", leader, seen, c.served, left)
+			}
+			return nil
+		})
 	if err != nil {
 		return r, err
 	}
@@ -113,10 +114,10 @@ func (c *cluster) restart(ctx context.Context) (r restarted, err error) {
 	return r, c.plane.WaitForAdmission(ctx, c.release)
 }
 
-// memory measures the replica's, and keeps a profile of the heap where one is wanted.
+// memory measures the replica's memory, and keeps a profile of the heap if a directory is given.
 func (c *cluster) memory(ctx context.Context, what string) (m memory, err error) {
 	var text string
-	for range 2 { // what is pooled goes with the second collection
+	for range 2 { // pools are freed by the second collection
 		if text, err = c.webhook.Profile(ctx, "heap?gc=1&debug=1"); err != nil {
 			return m, err
 		}

@@ -18,13 +18,13 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// writers is how many objects are created at once.
+// writers is the number of objects that are created in parallel.
 const writers = 32
 
-// inMesh has Istio inject sidecars.
+// inMesh makes Istio inject sidecars.
 var inMesh = map[string]string{"istio-injection": "enabled"}
 
-// each calls do for 0 to n-1, many at once, until one fails.
+// each calls do for 0 to n-1 in parallel, until one fails.
 func each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -43,7 +43,7 @@ func busy(err error) bool {
 		apierrors.IsTooManyRequests(err)
 }
 
-// namespaces makes the namespaces <prefix>-<from> to <prefix>-<to - 1>, each with its service account.
+// namespaces creates the namespaces <prefix>-<from> to <prefix>-<to - 1>, each with its service account.
 func (c *cluster) namespaces(ctx context.Context, prefix string, from, to int, labels map[string]string) error {
 	return each(ctx, to-from, func(ctx context.Context, i int) error {
 		name := numbered(prefix, from+i)
@@ -60,7 +60,7 @@ func (c *cluster) namespaces(ctx context.Context, prefix string, from, to int, l
 
 func numbered(prefix string, i int) string { return fmt.Sprintf("%s-%05d", prefix, i) }
 
-// plainPods makes pods that request nothing.
+// plainPods creates pods that request nothing.
 func (c *cluster) plainPods(ctx context.Context, f filling) error {
 	return each(ctx, f.pods, func(ctx context.Context, i int) error {
 		p := podOf(numbered("plain", i%f.namespaces), i)
@@ -73,7 +73,7 @@ func (c *cluster) plainPods(ctx context.Context, f filling) error {
 	})
 }
 
-// objects makes Secrets and ConfigMaps of 2 KB each, n of both.
+// objects creates n Secrets and n ConfigMaps of 2 KB each.
 func (c *cluster) objects(ctx context.Context, n, namespaces int) error {
 	data := strings.Repeat("x", 2<<10)
 	return each(ctx, n, func(ctx context.Context, i int) error {
@@ -93,14 +93,14 @@ func (c *cluster) objects(ctx context.Context, n, namespaces int) error {
 	})
 }
 
-// fill goes on from what is there already, and waits until all namespaces have their objects.
+// fill adds to the existing objects, and waits until all namespaces have their mesh objects.
 func (c *cluster) fill(ctx context.Context, have, want filling) error {
 	if err := c.namespaces(ctx, "team", have.namespaces, want.namespaces, inMesh); err != nil {
 		return err
 	}
 	err := each(ctx, want.pods-have.pods, func(ctx context.Context, i int) error {
 		n := have.pods + i
-		return c.ask(ctx, podOf(numbered("team", n%want.namespaces), n), metav1.CreateOptions{})
+		return c.inject(ctx, podOf(numbered("team", n%want.namespaces), n), metav1.CreateOptions{})
 	})
 	if err != nil {
 		return err
@@ -109,8 +109,8 @@ func (c *cluster) fill(ctx context.Context, have, want filling) error {
 	return c.waitForObjects(ctx)
 }
 
-// ask creates a pod that requests TLS, and wants it injected.
-func (c *cluster) ask(ctx context.Context, pod *corev1.Pod, o metav1.CreateOptions) error {
+// inject creates a pod that requests TLS, and requires that it is injected.
+func (c *cluster) inject(ctx context.Context, pod *corev1.Pod, o metav1.CreateOptions) error {
 	created, err := c.client.CoreV1().Pods(pod.Namespace).Create(ctx, pod, o)
 	if err == nil && created.Annotations[statusKey] == "" {
 		err = fmt.Errorf("pod %s/%s requests TLS and was not injected", pod.Namespace, pod.Name)
@@ -120,11 +120,11 @@ func (c *cluster) ask(ctx context.Context, pod *corev1.Pod, o metav1.CreateOptio
 
 const statusKey = "redis-tls/status"
 
-// meshResources are what the one key of each namespace needs, and how many: the entry behind its VIP, its rule and the
-// two closed ones, that of the key and that of the namespace.
+// meshResources are the objects of the one key of each namespace, with their number: the entry with its VIP, its rule
+// and the two closed ones, of the key and of the namespace.
 var meshResources = map[string]int{"serviceentries": 1, "destinationrules": 3}
 
-// waitForObjects waits until every namespace that was filled has its entry and its rules, and no others.
+// waitForObjects waits until every filled namespace has its entry and its rules, and no others.
 func (c *cluster) waitForObjects(ctx context.Context) error {
 	for resource, of := range meshResources {
 		want := of * c.served
@@ -142,8 +142,8 @@ func (c *cluster) waitForObjects(ctx context.Context) error {
 	return nil
 }
 
-// podOf is a pod of the Deployment cart as its ReplicaSet makes it, 2 KB of JSON, which asks for a Redis of
-// its namespace's own.
+// podOf returns a pod of the Deployment cart as its ReplicaSet creates it, 2 KB of JSON, with a Redis for its namespace
+// only.
 func podOf(namespace string, i int) *corev1.Pod {
 	probe := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{}}, PeriodSeconds: 5}
 	probe.TCPSocket.Port.IntVal = 8080

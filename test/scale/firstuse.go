@@ -13,11 +13,11 @@ import (
 	"k8s.io/client-go/dynamic"
 )
 
-// managed selects the objects of ours.
+// managed selects the managed objects.
 const managed = "app.kubernetes.io/managed-by=redis-tls"
 
-// firstUses creates the first pods of n new namespaces at once, and returns how long each took from its request,
-// and from the API server's answer, until all of its objects were accepted.
+// firstUses creates the first pods of n new namespaces at once. It returns the times from each request, and from the
+// API server's answer, until all objects of the pod were accepted.
 func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered times, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
@@ -39,7 +39,7 @@ func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered tim
 	for i := range n {
 		pods.Go(func() {
 			begins[i] = time.Now()
-			errs[i] = c.ask(ctx, podOf(numbered(prefix, i), i), metav1.CreateOptions{})
+			errs[i] = c.inject(ctx, podOf(numbered(prefix, i), i), metav1.CreateOptions{})
 			ends[i] = time.Now()
 		})
 	}
@@ -60,7 +60,7 @@ func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered tim
 	return requested, answered, nil
 }
 
-// watchObjects tells of the new objects of ours in the namespaces of the prefix, until the context ends.
+// watchObjects reports the new managed objects in the namespaces with the prefix, until the context ends.
 func (c *cluster) watchObjects(ctx context.Context, prefix string, accepted *arrivals) error {
 	client, err := dynamic.NewForConfig(c.plane.Config())
 	if err != nil {
@@ -88,10 +88,10 @@ func (c *cluster) watchObjects(ctx context.Context, prefix string, accepted *arr
 	return nil
 }
 
-// arrivals are when the last object of each namespace was seen.
+// arrivals has the time at which the last object of each namespace was seen.
 type arrivals struct {
 	want int
-	all  chan struct{} // closed when so many were seen
+	all  chan struct{} // closed when all were seen
 
 	mu    sync.Mutex
 	count int

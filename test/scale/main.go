@@ -1,12 +1,10 @@
-// Command scale fills a real control plane with namespaces and pods, and prints what that costs a replica
-// of the webhook: its start, its memory, its answers, the first use of a Redis, and calls of the API server.
-// The same is measured in the same run with few namespaces, so that what grows with the cluster shows as a
-// ratio, whatever the machine.
+// Command scale fills a real control plane with namespaces and pods, and prints the cost for a replica of the webhook:
+// its start, its memory, its answers, the first use of a Redis, and calls of the API server. It measures the same with
+// few namespaces in the same run, so that growth with the cluster is a ratio, whatever the machine.
 //
-// Every pod goes through the real kube-apiserver, its admission and the webhook, beside a stand-in for Istio's
-// injector; only kubelets, schedulers and, from the filling on, kube-controller-manager are missing. Nothing
-// here is an assertion about time; what must hold at any size is in check.go, and the package's test runs a
-// small form.
+// Every pod goes through the real kube-apiserver, its admission and the webhook, with a stand-in for Istio's injector.
+// Only kubelets, schedulers and, after the filling has begun, kube-controller-manager are missing. There are no
+// assertions about time. report.go has what must hold at any size, and the package's test runs a small form.
 package main
 
 import (
@@ -19,19 +17,21 @@ import (
 	"time"
 )
 
-// sizes are how much of everything there is.
+// sizes are the numbers of all objects.
 type sizes struct {
 	few, many filling
-	// plain is what must cost nothing: namespaces and pods that request nothing, and so many Secrets and ConfigMaps each.
+	// plain are objects that must cost nothing: namespaces and pods that request nothing, and this many Secrets and
+	// ConfigMaps each.
 	plain   filling
 	objects int
-	// atOnce is how many new namespaces have their first pod at the same moment.
+	// atOnce is the number of new namespaces that have their first pod at the same time.
 	atOnce int
-	// reviews are sent to the replica itself, reviewRate of them a second; creations through the API server, as dry runs.
+	// reviews are sent directly to the replica, at reviewRate per second, and creations through the API server, as dry
+	// runs.
 	reviews, reviewRate, creations int
 }
 
-// filling are namespaces and the pods in all of them together.
+// filling has the numbers of namespaces and of the pods in all of them.
 type filling struct{ namespaces, pods int }
 
 func (f filling) String() string { return fmt.Sprintf("%d namespaces, %d pods", f.namespaces, f.pods) }
@@ -51,11 +51,13 @@ func main() {
 		fmt.Fprintf(os.Stderr, "%s  %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 	}}
 	flag.IntVar(&s.many.namespaces, "namespaces", 10_000, "namespaces with injected pods")
-	flag.IntVar(&s.many.pods, "pods", 50_000, "injected pods in them, and as many more that request nothing in others")
+	flag.IntVar(
+		&s.many.pods, "pods", 50_000, "injected pods, and the same number of pods that request nothing in other namespaces",
+	)
 	flag.IntVar(&s.atOnce, "at-once", 200, "new namespaces that have their first pod at the same moment")
-	flag.BoolVar(&o.streaming, "streaming", true, "whether the API server streams initial lists (its feature WatchList)")
-	flag.StringVar(&o.webhook, "webhook", "", "path of a built cmd/webhook; empty: it is built")
-	flag.StringVar(&o.profiles, "profiles", "", "directory for profiles of the replica's heap; empty: none are kept")
+	flag.BoolVar(&o.streaming, "streaming", true, "let the API server stream initial lists (its feature WatchList)")
+	flag.StringVar(&o.webhook, "webhook", "", "path of a built cmd/webhook; default: built from this tree")
+	flag.StringVar(&o.profiles, "profiles", "", "directory for profiles of the replica's heap; default: none")
 	flag.Parse()
 	s.plain.pods = s.many.pods
 	r, err := measure(ctx, s, o)
@@ -64,7 +66,7 @@ func main() {
 		err = r.check()
 	}
 	switch {
-	case ctx.Err() != nil: // interrupted, and cleaned up by the harness
+	case ctx.Err() != nil: // interrupted; the harness has cleaned up
 		os.Exit(130)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "\nscale:", err)
@@ -119,7 +121,7 @@ func measure(ctx context.Context, s sizes, o options) (r *report, err error) {
 	if err := c.fill(ctx, s.few, s.many); err != nil {
 		return nil, fmt.Errorf("filling: %w", err)
 	}
-	// From restart to restart, so that what is remembered of the filling itself (Events for some minutes) is left out.
+	// From restart to restart, without what the replica keeps of the filling itself (Events for some minutes).
 	injected := growth{
 		what:   "injected pods with their namespaces and objects",
 		pieces: s.many.pods - s.few.pods + s.atOnce,
@@ -134,7 +136,7 @@ func measure(ctx context.Context, s sizes, o options) (r *report, err error) {
 	return r, nil
 }
 
-// grow measures what the replica's memory grows by when so many pieces are added.
+// grow measures the growth of the replica's memory by this many pieces.
 func (r *report) grow(ctx context.Context, c *cluster, g growth, fill func(context.Context) error) error {
 	before, err := c.memory(ctx, "before "+g.what)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// report is what one run has measured.
+// report has the measurements of one run.
 type report struct {
 	sizes
 	empty     memory // of a replica in an empty cluster
@@ -21,30 +21,30 @@ type report struct {
 	few, many figures
 }
 
-// growth is what the replica's heap has grown by, bytes.
+// growth is the growth of the replica's heap, in bytes.
 type growth struct {
 	what   string
 	pieces int
-	most   float64 // bytes that each may cost
+	most   float64 // limit of bytes for each
 	bytes  int64
 	took   time.Duration
 }
 
-// each is the growth by one piece, bytes.
+// each returns the growth by one piece, in bytes.
 func (g growth) each() float64 { return float64(g.bytes) / float64(max(g.pieces, 1)) }
 
-// What pieces may cost, bytes: an injected pod with its share of its namespace and of the mesh objects, a namespace's
-// metadata, and what costs nothing but the error of measurement.
+// The limits in bytes for each piece: an injected pod with its share of its namespace and of the mesh objects, a
+// namespace's metadata, and the error of measurement for objects that cost nothing.
 const (
 	mostOfAPod       = 4 << 10
 	mostOfANamespace = 2 << 10
 	nothing          = 32
 )
 
-// enough is from how many pieces on the heap's own fluctuation does not count.
+// enough is the number of pieces from which the heap's own fluctuation does not count.
 const enough = 1000
 
-// check says what must hold on any machine.
+// check returns an error for each limit that is exceeded on any machine.
 func (r *report) check() error {
 	var errs []error
 	for _, f := range []figures{r.few, r.many} {
@@ -54,7 +54,7 @@ func (r *report) check() error {
 			)
 		}
 		if writes := f.restart.calls.writes(); len(writes) > 0 {
-			errs = append(errs, fmt.Errorf("with %s a restart wrote what stood already: %s", f.filling, writes))
+			errs = append(errs, fmt.Errorf("with %s a restart wrote objects that existed already: %s", f.filling, writes))
 		}
 	}
 	for _, g := range r.growth {
@@ -112,7 +112,7 @@ func (r *report) print(w io.Writer) {
 	fmt.Fprintf(w, "Calls of the restart with %s: %s.\n", many.filling, many.restart.calls)
 }
 
-// lists are how many lists and watches there were.
+// lists returns the number of lists and watches.
 func (c calls) lists() (n int) {
 	for call, of := range c {
 		if verb, _, _ := strings.Cut(call, " "); verb == "watch" || verb == "list" {
@@ -122,7 +122,7 @@ func (c calls) lists() (n int) {
 	return n
 }
 
-// String names the calls, the most frequent first.
+// String lists the calls, the most frequent first.
 func (c calls) String() string {
 	names := slices.SortedFunc(maps.Keys(c), func(a, b string) int {
 		return cmp.Or(cmp.Compare(c[b], c[a]), cmp.Compare(a, b))
@@ -161,7 +161,7 @@ func rounded(d time.Duration) string {
 	}
 }
 
-// machine says what this was measured on.
+// machine describes the machine of the measurement.
 func machine() string {
 	model, _ := named("/proc/cpuinfo", "model name")
 	load, _ := os.ReadFile("/proc/loadavg")

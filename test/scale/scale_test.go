@@ -19,9 +19,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestScale proves on a real control plane, in a small form of `make scale`, that a warm admission costs the API
-// server no call of ours, that a restart writes nothing that stands already, and that every pod and every
-// namespace gets what it asked for. How long that takes is measured at full size only.
+// TestScale runs a small form of `make scale` on a real control plane. It proves that the webhook makes no API call for
+// a warm admission, that a restart writes no existing object, and that every pod and every namespace gets what it
+// requested. Only the full size measures times.
 func TestScale(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a control plane (-short)")
@@ -98,7 +98,7 @@ func TestReadCalls(t *testing.T) {
 	}
 }
 
-func TestCheckSpeaksOfCallsWritesAndMemory(t *testing.T) {
+func TestCheckReportsCallsWritesAndMemory(t *testing.T) {
 	quiet := figures{
 		calls:   calls{"update leases": 9, "watch pods": 1},
 		restart: restarted{calls: calls{"list pods": 1, "get secrets": 2}},
@@ -107,10 +107,10 @@ func TestCheckSpeaksOfCallsWritesAndMemory(t *testing.T) {
 		change func(*report)
 		want   string
 	}{
-		"upkeep alone is well":           {func(*report) {}, ""},
+		"only upkeep":                    {func(*report) {}, ""},
 		"a read in an admission":         {func(r *report) { r.many.calls = calls{"get secrets": 1} }, "1 × get secrets"},
 		"a write in an admission of few": {func(r *report) { r.few.calls = calls{"patch pods": 3} }, "3 × patch pods"},
-		"a restart that applies what stands": {
+		"a restart that applies existing objects": {
 			func(r *report) { r.many.restart.calls = calls{"patch serviceentries": 7} },
 			"7 × patch serviceentries",
 		},
@@ -120,11 +120,11 @@ func TestCheckSpeaksOfCallsWritesAndMemory(t *testing.T) {
 		"pods of more": {func(r *report) {
 			r.growth = []growth{{what: "pods", pieces: 2000, most: mostOfAPod, bytes: 2000 * 4097}}
 		}, "2000 pods cost the replica 4097 bytes each"},
-		"too few pods to tell by": {
+		"too few pods for a limit": {
 			func(r *report) { r.growth = []growth{{what: "pods", pieces: 20, most: mostOfAPod, bytes: 1 << 20}} },
 			"",
 		},
-		"a restart that says its Events once more": {
+		"a restart that repeats its Events": {
 			func(r *report) { r.few.restart.calls = calls{"create events": 2} },
 			"2 × create events",
 		},

@@ -24,7 +24,7 @@ func sum(text, metric string) (total float64) {
 	return total
 }
 
-// field returns the number behind the beginning of a line.
+// field returns the number after the prefix of a line.
 func field(text, begins string) (int64, error) {
 	for line := range strings.Lines(text) {
 		rest, found := strings.CutPrefix(line, begins)

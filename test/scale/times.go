@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// times are durations of the same thing.
+// times are durations of the same operation.
 type times []time.Duration
 
-// quantile returns the duration that a part q of all do not exceed (nearest rank); 0 when there are none.
+// quantile returns the duration that a part q of all do not exceed (nearest rank). It is 0 if there are none.
 func (t times) quantile(q float64) time.Duration {
 	if len(t) == 0 {
 		return 0

@@ -13,44 +13,44 @@ import (
 	"github.com/redis-tls/redis-tls/internal/cluster"
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
-	"github.com/redis-tls/redis-tls/test/soak/verdict"
+	"github.com/redis-tls/redis-tls/test/soak/result"
 )
 
-// followEvery is how often the objects of pods that wait for them are looked at.
+// followEvery is the period at which the objects of waiting pods are read.
 const followEvery = 500 * time.Millisecond
 
-// aftermath follows admitted pods: until their objects are there and their gate is off, and then until the
-// end of their life, when it deletes them.
+// aftermath follows admitted pods until their objects exist and their gate is removed, and then until the end of their
+// life, when it deletes them.
 type aftermath struct {
 	client client.Client
 	cfg    config.Config
-	record func(verdict.Pod)
+	record func(result.Pod)
 
 	mu   sync.Mutex
 	pods map[*followed]bool
-	// left is when the driver last deleted a pod of a host, by namespace and mesh object's name.
-	left map[string]time.Time
+	// lastUse is the time at which the driver last deleted a pod of a host, by namespace and mesh object's name.
+	lastUse map[string]time.Time
 }
 
 type followed struct {
 	pod      *corev1.Pod
 	kind     *kind
 	phase    *phase
-	verdict  verdict.Pod
+	result   result.Pod
 	complete bool
 	dies     time.Time // zero: never
-	waits    string    // for what, when last looked at
+	waits    string    // reason, at the last read
 }
 
-// follow takes over an admitted pod.
-func (a *aftermath) follow(phase *phase, kind *kind, pod *corev1.Pod, p verdict.Pod) {
+// follow starts to follow an admitted pod.
+func (a *aftermath) follow(phase *phase, kind *kind, pod *corev1.Pod, p result.Pod) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.pods[&followed{pod: pod, kind: kind, phase: phase, verdict: p, waits: "it was not looked at yet"}] = true
+	a.pods[&followed{pod: pod, kind: kind, phase: phase, result: p, waits: "it was not read yet"}] = true
 	phase.begin()
 }
 
-// run goes on until the context ends.
+// run runs until the context ends.
 func (a *aftermath) run(ctx context.Context) {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
@@ -64,7 +64,7 @@ func (a *aftermath) run(ctx context.Context) {
 	}
 }
 
-// look goes once over all pods. What cannot be looked at now is looked at the next time.
+// look reads all pods once. Pods that cannot be read now are read the next time.
 func (a *aftermath) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
@@ -91,7 +91,7 @@ func (a *aftermath) look(ctx context.Context) {
 }
 
 func (a *aftermath) lookAt(ctx context.Context, namespace string, pods []*followed) {
-	n := verdict.Namespace{Name: namespace}
+	n := result.Namespace{Name: namespace}
 	var err error
 	if !pods[0].kind.quiet {
 		n, err = objectsOf(ctx, a.client, namespace)
@@ -113,9 +113,9 @@ func (a *aftermath) lookAt(ctx context.Context, namespace string, pods []*follow
 	}
 }
 
-// waits says what the pod waits for; a gated one is read again.
-func (a *aftermath) waits(ctx context.Context, f *followed, n verdict.Namespace) string {
-	waits := verdict.Waits(f.pod, n, a.cfg)
+// waits returns what the pod waits for. It reads a gated pod again.
+func (a *aftermath) waits(ctx context.Context, f *followed, n result.Namespace) string {
+	waits := result.Waits(f.pod, n, a.cfg)
 	if waits == "" || len(f.pod.Spec.SchedulingGates) == 0 {
 		return waits
 	}
@@ -123,17 +123,17 @@ func (a *aftermath) waits(ctx context.Context, f *followed, n verdict.Namespace)
 	if err := a.client.Get(ctx, client.ObjectKeyFromObject(f.pod), now); err != nil {
 		return err.Error()
 	}
-	return verdict.Waits(now, n, a.cfg)
+	return result.Waits(now, n, a.cfg)
 }
 
-// finish records the pod, whose objects have come or are not waited for any more; it holds the lock.
+// finish records the pod, whose objects exist or are not awaited any more. The caller holds the lock.
 func (a *aftermath) finish(f *followed) {
 	f.complete = true
-	f.verdict.Complete = time.Since(f.verdict.Due) - f.verdict.Latency
+	f.result.Complete = time.Since(f.result.Due) - f.result.Latency
 	if f.kind.life > 0 {
 		f.dies = time.Now().Add(f.kind.life)
 	}
-	a.record(f.verdict)
+	a.record(f.result)
 	f.phase.end()
 }
 
@@ -143,41 +143,41 @@ func (a *aftermath) abandon(p *phase) {
 	defer a.mu.Unlock()
 	for f := range a.pods {
 		if f.phase == p && !f.complete {
-			f.verdict.Lose("it was admitted, and its objects did not come: " + f.waits)
+			f.result.Lose("it was admitted, and its objects did not come: " + f.waits)
 			a.finish(f)
 		}
 	}
 }
 
-// gone remembers when the objects of a pod may have lost their last user.
+// gone notes when the objects of a pod may have lost their last user.
 func (a *aftermath) gone(f *followed) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.pods, f)
-	// Every object is named by a key, or by an atom: those of the pod, desired in an empty namespace.
+	// Every object's name has a key or an atom. These are the pod's objects in an empty namespace.
 	live := cluster.LiveOf(f.pod.Namespace, []*cluster.Pod{cluster.Trim(f.pod)}, a.cfg, nil)
 	desired := mesh.Objects(&mesh.Snapshot{Namespace: f.pod.Namespace, Live: live.Requests}, a.cfg)
 	for _, o := range desired.All() {
-		a.left[f.pod.Namespace+"/"+o.GetName()] = time.Now()
+		a.lastUse[f.pod.Namespace+"/"+o.GetName()] = time.Now()
 	}
 }
 
-// unused is how long the driver has had no pod that the object could be for; ok is false where it never had one.
+// unused returns the time since the driver last had a pod for the object. If it never had one, ok is false.
 func (a *aftermath) unused(namespace, name string) (since time.Duration, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	left, ok := a.left[namespace+"/"+name]
-	return time.Since(left), ok
+	lastUse, ok := a.lastUse[namespace+"/"+name]
+	return time.Since(lastUse), ok
 }
 
 // objectsOf lists the mesh objects of a namespace.
-func objectsOf(ctx context.Context, c client.Client, namespace string) (verdict.Namespace, error) {
+func objectsOf(ctx context.Context, c client.Client, namespace string) (result.Namespace, error) {
 	var entries networkingv1.ServiceEntryList
 	var rules networkingv1.DestinationRuleList
 	for _, list := range []client.ObjectList{&entries, &rules} {
 		if err := c.List(ctx, list, client.InNamespace(namespace)); err != nil {
-			return verdict.Namespace{}, fmt.Errorf("listing the objects of namespace %s: %w", namespace, err)
+			return result.Namespace{}, fmt.Errorf("listing the objects of namespace %s: %w", namespace, err)
 		}
 	}
-	return verdict.Namespace{Name: namespace, Entries: entries.Items, Rules: rules.Items}, nil
+	return result.Namespace{Name: namespace, Entries: entries.Items, Rules: rules.Items}, nil
 }

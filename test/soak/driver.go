@@ -13,30 +13,29 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"github.com/redis-tls/redis-tls/test/soak/verdict"
+	"github.com/redis-tls/redis-tls/test/soak/result"
 )
 
-// Bounds of the driver. A kubelet's and a controller's clients wait longer for an answer.
+// Bounds of the driver. The clients of a kubelet and of a controller wait longer for an answer.
 const (
 	attemptTimeout   = 15 * time.Second
 	unavailablePause = 250 * time.Millisecond
 	mostUnavailable  = 5 * time.Minute
 )
 
-// driver creates pods at a fixed rate, whatever becomes of those before: a pod that is due is created also when
-// others wait for their answers, and its latency counts from when it was due. So a pause of the server
-// shows in all pods that fell into it.
+// driver creates pods at a fixed rate, whatever happens to earlier ones. A pod is created when it is due even if others
+// wait for their answers, and its latency counts from then. So a pause of the server shows in all pods of that time.
 type driver struct {
 	clients kubernetes.Interface
 	rate    int // pods per second
-	// phase is the fault that pods count for now.
+	// phase is the fault to which new pods count.
 	phase atomic.Pointer[phase]
 	after *aftermath
-	// record is told of every pod whose fate is known before any objects are due.
-	record func(verdict.Pod)
+	// record is called for every pod with a final result before any objects are due.
+	record func(result.Pod)
 }
 
-// run creates pods until the context ends, and returns when all that are under way have their answer.
+// run creates pods until the context ends, and returns when all current ones have their answer.
 func (d *driver) run(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -60,49 +59,49 @@ func (d *driver) run(ctx context.Context) {
 	}
 }
 
-// create brings one pod in, as a ReplicaSet's controller would: again and again.
+// create creates one pod with retries, as a ReplicaSet's controller would.
 func (d *driver) create(ctx context.Context, phase *phase, n int, due time.Time) {
 	kind := &mix[n%len(mix)]
 	want := kind.pod(phase.namespace(kind.place), n)
-	p := verdict.Pod{Fault: phase.name, Kind: kind.name, Namespace: want.Namespace, Name: want.Name, Due: due}
+	p := result.Pod{Fault: phase.name, Kind: kind.name, Namespace: want.Namespace, Name: want.Name, Due: due}
 	created, err := d.persist(ctx, want, &p)
 	p.Latency = time.Since(due)
-	switch answer := verdict.Judge(err); {
-	case answer == verdict.Denied && kind.refused != "" && strings.Contains(err.Error(), kind.refused):
-		p.Outcome = verdict.Refused
-	case answer != verdict.Accepted:
+	switch answer := result.Classify(err); {
+	case answer == result.Denied && kind.refused != "" && strings.Contains(err.Error(), kind.refused):
+		p.Outcome = result.Refused
+	case answer != result.Accepted:
 		p.Lose(fmt.Sprintf("%s: %v", answer, err))
 	case kind.refused != "":
-		p.Lose("it was admitted with a wrong wish")
+		p.Lose("it was admitted with a wrong request")
 	default:
-		p.Outcome = verdict.Admitted
+		p.Outcome = result.Admitted
 		if touched := kind.touched(created); touched != "" {
 			p.Lose(touched)
 		}
 	}
-	if p.Outcome == verdict.Admitted {
+	if p.Outcome == result.Admitted {
 		d.after.follow(phase, kind, created, p)
 		return
 	}
 	d.record(p)
 }
 
-// persist tries until there is an answer that holds, or the bounds are reached.
-func (d *driver) persist(ctx context.Context, want *corev1.Pod, p *verdict.Pod) (*corev1.Pod, error) {
+// persist retries until there is a final answer, or the bounds are reached.
+func (d *driver) persist(ctx context.Context, want *corev1.Pod, p *result.Pod) (*corev1.Pod, error) {
 	for begin := time.Now(); ; {
 		created, err := d.attempt(ctx, want)
-		answer := verdict.Judge(err)
+		answer := result.Classify(err)
 		if err != nil {
 			p.LastError = err.Error()
 		}
 		var pause time.Duration
 		switch answer {
-		case verdict.Unanswered:
-			if p.Unanswered++; p.Unanswered == verdict.MostUnanswered {
+		case result.Unanswered:
+			if p.Unanswered++; p.Unanswered == result.MostUnanswered {
 				return nil, err
 			}
-			pause = verdict.Pause(p.Unanswered)
-		case verdict.Unavailable:
+			pause = result.Pause(p.Unanswered)
+		case result.Unavailable:
 			if p.Unavailable++; time.Since(begin) > mostUnavailable {
 				return nil, err
 			}
@@ -114,8 +113,8 @@ func (d *driver) persist(ctx context.Context, want *corev1.Pod, p *verdict.Pod) 
 	}
 }
 
-// attempt creates the pod once. A pod that is there already has been created by an earlier attempt, for
-// names are never used twice.
+// attempt creates the pod once. Names are never used twice, so an earlier attempt has created a pod that exists
+// already.
 func (d *driver) attempt(ctx context.Context, want *corev1.Pod) (*corev1.Pod, error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()

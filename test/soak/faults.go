@@ -9,13 +9,13 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// fault is what is done to the cluster in a phase. It returns when it is over.
+// fault is a fault of the cluster in a phase. inject returns when it is over.
 type fault struct {
 	name   string
 	inject func(context.Context, *soak) error
 }
 
-// faultless is the beginning, for comparison.
+// faultless is the first phase, for comparison.
 func faultless(d time.Duration) fault {
 	return fault{"none", func(ctx context.Context, _ *soak) error {
 		wait(ctx, d)
@@ -23,11 +23,11 @@ func faultless(d time.Duration) fault {
 	}}
 }
 
-// killed kills the leader, or a follower, as a crash of its node's kernel would not but that of its process:
-// the kubelet finds out and starts it again in place.
-func killed(leads bool, times int) fault {
+// killed kills the process of the leader, or of a follower, as a crash of the process would. The kubelet starts it
+// again in place.
+func killed(theLeader bool, times int) fault {
 	name := "kill -9 of a follower"
-	if leads {
+	if theLeader {
 		name = "kill -9 of the leader"
 	}
 	return fault{name, func(ctx context.Context, s *soak) error {
@@ -37,7 +37,7 @@ func killed(leads bool, times int) fault {
 				return err
 			}
 			target := leader
-			if !leads {
+			if !theLeader {
 				if len(followers) == 0 {
 					return errors.New("no follower runs")
 				}
@@ -56,7 +56,7 @@ func killed(leads bool, times int) fault {
 // rolled restarts all replicas as a Deployment's rolling update does.
 func rolled(times int) fault {
 	return fault{"rolling restart (SIGTERM)", func(ctx context.Context, s *soak) error {
-		s.kubelet.Lock() // what is stopped is not to be started again
+		s.kubelet.Lock() // a stopped replica must not be started again
 		defer s.kubelet.Unlock()
 		for range times {
 			if err := s.replicas.Roll(ctx, s.release, s.options); err != nil {
@@ -77,7 +77,7 @@ func restarted() fault {
 	}}
 }
 
-// stopped stops etcd's clock: its connections stay, and nothing answers.
+// stopped pauses etcd: its connections stay open, and it answers nothing.
 func stopped(d time.Duration) fault {
 	return fault{fmt.Sprintf("etcd stopped for %s", d), func(ctx context.Context, s *soak) error {
 		if err := s.Etcd.Pause(); err != nil {
@@ -102,14 +102,14 @@ func lagging(d time.Duration) fault {
 	}}
 }
 
-// gone cuts all watches, and sees to it that none of them can go on from where it was: etcd is compacted, and
-// an API server that has just started knows no older revision.
+// gone cuts all watches, and ensures that none of them can continue: etcd is compacted, and a restarted API server has
+// no older revision.
 func gone() fault {
 	return fault{"410 Gone, relist", func(ctx context.Context, s *soak) error {
 		before := s.proxy.Expired()
-		mend := s.proxy.Cut()
-		defer mend()
-		wait(ctx, 5*time.Second) // pods come and go meanwhile
+		restore := s.proxy.Cut()
+		defer restore()
+		wait(ctx, 5*time.Second) // in this time pods come and go
 		revision, err := s.CompactEtcd(ctx)
 		if err != nil {
 			return err
@@ -117,7 +117,7 @@ func gone() fault {
 		if err := s.RestartAPIServer(ctx); err != nil {
 			return err
 		}
-		mend()
+		restore()
 		err = harness.Eventually(ctx, recovery, "as many watches as there are replicas to be answered 410 Gone",
 			func(context.Context) error {
 				if n := s.proxy.Expired() - before; n < len(s.replicas.All()) {
@@ -133,7 +133,7 @@ func gone() fault {
 	}}
 }
 
-// unserved takes Istio's kinds away, with all objects of theirs, and brings them back.
+// unserved deletes Istio's kinds with all of their objects, and installs them again.
 func unserved() fault {
 	return fault{"Istio's CRDs removed and back", func(ctx context.Context, s *soak) error {
 		if err := s.RemoveIstioCRDs(ctx); err != nil {

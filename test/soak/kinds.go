@@ -10,23 +10,23 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// kind is one way in which pods of the driver ask, or do not. Keys are retyped as literals, as in all
-// tests of the whole.
+// kind is one kind of pods of the driver: with a request, with a wrong one, or with none. Keys are literals, as in all
+// tests of the whole system.
 type kind struct {
 	name string
-	// place is the namespace, of those that every fault has: see places.
+	// place is one of the namespaces of each fault; see places.
 	place string
 	// annotations of the nth pod of the soak.
 	annotations func(n int) map[string]string
-	// refused is a part of the refusal that a wrong wish must get; empty where the pod is to be admitted.
+	// refused is a part of the refusal of a wrong request. It is empty if the pod has to be admitted.
 	refused string
-	// quiet: it does not ask, and must be let alone.
+	// quiet pods request nothing, and must not be changed.
 	quiet bool
-	// life is how long the pod stays once its objects are there; 0: to the end.
+	// life is how long the pod stays after its objects exist. 0 is until the end.
 	life time.Duration
 }
 
-// places are the namespaces of a fault, with the labels and annotations that they have.
+// places are the namespaces of a fault, with their labels and annotations.
 var places = map[string]*metav1.ObjectMeta{
 	"names":     {Labels: map[string]string{"istio-injection": "enabled"}},
 	"addresses": {Labels: map[string]string{"istio-injection": "enabled"}},
@@ -40,7 +40,7 @@ var places = map[string]*metav1.ObjectMeta{
 // short is the life of pods that come and go.
 const short = 8 * time.Second
 
-// mix is what the driver creates, one after the other and again.
+// mix is the cycle of pods that the driver creates.
 var mix = []kind{
 	byName(0),
 	byAddress(short),
@@ -48,7 +48,7 @@ var mix = []kind{
 	newHost(short),
 	inherits(short),
 	byName(short),
-	wrong("a wildcard", "a wildcard", "host", "*.example.com"),
+	wrong("a wildcard", "host", "*.example.com"),
 	newAddress(short),
 	byName(short),
 	quiet(),
@@ -56,24 +56,24 @@ var mix = []kind{
 	severalPorts(short),
 	byName(short),
 	newHost(short),
-	wrong("a forbidden address", "loopback", "addresses", "127.0.0.1"),
+	wrong("a forbidden address", "addresses", "127.0.0.1"),
 	byAddress(0),
 	inherits(0),
 	newHost(short),
-	wrong("an unknown mode", "mode", "mode", "tls"),
+	wrong("an unknown mode", "mode", "tls"),
 	mutual(0),
 	quiet(),
 	newAddress(short),
 	byName(short),
 	inherits(short),
-	wrong("a port that is none", "65535", "port", "70000"),
+	wrong("an invalid port", "port", "70000"),
 }
 
 func fixed(annotations ...string) func(int) map[string]string {
 	return func(int) map[string]string { return keys(annotations...) }
 }
 
-// keys are annotations with our prefix.
+// keys returns annotations with the prefix of redis-tls.
 func keys(pairs ...string) map[string]string {
 	all := map[string]string{}
 	for i := 0; i < len(pairs); i += 2 {
@@ -91,7 +91,7 @@ func byName(life time.Duration) kind {
 	}
 }
 
-// mutual has other TLS settings for the same host, and so a rule of its own.
+// mutual has other TLS settings for the same host, and so its own rule.
 func mutual(life time.Duration) kind {
 	return kind{name: "mutual", place: "names", life: life,
 		annotations: fixed(
@@ -104,8 +104,8 @@ func severalPorts(life time.Duration) kind {
 		annotations: fixed("host", "cache.example.com", "port", "6379,26379", "ca-configmap", "redis-ca")}
 }
 
-// byAddress has no VIP, so it is gated until its objects stand. Of one address all pods come and go, of
-// the other they stay.
+// byAddress has no VIP, so it is gated until its objects exist. All pods of one address come and go, and those of the
+// other stay.
 func byAddress(life time.Duration) kind {
 	address := "10.20.30.40"
 	if life == 0 {
@@ -131,8 +131,9 @@ func inherits(life time.Duration) kind {
 	return kind{name: "inherited", place: "inherits", life: life, annotations: fixed()}
 }
 
-// wrong is a pod of the common kind with one key wrong.
-func wrong(name, refused, key, value string) kind {
+// wrong is a pod with a host and one wrong key.
+func wrong(name, key, value string) kind {
+	refused := "metadata.annotations[redis-tls/" + key + "]"
 	return kind{name: "wrong: " + name, place: "names", refused: refused, annotations: func(int) map[string]string {
 		all := keys("host", "redis.example.com", "ca-secret", "redis-ca")
 		maps.Copy(all, keys(key, value))
@@ -144,7 +145,7 @@ func quiet() kind {
 	return kind{name: "quiet", place: "quiet", quiet: true, life: short, annotations: fixed()}
 }
 
-// pod is the nth pod of the soak.
+// pod returns the nth pod of the soak.
 func (k *kind) pod(namespace string, n int) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("p-%d", n), Annotations: k.annotations(n)},
@@ -152,7 +153,7 @@ func (k *kind) pod(namespace string, n int) *corev1.Pod {
 	}
 }
 
-// touched says what of a quiet pod is not as it was created, or what an asking one lacks. Empty: nothing.
+// touched returns what has changed in a quiet pod, or what another pod lacks. It is empty if there is nothing.
 func (k *kind) touched(p *corev1.Pod) string {
 	if !k.quiet {
 		switch {

@@ -1,6 +1,6 @@
-// Command soak creates pods at a fixed rate while faults are injected into the replicas and the control plane, and
-// prints for each fault what became of the pods and of their mesh objects. It fails when a pod was lost or an
-// object wrong. docs/reliability.md says what the columns mean.
+// Command soak creates pods at a fixed rate while it injects faults into the replicas and the control plane. For each
+// fault it prints the results of the pods and of their mesh objects. It fails if a pod was lost or an object wrong.
+// docs/reliability.md explains the columns.
 package main
 
 import (
@@ -22,11 +22,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	f := theLong()
-	flag.StringVar(&f.binary, "webhook", "", "path of a built cmd/webhook; empty: it is built")
+	f := longForm()
+	flag.StringVar(&f.binary, "webhook", "", "path of a built cmd/webhook; default: built from this tree")
 	flag.IntVar(&f.rate, "rate", f.rate, "pods per second")
-	path := flag.String("log", filepath.Join("bin", "soak.jsonl"), "file that gets a line of JSON for each pod")
-	flag.Func("faults", "regular expression that picks faults by name", func(value string) error {
+	path := flag.String("log", filepath.Join("bin", "soak.jsonl"), "file for a line of JSON for each pod")
+	flag.Func("faults", "regular expression for the names of faults", func(value string) error {
 		picked, err := regexp.Compile(value)
 		if err != nil {
 			return err
@@ -37,7 +37,7 @@ func main() {
 	flag.Parse()
 	err := soakTo(ctx, f, *path)
 	switch {
-	case ctx.Err() != nil: // interrupted, and cleaned up by the harness
+	case ctx.Err() != nil: // interrupted; the harness has cleaned up
 		os.Exit(130)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "\nsoak:", err)
@@ -62,7 +62,7 @@ func soakTo(ctx context.Context, f form, path string) error {
 	return errors.Join(failed, tally.Print(os.Stdout), tally.Err())
 }
 
-// progress writes lines with the time since the beginning.
+// progress writes lines with the time since the start.
 func progress(w io.Writer, begin time.Time) func(format string, args ...any) {
 	return func(format string, args ...any) {
 		fmt.Fprintf(w, "%6.1fs  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))

@@ -12,18 +12,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/redis-tls/redis-tls/test/harness"
-	"github.com/redis-tls/redis-tls/test/soak/verdict"
+	"github.com/redis-tls/redis-tls/test/soak/result"
 )
 
-// recovery is how long after a fault everything may take to be right.
+// recovery is the time after a fault by which all objects must be right.
 const recovery = time.Minute
 
-// phase is the time of one fault. Its pods go to namespaces of its own, so that what became of them can be
-// judged while the next fault goes on.
+// phase is the time of one fault. Its pods have their own namespaces, so that their results can be checked during the
+// next fault.
 type phase struct {
 	fault
 	index int
-	// pending counts pods that have no answer yet, or whose objects have not come.
+	// pending counts the pods without an answer or without their objects.
 	pending atomic.Int64
 }
 
@@ -32,7 +32,7 @@ func (p *phase) end()   { p.pending.Add(-1) }
 
 func (p *phase) namespace(place string) string { return fmt.Sprintf("soak-%d-%s", p.index, place) }
 
-// prepare makes the namespaces of the phase.
+// prepare creates the namespaces of the phase.
 func (s *soak) prepare(ctx context.Context, p *phase) error {
 	for place, meta := range places {
 		if err := s.Namespace(ctx, p.namespace(place), meta.Labels, meta.Annotations); err != nil {
@@ -42,9 +42,9 @@ func (s *soak) prepare(ctx context.Context, p *phase) error {
 	return nil
 }
 
-// suffer lets pods be created before, during and after the fault, and judges what became of them. By then the
-// driver is at the next phase, where leave has led it.
-func (s *soak) suffer(ctx context.Context, p *phase, leave func()) error {
+// inject injects the fault while pods are created, and checks their results. By then leave has moved the driver to the
+// next phase.
+func (s *soak) inject(ctx context.Context, p *phase, leave func()) error {
 	begin := time.Now()
 	wait(ctx, s.form.before)
 	s.say("%s", p.name)
@@ -52,14 +52,14 @@ func (s *soak) suffer(ctx context.Context, p *phase, leave func()) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if failed != nil { // what it has done all the same is judged
+	if failed != nil { // its effects are checked all the same
 		failed = fmt.Errorf("%s: %w", p.name, failed)
 		s.say("  FAILED to inject: %v", failed)
 	}
 	over := time.Now()
 	wait(ctx, s.form.after)
 	leave()
-	wrong, err := s.settle(ctx, p, time.Until(over.Add(recovery)), s.overdue)
+	wrong, err := s.complete(ctx, p, time.Until(over.Add(recovery)), s.overdue)
 	if err != nil {
 		return errors.Join(failed, err)
 	}
@@ -72,12 +72,12 @@ func (s *soak) suffer(ctx context.Context, p *phase, leave func()) error {
 	return failed
 }
 
-// settle waits until no pod of the phase is pending and nothing is wrong in any namespace up to now, and
-// returns what still is when the time has passed.
-func (s *soak) settle(
+// complete waits until no pod of the phase is pending and no object is wrong in any namespace so far. When the time has
+// passed, it returns what is still wrong.
+func (s *soak) complete(
 	ctx context.Context, p *phase, within time.Duration, overdue func(metav1.Object) bool,
 ) (wrong []string, err error) {
-	last := harness.Eventually(ctx, within, "all to be right", func(ctx context.Context) error {
+	last := harness.Eventually(ctx, within, "all objects to be right", func(ctx context.Context) error {
 		now, err := s.wrong(ctx, p.index, overdue)
 		if err != nil {
 			return err
@@ -95,7 +95,7 @@ func (s *soak) settle(
 	}
 	if last != nil {
 		s.say("  %v", last)
-		if len(wrong) == 0 && p.pending.Load() == 0 { // it could not even be looked at
+		if len(wrong) == 0 && p.pending.Load() == 0 { // the cluster could not be read
 			wrong = []string{last.Error()}
 		}
 		return wrong, nil
@@ -103,7 +103,7 @@ func (s *soak) settle(
 	return nil, nil
 }
 
-// wrong compares all namespaces of the phases up to that one.
+// wrong compares all namespaces of the phases up to the index.
 func (s *soak) wrong(ctx context.Context, index int, overdue func(metav1.Object) bool) (wrong []string, err error) {
 	for _, p := range s.phases[:index+1] {
 		for place := range places {
@@ -122,13 +122,13 @@ func (s *soak) wrong(ctx context.Context, index int, overdue func(metav1.Object)
 			for i := range pods.Items {
 				n.Pods = append(n.Pods, &pods.Items[i])
 			}
-			wrong = append(wrong, verdict.Wrong(n, s.cfg, overdue)...)
+			wrong = append(wrong, result.Wrong(n, s.cfg, overdue)...)
 		}
 	}
 	return wrong, nil
 }
 
-// overdue reports whether an object that no pod asks for should have been deleted by now.
+// overdue reports whether an object that no pod requests should have been deleted by now.
 func (s *soak) overdue(o metav1.Object) bool {
 	unused, ok := s.after.unused(o.GetNamespace(), o.GetName())
 	if !ok {

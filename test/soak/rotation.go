@@ -16,16 +16,16 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// What the chart's Secret of the serving certificate is called, and where it is served.
+// The name of the chart's Secret with the serving certificate, and its port.
 const (
 	secretName  = "redis-tls-webhook-cert"
 	webhookPort = "9443"
-	// settleCA is the soak's --ca-propagation-delay.
-	settleCA = 5 * time.Second
+	// propagationDelay is the soak's --ca-propagation-delay.
+	propagationDelay = 5 * time.Second
 )
 
-// rotated makes the replicas renew the serving certificate, as they do when it nears its end: by taking the leaf
-// out of its Secret, or the key of the CA, without which no leaf can be renewed.
+// rotated makes the replicas renew the serving certificate, as they do before it expires: it removes the leaf from its
+// Secret, or the key of the CA, without which no leaf can be renewed.
 func rotated(authority bool) fault {
 	name, keys := "leaf rotated", []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey}
 	if authority {
@@ -53,7 +53,7 @@ func rotated(authority bool) fault {
 					return fmt.Errorf("the CA has changed: %t", changed)
 				}
 				if bytes.Equal(now.Data[corev1.TLSCertKey], before.Data[corev1.TLSCertKey]) {
-					return errors.New("the Secret holds the leaf of before")
+					return errors.New("the Secret has the previous leaf")
 				}
 				return s.allServe(now)
 			})
@@ -65,7 +65,7 @@ func (s *soak) servingSecret(ctx context.Context) (*corev1.Secret, error) {
 	return secret, s.Client.Get(ctx, client.ObjectKey{Namespace: harness.ReleaseNamespace, Name: secretName}, secret)
 }
 
-// firstCA is the CA in use, DER.
+// firstCA returns the CA in use, in DER.
 func firstCA(secret *corev1.Secret) []byte {
 	block, _ := pem.Decode(secret.Data["ca.crt"])
 	if block == nil {
@@ -74,16 +74,16 @@ func firstCA(secret *corev1.Secret) []byte {
 	return block.Bytes
 }
 
-// allServe dials every replica and compares what it serves with the Secret.
+// allServe dials every replica and compares its certificate with the Secret's.
 func (s *soak) allServe(secret *corev1.Secret) error {
 	block, _ := pem.Decode(secret.Data[corev1.TLSCertKey])
 	if block == nil {
-		return errors.New("the Secret holds no leaf")
+		return errors.New("the Secret has no leaf")
 	}
 	for _, w := range s.replicas.All() {
 		dialer := &net.Dialer{Timeout: 5 * time.Second}
 		conn, err := tls.DialWithDialer(dialer, "tcp", net.JoinHostPort(w.Address.String(), webhookPort), &tls.Config{
-			InsecureSkipVerify: true, // which one it is, is what is asked; the API server verifies it
+			InsecureSkipVerify: true, // only the certificate is compared; the API server verifies it
 		})
 		if err != nil {
 			return fmt.Errorf("replica %s: %w", w.Address, err)
@@ -91,7 +91,7 @@ func (s *soak) allServe(secret *corev1.Secret) error {
 		served := conn.ConnectionState().PeerCertificates[0]
 		conn.Close()
 		if !bytes.Equal(served.Raw, block.Bytes) {
-			return fmt.Errorf("replica %s serves the certificate of before", w.Address)
+			return fmt.Errorf("replica %s serves the previous certificate", w.Address)
 		}
 	}
 	return nil

@@ -15,22 +15,22 @@ import (
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/test/harness"
-	"github.com/redis-tls/redis-tls/test/soak/verdict"
+	"github.com/redis-tls/redis-tls/test/soak/result"
 )
 
-// form is how long and how hard a soak is.
+// form is the length and the load of a soak.
 type form struct {
 	rate   int    // pods per second
-	binary string // of cmd/webhook; empty: it is built
-	// before and after are how long pods are created before and after each fault.
+	binary string // path of cmd/webhook; empty: built from this tree
+	// before and after are the times in which pods are created before and after each fault.
 	before, after time.Duration
 	// grace and delay are the chart's cleanup.gracePeriod and cleanup.delay.
 	grace, delay time.Duration
 	faults       []fault
 }
 
-// theShort fits into a test run: what happens to the replicas themselves.
-func theShort() form {
+// shortForm is for a test run, with the faults of the replicas only.
+func shortForm() form {
 	return form{
 		rate: 20, before: 2 * time.Second, after: 2 * time.Second, grace: 2 * time.Second, delay: 5 * time.Second,
 		faults: []fault{
@@ -44,8 +44,8 @@ func theShort() form {
 	}
 }
 
-// theLong has every fault. The delay is longer than watches lag, as the chart's default is longer than they should.
-func theLong() form {
+// longForm has every fault. The delay is longer than the lag of the watches, as the chart's default should be.
+func longForm() form {
 	return form{
 		rate: 25, before: 7 * time.Second, after: 10 * time.Second, grace: 10 * time.Second, delay: 75 * time.Second,
 		faults: []fault{
@@ -65,21 +65,21 @@ type soak struct {
 	options  harness.WebhookOptions
 	proxy    *harness.WatchProxy
 	cfg      config.Config
-	tally    *verdict.Tally
+	tally    *result.Tally
 	driver   *driver
 	after    *aftermath
 	phases   []*phase
-	// kubelet is held by whoever stops replicas for good.
+	// kubelet is held while replicas are stopped on purpose.
 	kubelet sync.Mutex
-	// crashed are ends of replicas that nobody asked for, and that were not for a lost lease. keepRunning alone writes it.
+	// crashed are unexpected ends of replicas that did not lose their lease. Only keepRunning writes it.
 	crashed []error
 }
 
-// run runs the whole; pods is told of every pod, a line of JSON each. There is a tally, also with an error,
-// as soon as there were pods.
+// run runs the soak. It writes a line of JSON for each pod to pods. If pods were created, it returns a tally, also with
+// an error.
 func run(
 	ctx context.Context, f form, say func(format string, args ...any), pods io.Writer,
-) (_ *verdict.Tally, err error) {
+) (_ *result.Tally, err error) {
 	s := &soak{form: f, say: say}
 	if s.ControlPlane, err = harness.Start(ctx, harness.Options{Progress: say}); err != nil {
 		return nil, err
@@ -94,7 +94,7 @@ func run(
 	return s.tally, s.all(ctx)
 }
 
-// install brings Istio's kinds, the stand-in for its injector, the chart and its replicas.
+// install installs Istio's kinds, the stand-in for its injector, the chart and its replicas.
 func (s *soak) install(ctx context.Context) (err error) {
 	if err := s.InstallIstioCRDs(ctx); err != nil {
 		return err
@@ -108,7 +108,7 @@ func (s *soak) install(ctx context.Context) (err error) {
 	s.options = harness.WebhookOptions{
 		Binary:  s.form.binary,
 		Through: s.proxy,
-		Args:    []string{"--ca-propagation-delay=" + settleCA.String()},
+		Args:    []string{"--ca-propagation-delay=" + propagationDelay.String()},
 	}
 	if s.options.Binary == "" {
 		if s.options.Binary, err = s.Build(ctx, "./cmd/webhook", false); err != nil {
@@ -117,7 +117,7 @@ func (s *soak) install(ctx context.Context) (err error) {
 	}
 	values := map[string]any{
 		"cleanup": map[string]any{"gracePeriod": s.form.grace.String(), "delay": s.form.delay.String()},
-		// While watches lag, hosts that are new all the time add up.
+		// While watches lag, the hosts that are always new add up.
 		"policy": map[string]any{"maxKeysPerNamespace": 1_000},
 	}
 	s.say("the chart and its replicas")
@@ -128,7 +128,7 @@ func (s *soak) install(ctx context.Context) (err error) {
 	return err
 }
 
-// configurationOf reads what the replicas decide by.
+// configurationOf reads the configuration of the replicas.
 func configurationOf(r *harness.Release) (config.Config, error) {
 	u, err := r.Find("ConfigMap", "redis-tls-webhook")
 	if err != nil {
@@ -141,14 +141,14 @@ func configurationOf(r *harness.Release) (config.Config, error) {
 	return annotation.ParseConfig([]byte(content))
 }
 
-// start makes the namespaces, and prepares the driver.
+// start creates the namespaces, and prepares the driver.
 func (s *soak) start(ctx context.Context, pods io.Writer) error {
 	var names []string
 	for i, f := range s.form.faults {
 		s.phases = append(s.phases, &phase{fault: f, index: i})
 		names = append(names, f.name)
 	}
-	s.tally = verdict.NewTally(append(names, theEnd)...)
+	s.tally = result.NewTally(append(names, lastRow)...)
 	for _, p := range s.phases {
 		if err := s.prepare(ctx, p); err != nil {
 			return err
@@ -156,28 +156,28 @@ func (s *soak) start(ctx context.Context, pods io.Writer) error {
 	}
 	var mu sync.Mutex
 	lines := json.NewEncoder(pods)
-	record := func(p verdict.Pod) {
+	record := func(p result.Pod) {
 		s.tally.Add(p)
-		if p.Outcome == verdict.Lost {
+		if p.Outcome == result.Lost {
 			s.say("  LOST %s/%s (%s): %s", p.Namespace, p.Name, p.Kind, p.Why)
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		_ = lines.Encode(p) // the tally is what counts
+		_ = lines.Encode(p) // the tally is the result
 	}
 	s.after = &aftermath{
-		client: s.Client,
-		cfg:    s.cfg,
-		record: record,
-		pods:   map[*followed]bool{},
-		left:   map[string]time.Time{},
+		client:  s.Client,
+		cfg:     s.cfg,
+		record:  record,
+		pods:    map[*followed]bool{},
+		lastUse: map[string]time.Time{},
 	}
 	s.driver = &driver{clients: s.Clientset, rate: s.form.rate, after: s.after, record: record}
 	s.driver.phase.Store(s.phases[0])
 	return nil
 }
 
-// all goes through the faults under load, and then waits until what is not used any more is gone.
+// all injects the faults under load, and then waits until unused objects are deleted.
 func (s *soak) all(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
@@ -197,7 +197,7 @@ func (s *soak) all(ctx context.Context) (err error) {
 	}()
 	var failed []error
 	for _, p := range s.phases {
-		failed = append(failed, s.suffer(ctx, p, func() {
+		failed = append(failed, s.inject(ctx, p, func() {
 			if p.index+1 < len(s.phases) {
 				s.driver.phase.Store(s.phases[p.index+1])
 				return
@@ -212,16 +212,16 @@ func (s *soak) all(ctx context.Context) (err error) {
 	return errors.Join(append(failed, s.finish(ctx))...)
 }
 
-// theEnd is the row of what is found when all faults are over.
-const theEnd = "at the end"
+// lastRow is the row of what is found after all faults.
+const lastRow = "at the end"
 
-// finish waits until what no pod asks for any more is gone.
+// finish waits until all objects that no pod requests are deleted.
 func (s *soak) finish(ctx context.Context) error {
-	s.say(theEnd)
+	s.say(lastRow)
 	last := s.phases[len(s.phases)-1]
 	within := short + s.form.grace + s.form.delay + recovery
-	wrong, err := s.settle(ctx, last, within, func(metav1.Object) bool { return true })
-	s.tally.AddWrong(theEnd, len(wrong))
+	wrong, err := s.complete(ctx, last, within, func(metav1.Object) bool { return true })
+	s.tally.AddWrong(lastRow, len(wrong))
 	for _, w := range wrong {
 		s.say("  WRONG: %s", w)
 	}
@@ -231,10 +231,10 @@ func (s *soak) finish(ctx context.Context) error {
 	return err
 }
 
-// allReady waits until the Service leads to every replica, and one of them leads.
+// allReady waits until every replica is an endpoint of the Service, and one of them is the leader.
 func (s *soak) allReady(ctx context.Context) error {
 	for _, w := range s.replicas.All() {
-		// Of one that has just died the endpoint is still there.
+		// The endpoint of a replica that has just died still exists.
 		if err := harness.Eventually(ctx, 2*recovery, "replica "+w.Address.String()+" to be ready", w.Ready); err != nil {
 			return err
 		}
@@ -246,14 +246,14 @@ func (s *soak) allReady(ctx context.Context) error {
 	return err
 }
 
-// relist is how often a kubelet looks whether its containers run (its pod lifecycle event generator).
+// relist is the period at which a kubelet checks that its containers run (its pod lifecycle event generator).
 const relist = time.Second
 
-// leaseLost is what a leader says that could not renew its lease in time, and so ends (controller-runtime,
+// leaseLost is the message with which a leader ends that could not renew its lease in time (controller-runtime,
 // pkg/manager/internal.go).
 const leaseLost = "leader election lost"
 
-// keepRunning starts replicas that have ended again, in place, as a kubelet does.
+// keepRunning restarts replicas that have ended in place, as a kubelet does.
 func (s *soak) keepRunning(ctx context.Context) {
 	tick := time.NewTicker(relist)
 	defer tick.Stop()

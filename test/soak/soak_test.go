@@ -22,8 +22,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestSoak is the short form of the soak, with what happens to replicas in every cluster: only replicas that are
-// killed, replaced and given new certificates under load prove that no pod is lost over it.
+// TestSoak is the short form of the soak. Only replicas that are killed, replaced and given new certificates under load
+// prove that no pod is lost by it.
 func TestSoak(t *testing.T) {
 	log := io.Discard
 	if path := os.Getenv("SOAK_LOG"); path != "" {
@@ -34,7 +34,7 @@ func TestSoak(t *testing.T) {
 		defer file.Close()
 		log = file
 	}
-	tally, err := run(t.Context(), theShort(), t.Logf, log)
+	tally, err := run(t.Context(), shortForm(), t.Logf, log)
 	if err != nil {
 		t.Fatal(err)
 	}

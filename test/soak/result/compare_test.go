@@ -1,4 +1,4 @@
-package verdict
+package result
 
 import (
 	"strings"
@@ -21,7 +21,7 @@ const shop = "shop"
 func never(metav1.Object) bool  { return false }
 func always(metav1.Object) bool { return true }
 
-// rightly returns a namespace in which all is as the pods ask.
+// rightly returns a namespace with the objects that the pods request.
 func rightly(pods ...*corev1.Pod) Namespace {
 	live := cluster.LiveOf(shop, cluster.TrimAll(pods), config.Default(), nil)
 	desired := mesh.Objects(&mesh.Snapshot{Namespace: shop, Live: live.Requests}, config.Default())
@@ -49,16 +49,19 @@ func TestWrong(t *testing.T) {
 			change: func(n *Namespace) { n.Rules[0].Spec.ExportTo = nil },
 			want:   "is not what its pods request",
 		},
-		"an entry is not ours": {change: func(n *Namespace) { n.Entries[0].Labels = nil }, want: "has lost our label"},
+		"an entry is unmanaged": {
+			change: func(n *Namespace) { n.Entries[0].Labels = nil },
+			want:   "has lost the managed-by label",
+		},
 		"a rule in use is marked": {
 			change: func(n *Namespace) { annotate(n.Rules[0], mesh.AnnotationDeleting, "2026-01-01T00:00:00Z") },
 			want:   "is marked for deletion, and in use",
 		},
-		"a pod's status was spoilt": {
+		"a pod's status is invalid": {
 			change: func(n *Namespace) { n.Pods[0].Annotations[origination.AnnotationStatus] = "{}" },
 			want:   "is not resolved",
 		},
-		"a gate stayed on": {
+		"a gate was not removed": {
 			change: func(n *Namespace) { clustertest.Gated()(n.Pods[0]) },
 			want:   "waits at the gate",
 		},

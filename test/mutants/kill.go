@@ -37,9 +37,9 @@ func passBefore(ctx context.Context, trees []*tree, mutants []mutant) error {
 	return errors.Join(errs...)
 }
 
-// judge applies the mutant to the tree, runs its test, restores the file, and returns the test that killed
-// the mutant. An error says why the mutant survived.
-func judge(ctx context.Context, t *tree, m mutant) (killer string, err error) {
+// kill applies the mutant to the tree, runs its test, restores the file, and returns the test that killed the mutant.
+// An error is the reason why the mutant survived.
+func kill(ctx context.Context, t *tree, m mutant) (killer string, err error) {
 	restore, err := t.apply(m)
 	if err != nil {
 		return "", err
@@ -55,11 +55,11 @@ func judge(ctx context.Context, t *tree, m mutant) (killer string, err error) {
 	case bytes.Contains(out, []byte("[build failed]")) || bytes.Contains(out, []byte("[setup failed]")):
 		return "", fmt.Errorf("the mutant does not compile:\n%s", out)
 	case len(failed) == 0:
-		return "", fmt.Errorf("%s %s broke without naming a failed test:\n%s", m.pkg(), m.test(), out)
+		return "", fmt.Errorf("%s %s failed without the name of a failed test:\n%s", m.pkg(), m.test(), out)
 	case !slices.Contains(failed, strings.ReplaceAll(m.test(), " ", "_")):
 		return "", fmt.Errorf("%s %s was not reached, %s failed before:\n%s", m.pkg(), m.test(), failed[0], out)
 	case !bytes.Contains(out, []byte(m.Says)):
-		return "", fmt.Errorf("%s %s failed without saying %q:\n%s", m.pkg(), m.test(), m.Says, out)
+		return "", fmt.Errorf("%s %s failed without the text %q:\n%s", m.pkg(), m.test(), m.Says, out)
 	}
 	return failed[0], nil
 }

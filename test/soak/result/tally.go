@@ -1,4 +1,4 @@
-package verdict
+package result
 
 import (
 	"fmt"
@@ -10,27 +10,27 @@ import (
 	"time"
 )
 
-// Tally counts pods by fault. Its methods may be called at once.
+// Tally counts pods by fault. Its methods are safe for concurrent use.
 type Tally struct {
 	mu     sync.Mutex
 	faults []string
 	rows   map[string]*Row
 }
 
-// Row is what is to say of a fault.
+// Row has the numbers of a fault.
 type Row struct {
 	Fault string
-	// Tried are all pods that were due, each of which was Admitted, Refused or Lost.
+	// Tried counts all pods that were due. Each of them was Admitted, Refused or Lost.
 	Tried, Admitted, Refused, Lost int
-	// Retried are those of them that were not answered at their first attempt though the API server worked,
-	// Waited those for which the API server or etcd was away.
+	// Retried counts those without an answer at their first attempt although the API server worked, Waited those for which
+	// the API server or etcd was down.
 	Retried, Waited int
-	// Wrong is how many objects were wrong a minute after the fault was over.
+	// Wrong is the number of objects that were wrong a minute after the fault.
 	Wrong     int
 	latencies []time.Duration
 }
 
-// NewTally returns an empty one, whose rows will be in this order.
+// NewTally returns an empty tally with its rows in this order.
 func NewTally(faults ...string) *Tally {
 	t := &Tally{faults: faults, rows: map[string]*Row{}}
 	for _, fault := range faults {
@@ -39,7 +39,7 @@ func NewTally(faults ...string) *Tally {
 	return t
 }
 
-// Add counts a pod whose outcome is known.
+// Add counts a pod with a final outcome.
 func (t *Tally) Add(p Pod) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -69,7 +69,7 @@ func (t *Tally) AddWrong(fault string, objects int) {
 	t.rows[fault].Wrong += objects
 }
 
-// Rows are those of faults with pods, and their sum, whose Fault is "all".
+// Rows returns the rows with pods, and their sum, whose Fault is "all".
 func (t *Tally) Rows() (rows []Row, all Row) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -92,7 +92,7 @@ func (t *Tally) Rows() (rows []Row, all Row) {
 	return rows, all
 }
 
-// Percentile is the latency that a share of the pods (0.5, 0.99) did not exceed, by nearest rank.
+// Percentile returns the latency that a share of the pods (0.5, 0.99) did not exceed, by nearest rank.
 func (r Row) Percentile(share float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(r.latencies))
 	if len(sorted) == 0 {
@@ -102,7 +102,7 @@ func (r Row) Percentile(share float64) time.Duration {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// Err is nil when nothing was lost and nothing wrong.
+// Err returns nil if no pod was lost and no object was wrong.
 func (t *Tally) Err() error {
 	rows, all := t.Rows()
 	switch {
@@ -114,7 +114,7 @@ func (t *Tally) Err() error {
 	return nil
 }
 
-// columns of the table, as of Markdown.
+// columns are the heads of the Markdown table.
 var columns = []string{
 	"fault",
 	"pods",
@@ -173,10 +173,10 @@ func (t *Tally) Print(w io.Writer) error {
 	return nil
 }
 
-// rounded gives a latency as a table can bear it: two or three digits.
+// rounded formats a latency with two or three digits.
 func rounded(d time.Duration) string {
 	switch {
-	case d == 0: // of no pod
+	case d == 0: // no pod
 		return "-"
 	case d < 10*time.Millisecond:
 		return d.Round(100 * time.Microsecond).String()

@@ -1,4 +1,4 @@
-package verdict
+package result
 
 import (
 	"strings"
@@ -18,7 +18,7 @@ func tallied(pods ...Pod) *Tally {
 
 func TestTable(t *testing.T) {
 	lost := Pod{Fault: "kill", Unanswered: MostUnanswered, Unavailable: 1, Latency: 20 * time.Second}
-	lost.Lose("nobody answered")
+	lost.Lose("no replica answered")
 	tally := tallied(
 		Pod{Fault: "none", Outcome: Admitted, Latency: 4 * time.Millisecond},
 		Pod{Fault: "none", Outcome: Admitted, Latency: 5 * time.Millisecond},
@@ -44,7 +44,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func TestWhatFailsASoak(t *testing.T) {
+func TestSoakFailures(t *testing.T) {
 	good := []Pod{{Fault: "none", Outcome: Admitted}, {Fault: "kill", Outcome: Refused}}
 	wrong := tallied(good...)
 	wrong.AddWrong("kill", 1)
@@ -61,11 +61,11 @@ func TestWhatFailsASoak(t *testing.T) {
 			tallied(append(good, Pod{Fault: "kill"})...),
 			"1 pods were lost and 0 objects wrong",
 		},
-		"an object that was wrong":     {wrong, "0 pods were lost and 1 objects wrong"},
-		"that nothing was admitted":    {tallied(good[1]), "proves nothing"},
-		"that no wrong wish was there": {tallied(good[0]), "proves nothing"},
-		"that there were no pods":      {tallied(), "proves nothing"},
-		"not that some were tried anew": {
+		"an object that was wrong":       {wrong, "0 pods were lost and 1 objects wrong"},
+		"that nothing was admitted":      {tallied(good[1]), "proves nothing"},
+		"that no wrong request was sent": {tallied(good[0]), "proves nothing"},
+		"that there were no pods":        {tallied(), "proves nothing"},
+		"not that some were retried": {
 			tallied(append(good, Pod{Fault: "kill", Outcome: Admitted, Unanswered: 3, Unavailable: 2})...),
 			"",
 		},

@@ -1,4 +1,4 @@
-package verdict
+package result
 
 import (
 	"fmt"
@@ -16,7 +16,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Namespace is what the API server says of one.
+// Namespace has the objects of a namespace, as the API server returns them.
 type Namespace struct {
 	Name    string
 	Pods    []*corev1.Pod
@@ -24,14 +24,14 @@ type Namespace struct {
 	Rules   []*networkingv1.DestinationRule
 }
 
-// live is what the namespace's pods were admitted with.
+// live returns the requests with which the namespace's pods were admitted.
 func (n *Namespace) live(cfg config.Config) *cluster.Live {
 	return cluster.LiveOf(n.Name, cluster.TrimAll(n.Pods), cfg, nil)
 }
 
-// Wrong returns what of the namespace is not as its live pods' statuses request, a sentence for each object or
-// pod. The objects that should be are computed anew, by nothing but the pods. An object that no pod requests
-// is wrong only when it is overdue.
+// Wrong compares the objects of the namespace with the statuses of its live pods, and returns a sentence for each wrong
+// object or pod. The expected objects are computed from the pods only. An object that no pod requests is wrong if it is
+// overdue.
 func Wrong(n Namespace, cfg config.Config, overdue func(metav1.Object) bool) (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, n.Name+": "+fmt.Sprintf(format, args...)) }
 	live := n.live(cfg)
@@ -73,7 +73,7 @@ func differences[T metav1.Object](
 		case i < 0:
 			say(want.GetName(), "is missing")
 		case !mesh.IsManaged(found[i]):
-			say(want.GetName(), "has lost our label")
+			say(want.GetName(), "has lost the managed-by label")
 		case found[i].GetAnnotations()[mesh.AnnotationDeleting] != "":
 			say(want.GetName(), "is marked for deletion, and in use")
 		case !equal(found[i], want):
@@ -88,10 +88,11 @@ func differences[T metav1.Object](
 	return wrong
 }
 
-// longAfter is after any acceptance: it is asked whether objects are there, not since when.
+// longAfter is later than any acceptance, because only the existence of objects is checked.
 var longAfter = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Waits says what an admitted pod still waits for: its objects, or the end of its gate. Empty: for nothing.
+// Waits returns what an admitted pod still waits for, its objects or the removal of its gate. It is empty if there is
+// nothing.
 func Waits(pod *corev1.Pod, n Namespace, cfg config.Config) string {
 	one := Namespace{Name: n.Name, Pods: []*corev1.Pod{pod}, Entries: n.Entries, Rules: n.Rules}
 	snap := &mesh.Snapshot{Namespace: n.Name, RootNamespace: cfg.Istio.RootNamespace, Entries: n.Entries, Rules: n.Rules}
