@@ -75,10 +75,10 @@ func Labels(originations []Origination, settings Settings) map[string]string {
 
 // WebhookLabels returns those of a pod's labels that only the webhook writes.
 func WebhookLabels(labels map[string]string) map[string]string {
-	ours := maps.Clone(labels)
-	maps.DeleteFunc(ours, func(key, _ string) bool {
+	written := maps.Clone(labels)
+	maps.DeleteFunc(written, func(key, _ string) bool {
 		prefixed := strings.HasPrefix(key, LabelKeyPrefix) || strings.HasPrefix(key, LabelEgressPrefix)
 		return key != LabelInjected && key != LabelServer && !prefixed
 	})
-	return ours
+	return written
 }
