@@ -1,5 +1,5 @@
-// Command valuesdoc writes what is told of a chart's values from its values.schema.json: values.yaml, and the
-// table in README.md. The schema's order is theirs; each value has a description and a default there.
+// Command valuesdoc generates values.yaml and the table in README.md from a chart's values.schema.json. They have the
+// order of the schema, with each value's description and default.
 package main
 
 import (
@@ -23,7 +23,7 @@ func main() {
 // block is the generated part of README.md.
 var block = regexp.MustCompile(`(?s)(<!-- table of values -->\n).*?(<!-- end -->)`)
 
-// run writes the files of the chart in the directory that it is given.
+// run writes the files of the chart in the given directory.
 func run(args []string) error {
 	if len(args) != 1 {
 		return errors.New("usage: valuesdoc DIRECTORY")
@@ -40,7 +40,7 @@ func run(args []string) error {
 	return nil
 }
 
-// generate returns the files by name, as the schema in the directory wants them.
+// generate returns the files by name, generated from the schema in the directory.
 func generate(dir string) (map[string][]byte, error) {
 	schema, err := os.ReadFile(filepath.Join(dir, "values.schema.json"))
 	if err != nil {
@@ -55,7 +55,7 @@ func generate(dir string) (map[string][]byte, error) {
 		return nil, err
 	}
 	if len(block.FindAll(readme, -1)) != 1 {
-		return nil, errors.New("README.md has not one part from <!-- table of values --> to <!-- end -->")
+		return nil, errors.New("README.md must have one part from <!-- table of values --> to <!-- end -->")
 	}
 	values, err := valuesYAML(root)
 	if err != nil {
@@ -71,7 +71,7 @@ func generate(dir string) (map[string][]byte, error) {
 	return map[string][]byte{"values.yaml": values, "README.md": readme}, nil
 }
 
-// write writes the file, unless it already says the same: its time stays.
+// write writes the file, unless its content is the same. Then its modification time stays.
 func write(file string, content []byte) error {
 	if before, err := os.ReadFile(file); err == nil && bytes.Equal(before, content) {
 		return nil

@@ -12,7 +12,7 @@ import (
 
 const chart = "../redis-tls"
 
-func TestTheFilesOfTheChartAreFresh(t *testing.T) {
+func TestFilesOfTheChartAreUpToDate(t *testing.T) {
 	files, err := generate(chart)
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +34,7 @@ const schema = `{
     "global": {"type": "object"},
     "port": {"description": "A port.", "type": "integer", "default": 80},
     "log": {
-      "$comment": "What is told",
+      "$comment": "Logging",
       "description": "The log.", "type": "object",
       "properties": {
         "level": {"description": "How much | of it.", "enum": ["info", "debug"], "default": "info"},
@@ -59,7 +59,7 @@ func directory(t *testing.T, schema, readme string) string {
 
 const markers = "before\n<!-- table of values -->\nold\n<!-- end -->\nafter\n"
 
-func TestFilesAreWrittenInTheOrderOfTheSchemaAndLeftAloneWhenFresh(t *testing.T) {
+func TestFilesAreWrittenInTheOrderOfTheSchema(t *testing.T) {
 	dir := directory(t, schema, markers)
 	if err := run([]string{dir}); err != nil {
 		t.Fatal(err)
@@ -71,7 +71,7 @@ func TestFilesAreWrittenInTheOrderOfTheSchemaAndLeftAloneWhenFresh(t *testing.T)
 # A port.
 port: 80
 
-# ---- What is told
+# ---- Logging
 
 # The log.
 log:
@@ -118,27 +118,28 @@ after
 	}
 	for _, name := range []string{"values.yaml", "README.md"} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || !info.ModTime().Equal(old) {
-			t.Errorf("%s, which was fresh, was written again: %v", name, err)
+			t.Errorf("%s was up to date, but was written again: %v", name, err)
 		}
 	}
 }
 
-func TestWhatIsMissingIsSaid(t *testing.T) {
+func TestMissingPartsAreReported(t *testing.T) {
 	for want, test := range map[string]struct{ schema, readme string }{
 		"a has no description": {
 			`{"description": "x", "type": "object", "properties": {"a": {"type": "string", "default": ""}}}`,
 			markers,
 		},
 		"a.b has no type": {
-			`{"description": "x", "type": "object", "properties": {"a": {"description": "x", "type": "object", "properties": {"b": {"description": "x", "default": ""}}}}}`,
+			`{"description": "x", "type": "object", "properties": ` +
+				`{"a": {"description": "x", "type": "object", "properties": {"b": {"description": "x", "default": ""}}}}}`,
 			markers,
 		},
 		"a must have either a default or properties": {
 			`{"description": "x", "type": "object", "properties": {"a": {"description": "x", "type": "string"}}}`,
 			markers,
 		},
-		"README.md has not one part from <!-- table ": {schema, "no markers\n"},
-		"reading values.schema.json":                  {"{", markers},
+		"README.md must have one part from <!-- table ": {schema, "no markers\n"},
+		"reading values.schema.json":                    {"{", markers},
 	} {
 		if err := run([]string{directory(t, test.schema, test.readme)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)

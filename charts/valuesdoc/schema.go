@@ -9,7 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// value is one property of the schema.
+// value is a property of the schema.
 type value struct {
 	path        []string
 	heading     string // $comment
@@ -21,10 +21,10 @@ type value struct {
 	children    []*value // in the schema's order
 }
 
-// name is the value's as it is given to --set.
+// name returns the name of the value for --set.
 func (v *value) name() string { return strings.Join(v.path, ".") }
 
-// parse reads the schema. Every value must be described, and have a default or properties.
+// parse reads the schema. Every value must have a description, and either a default or properties.
 func parse(schema []byte) (*value, error) {
 	var document yaml.Node // JSON is YAML, and this parser keeps the order
 	if err := yaml.Unmarshal(schema, &document); err != nil {
@@ -36,7 +36,7 @@ func parse(schema []byte) (*value, error) {
 	return property(document.Content[0], nil)
 }
 
-// property reads a property and those below it.
+// property reads a property and its children.
 func property(node *yaml.Node, path []string) (*value, error) {
 	v := &value{path: path}
 	var properties *yaml.Node
@@ -76,7 +76,7 @@ func property(node *yaml.Node, path []string) (*value, error) {
 	}
 	for name, content := range pairs(properties) {
 		if len(path) == 0 && name == "global" {
-			continue // Helm's own, and no value of ours
+			continue // not a value of the chart
 		}
 		child, err := property(content, append(slices.Clone(path), name))
 		if err != nil {
@@ -87,7 +87,7 @@ func property(node *yaml.Node, path []string) (*value, error) {
 	return v, nil
 }
 
-// pairs are the keys of an object with their values, in order.
+// pairs iterates over the keys and values of an object in order.
 func pairs(node *yaml.Node) func(func(string, *yaml.Node) bool) {
 	return func(yield func(string, *yaml.Node) bool) {
 		if node == nil || node.Kind != yaml.MappingNode {
@@ -101,11 +101,11 @@ func pairs(node *yaml.Node) func(func(string, *yaml.Node) bool) {
 	}
 }
 
-// plain returns the node without JSON's quotes and braces, where YAML needs none.
+// plain returns the node without the quotes and braces of JSON that YAML does not need.
 func plain(node *yaml.Node) *yaml.Node {
 	n := *node
 	if n.Kind == yaml.ScalarNode || len(n.Content) > 0 {
-		n.Style = 0 // the encoder quotes where the tag wants it
+		n.Style = 0 // the encoder quotes where the tag requires it
 	}
 	n.Content = nil
 	for _, child := range node.Content {

@@ -8,7 +8,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// width is the longest line of a comment in values.yaml.
+// width is the maximum width of a comment in values.yaml.
 const width = 112
 
 // valuesYAML returns the defaults, with the descriptions as comments.
@@ -71,7 +71,7 @@ func writeValue(b *bytes.Buffer, v *value) error {
 	return nil
 }
 
-// comment writes the words in lines that begin with the prefix.
+// comment writes the text in lines with the prefix.
 func comment(b *bytes.Buffer, prefix, words string) {
 	line := ""
 	for word := range strings.FieldsSeq(words) {
@@ -88,7 +88,7 @@ func comment(b *bytes.Buffer, prefix, words string) {
 	b.WriteString(line + "\n")
 }
 
-// text returns the node as YAML, with the newline at its end.
+// text returns the node as YAML, with a final newline.
 func text(node *yaml.Node) (string, error) {
 	var b strings.Builder
 	encoder := yaml.NewEncoder(&b)
@@ -99,7 +99,7 @@ func text(node *yaml.Node) (string, error) {
 	return b.String(), encoder.Close()
 }
 
-// table returns the values that can be set, a row each.
+// table returns a row for each value with a default.
 func table(root *value) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString("| value | type | default | meaning |\n| --- | --- | --- | --- |\n")
@@ -126,7 +126,7 @@ func rows(b *bytes.Buffer, v *value) error {
 	return nil
 }
 
-// kind is the value's type, or what it may be.
+// kind returns the value's type, or its possible values.
 func kind(v *value) string {
 	if len(v.enum) == 0 {
 		return strings.Join(v.types, " or ")
@@ -138,7 +138,7 @@ func kind(v *value) string {
 	return strings.Join(choices, ", ")
 }
 
-// cell fits the text between the bars of a table.
+// cell escapes the text for a cell of a table.
 func cell(text string) string {
 	return strings.NewReplacer("|", `\|`, "<", "&lt;", "*", `\*`).Replace(text)
 }

@@ -50,7 +50,8 @@ type Rotator struct {
 	// readyFrom is the earliest time, in Unix nanoseconds, at which a replica that started during a change of CAs is
 	// ready.
 	readyFrom atomic.Int64
-	// seen are the CAs of the configuration, and joined whether it has carried ours before; reconcile's alone.
+	// seen are the CAs of the configuration. joined is whether it ever contained a CA of this replica. Only reconcile
+	// uses both.
 	seen   sightings
 	joined bool
 }

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/cel/environment"
 )
 
-// expression is one of a policy, or of the webhook's conditions.
+// expression is an expression of a policy or of a match condition.
 type expression struct {
 	name, text string
 	result     *celgo.Type
@@ -22,8 +22,8 @@ func (e expression) GetName() string            { return e.name }
 func (e expression) GetExpression() string      { return e.text }
 func (e expression) ReturnTypes() []*celgo.Type { return []*celgo.Type{e.result} }
 
-// TestExpressionsAreThoseOfTheOldestKubernetes compiles every CEL expression of the chart with the API server's own
-// compiler and the functions that Kubernetes 1.30 has. The same text compiles in a newer one (package apiserver).
+// TestExpressionsAreThoseOfTheOldestKubernetes compiles every CEL expression of the chart with the API server's
+// compiler and the functions of Kubernetes 1.30. Package apiserver compiles the same text in a newer version.
 func TestExpressionsAreThoseOfTheOldestKubernetes(t *testing.T) {
 	for name, release := range releases(t) {
 		t.Run(name, func(t *testing.T) {
@@ -51,8 +51,8 @@ func TestExpressionsAreThoseOfTheOldestKubernetes(t *testing.T) {
 
 func TestNewerFunctionsAreFound(t *testing.T) {
 	for name, newer := range map[string]string{
-		"format, of 1.32":         "!format.dns1123Label().validate(object.metadata.name).hasValue()",
-		"semantic versions, 1.34": "isSemver('1.2.3')",
+		"format, since 1.32":            "!format.dns1123Label().validate(object.metadata.name).hasValue()",
+		"semantic versions, since 1.34": "isSemver('1.2.3')",
 	} {
 		if failures := failures(t, []expression{{"", newer, celgo.BoolType}}); len(failures) != 1 {
 			t.Errorf("%s: got %v, want it not to compile", name, failures)
@@ -67,7 +67,7 @@ func conditions(conditions []admissionregistrationv1.MatchCondition) (all []expr
 	return all
 }
 
-// expressions are those of the policy, its variables first, in their order.
+// expressions returns the expressions of the policy, its variables first.
 func expressions(policy admissionregistrationv1.ValidatingAdmissionPolicySpec) (all []expression) {
 	for _, v := range policy.Variables {
 		all = append(all, expression{v.Name, v.Expression, celgo.AnyType})
@@ -81,17 +81,17 @@ func expressions(policy admissionregistrationv1.ValidatingAdmissionPolicySpec) (
 	return append(all, conditions(policy.MatchConditions)...)
 }
 
-func compile(t *testing.T, of string, all []expression) {
+func compile(t *testing.T, owner string, all []expression) {
 	t.Helper()
 	if len(all) == 0 {
-		t.Errorf("%s has no expressions", of)
+		t.Errorf("%s has no expressions", owner)
 	}
 	for _, failure := range failures(t, all) {
-		t.Errorf("%s: %s", of, failure)
+		t.Errorf("%s: %s", owner, failure)
 	}
 }
 
-// failures are the words of those expressions that do not compile.
+// failures returns the errors of the expressions that do not compile.
 func failures(t *testing.T, all []expression) (failed []string) {
 	t.Helper()
 	compiler, err := cel.NewCompositedCompiler(environment.MustBaseEnvSet(version.MajorMinor(1, 30)))

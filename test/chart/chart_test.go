@@ -1,5 +1,5 @@
-// Package chart tests what Helm renders from charts/redis-tls, without a cluster. What an API server
-// makes of it is tested in package apiserver below.
+// Package chart tests the objects that Helm renders from charts/redis-tls, without a cluster. Package apiserver tests
+// them on an API server.
 package chart
 
 import (
@@ -23,7 +23,7 @@ import (
 
 const chartDir = "../../charts/redis-tls"
 
-// TestGolden renders each directory of testdata with its values.yaml and compares with its want.yaml.
+// TestGolden renders the values.yaml of each directory of testdata, and compares the result with want.yaml.
 func TestGolden(t *testing.T) {
 	directories, err := os.ReadDir("testdata")
 	if err != nil {
@@ -49,7 +49,7 @@ func TestGolden(t *testing.T) {
 			}
 			if diff := cmp.Diff(string(want), got); diff != "" {
 				t.Errorf(
-					"rendered otherwise than %s (-want +got); if it should, run go test ./test/chart -update\n%s",
+					"the result differs from %s (-want +got); go test ./test/chart -update accepts it\n%s",
 					golden,
 					diff,
 				)
@@ -67,12 +67,12 @@ func wantNoOtherFiles(t *testing.T, dir string, known ...string) {
 	}
 	for _, file := range files {
 		if !slices.Contains(known, file.Name()) {
-			t.Errorf("%s belongs to no case: remove it", filepath.Join(dir, file.Name()))
+			t.Errorf("%s belongs to no case; remove it", filepath.Join(dir, file.Name()))
 		}
 	}
 }
 
-// text joins rendered files as `helm template` does, sorted by name, empty ones left out.
+// text joins rendered files as helm template does, sorted by name and without empty ones.
 func text(files map[string]string) string {
 	var names []string
 	for name, content := range files {
@@ -130,7 +130,7 @@ func TestKubernetesVersions(t *testing.T) {
 	}
 }
 
-// TestIstioVersions: what can be told of an Istio by its APIs; by its Deployment, see package apiserver.
+// TestIstioVersions tests the check of Istio's version by its APIs. Package apiserver tests the one by its Deployment.
 func TestIstioVersions(t *testing.T) {
 	c := catalog.Open(t)
 	for name, test := range map[string]struct {
@@ -142,7 +142,7 @@ func TestIstioVersions(t *testing.T) {
 			apis: []string{"networking.istio.io/v1alpha3", "networking.istio.io/v1beta1"},
 			want: "networking.istio.io/v1",
 		},
-		"an Istio with v1 of all": {
+		"Istio with v1": {
 			apis: []string{"networking.istio.io/v1alpha3", "networking.istio.io/v1beta1", "networking.istio.io/v1"},
 		},
 	} {
@@ -160,173 +160,185 @@ func TestIstioVersions(t *testing.T) {
 
 func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 	for name, test := range map[string]struct{ values, want string }{
-		"a key that does not exist": {"replicas: 3", "additional properties 'replicas' not allowed"},
+		"a key that does not exist": {
+			values: "replicas: 3",
+			want:   "additional properties 'replicas' not allowed",
+		},
 		"a misspelt key of the policy": {
-			"policy: {allowedHost: [a.example.com]}",
-			"at '/policy': additional properties 'allowedHost' not allowed",
+			values: "policy: {allowedHost: [a.example.com]}",
+			want:   "at '/policy': additional properties 'allowedHost' not allowed",
 		},
 		"an unknown policy mode": {
-			"policy: {mode: audit}",
-			"at '/policy/mode': value must be one of 'enforce', 'warn'",
+			values: "policy: {mode: audit}",
+			want:   "at '/policy/mode': value must be one of 'enforce', 'warn'",
 		},
 		"a single host instead of a list": {
-			"policy: {allowedHosts: a.example.com}",
-			"at '/policy/allowedHosts': got string, want array",
+			values: "policy: {allowedHosts: a.example.com}",
+			want:   "at '/policy/allowedHosts': got string, want array",
 		},
 		"a port as a number": {
-			"policy: {allowedPorts: [6379]}",
-			"at '/policy/allowedPorts/0': got number, want string",
+			values: "policy: {allowedPorts: [6379]}",
+			want:   "at '/policy/allowedPorts/0': got number, want string",
 		},
-		"an address that is no CIDR": {
-			"policy: {allowedCIDRs: [10.0.0.1]}",
-			"at '/policy/allowedCIDRs/0': '10.0.0.1' does not match pattern",
+		"an address that is not a CIDR": {
+			values: "policy: {allowedCIDRs: [10.0.0.1]}",
+			want:   "at '/policy/allowedCIDRs/0': '10.0.0.1' does not match pattern",
 		},
 		"a VIP range that is IPv6": {
-			"vip: {cidr: 'fdf0::/64'}",
-			"at '/vip/cidr': 'fdf0::/64' does not match pattern",
+			values: "vip: {cidr: 'fdf0::/64'}",
+			want:   "at '/vip/cidr': 'fdf0::/64' does not match pattern",
 		},
-		"an address that is none": {
-			"vip: {cidr: 251.0.0.256/16}",
-			"at '/vip/cidr': '251.0.0.256/16' does not match pattern",
+		"an invalid address": {
+			values: "vip: {cidr: 251.0.0.256/16}",
+			want:   "at '/vip/cidr': '251.0.0.256/16' does not match pattern",
 		},
 		"a VIP range of too few addresses": {
-			"vip: {cidr: 251.0.0.0/25}",
-			"at '/vip/cidr': '251.0.0.0/25' does not match pattern",
+			values: "vip: {cidr: 251.0.0.0/25}",
+			want:   "at '/vip/cidr': '251.0.0.0/25' does not match pattern",
 		},
 		"a VIP range longer than an address": {
-			"vip: {ipv6CIDR: 'fd00::/129'}",
-			"at '/vip/ipv6CIDR': 'fd00::/129' does not match pattern",
+			values: "vip: {ipv6CIDR: 'fd00::/129'}",
+			want:   "at '/vip/ipv6CIDR': 'fd00::/129' does not match pattern",
 		},
 		"a CIDR longer than an address": {
-			"policy: {allowedCIDRs: [10.0.0.0/33]}",
-			"at '/policy/allowedCIDRs/0': '10.0.0.0/33' does not match pattern",
+			values: "policy: {allowedCIDRs: [10.0.0.0/33]}",
+			want:   "at '/policy/allowedCIDRs/0': '10.0.0.0/33' does not match pattern",
 		},
-		"a port beyond the last": {
-			"policy: {allowedPorts: ['65536']}",
-			"at '/policy/allowedPorts/0': '65536' does not match pattern",
+		"a port above the maximum": {
+			values: "policy: {allowedPorts: ['65536']}",
+			want:   "at '/policy/allowedPorts/0': '65536' does not match pattern",
 		},
 		"a host with its port": {
-			"policy: {allowedHosts: ['a.example.com:6379']}",
-			"at '/policy/allowedHosts/0': 'a.example.com:6379' does not match pattern",
+			values: "policy: {allowedHosts: ['a.example.com:6379']}",
+			want:   "at '/policy/allowedHosts/0': 'a.example.com:6379' does not match pattern",
 		},
-		"a star within a host": {
-			"policy: {allowedHosts: ['a.*.example.com']}",
-			"at '/policy/allowedHosts/0': 'a.*.example.com' does not match pattern",
+		"a wildcard inside a host": {
+			values: "policy: {allowedHosts: ['a.*.example.com']}",
+			want:   "at '/policy/allowedHosts/0': 'a.*.example.com' does not match pattern",
 		},
 		"an issuer without its kind": {
-			"policy: {allowedIssuers: [redis]}",
-			"at '/policy/allowedIssuers/0': 'redis' does not match pattern",
+			values: "policy: {allowedIssuers: [redis]}",
+			want:   "at '/policy/allowedIssuers/0': 'redis' does not match pattern",
 		},
 		"a misspelt annotation": {
-			"defaults: {redis-tls/hots: a}",
-			"at '/defaults': additional properties 'redis-tls/hots' not allowed",
+			values: "defaults: {redis-tls/hots: a}",
+			want:   "at '/defaults': additional properties 'redis-tls/hots' not allowed",
 		},
-		"a VIP range taken away": {"vip: {cidr: null}", "at '/vip': missing property 'cidr'"},
+		"a removed VIP range": {
+			values: "vip: {cidr: null}",
+			want:   "at '/vip': missing property 'cidr'",
+		},
 		"a duration without a unit": {
-			"firstUse: {delay: '1'}",
-			"at '/firstUse/delay': '1' does not match pattern",
+			values: "firstUse: {delay: '1'}",
+			want:   "at '/firstUse/delay': '1' does not match pattern",
 		},
 		"a gate that is neither on nor off": {
-			"firstUse: {gate: sometimes}",
-			"at '/firstUse/gate': got string, want boolean",
+			values: "firstUse: {gate: sometimes}",
+			want:   "at '/firstUse/gate': got string, want boolean",
 		},
-		"a default under somebody else's prefix": {
-			"defaults: {redis/host: a.example.com}",
-			"at '/defaults': additional properties 'redis/host' not allowed",
+		"a default with another prefix": {
+			values: "defaults: {redis/host: a.example.com}",
+			want:   "at '/defaults': additional properties 'redis/host' not allowed",
 		},
 		"a default that is a list": {
-			"defaults: {redis-tls/port: [6379]}",
-			"at '/defaults/redis-tls~1port': got array, want boolean or integer or string",
+			values: "defaults: {redis-tls/port: [6379]}",
+			want:   "at '/defaults/redis-tls~1port': got array, want boolean or integer or string",
 		},
-		"an excluded namespace that has no name": {
-			"excludedNamespaces: ['']",
-			"at '/excludedNamespaces/0': '' does not match pattern",
+		"an excluded namespace without a name": {
+			values: "excludedNamespaces: ['']",
+			want:   "at '/excludedNamespaces/0': '' does not match pattern",
 		},
 		"a trust domain that is a URI": {
-			"istio: {trustDomain: 'spiffe://a'}",
-			"at '/istio/trustDomain': 'spiffe://a' does not match pattern",
+			values: "istio: {trustDomain: 'spiffe://a'}",
+			want:   "at '/istio/trustDomain': 'spiffe://a' does not match pattern",
 		},
-		"roots that are no path": {
-			"istio: {systemRoots: ca.crt}",
-			"at '/istio/systemRoots': 'ca.crt' does not match pattern",
+		"system roots that are not a path": {
+			values: "istio: {systemRoots: ca.crt}",
+			want:   "at '/istio/systemRoots': 'ca.crt' does not match pattern",
 		},
-		"a namespace without a key": {
-			"policy: {maxKeysPerNamespace: 0}",
-			"at '/policy/maxKeysPerNamespace': minimum: got 0, want 1",
+		"a limit of no keys": {
+			values: "policy: {maxKeysPerNamespace: 0}",
+			want:   "at '/policy/maxKeysPerNamespace': minimum: got 0, want 1",
 		},
-		"more keys than a namespace may have": {
-			"policy: {maxKeysPerNamespace: 1001}",
-			"at '/policy/maxKeysPerNamespace': maximum: got 1,001, want 1,000",
+		"a limit above the maximum": {
+			values: "policy: {maxKeysPerNamespace: 1001}",
+			want:   "at '/policy/maxKeysPerNamespace': maximum: got 1,001, want 1,000",
 		},
 		"a number of keys as a string": {
-			"policy: {maxKeysPerNamespace: '100'}",
-			"at '/policy/maxKeysPerNamespace': got string, want integer",
+			values: "policy: {maxKeysPerNamespace: '100'}",
+			want:   "at '/policy/maxKeysPerNamespace': got string, want integer",
 		},
-		"no replica": {"replicaCount: 0", "at '/replicaCount': minimum: got 0, want 1"},
+		"no replica": {
+			values: "replicaCount: 0",
+			want:   "at '/replicaCount': minimum: got 0, want 1",
+		},
 		"a digest without its algorithm": {
-			"image: {digest: e3b0c442}",
-			"at '/image/digest': 'e3b0c442' does not match pattern",
+			values: "image: {digest: e3b0c442}",
+			want:   "at '/image/digest': 'e3b0c442' does not match pattern",
 		},
-		"the protection of objects as a word": {
-			"guard: {protectObjects: 'yes'}",
-			"at '/guard/protectObjects': got string, want boolean",
+		"protection of objects as a string": {
+			values: "guard: {protectObjects: 'yes'}",
+			want:   "at '/guard/protectObjects': got string, want boolean",
 		},
-		"a registry's Secret without its field": {
-			"imagePullSecrets: [registry]",
-			"at '/imagePullSecrets/0': got string, want object",
+		"a pull secret without its field": {
+			values: "imagePullSecrets: [registry]",
+			want:   "at '/imagePullSecrets/0': got string, want object",
 		},
-		"a cluster domain with a dot at its end": {
-			"clusterDomain: cluster.local.",
-			"at '/clusterDomain': 'cluster.local.' does not match pattern",
+		"a cluster domain with a trailing dot": {
+			values: "clusterDomain: cluster.local.",
+			want:   "at '/clusterDomain': 'cluster.local.' does not match pattern",
 		},
-		"a grace period that is no duration": {
-			"cleanup: {gracePeriod: forever}",
-			"at '/cleanup/gracePeriod': 'forever' does not match pattern",
+		"a grace period that is not a duration": {
+			values: "cleanup: {gracePeriod: forever}",
+			want:   "at '/cleanup/gracePeriod': 'forever' does not match pattern",
 		},
-		"resources that a container does not know": {
-			"resources: {request: {cpu: 1}}",
-			"at '/resources': additional properties 'request' not allowed",
+		"an unknown field of resources": {
+			values: "resources: {request: {cpu: 1}}",
+			want:   "at '/resources': additional properties 'request' not allowed",
 		},
-		"a mode of certificates that is none": {
-			"certs: {mode: certmanager}",
-			"at '/certs/mode': value must be one of 'self-signed', 'cert-manager', 'provided'",
+		"an unknown mode of certificates": {
+			values: "certs: {mode: certmanager}",
+			want:   "at '/certs/mode': value must be one of 'self-signed', 'cert-manager', 'provided'",
 		},
 		"a CA that is a path": {
-			"certs: {mode: provided, caBundle: /etc/ca.crt}",
-			"at '/certs/caBundle': '/etc/ca.crt' does not match pattern",
+			values: "certs: {mode: provided, caBundle: /etc/ca.crt}",
+			want:   "at '/certs/caBundle': '/etc/ca.crt' does not match pattern",
 		},
-		"a Secret's name that is none": {
-			"certs: {mode: provided, provided: {secretName: My Secret}}",
-			"at '/certs/provided/secretName': 'My Secret' does not match pattern",
+		"an invalid name of a Secret": {
+			values: "certs: {mode: provided, provided: {secretName: My Secret}}",
+			want:   "at '/certs/provided/secretName': 'My Secret' does not match pattern",
 		},
 		"a certificate's duration in days": {
-			"certs: {certManager: {duration: 90d}}",
-			"at '/certs/certManager/duration': '90d' does not match pattern",
+			values: "certs: {certManager: {duration: 90d}}",
+			want:   "at '/certs/certManager/duration': '90d' does not match pattern",
 		},
-		"an issuer by its name alone": {
-			"certs: {certManager: {issuerRef: ours}}",
-			"at '/certs/certManager/issuerRef': got string, want object",
+		"an issuer as a string": {
+			values: "certs: {certManager: {issuerRef: internal}}",
+			want:   "at '/certs/certManager/issuerRef': got string, want object",
 		},
-		"a network policy that is a word": {
-			"networkPolicy: {enabled: 'on'}",
-			"at '/networkPolicy/enabled': got string, want boolean",
+		"a network policy that is a string": {
+			values: "networkPolicy: {enabled: 'on'}",
+			want:   "at '/networkPolicy/enabled': got string, want boolean",
 		},
-		"no way to the API server": {
-			"networkPolicy: {apiServerPorts: []}",
-			"at '/networkPolicy/apiServerPorts': minItems: got 0, want 1",
+		"no port of the API server": {
+			values: "networkPolicy: {apiServerPorts: []}",
+			want:   "at '/networkPolicy/apiServerPorts': minItems: got 0, want 1",
 		},
-		"a port that is none": {
-			"metrics: {service: {port: 70000}}",
-			"at '/metrics/service/port': maximum: got 70,000, want 65,535",
+		"a metrics port above the maximum": {
+			values: "metrics: {service: {port: 70000}}",
+			want:   "at '/metrics/service/port': maximum: got 70,000, want 65,535",
 		},
 		"a misspelt key of the metrics": {
-			"metrics: {serviceMonitors: {enabled: true}}",
-			"at '/metrics': additional properties 'serviceMonitors' not allowed",
+			values: "metrics: {serviceMonitors: {enabled: true}}",
+			want:   "at '/metrics': additional properties 'serviceMonitors' not allowed",
 		},
-		"a test in no namespace": {"helmTest: {namespace: ''}", "at '/helmTest/namespace': '' does not match pattern"},
+		"a test without a namespace": {
+			values: "helmTest: {namespace: ''}",
+			want:   "at '/helmTest/namespace': '' does not match pattern",
+		},
 		"an interval without a unit": {
-			"metrics: {serviceMonitor: {interval: '30'}}",
-			"at '/metrics/serviceMonitor/interval': '30' does not match pattern",
+			values: "metrics: {serviceMonitor: {interval: '30'}}",
+			want:   "at '/metrics/serviceMonitor/interval': '30' does not match pattern",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -418,7 +430,8 @@ func TestContradictingValuesAreRefused(t *testing.T) {
 			want:     []string{"policy.allowedPorts"},
 		},
 		"several problems at once": {
-			values:   "{certs: {mode: provided, certManager: {issuerRef: {name: internal}}}, podLabels: {app.kubernetes.io/component: mine}}",
+			values: "{certs: {mode: provided, certManager: {issuerRef: {name: internal}}}, " +
+				"podLabels: {app.kubernetes.io/component: mine}}",
 			problems: 3,
 			want:     []string{"certs.provided.secretName", "certs.certManager.issuerRef.name", "app.kubernetes.io/component"},
 		},

@@ -17,7 +17,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// sameConfig compares configurations; an empty list is as good as none.
+// sameConfig compares configurations. An empty list equals no list.
 var sameConfig = cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{})}
 
 func TestDefaultsOfTheValuesAreThoseOfTheServer(t *testing.T) {
@@ -34,9 +34,8 @@ func TestDefaultsOfTheValuesAreThoseOfTheServer(t *testing.T) {
 	}
 }
 
-// TestServerAndCommandLineReadTheSame renders each case of testdata: the configuration file that the
-// server gets is what `redis-tls inject --values` reads off the values, save for the namespace of the
-// release, which the values do not know.
+// TestServerAndCommandLineReadTheSame renders each case of testdata. The server's configuration file must equal the
+// configuration that redis-tls inject --values reads, except for the release's namespace, which is not in the values.
 func TestServerAndCommandLineReadTheSame(t *testing.T) {
 	files, err := filepath.Glob("testdata/*/values.yaml")
 	if err != nil || len(files) == 0 {
@@ -76,7 +75,7 @@ func TestServerAndCommandLineReadTheSame(t *testing.T) {
 	}
 }
 
-// TestDefaultsAreTheKeysOfTheTable proves that the schema takes those annotations as defaults which the server takes.
+// TestDefaultsAreTheKeysOfTheTable proves that the schema and the server accept the same annotations as defaults.
 func TestDefaultsAreTheKeysOfTheTable(t *testing.T) {
 	for _, key := range annotation.Keys() {
 		for prefix, want := range map[string]bool{
@@ -84,7 +83,7 @@ func TestDefaultsAreTheKeysOfTheTable(t *testing.T) {
 		} {
 			_, err := harness.RenderChart(chartDir, map[string]any{"defaults": map[string]any{prefix + key.Name: "x"}}, nil)
 			if got := err == nil; got != want {
-				t.Errorf("%s%s as a default: taken %t (%v), want %t", prefix, key.Name, got, err, want)
+				t.Errorf("%s%s as a default: accepted %t (%v), want %t", prefix, key.Name, got, err, want)
 			}
 		}
 	}

@@ -17,14 +17,14 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// The schemas of the oldest releases of Kubernetes and Istio that are promised (see package oldest). An API server
-// drops or refuses what it does not know; here unknown fields fail.
+// These tests use the schemas of the oldest supported releases of Kubernetes and Istio (see package oldest). An API
+// server drops or refuses unknown fields. Here they fail.
 
 // object is a JSON object.
 type object = map[string]any
 
-// TestObjectsAreThoseOfTheOldestKubernetes proves that Kubernetes 1.30 knows every field of what the chart renders,
-// hooks included.
+// TestObjectsAreThoseOfTheOldestKubernetes proves that Kubernetes 1.30 has every field of the rendered objects, hooks
+// included.
 func TestObjectsAreThoseOfTheOldestKubernetes(t *testing.T) {
 	schemas := kubernetesSchemas(t)
 	for name, release := range releases(t) {
@@ -46,8 +46,8 @@ func TestObjectsAreThoseOfTheOldestKubernetes(t *testing.T) {
 	}
 }
 
-// TestMeshObjectsAreThoseOfTheOldestIstio proves the same of mesh objects and Istio 1.24, by those that the command
-// line prints for its cases and examples.
+// TestMeshObjectsAreThoseOfTheOldestIstio proves the same for Istio 1.24 and the mesh objects in the goldens of the
+// command line.
 func TestMeshObjectsAreThoseOfTheOldestIstio(t *testing.T) {
 	schemas := istioSchemas(t)
 	files, err := filepath.Glob("../../cmd/redis-tls/testdata/*/want.yaml")
@@ -78,26 +78,35 @@ func TestMeshObjectsAreThoseOfTheOldestIstio(t *testing.T) {
 	}
 }
 
-// TestNewerFieldsAreFound proves that the schemas above tell what is newer than they are, or wrong.
+// TestNewerFieldsAreFound proves that the schemas refuse newer and wrong fields.
 func TestNewerFieldsAreFound(t *testing.T) {
 	schemas := kubernetesSchemas(t)
 	maps.Copy(schemas, istioSchemas(t))
 	for name, test := range map[string]struct{ object, want string }{
-		"resources of a whole pod, of 1.32": {
-			"{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: a}], resources: {limits: {cpu: 1}}}}",
-			"at '/spec': additional properties 'resources' not allowed"},
-		"a signal to stop by, of 1.33": {
-			"{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: a, image: a, lifecycle: {stopSignal: SIGTERM}}]}}",
-			"at '/spec/containers/0/lifecycle': additional properties 'stopSignal' not allowed"},
-		"a kind of a version that it has not": {
-			"{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicy, metadata: {name: a}}",
-			"there is no admissionregistration.k8s.io/v1 MutatingAdmissionPolicy"},
-		"a replica count that is a text": {
-			"{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {replicas: two, selector: {}, template: {}}}",
-			"at '/spec/replicas': got string, want integer"},
-		"a rule's field of a newer Istio": {
-			"{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: a}, spec: {host: a, trafficPolicy: {retryBudget: {percent: 1}}}}",
-			"at '/spec/trafficPolicy': additional properties 'retryBudget' not allowed"},
+		"resources of a pod, since 1.32": {
+			object: "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {" +
+				"containers: [{name: a, image: a}], resources: {limits: {cpu: 1}}}}",
+			want: "at '/spec': additional properties 'resources' not allowed",
+		},
+		"a stop signal, since 1.33": {
+			object: "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {" +
+				"containers: [{name: a, image: a, lifecycle: {stopSignal: SIGTERM}}]}}",
+			want: "at '/spec/containers/0/lifecycle': additional properties 'stopSignal' not allowed",
+		},
+		"a kind of another version": {
+			object: "{apiVersion: admissionregistration.k8s.io/v1, kind: MutatingAdmissionPolicy, metadata: {name: a}}",
+			want:   "there is no admissionregistration.k8s.io/v1 MutatingAdmissionPolicy",
+		},
+		"a replica count that is a string": {
+			object: "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, " +
+				"spec: {replicas: two, selector: {}, template: {}}}",
+			want: "at '/spec/replicas': got string, want integer",
+		},
+		"a field of a newer Istio": {
+			object: "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: a}, " +
+				"spec: {host: a, trafficPolicy: {retryBudget: {percent: 1}}}}",
+			want: "at '/spec/trafficPolicy': additional properties 'retryBudget' not allowed",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects, err := harness.ParseObjects([]byte(test.object))
@@ -111,7 +120,7 @@ func TestNewerFieldsAreFound(t *testing.T) {
 	}
 }
 
-// releases renders every case of testdata.
+// releases returns the rendered release of each case of testdata.
 func releases(t *testing.T) map[string]*harness.Release {
 	t.Helper()
 	files, err := filepath.Glob("testdata/*/values.yaml")
@@ -129,7 +138,7 @@ func releases(t *testing.T) map[string]*harness.Release {
 	return all
 }
 
-// schemas are compiled ones by "apiVersion kind".
+// schemas are compiled schemas by "apiVersion kind".
 type schemas = map[string]*jsonschema.Schema
 
 func validate(known schemas, o *unstructured.Unstructured) error {
@@ -138,7 +147,7 @@ func validate(known schemas, o *unstructured.Unstructured) error {
 	if !there {
 		return fmt.Errorf("there is no %s", kind)
 	}
-	// The numbers are to be as in JSON.
+	// The validator needs numbers as in JSON.
 	text, err := json.Marshal(o.Object)
 	if err != nil {
 		return err
@@ -160,7 +169,7 @@ func kubernetesSchemas(t *testing.T) schemas {
 	for _, definition := range definitions {
 		strict(definition)
 	}
-	// What the OpenAPI calls a string with a format.
+	// The OpenAPI describes these as strings with a format.
 	definitions["io.k8s.apimachinery.pkg.util.intstr.IntOrString"] = object{"type": []any{"string", "integer"}}
 	definitions["io.k8s.apimachinery.pkg.api.resource.Quantity"] = object{"type": []any{"string", "number"}}
 	compiler := jsonschema.NewCompiler()
@@ -189,7 +198,7 @@ func istioSchemas(t *testing.T) schemas {
 	for kind, s := range readSchemas(t, "istio.json")["schemas"].(object) {
 		strict(s)
 		properties := s.(object)["properties"].(object)
-		properties["apiVersion"], properties["kind"], properties["metadata"] = true, true, true // every object has them
+		properties["apiVersion"], properties["kind"], properties["metadata"] = true, true, true // common to all objects
 		compiler := jsonschema.NewCompiler()
 		if err := compiler.AddResource("istio.json", s); err != nil {
 			t.Fatal(err)
@@ -212,13 +221,13 @@ func readSchemas(t *testing.T, name string) object {
 	content, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
 	root, is := content.(object)
 	if err != nil || !is {
-		t.Fatal(errors.Join(err, fmt.Errorf("%s is no JSON object", name)))
+		t.Fatal(errors.Join(err, fmt.Errorf("%s is not a JSON object", name)))
 	}
 	return root
 }
 
-// strict makes every object of the schema refuse properties that are not named there. Alternatives (oneOf and the like)
-// only say more about what is named beside them.
+// strict makes every object of the schema refuse properties that it does not name. Alternatives like oneOf only
+// constrain properties that are named elsewhere.
 func strict(node any) {
 	s, is := node.(object)
 	if !is {

@@ -1,5 +1,6 @@
-// Package monitoring reads the alerts and the dashboard of the chart, for the tests that hold them to what is exported
-// and to docs/operations.md. PromQL is Prometheus' own matter: test/prometheus has its parser, and promtool.
+// Package monitoring reads the alerts and the dashboard of the chart, for tests that compare them with the exported
+// metrics and with docs/operations.md. Its entry points are [Alerts], [Panels] and [Matched]. test/prometheus has
+// Prometheus' parser and promtool.
 package monitoring
 
 import (
@@ -14,7 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The files, in the repository.
+// The files, relative to the root of the repository.
 const (
 	AlertsFile    = "charts/redis-tls/files/alerts.yaml"
 	DashboardFile = "charts/redis-tls/files/dashboard.json"
@@ -29,7 +30,7 @@ type Alert struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
-// Alerts returns the rules of the repository at root, in their order.
+// Alerts returns the alerts of the repository at root, in the order of the file.
 func Alerts(root string) ([]Alert, error) {
 	content, err := os.ReadFile(filepath.Join(root, AlertsFile))
 	if err != nil {
@@ -58,7 +59,7 @@ type Panel struct {
 	Targets []struct{ Expr string }
 }
 
-// Panels returns those of the dashboard, with the intervals that Grafana would put in.
+// Panels returns the panels of the dashboard, with Grafana's interval variable replaced.
 func Panels(root string) ([]Panel, error) {
 	content, err := os.ReadFile(filepath.Join(root, DashboardFile))
 	if err != nil {
@@ -74,7 +75,7 @@ func Panels(root string) ([]Panel, error) {
 	return dashboard.Panels, nil
 }
 
-// Expressions returns those of the alerts and of the dashboard.
+// Expressions returns the expressions of the alerts and of the dashboard.
 func Expressions(root string) ([]string, error) {
 	alerts, err := Alerts(root)
 	if err != nil {
@@ -96,8 +97,8 @@ func Expressions(root string) ([]string, error) {
 	return all, nil
 }
 
-// Matched fails with each selector of the expressions that no series of the expositions matches, which are files in
-// Prometheus' text format.
+// Matched returns an error for each selector of the expressions without a matching series in the expositions, which are
+// files in Prometheus' text format.
 func Matched(ctx context.Context, root string, expressions []string, expositions ...string) error {
 	in, err := json.Marshal(expressions)
 	if err != nil {
@@ -107,11 +108,11 @@ func Matched(ctx context.Context, root string, expressions []string, expositions
 	return err
 }
 
-// Prometheus runs the go command in test/prometheus and returns what it printed.
+// Prometheus runs the go command in test/prometheus and returns its output.
 func Prometheus(ctx context.Context, root, in string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = filepath.Join(root, "test", "prometheus")
-	// Without the tag promtool brings the clients of every cloud.
+	// Without the tag, promtool contains the clients of every cloud.
 	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false -tags=remove_all_sd")
 	cmd.Stdin = strings.NewReader(in)
 	out, err := cmd.CombinedOutput()

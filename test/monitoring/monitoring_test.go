@@ -13,7 +13,7 @@ import (
 
 const root = "../.."
 
-// ruleTests is as much of promtool's format as is looked at here.
+// ruleTests is the part of promtool's format that the tests read.
 type ruleTests struct {
 	Tests []struct {
 		Name          string `json:"name"`
@@ -36,9 +36,8 @@ func TestAlertsFireOnTheirFaultAndAreSilentOtherwise(t *testing.T) {
 	}
 }
 
-// TestEveryAlertIsTried proves that the test above tries each alert: it fires on a fault, not before, and not when all
-// is well.
-func TestEveryAlertIsTried(t *testing.T) {
+// TestEveryAlertIsTested proves that testdata has a fault for each alert, a time before it, and a case without faults.
+func TestEveryAlertIsTested(t *testing.T) {
 	content, err := os.ReadFile("testdata/alerts.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -47,42 +46,42 @@ func TestEveryAlertIsTried(t *testing.T) {
 	if err := yaml.Unmarshal(content, &cases); err != nil {
 		t.Fatal(err)
 	}
-	fires, early, well := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	fires, early, healthy := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i, test := range cases.Tests {
-		for _, try := range test.AlertRuleTest {
+		for _, check := range test.AlertRuleTest {
 			switch {
-			case i == 0 && len(try.ExpAlerts) == 0:
-				well[try.AlertName] = true
-			case len(try.ExpAlerts) == 0:
-				early[try.AlertName] = true
+			case i == 0 && len(check.ExpAlerts) == 0:
+				healthy[check.AlertName] = true
+			case len(check.ExpAlerts) == 0:
+				early[check.AlertName] = true
 			default:
-				fires[try.AlertName] = true
+				fires[check.AlertName] = true
 			}
 		}
 	}
 	for _, alert := range alerts(t) {
-		if !fires[alert.Alert] || !early[alert.Alert] || !well[alert.Alert] {
+		if !fires[alert.Alert] || !early[alert.Alert] || !healthy[alert.Alert] {
 			t.Errorf(
-				"%s: fires %t, silent before that %t, silent when all is well %t",
+				"%s: fires %t, silent before that %t, silent without faults %t",
 				alert.Alert,
 				fires[alert.Alert],
 				early[alert.Alert],
-				well[alert.Alert],
+				healthy[alert.Alert],
 			)
 		}
 	}
 }
 
-// TestAlertsSayWhatTheyMean holds each alert to the conventions of kubernetes-mixin: a severity, a summary, a
-// description, and a runbook that is the alert's own part of docs/operations.md.
-func TestAlertsSayWhatTheyMean(t *testing.T) {
+// TestAlertsHaveSeverityTextsAndRunbook checks each alert against the conventions of kubernetes-mixin: a severity, a
+// summary, a description, and a runbook, which is the alert's section of docs/operations.md.
+func TestAlertsHaveSeverityTextsAndRunbook(t *testing.T) {
 	for _, alert := range alerts(t) {
 		if severity := alert.Labels["severity"]; severity != "critical" && severity != "warning" {
 			t.Errorf("%s has the severity %q", alert.Alert, severity)
 		}
 		for _, name := range []string{"summary", "description"} {
 			if text := alert.Annotations[name]; !strings.HasSuffix(text, ".") {
-				t.Errorf("the %s of %s is no sentence: %q", name, alert.Alert, text)
+				t.Errorf("the %s of %s is not a sentence: %q", name, alert.Alert, text)
 			}
 		}
 		want := "https://github.com/redis-tls/redis-tls/blob/main/docs/operations.md#" + strings.ToLower(alert.Alert)
@@ -92,9 +91,9 @@ func TestAlertsSayWhatTheyMean(t *testing.T) {
 	}
 }
 
-// TestPromtoolTakesTheAlertsAndTheDashboard has promtool parse and lint the alerts, and the dashboard's expressions as
+// TestPromtoolAcceptsAlertsAndDashboard has promtool parse and lint the alerts, and the expressions of the dashboard as
 // rules.
-func TestPromtoolTakesTheAlertsAndTheDashboard(t *testing.T) {
+func TestPromtoolAcceptsAlertsAndDashboard(t *testing.T) {
 	rules, err := filepath.Abs(filepath.Join(root, AlertsFile))
 	if err != nil {
 		t.Fatal(err)

@@ -161,7 +161,8 @@ func testUpgrade(t *testing.T, c *cluster) {
 	}
 	value := base64.StdEncoding.EncodeToString(ca)
 	bundle := fmt.Sprintf(
-		`[{"op":"add","path":"/webhooks/0/clientConfig/caBundle","value":%q},{"op":"add","path":"/webhooks/1/clientConfig/caBundle","value":%[1]q}]`,
+		`[{"op":"add","path":"/webhooks/0/clientConfig/caBundle","value":%q},`+
+			`{"op":"add","path":"/webhooks/1/clientConfig/caBundle","value":%[1]q}]`,
 		value,
 	)
 	if _, err := account.AdmissionregistrationV1().MutatingWebhookConfigurations().Patch(

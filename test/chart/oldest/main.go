@@ -1,7 +1,7 @@
-// Command oldest writes the schemas of the oldest releases that the chart is for, and of the Prometheus operator,
-// beside this file: of their modules, what our objects need, without descriptions. Run it from the
-// root of the repository after a change of the versions below; it downloads the modules, so it is no part of
-// "make generate".
+// Command oldest writes the schemas of the oldest supported releases of Kubernetes and Istio, and of the Prometheus
+// operator, to its own directory. It keeps only the kinds that redis-tls uses, without descriptions. Run it from the
+// root of the repository after a change of the versions below. It downloads the modules, so it is not a part of "make
+// generate".
 package main
 
 import (
@@ -27,8 +27,8 @@ const (
 	operatorCRDs = "example/prometheus-operator-crd/monitoring.coreos.com_"
 )
 
-// ours are the definitions of the kinds that the chart renders and that pods are made of.
-var ours = []string{
+// definitions are the definitions of the kinds that the chart renders, and of pods.
+var definitions = []string{
 	"io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration",
 	"io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
 	"io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
@@ -48,7 +48,7 @@ var ours = []string{
 	"io.k8s.api.rbac.v1.RoleBinding",
 }
 
-// meshKinds are the CustomResourceDefinitions of Istio that mesh objects are of.
+// meshKinds are the kinds of mesh objects.
 var meshKinds = []string{"ServiceEntry", "DestinationRule", "VirtualService", "Sidecar", "PeerAuthentication"}
 
 func main() {
@@ -96,7 +96,7 @@ func read(module, file string) ([]byte, error) {
 	return os.ReadFile(filepath.Join(downloaded.Dir, file))
 }
 
-// kubernetesSchemas are the definitions of ours and all that they refer to, by name.
+// kubernetesSchemas returns the definitions and all that they refer to, by name.
 func kubernetesSchemas() ([]any, error) {
 	content, err := read(kubernetes, openAPI)
 	if err != nil {
@@ -109,8 +109,8 @@ func kubernetesSchemas() ([]any, error) {
 		return nil, err
 	}
 	kept := map[string]any{}
-	for left := ours; len(left) > 0; left = left[1:] {
-		name := left[0]
+	for queue := definitions; len(queue) > 0; queue = queue[1:] {
+		name := queue[0]
 		if kept[name] != nil {
 			continue
 		}
@@ -122,14 +122,14 @@ func kubernetesSchemas() ([]any, error) {
 		walk(definition, func(node map[string]any) {
 			forget(node, "description")
 			if reference, is := node["$ref"].(string); is {
-				left = append(left, strings.TrimPrefix(reference, "#/definitions/"))
+				queue = append(queue, strings.TrimPrefix(reference, "#/definitions/"))
 			}
 		})
 	}
 	return []any{map[string]any{"from": kubernetes, "definitions": kept}}, nil
 }
 
-// istioSchemas are the schemas of meshKinds, by kind and version.
+// istioSchemas returns the schemas of meshKinds, by kind and version.
 func istioSchemas() ([]any, error) {
 	content, err := read(istio, istioCRDs)
 	if err != nil {
@@ -167,8 +167,8 @@ func istioSchemas() ([]any, error) {
 	return []any{map[string]any{"from": istio, "schemas": schemas}}, nil
 }
 
-// operatorDefinitions are, a document each, the CustomResourceDefinitions of what the chart makes for the Prometheus
-// operator.
+// operatorDefinitions returns the CustomResourceDefinitions of the Prometheus operator that the chart uses, one in each
+// document.
 func operatorDefinitions() ([]any, error) {
 	var definitions []any
 	for _, plural := range []string{"servicemonitors", "prometheusrules"} {
@@ -201,7 +201,7 @@ func walk(value any, visit func(map[string]any)) {
 	}
 }
 
-// forget removes a text, and leaves a property of that name alone.
+// forget removes a text, but keeps a property of that name.
 func forget(node map[string]any, name string) {
 	if _, text := node[name].(string); text {
 		delete(node, name)
