@@ -1,4 +1,4 @@
-# Everything that builds and tests this repository. `make help` lists the targets.
+# Builds and tests this repository. `make help` lists the targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .NOTPARALLEL:
@@ -6,8 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 # The test control plane is compiled from the module proxy once, into a directory named by its version.
-# With KUBEBUILDER_ASSETS set (setup-envtest) the binaries there are used, and only what is missing
-# among them is built.
+# If KUBEBUILDER_ASSETS is set (setup-envtest), the binaries there are used, and only missing ones are built.
 KUBERNETES_VERSION := $(shell sed -n 's|^[[:space:]]*k8s.io/kubernetes ||p' test/controlplane/go.mod)
 CONTROL_PLANE := bin/controlplane-$(KUBERNETES_VERSION)
 COMPONENTS := etcd kube-apiserver kube-controller-manager kubectl
@@ -26,19 +25,19 @@ GOLANGCI_VERSION := $(shell sed -n 's|^[[:space:]]*github.com/golangci/golangci-
 GOLANGCI_LINT := bin/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
-# Packages whose tests start a control plane: those that use the harness. All others, but for those that
-# need the mesh too, are unit tests.
+# Packages whose tests start a control plane, which are those that use the harness. All others are unit tests, except
+# those that need the mesh too.
 PACKAGE_IMPORTS = go list -f '{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./...
 PROCESS_PACKAGES = $$($(PACKAGE_IMPORTS) | grep /test/harness | cut -d' ' -f1 | grep -v -e /test/demo -e /test/bench -e /test/e2e)
 UNIT_PACKAGES = $$($(PACKAGE_IMPORTS) | grep -v -e /test/harness -e /test/bench | cut -d' ' -f1)
-# Runs a test or the demo where it may make network devices.
+# Runs a test or the demo where it may create network devices.
 OWN_NETWORK := $(CURDIR)/test/harness/own-network.sh
-# All files of the repository but what builds make. Without git, which refuses another user's directory.
+# All files of the repository except build results. It does not use git, which refuses another user's directory.
 FILES := find . \( -path ./.git -o -path ./bin -o -path ./.cache \) -prune -o -type f -print
 FUZZ_TIME ?= 10s
 
-# Builds and installs what the e2e tests need. A test that needs what cannot be had is skipped and says
-# so, hence the failure is ignored here, unless with E2E=required; all of them are but for root.
+# Builds and installs the components of the e2e tests. A test without its components is skipped with the reason, so a
+# failure is ignored here unless E2E=required. Without root all are skipped.
 define try-wire
 	+@[ "$$(id -u)" != 0 ] || $(MAKE) --silent --no-print-directory --keep-going control-plane mesh wire-tools || [ "$(E2E)" != required ]
 endef
@@ -50,7 +49,7 @@ build: ## Build the server and the command line into bin/
 	@mkdir -p bin
 	go build -o bin/ ./cmd/...
 
-# What the image is made of, the same for `docker build`: docs/release.md.
+# The arguments of the image, also for `docker build`: docs/release.md.
 VERSION ?= $(shell sed -n 's/^appVersion: //p' charts/redis-tls/Chart.yaml)
 REVISION ?= $(or $(shell git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null),unknown)
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
@@ -74,7 +73,7 @@ $(MESH)/mesh: $(wildcard test/mesh/*.go) test/mesh/go.mod test/mesh/go.sum test/
 	@test/mesh/build.sh "$(CURDIR)/$(MESH)"
 	@touch $@
 
-# A link, to an Envoy of the machine's, is looked at again: it may have changed.
+# A link to an Envoy of the machine is checked again, because it may have changed.
 $(MESH)/envoy: test/mesh/envoy.sh $(if $(ENVOY)$(shell test -L $(MESH)/envoy && echo link),FORCE)
 	@test/mesh/envoy.sh "$(CURDIR)/$(MESH)"
 	@touch -h $@
@@ -83,7 +82,7 @@ $(MESH)/envoy: test/mesh/envoy.sh $(if $(ENVOY)$(shell test -L $(MESH)/envoy && 
 FORCE:
 
 .PHONY: generate
-generate: ## Regenerate what is generated from code
+generate: ## Regenerate all generated files
 	go generate ./...
 
 .PHONY: verify-generate
@@ -92,12 +91,12 @@ verify-generate: ## Check that generating changes nothing
 	$(FILES) | sort | xargs -d '\n' cksum >"$$before"; \
 	go generate ./...; \
 	$(FILES) | sort | xargs -d '\n' cksum >"$$after"; \
-	diff "$$before" "$$after" || { echo "these files were stale and are fresh now: commit them" >&2; exit 1; }
+	diff "$$before" "$$after" || { echo "these files were stale and are regenerated: commit them" >&2; exit 1; }
 
 ##@ Check
 
 .PHONY: lint
-lint: $(GOLANGCI_LINT) ## gofmt, and the linters of .golangci.yml; actionlint on the workflows
+lint: $(GOLANGCI_LINT) ## gofmt, the linters of .golangci.yml, and actionlint on the workflows
 	@unformatted=$$($(FILES) | grep '\.go$$' | xargs -d '\n' gofmt -l); \
 	if [ -n "$$unformatted" ]; then echo "run gofmt -w on:" $$unformatted >&2; exit 1; fi
 	$(GOLANGCI_LINT) run
@@ -112,27 +111,27 @@ $(GOLANGCI_LINT): test/lint/go.mod test/lint/go.sum
 	@touch $@
 
 .PHONY: test
-test: lint verify-generate unit verify-image integration e2e ## Everything that must hold: all of this section but mutants and fuzz
+test: lint verify-generate unit verify-image integration e2e ## All checks: this section except mutants and fuzz
 
 .PHONY: unit
 unit: race-tools ## Unit tests with fuzz seeds and goldens (-race)
 	go test -race $(UNIT_PACKAGES)
 
 .PHONY: verify-image
-verify-image: ## Assemble the image twice: the same bytes, valid, its binary runs alone; and hold it against the Dockerfile and the chart
+verify-image: ## Assemble the image twice, compare the bytes, validate it, run its binary, and compare it with Dockerfile and chart
 	go test -C release -count=1 ./...
 
 .PHONY: integration
-integration: control-plane network-tools race-tools ## Tests against a real control plane; RUN=regexp picks some, HARNESS_LOGS=dir keeps the logs
+integration: control-plane network-tools race-tools ## Tests with a real control plane; RUN=regexp selects tests, HARNESS_LOGS=dir keeps logs
 	$(if $(HARNESS_LOGS),HARNESS_LOGS=$(abspath $(HARNESS_LOGS))) go test -race -count=1 -timeout=30m -exec "$(OWN_NETWORK)" $(if $(RUN),-run '$(RUN)') $(PROCESS_PACKAGES)
 
 .PHONY: e2e
-e2e: ## Real istiod, Envoy and Redis, real bytes (as root); E2E=required: nothing is skipped; RUN=regexp picks some, HARNESS_LOGS=dir keeps the logs
+e2e: ## Tests with istiod, Envoy and Redis (as root); E2E=required skips none, RUN=regexp selects tests, HARNESS_LOGS=dir keeps logs
 	$(try-wire)
 	E2E=$(or $(E2E),on) $(if $(HARNESS_LOGS),HARNESS_LOGS=$(abspath $(HARNESS_LOGS))) go test -v -count=1 -timeout=30m $(if $(RUN),-run '$(RUN)') ./test/e2e
 
 .PHONY: mutants
-mutants: ## Take each safeguard out and show that its test fails; TIER=unit, integration or e2e and ONLY=regexp pick some, CHANGED=1 those of files that differ from main (on main: from origin/main, else from HEAD~1)
+mutants: ## Remove each safeguard and show that its test fails; TIER=unit|integration|e2e and ONLY=regexp select mutants, CHANGED=1 those that differ from main
 	$(if $(filter unit,$(TIER)),,@$(MAKE) --silent --no-print-directory control-plane network-tools $(if $(filter integration,$(TIER)),,mesh wire-tools))
 	go run ./test/mutants -tier $(or $(TIER),all) $(if $(ONLY),-only '$(ONLY)') $(if $(CHANGED),-changed)
 
@@ -147,7 +146,7 @@ fuzz: ## Fuzz every target for FUZZ_TIME (10s)
 ##@ See
 
 .PHONY: demo
-demo: control-plane network-tools ## Show all of it: pods and objects on a real API server, then bytes on the wire (as root); WIRE=0 leaves the wire out, KEEP=1 leaves it running
+demo: control-plane network-tools ## Show pods and objects on a real API server, then bytes on the wire (as root); WIRE=0 skips the wire, KEEP=1 keeps it running
 	@mkdir -p bin
 	@echo "webhook and demo (the first time about 3 minutes)"
 	@test/go-build.sh -o bin/webhook ./cmd/webhook
@@ -157,14 +156,14 @@ demo: control-plane network-tools ## Show all of it: pods and objects on a real 
 	@$(OWN_NETWORK) bin/demo -webhook bin/webhook $(if $(UPDATE),-transcript test/demo/wire/testdata/transcript.txt)
 
 .PHONY: soak
-soak: control-plane network-tools ## Ten minutes of faults under load, and a table of what they did: docs/reliability.md; RATE=pods a second, FAULTS=regexp picks some
+soak: control-plane network-tools ## Ten minutes of faults under load, with the table of docs/reliability.md; RATE=pods per second, FAULTS=regexp selects faults
 	@mkdir -p bin
 	@test/go-build.sh -o bin/webhook ./cmd/webhook
 	@test/go-build.sh -o bin/soak ./test/soak
 	@$(OWN_NETWORK) bin/soak -webhook bin/webhook $(if $(RATE),-rate '$(RATE)') $(if $(FAULTS),-faults '$(FAULTS)')
 
 .PHONY: bench
-bench: control-plane network-tools ## Benchmarks, by benchstat, in COUNT (6) rounds: beside a no-op and an idiomatic handler, and on the wire (as root)
+bench: control-plane network-tools ## Benchmarks in COUNT (6) rounds, by benchstat: compared with other handlers, and on the wire (as root)
 	@mkdir -p bin
 	@rm -f bin/bench.txt bin/wire.txt
 	$(try-wire)
@@ -179,7 +178,7 @@ bench: control-plane network-tools ## Benchmarks, by benchstat, in COUNT (6) rou
 	go tool benchstat -filter '.unit:/^%/' -row /command,/pipeline bin/wire.txt
 
 .PHONY: scale
-scale: control-plane network-tools ## What a large cluster costs a replica: NAMESPACES (10000) with PODS (50000) beside 100 with 500; some minutes, 8 GB
+scale: control-plane network-tools ## Cost of a large cluster for a replica: NAMESPACES (10000) with PODS (50000), compared with 100 and 500; some minutes, 8 GB
 	@mkdir -p bin
 	@test/go-build.sh -o bin/webhook ./cmd/webhook
 	@test/go-build.sh -o bin/scale ./test/scale
@@ -192,15 +191,15 @@ network-tools: # veth pairs
 	@test/install-missing.sh ip:iproute2
 
 .PHONY: wire-tools
-wire-tools: # what a pod's network and its servers are made of
+wire-tools: # the network of a pod, and its servers
 	@test/install-missing.sh ip:iproute2 iptables:iptables tcpdump:tcpdump redis-server:redis-server nginx:nginx-light curl:curl
 
 .PHONY: race-tools
-race-tools: # the race detector is linked by a C compiler
+race-tools: # the race detector needs a C compiler
 	@test/install-missing.sh "gcc:gcc libc6-dev"
 
 .PHONY: clean
-clean: ## Remove what builds and tests made
+clean: ## Remove the results of builds and tests
 	rm -rf bin .cache
 
 .PHONY: help

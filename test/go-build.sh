@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs `go build` with the arguments given, in the working directory, and says every 15 seconds how far it
-# has come: a cold build takes minutes.
+# Runs `go build` with the given arguments in the working directory, and prints its progress every 15 seconds, because a
+# cold build takes minutes.
 set -eu
 log=$(mktemp)
 (

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages of commands that are missing, quietly. Arguments: "command:package ...".
-# It tries them all, and fails at the end where a command could not be had.
+# Installs the Debian packages of missing commands. Arguments: "command:package ...".
+# It tries all of them, and fails at the end if a command is still missing.
 set -eu
 without= updated=
 log=$(mktemp)
@@ -10,14 +10,14 @@ trap 'exit 1' INT TERM
 install() { # PACKAGE...
 	[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
 	echo "installing $*"
-	# Whoever needs these servers runs them: as services they would only take ports of this machine.
+	# The tests start these servers themselves. As services they would only take ports of this machine.
 	policy=/usr/sbin/policy-rc.d
 	if [ ! -e "$policy" ]; then
 		trap 'rm -f "$log" "$policy"' EXIT
 		printf '#!/bin/sh\nexit 101\n' >"$policy"
 		chmod +x "$policy"
 	fi
-	# What the lists of a fresh machine lack the installation says.
+	# If the lists cannot be updated, the installation reports it.
 	[ "$updated" ] || apt-get update -qq >/dev/null 2>&1 || true
 	updated=yes
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >"$log" 2>&1
@@ -36,6 +36,6 @@ for wanted; do
 	fi
 done
 if [ "$without" ]; then
-	echo "These commands are missing, and only root can install them, where there is apt-get:$without" >&2
+	echo "These commands are missing; install them, or run this as root on a system with apt-get:$without" >&2
 	exit 1
 fi

@@ -1,6 +1,5 @@
 #!/bin/sh
-# Builds the test control plane into the directory given: one binary, and a link to it for each
-# component.
+# Builds the test control plane into the given directory: one binary, and a link to it for each component.
 set -eu
 out=$1
 cd "$(dirname "$0")"
@@ -8,7 +7,7 @@ version=$(sed -n 's|^[[:space:]]*k8s.io/kubernetes ||p' go.mod)
 minor=${version#v1.}
 minor=${minor%%.*}
 package=k8s.io/component-base/version
-# Without a version, clients cannot parse what the API server answers.
+# Without a version, clients cannot parse the answers of the API server.
 ldflags="-s -w -X $package.gitVersion=$version -X $package.gitMajor=1 -X $package.gitMinor=$minor -X $package.gitTreeState=clean"
 
 echo "test control plane: Kubernetes $version, etcd $(sed -n 's|^[[:space:]]*go.etcd.io/etcd/server/v3 ||p' go.mod) (once; some minutes)"

@@ -123,7 +123,7 @@ subjects:
 		}
 		for _, e := range events.Items {
 			if e.Reason == "SecretAccessDenied" && e.Regarding.Name == "may-not" &&
-				strings.Contains(e.Note, `set redis-tls/delivery: "mount"`) {
+				strings.Contains(e.Note, `redis-tls/delivery: "mount"`) {
 				return nil
 			}
 		}

@@ -109,7 +109,7 @@ func testUnmanagedPeer(c *cluster) {
 		server := pod(ns, "server", map[string]string{"redis-tls/server": "strict"})
 		server.Labels = map[string]string{"app": "redis"}
 		err := c.Client.Create(ctx, server, client.DryRunAll)
-		if err == nil || !strings.Contains(err.Error(), "PeerAuthentication unmanaged-peer/theirs ") {
+		if err == nil || !strings.Contains(err.Error(), "PeerAuthentication unmanaged-peer/theirs") {
 			return fmt.Errorf("the answer is %v", err)
 		}
 		return nil

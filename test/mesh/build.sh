@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds istiod, pilot-agent and the tools on Istio's packages into the directory given: one binary, a
-# link to it for each of them, and beside it Istio's charts and Envoy bootstrap as the module has them.
+# Builds istiod, pilot-agent and the tools on Istio's packages into the given directory: one binary, and a link to it for
+# each of them. It copies Istio's charts and Envoy bootstrap there too.
 set -eu
 out=$1
 cd "$(dirname "$0")"
-# Istio's releases have no module version of their own; that of its API is the release's.
+# Istio's releases have no module version. Its API has the version of the release.
 version=$(sed -n 's|^[[:space:]]*istio.io/api => istio.io/api v||p' go.mod)
 
 echo "test mesh: Istio $version (once; some minutes)"

