@@ -51,7 +51,7 @@ func TestRunningPodsKeepWhatTheyHave(t *testing.T) {
 			o.TLS.SubjectAltNames = []string{"x"}
 		}),
 		"a range that contains an address": redis("ip-y", at("10.0.0.0/16")),
-		"http on the same host":     redis("a.example.com", http, pinned("240.241.0.8")),
+		"http on the same host":            redis("a.example.com", http, pinned("240.241.0.8")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, hour := range []int{0, 2} { // older and newer than the running ones
