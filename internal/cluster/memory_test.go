@@ -18,10 +18,10 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// TestAnInjectedPodNeedsLittleMemory decodes each pod anew, as a watch does, so that nothing is shared
+// TestInjectedPodNeedsLittleMemory decodes each pod anew, as a watch does, so that nothing is shared
 // but what the transform and the index share. The informer's store counts too; what a namespace and its mesh
 // objects take besides, test/scale measures.
-func TestAnInjectedPodNeedsLittleMemory(t *testing.T) {
+func TestInjectedPodNeedsLittleMemory(t *testing.T) {
 	const count = 2000
 	templateIn := func(namespace string) *corev1.Pod {
 		return clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByName, func(pod *corev1.Pod) {
@@ -104,7 +104,7 @@ func TestTrimmingAPodKeepsItsController(t *testing.T) {
 	}
 }
 
-func TestTrimmingMeshObjectsKeepsTheTimesOfOurOwn(t *testing.T) {
+func TestTrimmingMeshObjectsKeepsTheTimesOfManagedOnes(t *testing.T) {
 	fields := []metav1.ManagedFieldsEntry{
 		{Manager: origination.FieldManager, Operation: metav1.ManagedFieldsOperationApply, Time: &metav1.Time{Time: clustertest.Epoch}, FieldsV1: metav1.NewFieldsV1("{}")},
 		{Manager: "kubectl", FieldsV1: metav1.NewFieldsV1("{}")},

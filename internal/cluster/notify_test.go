@@ -27,7 +27,7 @@ func named(name string, change ...func(*corev1.Namespace)) *corev1.Namespace {
 	return namespace
 }
 
-func TestANamespaceIsNotifiedOfItsOwnState(t *testing.T) {
+func TestNamespaceIsNotifiedOfItsState(t *testing.T) {
 	w := newWorld(t)
 	w.serve(true)
 	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName))
@@ -95,7 +95,7 @@ func TestANamespaceIsNotifiedOfItsOwnState(t *testing.T) {
 	}
 }
 
-func TestAnUpdateOfNothingThatIsReadNotifiesNoNamespace(t *testing.T) {
+func TestIrrelevantUpdateOfAnObjectNotifiesNoNamespace(t *testing.T) {
 	public := entry("other", "public", false)
 	private := entry("other", "private", false, ".")
 	owned := entry("shop", "own", true, ".")
@@ -221,7 +221,7 @@ func TestAnUpdateOfNothingThatIsReadNotifiesNoNamespace(t *testing.T) {
 	}
 }
 
-func TestAnUpdateOfNothingThatIsReadOfAPodNotifiesNoNamespace(t *testing.T) {
+func TestIrrelevantUpdateOfAPodNotifiesNoNamespace(t *testing.T) {
 	w := newWorld(t)
 	pod := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByAddress, clustertest.Gated())
 	w.pods.Add(pod)
@@ -298,7 +298,7 @@ func (w *world) version(resource string, object metav1.Object) string {
 	return cached.GetResourceVersion()
 }
 
-func TestAChangeInTheNamespaceIsUrgentAndOneElsewhereIsNot(t *testing.T) {
+func TestOnlyAChangeInTheNamespaceIsUrgent(t *testing.T) {
 	w := newWorld(t)
 	w.serve(true)
 	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName))

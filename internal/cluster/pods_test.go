@@ -195,7 +195,7 @@ func TestEqualPodsAreResolvedOnce(t *testing.T) {
 	}
 }
 
-func TestAChangeOfServicesResolvesAgain(t *testing.T) {
+func TestChangeOfServicesResolvesAgain(t *testing.T) {
 	x := newPodIndex()
 	pod := clustertest.Pod(t, "shop", "cart", "r1", "a", map[string]string{"redis-tls/host": "redis.example"}, firstUse(t, 0))
 	x.set(Trim(pod))
@@ -236,7 +236,7 @@ func (s services) Service(namespace, name string) (annotation.Service, bool) {
 
 func (s services) ServiceWithin(netip.Prefix) (string, bool) { return "", false }
 
-func TestServersAndRestrictionsAreKnown(t *testing.T) {
+func TestSettingsOfPodsAreResolved(t *testing.T) {
 	restricted := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.Restricted)
 	server := func(name string, change ...func(*corev1.Pod)) *Pod {
 		return Trim(clustertest.Pod(t, "shop", "redis", "r1", name, clustertest.Server, change...))
@@ -261,7 +261,7 @@ func TestServersAndRestrictionsAreKnown(t *testing.T) {
 	}
 }
 
-func TestFirstUsesAreThePodsThatWereAdmittedBeforeTheirObjects(t *testing.T) {
+func TestFirstUsesArePodsAdmittedBeforeTheirObjects(t *testing.T) {
 	x := newPodIndex()
 	early := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName, firstUse(t, time.Second))
 	waiting := clustertest.Pod(t, "shop", "cart", "r1", "b", clustertest.ByAddress, clustertest.Gated())
@@ -299,7 +299,7 @@ func TestFirstUsesAreThePodsThatWereAdmittedBeforeTheirObjects(t *testing.T) {
 }
 
 // What live pods refer to stays, so it is known also of pods whose request is not resolved.
-func TestWhatPodsCarryIsKnownOfUnresolvedOnesToo(t *testing.T) {
+func TestMarksIncludeThoseOfUnresolvedPods(t *testing.T) {
 	narrow := config.Default()
 	narrow.Policy.AllowedHosts = []string{"other.example.com"}
 	pod := clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.Restricted)
@@ -312,7 +312,7 @@ func TestWhatPodsCarryIsKnownOfUnresolvedOnesToo(t *testing.T) {
 		vips   int
 	}{
 		"a pod that is resolved":                 {config.Default(), func(*corev1.Pod) {}, nil, 1},
-		"a pod that policy no longer allows":     {narrow, func(*corev1.Pod) {}, labels, 1},
+		"a pod that the policy refuses now":     {narrow, func(*corev1.Pod) {}, labels, 1},
 		"a pod with a status of another version": {config.Default(), edited(`"v1"`, `"v9"`), labels, 1},
 		"a pod whose VIPs cannot be read":        {config.Default(), vips("no"), labels, 0},
 		"a finished pod":                         {config.Default(), clustertest.Phase(corev1.PodSucceeded), nil, 0},

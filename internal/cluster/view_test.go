@@ -235,7 +235,7 @@ func entry(namespace, name string, owned bool, exportTo ...string) *networkingv1
 	return e
 }
 
-func TestASnapshotIsWhatConcernsTheNamespace(t *testing.T) {
+func TestSnapshotHasTheObjectsOfTheNamespace(t *testing.T) {
 	w := newWorld(t)
 	w.serve(true)
 	for _, e := range []*networkingv1.ServiceEntry{
@@ -310,7 +310,7 @@ func TestASnapshotIsWhatConcernsTheNamespace(t *testing.T) {
 	})
 }
 
-func TestIstioMayComeLateAndVanishAndReturn(t *testing.T) {
+func TestIstioMayBeInstalledAndRemovedAtAnyTime(t *testing.T) {
 	w := newWorld(t)
 	w.failing = true
 	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName))
@@ -361,7 +361,7 @@ func TestIstioMayComeLateAndVanishAndReturn(t *testing.T) {
 	}
 }
 
-func TestSubscribersAreToldWhoIsConcerned(t *testing.T) {
+func TestSubscribersGetTheAffectedNamespaces(t *testing.T) {
 	w := newWorld(t)
 	w.serve(true)
 	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName))
@@ -412,7 +412,7 @@ func TestSubscribersAreToldWhoIsConcerned(t *testing.T) {
 	}
 }
 
-func TestAnsweringAsksNobody(t *testing.T) {
+func TestViewCallsNoAPI(t *testing.T) {
 	w := newWorld(t)
 	w.serve(true)
 	for i := range 100 {
@@ -528,7 +528,7 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-func TestTheHoldersOfAVIPAreThoseOfTheWholeCluster(t *testing.T) {
+func TestHoldersOfAVIPAreOfTheWholeCluster(t *testing.T) {
 	w := newWorld(t)
 	w.serve(true)
 	vip := netip.MustParseAddr("251.0.0.1")
@@ -560,7 +560,7 @@ func TestTheHoldersOfAVIPAreThoseOfTheWholeCluster(t *testing.T) {
 	}
 }
 
-func TestAServiceWithTheNameOfAPodsHostMakesItsRequestUnresolved(t *testing.T) {
+func TestRequestIsUnresolvedAfterAServiceTakesItsHost(t *testing.T) {
 	w := newWorld(t)
 	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", map[string]string{"redis-tls/host": "redis.example"}))
 	view := w.start()

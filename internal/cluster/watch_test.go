@@ -54,7 +54,7 @@ func asking(t *testing.T, longest, within time.Duration, answer answers, begun f
 	return asked
 }
 
-func TestAbsentKindsAreAskedForEverMoreRarely(t *testing.T) {
+func TestDiscoveryOfAbsentKindsBacksOff(t *testing.T) {
 	for name, tc := range map[string]struct {
 		longest, within time.Duration
 		answer          answers
@@ -95,7 +95,7 @@ func TestAbsentKindsAreAskedForEverMoreRarely(t *testing.T) {
 	}
 }
 
-func TestAPokeIsFollowedByAQuestionAndManyPokesByFew(t *testing.T) {
+func TestPokesTriggerFewDiscoveries(t *testing.T) {
 	got := asking(t, longestCertManagerPause, 121*time.Second, absent, func(w *crdWatch) {
 		v := &View{certs: w}
 		time.Sleep(100 * time.Second)
@@ -110,7 +110,7 @@ func TestAPokeIsFollowedByAQuestionAndManyPokesByFew(t *testing.T) {
 	}
 }
 
-func TestAQuestionEndsWithItsContext(t *testing.T) {
+func TestDiscoveryEndsWithItsContext(t *testing.T) {
 	hanging := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hanging }))
 	defer server.Close()
@@ -129,7 +129,7 @@ func TestAQuestionEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestOptionalKindsKeepNoReplicaUnready(t *testing.T) {
+func TestOptionalKindsDoNotDelayReadiness(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answer func(context.Context) (bool, error)
 		down   bool // no Certificate can be listed
@@ -164,7 +164,7 @@ func TestOptionalKindsKeepNoReplicaUnready(t *testing.T) {
 	}
 }
 
-func TestAllNamespacesAreNotifiedOnceCertManagerIsKnownToBeAbsent(t *testing.T) {
+func TestAllNamespacesAreNotifiedWhenCertManagerIsAbsent(t *testing.T) {
 	w := newWorld(t)
 	w.serve(true)
 	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByIssuer))

@@ -26,7 +26,7 @@ func discovered(t *testing.T, name, account string, more ...string) *corev1.Pod 
 
 const denied = "Warning SecretAccessDenied on ReplicaSet cart-r1: pod cart-r1-a "
 
-func TestWhoMayNotListSecretsIsTold(t *testing.T) {
+func TestServiceAccountThatMayNotListSecretsIsReported(t *testing.T) {
 	const user = "system:serviceaccount:shop:cart"
 	w := newWorld(t).admit(discovered(t, "cart", "cart"))
 	w.pass()
@@ -42,10 +42,10 @@ func TestWhoMayNotListSecretsIsTold(t *testing.T) {
 		allowed bool
 		asked   int
 	}{
-		{"an answer is kept", 59 * time.Second, false, 0},
-		{"a denial for a minute", 2 * time.Second, true, 1},
-		{"a permission for five", 299 * time.Second, false, 0},
-		{"and no longer", 2 * time.Second, false, 1},
+		{"an answer is cached", 59 * time.Second, false, 0},
+		{"a denial for one minute", 2 * time.Second, true, 1},
+		{"a permission for five minutes", 299 * time.Second, false, 0},
+		{"but not longer", 2 * time.Second, false, 1},
 	} {
 		w.allowed = map[string]bool{user: step.allowed}
 		w.later(step.after).pass()
@@ -58,7 +58,7 @@ func TestWhoMayNotListSecretsIsTold(t *testing.T) {
 	}
 }
 
-func TestNobodyIsAskedAboutWhatNeedsNoRight(t *testing.T) {
+func TestNoReviewWithoutADeliveredClientCertificate(t *testing.T) {
 	for name, more := range map[string][]string{
 		"a CA of a ConfigMap": {"redis-tls/ca-configmap", "trust"},
 		"a CA of a Secret":    {"redis-tls/ca-secret", "ca"},
@@ -75,7 +75,7 @@ func TestNobodyIsAskedAboutWhatNeedsNoRight(t *testing.T) {
 	}
 }
 
-func TestQuestionsAreFewInAPass(t *testing.T) {
+func TestReviewsOfAPassAreLimited(t *testing.T) {
 	w := newWorld(t)
 	for i := range 20 {
 		account := fmt.Sprintf("account-%d", i)
@@ -96,7 +96,7 @@ func TestQuestionsAreFewInAPass(t *testing.T) {
 	}
 }
 
-func TestAnUnansweredQuestionHoldsNothingUp(t *testing.T) {
+func TestFailedReviewDelaysNothingElse(t *testing.T) {
 	w := newWorld(t).admit(discovered(t, "cart", "cart"))
 	w.fail = func(call write) error {
 		if call.Kind == "SubjectAccessReview" {

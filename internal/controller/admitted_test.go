@@ -31,7 +31,7 @@ var everything = map[string]string{
 	"redis-tls/sidecar":   "restrict", "redis-tls/server": "strict",
 }
 
-func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
+func TestObjectsOfAPodStayAsLongAsItLives(t *testing.T) {
 	status := func(change func(string) string) func(*world, *corev1.Pod) {
 		return func(w *world, pod *corev1.Pod) {
 			w.edit(pod, func(pod *corev1.Pod) {
@@ -53,32 +53,32 @@ func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
 		"after its namespace is excluded": {func(w *world, _ *corev1.Pod) {
 			w.r.Config.ExcludedNamespaces = []string{namespace}
 		}, "excludedNamespaces"},
-		"after vip.cidr has moved": {func(w *world, _ *corev1.Pod) {
+		"after vip.cidr changed": {func(w *world, _ *corev1.Pod) {
 			w.r.Config.VIP.CIDR = netip.MustParsePrefix("252.0.0.0/8")
 		}, ""},
-		"after vip.cidr has moved to where its addresses are": {func(w *world, _ *corev1.Pod) {
+		"after vip.cidr includes its addresses": {func(w *world, _ *corev1.Pod) {
 			w.r.Config.VIP.CIDR = netip.MustParsePrefix("203.0.113.0/24")
 		}, "203.0.113.0/24"},
-		"after the cluster got VIPs of IPv6, which are in the keys": {func(w *world, _ *corev1.Pod) {
+		"after vip.ipv6CIDR is set, which is in the keys": {func(w *world, _ *corev1.Pod) {
 			range6 := netip.MustParsePrefix("fd00:1::/64")
 			w.r.Config.VIP.IPv6CIDR = &range6
 		}, "label redis-tls/"},
-		"after Istio has other system roots, which are in the keys": {func(w *world, _ *corev1.Pod) {
+		"after istio.systemRoots changed, which is in the keys": {func(w *world, _ *corev1.Pod) {
 			w.r.Config.Istio.SystemRoots = "/etc/ssl/cert.pem"
 		}, "label redis-tls/"},
-		"after its Service is gone": {func(w *world, _ *corev1.Pod) {
+		"after its Service is deleted": {func(w *world, _ *corev1.Pod) {
 			delete(w.caches.services, namespace+"/redis")
 		}, "metadata.annotations[mesh.redis-tls/host]"},
-		"after a Service with the name of its host has come": {func(w *world, _ *corev1.Pod) {
+		"after a Service takes the name of its host": {func(w *world, _ *corev1.Pod) {
 			w.caches.services["example/redis"] = annotation.Service{}
 		}, "Service example/redis"},
-		"after a Service with its address has come": {func(w *world, _ *corev1.Pod) {
+		"after a Service takes its address": {func(w *world, _ *corev1.Pod) {
 			w.caches.services["other/redis"] = annotation.Service{ClusterIPs: []netip.Addr{netip.MustParseAddr("203.0.113.7")}}
 		}, "other/redis"},
-		"after its status is of another version": {status(func(s string) string { return strings.Replace(s, `"v1"`, `"v9"`, 1) }), `"v9"`},
+		"after its status has another version": {status(func(s string) string { return strings.Replace(s, `"v1"`, `"v9"`, 1) }), `"v9"`},
 		"after its status was emptied":           {status(func(string) string { return "" }), "parsing redis-tls/status"},
 		"after its status was edited":            {status(func(s string) string { return strings.Replace(s, "both.example.com", "more.example.com", 1) }), "label redis-tls/"},
-		"after the label of a key was taken off": {func(w *world, pod *corev1.Pod) {
+		"after the label of a key was removed": {func(w *world, pod *corev1.Pod) {
 			for _, o := range clustertest.Resolve(w.t, pod) {
 				if o.Host == "redis.example.com" {
 					w.edit(pod, func(pod *corev1.Pod) { delete(pod.Labels, o.Label()) })
@@ -101,7 +101,7 @@ func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
 			stays := func(when string) {
 				t.Helper()
 				after := w.contents()
-				if strings.Contains(name, "system roots") { // the namespace's closed rule names them, and is closed either way
+				if strings.Contains(name, "systemRoots") { // the closed rule of the namespace has them too
 					const closed = "DestinationRule " + origination.ClosedName
 					after[closed] = strings.Replace(after[closed], "/etc/ssl/cert.pem", config.Default().Istio.SystemRoots, 1)
 				}
@@ -134,7 +134,7 @@ func TestWhatAPodWasAdmittedWithStaysUntilItIsGone(t *testing.T) {
 }
 
 // A pod that is admitted by the new rules gets objects of its own beside them.
-func TestPodsOfOldAndNewRulesAreServedBesideEachOther(t *testing.T) {
+func TestPodsAdmittedByOldAndNewPoliciesAreServedTogether(t *testing.T) {
 	old := clustertest.Pod(t, namespace, "cart", "r1", "a", everything)
 	w := newWorld(t).admit(old)
 	w.pass()
@@ -194,7 +194,7 @@ func (w *world) wantCount(series string, want float64) {
 }
 
 // A pod is whoever may write its annotations and labels, until the guard refuses it.
-func TestAForgedPodClaimsNothing(t *testing.T) {
+func TestForgedPodClaimsNothing(t *testing.T) {
 	other := clustertest.Pod(t, "bank", "till", "r1", "a", map[string]string{"redis-tls/host": "redis.example.com"}) // with a Service beside it
 	neighbour := clustertest.Resolve(t, other)[0]
 	victim, key := cart(t, "a", clustertest.ByName)

@@ -41,11 +41,11 @@ var shapes = map[string]map[string]string{
 	"a Redis by address":                     clustertest.ByAddress,
 	"a Redis by name and address":            byBoth,
 	"a Redis by several addresses":           byCIDR,
-	"a host that is routed by HTTP":          clustertest.ByHTTP,
+	"a host with protocol http":          clustertest.ByHTTP,
 	"a Service of the mesh":                  clustertest.InMesh,
 	"a client certificate of an issuer":      clustertest.ByIssuer,
-	"a pod that is a Redis itself":           clustertest.Server,
-	"a pod that may reach its Redises alone": clustertest.Restricted,
+	"a Redis server in the mesh":           clustertest.Server,
+	"a restricted pod": clustertest.Restricted,
 }
 
 // pinnedWrites are the writes of that verb for a pinned host, in the order in which it is made.
@@ -56,7 +56,7 @@ func pinnedWrites(verb string, o origination.Origination) []string {
 	}
 }
 
-func TestTheFirstPodGetsItsRulesAndThenItsEntry(t *testing.T) {
+func TestRulesAreCreatedBeforeTheEntry(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByName)
 	w := newWorld(t).admit(pod)
 	if diff := cmp.Diff(pinnedWrites("create", o), w.pass()); diff != "" {
@@ -74,7 +74,7 @@ func TestTheFirstPodGetsItsRulesAndThenItsEntry(t *testing.T) {
 	}
 }
 
-func TestAHealthyObjectIsNeverWrittenAgain(t *testing.T) {
+func TestUnchangedObjectIsNotWrittenAgain(t *testing.T) {
 	for name, annotations := range shapes {
 		t.Run(name, func(t *testing.T) {
 			pod := clustertest.Pod(t, namespace, "cart", "r1", "a", annotations)
@@ -124,15 +124,15 @@ func TestDriftIsRepaired(t *testing.T) {
 			s.Rules[1].Spec.TrafficPolicy.Tls = nil
 			return s.Rules[1]
 		}},
-		"the namespace's closed rule exported by a dot, which Istio merges into others": {clustertest.ByName, func(s *mesh.Snapshot) client.Object {
+		"exportTo of the namespace's closed rule changed to a dot": {clustertest.ByName, func(s *mesh.Snapshot) client.Object {
 			s.Rules[0].Spec.ExportTo = []string{"."}
 			return s.Rules[0]
 		}},
-		"a field that we do not set": {clustertest.ByAddress, func(s *mesh.Snapshot) client.Object {
+		"a field that is not set otherwise": {clustertest.ByAddress, func(s *mesh.Snapshot) client.Object {
 			s.Entries[0].Spec.SubjectAltNames = []string{"evil.example.com"}
 			return s.Entries[0]
 		}},
-		"a label that we set": {clustertest.ByHTTP, func(s *mesh.Snapshot) client.Object {
+		"a managed label": {clustertest.ByHTTP, func(s *mesh.Snapshot) client.Object {
 			for key := range s.Entries[0].Labels {
 				if key != origination.ManagedByLabel {
 					s.Entries[0].Labels[key] = "true"
@@ -140,7 +140,7 @@ func TestDriftIsRepaired(t *testing.T) {
 			}
 			return s.Entries[0]
 		}},
-		"a match that is gone from a route": {clustertest.ByHTTP, func(s *mesh.Snapshot) client.Object {
+		"a match removed from a route": {clustertest.ByHTTP, func(s *mesh.Snapshot) client.Object {
 			s.Routes[0].Spec.Http = s.Routes[0].Spec.Http[1:]
 			return s.Routes[0]
 		}},
@@ -178,7 +178,7 @@ func TestDriftIsRepaired(t *testing.T) {
 	}
 }
 
-func TestAnObjectThatChangesWhileItIsRepairedIsTriedAgain(t *testing.T) {
+func TestRepairIsRetriedIfTheObjectChanges(t *testing.T) {
 	pod, _ := cart(t, "a", clustertest.ByName)
 	w := newWorld(t).admit(pod)
 	w.pass()
@@ -199,7 +199,7 @@ func TestAnObjectThatChangesWhileItIsRepairedIsTriedAgain(t *testing.T) {
 	}
 }
 
-func TestForeignObjectsAreLeftAlone(t *testing.T) {
+func TestUnmanagedObjectsAreNotChanged(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByName)
 	foreignEntry := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: o.EntryName()},
 		Spec: networking.ServiceEntry{Hosts: []string{"theirs.example.com"}}}
@@ -212,13 +212,13 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 		known   bool // to the caches
 		entries int
 	}{
-		"an entry of our name":                                 {foreignEntry, true, 1},
-		"a rule of our name, and then no entry either":         {rule(o.RuleName()), true, 0},
-		"a closed rule of our name, and then no entry either":  {rule(o.ClosedRuleName()), true, 0},
-		"the namespace's closed rule, which is a further one":  {rule(origination.ClosedName), true, 1},
-		"an entry that somebody creates as we create ours":     {foreignEntry, false, 1},
-		"a rule that somebody creates as we create ours":       {rule(o.RuleName()), false, 0},
-		"a closed rule that somebody creates as we create one": {rule(o.ClosedRuleName()), false, 0},
+		"an entry of the same name":                                 {foreignEntry, true, 1},
+		"a rule of the same name, which prevents the entry":         {rule(o.RuleName()), true, 0},
+		"a closed rule of the same name, which prevents the entry":  {rule(o.ClosedRuleName()), true, 0},
+		"the namespace's closed rule, which is additional":  {rule(origination.ClosedName), true, 1},
+		"an entry created at the same time":     {foreignEntry, false, 1},
+		"a rule created at the same time":       {rule(o.RuleName()), false, 0},
+		"a closed rule created at the same time": {rule(o.ClosedRuleName()), false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -252,7 +252,7 @@ func TestForeignObjectsAreLeftAlone(t *testing.T) {
 }
 
 // An object of ours that the caches do not know yet is as it should be once they do.
-func TestWhatACacheDoesNotKnowYetIsNoTrouble(t *testing.T) {
+func TestObjectsMissingFromTheCacheAreNoError(t *testing.T) {
 	pod, _ := cart(t, "a", clustertest.ByName)
 	w := newWorld(t).admit(pod)
 	w.freeze()
@@ -267,7 +267,7 @@ func TestWhatACacheDoesNotKnowYetIsNoTrouble(t *testing.T) {
 	}
 }
 
-func TestWithoutARuleThereIsNoEntry(t *testing.T) {
+func TestNoEntryWithoutItsRule(t *testing.T) {
 	pinned := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByName)
 	http := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByHTTP)
 	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
@@ -278,15 +278,15 @@ func TestWithoutARuleThereIsNoEntry(t *testing.T) {
 		fails       func(write) bool
 		entries     int // besides those from before
 	}{
-		"a pinned host's own":                         {nil, pinned, func(call write) bool { return call.Name == key.RuleName() }, 0},
-		"a pinned host's closed one":                  {nil, pinned, func(call write) bool { return call.Name == key.ClosedRuleName() }, 0},
-		"the namespace's closed one is a further one": {nil, pinned, func(call write) bool { return call.Name == origination.ClosedName }, 1},
-		"an address's own":                            {nil, narrow, func(call write) bool { return call.Kind == kindRule.Kind }, 0},
-		"of another key on an address that lies in its range": {wide, narrow, func(call write) bool {
+		"the rule of a pinned host":                         {nil, pinned, func(call write) bool { return call.Name == key.RuleName() }, 0},
+		"the closed rule of a pinned host":                  {nil, pinned, func(call write) bool { return call.Name == key.ClosedRuleName() }, 0},
+		"the namespace's closed rule, which is additional": {nil, pinned, func(call write) bool { return call.Name == origination.ClosedName }, 1},
+		"the rule of an address":                            {nil, narrow, func(call write) bool { return call.Kind == kindRule.Kind }, 0},
+		"another key's rule on an address of its range": {wide, narrow, func(call write) bool {
 			return strings.Contains(call.body, clustertest.Resolve(t, wide)[0].Label())
 		}, 0},
-		"a routed host's":    {nil, http, func(call write) bool { return call.Kind == kindRule.Kind }, 0},
-		"or without a route": {nil, http, func(call write) bool { return call.Kind == kindRoute.Kind }, 0},
+		"the rule of an HTTP host":    {nil, http, func(call write) bool { return call.Kind == kindRule.Kind }, 0},
+		"the route of an HTTP host": {nil, http, func(call write) bool { return call.Kind == kindRoute.Kind }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -317,7 +317,7 @@ func TestWithoutARuleThereIsNoEntry(t *testing.T) {
 	}
 }
 
-func TestRulesStandBeforeTheirEntryAtEveryMoment(t *testing.T) {
+func TestRulesExistWheneverTheirEntryDoes(t *testing.T) {
 	wide := map[string]string{"redis-tls/addresses": "203.0.113.0/24", "redis-tls/ca-secret": "redis-ca", "redis-tls/port": "6379,6380"}
 	steps := []*corev1.Pod{
 		clustertest.Pod(t, namespace, "wide", "r1", "a", wide, clustertest.Gated()),
@@ -350,11 +350,11 @@ func TestRulesStandBeforeTheirEntryAtEveryMoment(t *testing.T) {
 	}
 }
 
-func TestNothingIsAppliedWhereNothingCanBe(t *testing.T) {
+func TestNothingIsAppliedBeforeTheClusterIsReady(t *testing.T) {
 	for name, change := range map[string]func(*world){
 		"in a namespace that is being deleted": func(w *world) { w.gone = true },
 		"while Istio's CRDs are missing":       func(w *world) { w.notReady = true },
-		"while the caches are still filling":   func(w *world) { w.filling = true },
+		"while the caches are filling":   func(w *world) { w.filling = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())
@@ -371,7 +371,7 @@ func TestNothingIsAppliedWhereNothingCanBe(t *testing.T) {
 }
 
 // A pending pod of a rollout, with a typo in its template, redirects no running pod.
-func TestANewRevisionChangesNothingForTheOldOne(t *testing.T) {
+func TestNewRevisionChangesNothingForTheOldOne(t *testing.T) {
 	for name, tc := range map[string]struct{ old, revised map[string]string }{
 		"with another address": {byBoth, map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/addresses": "203.0.113.8", "redis-tls/ca-secret": "redis-ca"}},
 		"with another target port": {clustertest.ByName,
@@ -428,7 +428,7 @@ func TestANewRevisionChangesNothingForTheOldOne(t *testing.T) {
 }
 
 // Who owns a pod is for Events alone.
-func TestAnOwnerThatImitatesAnotherChangesNothing(t *testing.T) {
+func TestForgedOwnerChangesNothing(t *testing.T) {
 	other := map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/target-port": "16222"}
 	objects := map[string]map[string]string{}
 	for name, change := range map[string]func(*corev1.Pod){

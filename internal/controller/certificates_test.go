@@ -27,7 +27,7 @@ func (w *world) certificate() *certmanagerv1.Certificate {
 	return certificates[0]
 }
 
-func TestAnIssuersCertificateIsAppliedFirst(t *testing.T) {
+func TestCertificateOfAnIssuerIsAppliedFirst(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByIssuer)
 	w := newWorld(t).admit(pod)
 	want := append([]string{"create Certificate " + o.CertificateName()}, pinnedWrites("create", o)...)
@@ -45,7 +45,7 @@ func TestAnIssuersCertificateIsAppliedFirst(t *testing.T) {
 	}
 }
 
-func TestAnotherIdentityIsTakenOutOfACertificate(t *testing.T) {
+func TestEditedIdentityOfACertificateIsRepaired(t *testing.T) {
 	pod, _ := cart(t, "a", clustertest.ByIssuer)
 	w := newWorld(t).admit(pod)
 	w.pass()
@@ -59,7 +59,7 @@ func TestAnotherIdentityIsTakenOutOfACertificate(t *testing.T) {
 	}
 }
 
-func TestWithoutCertManagerTheRestStandsAndAnEventSaysWhatIsMissing(t *testing.T) {
+func TestWithoutCertManagerTheOtherObjectsExist(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByIssuer)
 	w := newWorld(t).admit(pod)
 	w.caches.certManager = mesh.Absent
@@ -75,7 +75,7 @@ func TestWithoutCertManagerTheRestStandsAndAnEventSaysWhatIsMissing(t *testing.T
 	}
 }
 
-func TestUntilCertManagerIsKnownNothingIsDoneOrSaidAboutCertificates(t *testing.T) {
+func TestCertificatesWaitUntilCertManagerIsDiscovered(t *testing.T) {
 	issuing, o := cart(t, "a", clustertest.ByIssuer)
 	using := clustertest.Pod(t, namespace, "stock", "r1", "a", map[string]string{
 		"redis-tls/host": "stock.example.com", "redis-tls/mode": "mutual", "redis-tls/certificate": "client"})
@@ -97,7 +97,7 @@ func TestUntilCertManagerIsKnownNothingIsDoneOrSaidAboutCertificates(t *testing.
 	}
 }
 
-func TestACertificateThatFailsHoldsNobodyElseUp(t *testing.T) {
+func TestFailedCertificateDelaysNoOtherObject(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByIssuer)
 	w := newWorld(t).admit(pod)
 	w.fail = func(call write) error {
@@ -115,7 +115,7 @@ func TestACertificateThatFailsHoldsNobodyElseUp(t *testing.T) {
 	}
 }
 
-func TestACertificateOfOurNameWithoutOurLabelIsLeftAloneAndSaid(t *testing.T) {
+func TestUnmanagedCertificateIsNotChanged(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByIssuer)
 	theirs := &certmanagerv1.Certificate{Spec: certmanagerv1.CertificateSpec{SecretName: "theirs", DNSNames: []string{"a.example.com"}}}
 	theirs.Namespace, theirs.Name = namespace, o.CertificateName()
@@ -130,7 +130,7 @@ func TestACertificateOfOurNameWithoutOurLabelIsLeftAloneAndSaid(t *testing.T) {
 	}
 }
 
-func TestAnUnclaimedCertificateIsMarkedAndThenDeleted(t *testing.T) {
+func TestUnclaimedCertificateIsMarkedAndThenDeleted(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByIssuer)
 	stays, _ := cart(t, "b", clustertest.ByName)
 	w := newWorld(t).admit(pod, stays)
@@ -177,7 +177,7 @@ func TestEachServiceAccountGetsItsCertificate(t *testing.T) {
 	}
 }
 
-func TestTroubleWithACertificateIsSaidOnceItLasts(t *testing.T) {
+func TestCertificateThatStaysUnreadyIsReported(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByIssuer)
 	w := newWorld(t).admit(pod)
 	w.pass()
@@ -199,7 +199,7 @@ func TestTroubleWithACertificateIsSaidOnceItLasts(t *testing.T) {
 	}
 }
 
-func TestAMissingCertificateOfAUserIsSaid(t *testing.T) {
+func TestMissingCertificateOfAUserIsReported(t *testing.T) {
 	pod := clustertest.Pod(t, namespace, "cart", "r1", "a", map[string]string{
 		"redis-tls/host": "redis.example.com", "redis-tls/mode": "mutual", "redis-tls/certificate": "client"})
 	w := newWorld(t).admit(pod)

@@ -98,7 +98,7 @@ func kindIn(write string) string {
 	return strings.Fields(write)[1]
 }
 
-func TestTheNamespacesClosedRuleOutlivesTheLastEntryBehindAVIP(t *testing.T) {
+func TestClosedRuleOfTheNamespaceIsDeletedLast(t *testing.T) {
 	first, _ := cart(t, "a", clustertest.ByName)
 	second, _ := cart(t, "b", map[string]string{"redis-tls/host": "other.example.com"})
 	w := newWorld(t).admit(first, second)
@@ -121,8 +121,8 @@ func TestTheNamespacesClosedRuleOutlivesTheLastEntryBehindAVIP(t *testing.T) {
 }
 
 // What could not be marked or deleted with the rest must not stand without it.
-func TestRulesWaitForTheirEntry(t *testing.T) {
-	for name, fails := range map[string]string{"that cannot be marked yet": "patch", "that cannot be deleted yet": "delete"} {
+func TestRulesAreDeletedAfterTheirEntry(t *testing.T) {
+	for name, fails := range map[string]string{"if it cannot be marked": "patch", "if it cannot be deleted": "delete"} {
 		for shape, annotations := range shapes {
 			t.Run(name+": "+shape, func(t *testing.T) {
 				pod := clustertest.Pod(t, namespace, "cart", "r1", "a", annotations)
@@ -158,7 +158,7 @@ func TestRulesWaitForTheirEntry(t *testing.T) {
 }
 
 // A rule on an address that others dial as well goes with the last pod of its own key.
-func TestARuleOnOthersAddressesGoesWithItsKey(t *testing.T) {
+func TestRuleOnAddressesOfOtherKeysIsDeletedWithItsKey(t *testing.T) {
 	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
 	narrow, _ := cart(t, "a", clustertest.ByAddress)
 	w := newWorld(t).admit(wide, narrow)
@@ -185,7 +185,7 @@ func (w *world) rulesFor(o origination.Origination) (names []string) {
 
 // Rules of keys that nobody has are made on new addresses, for a new pod of such a key is admitted at once. They go
 // with the rest of their key.
-func TestRulesThatLingerDoNotKeepEachOther(t *testing.T) {
+func TestLingeringRulesDoNotKeepEachOther(t *testing.T) {
 	gone := clustertest.Pod(t, namespace, "gone", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "gone-ca", "redis-tls/sni": "gone.example.com"})
 	same := clustertest.Pod(t, namespace, "same", "r1", "a", clustertest.ByAddress)
 	more := clustertest.Pod(t, namespace, "more", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca", "redis-tls/port": "6379,6380"})
@@ -208,7 +208,7 @@ func TestRulesThatLingerDoNotKeepEachOther(t *testing.T) {
 
 // Of two rules for one host and selector Istio takes the older alone, so a pod that returns must not find a rule beside
 // its own that is for a part of its ports.
-func TestARuleThatLingersIsTheOneOfAPodThatReturns(t *testing.T) {
+func TestReturningPodReusesTheLingeringRule(t *testing.T) {
 	at := func(name, port string, more ...string) *corev1.Pod {
 		annotations := map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca", "redis-tls/port": port}
 		for i := 0; i < len(more); i += 2 {
@@ -256,7 +256,7 @@ func TestARuleThatLingersIsTheOneOfAPodThatReturns(t *testing.T) {
 }
 
 // A replica of the webhook that does not know the marks yet admits a pod of the key at once.
-func TestRulesOfAMarkedKeyAreMadeOnNewAddresses(t *testing.T) {
+func TestMarkedKeyGetsRulesOnNewAddresses(t *testing.T) {
 	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
 	narrow, _ := cart(t, "a", clustertest.ByAddress)
 	o := clustertest.Resolve(t, wide)[0]
@@ -276,7 +276,7 @@ func TestRulesOfAMarkedKeyAreMadeOnNewAddresses(t *testing.T) {
 
 // Two pods that contradict each other can both have got objects, as caches are behind. That of which the other one is
 // refused then keeps what it runs on.
-func TestWhatARefusedPodUsesStays(t *testing.T) {
+func TestObjectsOfARefusedPodStay(t *testing.T) {
 	http := clustertest.Pod(t, namespace, "call", "r1", "a", map[string]string{"redis-tls/host": "api.example.com", "redis-tls/protocol": "http", "redis-tls/port": "6379"}, clustertest.Created(time.Hour))
 	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
 	w := newWorld(t).admit(http)
@@ -305,14 +305,14 @@ func TestNothingInUseIsDeleted(t *testing.T) {
 		change func(*world, *corev1.Pod)
 		kept   bool
 	}{
-		"when the cache has lost sight of a live pod": {func(*world, *corev1.Pod) {}, true},
+		"when the cache misses a live pod": {func(*world, *corev1.Pod) {}, true},
 		"when the pods cannot be listed": {func(w *world, _ *corev1.Pod) {
 			w.r.Live = interceptor.NewClient(w.client, interceptor.Funcs{
 				List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
 					return errors.New("away")
 				}})
 		}, true},
-		"when policy no longer allows what a live pod was admitted with": {func(w *world, _ *corev1.Pod) {
+		"when the policy refuses a live pod's request": {func(w *world, _ *corev1.Pod) {
 			w.r.Config.Policy.AllowedHosts = []string{"other.example.com"}
 		}, true},
 		"when a live pod's status is of another version": {func(w *world, pod *corev1.Pod) {
@@ -321,7 +321,7 @@ func TestNothingInUseIsDeleted(t *testing.T) {
 				w.t.Fatal(err)
 			}
 		}, true},
-		"but what only a finished pod has used is": {func(w *world, pod *corev1.Pod) {
+		"but objects of a finished pod are": {func(w *world, pod *corev1.Pod) {
 			pod.Status.Phase = corev1.PodSucceeded
 			if err := w.client.Status().Update(context.Background(), pod); err != nil {
 				w.t.Fatal(err)
@@ -348,7 +348,7 @@ func TestNothingInUseIsDeleted(t *testing.T) {
 	}
 }
 
-func TestObjectsWithoutOurLabelAreNeitherMarkedNorDeleted(t *testing.T) {
+func TestUnmanagedObjectsAreNeitherMarkedNorDeleted(t *testing.T) {
 	theirs := metav1.ObjectMeta{Namespace: namespace, Name: "redis-tls-theirs", Labels: map[string]string{origination.ManagedByLabel: "Helm"}}
 	w := newWorld(t, &networkingv1.ServiceEntry{ObjectMeta: theirs}, &networkingv1.DestinationRule{ObjectMeta: theirs})
 	for _, pause := range []time.Duration{0, grace, delay} {
@@ -358,7 +358,7 @@ func TestObjectsWithoutOurLabelAreNeitherMarkedNorDeleted(t *testing.T) {
 	}
 }
 
-func TestAClaimThatReturnsTakesTheMarksOff(t *testing.T) {
+func TestReturningClaimRemovesTheMarks(t *testing.T) {
 	for name, annotations := range shapes {
 		t.Run(name, func(t *testing.T) {
 			pod := clustertest.Pod(t, namespace, "cart", "r1", "a", annotations)
@@ -387,7 +387,7 @@ func TestAClaimThatReturnsTakesTheMarksOff(t *testing.T) {
 	}
 }
 
-func TestAnObjectThatChangesUnderUsIsNotDeleted(t *testing.T) {
+func TestObjectThatHasChangedIsNotDeleted(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByName)
 	w := newWorld(t).admit(pod)
 	w.pass()

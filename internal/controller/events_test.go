@@ -66,8 +66,8 @@ func TestNotesOfEvents(t *testing.T) {
 		c.Add("deleted", w.notes(origination.ReasonDeleted)[0])
 	})
 	for _, shape := range []string{
-		"a Redis by name and address", "a Redis by several addresses", "a host that is routed by HTTP",
-		"a Service of the mesh", "a pod that is a Redis itself", "a pod that may reach its Redises alone",
+		"a Redis by name and address", "a Redis by several addresses", "a host with protocol http",
+		"a Service of the mesh", "a Redis server in the mesh", "a restricted pod",
 	} {
 		t.Run("waiting: "+shape, func(t *testing.T) {
 			pod := clustertest.Pod(t, namespace, "cart", "r1", "a", shapes[shape], clustertest.Gated())

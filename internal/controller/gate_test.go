@@ -46,7 +46,7 @@ func (w *world) gates(pod *corev1.Pod) []string {
 	return names
 }
 
-func TestTheGateComesOffWhenTheObjectsHaveSettled(t *testing.T) {
+func TestGateIsRemovedAfterTheDelay(t *testing.T) {
 	pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated("example.com/other"))
 	w := applied(t, pod)
 	if diff := cmp.Diff([]string{"example.com/other", origination.GateFirstUse}, w.gates(pod)); diff != "" {
@@ -74,7 +74,7 @@ func TestTheGateComesOffWhenTheObjectsHaveSettled(t *testing.T) {
 }
 
 // Objects that another key's pods come to share are in force as before.
-func TestAnotherPodOfAnAddressHoldsUpNoGate(t *testing.T) {
+func TestOtherPodsOfAnAddressDelayNoGate(t *testing.T) {
 	pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())
 	w := applied(t, pod)
 	for i := range 3 {
@@ -88,7 +88,7 @@ func TestAnotherPodOfAnAddressHoldsUpNoGate(t *testing.T) {
 }
 
 // Which entry catches a connection Envoy decides by the most specific address, whoever it was made for.
-func TestTheGateStaysOnUntilThereIsARuleOnOthersAddressesToo(t *testing.T) {
+func TestGateStaysUntilAddressesOfOtherKeysHaveARule(t *testing.T) {
 	narrow, o := cart(t, "a", clustertest.ByAddress)
 	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"}, clustertest.Gated())
 	w := newWorld(t).admit(narrow)
@@ -110,7 +110,7 @@ func TestTheGateStaysOnUntilThereIsARuleOnOthersAddressesToo(t *testing.T) {
 	}
 }
 
-func TestTheGateOfAServiceComesOffWithItsRule(t *testing.T) {
+func TestGateOfAServiceIsRemovedWithItsRule(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.InMesh, clustertest.Gated())
 	w := newWorld(t)
 	w.fail = func(write) error { return errors.New("away") }
@@ -129,7 +129,7 @@ func TestTheGateOfAServiceComesOffWithItsRule(t *testing.T) {
 	}
 }
 
-func TestTheGateStaysOn(t *testing.T) {
+func TestGateStays(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change  func(*testing.T, *world)
 		waiting bool
@@ -143,15 +143,15 @@ func TestTheGateStaysOn(t *testing.T) {
 			w.fail = func(call write) error { return errors.New("away") }
 		}, true},
 		"while Istio's CRDs are missing":              {func(_ *testing.T, w *world) { w.notReady = true }, true},
-		"where the cluster has switched the gate off": {func(_ *testing.T, w *world) { w.r.Config.FirstUse.Gate = false }, false},
-		"of a pod that is being deleted": {func(_ *testing.T, w *world) {
+		"if the gate is switched off": {func(_ *testing.T, w *world) { w.r.Config.FirstUse.Gate = false }, false},
+		"of a terminating pod": {func(_ *testing.T, w *world) {
 			pod, _ := w.Pod(namespace, "cart-r1-a")
 			pod.DeletionTimestamp = &metav1.Time{Time: clustertest.Epoch}
 		}, false},
-		"of a pod whose request is unresolved": {func(_ *testing.T, w *world) {
+		"of a pod with an unresolved request": {func(_ *testing.T, w *world) {
 			w.r.Config.Policy.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
 		}, false},
-		"where another's entry has come to cover the address": {func(t *testing.T, w *world) {
+		"after an unmanaged entry covers the address": {func(t *testing.T, w *world) {
 			foreign := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "theirs"},
 				Spec: networking.ServiceEntry{Hosts: []string{"theirs.example.com"}, Addresses: []string{"203.0.113.7"},
 					Ports: []*networking.ServicePort{{Number: 6379, Name: "tcp-redis", Protocol: "TCP"}}}}
@@ -170,7 +170,7 @@ func TestTheGateStaysOn(t *testing.T) {
 			if got := w.gates(pod); len(got) != 1 {
 				t.Errorf("gates %q", got)
 			}
-			if foreign := strings.Contains(name, "another"); foreign && !w.hasEvent("Warning UnmanagedObject on ReplicaSet cart-r1", "theirs") {
+			if unmanaged := strings.Contains(name, "unmanaged"); unmanaged && !w.hasEvent("Warning UnmanagedObject on ReplicaSet cart-r1", "theirs") {
 				t.Errorf("Events: %q", w.events)
 			}
 			if unresolved := strings.Contains(name, "unresolved"); unresolved && !w.hasEvent("Warning RequestIgnored on ReplicaSet cart-r1", "pod cart-r1-a", "policy.allowedCIDRs") {
@@ -183,11 +183,11 @@ func TestTheGateStaysOn(t *testing.T) {
 	}
 }
 
-func TestAGateThatHasMovedIsLeftForTheNextPass(t *testing.T) {
+func TestGateWithAnotherIndexWaitsForTheNextPass(t *testing.T) {
 	const ours, other = origination.GateFirstUse, "example.com/other"
 	for name, moved := range map[string][]string{
-		"because the one before it is off": {ours},
-		"to where another one was":         {ours, other},
+		"because the gate before it was removed": {ours},
+		"to the index of another gate":         {ours, other},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated(other))
@@ -216,7 +216,7 @@ func TestAGateThatHasMovedIsLeftForTheNextPass(t *testing.T) {
 	}
 }
 
-func TestAFirstUseIsMeasuredOnce(t *testing.T) {
+func TestFirstUseIsMeasuredOnce(t *testing.T) {
 	const metric = "redis_tls_first_use_duration_seconds"
 	admittedAt := func(w *world, ago time.Duration) *corev1.Pod {
 		at := w.clock.Now().Add(-ago)
@@ -224,7 +224,7 @@ func TestAFirstUseIsMeasuredOnce(t *testing.T) {
 		clustertest.Admit(t, pod, &at)
 		return pod
 	}
-	t.Run("from admission until the objects are accepted", func(t *testing.T) {
+	t.Run("from admission until the objects exist", func(t *testing.T) {
 		w := newWorld(t)
 		w.admit(admittedAt(w, 0))
 		w.fail = func(write) error { return errors.New("away") }

@@ -13,7 +13,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/metrics"
 )
 
-func TestARouteStandsBeforeItsEntryAndGoesAfterIt(t *testing.T) {
+func TestRouteIsCreatedBeforeItsEntryAndDeletedAfterIt(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByHTTP)
 	w := newWorld(t).admit(pod)
 	want := []string{"create DestinationRule " + o.RuleName(), "create VirtualService " + o.EntryName(), "create ServiceEntry " + o.EntryName()}
@@ -33,7 +33,7 @@ func TestARouteStandsBeforeItsEntryAndGoesAfterIt(t *testing.T) {
 	}
 }
 
-func TestAPodWaitsAtTheGateForItsRoute(t *testing.T) {
+func TestGateStaysUntilTheRouteExists(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByHTTP, clustertest.Gated())
 	w := newWorld(t)
 	w.fail = func(call write) error {
@@ -60,7 +60,7 @@ func TestAPodWaitsAtTheGateForItsRoute(t *testing.T) {
 }
 
 // What comes later than the pod cannot be refused any more, but is said.
-func TestARouteOfOthersForTheHostIsSaid(t *testing.T) {
+func TestUnmanagedRouteForTheHostIsReported(t *testing.T) {
 	pod, _ := cart(t, "a", clustertest.ByHTTP)
 	w := newWorld(t).admit(pod)
 	w.pass()

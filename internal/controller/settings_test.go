@@ -30,7 +30,7 @@ func settingsPods(t *testing.T, change ...func(*corev1.Pod)) map[string]*corev1.
 	}
 }
 
-func TestAPodIsHeldUntilWhatItAsksForAsAWholeStands(t *testing.T) {
+func TestGateStaysUntilTheObjectOfASettingExists(t *testing.T) {
 	for needs, pod := range settingsPods(t, clustertest.Gated()) {
 		t.Run(needs, func(t *testing.T) {
 			w := newWorld(t)
@@ -61,7 +61,7 @@ func TestAPodIsHeldUntilWhatItAsksForAsAWholeStands(t *testing.T) {
 	}
 }
 
-func TestWhatAPodNeedsAsAWholeIsRepairedAndDeletedAfterIt(t *testing.T) {
+func TestObjectOfASettingIsRepairedAndDeleted(t *testing.T) {
 	for needs, pod := range settingsPods(t) {
 		t.Run(needs, func(t *testing.T) {
 			w := newWorld(t).admit(pod)
@@ -97,7 +97,7 @@ func TestWhatAPodNeedsAsAWholeIsRepairedAndDeletedAfterIt(t *testing.T) {
 	}
 }
 
-func TestAnObjectOfOthersInItsPlaceIsLeftAndSaid(t *testing.T) {
+func TestUnmanagedObjectOfASettingIsReported(t *testing.T) {
 	for needs, pod := range settingsPods(t) {
 		t.Run(needs, func(t *testing.T) {
 			kind, name, _ := strings.Cut(needs, " ")
@@ -121,7 +121,7 @@ func TestAnObjectOfOthersInItsPlaceIsLeftAndSaid(t *testing.T) {
 }
 
 // The users' Sidecar for the namespace leaves the host out, and does not hold for a restricted pod.
-func TestARestrictedPodIsNotTheUsersSidecars(t *testing.T) {
+func TestRestrictedPodIsIndependentOfTheUsersSidecar(t *testing.T) {
 	theirs := &networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "default"}}
 	theirs.Spec.Egress = []*networking.IstioEgressListener{{Hosts: []string{"istio-system/*"}}}
 	restricted := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.Restricted)

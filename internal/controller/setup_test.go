@@ -18,7 +18,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-func TestAPassBeforeItsNamespaceIsKnownIsRepeated(t *testing.T) {
+func TestPassIsRepeatedUntilTheNamespaceIsCached(t *testing.T) {
 	pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())
 	w := newWorld(t).admit(pod)
 	again := func() time.Duration {
@@ -84,7 +84,7 @@ func (v *queueView) next() string {
 	return <-v.passes
 }
 
-func TestASweepHoldsUpNoFirstUse(t *testing.T) {
+func TestSweepDelaysNoFirstUse(t *testing.T) {
 	view := &queueView{passes: make(chan string), resume: make(chan struct{}), gated: "gated"}
 	for i := range 1000 {
 		view.namespaces = append(view.namespaces, fmt.Sprintf("swept-%03d", i))
@@ -130,7 +130,7 @@ func TestASweepHoldsUpNoFirstUse(t *testing.T) {
 	}
 }
 
-func TestARemindersPassComesBackInTheBackground(t *testing.T) {
+func TestPassOfAReminderHasLowPriority(t *testing.T) {
 	repeat := func(w *world) reconcile.Result {
 		t.Helper()
 		w.caches.objects = w.stored()

@@ -67,14 +67,14 @@ func TestGaugesFollowTheObjectsOfANamespace(t *testing.T) {
 	})
 	w.later(delay).pass()
 	w.collect()
-	w.wantGauges("when all is gone", map[string]float64{})
+	w.wantGauges("when everything is deleted", map[string]float64{})
 
 	w.must(w.client.Create(t.Context(), &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: o.EntryName()}}))
 	w.must(w.client.Create(t.Context(), &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "theirs"}}))
 	again, _ := cart(t, "b", clustertest.ByName)
 	w.admit(again).pass()
 	w.pass()
-	w.wantGauges("with another's entry in the place of ours", map[string]float64{
+	w.wantGauges("with an unmanaged entry of the same name", map[string]float64{
 		"originations state=pending":                1,
 		"objects kind=DestinationRule state=used":   3,
 		"objects kind=ServiceEntry state=unmanaged": 1,
@@ -85,7 +85,7 @@ func TestGaugesFollowTheObjectsOfANamespace(t *testing.T) {
 	w.wantGauges("in a namespace that is being deleted", map[string]float64{})
 }
 
-func TestClaimsThatAreNotServedAreCountedByWhy(t *testing.T) {
+func TestUnservedClaimsAreCountedByReason(t *testing.T) {
 	first, o := cart(t, "a", clustertest.ByName)
 	odd := clustertest.Pod(t, namespace, "cart", "r1", "b", clustertest.ByName, clustertest.Created(500), recorded("redis.example.com=251.0.0.1"))
 	second := clustertest.Pod(t, namespace, "till", "r1", "a", map[string]string{"redis-tls/host": "other.example.com"},
@@ -109,14 +109,14 @@ func TestClaimsThatAreNotServedAreCountedByWhy(t *testing.T) {
 	w.wantGauges("after another pass", want)
 	w.forget(odd, second, edited)
 	w.pass()
-	w.wantGauges("when they are gone", map[string]float64{
+	w.wantGauges("after they are deleted", map[string]float64{
 		"originations state=served":               1,
 		"objects kind=DestinationRule state=used": 3,
 		"objects kind=ServiceEntry state=used":    1,
 	})
 }
 
-func TestPodsAtTheGateAreCountedSinceTheOldest(t *testing.T) {
+func TestGatedPodsAreCounted(t *testing.T) {
 	old := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByAddress, clustertest.Gated(), clustertest.Created(time.Minute))
 	young := clustertest.Pod(t, namespace, "cart", "r1", "b", clustertest.ByAddress, clustertest.Gated(), clustertest.Created(time.Hour))
 	w := newWorld(t).admit(young, old)
@@ -124,14 +124,14 @@ func TestPodsAtTheGateAreCountedSinceTheOldest(t *testing.T) {
 	if _, err := w.tryPass(); err == nil {
 		t.Fatal("applied")
 	}
-	w.wantGauges("while nothing can be applied", map[string]float64{
+	w.wantGauges("while every write fails", map[string]float64{
 		"originations state=pending":         1,
 		"problems reason=ApplyFailed":        1,
 		"gated_pods":                         2,
 		"oldest_gated_pod_timestamp_seconds": float64(old.CreationTimestamp.Unix()),
 	})
 	w.r.Metrics.wait("another", old.CreationTimestamp.Add(-time.Hour))
-	w.wantGauges("with an older one elsewhere", map[string]float64{
+	w.wantGauges("with an older one in another namespace", map[string]float64{
 		"originations state=pending":         1,
 		"problems reason=ApplyFailed":        1,
 		"gated_pods":                         2,
@@ -141,14 +141,14 @@ func TestPodsAtTheGateAreCountedSinceTheOldest(t *testing.T) {
 	w.fail = nil
 	w.pass()
 	w.later(settled).pass()
-	w.wantGauges("when they may start", map[string]float64{
+	w.wantGauges("after their gates are removed", map[string]float64{
 		"originations state=served":               1,
 		"objects kind=DestinationRule state=used": 1,
 		"objects kind=ServiceEntry state=used":    1,
 	})
 }
 
-func TestTheTableHasTheKindsOfOurObjects(t *testing.T) {
+func TestMetricsTableHasAllKinds(t *testing.T) {
 	var want []string
 	for _, k := range kinds {
 		want = append(want, k.Kind)

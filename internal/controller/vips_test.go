@@ -25,7 +25,7 @@ func recorded(vips string) func(*corev1.Pod) {
 var otherHost = map[string]string{"redis-tls/host": "other.example.com"}
 
 // Two replicas of the webhook may draw one VIP for two keys at the same moment.
-func TestOfTwoKeysWithOneVIPOneKeepsIt(t *testing.T) {
+func TestOneOfTwoKeysKeepsTheirVIP(t *testing.T) {
 	const vip = "251.0.0.1"
 	older := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByName, recorded("redis.example.com="+vip))
 	younger := clustertest.Pod(t, namespace, "till", "r1", "a", otherHost, recorded("other.example.com="+vip), clustertest.Created(time.Minute))
@@ -33,8 +33,8 @@ func TestOfTwoKeysWithOneVIPOneKeepsIt(t *testing.T) {
 		first         []*corev1.Pod // admitted before the others
 		keeps, hasNot *corev1.Pod
 	}{
-		"the older pod's":                       {nil, older, younger},
-		"or the one that has the entry already": {[]*corev1.Pod{younger}, younger, older},
+		"the older pod keeps it":                       {nil, older, younger},
+		"the key with an entry keeps it": {[]*corev1.Pod{younger}, younger, older},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t).admit(tc.first...)
@@ -85,7 +85,7 @@ func TestOfTwoKeysWithOneVIPOneKeepsIt(t *testing.T) {
 	}
 }
 
-func TestAVIPThatAnotherNamespaceHasIsRefused(t *testing.T) {
+func TestVIPOfAnotherNamespaceIsRefused(t *testing.T) {
 	const vip = "251.0.0.1"
 	theirs := clustertest.Pod(t, "bank", "till", "r1", "a", otherHost, recorded("other.example.com="+vip))
 	w := newWorld(t).admit(theirs)
@@ -105,7 +105,7 @@ func TestAVIPThatAnotherNamespaceHasIsRefused(t *testing.T) {
 	}
 }
 
-func TestAPodWithAnotherVIPOfItsKeyIsTold(t *testing.T) {
+func TestPodWithAnotherVIPThanItsKeyIsReported(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByName)
 	w := newWorld(t).admit(pod)
 	w.pass()
@@ -125,8 +125,8 @@ func TestAPodWithAnotherVIPOfItsKeyIsTold(t *testing.T) {
 }
 
 // An odd pod, forged or not, is told of and holds up nobody else of its key.
-func TestAPodWithAnotherVIPHoldsUpNoGateOfItsKey(t *testing.T) {
-	for name, annotations := range map[string]map[string]string{"that is restricted": clustertest.Restricted, "that is routed by HTTP": clustertest.ByHTTP} {
+func TestPodWithAnotherVIPDelaysNoGateOfItsKey(t *testing.T) {
+	for name, annotations := range map[string]map[string]string{"that is restricted": clustertest.Restricted, "that uses protocol http": clustertest.ByHTTP} {
 		t.Run(name, func(t *testing.T) {
 			pod, o := cart(t, "a", annotations, clustertest.Gated())
 			odd := clustertest.Pod(t, namespace, "odd", "r1", "a", annotations, recorded(o.Host+"=251.0.0.1"), clustertest.Created(time.Hour))
@@ -141,8 +141,8 @@ func TestAPodWithAnotherVIPHoldsUpNoGateOfItsKey(t *testing.T) {
 }
 
 // The first pod of a key may be a forged one. It must not decide about the others.
-func TestAnUnusableVIPOfTheOldestPodIsItsOwnTrouble(t *testing.T) {
-	for name, vip := range map[string]string{"outside of the range": "203.0.113.66", "of an entry of another namespace": "251.0.0.1", "that is none": ""} {
+func TestUnusableVIPOfTheOldestPodAffectsNoOtherPod(t *testing.T) {
+	for name, vip := range map[string]string{"outside the range": "203.0.113.66", "of an entry of another namespace": "251.0.0.1", "that is missing": ""} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.admit(clustertest.Pod(t, "bank", "till", "r1", "a", otherHost, recorded("other.example.com=251.0.0.1")))
@@ -173,7 +173,7 @@ func TestAnUnusableVIPOfTheOldestPodIsItsOwnTrouble(t *testing.T) {
 	}
 }
 
-func TestAnEntryThatLostItsVIPGetsThatOfItsPods(t *testing.T) {
+func TestEntryWithoutAVIPGetsTheVIPOfItsPods(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByName)
 	w := newWorld(t).admit(pod)
 	w.pass()
@@ -191,7 +191,7 @@ func TestAnEntryThatLostItsVIPGetsThatOfItsPods(t *testing.T) {
 }
 
 // A pod that is refused for its VIP may still dial the server's address, so all that is left of its objects stays.
-func TestAPodThatIsRefusedForItsVIPKeepsItsObjects(t *testing.T) {
+func TestPodRefusedForItsVIPKeepsItsObjects(t *testing.T) {
 	pod, o := cart(t, "a", byBoth)
 	w := newWorld(t).admit(pod)
 	w.pass()
@@ -213,7 +213,7 @@ func TestAPodThatIsRefusedForItsVIPKeepsItsObjects(t *testing.T) {
 }
 
 // VIPs are in no object of a routed host, so nobody else's can end it.
-func TestARoutedHostIsServedWhateverHasItsVIP(t *testing.T) {
+func TestHTTPHostIsServedWhicheverKeyHasItsVIP(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByHTTP)
 	w := newWorld(t).admit(pod)
 	w.pass()

@@ -101,7 +101,7 @@ func (w *world) gates(name string) (gates []string) {
 	return gates
 }
 
-func TestPodsThatWaitAreFreedOnceThereIsNoWebhook(t *testing.T) {
+func TestWaitingPodsAreFreedAfterTheWebhookIsDeleted(t *testing.T) {
 	foreign := gated("another", "redis-tls/first-use")
 	foreign.Labels = nil
 	w := newWorld(t, configuration(), foreign,
@@ -115,7 +115,7 @@ func TestPodsThatWaitAreFreedOnceThereIsNoWebhook(t *testing.T) {
 	}
 }
 
-func TestTheControllerFreesPodsInItsOwnTime(t *testing.T) {
+func TestControllerHasTimeToFreePods(t *testing.T) {
 	w := newWorld(t, configuration(), gated("waits", "redis-tls/first-use"))
 	w.clock.waited = func(passed time.Duration) {
 		if passed != 20*time.Second {
@@ -133,7 +133,7 @@ func TestTheControllerFreesPodsInItsOwnTime(t *testing.T) {
 	w.run("delete 00-redis-tls")
 }
 
-func TestAPodThatComesWhileAPIServersStillAskIsFreedToo(t *testing.T) {
+func TestPodCreatedAfterTheDeletionIsFreed(t *testing.T) {
 	w := newWorld(t, configuration())
 	w.Patience = 0
 	w.clock.waited = func(passed time.Duration) {
@@ -152,7 +152,7 @@ func TestWithoutTheConfigurationAndWithoutGates(t *testing.T) {
 	w.run("delete 00-redis-tls")
 }
 
-func TestAPodThatIsGoneMeanwhileIsNoError(t *testing.T) {
+func TestDeletedPodIsNoError(t *testing.T) {
 	w := newWorld(t, configuration(), gated("waits", "redis-tls/first-use"))
 	w.Patience = 0
 	w.Client = interceptor.NewClient(w.Client.(client.WithWatch), interceptor.Funcs{
@@ -166,7 +166,7 @@ func TestAPodThatIsGoneMeanwhileIsNoError(t *testing.T) {
 	w.run("delete 00-redis-tls", "delete waits", "patch waits")
 }
 
-func TestAPodThatCannotBeFreedIsNamed(t *testing.T) {
+func TestPodThatCannotBeFreedIsNamed(t *testing.T) {
 	w := newWorld(t, configuration(), gated("waits", "redis-tls/first-use"))
 	w.Patience = 0
 	w.Client = interceptor.NewClient(w.Client.(client.WithWatch), interceptor.Funcs{
@@ -179,7 +179,7 @@ func TestAPodThatCannotBeFreedIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhoeverInterruptsIsToldHowManyWait(t *testing.T) {
+func TestInterruptionReportsTheNumberOfWaitingPods(t *testing.T) {
 	w := newWorld(t, configuration(), gated("waits", "redis-tls/first-use"))
 	ctx, cancel := context.WithCancel(t.Context())
 	w.clock.waited = func(time.Duration) { cancel() }
