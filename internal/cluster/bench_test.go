@@ -10,7 +10,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-// BenchmarkSnapshot measures what a pass asks of the view: a snapshot of a namespace in which everything is in place.
+// BenchmarkSnapshot measures what a pass reads from the view: a snapshot of a namespace with all its objects.
 // The benchmark of package controller measures the rest of it.
 func BenchmarkSnapshot(b *testing.B) {
 	for _, keys := range []int{1, 100, 800} {

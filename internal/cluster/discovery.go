@@ -18,8 +18,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
 
-// askDiscovery returns crdWatch.served for a real API server: one GET for each version of a group.
-func askDiscovery(client discovery.ServerResourcesInterfaceWithContext, kinds watchedKinds) (
+// discoverKinds returns crdWatch.served for a real API server. It sends one GET for each version of a group.
+func discoverKinds(client discovery.ServerResourcesInterfaceWithContext, kinds watchedKinds) (
 	served func(context.Context) (bool, error),
 ) {
 	wanted := map[string][]string{}
@@ -54,7 +54,7 @@ func restListWatch(config *rest.Config, http *http.Client, kinds watchedKinds) (
 ) {
 	scheme := runtime.NewScheme()
 	if err := AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("registering the kinds of others: %w", err)
+		return nil, fmt.Errorf("registering the kinds of Istio and cert-manager: %w", err)
 	}
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	codecs := serializer.NewCodecFactory(scheme)

@@ -11,16 +11,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// equalPods reports whether two states of a pod are equal in everything that Trim keeps, resourceVersion apart.
+// equalPods reports whether two states of a pod are equal in everything that Trim keeps, except resourceVersion.
 func equalPods(old, pod *Pod) bool {
 	before, after := *old, *pod
 	before.ResourceVersion, after.ResourceVersion = "", ""
 	return equality.Semantic.DeepEqual(&before, &after)
 }
 
-// equalObjects reports whether two states of a mesh object are equal in everything that is read of it, which is what
-// trimMesh keeps. Not compared are resourceVersion, generation and managedFields: a pass that needs them reads them
-// from the cache, and repeats itself while a pod waits for an object to settle.
+// equalObjects reports whether two states of a mesh object are equal in everything that trimMesh keeps, except
+// resourceVersion, generation and managedFields. A pass reads those from the cache, and repeats while a pod waits for
+// firstUse.delay.
 func equalObjects(old, object metav1.Object) bool {
 	return old.GetUID() == object.GetUID() &&
 		old.GetDeletionTimestamp().Equal(object.GetDeletionTimestamp()) &&

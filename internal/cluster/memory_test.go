@@ -18,7 +18,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// TestInjectedPodNeedsLittleMemory decodes each pod anew, as a watch does, so that nothing is shared
+// TestInjectedPodNeedsLittleMemory decodes each pod again, as a watch does, so that nothing is shared
 // but what the transform and the index share. The informer's store counts too; what a namespace and its mesh
 // objects take besides, test/scale measures.
 func TestInjectedPodNeedsLittleMemory(t *testing.T) {

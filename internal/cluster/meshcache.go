@@ -17,10 +17,10 @@ import (
 
 // The indexes of the mesh caches.
 const (
-	// indexExported gives what a namespace sees of others: what is under its name, and under everywhere.
+	// indexExported finds the objects that other namespaces export to a namespace: under its name, and under everywhere.
 	indexExported = "exported"
 	everywhere    = "*"
-	// indexAddress finds entries by a single address that they list.
+	// indexAddress finds entries by an address that they list.
 	indexAddress = "address"
 )
 
@@ -29,8 +29,8 @@ type meshCaches struct {
 	stores    map[string]toolscache.Indexer // by resource
 	informers []toolscache.SharedIndexInformer
 
-	// public are the objects exported everywhere, sorted, by resource until one of them changes: one slice
-	// for all namespaces instead of an index lookup of possibly thousands for each admission.
+	// public are the objects exported everywhere, sorted, by resource until one of them changes. All namespaces share
+	// the slice, so an admission does not look up possibly thousands of objects.
 	mu     sync.Mutex
 	public map[string]any
 }
@@ -53,7 +53,7 @@ func (c *meshCaches) synced() bool {
 	return true
 }
 
-// forget drops the public objects of the resource when an event touches one of them.
+// forget drops the public objects of the resource after an event of one of them.
 func (c *meshCaches) forget(resource string, objects ...metav1.Object) {
 	for _, object := range objects {
 		if slices.Contains(exportedTo(object), everywhere) {
@@ -76,7 +76,7 @@ func publicIn[T metav1.Object](c *meshCaches, resource string) []T {
 	return public
 }
 
-// sharedWith returns what namespaces export to this one by its name, and to all, its own among the latter.
+// sharedWith returns the objects exported to this namespace by name, and those exported everywhere, including its own.
 func sharedWith[T metav1.Object](c *meshCaches, resource, namespace string) []T {
 	named, public := indexed[T](c.stores[resource], indexExported, namespace), publicIn[T](c, resource)
 	if len(named) == 0 {
@@ -85,7 +85,7 @@ func sharedWith[T metav1.Object](c *meshCaches, resource, namespace string) []T 
 	return slices.Concat(sorted(named), public)
 }
 
-// addMesh adds Istio's objects that concern the namespace. They are shared and must not be changed.
+// addMesh adds Istio's objects that apply to the namespace. They are shared and must not be changed.
 func (c *meshCaches) addMesh(s *mesh.Snapshot) {
 	entries := inNamespace[*networkingv1.ServiceEntry](c, "serviceentries", s.Namespace)
 	shared := sharedWith[*networkingv1.ServiceEntry](c, "serviceentries", s.Namespace)
@@ -107,12 +107,12 @@ func (c *meshCaches) addMesh(s *mesh.Snapshot) {
 	}
 }
 
-// certificates are those of cert-manager in the namespace, shared.
+// certificates returns the Certificates of the namespace, which are shared.
 func (c *meshCaches) certificates(namespace string) []*certmanagerv1.Certificate {
 	return inNamespace[*certmanagerv1.Certificate](c, "certificates", namespace)
 }
 
-// holders returns what the entries of all namespaces know of a VIP.
+// holders returns the entries of all namespaces that list a VIP.
 func (c *meshCaches) holders(vip netip.Addr) []mesh.Holder {
 	var holders []mesh.Holder
 	for _, entry := range indexed[*networkingv1.ServiceEntry](c.stores["serviceentries"], indexAddress, vip.String()) {
@@ -125,7 +125,7 @@ func inNamespace[T metav1.Object](c *meshCaches, resource, namespace string) []T
 	return sorted(indexed[T](c.stores[resource], toolscache.NamespaceIndex, namespace))
 }
 
-// owners returns the namespaces that hold objects of ours.
+// owners returns the namespaces that have managed objects.
 func (c *meshCaches) owners() []string {
 	var namespaces []string
 	for _, store := range c.stores {
@@ -167,10 +167,10 @@ func meshIndexers() toolscache.Indexers {
 	return indexers
 }
 
-// exportedTo returns where an entry, a rule or a route is seen outside its own namespace: everywhere, or the
-// namespaces it names. Without exportTo Istio shows it everywhere (meshConfig.defaultServiceExportTo and the
-// like, "*" by default); "." is the own namespace and "~" none. Other kinds are not exported, nor are rules
-// with a selector (PushContext.setDestinationRules).
+// exportedTo returns where an entry, a rule or a route applies outside its namespace: everywhere, or in the namespaces
+// that it names. Without exportTo it applies everywhere (meshConfig.defaultServiceExportTo and the like, "*" by default).
+// "." is its own namespace and "~" none. Other kinds and rules with a selector are not exported
+// (PushContext.setDestinationRules).
 func exportedTo(object metav1.Object) []string {
 	var exportTo []string
 	switch object := object.(type) {

@@ -13,8 +13,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// spread is how long a change that concerns all namespaces may wait, so that a burst of them (somebody
-// applies 1,000 entries that are exported everywhere) is looked at once.
+// spread is how long a change that affects all namespaces may wait. So a burst of changes, such as 1,000 entries that are
+// exported everywhere, causes one sweep.
 const spread = time.Second
 
 // Priority says which of several namespaces is to be reconciled first.
@@ -27,8 +27,8 @@ const (
 	Urgent
 )
 
-// Subscribe registers a function to be called after the view has taken in a change that concerns a namespace. The
-// function must not block.
+// Subscribe registers a function that is called after the view has a change that affects a namespace. The function must
+// not block.
 func (v *View) Subscribe(notify func(namespace string, priority Priority)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -50,7 +50,7 @@ func (v *View) podChanged(old, pod *Pod) {
 		return
 	}
 	v.index.set(pod)
-	if old == nil || !equalPods(old, pod) { // most updates are the kubelet's, of conditions that Trim drops
+	if old == nil || !equalPods(old, pod) { // most updates are of conditions by the kubelet, which Trim drops
 		v.notify(pod.Namespace, Urgent)
 	}
 }
@@ -107,8 +107,7 @@ func (v *View) ownsObjects(namespace string) bool {
 	})
 }
 
-// meshChanged notifies the object's own namespace, and soon, where others see the object, all that we know that
-// read it.
+// meshChanged notifies the object's namespace. If the object applies to others too, it starts a sweep of them.
 func (v *View) meshChanged(resource string, old, object metav1.Object) {
 	all, shared, notified := false, false, false
 	for _, o := range []metav1.Object{object, old} {
@@ -130,38 +129,37 @@ func (v *View) meshChanged(resource string, old, object metav1.Object) {
 	case all:
 		v.sweep(&v.sweeping, func(string) bool { return true })
 	case shared:
-		v.sweep(&v.sweepingServices, v.heedsOthers)
+		v.sweep(&v.sweepingServices, v.dialsMeshHosts)
 	}
 }
 
-// sweep notifies the namespaces that are concerned, soon, unless that is about to happen.
-func (v *View) sweep(pending *atomic.Bool, concerned func(namespace string) bool) {
+// sweep notifies the affected namespaces after spread, unless a sweep is pending.
+func (v *View) sweep(pending *atomic.Bool, affected func(namespace string) bool) {
 	if !pending.CompareAndSwap(false, true) {
 		return
 	}
 	v.istio.clock.AfterFunc(spread, func() {
 		pending.Store(false)
 		for _, name := range v.Namespaces() {
-			if concerned(name) {
+			if affected(name) {
 				v.notify(name, Background)
 			}
 		}
 	})
 }
 
-// heedsOthers reports whether pods of the namespace dial hosts that the mesh knows by their own names: others'
-// rules and routes may be in their way.
-func (v *View) heedsOthers(namespace string) bool {
+// dialsMeshHosts reports whether pods of the namespace dial hosts that the mesh has by their real names. Rules and routes
+// of other namespaces may apply to those.
+func (v *View) dialsMeshHosts(namespace string) bool {
 	return slices.ContainsFunc(v.Live(namespace).Requests, func(r mesh.Request) bool {
 		return slices.ContainsFunc(r.Originations, func(o origination.Origination) bool { return o.InMesh() || o.HTTP() })
 	})
 }
 
-// NeedCertManager has the watch ask soon for cert-manager's kinds, which a pod needs and which are absent. It does
-// not block.
-func (v *View) NeedCertManager() { v.certs.askSoon() }
+// NeedCertManager makes the watch look for cert-manager's kinds soon, because a pod requires them. It does not block.
+func (v *View) NeedCertManager() { v.certs.checkSoon() }
 
-// allChanged is called when the caches of a crdWatch have filled or were taken away.
+// allChanged is called after the caches of a crdWatch are filled or dropped.
 func (v *View) allChanged() {
 	for _, name := range v.Namespaces() {
 		v.notify(name, Background)

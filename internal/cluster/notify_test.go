@@ -41,9 +41,9 @@ func TestNamespaceIsNotifiedOfItsState(t *testing.T) {
 		markers++
 		name := fmt.Sprint("marker-", markers)
 		w.pods.Add(clustertest.Pod(t, name, "cart", "r1", "a", clustertest.ByName))
-		w.eventually("the pod of "+name, 0, func() bool { return w.tolds(name) == 1 })
+		w.eventually("the pod of "+name, 0, func() bool { return w.notifications(name) == 1 })
 		w.namespaces.Add(named(name))
-		w.eventually("the namespace "+name, 0, func() bool { return w.tolds(name) == 2 })
+		w.eventually("the namespace "+name, 0, func() bool { return w.notifications(name) == 2 })
 	}
 	for _, tc := range []struct {
 		name     string
@@ -86,10 +86,10 @@ func TestNamespaceIsNotifiedOfItsState(t *testing.T) {
 			notified: true,
 		},
 	} {
-		before := w.tolds(tc.about)
+		before := w.notifications(tc.about)
 		tc.happens()
 		flush()
-		if got := w.tolds(tc.about) > before; got != tc.notified {
+		if got := w.notifications(tc.about) > before; got != tc.notified {
 			t.Errorf("%s: %s is notified: %t, want %t", tc.name, tc.about, got, tc.notified)
 		}
 	}
@@ -201,14 +201,14 @@ func TestIrrelevantUpdateOfAnObjectNotifiesNoNamespace(t *testing.T) {
 			w.fill()
 			w.settle()
 			namespace, version := tc.object.GetNamespace(), w.version(resource, tc.object)
-			before := w.tolds(namespace)
+			before := w.notifications(namespace)
 
 			changed := tc.object.(runtime.Object).DeepCopyObject()
 			tc.change(changed.(metav1.Object))
 			w.mesh[resource].Modify(changed)
 			w.mesh[resource].Add(marker)
-			w.eventually("the event after the update", 0, func() bool { return w.tolds("end") > 0 })
-			if got := w.tolds(namespace) > before; got != tc.notified {
+			w.eventually("the event after the update", 0, func() bool { return w.notifications("end") > 0 })
+			if got := w.notifications(namespace) > before; got != tc.notified {
 				t.Errorf("its own namespace is notified: %t, want %t", got, tc.notified)
 			}
 			if got := view.sweeping.Load(); got != tc.swept {
@@ -264,13 +264,13 @@ func TestIrrelevantUpdateOfAPodNotifiesNoNamespace(t *testing.T) {
 			notified: true,
 		},
 	} {
-		before := w.tolds("shop")
+		before := w.notifications("shop")
 		tc.change(pod)
 		w.pods.Modify(pod.DeepCopy())
 		end := fmt.Sprint("end-", n)
 		w.pods.Add(clustertest.Pod(t, end, "cart", "r1", "a", clustertest.ByName))
-		w.eventually("the event after the update", 0, func() bool { return w.tolds(end) > 0 })
-		if got := w.tolds("shop") > before; got != tc.notified {
+		w.eventually("the event after the update", 0, func() bool { return w.notifications(end) > 0 })
+		if got := w.notifications("shop") > before; got != tc.notified {
 			t.Errorf("%s: the namespace is notified: %t, want %t", tc.name, got, tc.notified)
 		}
 	}
@@ -340,10 +340,10 @@ func TestOnlyAChangeInTheNamespaceIsUrgent(t *testing.T) {
 			priority: Background,
 		},
 	} {
-		before := w.tolds("shop")
+		before := w.notifications("shop")
 		tc.happens()
 		w.eventually(tc.name, 10*time.Second, func() bool {
-			return w.tolds("shop") > before && last("shop") == tc.priority
+			return w.notifications("shop") > before && last("shop") == tc.priority
 		})
 	}
 }

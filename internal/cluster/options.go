@@ -38,7 +38,7 @@ func CacheOptions(config.Config) cache.Options {
 	}
 }
 
-// trimNamespace keeps the labels and those annotations that can be defaults of ours.
+// trimNamespace keeps the labels, and the annotations that can be defaults.
 func trimNamespace(in any) (any, error) {
 	namespace, ok := in.(*corev1.Namespace)
 	if !ok {
@@ -61,7 +61,7 @@ func trimNamespace(in any) (any, error) {
 	}, nil
 }
 
-// trimService keeps the name, the cluster IPs and what an alias leads to.
+// trimService keeps the name, the cluster IPs and the external name.
 func trimService(in any) (any, error) {
 	service, ok := in.(*corev1.Service)
 	if !ok {
@@ -79,8 +79,8 @@ func trimService(in any) (any, error) {
 	}, nil
 }
 
-// trimMesh drops from an object of Istio's or cert-manager's what is never read: Istio's status and, unless
-// it is ours, the annotations. Of managedFields the times stay at which we applied our own (mesh.Missing reads them).
+// trimMesh drops the parts of an object of Istio or cert-manager that are never read: Istio's status and, if the object
+// is unmanaged, the annotations. The managedFields keep the times of writes by redis-tls, which mesh.Missing reads.
 func trimMesh(in any) (any, error) {
 	switch object := in.(type) {
 	case *networkingv1.ServiceEntry:
@@ -92,7 +92,7 @@ func trimMesh(in any) (any, error) {
 	case *networkingv1.VirtualService:
 		object.Status.Reset()
 		trimMeshMeta(&object.ObjectMeta)
-		if !mesh.IsManaged(object) { // routes can be long, and only what they are for is read, and whether there are any
+		if !mesh.IsManaged(object) { // routes can be long, and only their hosts and their presence are read
 			object.Spec.Http = nil
 			object.Spec.Tls = object.Spec.Tls[:min(1, len(object.Spec.Tls))]
 			object.Spec.Tcp = object.Spec.Tcp[:min(1, len(object.Spec.Tcp))]
@@ -118,8 +118,8 @@ func trimMesh(in any) (any, error) {
 	return in, nil
 }
 
-// ourLabels are those of most objects of ours, which share them.
-var ourLabels = map[string]string{origination.ManagedByLabel: origination.ManagedBy}
+// managedLabels are the labels of most managed objects, which share the map.
+var managedLabels = map[string]string{origination.ManagedByLabel: origination.ManagedBy}
 
 func trimMeshMeta(object *metav1.ObjectMeta) {
 	var ours []metav1.ManagedFieldsEntry
@@ -131,8 +131,8 @@ func trimMeshMeta(object *metav1.ObjectMeta) {
 				})
 			}
 		}
-		if maps.Equal(object.Labels, ourLabels) {
-			object.Labels = ourLabels
+		if maps.Equal(object.Labels, managedLabels) {
+			object.Labels = managedLabels
 		}
 		delete(object.Annotations, corev1.LastAppliedConfigAnnotation)
 	} else {

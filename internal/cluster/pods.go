@@ -16,75 +16,76 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Live is what the live pods of a namespace were admitted with.
+// Live are the requests that the live pods of a namespace were admitted with.
 type Live struct {
-	// Requests are sorted, that of the oldest pod first.
+	// Requests are sorted by age, the oldest pod's first.
 	Requests []mesh.Request
 	// Marks are the labels and VIPs of these pods.
 	Marks mesh.PodMarks
-	// Unresolved are pods whose request would be refused today, or resolved otherwise: one for each set of equal pods.
+	// Unresolved are pods whose request is not valid now, or resolves to something else: one of each group of equal pods.
 	Unresolved []Unresolved
-	// Servers are the names of pods that are Redis servers in the mesh, one for each set of equal pods.
+	// Servers are the names of pods that are Redis servers in the mesh, one of each group of equal pods.
 	Servers []string
 }
 
-// Unresolved is the oldest of equal live pods whose request claims nothing, and why. What they refer to stays.
+// Unresolved is the oldest of equal live pods whose request claims nothing, with the cause. Their objects stay.
 type Unresolved struct {
 	Pod *Pod
 	Err error
 }
 
-// FirstUse is a live pod that was admitted before its objects existed, or waits at our gate.
+// FirstUse is a live pod that was admitted before its objects existed, or that is gated.
 type FirstUse struct {
 	Pod          *Pod
 	Originations []origination.Origination
 	Settings     origination.Settings
-	// Err says why the request is not resolved; nil when it is.
+	// Err is why the request is not resolved, or nil.
 	Err error
-	// Admitted is when that was, as the pod says; nil when it does not say.
+	// Admitted is the time in the pod's annotation redis-tls/first-use, or nil.
 	Admitted *time.Time
 	// Gated says that the pod waits at the gate redis-tls/first-use.
 	Gated bool
 }
 
-// resolver resolves what a pod recorded by the rules of today. Its generation changes whenever the answer may.
+// resolver resolves the stored request of a pod by today's configuration and Services. Its generation changes whenever
+// the result may.
 type resolver struct {
 	resolve    func(namespace, serviceAccount string, status origination.Status) (annotation.Result, error)
 	generation uint64
 }
 
-// podIndex keeps the live pods of all namespaces, fed by pod events. Equal pods are one group: their request is
+// podIndex is the index of the live pods of all namespaces, fed by pod events. Equal pods are one group, whose request is
 // resolved once.
 type podIndex struct {
 	mu         sync.RWMutex
 	namespaces map[string]*namespacePods
-	// vips are the namespaces with groups that recorded a VIP, mostly one.
+	// vips are the namespaces with groups that have a VIP, mostly one.
 	vips map[netip.Addr][]holding
 }
 
-// holding is how many groups of a namespace recorded a VIP.
+// holding is the number of groups of a namespace that have a VIP.
 type holding struct {
 	namespace string
 	groups    int
 }
 
 // namespacePods are the live pods of a namespace. Pod events come one after the other, so only readers are concurrent
-// with them. Each namespace has a lock of its own: the requests of one are resolved without holding up others.
+// with them. Each namespace has its own lock, so resolving the requests of one does not delay others.
 type namespacePods struct {
 	mu     sync.Mutex
 	pods   map[string]*Pod // by name
 	groups map[groupKey]*group
-	// live is nil when it has to be gathered, and generation that of the resolver when it was.
+	// live is nil until it is gathered. generation is the resolver's at that time.
 	live       *Live
 	generation uint64
-	// unusual are the names of the pods of FirstUses.
-	unusual map[string]bool
+	// firstUses are the names of the pods of FirstUses.
+	firstUses map[string]bool
 }
 
-// groupKey is what equal pods have in common.
+// groupKey identifies a group of equal pods.
 type groupKey struct {
 	status, vips   unique.Handle[string]
-	labels         unique.Handle[string] // key=value of ours, sorted, joined by commas
+	labels         unique.Handle[string] // managed ones as key=value, sorted, joined by commas
 	serviceAccount string
 }
 
@@ -104,7 +105,7 @@ func newPodIndex() *podIndex {
 	return &podIndex{namespaces: map[string]*namespacePods{}, vips: map[netip.Addr][]holding{}}
 }
 
-// set takes in the present state of a pod.
+// set adds or updates a pod.
 func (x *podIndex) set(pod *Pod) {
 	if finished(pod) {
 		x.remove(pod)
@@ -120,13 +121,13 @@ func (x *podIndex) set(pod *Pod) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if last := n.pods[pod.Name]; last != nil {
-		if last.UID == pod.UID && sameRecord(last, pod) { // as of most events
+		if last.UID == pod.UID && sameRecord(last, pod) { // as in most events
 			g := n.groups[keyOf(pod)]
 			g.pods[pod.Name], n.pods[pod.Name] = pod, pod
 			if g.oldest == last {
 				g.oldest = pod
 			}
-			n.sort(pod)
+			n.trackFirstUse(pod)
 			return
 		}
 		x.drop(n, last)
@@ -134,7 +135,7 @@ func (x *podIndex) set(pod *Pod) {
 	x.add(n, pod)
 }
 
-// remove forgets a pod.
+// remove removes a pod.
 func (x *podIndex) remove(pod *Pod) {
 	n := x.namespace(pod.Namespace)
 	if n == nil {
@@ -184,12 +185,12 @@ func (x *podIndex) add(n *namespacePods, pod *Pod) {
 	if g.oldest == nil || older(pod, g.oldest) {
 		g.oldest, n.live = pod, nil
 	}
-	n.sort(pod)
+	n.trackFirstUse(pod)
 }
 
 func (x *podIndex) drop(n *namespacePods, pod *Pod) {
 	delete(n.pods, pod.Name)
-	delete(n.unusual, pod.Name)
+	delete(n.firstUses, pod.Name)
 	key := keyOf(pod)
 	g := n.groups[key]
 	delete(g.pods, pod.Name)
@@ -214,7 +215,7 @@ func older(a, b *Pod) bool {
 	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name)) < 0
 }
 
-// vips are those that the pods of the group recorded, by host. What is wrong with them the resolution says.
+// vips returns the VIPs in the annotation of the group's pods, by host. resolve reports a wrong annotation.
 func (g *group) vips() map[string][]netip.Addr {
 	vips, err := origination.ParseVIPs(g.key.vips.Value())
 	if err != nil {
@@ -223,7 +224,7 @@ func (g *group) vips() map[string][]netip.Addr {
 	return vips
 }
 
-// count counts the VIPs of a group.
+// count adds a number to the count of each VIP of a group.
 func (x *podIndex) count(g *group, namespace string, by int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -244,7 +245,7 @@ func (x *podIndex) count(g *group, namespace string, by int) {
 	}
 }
 
-// holding returns the namespaces with a live pod that recorded the VIP.
+// holding returns the namespaces with a live pod that has the VIP.
 func (x *podIndex) holding(vip netip.Addr) []string {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -255,20 +256,20 @@ func (x *podIndex) holding(vip netip.Addr) []string {
 	return namespaces
 }
 
-// sort notes whether the pod is one of FirstUses.
-func (n *namespacePods) sort(pod *Pod) {
+// trackFirstUse updates whether the pod is one of FirstUses.
+func (n *namespacePods) trackFirstUse(pod *Pod) {
 	switch is := gated(pod) || pod.Recorded.FirstUse != ""; {
 	case !is:
-		delete(n.unusual, pod.Name)
-	case n.unusual == nil:
-		n.unusual = map[string]bool{}
+		delete(n.firstUses, pod.Name)
+	case n.firstUses == nil:
+		n.firstUses = map[string]bool{}
 		fallthrough
 	default:
-		n.unusual[pod.Name] = true
+		n.firstUses[pod.Name] = true
 	}
 }
 
-// live returns what the live pods of a namespace were admitted with, shared.
+// live returns the requests of the live pods of a namespace. The result is shared.
 func (x *podIndex) live(namespace string, r resolver) *Live {
 	n := x.namespace(namespace)
 	if n == nil {
@@ -314,7 +315,7 @@ func (n *namespacePods) gather(namespace string, r resolver) *Live {
 	return live
 }
 
-// resolve resolves the request of the group, unless that was done by the same rules before.
+// resolve resolves the request of the group, unless that was done in this generation.
 func (g *group) resolve(namespace string, r resolver) {
 	if g.resolved && g.generation == r.generation {
 		return
@@ -340,15 +341,17 @@ func (g *group) resolve(namespace string, r resolver) {
 			o.VIPs = vips[o.Host]
 		}
 	}
-	if label := differing(origination.WebhookLabels(g.oldest.Labels), origination.Labels(result.Originations, result.Settings)); label != "" {
-		g.err = fmt.Errorf("the pod's label %s does not follow from its %s, as that is resolved today", label, origination.AnnotationStatus)
+	wanted := origination.Labels(result.Originations, result.Settings)
+	if label := firstDifference(origination.WebhookLabels(g.oldest.Labels), wanted); label != "" {
+		g.err = fmt.Errorf("label %s: must match annotation %s under the present Helm values; recreate the pod",
+			label, origination.AnnotationStatus)
 		return
 	}
 	g.request = mesh.Request{Originations: result.Originations, Settings: result.Settings}
 }
 
-// differing returns the first key that is in one of the two alone or has another value there; empty where they are equal.
-func differing(a, b map[string]string) string {
+// firstDifference returns the first key that only one map has or that has different values, or "".
+func firstDifference(a, b map[string]string) string {
 	for _, key := range slices.Sorted(maps.Keys(a)) {
 		if value, found := b[key]; !found || value != a[key] {
 			return key
@@ -362,7 +365,7 @@ func differing(a, b map[string]string) string {
 	return ""
 }
 
-// firstUses returns the pods of a namespace that were admitted before their objects, sorted by name.
+// firstUses returns the pods of a namespace that were admitted before their objects existed, sorted by name.
 func (x *podIndex) firstUses(namespace string, r resolver) []FirstUse {
 	n := x.namespace(namespace)
 	if n == nil {
@@ -371,7 +374,7 @@ func (x *podIndex) firstUses(namespace string, r resolver) []FirstUse {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var uses []FirstUse
-	for _, name := range slices.Sorted(maps.Keys(n.unusual)) {
+	for _, name := range slices.Sorted(maps.Keys(n.firstUses)) {
 		pod := n.pods[name]
 		g := n.groups[keyOf(pod)]
 		g.resolve(namespace, r)
@@ -384,7 +387,7 @@ func (x *podIndex) firstUses(namespace string, r resolver) []FirstUse {
 	return uses
 }
 
-// names returns the namespaces that have live pods of ours.
+// names returns the namespaces that have live injected pods.
 func (x *podIndex) names() []string {
 	x.mu.RLock()
 	defer x.mu.RUnlock()

@@ -8,12 +8,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// clusterIPs finds the Service behind an address or inside a prefix. It is fed by informer events and
-// sorts lazily: a lookup is a binary search also in a cluster of 50,000 Services.
+// clusterIPs finds the Service of an address or inside a prefix. It is fed by informer events and sorts lazily, so a
+// lookup is a binary search even in a cluster of 50,000 Services.
 type clusterIPs struct {
 	mu     sync.Mutex
 	names  map[netip.Addr]string // "namespace/name"
-	sorted []netip.Addr          // the keys of names; nil when it has to be built
+	sorted []netip.Addr          // the keys of names, or nil until it is built
 }
 
 // set replaces the addresses of a Service.
@@ -59,7 +59,7 @@ func (c *clusterIPs) within(prefix netip.Prefix) (string, bool) {
 	return c.names[c.sorted[i]], true
 }
 
-// addresses are the cluster IPs of a Service; a headless one ("None") has none.
+// addresses returns the cluster IPs of a Service. A headless one ("None") has none.
 func addresses(service *corev1.Service) []netip.Addr {
 	var ips []netip.Addr
 	for _, text := range service.Spec.ClusterIPs {

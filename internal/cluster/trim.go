@@ -14,17 +14,16 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Pod is what is kept of an injected pod: the fields that the index and the reconciler read, by their names in
-// corev1.Pod, which takes 1,240 bytes before anything is in it.
+// Pod has the fields of an injected pod that the index and the reconciler read, by their names in corev1.Pod. An empty
+// corev1.Pod takes 1,240 bytes.
 type Pod struct {
 	metav1.ObjectMeta // without annotations
-	// Recorded are the annotations that the webhook wrote.
-	Recorded Recorded
-	Spec     PodSpec
-	Status   PodStatus
+	Recorded          Recorded
+	Spec              PodSpec
+	Status            PodStatus
 }
 
-// Recorded are annotations of ours: redis-tls/status, redis-tls/vips and redis-tls/first-use.
+// Recorded are the annotations that the webhook writes: redis-tls/status, redis-tls/vips and redis-tls/first-use.
 type Recorded struct{ Status, VIPs, FirstUse string }
 
 // PodSpec is a part of corev1.PodSpec.
@@ -37,17 +36,16 @@ type PodSpec struct {
 // PodStatus is a part of corev1.PodStatus.
 type PodStatus struct{ Phase corev1.PodPhase }
 
-// mostOwners bounds how many owners a podTrimmer remembers before it begins anew.
-const mostOwners = 20_000
+// maxOwners is how many owners a podTrimmer remembers before it starts again.
+const maxOwners = 20_000
 
-// podTrimmer makes Pods. What equal pods of one owner have in common they share: strings, the reference to the
-// owner, and the map of labels.
+// podTrimmer makes Pods. Equal pods of one owner share strings, the reference to the owner, and the map of labels.
 type podTrimmer struct {
 	mu     sync.Mutex
 	owners map[types.UID]metav1.ObjectMeta
 }
 
-// transform is the transform of the cache, which calls it again with what it has returned.
+// transform is the transform of the cache, which may call it with its own result.
 func (t *podTrimmer) transform(in any) (any, error) {
 	pod, ok := in.(*corev1.Pod)
 	if !ok {
@@ -60,7 +58,7 @@ func (t *podTrimmer) transform(in any) (any, error) {
 	return trimmed, nil
 }
 
-// share has the pod use what the pod of its owner that was seen before has as well.
+// share makes the pod share its labels and owner with the last pod of the same owner.
 func (t *podTrimmer) share(pod *Pod, owner types.UID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -71,18 +69,18 @@ func (t *podTrimmer) share(pod *Pod, owner types.UID) {
 	if slices.EqualFunc(last.OwnerReferences, pod.OwnerReferences, sameOwner) {
 		pod.OwnerReferences = last.OwnerReferences
 	}
-	if t.owners == nil || len(t.owners) >= mostOwners {
+	if t.owners == nil || len(t.owners) >= maxOwners {
 		t.owners = map[types.UID]metav1.ObjectMeta{}
 	}
 	t.owners[owner] = metav1.ObjectMeta{Labels: pod.Labels, OwnerReferences: pod.OwnerReferences}
 }
 
-// sameOwner compares what controllerOf keeps.
+// sameOwner compares the fields that controllerOf keeps.
 func sameOwner(a, b metav1.OwnerReference) bool {
 	return a.UID == b.UID && a.APIVersion == b.APIVersion && a.Kind == b.Kind && a.Name == b.Name
 }
 
-// Trim returns the pod as the cache holds it.
+// Trim returns the pod as the cache keeps it.
 func Trim(pod *corev1.Pod) *Pod {
 	return &Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -121,7 +119,7 @@ func TrimAll(pods []*corev1.Pod) []*Pod {
 	return trimmed
 }
 
-// controllerOf is the one owner that Events go to.
+// controllerOf returns the controlling owner, which gets the Events.
 func controllerOf(pod *corev1.Pod) []metav1.OwnerReference {
 	owner := metav1.GetControllerOfNoCopy(pod)
 	if owner == nil {
@@ -133,10 +131,10 @@ func controllerOf(pod *corev1.Pod) []metav1.OwnerReference {
 	}}
 }
 
-// isController is shared by all references, none of which is ever written to.
+// isController is shared by all references, which are read-only.
 var isController = true
 
-// kept returns the entries of which the key is wanted, interned; nil when there are none.
+// kept returns the entries with a wanted key, interned, or nil.
 func kept(in map[string]string, wanted func(key string) bool) map[string]string {
 	var out map[string]string
 	for key, value := range in {
@@ -153,7 +151,7 @@ func kept(in map[string]string, wanted func(key string) bool) map[string]string 
 
 func intern(s string) string { return unique.Make(s).Value() }
 
-// sameRecord reports whether two states of a pod are of one group.
+// sameRecord reports whether two states of a pod belong to one group.
 func sameRecord(a, b *Pod) bool {
 	return a.Recorded.Status == b.Recorded.Status && a.Recorded.VIPs == b.Recorded.VIPs &&
 		a.Spec.ServiceAccountName == b.Spec.ServiceAccountName && maps.Equal(a.Labels, b.Labels)

@@ -1,9 +1,8 @@
-// Package cluster is what we know of the cluster: views over informer caches, which the webhook and
-// the controller share.
+// Package cluster has the state of the cluster, from informer caches that the webhook and the controller share.
 //
-// [View] answers from watch events of injected pods, namespaces, Services and the objects of Istio and cert-manager:
-// [View.Snapshot] is what a decision or a pass knows of a namespace. No method of View calls the API server, so
-// admission does no I/O, and nothing is written.
+// [Setup] returns the [View] over a manager's cache, which must be made with [CacheOptions]. It follows injected pods,
+// namespaces, Services and the objects of Istio and cert-manager. [View.Snapshot] is the state of a namespace for one
+// decision or one pass. No method of View calls the API server, so admission does no I/O and writes nothing.
 package cluster
 
 import (
@@ -29,8 +28,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// View answers from memory. Its methods are safe for concurrent use; what they return is shared and
-// must not be changed.
+// View is the state of the cluster in memory. Its methods are safe for concurrent use. Their results are shared and must
+// not be changed.
 type View struct {
 	cfg        config.Config
 	pods       toolscache.Indexer
@@ -38,7 +37,7 @@ type View struct {
 	services   toolscache.Indexer
 	ips        clusterIPs
 	index      *podIndex
-	generation atomic.Uint64 // of what requests are resolved by
+	generation atomic.Uint64 // of the Services by which requests are resolved
 	istio      *crdWatch
 	certs      *crdWatch // cert-manager's
 
@@ -47,13 +46,13 @@ type View struct {
 
 	mu          sync.RWMutex
 	subscribers []func(namespace string, priority Priority)
-	// sweeping says that all namespaces will be notified soon, sweepingServices that those with claims on
-	// Services of the mesh will be.
+	// sweeping says that a sweep of all namespaces is pending. sweepingServices says so for the namespaces that dial
+	// hosts of the mesh.
 	sweeping, sweepingServices atomic.Bool
 }
 
-// Setup makes the view over the manager's cache, which must be made with CacheOptions, and adds what
-// watches Istio's and cert-manager's kinds to the manager. The view fills when the manager starts.
+// Setup returns the view over the manager's cache, which must be made with CacheOptions. It adds the watches of Istio's
+// and cert-manager's kinds to the manager. The view fills when the manager starts.
 func Setup(ctx context.Context, mgr manager.Manager, cfg config.Config) (*View, error) {
 	kinds, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
@@ -65,7 +64,7 @@ func Setup(ctx context.Context, mgr manager.Manager, cfg config.Config) (*View, 
 		if err != nil {
 			return nil, err
 		}
-		watches[name] = &crdWatch{name: name, kinds: of, served: askDiscovery(kinds, of), listWatch: listWatch, clock: clock.RealClock{}}
+		watches[name] = &crdWatch{name: name, kinds: of, served: discoverKinds(kinds, of), listWatch: listWatch, clock: clock.RealClock{}}
 	}
 	var informers [3]toolscache.SharedIndexInformer
 	for i, object := range []client.Object{&corev1.Pod{}, &corev1.Namespace{}, &corev1.Service{}} {
@@ -102,7 +101,7 @@ func newView(cfg config.Config, pods, namespaces, services toolscache.SharedInde
 		istio:      istio,
 		certs:      certs,
 	}
-	istio.longestPause, certs.longestPause, certs.optional = longestIstioPause, longestCertManagerPause, true
+	istio.maxPause, certs.maxPause, certs.optional = maxIstioPause, maxCertManagerPause, true
 	for _, watch := range []*crdWatch{istio, certs} {
 		watch.poke = make(chan struct{}, 1)
 		watch.changed, watch.resynced = v.meshChanged, v.allChanged
@@ -118,7 +117,7 @@ func newView(cfg config.Config, pods, namespaces, services toolscache.SharedInde
 		}))
 }
 
-// watch calls changed with the states before and after each event; nil is "absent".
+// watch calls changed with the states before and after each event, where nil means absent.
 func watch[T any](v *View, informer toolscache.SharedIndexInformer, changed func(old, object *T)) error {
 	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
 		AddFunc:    func(object any) { changed(nil, object.(*T)) },
@@ -139,9 +138,9 @@ func watch[T any](v *View, informer toolscache.SharedIndexInformer, changed func
 	return nil
 }
 
-// Synced reports whether the view has been complete once: pods, namespaces, Services, and the objects of
-// Istio where the API server serves them; for those of cert-manager it waits optionalWait at most. It never turns
-// false again, for the kinds may come and go.
+// Synced reports whether the view has been complete once: pods, namespaces, Services, and the objects of Istio if the API
+// server serves them. It waits at most optionalWait for those of cert-manager. It never turns false again, because kinds
+// may be installed and removed.
 func (v *View) Synced() bool {
 	if v.synced.Load() {
 		return true
@@ -151,17 +150,17 @@ func (v *View) Synced() bool {
 			return false
 		}
 	}
-	if !v.istio.settled() || !v.certs.settled() {
+	if !v.istio.discovered() || !v.certs.discovered() {
 		return false
 	}
 	v.synced.Store(true)
 	return true
 }
 
-// IstioReady reports whether Istio's objects are known. Until then snapshots have no mesh objects.
+// IstioReady reports whether the view has Istio's objects. Until then snapshots have no mesh objects.
 func (v *View) IstioReady() bool { return v.istio.ready() != nil }
 
-// Namespace returns the labels of a namespace, and those of its annotations that are ours.
+// Namespace returns the labels of a namespace, and its annotations of redis-tls.
 func (v *View) Namespace(name string) (labels, annotations map[string]string, ok bool) {
 	namespace, ok := get[*corev1.Namespace](v.namespaces, name)
 	if !ok {
@@ -170,7 +169,7 @@ func (v *View) Namespace(name string) (labels, annotations map[string]string, ok
 	return namespace.Labels, namespace.Annotations, true
 }
 
-// Service returns what is to know of a Service, and whether it exists.
+// Service returns the addresses of a Service, and whether it exists.
 func (v *View) Service(namespace, name string) (annotation.Service, bool) {
 	service, ok := get[*corev1.Service](v.services, namespace+"/"+name)
 	if !ok {
@@ -182,7 +181,7 @@ func (v *View) Service(namespace, name string) (annotation.Service, bool) {
 // ServiceWithin returns "namespace/name" of a Service with a cluster IP inside the prefix.
 func (v *View) ServiceWithin(prefix netip.Prefix) (string, bool) { return v.ips.within(prefix) }
 
-// Snapshot returns what is known of a namespace: what its live pods were admitted with, and its mesh objects.
+// Snapshot returns the state of a namespace: the requests of its live pods, and its mesh objects.
 func (v *View) Snapshot(namespace string) *mesh.Snapshot {
 	live := v.Live(namespace)
 	s := &mesh.Snapshot{Namespace: namespace, RootNamespace: v.cfg.Istio.RootNamespace, Live: live.Requests, Marks: live.Marks, Holders: v.holders}
@@ -196,7 +195,7 @@ func (v *View) Snapshot(namespace string) *mesh.Snapshot {
 	return s
 }
 
-// holders returns what holds a VIP in the cluster: entries, and live pods.
+// holders returns the entries and the namespaces of live pods that have a VIP.
 func (v *View) holders(vip netip.Addr) []mesh.Holder {
 	var holders []mesh.Holder
 	if caches := v.istio.ready(); caches != nil {
@@ -208,7 +207,7 @@ func (v *View) holders(vip netip.Addr) []mesh.Holder {
 	return holders
 }
 
-// resolver resolves requests by the Services of now.
+// resolver returns the resolver by the present Services.
 func (v *View) resolver() resolver {
 	return resolver{resolve: resolveBy(v.cfg, v), generation: v.generation.Load()}
 }
@@ -219,14 +218,14 @@ func resolveBy(cfg config.Config, services annotation.Services) func(string, str
 	}
 }
 
-// Live returns what the live pods of a namespace were admitted with.
+// Live returns the requests that the live pods of a namespace were admitted with.
 func (v *View) Live(namespace string) *Live { return v.index.live(namespace, v.resolver()) }
 
-// LiveOf returns the same of pods of one namespace that were listed rather than watched. Finished ones do not count.
+// LiveOf is Live for listed pods of one namespace. Finished pods do not count.
 func (v *View) LiveOf(namespace string, pods []*Pod) *Live { return LiveOf(namespace, pods, v.cfg, v) }
 
-// LiveOf returns what the pods of a namespace were admitted with, by the rules of the configuration and these Services;
-// nil: no Service is looked up.
+// LiveOf returns the requests of pods of a namespace, resolved by the configuration and these Services. If services is
+// nil, no Service is looked up.
 func LiveOf(namespace string, pods []*Pod, cfg config.Config, services annotation.Services) *Live {
 	x := newPodIndex()
 	for _, pod := range pods {
@@ -235,7 +234,7 @@ func LiveOf(namespace string, pods []*Pod, cfg config.Config, services annotatio
 	return x.live(namespace, resolver{resolve: resolveBy(cfg, services)})
 }
 
-// FirstUses returns the live pods of a namespace that were admitted before their objects existed.
+// FirstUses returns the live pods of a namespace that were admitted before their objects existed, or are gated.
 func (v *View) FirstUses(namespace string) []FirstUse {
 	return v.index.firstUses(namespace, v.resolver())
 }
@@ -245,7 +244,7 @@ func (v *View) Pod(namespace, name string) (*Pod, bool) {
 	return get[*Pod](v.pods, namespace+"/"+name)
 }
 
-// Namespaces returns those that have live pods or objects of ours, sorted.
+// Namespaces returns the namespaces that have live injected pods or managed objects, sorted.
 func (v *View) Namespaces() []string {
 	names := v.index.names()
 	for _, watch := range []*crdWatch{v.istio, v.certs} {

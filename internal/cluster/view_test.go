@@ -33,12 +33,11 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// The view's tests prove, without an API server, what it answers from its caches, and that it asks
-// nobody while it answers.
+// The view's tests prove, without an API server, that it answers from its caches.
 
 var _ inject.View = (*View)(nil)
 
-// source is the API server of one resource. It counts what is asked of it.
+// source is the API server of one resource. It counts its calls.
 type source struct {
 	*fcache.FakeControllerSource
 	calls *atomic.Int64
@@ -86,7 +85,7 @@ type world struct {
 	mesh     map[string]source
 	notified map[string]int
 	priority map[string]Priority // of the last notification
-	// certManager answers for cert-manager's kinds; nil leaves them to ask.
+	// certManager answers for cert-manager's kinds; nil means the same answer as for Istio's.
 	certManager func(context.Context) (bool, error)
 	resyncs     int // how many times all namespaces were notified because caches had filled or gone
 }
@@ -122,8 +121,8 @@ func (w *world) start() *View {
 	}
 	listWatch := func(resource string) (toolscache.ListerWatcher, error) { return w.mesh[resource], nil }
 	view, err := newView(config.Default(), informers[0], informers[1], informers[2],
-		&crdWatch{kinds: istioKinds, served: w.ask, listWatch: listWatch, clock: w.clock},
-		&crdWatch{kinds: certManagerKinds, served: w.askForCertManager, listWatch: listWatch, clock: w.clock})
+		&crdWatch{kinds: istioKinds, served: w.istioServed, listWatch: listWatch, clock: w.clock},
+		&crdWatch{kinds: certManagerKinds, served: w.certManagerServed, listWatch: listWatch, clock: w.clock})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -159,8 +158,8 @@ func (w *world) start() *View {
 	return view
 }
 
-// ask is the fake discovery.
-func (w *world) ask(context.Context) (bool, error) {
+// istioServed is the fake discovery.
+func (w *world) istioServed(context.Context) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.failing {
@@ -169,12 +168,12 @@ func (w *world) ask(context.Context) (bool, error) {
 	return w.served, nil
 }
 
-func (w *world) askForCertManager(ctx context.Context) (bool, error) {
+func (w *world) certManagerServed(ctx context.Context) (bool, error) {
 	w.mu.Lock()
 	answer := w.certManager
 	w.mu.Unlock()
 	if answer == nil {
-		return w.ask(ctx)
+		return w.istioServed(ctx)
 	}
 	return answer(ctx)
 }
@@ -185,7 +184,7 @@ func (w *world) serve(served bool) {
 	w.served, w.failing = served, false
 }
 
-func (w *world) tolds(namespace string) int {
+func (w *world) notifications(namespace string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.notified[namespace]
@@ -204,7 +203,7 @@ func (w *world) fill() {
 	certificate := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Namespace: "last-certificate", Name: "x"}}
 	w.mesh["certificates"].Add(certificate)
 	w.eventually("the last objects", 0, func() bool {
-		return w.tolds("last-entry") > 0 && w.tolds("last-certificate") > 0
+		return w.notifications("last-entry") > 0 && w.notifications("last-certificate") > 0
 	})
 }
 
@@ -317,9 +316,9 @@ func TestIstioMayBeInstalledAndRemovedAtAnyTime(t *testing.T) {
 	w.mesh["serviceentries"].Add(entry("shop", "own", true, "."))
 	w.mesh["serviceentries"].Add(entry("left", "own", true, "."))
 	view := w.start()
-	w.eventually("the pod to be told", 0, func() bool { return w.tolds("shop") > 0 })
+	w.eventually("the pod to be notified", 0, func() bool { return w.notifications("shop") > 0 })
 	if view.Synced() {
-		t.Error("the view is synced though the API server has not said whether it serves Istio's kinds")
+		t.Error("the view is synced before the API server has reported whether it serves Istio's kinds")
 	}
 	w.serve(false)
 	w.eventually("a view without Istio", time.Second, view.Synced)
@@ -327,11 +326,11 @@ func TestIstioMayBeInstalledAndRemovedAtAnyTime(t *testing.T) {
 		t.Error("Istio is ready before its CRDs")
 	}
 
-	told := w.tolds("shop")
+	before := w.notifications("shop")
 	w.serve(true)
 	w.eventually("Istio's CRDs to be noticed", time.Second, view.IstioReady)
-	w.eventually("the namespaces with pods and with objects of ours to be told", 0, func() bool {
-		return w.tolds("shop") > told && w.tolds("left") > 0
+	w.eventually("the namespaces with pods and with managed objects to be notified", 0, func() bool {
+		return w.notifications("shop") > before && w.notifications("left") > 0
 	})
 	if got := len(view.Snapshot("shop").Entries); got != 1 {
 		t.Errorf("%d entries", got)
@@ -340,10 +339,10 @@ func TestIstioMayBeInstalledAndRemovedAtAnyTime(t *testing.T) {
 		t.Errorf("namespaces (-want +got):\n%s", diff)
 	}
 
-	told = w.tolds("shop")
+	before = w.notifications("shop")
 	w.serve(false)
 	w.eventually("the vanished CRDs to be noticed", 10*time.Second, func() bool { return !view.IstioReady() })
-	w.eventually("the namespace to be told", 0, func() bool { return w.tolds("shop") > told })
+	w.eventually("the namespace to be notified", 0, func() bool { return w.notifications("shop") > before })
 	if len(view.Snapshot("shop").Entries) > 0 {
 		t.Error("objects outlive their CRDs")
 	}
@@ -357,7 +356,7 @@ func TestIstioMayBeInstalledAndRemovedAtAnyTime(t *testing.T) {
 	w.serve(true)
 	w.eventually("the informers to start", time.Second, func() bool { return view.istio.current.Load() != nil })
 	if view.IstioReady() || !view.Synced() {
-		t.Errorf("while the caches fill again: ready %t, synced %t; unsynced, every asking pod would be refused", view.IstioReady(), view.Synced())
+		t.Errorf("while the caches fill again: ready %t, synced %t; unsynced, every pod that requests TLS would be refused", view.IstioReady(), view.Synced())
 	}
 }
 
@@ -371,13 +370,13 @@ func TestSubscribersGetTheAffectedNamespaces(t *testing.T) {
 	w.pods.Add(clustertest.Pod(t, "calling", "cart", "r1", "a", clustertest.ByHTTP))
 	view := w.start()
 	w.eventually("the view to fill", 0, func() bool {
-		return view.Synced() && w.tolds("shop") > 0 && w.tolds("bank") > 0 && w.tolds("meshed") > 0 && w.tolds("calling") > 0
+		return view.Synced() && w.notifications("shop") > 0 && w.notifications("bank") > 0 && w.notifications("meshed") > 0 && w.notifications("calling") > 0
 	})
 	for _, tc := range []struct {
 		name     string
 		happens  func()
-		told     string
-		nobodyIn string
+		notified string
+		silent   string
 	}{
 		{"a pod is deleted", func() { w.pods.Delete(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName)) }, "shop", "bank"},
 		{"a private entry is made", func() { w.mesh["serviceentries"].Add(entry("shop", "x", false, ".")) }, "shop", "bank"},
@@ -403,11 +402,11 @@ func TestSubscribersGetTheAffectedNamespaces(t *testing.T) {
 			w.mesh["sidecars"].Add(&networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "default"}})
 		}, "bank", "nowhere"},
 	} {
-		told, others := w.tolds(tc.told), w.tolds(tc.nobodyIn)
+		before, others := w.notifications(tc.notified), w.notifications(tc.silent)
 		tc.happens()
-		w.eventually(tc.name, spread, func() bool { return w.tolds(tc.told) > told })
-		if got := w.tolds(tc.nobodyIn); got != others {
-			t.Errorf("%s: %s is told as well", tc.name, tc.nobodyIn)
+		w.eventually(tc.name, spread, func() bool { return w.notifications(tc.notified) > before })
+		if got := w.notifications(tc.silent); got != others {
+			t.Errorf("%s: %s is notified too", tc.name, tc.silent)
 		}
 	}
 }
@@ -512,15 +511,15 @@ func TestCertificates(t *testing.T) {
 	w.mesh["certificates"].Add(ours)
 	view := w.start()
 	w.eventually("the view to fill", 0, view.Synced)
-	kept := theirs.DeepCopy() // what is read of others', and all that is ours
+	kept := theirs.DeepCopy() // the fields that are read of unmanaged ones, and all of managed ones
 	kept.Annotations, kept.Spec.DNSNames = nil, nil
 	snap := view.Snapshot("shop")
 	if diff := cmp.Diff([]*certmanagerv1.Certificate{kept, ours}, snap.Certificates, cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion")); diff != "" || snap.CertManager != mesh.Present {
 		t.Errorf("cert-manager's presence is %d (-want +got):\n%s", snap.CertManager, diff)
 	}
-	told := w.tolds("shop")
+	before := w.notifications("shop")
 	w.mesh["certificates"].Delete(theirs)
-	w.eventually("the namespace to be told", 0, func() bool { return w.tolds("shop") > told && len(view.Snapshot("shop").Certificates) == 1 })
+	w.eventually("the namespace to be notified", 0, func() bool { return w.notifications("shop") > before && len(view.Snapshot("shop").Certificates) == 1 })
 	w.serve(false)
 	w.eventually("the vanished CRD to be noticed", time.Minute, func() bool { return view.Snapshot("shop").CertManager == mesh.Absent })
 	if left := view.Snapshot("shop").Certificates; len(left) > 0 {
@@ -544,7 +543,7 @@ func TestHoldersOfAVIPAreOfTheWholeCluster(t *testing.T) {
 	w.pods.Add(clustertest.Pod(t, "till", "cart", "r1", "a", clustertest.ByName, vips("redis.example.com="+vip.String())))
 	view := w.start()
 	w.eventually("the view to fill", 0, view.Synced)
-	w.eventually("the pod to be told", 0, func() bool { return w.tolds("till") > 0 })
+	w.eventually("the pod to be notified", 0, func() bool { return w.notifications("till") > 0 })
 
 	// Snapshots of all namespaces know the same.
 	for _, namespace := range []string{"shop", "till"} {
@@ -564,7 +563,7 @@ func TestRequestIsUnresolvedAfterAServiceTakesItsHost(t *testing.T) {
 	w := newWorld(t)
 	w.pods.Add(clustertest.Pod(t, "shop", "cart", "r1", "a", map[string]string{"redis-tls/host": "redis.example"}))
 	view := w.start()
-	w.eventually("the pod to be told", 0, func() bool { return w.tolds("shop") > 0 })
+	w.eventually("the pod to be notified", 0, func() bool { return w.notifications("shop") > 0 })
 	if live := view.Live("shop"); len(live.Requests) != 1 || len(live.Unresolved) > 0 {
 		t.Errorf("requests %v, unresolved %v", summarised(live), live.Unresolved)
 	}

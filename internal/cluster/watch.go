@@ -21,26 +21,26 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-// How often the API server is asked, with one small GET for each version, whether it serves the kinds of others.
+// The pauses between discoveries of Istio's and cert-manager's kinds. A discovery is one small GET for each version.
 const (
-	// shortestPause is the first pause while kinds are absent, which doubles from question to question. A poke waits
-	// for it too: a loop of refused pods must not become a loop of questions.
-	shortestPause = 2 * time.Second
-	// longestIstioPause: Istio may be installed after redis-tls, and pods wait at the gate for its kinds.
-	longestIstioPause = 30 * time.Second
-	// longestCertManagerPause: a cluster without cert-manager may never get it, and a pod that needs it pokes.
-	longestCertManagerPause = 5 * time.Minute
+	// minPause is the first pause while kinds are absent, which doubles each time. A poke waits for it too, so refused
+	// pods in a loop do not cause discoveries in a loop.
+	minPause = 2 * time.Second
+	// maxIstioPause is short, because Istio may be installed after redis-tls and gated pods wait for its kinds.
+	maxIstioPause = 30 * time.Second
+	// maxCertManagerPause is long, because many clusters never install cert-manager. A pod that requires it pokes.
+	maxCertManagerPause = 5 * time.Minute
 	// servedPause is the pause while the kinds are served. A watch that ends in 404 pokes as well.
 	servedPause = 30 * time.Second
-	// answerWithin bounds a question: behind an aggregated API the answer may never come.
-	answerWithin = 10 * time.Second
+	// discoveryTimeout limits a discovery, because an aggregated API may never answer.
+	discoveryTimeout = 10 * time.Second
 )
 
-// optionalWait bounds how long Synced waits for kinds that most pods do not need: they may hold up a replica for as
-// long as it needs to list pods anyway, but an aggregated API that is away must not keep it unready.
+// optionalWait is how long Synced waits for kinds that most pods do not need. Listing pods takes as long anyway, and an
+// aggregated API that is down must not keep a replica unready.
 const optionalWait = 5 * time.Second
 
-// watchedKinds are kinds that come and go together, by resource.
+// watchedKinds are kinds that are installed together, by resource.
 type watchedKinds map[string]watchedKind
 
 type watchedKind struct {
@@ -61,27 +61,25 @@ var (
 	}
 )
 
-// AddToScheme registers all kinds of others that we read or write.
+// AddToScheme registers the kinds of Istio and cert-manager that redis-tls reads or writes.
 func AddToScheme(scheme *runtime.Scheme) error {
 	return errors.Join(networkingv1.AddToScheme(scheme), securityv1.AddToScheme(scheme), certmanagerv1.AddToScheme(scheme))
 }
 
-// crdWatch runs informers for kinds of others, Istio's or cert-manager's, while the API server serves
-// them. The manager's cache is not up to that: it fails, or blocks its callers, over a kind whose CRD
-// is missing.
+// crdWatch runs informers for the kinds of Istio or cert-manager while the API server serves them. The manager's cache
+// cannot do that: it fails, or blocks its callers, if the CRD of a kind is missing.
 type crdWatch struct {
-	name  string // of the project whose kinds they are, for logs
+	name  string // of the project, for logs
 	kinds watchedKinds
-	// served asks the API server whether it serves all of the kinds.
+	// served reports whether the API server serves all of the kinds.
 	served    func(context.Context) (bool, error)
 	listWatch func(resource string) (toolscache.ListerWatcher, error)
 	clock     clock.WithDelayedExecution
 	// optional says that Synced does not wait longer than optionalWait.
 	optional bool
-	// longestPause bounds the pause between two questions while the kinds are absent.
-	longestPause time.Duration
-	// changed is called for every event that changes something that is read, resynced when the caches have filled or
-	// were taken away.
+	// maxPause is the longest pause between two discoveries while the kinds are absent.
+	maxPause time.Duration
+	// changed is called for every relevant event, resynced after the caches are filled or dropped.
 	changed  func(resource string, old, object metav1.Object)
 	resynced func()
 
@@ -91,7 +89,7 @@ type crdWatch struct {
 	poke              chan struct{}
 }
 
-// ready returns the caches when they are filled, else nil.
+// ready returns the caches if they are filled, or else nil.
 func (w *crdWatch) ready() *meshCaches {
 	if c := w.current.Load(); c != nil && c.synced() {
 		return c
@@ -110,10 +108,10 @@ func (w *crdWatch) state() mesh.Presence {
 	}
 }
 
-// settled reports whether Synced need not wait for the kinds, or no longer.
-func (w *crdWatch) settled() bool { return w.state() != mesh.Unknown || w.overdue.Load() }
+// discovered reports whether Synced does not have to wait for the kinds.
+func (w *crdWatch) discovered() bool { return w.state() != mesh.Unknown || w.overdue.Load() }
 
-// NeedLeaderElection says that every replica watches: all of them answer admissions.
+// NeedLeaderElection returns false: every replica watches, because every replica answers admissions.
 func (w *crdWatch) NeedLeaderElection() bool { return false }
 
 // Start starts and stops the informers until the context ends.
@@ -126,20 +124,20 @@ func (w *crdWatch) Start(ctx context.Context) error {
 	}
 	absent := time.Duration(0) // the last pause while the kinds were absent
 	for {
-		served, err := w.ask(ctx)
+		served, err := w.checkServed(ctx)
 		running := w.current.Load() != nil
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			log.Error(err, "asking the API server for the kinds of "+w.name)
+			log.Error(err, "discovering the kinds of "+w.name)
 		case served && !running:
-			log.Info("the kinds are served, watching them")
+			log.Info("the API server serves the kinds; watching them")
 			if stop, err = w.run(ctx); err != nil {
 				return err
 			}
 		case !served && (running || !w.answered.Load()):
-			log.Info("the kinds are not served")
+			log.Info("the API server does not serve the kinds")
 			w.current.Store(nil)
 			w.answered.Store(true)
 			stop()
@@ -150,7 +148,7 @@ func (w *crdWatch) Start(ctx context.Context) error {
 		}
 		pause := servedPause
 		if w.current.Load() == nil {
-			absent = min(max(2*absent, shortestPause), w.longestPause)
+			absent = min(max(2*absent, minPause), w.maxPause)
 			pause = absent
 		} else {
 			absent = 0
@@ -161,8 +159,8 @@ func (w *crdWatch) Start(ctx context.Context) error {
 	}
 }
 
-func (w *crdWatch) ask(ctx context.Context) (served bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+func (w *crdWatch) checkServed(ctx context.Context) (served bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
 	return w.served(ctx)
 }
@@ -177,7 +175,7 @@ func (w *crdWatch) wait(ctx context.Context, pause time.Duration) bool {
 		case <-over:
 			return true
 		case <-w.poke:
-			left := shortestPause - w.clock.Since(begun)
+			left := minPause - w.clock.Since(begun)
 			if left <= 0 {
 				return true
 			}
@@ -186,8 +184,8 @@ func (w *crdWatch) wait(ctx context.Context, pause time.Duration) bool {
 	}
 }
 
-// askSoon has the watch ask before the pause is over. It does not block.
-func (w *crdWatch) askSoon() {
+// checkSoon ends the pause before the next discovery. It does not block.
+func (w *crdWatch) checkSoon() {
 	select {
 	case w.poke <- struct{}{}:
 	default:
@@ -235,7 +233,7 @@ func (w *crdWatch) informer(resource string, object runtime.Object) (toolscache.
 	return informer, informer.SetWatchErrorHandlerWithContext(
 		func(ctx context.Context, r *toolscache.Reflector, err error) {
 			if apierrors.IsNotFound(err) {
-				w.askSoon()
+				w.checkSoon()
 			}
 			toolscache.DefaultWatchErrorHandler(ctx, r, err)
 		})
@@ -244,7 +242,7 @@ func (w *crdWatch) informer(resource string, object runtime.Object) (toolscache.
 func (w *crdWatch) handler(caches *meshCaches, resource string) toolscache.ResourceEventHandler {
 	changed := func(old, object metav1.Object) {
 		caches.forget(resource, old, object)
-		// Until they are filled, resynced will speak for all.
+		// Before the caches are filled, resynced covers all events.
 		if w.ready() == caches {
 			w.changed(resource, old, object)
 		}

@@ -20,24 +20,24 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-// These tests prove when the API server is asked for the kinds of others, and what waits for its answer.
+// These tests prove when the API server is queried for the kinds of Istio and cert-manager, and what waits for its answer.
 
 // answers is what a fake API server answers in a second.
 type answers func(second int) (served bool, err error)
 
 func absent(int) (bool, error) { return false, nil }
 
-// asking runs a watch for a time, and returns the seconds at which it asks the API server. The function begun, if it
+// discoveries runs a watch for a time, and returns the seconds at which it queries the API server. The function begun, if it
 // is not nil, is called at the start.
-func asking(t *testing.T, longest, within time.Duration, answer answers, begun func(*crdWatch)) []int {
+func discoveries(t *testing.T, longest, within time.Duration, answer answers, begun func(*crdWatch)) []int {
 	t.Helper()
-	var asked []int
+	var seconds []int
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		w := &crdWatch{clock: clock.RealClock{}, longestPause: longest, poke: make(chan struct{}, 1), resynced: func() {}}
+		w := &crdWatch{clock: clock.RealClock{}, maxPause: longest, poke: make(chan struct{}, 1), resynced: func() {}}
 		w.served = func(context.Context) (bool, error) {
 			second := int(time.Since(start).Seconds())
-			asked = append(asked, second)
+			seconds = append(seconds, second)
 			return answer(second)
 		}
 		ctx, cancel := context.WithTimeout(logf.IntoContext(t.Context(), logr.Discard()), within)
@@ -51,7 +51,7 @@ func asking(t *testing.T, longest, within time.Duration, answer answers, begun f
 			t.Error(err)
 		}
 	})
-	return asked
+	return seconds
 }
 
 func TestDiscoveryOfAbsentKindsBacksOff(t *testing.T) {
@@ -61,19 +61,19 @@ func TestDiscoveryOfAbsentKindsBacksOff(t *testing.T) {
 		want            []int
 	}{
 		"Istio's": {
-			longest: longestIstioPause,
+			longest: maxIstioPause,
 			within:  125 * time.Second,
 			answer:  absent,
 			want:    []int{0, 2, 6, 14, 30, 60, 90, 120},
 		},
 		"cert-manager's": {
-			longest: longestCertManagerPause,
+			longest: maxCertManagerPause,
 			within:  1200 * time.Second,
 			answer:  absent,
 			want:    []int{0, 2, 6, 14, 30, 62, 126, 254, 510, 810, 1110},
 		},
 		"those of an API server that does not answer": {
-			longest: longestCertManagerPause,
+			longest: maxCertManagerPause,
 			within:  100 * time.Second,
 			answer: func(int) (bool, error) {
 				return false, errors.New("the server is currently unable to handle the request")
@@ -81,22 +81,22 @@ func TestDiscoveryOfAbsentKindsBacksOff(t *testing.T) {
 			want: []int{0, 2, 6, 14, 30, 62},
 		},
 		"those that were served, soon after they have vanished": {
-			longest: longestCertManagerPause,
+			longest: maxCertManagerPause,
 			within:  150 * time.Second,
 			answer:  func(second int) (bool, error) { return second >= 30 && second < 90, nil },
 			want:    []int{0, 2, 6, 14, 30, 60, 90, 92, 96, 104, 120},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(tc.want, asking(t, tc.longest, tc.within, tc.answer, nil)); diff != "" {
-				t.Errorf("asked at second (-want +got):\n%s", diff)
+			if diff := cmp.Diff(tc.want, discoveries(t, tc.longest, tc.within, tc.answer, nil)); diff != "" {
+				t.Errorf("discoveries at second (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
 func TestPokesTriggerFewDiscoveries(t *testing.T) {
-	got := asking(t, longestCertManagerPause, 121*time.Second, absent, func(w *crdWatch) {
+	got := discoveries(t, maxCertManagerPause, 121*time.Second, absent, func(w *crdWatch) {
 		v := &View{certs: w}
 		time.Sleep(100 * time.Second)
 		for range 100 { // for ten seconds
@@ -106,7 +106,7 @@ func TestPokesTriggerFewDiscoveries(t *testing.T) {
 	})
 	want := []int{0, 2, 6, 14, 30, 62, 100, 102, 104, 106, 108, 110}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("asked at second (-want +got):\n%s", diff)
+		t.Errorf("discoveries at second (-want +got):\n%s", diff)
 	}
 }
 
@@ -121,7 +121,7 @@ func TestDiscoveryEndsWithItsContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if served, err := askDiscovery(client, certManagerKinds)(ctx); err == nil || served {
+	if served, err := discoverKinds(client, certManagerKinds)(ctx); err == nil || served {
 		t.Errorf("served %t, error %v", served, err)
 	}
 	if ctx.Err() == nil {
@@ -183,9 +183,9 @@ func TestAllNamespacesAreNotifiedWhenCertManagerIsAbsent(t *testing.T) {
 		defer w.mu.Unlock()
 		return view.Synced() && w.resyncs == 1 // of Istio's kinds
 	})
-	told := w.tolds("shop")
+	before := w.notifications("shop")
 	answers <- false
-	w.eventually("the namespace to be notified", 0, func() bool { return w.tolds("shop") > told })
+	w.eventually("the namespace to be notified", 0, func() bool { return w.notifications("shop") > before })
 	if state := view.Snapshot("shop").CertManager; state != mesh.Absent {
 		t.Errorf("state %d after the answer, want absent", state)
 	}

@@ -1,8 +1,7 @@
-// Package uninstall takes redis-tls out of the way of a cluster's pods before the chart's objects are deleted: what
-// `helm uninstall` must not leave behind is a pod that waits for a controller that is gone.
+// Package uninstall prepares a cluster for `helm uninstall`: without a controller, no pod must wait at the first-use gate.
 //
-// In go the cluster and the name of the webhook's configuration; out comes a cluster that sends us no pods and
-// has none that waits at our gate. Mesh objects are left alone: running pods go on using them.
+// [Uninstaller.Run] deletes the webhook's configuration, so that no new pod gets the gate, and then frees the waiting
+// pods. It keeps the mesh objects, because running pods use them.
 package uninstall
 
 import (
@@ -28,35 +27,35 @@ import (
 const (
 	// pageSize is how many pods are listed at once.
 	pageSize = 500
-	// lookAgain is how often waiting pods are looked for.
-	lookAgain = 500 * time.Millisecond
-	// unlearn is how long API servers may take to learn that the webhook is gone; until then they may
-	// still have it set gates. An API server that calls us at that moment waits for timeoutSeconds, 5, at most.
-	unlearn = 7 * time.Second
+	// pollInterval is how often waiting pods are listed.
+	pollInterval = 500 * time.Millisecond
+	// propagation is how long API servers may still call the webhook, which sets gates, after its configuration is
+	// deleted. A last call takes at most timeoutSeconds, which is 5.
+	propagation = 7 * time.Second
 )
 
-// Uninstaller is what Run works with.
+// Uninstaller has the parameters of Run.
 type Uninstaller struct {
 	Client client.Client
 	Clock  clock.Clock
 	Log    logr.Logger
 	// Configuration is the name of the MutatingWebhookConfiguration.
 	Configuration string
-	// Gates says that the webhook sets gates, so that there may be pods to free.
+	// Gates says that the webhook sets gates, so pods may wait.
 	Gates bool
-	// Patience is how long the controller, which still runs, may take to free waiting pods in its own time, when their
-	// objects exist. Afterwards they are freed without.
+	// Patience is how long the controller, which still runs, may take to free waiting pods once their objects exist.
+	// After that they are freed without their objects.
 	Patience time.Duration
 }
 
-// Run deletes the webhook's configuration, first, so that no pod is given a gate any more, and then sees every pod
-// freed that waits at ours. It may be run again, at any state in between.
+// Run deletes the webhook's configuration first, so that no new pod gets the gate, and then waits until no pod has it. It
+// can be run again after any interruption.
 func (u *Uninstaller) Run(ctx context.Context) error {
 	configuration := &registrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: u.Configuration}}
 	if err := client.IgnoreNotFound(u.Client.Delete(ctx, configuration)); err != nil {
 		return fmt.Errorf("deleting MutatingWebhookConfiguration %s: %w", u.Configuration, err)
 	}
-	u.Log.Info("pods are sent to redis-tls no more", "configuration", u.Configuration)
+	u.Log.Info("deleted the webhook's configuration", "configuration", u.Configuration)
 	if !u.Gates {
 		return nil
 	}
@@ -67,8 +66,8 @@ func (u *Uninstaller) Run(ctx context.Context) error {
 			return err
 		}
 		since := u.Clock.Since(deleted)
-		if len(waiting) == 0 && since >= unlearn {
-			u.Log.Info("no pod waits at the first-use gate")
+		if len(waiting) == 0 && since >= propagation {
+			u.Log.Info("no pod waits at the scheduling gate redis-tls/first-use")
 			return nil
 		}
 		if since >= u.Patience {
@@ -78,24 +77,27 @@ func (u *Uninstaller) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d pods wait at the first-use gate: %w", len(waiting), ctx.Err())
-		case <-u.Clock.After(lookAgain):
+			return fmt.Errorf("%d pods still wait at the scheduling gate redis-tls/first-use: %w", len(waiting), ctx.Err())
+		case <-u.Clock.After(pollInterval):
 		}
 	}
 }
 
-// waiting returns the pods that wait at our gate, in all namespaces.
+// waiting returns the pods that wait at the gate, in all namespaces.
 func (u *Uninstaller) waiting(ctx context.Context) ([]corev1.Pod, error) {
 	var waiting []corev1.Pod
 	page := &corev1.PodList{}
 	for first := true; first || page.Continue != ""; first = false {
-		err := u.Client.List(ctx, page, client.MatchingLabels{origination.LabelInjected: "true"},
-			client.MatchingFields{"status.phase": string(corev1.PodPending)}, client.Limit(pageSize), client.Continue(page.Continue))
+		err := u.Client.List(ctx, page,
+			client.MatchingLabels{origination.LabelInjected: "true"},
+			client.MatchingFields{"status.phase": string(corev1.PodPending)},
+			client.Limit(pageSize),
+			client.Continue(page.Continue))
 		if err != nil {
-			return nil, fmt.Errorf("listing the pods that may wait at the first-use gate: %w", err)
+			return nil, fmt.Errorf("listing pods that may wait at the scheduling gate redis-tls/first-use: %w", err)
 		}
 		for _, pod := range page.Items {
-			if pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Spec.SchedulingGates, isOurs) {
+			if pod.DeletionTimestamp == nil && slices.ContainsFunc(pod.Spec.SchedulingGates, isFirstUse) {
 				waiting = append(waiting, pod)
 			}
 		}
@@ -103,9 +105,9 @@ func (u *Uninstaller) waiting(ctx context.Context) ([]corev1.Pod, error) {
 	return waiting, nil
 }
 
-func isOurs(gate corev1.PodSchedulingGate) bool { return gate.Name == origination.GateFirstUse }
+func isFirstUse(gate corev1.PodSchedulingGate) bool { return gate.Name == origination.GateFirstUse }
 
-// free takes the gate off pods that the controller has not freed in time. One that has changed is looked at again.
+// free removes the gate of pods that the controller has not freed in time. A pod that has changed is tried again.
 func (u *Uninstaller) free(ctx context.Context, waiting []corev1.Pod) error {
 	var errs []error
 	for i := range waiting {
@@ -113,11 +115,11 @@ func (u *Uninstaller) free(ctx context.Context, waiting []corev1.Pod) error {
 		err := controller.Ungate(ctx, u.Client, cluster.Trim(pod))
 		switch {
 		case err == nil:
-			u.Log.Info("freed a pod whose mesh objects the controller has not seen in force: what it dials may not be TLS",
+			u.Log.Info("freed a pod before its mesh objects existed: its connections may be plaintext",
 				"namespace", pod.Namespace, "pod", pod.Name)
 		case apierrors.IsNotFound(err), apierrors.IsInvalid(err), apierrors.IsConflict(err):
 		default:
-			errs = append(errs, fmt.Errorf("taking the gate off pod %s/%s: %w", pod.Namespace, pod.Name, err))
+			errs = append(errs, fmt.Errorf("removing the gate of pod %s/%s: %w", pod.Namespace, pod.Name, err))
 		}
 	}
 	return errors.Join(errs...)

