@@ -16,7 +16,7 @@ func compareVersions(t *testing.T, a, b string) int {
 	t.Helper()
 	for _, v := range []string{a, b} {
 		if !version.IsValid("go" + v) {
-			t.Fatalf("%q is no version of Go", v)
+			t.Fatalf("%q is not a version of Go", v)
 		}
 	}
 	return version.Compare("go"+a, "go"+b)

@@ -168,19 +168,19 @@ func readLayout(t *testing.T, archive string) map[string]v1.Image {
 		t.Fatal(err)
 	}
 	if len(top.Manifests) != 1 || top.Manifests[0].Annotations[annotationTag] != "1.2.3" {
-		t.Fatalf("got %+v at the top, want the one index, with tag 1.2.3", top.Manifests)
+		t.Fatalf("got %+v at the top, want one index, with tag 1.2.3", top.Manifests)
 	}
-	of, err := idx.ImageIndex(top.Manifests[0].Digest)
+	inner, err := idx.ImageIndex(top.Manifests[0].Digest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	manifest, err := of.IndexManifest()
+	manifest, err := inner.IndexManifest()
 	if err != nil {
 		t.Fatal(err)
 	}
 	images := map[string]v1.Image{}
 	for _, d := range manifest.Manifests {
-		if images[d.Platform.String()], err = of.Image(d.Digest); err != nil {
+		if images[d.Platform.String()], err = inner.Image(d.Digest); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -272,7 +272,7 @@ func printsVersion(t *testing.T, img v1.Image, f tar.Header, content string) {
 	if os.Geteuid() == 0 {
 		var user, group uint32
 		if _, err := fmt.Sscanf(config.Config.User, "%d:%d", &user, &group); err != nil || user == 0 {
-			t.Fatalf("the image's user is %q, want one that is not root, in numbers (%v)", config.Config.User, err)
+			t.Fatalf("the image's user is %q, want numbers other than root's (%v)", config.Config.User, err)
 		}
 		command.Path, command.Dir = config.Config.Entrypoint[0], config.Config.WorkingDir
 		command.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: user, Gid: group}}

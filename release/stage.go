@@ -43,7 +43,7 @@ func readStage(dockerfile io.Reader, args map[string]string) (stage, error) {
 	final := stages[len(stages)-1]
 	if final.BaseName != "scratch" {
 		return stage{}, fmt.Errorf(
-			"the final stage is from %s, want scratch: no base image can be had without an engine", final.BaseName,
+			"the final stage is from %s, want scratch, because a base image requires an engine", final.BaseName,
 		)
 	}
 	s := stage{config: v1.Config{

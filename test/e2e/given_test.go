@@ -259,9 +259,9 @@ func TestConfigurationFromIstiod(t *testing.T) {
 			var names []string
 			ports, atoms := map[string]bool{}, map[string]bool{}
 			each := map[string]string{}
-			for _, of := range c.clusters {
-				name, atom := clusterOf(t, b, pod, of)
-				names, each[name], atoms[name] = append(names, name), c.each[of], atom
+			for _, dialled := range c.clusters {
+				name, atom := clusterOf(t, b, pod, dialled)
+				names, each[name], atoms[name] = append(names, name), c.each[dialled], atom
 			}
 			given := givenTLS(t, b, pod, names, host.Address)
 			for _, name := range names {
@@ -417,9 +417,9 @@ func listenersOf(given *bed.Given, port string) map[string]string {
 
 // clusterOf returns the name of the cluster for a port and what the app dials, "6379 redis.example.com" or
 // "6379 10.0.0.0/28", and whether it is one of addresses.
-func clusterOf(t *testing.T, b *bed.Bed, pod *corev1.Pod, of string) (name string, atom bool) {
+func clusterOf(t *testing.T, b *bed.Bed, pod *corev1.Pod, target string) (name string, atom bool) {
 	t.Helper()
-	port, dialled, _ := strings.Cut(of, " ")
+	port, dialled, _ := strings.Cut(target, " ")
 	_, notIP := netip.ParseAddr(dialled)
 	if _, notCIDR := netip.ParsePrefix(dialled); notIP != nil && notCIDR != nil {
 		return "outbound|" + port + "||" + privateHost(t, b, pod, dialled), false

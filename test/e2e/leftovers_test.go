@@ -58,8 +58,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			}
 			t.Logf("%s; left at its end: %q", err, leftovers(t, cmd.Process.Pid))
 			ok(t, harness.Eventually(t.Context(), 15*time.Second, "nothing to remain", func(context.Context) error {
-				if left := leftovers(t, cmd.Process.Pid); len(left) > 0 {
-					return fmt.Errorf("%q", left)
+				if remaining := leftovers(t, cmd.Process.Pid); len(remaining) > 0 {
+					return fmt.Errorf("%q", remaining)
 				}
 				return nil
 			}))
@@ -81,11 +81,11 @@ func endABed(t *testing.T, how string) {
 	_, err := p.Subscribe(host, 6379, "news")
 	ok(t, err)
 	answers(t, p, host, 6379, "1", "PUBLISH", "news", "all is there")
-	left := leftovers(t, os.Getpid())
-	if len(left) < 10 {
-		t.Fatalf("a running bed has only %q", left)
+	remaining := leftovers(t, os.Getpid())
+	if len(remaining) < 10 {
+		t.Fatalf("a running bed has only %q", remaining)
 	}
-	fmt.Printf("%s%d things\n", running, len(left))
+	fmt.Printf("%s%d things\n", running, len(remaining))
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
 		if s.String() == how {
 			ok(t, syscall.Kill(os.Getpid(), s))
@@ -96,7 +96,7 @@ func endABed(t *testing.T, how string) {
 }
 
 // leftovers lists the processes below a process, and its namespaces, devices, rules and files.
-func leftovers(t *testing.T, pid int) (left []string) {
+func leftovers(t *testing.T, pid int) (remaining []string) {
 	t.Helper()
 	for pattern, name := range map[string]string{
 		"/run/netns/*":                   `^rtls%d-`,
@@ -109,7 +109,7 @@ func leftovers(t *testing.T, pid int) (left []string) {
 		own := regexp.MustCompile(fmt.Sprintf(name, pid))
 		for _, path := range paths {
 			if own.MatchString(filepath.Base(path)) {
-				left = append(left, path)
+				remaining = append(remaining, path)
 			}
 		}
 	}
@@ -120,13 +120,13 @@ func leftovers(t *testing.T, pid int) (left []string) {
 		command, _ := os.ReadFile(filepath.Join(p, "cmdline"))
 		environment, _ := os.ReadFile(filepath.Join(p, "environ"))
 		if strings.Contains(string(command)+string(environment), fmt.Sprintf("/redis-tls-%d-", pid)) {
-			left = append(left, fmt.Sprintf("%s: %q", p, command))
+			remaining = append(remaining, fmt.Sprintf("%s: %q", p, command))
 		}
 	}
 	rules, err := exec.Command("iptables-save", "-t", "nat").Output()
 	ok(t, err)
 	if strings.Contains(string(rules), "ISTIO_") {
-		left = append(left, string(rules))
+		remaining = append(remaining, string(rules))
 	}
-	return left
+	return remaining
 }

@@ -35,7 +35,7 @@ func TestWrongServersAreRefused(t *testing.T) {
 			"ssl.fail_verify_san",
 		},
 		{"an expired certificate", "expired", serving(issue(t, trusted, []string{host}, expired)), "ssl.fail_verify_error"},
-		{"a server that speaks no TLS", "plaintext", bed.RedisOptions{Port: tlsPort}, ""},
+		{"a server without TLS", "plaintext", bed.RedisOptions{Port: tlsPort}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			redis := server(t, b, host, c.server)

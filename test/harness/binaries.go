@@ -44,7 +44,7 @@ func binaries(root string) (map[string]string, error) {
 			}
 		}
 		if paths[name] == "" {
-			return nil, fmt.Errorf("%s is in none of %v: run `make control-plane` (once; some minutes)", name, dirs)
+			return nil, fmt.Errorf("%s is not in any of %v; run make control-plane", name, dirs)
 		}
 	}
 	return paths, nil

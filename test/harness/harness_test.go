@@ -53,7 +53,7 @@ func TestControlPlane(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(keys) != 1 || keys[0].Key != "/registry/pods/smoke/app" || keys[0].ModRevision == 0 {
-			t.Errorf("got %+v, want the one pod", keys)
+			t.Errorf("got %+v, want one pod", keys)
 		}
 	})
 	t.Run("lets a service account and a user do what RBAC allows, which is nothing", func(t *testing.T) {
@@ -105,7 +105,7 @@ func TestControlPlane(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Run("goes on after each component was paused, killed and started again", func(t *testing.T) {
+	t.Run("continues after each component was paused, killed and started again", func(t *testing.T) {
 		if err := c.Etcd.Pause(); err != nil {
 			t.Fatal(err)
 		}
@@ -201,11 +201,11 @@ func TestKilledHarness(t *testing.T) {
 	t.Run("a killed process takes its components along, and the next start removes what it had made", func(t *testing.T) {
 		pid := startAndEnd(t, os.Kill)
 		if len(made(t, pid)) == 0 {
-			t.Error("nothing is left, so the test proves nothing")
+			t.Error("nothing remains, so the test proves nothing")
 		}
 		err := Eventually(t.Context(), startTimeout, "the components to be gone", func(context.Context) error {
-			if left := processes(t, pid); len(left) > 0 {
-				return fmt.Errorf("%v", left)
+			if remaining := processes(t, pid); len(remaining) > 0 {
+				return fmt.Errorf("%v", remaining)
 			}
 			return nil
 		})
@@ -252,8 +252,8 @@ func startAndEnd(t *testing.T, signal os.Signal) (pid int) {
 // wantNothingLeft fails if a process, network device or temporary directory of a harness of the process remains.
 func wantNothingLeft(t *testing.T, pid int) {
 	t.Helper()
-	if left := append(processes(t, pid), made(t, pid)...); len(left) > 0 {
-		t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
+	if remaining := append(processes(t, pid), made(t, pid)...); len(remaining) > 0 {
+		t.Errorf("left behind:\n%s", strings.Join(remaining, "\n"))
 	}
 }
 

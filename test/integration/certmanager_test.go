@@ -63,9 +63,9 @@ func signer(t *testing.T) harness.Sign {
 		t.Fatal(err)
 	}
 	encoded := func(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}) }
-	return func(template *x509.Certificate, of crypto.PublicKey) (certificate, authority []byte, err error) {
+	return func(template *x509.Certificate, public crypto.PublicKey) (certificate, authority []byte, err error) {
 		template.SerialNumber = big.NewInt(2)
-		der, err := x509.CreateCertificate(rand.Reader, template, ca, of, key)
+		der, err := x509.CreateCertificate(rand.Reader, template, ca, public, key)
 		return encoded(der), encoded(ca.Raw), err
 	}
 }
@@ -149,12 +149,12 @@ func testIssuer(c *cluster) {
 
 func testCertificate(c *cluster) {
 	ns := c.namespace("certificate", nil, nil)
-	of := map[string]string{
+	annotations := map[string]string{
 		"redis-tls/host":        "redis.example.com",
 		"redis-tls/mode":        "mutual",
 		"redis-tls/certificate": "client",
 	}
-	_, warnings, err := c.create(pod(ns, "early", of))
+	_, warnings, err := c.create(pod(ns, "early", annotations))
 	if err != nil || !strings.Contains(strings.Join(warnings, "\n"), "Certificate certificate/client ") {
 		c.t.Errorf("error %v, warnings %q", err, warnings)
 	}
@@ -173,7 +173,7 @@ func testCertificate(c *cluster) {
 	}
 	c.must(c.Client.Create(c.t.Context(), theirs))
 	c.eventually("its Secret to be mounted, without a warning", func(context.Context) error {
-		p, warnings, err := c.create(pod(ns, "late", of), client.DryRunAll)
+		p, warnings, err := c.create(pod(ns, "late", annotations), client.DryRunAll)
 		if volumes := p.Annotations["sidecar.istio.io/userVolume"]; err != nil || len(warnings) > 0 ||
 			!strings.Contains(volumes, `"secretName":"client-tls"`) {
 			return fmt.Errorf("error %v, warnings %q, volumes %s", err, warnings, volumes)
@@ -181,7 +181,7 @@ func testCertificate(c *cluster) {
 		return nil
 	})
 	c.waitForEvent(ns, "CertificateNotReady", "Certificate certificate/client ", "client-tls", "recreate the pod")
-	c.admitted(pod(ns, "late", of))
+	c.admitted(pod(ns, "late", annotations))
 
 	c.must(c.Client.Get(c.t.Context(), client.ObjectKeyFromObject(theirs), theirs))
 	end := time.Now().Add(time.Hour)
@@ -191,7 +191,7 @@ func testCertificate(c *cluster) {
 	c.must(c.Client.Status().Update(c.t.Context(), theirs))
 	expiry := end.UTC().Format(time.RFC3339)
 	c.eventually("a warning that it expires", func(context.Context) error {
-		_, warnings, err := c.create(pod(ns, "later", of), client.DryRunAll)
+		_, warnings, err := c.create(pod(ns, "later", annotations), client.DryRunAll)
 		if text := strings.Join(warnings, "\n"); err != nil || !strings.Contains(text, expiry) {
 			return fmt.Errorf("error %v, warnings %q", err, warnings)
 		}

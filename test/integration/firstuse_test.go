@@ -103,7 +103,7 @@ func (c *cluster) waitForFirstUses(before float64, pods []*corev1.Pod) {
 		}
 	}
 	if want == 0 {
-		c.t.Error("no pod says that it came before its objects")
+		c.t.Error("no pod was admitted before its objects")
 	}
 	c.eventually(fmt.Sprintf("%v first uses to be measured", want), func(context.Context) error {
 		if got := c.metric("redis_tls_first_use_duration_seconds_count") - before; got != want {

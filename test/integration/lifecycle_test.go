@@ -109,7 +109,7 @@ func call(ctx context.Context, w *harness.Webhook) error {
 func testNoCertificate(c *cluster, replicas *harness.Replicas) {
 	for _, w := range replicas.All() {
 		if err := call(c.t.Context(), w); !requiresCertificate(err) {
-			c.t.Errorf("got %v, want it refused for want of a certificate", err)
+			c.t.Errorf("got %v, want a refusal because there is no certificate", err)
 		}
 		if err := w.Ready(c.t.Context()); err != nil {
 			c.t.Errorf("the probe, on a port of its own: %v", err)

@@ -74,4 +74,4 @@ func (c *cluster) wantKept(before map[string]string) {
 }
 
 // names returns the keys, sorted.
-func names(of map[string]string) []string { return slices.Sorted(maps.Keys(of)) }
+func names(objects map[string]string) []string { return slices.Sorted(maps.Keys(objects)) }

@@ -37,9 +37,9 @@ func originations(t *testing.T, p *corev1.Pod) string {
 	var texts []string
 	for key := range status.Request {
 		instance, name, _ := strings.Cut(key, "redis-tls/")
-		of := func(name string) string { return status.Request[instance+"redis-tls/"+name] }
-		if name == "host" || name == "addresses" && of("host") == "" {
-			texts = append(texts, status.Request[key]+":"+cmp.Or(of("port"), "6379")+"/"+of("ca-secret"))
+		valueOf := func(name string) string { return status.Request[instance+"redis-tls/"+name] }
+		if name == "host" || name == "addresses" && valueOf("host") == "" {
+			texts = append(texts, status.Request[key]+":"+cmp.Or(valueOf("port"), "6379")+"/"+valueOf("ca-secret"))
 		}
 	}
 	slices.Sort(texts)

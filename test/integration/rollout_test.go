@@ -199,7 +199,7 @@ func testTwoWorkloads(c *cluster) {
 	ns := c.namespace("two-workloads", nil, nil)
 	cart := newDeployment(ns, "cart", 1, retargeted("6380"))
 	c.must(c.Client.Create(c.t.Context(), cart))
-	of := c.podsOf(cart, targetPort, "6380")
+	pods := c.podsOf(cart, targetPort, "6380")
 	c.waitForObjects(ns, 1, 1)
 	before := c.meshObjectsIn(ns)
 
@@ -208,7 +208,7 @@ func testTwoWorkloads(c *cluster) {
 	other := c.podsOf(shop, targetPort, "6390")
 	c.waitForObjects(ns, 2, 2)
 	c.wantKept(before)
-	for _, p := range []*corev1.Pod{&of[0], &other[0]} {
+	for _, p := range []*corev1.Pod{&pods[0], &other[0]} {
 		if err := c.served(p); err != nil {
 			c.t.Error(err)
 		}
@@ -217,7 +217,7 @@ func testTwoWorkloads(c *cluster) {
 	// Pods with equal requests share objects.
 	c.annotate(shop, retargeted("6380"))
 	next := c.podsOf(shop, targetPort, "6390", "6380")
-	if a, b := vips(&next[1], "redis.example.com"), vips(&of[0], "redis.example.com"); !slices.Equal(a, b) {
+	if a, b := vips(&next[1], "redis.example.com"), vips(&pods[0], "redis.example.com"); !slices.Equal(a, b) {
 		c.t.Errorf("pods of equal requests have the VIPs %v and %v", a, b)
 	}
 	c.makeReady(&next[1])

@@ -121,8 +121,8 @@ func TestRunningPods(t *testing.T) {
 			c.must(c.Client.Delete(t.Context(), p, client.GracePeriodSeconds(0)))
 		}
 		c.eventually("all objects to be gone", func(context.Context) error {
-			if left := c.meshObjectsIn(ns); len(left) > 0 {
-				return fmt.Errorf("%q", names(left))
+			if remaining := c.meshObjectsIn(ns); len(remaining) > 0 {
+				return fmt.Errorf("%q", names(remaining))
 			}
 			return nil
 		})

@@ -52,8 +52,8 @@ func TestUninstall(t *testing.T) {
 			return err
 		})
 	c.removeEverything()
-	if left := names(c.managed()); len(left) > 0 {
-		t.Errorf("after the documented command there are %q", left)
+	if remaining := names(c.managed()); len(remaining) > 0 {
+		t.Errorf("after the documented command there are %q", remaining)
 	}
 	// A Lease without its label is not in the list above.
 	leases := &coordinationv1.LeaseList{}

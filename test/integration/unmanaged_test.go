@@ -213,8 +213,8 @@ func (c *cluster) keyIn(namespace string, annotations map[string]string) (key st
 	p, _, err := c.create(pod(namespace, "key", annotations), client.DryRunAll)
 	c.must(err)
 	for label := range p.Labels {
-		if of, found := strings.CutPrefix(label, "redis-tls/to-"); found {
-			key = of
+		if suffix, found := strings.CutPrefix(label, "redis-tls/to-"); found {
+			key = suffix
 		}
 	}
 	if len(key) != 16 {
@@ -240,7 +240,7 @@ func (c *cluster) wantUntouched(was client.Object) {
 	c.t.Helper()
 	now, ok := was.DeepCopyObject().(client.Object)
 	if !ok {
-		c.t.Fatalf("%T is no object", was)
+		c.t.Fatalf("%T is not an object", was)
 	}
 	c.must(c.Client.Get(c.t.Context(), client.ObjectKeyFromObject(was), now))
 	if now.GetResourceVersion() != was.GetResourceVersion() {

@@ -68,7 +68,7 @@ func TestUpgrade(t *testing.T) {
 			if got, want := vips(same, "redis.example.com"), vips(
 				c.live(pod("pinned", "running", nil)), "redis.example.com",
 			); !slices.Equal(got, want) {
-				t.Errorf("the next pod of a running one's request has the VIPs %v, want %v", got, want)
+				t.Errorf("the next pod with the request of a running pod has the VIPs %v, want %v", got, want)
 			}
 			c.wantKept(before)
 		})

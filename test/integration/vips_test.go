@@ -211,14 +211,14 @@ func (c *cluster) entryOf(namespace, host string) (entry *networkingv1.ServiceEn
 		for _, e := range found.entries {
 			hosts = append(hosts, e.Spec.Hosts...)
 		}
-		of := slices.DeleteFunc(found.entries, func(e *networkingv1.ServiceEntry) bool {
+		matching := slices.DeleteFunc(found.entries, func(e *networkingv1.ServiceEntry) bool {
 			key, behindVIP := keyOf(e)
 			return !behindVIP || e.Spec.Hosts[0] != host+"."+key+".vip.redis-tls.internal"
 		})
-		if len(of) != 1 {
+		if len(matching) != 1 {
 			return fmt.Errorf("entries of %q", hosts)
 		}
-		entry = of[0]
+		entry = matching[0]
 		return nil
 	})
 	return entry

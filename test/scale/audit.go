@@ -72,17 +72,17 @@ func readCalls(r io.Reader) (calls, error) {
 		if event.Stage != wanted {
 			continue
 		}
-		of := event.ObjectRef.Resource
-		if of == "" {
-			of, _, _ = strings.Cut(event.RequestURI, "?")
+		resource := event.ObjectRef.Resource
+		if resource == "" {
+			resource, _, _ = strings.Cut(event.RequestURI, "?")
 		}
 		if event.ObjectRef.Subresource != "" {
-			of += "/" + event.ObjectRef.Subresource
+			resource += "/" + event.ObjectRef.Subresource
 		}
-		if of == "events" && event.ObjectRef.Namespace == harness.ReleaseNamespace {
-			of = ofElection
+		if resource == "events" && event.ObjectRef.Namespace == harness.ReleaseNamespace {
+			resource = ofElection
 		}
-		c[event.Verb+" "+of]++
+		c[event.Verb+" "+resource]++
 	}
 	return c, lines.Err()
 }
@@ -93,8 +93,9 @@ const ofElection = "events of the election"
 // upkeep reports whether a replica makes such a call without any new pod. It renews the lease or tries to take it,
 // reads which kinds are served, and restarts a watch that the API server has ended.
 func upkeep(call string) bool {
-	verb, of, _ := strings.Cut(call, " ")
-	return of == "leases" || of == ofElection || verb == "watch" || verb == "get" && strings.HasPrefix(of, "/")
+	verb, resource, _ := strings.Cut(call, " ")
+	discovers := verb == "get" && strings.HasPrefix(resource, "/")
+	return resource == "leases" || resource == ofElection || verb == "watch" || discovers
 }
 
 // work returns the calls without the upkeep.
@@ -121,8 +122,8 @@ func (c calls) writes() calls {
 }
 
 func (c calls) sum() (n int) {
-	for _, of := range c {
-		n += of
+	for _, count := range c {
+		n += count
 	}
 	return n
 }

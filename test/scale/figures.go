@@ -96,11 +96,11 @@ func (c *cluster) restart(ctx context.Context) (r restarted, err error) {
 			if err != nil {
 				return err
 			}
-			leader, seen, left := sum(text, "leader_election_master_status"), sum(
+			leader, seen, queued := sum(text, "leader_election_master_status"), sum(
 				text, "controller_runtime_reconcile_total",
 			), sum(text, "workqueue_depth")
-			if leader < 1 || seen < float64(c.served) || left > 0 {
-				return fmt.Errorf("leader %g, reconciled %g of %d, %g in the queue", leader, seen, c.served, left)
+			if leader < 1 || seen < float64(c.served) || queued > 0 {
+				return fmt.Errorf("leader %g, reconciled %g of %d, %g in the queue", leader, seen, c.served, queued)
 			}
 			return nil
 		})

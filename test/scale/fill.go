@@ -126,8 +126,8 @@ var meshResources = map[string]int{"serviceentries": 1, "destinationrules": 3}
 
 // waitForObjects waits until every filled namespace has its entry and its rules, and no others.
 func (c *cluster) waitForObjects(ctx context.Context) error {
-	for resource, of := range meshResources {
-		want := of * c.served
+	for resource, count := range meshResources {
+		want := count * c.served
 		err := harness.Eventually(ctx, 5*time.Minute, fmt.Sprintf("%d %s", want, resource), func(ctx context.Context) error {
 			keys, err := c.plane.EtcdKeys(ctx, "/registry/networking.istio.io/"+resource+"/")
 			if err == nil && len(keys) != want {

@@ -27,8 +27,8 @@ func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered tim
 		return nil, nil, err
 	}
 	perNamespace := 0
-	for _, of := range meshResources {
-		perNamespace += of
+	for _, count := range meshResources {
+		perNamespace += count
 	}
 	accepted := &arrivals{want: n * perNamespace, all: make(chan struct{}), last: map[string]time.Time{}}
 	if err := c.watchObjects(ctx, prefix, accepted); err != nil {
@@ -67,12 +67,12 @@ func (c *cluster) watchObjects(ctx context.Context, prefix string, accepted *arr
 		return err
 	}
 	for resource := range meshResources {
-		of := client.Resource(schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: resource})
-		now, err := of.List(ctx, metav1.ListOptions{Limit: 1})
+		objects := client.Resource(schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: resource})
+		now, err := objects.List(ctx, metav1.ListOptions{Limit: 1})
 		if err != nil {
 			return err
 		}
-		events, err := of.Watch(ctx, metav1.ListOptions{LabelSelector: managed, ResourceVersion: now.GetResourceVersion()})
+		events, err := objects.Watch(ctx, metav1.ListOptions{LabelSelector: managed, ResourceVersion: now.GetResourceVersion()})
 		if err != nil {
 			return err
 		}

@@ -114,9 +114,9 @@ func (r *report) print(w io.Writer) {
 
 // lists returns the number of lists and watches.
 func (c calls) lists() (n int) {
-	for call, of := range c {
+	for call, count := range c {
 		if verb, _, _ := strings.Cut(call, " "); verb == "watch" || verb == "list" {
-			n += of
+			n += count
 		}
 	}
 	return n

@@ -94,7 +94,7 @@ func TestReadCalls(t *testing.T) {
 		t.Errorf("String() = %q, want %q", got.String(), text)
 	}
 	if _, err := readCalls(strings.NewReader("{\n")); err == nil {
-		t.Error("half an event is no error")
+		t.Error("half an event is not an error")
 	}
 }
 
@@ -144,7 +144,7 @@ func TestQuantile(t *testing.T) {
 		hundred = append(hundred, time.Duration(100-i))
 	}
 	for _, tc := range []struct {
-		of   times
+		all  times
 		q    float64
 		want time.Duration
 	}{
@@ -156,8 +156,8 @@ func TestQuantile(t *testing.T) {
 		{hundred, 1, 100},
 		{times{2, 1}, .5, 1},
 	} {
-		if got := tc.of.quantile(tc.q); got != tc.want {
-			t.Errorf("quantile %g of %d is %d, want %d", tc.q, len(tc.of), got, tc.want)
+		if got := tc.all.quantile(tc.q); got != tc.want {
+			t.Errorf("quantile %g of %d is %d, want %d", tc.q, len(tc.all), got, tc.want)
 		}
 	}
 }
@@ -179,6 +179,6 @@ depth 1
 		}
 	}
 	if _, err := field(text, "VmHWM:"); err == nil {
-		t.Error("a line that is missing is no error")
+		t.Error("a missing line is not an error")
 	}
 }

@@ -130,11 +130,12 @@ var (
 	quoted = regexp.MustCompile(`"[^"]*"`)
 	link   = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
 	// fieldError is the beginning of a field.Error: its path and its value.
-	fieldError = regexp.MustCompile(`^(?:[A-Z][A-Za-z]+: )?[a-zA-Z]+[.\[]\S*: (Invalid value|Required value|Forbidden|Unsupported value|Duplicate value|Too long|Not found): `)
+	fieldError = regexp.MustCompile(`^(?:[A-Z][A-Za-z]+: )?[a-zA-Z]+[.\[]\S*: ` +
+		`(Invalid value|Required value|Forbidden|Unsupported value|Duplicate value|Too long|Not found): `)
 )
 
-// lines returns the prose of a file: without fenced code, quoted values, comments of Markdown and targets of links. Code in
-// a line stands as one word.
+// lines returns the prose of a file: without fenced code, quoted values, comments of Markdown and targets of links.
+// Code in a line stands as one word.
 func lines(t *testing.T, file string) []line {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -177,7 +178,7 @@ func lines(t *testing.T, file string) []line {
 func isProse(text string) bool {
 	trimmed := strings.TrimSpace(text)
 	return strings.HasPrefix(trimmed, "#") ||
-		slices.ContainsFunc([]string{"summary:", "description:"}, func(key string) bool { return strings.HasPrefix(trimmed, key) })
+		strings.HasPrefix(trimmed, "summary:") || strings.HasPrefix(trimmed, "description:")
 }
 
 // paragraphs joins the lines of Markdown that belong together; rows of tables and items of lists stand by themselves.
