@@ -31,7 +31,7 @@ func TestServiceAccountThatMayNotListSecretsIsReported(t *testing.T) {
 	w := newWorld(t).admit(discovered(t, "cart", "cart"))
 	w.pass()
 	if diff := cmp.Diff([]string{user}, w.reviews); diff != "" {
-		t.Errorf("asked (-want +got):\n%s", diff)
+		t.Errorf("reviews (-want +got):\n%s", diff)
 	}
 	if !w.hasEvent(denied) {
 		t.Errorf("events %q, want %q", w.events, denied)
@@ -40,7 +40,7 @@ func TestServiceAccountThatMayNotListSecretsIsReported(t *testing.T) {
 		name    string
 		after   time.Duration
 		allowed bool
-		asked   int
+		reviews int
 	}{
 		{"an answer is cached", 59 * time.Second, false, 0},
 		{"a denial for one minute", 2 * time.Second, true, 1},
@@ -49,8 +49,8 @@ func TestServiceAccountThatMayNotListSecretsIsReported(t *testing.T) {
 	} {
 		w.allowed = map[string]bool{user: step.allowed}
 		w.later(step.after).pass()
-		if len(w.reviews) != step.asked {
-			t.Errorf("%s: asked %d times, want %d", step.name, len(w.reviews), step.asked)
+		if len(w.reviews) != step.reviews {
+			t.Errorf("%s: %d reviews, want %d", step.name, len(w.reviews), step.reviews)
 		}
 	}
 	if !w.hasEvent(denied) {
@@ -85,14 +85,14 @@ func TestReviewsOfAPassAreLimited(t *testing.T) {
 	for pass, want := range []int{16, 4, 0} {
 		w.pass()
 		if len(w.reviews) != want {
-			t.Errorf("pass %d asked %d times, want %d", pass+1, len(w.reviews), want)
+			t.Errorf("pass %d sends %d reviews, want %d", pass+1, len(w.reviews), want)
 		}
 		for _, user := range w.reviews {
 			seen[user]++
 		}
 	}
 	if len(seen) != 20 {
-		t.Errorf("%d service accounts were asked about, want 20", len(seen))
+		t.Errorf("%d service accounts were reviewed, want 20", len(seen))
 	}
 }
 

@@ -76,8 +76,8 @@ func TestObjectsOfAPodStayAsLongAsItLives(t *testing.T) {
 			w.caches.services["other/redis"] = annotation.Service{ClusterIPs: []netip.Addr{netip.MustParseAddr("203.0.113.7")}}
 		}, "other/redis"},
 		"after its status has another version": {status(func(s string) string { return strings.Replace(s, `"v1"`, `"v9"`, 1) }), `"v9"`},
-		"after its status was emptied":           {status(func(string) string { return "" }), "parsing redis-tls/status"},
-		"after its status was edited":            {status(func(s string) string { return strings.Replace(s, "both.example.com", "more.example.com", 1) }), "label redis-tls/"},
+		"after its status was emptied":         {status(func(string) string { return "" }), "parsing redis-tls/status"},
+		"after its status was edited":          {status(func(s string) string { return strings.Replace(s, "both.example.com", "more.example.com", 1) }), "label redis-tls/"},
 		"after the label of a key was removed": {func(w *world, pod *corev1.Pod) {
 			for _, o := range clustertest.Resolve(w.t, pod) {
 				if o.Host == "redis.example.com" {
@@ -133,7 +133,7 @@ func TestObjectsOfAPodStayAsLongAsItLives(t *testing.T) {
 	}
 }
 
-// A pod that is admitted by the new rules gets objects of its own beside them.
+// A pod that is admitted by the new policy gets objects of its own, and the old objects stay.
 func TestPodsAdmittedByOldAndNewPoliciesAreServedTogether(t *testing.T) {
 	old := clustertest.Pod(t, namespace, "cart", "r1", "a", everything)
 	w := newWorld(t).admit(old)
@@ -193,14 +193,14 @@ func (w *world) wantCount(series string, want float64) {
 	}
 }
 
-// A pod is whoever may write its annotations and labels, until the guard refuses it.
+// Anyone who may create pods can write these annotations and labels, until the guard refuses the pod.
 func TestForgedPodClaimsNothing(t *testing.T) {
-	other := clustertest.Pod(t, "bank", "till", "r1", "a", map[string]string{"redis-tls/host": "redis.example.com"}) // with a Service beside it
+	other := clustertest.Pod(t, "bank", "till", "r1", "a", map[string]string{"redis-tls/host": "redis.example.com"}) // the namespace has a Service too
 	neighbour := clustertest.Resolve(t, other)[0]
 	victim, key := cart(t, "a", clustertest.ByName)
 	handWritten := func(request map[string]string, more ...func(*corev1.Pod)) func() *corev1.Pod {
 		return func() *corev1.Pod {
-			// As an attacker would, by our own code, but with rules of another cluster.
+			// An attacker can run the same code with the configuration of another cluster.
 			lax := config.Default()
 			result := annotation.Resolve(annotation.Input{Namespace: namespace, Annotations: request}, lax, nil)
 			pod := clustertest.Pod(t, namespace, "evil", "r1", "a", clustertest.ByName, clustertest.Created(1000))
@@ -221,13 +221,13 @@ func TestForgedPodClaimsNothing(t *testing.T) {
 		pod    func() *corev1.Pod
 		reason string
 	}{
-		"of another tenant's Service, by its address":       {handWritten(map[string]string{"redis-tls/addresses": "10.96.7.31", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
-		"of another tenant's Service, by a range around it": {handWritten(map[string]string{"redis-tls/addresses": "10.96.7.0/24", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
-		"of another tenant's Service, by its short name":    {handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
-		"of another tenant's Service, by its full name":     {handWritten(map[string]string{"redis-tls/host": "redis.bank.svc.cluster.local", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
-		"of another tenant's Service of the mesh":           {handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/mode": "istio-mutual"}), "RequestIgnored"},
-		"of the API server's metadata":                      {handWritten(map[string]string{"redis-tls/addresses": "169.254.169.254", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
-		"of a VIP, as if that were a server's address":      {handWritten(map[string]string{"redis-tls/addresses": neighbour.VIPs[0].String(), "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
+		"of another tenant's Service, by its address":              {handWritten(map[string]string{"redis-tls/addresses": "10.96.7.31", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
+		"of another tenant's Service, by a range that includes it": {handWritten(map[string]string{"redis-tls/addresses": "10.96.7.0/24", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
+		"of another tenant's Service, by its short name":           {handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
+		"of another tenant's Service, by its full name":            {handWritten(map[string]string{"redis-tls/host": "redis.bank.svc.cluster.local", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
+		"of another tenant's Service of the mesh":                  {handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/mode": "istio-mutual"}), "RequestIgnored"},
+		"of the API server's metadata":                             {handWritten(map[string]string{"redis-tls/addresses": "169.254.169.254", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
+		"of a VIP, as if that were a server's address":             {handWritten(map[string]string{"redis-tls/addresses": neighbour.VIPs[0].String(), "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
 		"with a neighbour's VIP": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"},
 			recorded("evil.example.com="+neighbour.VIPs[0].String())), "Conflict"},
 		"with a VIP of its own namespace": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"},

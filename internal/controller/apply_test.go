@@ -37,15 +37,15 @@ var (
 
 // shapes are annotations of every kind.
 var shapes = map[string]map[string]string{
-	"a Redis by name":                        clustertest.ByName,
-	"a Redis by address":                     clustertest.ByAddress,
-	"a Redis by name and address":            byBoth,
-	"a Redis by several addresses":           byCIDR,
-	"a host with protocol http":          clustertest.ByHTTP,
-	"a Service of the mesh":                  clustertest.InMesh,
-	"a client certificate of an issuer":      clustertest.ByIssuer,
-	"a Redis server in the mesh":           clustertest.Server,
-	"a restricted pod": clustertest.Restricted,
+	"a Redis by name":                   clustertest.ByName,
+	"a Redis by address":                clustertest.ByAddress,
+	"a Redis by name and address":       byBoth,
+	"a Redis by several addresses":      byCIDR,
+	"a host with protocol http":         clustertest.ByHTTP,
+	"a Service of the mesh":             clustertest.InMesh,
+	"a client certificate of an issuer": clustertest.ByIssuer,
+	"a Redis server in the mesh":        clustertest.Server,
+	"a restricted pod":                  clustertest.Restricted,
 }
 
 // pinnedWrites are the writes of that verb for a pinned host, in the order in which it is made.
@@ -201,41 +201,41 @@ func TestRepairIsRetriedIfTheObjectChanges(t *testing.T) {
 
 func TestUnmanagedObjectsAreNotChanged(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByName)
-	foreignEntry := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: o.EntryName()},
+	unmanagedEntry := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: o.EntryName()},
 		Spec: networking.ServiceEntry{Hosts: []string{"theirs.example.com"}}}
 	rule := func(name string) *networkingv1.DestinationRule {
 		return &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 			Spec: networking.DestinationRule{Host: "theirs.example.com"}}
 	}
 	for name, tc := range map[string]struct {
-		foreign client.Object
-		known   bool // to the caches
-		entries int
+		unmanaged client.Object
+		known     bool // to the caches
+		entries   int
 	}{
-		"an entry of the same name":                                 {foreignEntry, true, 1},
-		"a rule of the same name, which prevents the entry":         {rule(o.RuleName()), true, 0},
-		"a closed rule of the same name, which prevents the entry":  {rule(o.ClosedRuleName()), true, 0},
-		"the namespace's closed rule, which is additional":  {rule(origination.ClosedName), true, 1},
-		"an entry created at the same time":     {foreignEntry, false, 1},
-		"a rule created at the same time":       {rule(o.RuleName()), false, 0},
-		"a closed rule created at the same time": {rule(o.ClosedRuleName()), false, 0},
+		"an entry of the same name":                                {unmanagedEntry, true, 1},
+		"a rule of the same name, which prevents the entry":        {rule(o.RuleName()), true, 0},
+		"a closed rule of the same name, which prevents the entry": {rule(o.ClosedRuleName()), true, 0},
+		"the namespace's closed rule, which is additional":         {rule(origination.ClosedName), true, 1},
+		"an entry created at the same time":                        {unmanagedEntry, false, 1},
+		"a rule created at the same time":                          {rule(o.RuleName()), false, 0},
+		"a closed rule created at the same time":                   {rule(o.ClosedRuleName()), false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			if !tc.known {
 				w.freeze()
 			}
-			foreign := tc.foreign.DeepCopyObject().(client.Object)
-			w.must(w.client.Create(context.Background(), foreign))
-			before := w.contents()[kindOf(foreign)+" "+foreign.GetName()]
+			unmanaged := tc.unmanaged.DeepCopyObject().(client.Object)
+			w.must(w.client.Create(context.Background(), unmanaged))
+			before := w.contents()[kindOf(unmanaged)+" "+unmanaged.GetName()]
 			w.admit(pod).pass()
 			if got := len(w.now().Entries); got != tc.entries {
 				t.Errorf("%d entries, want %d", got, tc.entries)
 			}
-			if after := w.contents()[kindOf(foreign)+" "+foreign.GetName()]; after != before {
-				t.Errorf("the foreign object was %s and is %s", before, after)
+			if after := w.contents()[kindOf(unmanaged)+" "+unmanaged.GetName()]; after != before {
+				t.Errorf("the unmanaged object was %s and is %s", before, after)
 			}
-			if sent := w.hasEvent("Warning UnmanagedObject on ReplicaSet cart-r1", tc.foreign.GetName()); sent != tc.known {
+			if sent := w.hasEvent("Warning UnmanagedObject on ReplicaSet cart-r1", tc.unmanaged.GetName()); sent != tc.known {
 				t.Errorf("sent %t: %q", sent, w.events)
 			}
 			if !tc.known {
@@ -243,7 +243,7 @@ func TestUnmanagedObjectsAreNotChanged(t *testing.T) {
 					t.Errorf("%v conflicts are counted, and the pass is repeated after %s", n, w.again)
 				}
 				w.frozen = false
-				if w.pass(); !w.hasEvent("Warning UnmanagedObject on ReplicaSet cart-r1", tc.foreign.GetName()) {
+				if w.pass(); !w.hasEvent("Warning UnmanagedObject on ReplicaSet cart-r1", tc.unmanaged.GetName()) {
 					t.Errorf("once the caches know it, Events: %q", w.events)
 				}
 			}
@@ -251,7 +251,7 @@ func TestUnmanagedObjectsAreNotChanged(t *testing.T) {
 	}
 }
 
-// An object of ours that the caches do not know yet is as it should be once they do.
+// A managed object that the caches do not have yet must not be written again.
 func TestObjectsMissingFromTheCacheAreNoError(t *testing.T) {
 	pod, _ := cart(t, "a", clustertest.ByName)
 	w := newWorld(t).admit(pod)
@@ -260,7 +260,7 @@ func TestObjectsMissingFromTheCacheAreNoError(t *testing.T) {
 	before := w.contents()
 	w.pass()
 	if len(w.events) > 0 || w.again > pauseConflict {
-		t.Errorf("says %q, and repeats the pass after %s", w.events, w.again)
+		t.Errorf("sends %q, and repeats the pass after %s", w.events, w.again)
 	}
 	if diff := cmp.Diff(before, w.contents()); diff != "" {
 		t.Errorf("objects (-want +got):\n%s", diff)
@@ -276,16 +276,16 @@ func TestNoEntryWithoutItsRule(t *testing.T) {
 	for name, tc := range map[string]struct {
 		before, pod *corev1.Pod
 		fails       func(write) bool
-		entries     int // besides those from before
+		entries     int // new ones
 	}{
-		"the rule of a pinned host":                         {nil, pinned, func(call write) bool { return call.Name == key.RuleName() }, 0},
-		"the closed rule of a pinned host":                  {nil, pinned, func(call write) bool { return call.Name == key.ClosedRuleName() }, 0},
+		"the rule of a pinned host":                        {nil, pinned, func(call write) bool { return call.Name == key.RuleName() }, 0},
+		"the closed rule of a pinned host":                 {nil, pinned, func(call write) bool { return call.Name == key.ClosedRuleName() }, 0},
 		"the namespace's closed rule, which is additional": {nil, pinned, func(call write) bool { return call.Name == origination.ClosedName }, 1},
-		"the rule of an address":                            {nil, narrow, func(call write) bool { return call.Kind == kindRule.Kind }, 0},
+		"the rule of an address":                           {nil, narrow, func(call write) bool { return call.Kind == kindRule.Kind }, 0},
 		"another key's rule on an address of its range": {wide, narrow, func(call write) bool {
 			return strings.Contains(call.body, clustertest.Resolve(t, wide)[0].Label())
 		}, 0},
-		"the rule of an HTTP host":    {nil, http, func(call write) bool { return call.Kind == kindRule.Kind }, 0},
+		"the rule of an HTTP host":  {nil, http, func(call write) bool { return call.Kind == kindRule.Kind }, 0},
 		"the route of an HTTP host": {nil, http, func(call write) bool { return call.Kind == kindRoute.Kind }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -296,7 +296,7 @@ func TestNoEntryWithoutItsRule(t *testing.T) {
 			before := len(w.now().Entries)
 			w.fail = func(call write) error {
 				if tc.fails(call) {
-					return errors.New("no such luck")
+					return errors.New("INJECTED ERROR")
 				}
 				return nil
 			}
@@ -306,7 +306,7 @@ func TestNoEntryWithoutItsRule(t *testing.T) {
 			if got := len(w.now().Entries) - before; got != tc.entries {
 				t.Errorf("%d entries, want %d", got, tc.entries)
 			}
-			if !w.hasEvent("Warning ApplyFailed on ReplicaSet", "no such luck") {
+			if !w.hasEvent("Warning ApplyFailed on ReplicaSet", "INJECTED ERROR") {
 				t.Errorf("Events: %q", w.events)
 			}
 			w.fail = nil
@@ -337,7 +337,7 @@ func TestRulesExistWheneverTheirEntryDoes(t *testing.T) {
 	}
 	for _, pod := range steps {
 		w.admit(pod).pass()
-		if w.later(settled).pass(); len(w.gates(pod)) > 0 {
+		if w.later(afterFirstUseDelay).pass(); len(w.gates(pod)) > 0 {
 			t.Errorf("pod %s waits at %q", pod.Name, w.gates(pod))
 		}
 	}
@@ -354,7 +354,7 @@ func TestNothingIsAppliedBeforeTheClusterIsReady(t *testing.T) {
 	for name, change := range map[string]func(*world){
 		"in a namespace that is being deleted": func(w *world) { w.gone = true },
 		"while Istio's CRDs are missing":       func(w *world) { w.notReady = true },
-		"while the caches are filling":   func(w *world) { w.filling = true },
+		"while the caches are filling":         func(w *world) { w.filling = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())
@@ -427,7 +427,7 @@ func TestNewRevisionChangesNothingForTheOldOne(t *testing.T) {
 	}
 }
 
-// Who owns a pod is for Events alone.
+// The owner of a pod matters only to Events.
 func TestForgedOwnerChangesNothing(t *testing.T) {
 	other := map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/target-port": "16222"}
 	objects := map[string]map[string]string{}

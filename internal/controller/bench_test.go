@@ -19,8 +19,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// still is a view of a namespace in which everything is in place. Like cluster.View it has gathered what pods were
-// admitted with before.
+// still is a view of a namespace with all its objects. Like cluster.View it has resolved the requests before.
 type still struct {
 	*world
 	snap *mesh.Snapshot
@@ -34,8 +33,8 @@ func (s *still) Snapshot(string) *mesh.Snapshot {
 }
 func (s *still) FirstUses(string) []cluster.FirstUse { return nil }
 
-// BenchmarkPass measures a pass over a namespace in which everything is in place. The aim for 800 keys are 20 ms and
-// 5 MB, and that the cost of a key does not grow with their number.
+// BenchmarkPass measures a pass over a namespace with all its objects. The aim for 800 keys is 20 ms and 5 MB, and a cost
+// per key that does not grow with their number.
 func BenchmarkPass(b *testing.B) {
 	for _, shape := range []struct {
 		name        string
@@ -105,13 +104,13 @@ func inPlace(t testing.TB, keys int, annotations func(i int) map[string]string) 
 	return w
 }
 
-// What the benchmark measures writes nothing and says nothing.
+// The pass that the benchmark measures writes nothing and sends no Event.
 func TestBenchmarkWritesNothing(t *testing.T) {
 	w := inPlace(t, 10, func(i int) map[string]string {
 		return map[string]string{"redis-tls/host": fmt.Sprintf("redis-%d.example.com", i)}
 	})
 	if writes := w.pass(); len(writes) > 0 || len(w.events) > 0 {
-		t.Errorf("writes %q, says %q", writes, w.events)
+		t.Errorf("writes %q, sends %q", writes, w.events)
 	}
 	w.wantGauges("of ten keys", map[string]float64{
 		"originations state=served":               10,

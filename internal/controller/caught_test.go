@@ -54,7 +54,7 @@ func (w *world) caught(namespace string) []string {
 	return problems
 }
 
-// oldestRules are our rules by host and label, as Istio takes them.
+// oldestRules returns the managed rules by host and label, as Istio takes them.
 func oldestRules(snap *mesh.Snapshot) map[string]*networkingv1.DestinationRule {
 	rules := map[string]*networkingv1.DestinationRule{}
 	slices.SortStableFunc(snap.Rules, func(a, b *networkingv1.DestinationRule) int {
@@ -69,8 +69,7 @@ func oldestRules(snap *mesh.Snapshot) map[string]*networkingv1.DestinationRule {
 	return rules
 }
 
-// running are the requests of the live pods that the API server holds, that wait at no gate of ours and were admitted
-// by the webhook.
+// running returns the requests of the API server's live pods that are not gated and were admitted by the webhook.
 func (w *world) running(namespace string) []mesh.Request {
 	w.t.Helper()
 	var pods []*cluster.Pod
@@ -88,7 +87,7 @@ func (w *world) running(namespace string) []mesh.Request {
 	})).Requests
 }
 
-// forged begins the names of pods that the webhook has not seen.
+// forged is the prefix of the names of pods that bypass the webhook.
 const forged = "forged"
 
 func waiting(pod *cluster.Pod) bool {

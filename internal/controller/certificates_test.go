@@ -102,12 +102,12 @@ func TestFailedCertificateDelaysNoOtherObject(t *testing.T) {
 	w := newWorld(t).admit(pod)
 	w.fail = func(call write) error {
 		if call.Kind == "Certificate" {
-			return errors.New("cert-manager's webhook is away")
+			return errors.New("INJECTED ERROR")
 		}
 		return nil
 	}
 	writes, err := w.tryPass()
-	if err == nil || !w.hasEvent("Warning ApplyFailed", "cert-manager's webhook is away") {
+	if err == nil || !w.hasEvent("Warning ApplyFailed", "INJECTED ERROR") {
 		t.Errorf("error %v, events %q", err, w.events)
 	}
 	if !slices.Contains(writes, "create DestinationRule "+o.RuleName()) || !slices.Contains(writes, "create ServiceEntry "+o.EntryName()) {
@@ -188,14 +188,14 @@ func TestCertificateThatStaysUnreadyIsReported(t *testing.T) {
 	}
 	w.pass()
 	if w.hasEvent("CertificateNotReady") {
-		t.Errorf("said at once: %q", w.events)
+		t.Errorf("reported at once: %q", w.events)
 	}
 	w.later(time.Minute).pass()
 	if !w.hasEvent("Warning CertificateNotReady on ReplicaSet cart-r1", "Certificate shop/"+o.CertificateName()) {
 		t.Errorf("events after a minute %q", w.events)
 	}
 	if w.pass(); w.hasEvent("CertificateNotReady") {
-		t.Errorf("said twice: %q", w.events)
+		t.Errorf("reported twice: %q", w.events)
 	}
 }
 

@@ -105,7 +105,7 @@ func TestClosedRuleOfTheNamespaceIsDeletedLast(t *testing.T) {
 	w.pass()
 	w.forget(first)
 	w.collect()
-	if _, stands := w.contents()["DestinationRule "+origination.ClosedName]; !stands || len(w.contents()) != 4 {
+	if _, exists := w.contents()["DestinationRule "+origination.ClosedName]; !exists || len(w.contents()) != 4 {
 		t.Errorf("with one entry left there are %q", slices.Sorted(maps.Keys(w.contents())))
 	}
 	w.forget(second)
@@ -120,7 +120,7 @@ func TestClosedRuleOfTheNamespaceIsDeletedLast(t *testing.T) {
 	}
 }
 
-// What could not be marked or deleted with the rest must not stand without it.
+// An entry that could not be marked or deleted must not exist without its rules.
 func TestRulesAreDeletedAfterTheirEntry(t *testing.T) {
 	for name, fails := range map[string]string{"if it cannot be marked": "patch", "if it cannot be deleted": "delete"} {
 		for shape, annotations := range shapes {
@@ -157,7 +157,7 @@ func TestRulesAreDeletedAfterTheirEntry(t *testing.T) {
 	}
 }
 
-// A rule on an address that others dial as well goes with the last pod of its own key.
+// A rule on an address that other keys dial too is deleted after the last pod of its own key.
 func TestRuleOnAddressesOfOtherKeysIsDeletedWithItsKey(t *testing.T) {
 	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
 	narrow, _ := cart(t, "a", clustertest.ByAddress)
@@ -183,8 +183,8 @@ func (w *world) rulesFor(o origination.Origination) (names []string) {
 	return names
 }
 
-// Rules of keys that nobody has are made on new addresses, for a new pod of such a key is admitted at once. They go
-// with the rest of their key.
+// Keys without live pods get rules on new addresses, because a new pod of such a key is admitted at once. The rules are
+// deleted with their key.
 func TestLingeringRulesDoNotKeepEachOther(t *testing.T) {
 	gone := clustertest.Pod(t, namespace, "gone", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "gone-ca", "redis-tls/sni": "gone.example.com"})
 	same := clustertest.Pod(t, namespace, "same", "r1", "a", clustertest.ByAddress)
@@ -206,8 +206,8 @@ func TestLingeringRulesDoNotKeepEachOther(t *testing.T) {
 	}
 }
 
-// Of two rules for one host and selector Istio takes the older alone, so a pod that returns must not find a rule beside
-// its own that is for a part of its ports.
+// Of two rules for one host and selector Istio takes only the older. So a pod of a returning key must not find another
+// rule for a part of its ports.
 func TestReturningPodReusesTheLingeringRule(t *testing.T) {
 	at := func(name, port string, more ...string) *corev1.Pod {
 		annotations := map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca", "redis-tls/port": port}
@@ -241,13 +241,13 @@ func TestReturningPodReusesTheLingeringRule(t *testing.T) {
 		t.Fatalf("rules of the key that is gone: %q, %d of them made since", got, lingering)
 	}
 	w.admit(gone).pass()
-	w.later(settled).pass()
+	w.later(afterFirstUseDelay).pass()
 	if len(w.rulesFor(o)) != 3 || len(w.gates(gone)) > 0 {
 		t.Errorf("rules of the pod that returned: %q; gates %q", w.rulesFor(o), w.gates(gone))
 	}
 	for _, r := range w.now().Rules {
 		if kindRule.wrap(r).lingers() {
-			t.Errorf("%s is still one of a key that nobody has", r.Name)
+			t.Errorf("%s is still marked as lingering", r.Name)
 		}
 	}
 	if writes := w.pass(); len(writes) > 0 {
@@ -255,7 +255,7 @@ func TestReturningPodReusesTheLingeringRule(t *testing.T) {
 	}
 }
 
-// A replica of the webhook that does not know the marks yet admits a pod of the key at once.
+// A replica of the webhook whose cache does not have the marks yet admits a pod of the key at once.
 func TestMarkedKeyGetsRulesOnNewAddresses(t *testing.T) {
 	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
 	narrow, _ := cart(t, "a", clustertest.ByAddress)
@@ -274,8 +274,8 @@ func TestMarkedKeyGetsRulesOnNewAddresses(t *testing.T) {
 	}
 }
 
-// Two pods that contradict each other can both have got objects, as caches are behind. That of which the other one is
-// refused then keeps what it runs on.
+// If caches are behind, two pods that contradict each other can both get objects. The pod that is refused later keeps its
+// objects.
 func TestObjectsOfARefusedPodStay(t *testing.T) {
 	http := clustertest.Pod(t, namespace, "call", "r1", "a", map[string]string{"redis-tls/host": "api.example.com", "redis-tls/protocol": "http", "redis-tls/port": "6379"}, clustertest.Created(time.Hour))
 	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
@@ -332,7 +332,7 @@ func TestNothingInUseIsDeleted(t *testing.T) {
 			pod, _ := cart(t, "a", clustertest.ByName)
 			w := newWorld(t).admit(pod)
 			w.pass()
-			w.uncache(pod) // the cache has lost sight of it
+			w.uncache(pod) // the cache misses it
 			w.pass()
 			w.later(grace).pass()
 			var live corev1.Pod

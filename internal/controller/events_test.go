@@ -18,7 +18,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// otherPackage is the part of a note that stands in another package's golden: the text of a problem.
+// otherPackage matches the text of a problem, which is in another package's golden.
 var otherPackage = regexp.MustCompile(`(: (?:Invalid value: (?:"[^"]*"|[^:]*)|Forbidden|Required value): ).*`)
 
 // notes returns the notes of the last pass's Events with the reason, without other packages' text.

@@ -21,8 +21,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// settled is when objects that were just applied are in force for sure: managed fields have whole seconds.
-const settled = 3 * time.Second
+// afterFirstUseDelay is longer than firstUse.delay, because times in managedFields have whole seconds.
+const afterFirstUseDelay = 3 * time.Second
 
 // applied returns a world with a gated pod whose objects were accepted a moment ago.
 func applied(t *testing.T, pod *corev1.Pod) *world {
@@ -55,7 +55,7 @@ func TestGateIsRemovedAfterTheDelay(t *testing.T) {
 	if w.hasEvent("WaitingForFirstUse") {
 		t.Errorf("an Event for the second that every first use takes: %q", w.events)
 	}
-	w.later(settled).pass()
+	w.later(afterFirstUseDelay).pass()
 	if len(w.writes) != 1 {
 		t.Fatalf("writes %q", w.writes)
 	}
@@ -73,12 +73,12 @@ func TestGateIsRemovedAfterTheDelay(t *testing.T) {
 	}
 }
 
-// Objects that another key's pods come to share are in force as before.
+// Objects that the pods of another key start to share stay in force.
 func TestOtherPodsOfAnAddressDelayNoGate(t *testing.T) {
 	pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())
 	w := applied(t, pod)
 	for i := range 3 {
-		w.later(settled / 3)
+		w.later(afterFirstUseDelay / 3)
 		w.admit(clustertest.Pod(t, namespace, "till", "r1", fmt.Sprint(i), map[string]string{
 			"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca", "redis-tls/sni": fmt.Sprintf("redis-%d.example.com", i)})).pass()
 	}
@@ -87,7 +87,7 @@ func TestOtherPodsOfAnAddressDelayNoGate(t *testing.T) {
 	}
 }
 
-// Which entry catches a connection Envoy decides by the most specific address, whoever it was made for.
+// Envoy chooses the entry of a connection by the most specific address, for every key.
 func TestGateStaysUntilAddressesOfOtherKeysHaveARule(t *testing.T) {
 	narrow, o := cart(t, "a", clustertest.ByAddress)
 	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"}, clustertest.Gated())
@@ -100,12 +100,12 @@ func TestGateStaysUntilAddressesOfOtherKeysHaveARule(t *testing.T) {
 		return nil
 	}
 	_, _ = w.admit(wide).tryPass()
-	if _, err := w.later(settled).tryPass(); err == nil || len(w.now().Entries) != 2 || len(w.gates(wide)) != 1 {
+	if _, err := w.later(afterFirstUseDelay).tryPass(); err == nil || len(w.now().Entries) != 2 || len(w.gates(wide)) != 1 {
 		t.Errorf("error %v, %d entries, gates %q", err, len(w.now().Entries), w.gates(wide))
 	}
 	w.fail = nil
 	w.pass()
-	if w.later(settled).pass(); len(w.gates(wide)) > 0 {
+	if w.later(afterFirstUseDelay).pass(); len(w.gates(wide)) > 0 {
 		t.Errorf("gates %q", w.gates(wide))
 	}
 }
@@ -122,9 +122,9 @@ func TestGateOfAServiceIsRemovedWithItsRule(t *testing.T) {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}
 	if w.pass(); len(w.gates(pod)) != 1 {
-		t.Error("the gate came off before the rule had settled")
+		t.Error("the gate was removed before firstUse.delay")
 	}
-	if w.later(settled).pass(); len(w.gates(pod)) != 0 {
+	if w.later(afterFirstUseDelay).pass(); len(w.gates(pod)) != 0 {
 		t.Errorf("gates %q", w.gates(pod))
 	}
 }
@@ -142,8 +142,8 @@ func TestGateStays(t *testing.T) {
 			w.remove(t, w.now().Rules[0])
 			w.fail = func(call write) error { return errors.New("away") }
 		}, true},
-		"while Istio's CRDs are missing":              {func(_ *testing.T, w *world) { w.notReady = true }, true},
-		"if the gate is switched off": {func(_ *testing.T, w *world) { w.r.Config.FirstUse.Gate = false }, false},
+		"while Istio's CRDs are missing": {func(_ *testing.T, w *world) { w.notReady = true }, true},
+		"if the gate is switched off":    {func(_ *testing.T, w *world) { w.r.Config.FirstUse.Gate = false }, false},
 		"of a terminating pod": {func(_ *testing.T, w *world) {
 			pod, _ := w.Pod(namespace, "cart-r1-a")
 			pod.DeletionTimestamp = &metav1.Time{Time: clustertest.Epoch}
@@ -152,17 +152,17 @@ func TestGateStays(t *testing.T) {
 			w.r.Config.Policy.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
 		}, false},
 		"after an unmanaged entry covers the address": {func(t *testing.T, w *world) {
-			foreign := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "theirs"},
+			unmanaged := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "theirs"},
 				Spec: networking.ServiceEntry{Hosts: []string{"theirs.example.com"}, Addresses: []string{"203.0.113.7"},
 					Ports: []*networking.ServicePort{{Number: 6379, Name: "tcp-redis", Protocol: "TCP"}}}}
-			if err := w.client.Create(context.Background(), foreign); err != nil {
+			if err := w.client.Create(context.Background(), unmanaged); err != nil {
 				t.Fatal(err)
 			}
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())
-			w := applied(t, pod).later(settled)
+			w := applied(t, pod).later(afterFirstUseDelay)
 			tc.change(t, w)
 			if _, err := w.tryPass(); err != nil && w.fail == nil {
 				t.Fatal(err)
@@ -184,14 +184,14 @@ func TestGateStays(t *testing.T) {
 }
 
 func TestGateWithAnotherIndexWaitsForTheNextPass(t *testing.T) {
-	const ours, other = origination.GateFirstUse, "example.com/other"
+	const first, other = origination.GateFirstUse, "example.com/other"
 	for name, moved := range map[string][]string{
-		"because the gate before it was removed": {ours},
-		"to the index of another gate":         {ours, other},
+		"because the gate before it was removed": {first},
+		"to the index of another gate":           {first, other},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated(other))
-			w := applied(t, pod).later(settled)
+			w := applied(t, pod).later(afterFirstUseDelay)
 			w.before = func(write) {
 				var live corev1.Pod
 				if err := w.client.Get(context.Background(), client.ObjectKeyFromObject(pod), &live); err != nil {

@@ -45,21 +45,21 @@ func TestGateStaysUntilTheRouteExists(t *testing.T) {
 	if _, err := w.admit(pod).tryPass(); err == nil {
 		t.Error("no error though the route was not applied")
 	}
-	if around := w.now(); len(around.Entries) > 0 || len(around.Rules) != 1 {
-		t.Errorf("without its route there are %d entries and %d rules", len(around.Entries), len(around.Rules))
+	if snap := w.now(); len(snap.Entries) > 0 || len(snap.Rules) != 1 {
+		t.Errorf("without its route there are %d entries and %d rules", len(snap.Entries), len(snap.Rules))
 	}
 	if !w.hasEvent("WaitingForFirstUse", o.EntryName(), o.RuleName()) {
 		t.Errorf("Events: %q", w.events)
 	}
 	w.fail = nil
 	w.pass()
-	w.later(settled).pass()
+	w.later(afterFirstUseDelay).pass()
 	if diff := cmp.Diff([]string{}, w.gates(pod)); diff != "" {
 		t.Errorf("gates once all three are there (-want +got):\n%s", diff)
 	}
 }
 
-// What comes later than the pod cannot be refused any more, but is said.
+// An object that is created after the pod cannot refuse it any more, so it is reported.
 func TestUnmanagedRouteForTheHostIsReported(t *testing.T) {
 	pod, _ := cart(t, "a", clustertest.ByHTTP)
 	w := newWorld(t).admit(pod)
@@ -85,7 +85,7 @@ func TestPodsOfAHostShareItsEntryAndRoute(t *testing.T) {
 	more := clustertest.Resolve(t, other)[0]
 	w := newWorld(t).admit(plain)
 	w.pass()
-	alone := w.contents()
+	before := w.contents()
 	want := []string{"create DestinationRule " + more.RuleName(), "patch DestinationRule " + o.RuleName(), "patch VirtualService " + o.EntryName(), "patch ServiceEntry " + o.EntryName()}
 	if diff := cmp.Diff(want, sortedWithin(w.admit(other).pass())); diff != "" {
 		t.Errorf("writes for the second key (-want +got):\n%s", diff)
@@ -95,7 +95,7 @@ func TestPodsOfAHostShareItsEntryAndRoute(t *testing.T) {
 	}
 	w.forget(other)
 	w.collect()
-	if diff := cmp.Diff(alone, w.contents()); diff != "" {
+	if diff := cmp.Diff(before, w.contents()); diff != "" {
 		t.Errorf("objects once the second key is gone (-want +got):\n%s", diff)
 	}
 }

@@ -33,7 +33,7 @@ import (
 )
 
 var (
-	modelSeed = flag.Uint64("model.seed", 0, "run the model with this seed alone")
+	modelSeed = flag.Uint64("model.seed", 0, "run the model only with this seed")
 	modelRuns = flag.Int("model.runs", 6, "run the model so many times, with -short a third of them")
 )
 
@@ -66,7 +66,7 @@ func TestModel(t *testing.T) {
 			m := newModel(t, seed)
 			defer func() {
 				if t.Failed() {
-					t.Logf("run it alone by -run TestModel -model.seed=%d; what happened:\n%s", seed, strings.Join(m.history, "\n"))
+					t.Logf("run only this seed by -run TestModel -model.seed=%d; what happened:\n%s", seed, strings.Join(m.history, "\n"))
 				}
 			}()
 			for range 3 {
@@ -90,7 +90,7 @@ type model struct {
 	// leader is the replica that reconciles, webhook another one that admits.
 	leader, webhook, istiod *replica
 	namespaces              []string
-	told                    map[string]bool // namespaces that a pass is due of
+	due                     map[string]bool // namespaces that need a pass
 	pods                    int
 	// outage says which writes fail, until the time.
 	outage func(write) bool
@@ -121,7 +121,7 @@ type replica struct {
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{
 		world: newWorld(t), random: rand.New(rand.NewPCG(seed, 0)), log: map[string][]change{}, namespaces: []string{namespace, "bank"},
-		told: map[string]bool{}, held: map[types.NamespacedName]map[string]string{},
+		due: map[string]bool{}, held: map[types.NamespacedName]map[string]string{},
 	}
 	m.world.frozen = true
 	services := services{"shop/redis": {}, "bank/redis": {}}
@@ -213,7 +213,7 @@ func (r *replica) deliver(kind string, n int) {
 		r.taken[kind]++
 		r.take(kind, e)
 		if r == r.model.leader && r.model.random.IntN(20) > 0 { // some notifications are lost
-			r.model.told[e.key.Namespace] = true
+			r.model.due[e.key.Namespace] = true
 		}
 	}
 }
@@ -257,14 +257,14 @@ func (m *model) step() {
 		d := time.Duration(m.random.IntN(int(2 * time.Second)))
 		m.note("%s go by", d)
 		m.tick(d)
-		m.told = map[string]bool{namespace: true, "bank": true}
+		m.due = map[string]bool{namespace: true, "bank": true}
 	case n < 96:
 		m.fails()
 	case n < 98:
 		m.note("the leader is another one")
 		m.leader.catchUp(m.clock.Now())
 		m.restart()
-		m.told = map[string]bool{namespace: true, "bank": true}
+		m.due = map[string]bool{namespace: true, "bank": true}
 	default:
 		m.configure()
 	}
@@ -303,10 +303,10 @@ func (m *model) others() {
 
 // reconcile makes one pass, with errors.
 func (m *model) reconcile(namespace string) {
-	if !m.told[namespace] {
+	if !m.due[namespace] {
 		return
 	}
-	m.told[namespace] = false
+	m.due[namespace] = false
 	failing := m.random.IntN(3) == 0
 	m.fail = func(call write) error {
 		if call.Kind == "Pod" {
@@ -322,7 +322,7 @@ func (m *model) reconcile(namespace string) {
 	m.lost = func(call write) bool { return call.Kind != "Pod" && failing && m.random.IntN(6) == 0 }
 	m.note("pass over %s", namespace)
 	if _, err := m.once(namespace); err != nil || m.again > 0 {
-		m.told[namespace] = true
+		m.due[namespace] = true
 	}
 	m.fail, m.lost = nil, nil
 }
@@ -528,7 +528,7 @@ func (m *model) configure() {
 	}
 	m.note("hosts %v, CIDRs %v, VIPs %s, Services %v", cfg.Policy.AllowedHosts, cfg.Policy.AllowedCIDRs, cfg.VIP.CIDR, m.leader.services)
 	m.restart()
-	m.told = map[string]bool{namespace: true, "bank": true}
+	m.due = map[string]bool{namespace: true, "bank": true}
 	m.hold()
 }
 
@@ -566,8 +566,8 @@ func (m *model) uses(namespace string) map[string]types.NamespacedName {
 		for _, r := range m.truth.LiveOf(namespace, []*cluster.Pod{pod}).Requests {
 			for _, o := range r.Originations {
 				if refused[o.Key] { // it may have got nothing
-					alone := &cluster.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Labels: map[string]string{o.Label(): "true"}}}
-					for object := range m.referred(alone) {
+					claimless := &cluster.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Labels: map[string]string{o.Label(): "true"}}}
+					for object := range m.referred(claimless) {
 						using[object] = types.NamespacedName{Namespace: namespace, Name: pod.Name}
 					}
 					continue
@@ -676,7 +676,7 @@ func (m *model) selects(o object, pod *cluster.Pod) bool {
 	return false
 }
 
-// objectsIn are our objects of the namespace in the API server.
+// objectsIn returns the managed objects of the namespace in the API server.
 func (m *model) objectsIn(namespace string) (objects []object) {
 	for _, k := range kinds {
 		for key, o := range m.truth.objects[k] {
@@ -702,8 +702,8 @@ func (m *model) check(after string) {
 			now[o.Kind+" "+o.GetName()] = m.specFor(o, m.truth.pods[key])
 		}
 		for object, spec := range objects {
-			if got, stands := now[object]; !stands || got != spec {
-				m.fatal("after %s: %s of pod %s, whose request is unresolved, was %s and is (%t) %s", after, object, key, spec, stands, got)
+			if got, exists := now[object]; !exists || got != spec {
+				m.fatal("after %s: %s of pod %s, whose request is unresolved, was %s and is (%t) %s", after, object, key, spec, exists, got)
 			}
 		}
 	}
@@ -727,7 +727,7 @@ func (m *model) rest() {
 			m.fatal("after %d grace periods it still writes %q", cycle, m.writesOf())
 		}
 		quiet++
-		for _, pause := range []time.Duration{0, settled, settled, modelGrace, modelDelay, modelDelay} {
+		for _, pause := range []time.Duration{0, afterFirstUseDelay, afterFirstUseDelay, modelGrace, modelDelay, modelDelay} {
 			m.tick(pause)
 			for _, r := range []*replica{m.leader, m.webhook, m.istiod} {
 				r.catchUp(m.clock.Now())
@@ -764,8 +764,8 @@ func (m *model) equals(namespace string) {
 			wanted[k.Kind+" "+o.GetName()] = o
 		}
 	}
-	// What live pods refer to that claim nothing is there besides.
-	besides := map[string]bool{}
+	// kept are objects that live pods without a claim refer to.
+	kept := map[string]bool{}
 	refused := refusedKeys(&desired)
 	certificates := false
 	vips := map[string]bool{}
@@ -780,11 +780,11 @@ func (m *model) equals(namespace string) {
 		}
 		if unresolved {
 			for object := range m.referred(pod) {
-				besides[object] = true
+				kept[object] = true
 			}
 		}
 		for _, vip := range live.Marks.VIPs {
-			vips[vip.String()], besides[kindRule.Kind+" "+origination.ClosedName] = true, true
+			vips[vip.String()], kept[kindRule.Kind+" "+origination.ClosedName] = true, true
 		}
 	}
 	byVIP := map[string]bool{}
@@ -799,7 +799,7 @@ func (m *model) equals(namespace string) {
 		switch {
 		case found && want.differs(o):
 			m.fatal("at rest %s in %s is %v, want %v", name, namespace, o.spec(), want.spec())
-		case !found && !besides[name] && !(certificates && o.kind == kindCertificate) && !byVIP[o.group()]:
+		case !found && !kept[name] && !(certificates && o.kind == kindCertificate) && !byVIP[o.group()]:
 			m.fatal("at rest %s in %s is left over: %v", name, namespace, o.spec())
 		case o.mark() != "":
 			m.fatal("at rest %s in %s is marked for deletion", name, namespace)
@@ -813,17 +813,17 @@ func (m *model) equals(namespace string) {
 	m.vipsAreApart(namespace)
 }
 
-// gatesAreOff: at rest a pod waits only that is told why.
+// gatesAreOff checks that at rest only pods wait whose problem is reported.
 func (m *model) gatesAreOff(namespace string, snap *mesh.Snapshot, desired *mesh.Desired) {
 	for _, pod := range m.truth.podsIn(namespace) {
 		live := m.truth.LiveOf(namespace, []*cluster.Pod{pod})
-		told := !waiting(pod) || len(live.Requests) == 0
+		reported := !waiting(pod) || len(live.Requests) == 0
 		for _, r := range live.Requests {
 			for _, o := range r.Originations {
-				told = told || slices.ContainsFunc(desired.Refused, func(r mesh.Refusal) bool { return r.Claim.Key == o.Key })
+				reported = reported || slices.ContainsFunc(desired.Refused, func(r mesh.Refusal) bool { return r.Claim.Key == o.Key })
 			}
 		}
-		if !told {
+		if !reported {
 			m.fatal("at rest pod %s in %s still waits at its gate", pod.Name, namespace)
 		}
 	}

@@ -44,7 +44,7 @@ func TestGateStaysUntilTheObjectOfASettingExists(t *testing.T) {
 			if _, err := w.admit(pod).tryPass(); err == nil || !w.hasEvent("WaitingForFirstUse", needs) {
 				t.Errorf("error %v, Events %q", err, w.events)
 			}
-			if _, err := w.later(settled).tryPass(); err == nil || len(w.gates(pod)) != 1 {
+			if _, err := w.later(afterFirstUseDelay).tryPass(); err == nil || len(w.gates(pod)) != 1 {
 				t.Errorf("error %v, gates %q without the object", err, w.gates(pod))
 			}
 			w.fail = nil
@@ -52,9 +52,9 @@ func TestGateStaysUntilTheObjectOfASettingExists(t *testing.T) {
 				t.Errorf("writes (-want +got):\n%s", diff)
 			}
 			if w.pass(); len(w.gates(pod)) != 1 {
-				t.Error("the gate came off before the object had settled")
+				t.Error("the gate was removed before firstUse.delay")
 			}
-			if w.later(settled).pass(); len(w.gates(pod)) != 0 {
+			if w.later(afterFirstUseDelay).pass(); len(w.gates(pod)) != 0 {
 				t.Errorf("gates %q", w.gates(pod))
 			}
 		})
@@ -69,16 +69,16 @@ func TestObjectOfASettingIsRepairedAndDeleted(t *testing.T) {
 			if writes := w.pass(); len(writes) > 0 {
 				t.Errorf("a second pass writes %q", writes)
 			}
-			around := w.now()
+			snap := w.now()
 			switch {
-			case len(around.Peers) == 1:
-				around.Peers[0].Spec.Mtls.Mode = securityapi.PeerAuthentication_MutualTLS_PERMISSIVE
-				w.must(w.client.Update(context.Background(), around.Peers[0]))
-			case len(around.Sidecars) == 1:
-				around.Sidecars[0].Spec.OutboundTrafficPolicy.Mode = networking.OutboundTrafficPolicy_ALLOW_ANY
-				w.must(w.client.Update(context.Background(), around.Sidecars[0]))
+			case len(snap.Peers) == 1:
+				snap.Peers[0].Spec.Mtls.Mode = securityapi.PeerAuthentication_MutualTLS_PERMISSIVE
+				w.must(w.client.Update(context.Background(), snap.Peers[0]))
+			case len(snap.Sidecars) == 1:
+				snap.Sidecars[0].Spec.OutboundTrafficPolicy.Mode = networking.OutboundTrafficPolicy_ALLOW_ANY
+				w.must(w.client.Update(context.Background(), snap.Sidecars[0]))
 			default:
-				t.Fatalf("objects %+v", around)
+				t.Fatalf("objects %+v", snap)
 			}
 			w.pass()
 			request := w.Live(namespace).Requests[0]
@@ -90,8 +90,8 @@ func TestObjectOfASettingIsRepairedAndDeleted(t *testing.T) {
 			w.pass()
 			w.later(grace).pass()
 			w.later(delay).pass()
-			if around := w.now(); len(around.Peers)+len(around.Sidecars) > 0 {
-				t.Errorf("left over: %v, %v", around.Peers, around.Sidecars)
+			if snap := w.now(); len(snap.Peers)+len(snap.Sidecars) > 0 {
+				t.Errorf("left over: %v, %v", snap.Peers, snap.Sidecars)
 			}
 		})
 	}

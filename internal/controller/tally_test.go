@@ -17,7 +17,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// gauges are what the gauges say that are not 0; names go without their prefix.
+// gauges returns the gauges that are not 0, by their names without the prefix.
 func (w *world) gauges() map[string]float64 {
 	w.t.Helper()
 	got := map[string]float64{}
@@ -140,7 +140,7 @@ func TestGatedPodsAreCounted(t *testing.T) {
 	w.r.Metrics.wait("another", time.Time{})
 	w.fail = nil
 	w.pass()
-	w.later(settled).pass()
+	w.later(afterFirstUseDelay).pass()
 	w.wantGauges("after their gates are removed", map[string]float64{
 		"originations state=served":               1,
 		"objects kind=DestinationRule state=used": 1,

@@ -16,7 +16,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// recorded has the pod say that these are its VIPs.
+// recorded writes the VIPs into the annotation of the pod.
 func recorded(vips string) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) { pod.Annotations[origination.AnnotationVIPs] = vips }
 }
@@ -33,7 +33,7 @@ func TestOneOfTwoKeysKeepsTheirVIP(t *testing.T) {
 		first         []*corev1.Pod // admitted before the others
 		keeps, hasNot *corev1.Pod
 	}{
-		"the older pod keeps it":                       {nil, older, younger},
+		"the older pod keeps it":         {nil, older, younger},
 		"the key with an entry keeps it": {[]*corev1.Pod{younger}, younger, older},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestOneOfTwoKeysKeepsTheirVIP(t *testing.T) {
 			}
 			w.pass()
 			keeps, hasNot := clustertest.Resolve(t, tc.keeps)[0], clustertest.Resolve(t, tc.hasNot)[0]
-			stands := func(when string) {
+			exists := func(when string) {
 				t.Helper()
 				objects := w.contents()
 				if _, made := objects["ServiceEntry "+keeps.EntryName()]; !made {
@@ -58,7 +58,7 @@ func TestOneOfTwoKeysKeepsTheirVIP(t *testing.T) {
 					}
 				}
 			}
-			stands("at first")
+			exists("at first")
 			if !w.hasEvent("Warning Conflict on ReplicaSet "+tc.hasNot.OwnerReferences[0].Name, "pod "+tc.hasNot.Name, vip) || w.hasEvent("Warning", "pod "+tc.keeps.Name) {
 				t.Errorf("Events: %q", w.events)
 			}
@@ -70,9 +70,9 @@ func TestOneOfTwoKeysKeepsTheirVIP(t *testing.T) {
 				t.Errorf("objects as the other pod goes (-want +got):\n%s", diff)
 			}
 			w.collect()
-			stands("long after the other pod, while one resolves to its VIP,")
+			exists("long after the other pod, while one resolves to its VIP,")
 
-			// Recreated, the pod has another VIP, and all is well.
+			// The recreated pod has another VIP and is served.
 			w.forget(tc.hasNot)
 			again := tc.hasNot.DeepCopy()
 			again.Annotations[origination.AnnotationVIPs] = hasNot.Host + "=251.0.0.2"
@@ -91,9 +91,9 @@ func TestVIPOfAnotherNamespaceIsRefused(t *testing.T) {
 	w := newWorld(t).admit(theirs)
 	w.passIn("bank")
 	before := w.nowIn("bank").Entries
-	// As old as can be, the pod takes nothing from who has the entry.
-	ours := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByName, recorded("redis.example.com="+vip), clustertest.Created(-time.Hour))
-	w.admit(ours)
+	// The pod is older, and does not get the VIP of the existing entry.
+	pod := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByName, recorded("redis.example.com="+vip), clustertest.Created(-time.Hour))
+	w.admit(pod)
 	if writes := w.pass(); len(writes) > 0 {
 		t.Errorf("writes %q", writes)
 	}
@@ -124,7 +124,7 @@ func TestPodWithAnotherVIPThanItsKeyIsReported(t *testing.T) {
 	}
 }
 
-// An odd pod, forged or not, is told of and holds up nobody else of its key.
+// A pod with another VIP, forged or not, is reported and delays no other pod of its key.
 func TestPodWithAnotherVIPDelaysNoGateOfItsKey(t *testing.T) {
 	for name, annotations := range map[string]map[string]string{"that is restricted": clustertest.Restricted, "that uses protocol http": clustertest.ByHTTP} {
 		t.Run(name, func(t *testing.T) {
@@ -132,7 +132,7 @@ func TestPodWithAnotherVIPDelaysNoGateOfItsKey(t *testing.T) {
 			odd := clustertest.Pod(t, namespace, "odd", "r1", "a", annotations, recorded(o.Host+"=251.0.0.1"), clustertest.Created(time.Hour))
 			w := newWorld(t).admit(pod, odd)
 			w.pass()
-			w.later(settled).pass()
+			w.later(afterFirstUseDelay).pass()
 			if gates := w.gates(pod); len(gates) > 0 {
 				t.Errorf("gates %q; Events: %q", gates, w.events)
 			}
@@ -140,7 +140,7 @@ func TestPodWithAnotherVIPDelaysNoGateOfItsKey(t *testing.T) {
 	}
 }
 
-// The first pod of a key may be a forged one. It must not decide about the others.
+// The first pod of a key may be forged. It must not affect the others.
 func TestUnusableVIPOfTheOldestPodAffectsNoOtherPod(t *testing.T) {
 	for name, vip := range map[string]string{"outside the range": "203.0.113.66", "of an entry of another namespace": "251.0.0.1", "that is missing": ""} {
 		t.Run(name, func(t *testing.T) {
@@ -155,7 +155,7 @@ func TestUnusableVIPOfTheOldestPodAffectsNoOtherPod(t *testing.T) {
 			if len(w.now().Entries) > 0 || !w.hasEvent("Warning Conflict on ReplicaSet odd-r1", "pod odd-r1-a") {
 				t.Errorf("entries %v, Events %q", w.now().Entries, w.events)
 			}
-			// The webhook gives new pods of the key none of it.
+			// The webhook does not give that VIP to new pods of the key.
 			_, o := cart(t, "a", clustertest.ByName)
 			vips, problem := mesh.VIPs(&o, nil, nil, w.now(), w.r.Config.VIP)
 			if problem != nil || len(vips) != 1 || vips[0].String() == vip || !w.r.Config.VIP.CIDR.Contains(vips[0]) {
@@ -190,7 +190,7 @@ func TestEntryWithoutAVIPGetsTheVIPOfItsPods(t *testing.T) {
 	}
 }
 
-// A pod that is refused for its VIP may still dial the server's address, so all that is left of its objects stays.
+// A pod that is refused for its VIP may still dial the server's address, so its remaining objects stay.
 func TestPodRefusedForItsVIPKeepsItsObjects(t *testing.T) {
 	pod, o := cart(t, "a", byBoth)
 	w := newWorld(t).admit(pod)
@@ -212,7 +212,7 @@ func TestPodRefusedForItsVIPKeepsItsObjects(t *testing.T) {
 	}
 }
 
-// VIPs are in no object of a routed host, so nobody else's can end it.
+// The objects of an HTTP host list no VIP, so no other key's VIP affects it.
 func TestHTTPHostIsServedWhicheverKeyHasItsVIP(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByHTTP)
 	w := newWorld(t).admit(pod)

@@ -42,12 +42,12 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// The controller's tests prove, without an API server, what a pass sends and in which order; that the
-// API server takes it so is for test/integration.
+// The controller's tests prove, without an API server, what a pass writes and in which order. Package test/integration
+// proves that an API server accepts it.
 
 const namespace = "shop"
 
-// world is a fake cluster: what the caches say, and what the API server holds.
+// world is a fake cluster: the caches, and the objects of the API server.
 type world struct {
 	t        testing.TB
 	r        *Reconciler
@@ -55,34 +55,34 @@ type world struct {
 	client   client.WithWatch
 	clock    *clocktesting.FakePassiveClock
 	caches   *caches
-	// frozen says that the caches stay behind the API server, of the mesh's objects.
+	// frozen says that the caches do not get the mesh objects of the API server.
 	frozen bool
-	// truth, when set, is what the API server holds, so that it need not be asked.
+	// truth, if set, has the objects of the API server, which then is not read.
 	truth    *caches
 	filling  bool
 	notReady bool
 	gone     bool
-	// unknown says that the cache does not know the namespace yet.
+	// unknown says that the cache does not have the namespace yet.
 	unknown bool
 	// closedFails says that the namespace's closed rule may be missing.
 	closedFails bool
 
 	writes []write
-	// events are those of the last pass, heard those of all passes.
+	// events are the Events of the last pass, heard those of all passes.
 	events, heard []string
-	// again is after which time the last pass is to be repeated.
+	// again is the pause before the last pass is repeated.
 	again time.Duration
-	// reviews are the users of whom a SubjectAccessReview asked; allowed are those who may what it asks.
+	// reviews are the users of the SubjectAccessReviews. allowed are the users that they allow.
 	reviews []string
 	allowed map[string]bool
-	// fail, when set, is asked for the error of each write, which then is not made.
+	// fail, if set, returns the error of a write, which then is not made.
 	fail func(write) error
-	// before and after, when set, are called before and after each write that the API server takes.
+	// before and after, if set, are called before and after each write that the API server accepts.
 	before, after func(write)
-	// lost, when set, says whether the answer to a write is lost that the API server has taken.
+	// lost, if set, reports whether the answer to an accepted write is lost.
 	lost   func(write) bool
 	noting sync.Mutex
-	// accepted is when the API server last took a write of ours, by UID, and uids how many it has given.
+	// accepted is the time of the last write by the controller, by UID. uids counts the UIDs given.
 	accepted map[types.UID]time.Time
 	uids     int
 }
@@ -129,7 +129,7 @@ func newWorld(t testing.TB, objects ...client.Object) *world {
 	return w
 }
 
-// restart has another process reconcile from now on, which remembers nothing.
+// restart replaces the controller by a new process without memory.
 func (w *world) restart() {
 	w.t.Helper()
 	w.registry = prometheus.NewRegistry()
@@ -242,9 +242,9 @@ func (w *world) create(ctx context.Context, c client.WithWatch, object client.Ob
 }
 
 func (w *world) review(review *authorizationv1.SubjectAccessReview) error {
-	asked := review.Spec.ResourceAttributes
-	if len(review.Spec.Groups) > 0 || *asked != (authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "list", Resource: "secrets"}) {
-		return fmt.Errorf("istiod asks something else than %+v", review.Spec)
+	attributes := review.Spec.ResourceAttributes
+	if len(review.Spec.Groups) > 0 || *attributes != (authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "list", Resource: "secrets"}) {
+		return fmt.Errorf("istiod sends another review than %+v", review.Spec)
 	}
 	w.reviews = append(w.reviews, review.Spec.User)
 	review.Status.Allowed = w.allowed[review.Spec.User]
@@ -306,11 +306,11 @@ func (w *world) delete(ctx context.Context, c client.WithWatch, object client.Ob
 }
 
 func (w *world) get(context.Context, client.WithWatch, client.ObjectKey, client.Object, ...client.GetOption) error {
-	return fmt.Errorf("the reconciler reads from the view alone")
+	return fmt.Errorf("the reconciler reads only from the view")
 }
 
 func (w *world) list(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
-	return fmt.Errorf("the reconciler reads from the view alone")
+	return fmt.Errorf("the reconciler reads only from the view")
 }
 
 func (w *world) update(context.Context, client.WithWatch, client.Object, ...client.UpdateOption) error {
@@ -339,7 +339,7 @@ func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, text string
 	w.events, w.heard = append(w.events, event), append(w.heard, event)
 }
 
-// The view: what the caches say.
+// The view, from the caches.
 
 func (w *world) Synced() bool                             { return !w.filling }
 func (w *world) IstioReady() bool                         { return !w.notReady }
@@ -365,7 +365,7 @@ func (w *world) Pod(namespace, name string) (*cluster.Pod, bool) {
 }
 func (w *world) LiveOf(n string, pods []*cluster.Pod) *cluster.Live { return w.caches.LiveOf(n, pods) }
 
-// stored is what the API server holds of the mesh's kinds, with the times at which it took ours.
+// stored returns the mesh objects of the API server, with the times of the controller's writes.
 func (w *world) stored() map[*kind]map[types.NamespacedName]client.Object {
 	w.t.Helper()
 	objects := map[*kind]map[types.NamespacedName]client.Object{}
@@ -398,16 +398,16 @@ func fill[T client.Object](w *world, objects map[*kind]map[types.NamespacedName]
 	}
 }
 
-// timed notes on an object when the API server last took a write of ours, as managedFields do.
+// timed sets the time of the controller's last write in managedFields.
 func (w *world) timed(o client.Object) client.Object {
 	o.SetManagedFields(nil)
-	if at, ours := w.accepted[o.GetUID()]; ours {
+	if at, written := w.accepted[o.GetUID()]; written {
 		o.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: origination.FieldManager, Time: &metav1.Time{Time: at}}})
 	}
 	return o
 }
 
-// now is what the API server holds in the namespace.
+// now returns the objects of the API server in the namespace.
 func (w *world) now() *mesh.Snapshot {
 	w.t.Helper()
 	return w.nowIn(namespace)
@@ -441,7 +441,7 @@ func (w *world) contents() map[string]string {
 	return all
 }
 
-// freeze has the caches say from now on what the API server holds now, of the mesh's objects.
+// freeze keeps the present mesh objects in the caches from now on.
 func (w *world) freeze() {
 	w.caches.objects = w.stored()
 	w.frozen = true
@@ -454,7 +454,7 @@ func (w *world) must(err error) {
 	}
 }
 
-// forget has the pods leave the cluster and the caches.
+// forget removes the pods from the cluster and the caches.
 func (w *world) forget(pods ...*corev1.Pod) {
 	w.t.Helper()
 	for _, pod := range pods {
@@ -463,14 +463,14 @@ func (w *world) forget(pods ...*corev1.Pod) {
 	w.uncache(pods...)
 }
 
-// uncache has the pods leave the caches alone.
+// uncache removes the pods from the caches only.
 func (w *world) uncache(pods ...*corev1.Pod) {
 	for _, pod := range pods {
 		delete(w.caches.pods, client.ObjectKeyFromObject(pod))
 	}
 }
 
-// edit changes a pod that is there, in the cluster and in the caches.
+// edit changes a pod in the cluster and in the caches.
 func (w *world) edit(pod *corev1.Pod, change func(*corev1.Pod)) {
 	w.t.Helper()
 	var live corev1.Pod
@@ -486,7 +486,7 @@ func (w *world) later(d time.Duration) *world {
 	return w
 }
 
-// collect lets all that nobody uses be marked and deleted, and after that the namespace's closed rule.
+// collect runs passes until unused objects are marked and deleted, and after them the namespace's closed rule.
 func (w *world) collect() {
 	w.t.Helper()
 	for range 2 {
@@ -520,7 +520,7 @@ func (w *world) counter(name string) (sum float64) {
 	return sum
 }
 
-// outcomes is how many writes ended so.
+// outcomes returns how many writes had the outcome.
 func (w *world) outcomes(outcome string) (sum float64) {
 	w.t.Helper()
 	for series, n := range metricstest.Gather(w.t, w.registry) {
@@ -544,7 +544,7 @@ func (w *world) seconds(name string) (sum float64) {
 	return sum
 }
 
-// services are the cluster's, by "namespace/name".
+// services are the Services of the cluster, by "namespace/name".
 type services map[string]annotation.Service
 
 func (s services) Service(namespace, name string) (annotation.Service, bool) {
@@ -561,7 +561,7 @@ func (s services) ServiceWithin(prefix netip.Prefix) (string, bool) {
 	return "", false
 }
 
-// caches are what a replica knows of the cluster.
+// caches are the caches of one replica.
 type caches struct {
 	cfg      *config.Config
 	services services
