@@ -19,13 +19,24 @@ func BenchmarkSnapshot(b *testing.B) {
 			w.serve(true)
 			var pods []*Pod
 			for i := range keys {
-				pod := clustertest.Pod(b, "shop", fmt.Sprintf("cart-%d", i), "r1", "a", map[string]string{"redis-tls/host": fmt.Sprintf("redis-%d.example.com", i)},
-					clustertest.Created(time.Duration(i)*time.Second))
+				pod := clustertest.Pod(
+					b,
+					"shop",
+					fmt.Sprintf("cart-%d", i),
+					"r1",
+					"a",
+					map[string]string{"redis-tls/host": fmt.Sprintf("redis-%d.example.com", i)},
+					clustertest.Created(time.Duration(i)*time.Second),
+				)
 				w.pods.Add(pod)
 				pods = append(pods, Trim(pod))
 			}
 			live := LiveOf("shop", pods, config.Default(), nil)
-			desired := mesh.Objects(&mesh.Snapshot{Namespace: "shop", RootNamespace: "istio-system", Live: live.Requests}, config.Default())
+			desired := mesh.Objects(&mesh.Snapshot{
+				Namespace:     "shop",
+				RootNamespace: "istio-system",
+				Live:          live.Requests,
+			}, config.Default())
 			for _, e := range desired.Entries {
 				w.mesh["serviceentries"].Add(e)
 			}
@@ -34,7 +45,8 @@ func BenchmarkSnapshot(b *testing.B) {
 			}
 			view := w.start()
 			w.eventually("the view to fill", 0, func() bool {
-				return view.Synced() && len(view.Live("shop").Requests) == keys && len(view.Snapshot("shop").Rules) == len(desired.Rules)
+				return view.Synced() && len(view.Live("shop").Requests) == keys &&
+					len(view.Snapshot("shop").Rules) == len(desired.Rules)
 			})
 			b.ReportAllocs()
 			for b.Loop() {

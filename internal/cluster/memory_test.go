@@ -29,9 +29,15 @@ func TestInjectedPodNeedsLittleMemory(t *testing.T) {
 				pod.Labels[fmt.Sprintf("app.example.com/label-%d", i)] = "a value of the usual length"
 				pod.Annotations[fmt.Sprintf("app.example.com/annotation-%d", i)] = "a value that is a little longer than usual"
 			}
-			pod.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubelet", FieldsV1: metav1.NewFieldsV1(fmt.Sprintf(`{"f:%04096d":{}}`, 0))}}
+			pod.ManagedFields = []metav1.ManagedFieldsEntry{{
+				Manager:  "kubelet",
+				FieldsV1: metav1.NewFieldsV1(fmt.Sprintf(`{"f:%04096d":{}}`, 0)),
+			}}
 			for i := range 50 {
-				pod.Spec.Containers[0].Env = append(pod.Spec.Containers[0].Env, corev1.EnvVar{Name: fmt.Sprintf("VARIABLE_%d", i), Value: "value"})
+				pod.Spec.Containers[0].Env = append(pod.Spec.Containers[0].Env, corev1.EnvVar{
+					Name:  fmt.Sprintf("VARIABLE_%d", i),
+					Value: "value",
+				})
 			}
 		})
 	}
@@ -42,7 +48,10 @@ func TestInjectedPodNeedsLittleMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			x := newPodIndex()
 			trimmer := &podTrimmer{}
-			store := toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
+			store := toolscache.NewIndexer(
+				toolscache.MetaNamespaceKeyFunc,
+				toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc},
+			)
 			add := func(i uint64) {
 				template := templateIn(fmt.Sprintf("shop-%d", i/tc.together))
 				template.Name = fmt.Sprintf("cart-r1-%06d", i)
@@ -106,7 +115,12 @@ func TestTrimmingAPodKeepsItsController(t *testing.T) {
 
 func TestTrimmingMeshObjectsKeepsTheTimesOfManagedOnes(t *testing.T) {
 	fields := []metav1.ManagedFieldsEntry{
-		{Manager: origination.FieldManager, Operation: metav1.ManagedFieldsOperationApply, Time: &metav1.Time{Time: clustertest.Epoch}, FieldsV1: metav1.NewFieldsV1("{}")},
+		{
+			Manager:   origination.FieldManager,
+			Operation: metav1.ManagedFieldsOperationApply,
+			Time:      &metav1.Time{Time: clustertest.Epoch},
+			FieldsV1:  metav1.NewFieldsV1("{}"),
+		},
 		{Manager: "kubectl", FieldsV1: metav1.NewFieldsV1("{}")},
 	}
 	for _, owned := range []bool{true, false} {
@@ -122,7 +136,8 @@ func TestTrimmingMeshObjectsKeepsTheTimesOfManagedOnes(t *testing.T) {
 				times++
 			}
 		}
-		if want := map[bool]int{true: 1}[owned]; times != want || len(e.ManagedFields) != want || (mark == "now") != owned || long != "" {
+		if want := map[bool]int{true: 1}[owned]; times != want || len(e.ManagedFields) != want || (mark == "now") != owned ||
+			long != "" {
 			t.Errorf("owned %t: %d times of %d, mark %q, last applied %q", owned, times, len(e.ManagedFields), mark, long)
 		}
 	}

@@ -168,8 +168,8 @@ func meshIndexers() toolscache.Indexers {
 }
 
 // exportedTo returns where an entry, a rule or a route applies outside its namespace: everywhere, or in the namespaces
-// that it names. Without exportTo it applies everywhere (meshConfig.defaultServiceExportTo and the like, "*" by default).
-// "." is its own namespace and "~" none. Other kinds and rules with a selector are not exported
+// that it names. Without exportTo it applies everywhere (meshConfig.defaultServiceExportTo and the like, "*" by
+// default). "." is its own namespace and "~" none. Other kinds and rules with a selector are not exported
 // (PushContext.setDestinationRules).
 func exportedTo(object metav1.Object) []string {
 	var exportTo []string

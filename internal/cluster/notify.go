@@ -13,8 +13,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// spread is how long a change that affects all namespaces may wait. So a burst of changes, such as 1,000 entries that are
-// exported everywhere, causes one sweep.
+// spread is how long a change that affects all namespaces may wait. So a burst of changes, such as 1,000 entries that
+// are exported everywhere, causes one sweep.
 const spread = time.Second
 
 // Priority says which of several namespaces is to be reconciled first.
@@ -148,8 +148,8 @@ func (v *View) sweep(pending *atomic.Bool, affected func(namespace string) bool)
 	})
 }
 
-// dialsMeshHosts reports whether pods of the namespace dial hosts that the mesh has by their real names. Rules and routes
-// of other namespaces may apply to those.
+// dialsMeshHosts reports whether pods of the namespace dial hosts that the mesh has by their real names. Rules and
+// routes of other namespaces may apply to those.
 func (v *View) dialsMeshHosts(namespace string) bool {
 	return slices.ContainsFunc(v.Live(namespace).Requests, func(r mesh.Request) bool {
 		return slices.ContainsFunc(r.Originations, func(o origination.Origination) bool { return o.InMesh() || o.HTTP() })

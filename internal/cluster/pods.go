@@ -54,8 +54,8 @@ type resolver struct {
 	generation uint64
 }
 
-// podIndex is the index of the live pods of all namespaces, fed by pod events. Equal pods are one group, whose request is
-// resolved once.
+// podIndex is the index of the live pods of all namespaces, fed by pod events. Equal pods are one group, whose request
+// is resolved once.
 type podIndex struct {
 	mu         sync.RWMutex
 	namespaces map[string]*namespacePods
@@ -378,7 +378,13 @@ func (x *podIndex) firstUses(namespace string, r resolver) []FirstUse {
 		pod := n.pods[name]
 		g := n.groups[keyOf(pod)]
 		g.resolve(namespace, r)
-		use := FirstUse{Pod: pod, Originations: g.request.Originations, Settings: g.request.Settings, Err: g.err, Gated: gated(pod)}
+		use := FirstUse{
+			Pod:          pod,
+			Originations: g.request.Originations,
+			Settings:     g.request.Settings,
+			Err:          g.err,
+			Gated:        gated(pod),
+		}
 		if admitted, err := time.Parse(time.RFC3339Nano, pod.Recorded.FirstUse); err == nil {
 			use.Admitted = &admitted
 		}

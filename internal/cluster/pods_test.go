@@ -65,25 +65,38 @@ func TestLivePods(t *testing.T) {
 	}{
 		"one pod is one request": {set: pods{pod("r1", "a")}, want: []summary{one}},
 		"equal pods are one request, of the oldest": {
-			set:  pods{pod("r1", "b", clustertest.Created(time.Minute)), pod("r1", "a"), pod("r1", "c", clustertest.Created(time.Second))},
+			set: pods{
+				pod("r1", "b", clustertest.Created(time.Minute)),
+				pod("r1", "a"),
+				pod("r1", "c", clustertest.Created(time.Second)),
+			},
 			want: []summary{one},
 		},
 		"of pods created in one second the first by name counts": {
 			set: pods{pod("r1", "b"), pod("r1", "a"), pod("r1", "c")}, want: []summary{one},
 		},
 		"pods that differ only in the time of first use are one request": {
-			set: pods{pod("r1", "a", firstUse(t, time.Second)), pod("r1", "b", firstUse(t, 2*time.Second))}, want: []summary{one},
+			set:  pods{pod("r1", "a", firstUse(t, time.Second)), pod("r1", "b", firstUse(t, 2*time.Second))},
+			want: []summary{one},
 		},
 		"pods of two revisions with equal requests are one request": {
 			set: pods{pod("r1", "a"), pod("r2", "a", clustertest.Created(time.Hour))}, want: []summary{one},
 		},
 		"a forged owner changes nothing": {
-			set: pods{pod("r1", "a"), clustertest.Pod(t, "shop", "till", "r1", "a", map[string]string{"redis-tls/host": "other.example.com"},
-				vips("other.example.com=251.0.0.1"), clustertest.Created(time.Hour), func(pod *corev1.Pod) { pod.OwnerReferences[0].Name = "cart-r1" })},
+			set: pods{
+				pod("r1", "a"),
+				clustertest.Pod(t, "shop", "till", "r1", "a", map[string]string{"redis-tls/host": "other.example.com"},
+					vips("other.example.com=251.0.0.1"), clustertest.Created(time.Hour), func(pod *corev1.Pod) {
+						pod.OwnerReferences[0].Name = "cart-r1"
+					}),
+			},
 			want: []summary{one, {"other.example.com 251.0.0.1", "till-r1-a", time.Hour}},
 		},
 		"pods of two service accounts are two requests": {
-			set: pods{pod("r1", "a"), pod("r1", "b", clustertest.Created(time.Hour), func(pod *corev1.Pod) { pod.Spec.ServiceAccountName = "other" })},
+			set: pods{
+				pod("r1", "a"),
+				pod("r1", "b", clustertest.Created(time.Hour), func(pod *corev1.Pod) { pod.Spec.ServiceAccountName = "other" }),
+			},
 			want: []summary{one,
 				{one.Hosts, "cart-r1-b", time.Hour}},
 		},
@@ -101,22 +114,36 @@ func TestLivePods(t *testing.T) {
 			want: []summary{one},
 		},
 		"when the oldest pod is deleted, the next one counts": {
-			set: pods{pod("r1", "a"), pod("r1", "c", clustertest.Created(time.Hour)), pod("r1", "b", clustertest.Created(time.Minute))}, gone: pods{pod("r1", "a")},
+			set: pods{
+				pod("r1", "a"),
+				pod("r1", "c", clustertest.Created(time.Hour)),
+				pod("r1", "b", clustertest.Created(time.Minute)),
+			},
+			gone: pods{pod("r1", "a")},
 			want: []summary{{one.Hosts, "cart-r1-b", time.Minute}},
 		},
 		"when the last pod is deleted, nothing is requested": {set: pods{pod("r1", "a")}, gone: pods{pod("r1", "a")}},
-		"a pod that succeeded requests nothing":              {set: pods{pod("r1", "a"), pod("r1", "a", clustertest.Phase(corev1.PodSucceeded))}},
-		"a pod that failed requests nothing":                 {set: pods{pod("r1", "a", clustertest.Phase(corev1.PodFailed))}},
+		"a pod that succeeded requests nothing": {set: pods{
+			pod("r1", "a"),
+			pod("r1", "a", clustertest.Phase(corev1.PodSucceeded)),
+		}},
+		"a pod that failed requests nothing": {set: pods{pod("r1", "a", clustertest.Phase(corev1.PodFailed))}},
 		"a terminating pod counts until it is deleted": {set: pods{pod("r1", "a", func(pod *corev1.Pod) {
 			pod.DeletionTimestamp = &metav1.Time{Time: clustertest.Epoch}
 		})}, want: []summary{one}},
 		"a pod of the same name with another UID replaces the first": {
-			set:  pods{pod("r1", "a"), pod("r1", "a", func(pod *corev1.Pod) { pod.UID = "other" }, clustertest.Created(time.Hour))},
+			set: pods{
+				pod("r1", "a"),
+				pod("r1", "a", func(pod *corev1.Pod) { pod.UID = "other" }, clustertest.Created(time.Hour)),
+			},
 			want: []summary{{one.Hosts, "cart-r1-a", time.Hour}},
 		},
 		"a pod with a changed status requests only what it says now": {
-			set: pods{pod("r1", "a"), clustertest.Pod(t, "shop", "cart", "r1", "a", map[string]string{"redis-tls/host": "other.example.com"},
-				vips("other.example.com=251.0.0.1"))},
+			set: pods{
+				pod("r1", "a"),
+				clustertest.Pod(t, "shop", "cart", "r1", "a", map[string]string{"redis-tls/host": "other.example.com"},
+					vips("other.example.com=251.0.0.1")),
+			},
 			want: []summary{{"other.example.com 251.0.0.1", "cart-r1-a", 0}},
 		},
 		"a status that is not JSON is unresolved": {
@@ -129,28 +156,33 @@ func TestLivePods(t *testing.T) {
 			set: pods{pod("r1", "a", edited(`"redis-tls/host":"redis.example.com"`, ""))}, unresolved: "redis-tls/status: ",
 		},
 		"a status edited to a host inside the cluster is unresolved": {
-			set: pods{pod("r1", "a", edited("redis.example.com", "kubernetes.default.svc"))}, unresolved: "kubernetes.default.svc",
+			set:        pods{pod("r1", "a", edited("redis.example.com", "kubernetes.default.svc"))},
+			unresolved: "kubernetes.default.svc",
 		},
 		"a status edited to another host is unresolved, because the labels do not match": {
 			set: pods{pod("r1", "a", edited("redis.example.com", "other.example.com"))}, unresolved: "label redis-tls/to-",
 		},
 		"VIPs that are not addresses are unresolved": {
-			set: pods{pod("r1", "a", vips("redis.example.com=redis"))}, unresolved: `parsing redis-tls/vips: "redis.example.com=redis"`,
+			set:        pods{pod("r1", "a", vips("redis.example.com=redis"))},
+			unresolved: `parsing redis-tls/vips: "redis.example.com=redis"`,
 		},
 		"a pod without the label of its key is unresolved": {
 			set: pods{pod("r1", "a", relabelled(""))}, unresolved: "label redis-tls/to-",
 		},
 		"a pod with the label of one more key is unresolved": {
-			set: pods{pod("r1", "a", func(pod *corev1.Pod) { pod.Labels[origination.LabelKeyPrefix+"other"] = "true" })}, unresolved: "label redis-tls/to-other",
+			set:        pods{pod("r1", "a", func(pod *corev1.Pod) { pod.Labels[origination.LabelKeyPrefix+"other"] = "true" })},
+			unresolved: "label redis-tls/to-other",
 		},
 		"a pod with another value of its key's label is unresolved": {
 			set: pods{pod("r1", "a", relabelled("yes"))}, unresolved: "label redis-tls/to-",
 		},
 		"a pod with a server's label that it was not admitted with is unresolved": {
-			set: pods{pod("r1", "a", func(pod *corev1.Pod) { pod.Labels[origination.LabelServer] = "strict" })}, unresolved: "label redis-tls/server",
+			set:        pods{pod("r1", "a", func(pod *corev1.Pod) { pod.Labels[origination.LabelServer] = "strict" })},
+			unresolved: "label redis-tls/server",
 		},
 		"a pod that is not under the Sidecar of its status is unresolved": {
-			set: pods{pod("r1", "a", edited(`"request":{`, `"request":{"redis-tls/sidecar":"restrict",`))}, unresolved: "label redis-tls/egress-",
+			set:        pods{pod("r1", "a", edited(`"request":{`, `"request":{"redis-tls/sidecar":"restrict",`))},
+			unresolved: "label redis-tls/egress-",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -168,7 +200,8 @@ func TestLivePods(t *testing.T) {
 			switch {
 			case tc.unresolved == "" && len(live.Unresolved) > 0:
 				t.Errorf("unresolved: %v", live.Unresolved[0].Err)
-			case tc.unresolved != "" && (len(live.Unresolved) != 1 || !strings.Contains(live.Unresolved[0].Err.Error(), tc.unresolved)):
+			case tc.unresolved != "" &&
+				(len(live.Unresolved) != 1 || !strings.Contains(live.Unresolved[0].Err.Error(), tc.unresolved)):
 				t.Errorf("unresolved %v, want one with %q", live.Unresolved, tc.unresolved)
 			case strings.HasPrefix(tc.unresolved, "label "): // the other errors are of package origination or annotation
 				c.Add(name, live.Unresolved[0].Err.Error())
@@ -188,7 +221,9 @@ func TestEqualPodsAreResolvedOnce(t *testing.T) {
 	if len(live.Requests) != 1 || resolutions != 1 {
 		t.Fatalf("%d requests, resolved %d times", len(live.Requests), resolutions)
 	}
-	x.set(Trim(clustertest.Pod(t, "shop", "cart", "r1", "0007", clustertest.ByName, func(pod *corev1.Pod) { pod.ResourceVersion = "2" })))
+	x.set(Trim(clustertest.Pod(t, "shop", "cart", "r1", "0007", clustertest.ByName, func(pod *corev1.Pod) {
+		pod.ResourceVersion = "2"
+	})))
 	x.remove(Trim(clustertest.Pod(t, "shop", "cart", "r1", "0008", clustertest.ByName)))
 	if again := x.live("shop", r); again != live || resolutions != 1 {
 		t.Errorf("gathered again for events that change nothing; resolved %d times", resolutions)
@@ -201,7 +236,15 @@ func TestEqualPodsAreResolvedOnce(t *testing.T) {
 
 func TestChangeOfServicesResolvesAgain(t *testing.T) {
 	x := newPodIndex()
-	pod := clustertest.Pod(t, "shop", "cart", "r1", "a", map[string]string{"redis-tls/host": "redis.example"}, firstUse(t, 0))
+	pod := clustertest.Pod(
+		t,
+		"shop",
+		"cart",
+		"r1",
+		"a",
+		map[string]string{"redis-tls/host": "redis.example"},
+		firstUse(t, 0),
+	)
 	x.set(Trim(pod))
 	services := services{}
 	r := resolver{resolve: resolveBy(config.Default(), services), generation: 1}
@@ -214,13 +257,17 @@ func TestChangeOfServicesResolvesAgain(t *testing.T) {
 	}
 	r.generation++
 	live := x.live("shop", r)
-	if len(live.Requests) > 0 || len(live.Unresolved) != 1 || !strings.Contains(live.Unresolved[0].Err.Error(), "Service example/redis") {
+	if len(live.Requests) > 0 || len(live.Unresolved) != 1 ||
+		!strings.Contains(live.Unresolved[0].Err.Error(), "Service example/redis") {
 		t.Errorf("requests %v, unresolved %v", summarised(live), live.Unresolved)
 	}
 	if uses := x.firstUses("shop", r); len(uses) != 1 || uses[0].Err == nil || len(uses[0].Originations) > 0 {
 		t.Errorf("first uses %+v", uses)
 	}
-	if got := slices.Sorted(maps.Keys(live.Marks.Unresolved)); !slices.Equal(got, slices.Sorted(maps.Keys(origination.WebhookLabels(pod.Labels)))) {
+	if got := slices.Sorted(maps.Keys(live.Marks.Unresolved)); !slices.Equal(
+		got,
+		slices.Sorted(maps.Keys(origination.WebhookLabels(pod.Labels))),
+	) {
 		t.Errorf("the labels of pods that are unresolved are %q", got)
 	}
 	delete(services, "example/redis")
@@ -245,7 +292,12 @@ func TestSettingsOfPodsAreResolved(t *testing.T) {
 	server := func(name string, change ...func(*corev1.Pod)) *Pod {
 		return Trim(clustertest.Pod(t, "shop", "redis", "r1", name, clustertest.Server, change...))
 	}
-	live := LiveOf("shop", []*Pod{server("b"), Trim(restricted), server("a"), Trim(clustertest.Pod(t, "shop", "pay", "r1", "a", clustertest.ByName))}, config.Default(), nil)
+	live := LiveOf("shop", []*Pod{
+		server("b"),
+		Trim(restricted),
+		server("a"),
+		Trim(clustertest.Pod(t, "shop", "pay", "r1", "a", clustertest.ByName)),
+	}, config.Default(), nil)
 	if len(live.Unresolved) > 0 {
 		t.Fatalf("unresolved: %v", live.Unresolved[0].Err)
 	}
@@ -256,7 +308,11 @@ func TestSettingsOfPodsAreResolved(t *testing.T) {
 	for _, r := range live.Requests {
 		got[r.Pod] = r.Settings.Sidecar
 	}
-	if diff := cmp.Diff(map[string]origination.Sidecar{"cart-r1-a": origination.SidecarRestrict, "pay-r1-a": "", "redis-r1-a": ""}, got); diff != "" {
+	if diff := cmp.Diff(map[string]origination.Sidecar{
+		"cart-r1-a":  origination.SidecarRestrict,
+		"pay-r1-a":   "",
+		"redis-r1-a": "",
+	}, got); diff != "" {
 		t.Errorf("restrictions (-want +got):\n%s", diff)
 	}
 	gone := LiveOf("shop", []*Pod{server("a", clustertest.Phase(corev1.PodSucceeded))}, config.Default(), nil)
@@ -339,7 +395,15 @@ func TestRecordedVIPsAreCountedByNamespace(t *testing.T) {
 	x := newPodIndex()
 	vip := netip.MustParseAddr("251.0.0.1")
 	pod := func(namespace, name string) *Pod {
-		return Trim(clustertest.Pod(t, namespace, "cart", "r1", name, clustertest.ByName, vips("redis.example.com=251.0.0.1")))
+		return Trim(clustertest.Pod(
+			t,
+			namespace,
+			"cart",
+			"r1",
+			name,
+			clustertest.ByName,
+			vips("redis.example.com=251.0.0.1"),
+		))
 	}
 	want := func(when string, namespaces ...string) {
 		t.Helper()
@@ -375,7 +439,9 @@ func firstUse(t *testing.T, after time.Duration) func(*corev1.Pod) {
 
 func edited(old, replacement string) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
-		pod.Annotations[origination.AnnotationStatus] = strings.ReplaceAll(pod.Annotations[origination.AnnotationStatus], old, replacement)
+		pod.Annotations[origination.AnnotationStatus] = strings.ReplaceAll(
+			pod.Annotations[origination.AnnotationStatus], old, replacement,
+		)
 	}
 }
 

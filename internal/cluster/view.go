@@ -28,8 +28,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// View is the state of the cluster in memory. Its methods are safe for concurrent use. Their results are shared and must
-// not be changed.
+// View is the state of the cluster in memory. Its methods are safe for concurrent use. Their results are shared and
+// must not be changed.
 type View struct {
 	cfg        config.Config
 	pods       toolscache.Indexer
@@ -64,7 +64,13 @@ func Setup(ctx context.Context, mgr manager.Manager, cfg config.Config) (*View, 
 		if err != nil {
 			return nil, err
 		}
-		watches[name] = &crdWatch{name: name, kinds: of, served: discoverKinds(kinds, of), listWatch: listWatch, clock: clock.RealClock{}}
+		watches[name] = &crdWatch{
+			name:      name,
+			kinds:     of,
+			served:    discoverKinds(kinds, of),
+			listWatch: listWatch,
+			clock:     clock.RealClock{},
+		}
 	}
 	var informers [3]toolscache.SharedIndexInformer
 	for i, object := range []client.Object{&corev1.Pod{}, &corev1.Namespace{}, &corev1.Service{}} {
@@ -90,7 +96,11 @@ func Setup(ctx context.Context, mgr manager.Manager, cfg config.Config) (*View, 
 	return v, nil
 }
 
-func newView(cfg config.Config, pods, namespaces, services toolscache.SharedIndexInformer, istio, certs *crdWatch) (*View, error) {
+func newView(
+	cfg config.Config,
+	pods, namespaces, services toolscache.SharedIndexInformer,
+	istio, certs *crdWatch,
+) (*View, error) {
 	v := &View{
 		cfg:        cfg,
 		pods:       pods.GetIndexer(),
@@ -110,7 +120,8 @@ func newView(cfg config.Config, pods, namespaces, services toolscache.SharedInde
 		watch(v, pods, v.podChanged),
 		watch(v, namespaces, v.namespaceChanged),
 		watch(v, services, func(old, service *corev1.Service) {
-			if old == nil || service == nil || !slices.Equal(old.Spec.ClusterIPs, service.Spec.ClusterIPs) || old.Spec.ExternalName != service.Spec.ExternalName {
+			if old == nil || service == nil || !slices.Equal(old.Spec.ClusterIPs, service.Spec.ClusterIPs) ||
+				old.Spec.ExternalName != service.Spec.ExternalName {
 				v.ips.set(old, service)
 				v.generation.Add(1)
 			}
@@ -138,9 +149,9 @@ func watch[T any](v *View, informer toolscache.SharedIndexInformer, changed func
 	return nil
 }
 
-// Synced reports whether the view has been complete once: pods, namespaces, Services, and the objects of Istio if the API
-// server serves them. It waits at most optionalWait for those of cert-manager. It never turns false again, because kinds
-// may be installed and removed.
+// Synced reports whether the view has been complete once: pods, namespaces, Services, and the objects of Istio if the
+// API server serves them. It waits at most optionalWait for those of cert-manager. It never turns false again, because
+// kinds may be installed and removed.
 func (v *View) Synced() bool {
 	if v.synced.Load() {
 		return true
@@ -184,7 +195,13 @@ func (v *View) ServiceWithin(prefix netip.Prefix) (string, bool) { return v.ips.
 // Snapshot returns the state of a namespace: the requests of its live pods, and its mesh objects.
 func (v *View) Snapshot(namespace string) *mesh.Snapshot {
 	live := v.Live(namespace)
-	s := &mesh.Snapshot{Namespace: namespace, RootNamespace: v.cfg.Istio.RootNamespace, Live: live.Requests, Marks: live.Marks, Holders: v.holders}
+	s := &mesh.Snapshot{
+		Namespace:     namespace,
+		RootNamespace: v.cfg.Istio.RootNamespace,
+		Live:          live.Requests,
+		Marks:         live.Marks,
+		Holders:       v.holders,
+	}
 	if caches := v.istio.ready(); caches != nil {
 		caches.addMesh(s)
 	}
@@ -212,7 +229,10 @@ func (v *View) resolver() resolver {
 	return resolver{resolve: resolveBy(v.cfg, v), generation: v.generation.Load()}
 }
 
-func resolveBy(cfg config.Config, services annotation.Services) func(string, string, origination.Status) (annotation.Result, error) {
+func resolveBy(
+	cfg config.Config,
+	services annotation.Services,
+) func(string, string, origination.Status) (annotation.Result, error) {
 	return func(namespace, serviceAccount string, status origination.Status) (annotation.Result, error) {
 		return annotation.ResolveStatus(status, namespace, serviceAccount, cfg, services)
 	}

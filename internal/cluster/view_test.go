@@ -91,8 +91,13 @@ type world struct {
 }
 
 func newWorld(t testing.TB) *world {
-	w := &world{t: t, clock: clocktesting.NewFakeClock(clustertest.Epoch), calls: &atomic.Int64{}, notified: map[string]int{},
-		priority: map[string]Priority{}}
+	w := &world{
+		t:        t,
+		clock:    clocktesting.NewFakeClock(clustertest.Epoch),
+		calls:    &atomic.Int64{},
+		notified: map[string]int{},
+		priority: map[string]Priority{},
+	}
 	w.pods, w.namespaces, w.services = w.source(), w.source(), w.source()
 	w.mesh = map[string]source{}
 	for _, kinds := range []watchedKinds{istioKinds, certManagerKinds} {
@@ -238,10 +243,16 @@ func TestSnapshotHasTheObjectsOfTheNamespace(t *testing.T) {
 	w := newWorld(t)
 	w.serve(true)
 	for _, e := range []*networkingv1.ServiceEntry{
-		entry("shop", "own", true, "."), entry("shop", "own-public", false), entry("shop", "own-hidden", false, "~"),
+		entry("shop", "own", true, "."),
+		entry("shop", "own-public", false),
+		entry("shop", "own-hidden", false, "~"),
 		entry("shop", "own-named", false, "shop"),
-		entry("other", "public", false), entry("other", "starred", false, ".", "*"), entry("other", "named", false, "x", "shop"),
-		entry("other", "private", false, "."), entry("other", "hidden", false, "~"), entry("other", "elsewhere", false, "x"),
+		entry("other", "public", false),
+		entry("other", "starred", false, ".", "*"),
+		entry("other", "named", false, "x", "shop"),
+		entry("other", "private", false, "."),
+		entry("other", "hidden", false, "~"),
+		entry("other", "elsewhere", false, "x"),
 	} {
 		w.mesh["serviceentries"].Add(e)
 	}
@@ -250,7 +261,12 @@ func TestSnapshotHasTheObjectsOfTheNamespace(t *testing.T) {
 		w.mesh["destinationrules"].Add(&networkingv1.DestinationRule{ObjectMeta: meta})
 		w.mesh["sidecars"].Add(&networkingv1.Sidecar{ObjectMeta: meta})
 	}
-	for name, exportTo := range map[string][]string{"public": nil, "named": {"x", "shop"}, "private": {"."}, "elsewhere": {"x"}} {
+	for name, exportTo := range map[string][]string{
+		"public":    nil,
+		"named":     {"x", "shop"},
+		"private":   {"."},
+		"elsewhere": {"x"},
+	} {
 		for _, namespace := range []string{"shop", "other"} {
 			meta := metav1.ObjectMeta{Namespace: namespace, Name: name}
 			r := &networkingv1.DestinationRule{ObjectMeta: meta, Spec: networking.DestinationRule{ExportTo: exportTo}}
@@ -258,7 +274,10 @@ func TestSnapshotHasTheObjectsOfTheNamespace(t *testing.T) {
 			r = r.DeepCopy()
 			r.Name, r.Spec.WorkloadSelector = "selecting-"+name, &typeapi.WorkloadSelector{}
 			w.mesh["destinationrules"].Add(r)
-			w.mesh["virtualservices"].Add(&networkingv1.VirtualService{ObjectMeta: meta, Spec: networking.VirtualService{ExportTo: exportTo}})
+			w.mesh["virtualservices"].Add(&networkingv1.VirtualService{
+				ObjectMeta: meta,
+				Spec:       networking.VirtualService{ExportTo: exportTo},
+			})
 		}
 	}
 	view := w.start()
@@ -269,12 +288,18 @@ func TestSnapshotHasTheObjectsOfTheNamespace(t *testing.T) {
 	for _, e := range snap.Entries {
 		got["entries"] = append(got["entries"], e.Namespace+"/"+e.Name)
 	}
-	for what, rules := range map[string][]*networkingv1.DestinationRule{"rules": snap.Rules, "shared rules": snap.SharedRules} {
+	for what, rules := range map[string][]*networkingv1.DestinationRule{
+		"rules":        snap.Rules,
+		"shared rules": snap.SharedRules,
+	} {
 		for _, r := range rules {
 			got[what] = append(got[what], r.Namespace+"/"+r.Name)
 		}
 	}
-	for what, routes := range map[string][]*networkingv1.VirtualService{"routes": snap.Routes, "shared routes": snap.SharedRoutes} {
+	for what, routes := range map[string][]*networkingv1.VirtualService{
+		"routes":        snap.Routes,
+		"shared routes": snap.SharedRoutes,
+	} {
 		for _, r := range routes {
 			got[what] = append(got[what], r.Namespace+"/"+r.Name)
 		}
@@ -283,10 +308,25 @@ func TestSnapshotHasTheObjectsOfTheNamespace(t *testing.T) {
 		got["sidecars"] = append(got["sidecars"], s.Name)
 	}
 	want := map[string][]string{
-		"entries": {"shop/own", "shop/own-hidden", "shop/own-named", "shop/own-public", "other/named", "other/public", "other/starred"},
+		"entries": {
+			"shop/own",
+			"shop/own-hidden",
+			"shop/own-named",
+			"shop/own-public",
+			"other/named",
+			"other/public",
+			"other/starred",
+		},
 		"rules": {"shop/elsewhere", "shop/in-shop", "shop/named", "shop/private", "shop/public",
 			"shop/selecting-elsewhere", "shop/selecting-named", "shop/selecting-private", "shop/selecting-public"},
-		"shared rules":  {"other/named", "istio-system/in-istio-system", "other/in-other", "other/public", "shop/in-shop", "shop/public"},
+		"shared rules": {
+			"other/named",
+			"istio-system/in-istio-system",
+			"other/in-other",
+			"other/public",
+			"shop/in-shop",
+			"shop/public",
+		},
 		"routes":        {"shop/elsewhere", "shop/named", "shop/private", "shop/public"},
 		"shared routes": {"other/named", "other/public", "shop/public"},
 		"sidecars":      {"in-shop", "in-istio-system"},
@@ -300,12 +340,19 @@ func TestSnapshotHasTheObjectsOfTheNamespace(t *testing.T) {
 
 	w.mesh["serviceentries"].Modify(entry("other", "public", false, "."))
 	w.eventually("a withdrawn entry to leave the snapshot", 0, func() bool {
-		return !slices.ContainsFunc(view.Snapshot("shop").Entries, func(e *networkingv1.ServiceEntry) bool { return e.Name == "public" })
+		return !slices.ContainsFunc(view.Snapshot("shop").Entries, func(e *networkingv1.ServiceEntry) bool {
+			return e.Name == "public"
+		})
 	})
-	withdrawn := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "public"}, Spec: networking.DestinationRule{ExportTo: []string{"."}}}
+	withdrawn := &networkingv1.DestinationRule{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "public"},
+		Spec:       networking.DestinationRule{ExportTo: []string{"."}},
+	}
 	w.mesh["destinationrules"].Modify(withdrawn)
 	w.eventually("a withdrawn rule to leave the snapshot", 0, func() bool {
-		return !slices.ContainsFunc(view.Snapshot("shop").SharedRules, func(r *networkingv1.DestinationRule) bool { return r.Namespace+"/"+r.Name == "other/public" })
+		return !slices.ContainsFunc(view.Snapshot("shop").SharedRules, func(r *networkingv1.DestinationRule) bool {
+			return r.Namespace+"/"+r.Name == "other/public"
+		})
 	})
 }
 
@@ -356,7 +403,11 @@ func TestIstioMayBeInstalledAndRemovedAtAnyTime(t *testing.T) {
 	w.serve(true)
 	w.eventually("the informers to start", time.Second, func() bool { return view.istio.current.Load() != nil })
 	if view.IstioReady() || !view.Synced() {
-		t.Errorf("while the caches fill again: ready %t, synced %t; unsynced, every pod that requests TLS would be refused", view.IstioReady(), view.Synced())
+		t.Errorf(
+			"while the caches fill again: ready %t, synced %t; unsynced, every pod that requests TLS would be refused",
+			view.IstioReady(),
+			view.Synced(),
+		)
 	}
 }
 
@@ -370,7 +421,8 @@ func TestSubscribersGetTheAffectedNamespaces(t *testing.T) {
 	w.pods.Add(clustertest.Pod(t, "calling", "cart", "r1", "a", clustertest.ByHTTP))
 	view := w.start()
 	w.eventually("the view to fill", 0, func() bool {
-		return view.Synced() && w.notifications("shop") > 0 && w.notifications("bank") > 0 && w.notifications("meshed") > 0 && w.notifications("calling") > 0
+		return view.Synced() && w.notifications("shop") > 0 && w.notifications("bank") > 0 && w.notifications("meshed") > 0 &&
+			w.notifications("calling") > 0
 	})
 	for _, tc := range []struct {
 		name     string
@@ -378,29 +430,89 @@ func TestSubscribersGetTheAffectedNamespaces(t *testing.T) {
 		notified string
 		silent   string
 	}{
-		{"a pod is deleted", func() { w.pods.Delete(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName)) }, "shop", "bank"},
-		{"a private entry is made", func() { w.mesh["serviceentries"].Add(entry("shop", "x", false, ".")) }, "shop", "bank"},
-		{"a rule is deleted", func() {
-			r := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "r"}}
-			w.mesh["destinationrules"].Add(r)
-			w.mesh["destinationrules"].Delete(r)
-		}, "shop", "bank"},
-		{"a public entry is made elsewhere", func() { w.mesh["serviceentries"].Add(entry("other", "x", false)) }, "bank", "nowhere"},
-		{"a public rule is made elsewhere", func() {
-			w.mesh["destinationrules"].Add(&networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "x"}})
-		}, "meshed", "bank"},
-		{"a public route is made elsewhere", func() {
-			w.mesh["virtualservices"].Add(&networkingv1.VirtualService{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "x"}})
-		}, "meshed", "bank"},
-		{"a rule of the root namespace is made", func() {
-			w.mesh["destinationrules"].Add(&networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "x"}})
-		}, "calling", "bank"},
-		{"a further public route is made elsewhere", func() {
-			w.mesh["virtualservices"].Add(&networkingv1.VirtualService{ObjectMeta: metav1.ObjectMeta{Namespace: "other", Name: "y"}})
-		}, "calling", "bank"},
-		{"the root namespace gets a Sidecar", func() {
-			w.mesh["sidecars"].Add(&networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "default"}})
-		}, "bank", "nowhere"},
+		{
+			name:     "a pod is deleted",
+			happens:  func() { w.pods.Delete(clustertest.Pod(t, "shop", "cart", "r1", "a", clustertest.ByName)) },
+			notified: "shop",
+			silent:   "bank",
+		},
+		{
+			name:     "a private entry is made",
+			happens:  func() { w.mesh["serviceentries"].Add(entry("shop", "x", false, ".")) },
+			notified: "shop",
+			silent:   "bank",
+		},
+		{
+			name: "a rule is deleted",
+			happens: func() {
+				r := &networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "r"}}
+				w.mesh["destinationrules"].Add(r)
+				w.mesh["destinationrules"].Delete(r)
+			},
+			notified: "shop",
+			silent:   "bank",
+		},
+		{
+			name:     "a public entry is made elsewhere",
+			happens:  func() { w.mesh["serviceentries"].Add(entry("other", "x", false)) },
+			notified: "bank",
+			silent:   "nowhere",
+		},
+		{
+			name: "a public rule is made elsewhere",
+			happens: func() {
+				w.mesh["destinationrules"].Add(&networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{
+					Namespace: "other",
+					Name:      "x",
+				}})
+			},
+			notified: "meshed",
+			silent:   "bank",
+		},
+		{
+			name: "a public route is made elsewhere",
+			happens: func() {
+				w.mesh["virtualservices"].Add(&networkingv1.VirtualService{ObjectMeta: metav1.ObjectMeta{
+					Namespace: "other",
+					Name:      "x",
+				}})
+			},
+			notified: "meshed",
+			silent:   "bank",
+		},
+		{
+			name: "a rule of the root namespace is made",
+			happens: func() {
+				w.mesh["destinationrules"].Add(&networkingv1.DestinationRule{ObjectMeta: metav1.ObjectMeta{
+					Namespace: "istio-system",
+					Name:      "x",
+				}})
+			},
+			notified: "calling",
+			silent:   "bank",
+		},
+		{
+			name: "a further public route is made elsewhere",
+			happens: func() {
+				w.mesh["virtualservices"].Add(&networkingv1.VirtualService{ObjectMeta: metav1.ObjectMeta{
+					Namespace: "other",
+					Name:      "y",
+				}})
+			},
+			notified: "calling",
+			silent:   "bank",
+		},
+		{
+			name: "the root namespace gets a Sidecar",
+			happens: func() {
+				w.mesh["sidecars"].Add(&networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{
+					Namespace: "istio-system",
+					Name:      "default",
+				}})
+			},
+			notified: "bank",
+			silent:   "nowhere",
+		},
 	} {
 		before, others := w.notifications(tc.notified), w.notifications(tc.silent)
 		tc.happens()
@@ -425,7 +537,8 @@ func TestViewCallsNoAPI(t *testing.T) {
 	before := w.calls.Load()
 	for i := range 100 {
 		name := fmt.Sprintf("ns-%03d", i)
-		if _, _, ok := view.Namespace(name); !ok || len(view.Live(name).Requests) != 1 || len(view.Snapshot(name).Entries) != 1 {
+		if _, _, ok := view.Namespace(name); !ok || len(view.Live(name).Requests) != 1 ||
+			len(view.Snapshot(name).Entries) != 1 {
 			t.Fatalf("the view of %s is not complete", name)
 		}
 		view.Namespace("unknown-" + name)
@@ -443,12 +556,21 @@ func TestNamespacesAndServices(t *testing.T) {
 		Labels: map[string]string{"redis-tls/injection": "enabled", "team": "cart"},
 		Annotations: map[string]string{"redis-tls/host": "redis.example.com", "sessions.redis-tls/port": "6380",
 			"myredis-tls/host": "no", "redis-tls.example.com/host": "no", "note": "long"}}})
-	w.namespaces.Add(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "going"}, Status: corev1.NamespaceStatus{Phase: corev1.NamespaceTerminating}})
+	w.namespaces.Add(&corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: "going"},
+		Status:     corev1.NamespaceStatus{Phase: corev1.NamespaceTerminating},
+	})
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "redis"},
 		Spec: corev1.ServiceSpec{ClusterIPs: []string{"10.96.7.31", "fd00::7"}}}
 	w.services.Add(service)
-	w.services.Add(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "headless"}, Spec: corev1.ServiceSpec{ClusterIPs: []string{"None"}}})
-	w.services.Add(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "alias"}, Spec: corev1.ServiceSpec{ExternalName: "redis.example.com"}})
+	w.services.Add(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "headless"},
+		Spec:       corev1.ServiceSpec{ClusterIPs: []string{"None"}},
+	})
+	w.services.Add(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "alias"},
+		Spec:       corev1.ServiceSpec{ExternalName: "redis.example.com"},
+	})
 	view := w.start()
 	w.eventually("the view to fill", 0, view.Synced)
 
@@ -456,7 +578,10 @@ func TestNamespacesAndServices(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"redis-tls/injection": "enabled", "team": "cart"}, labels); diff != "" || !ok {
 		t.Errorf("labels, found %t (-want +got):\n%s", ok, diff)
 	}
-	if diff := cmp.Diff(map[string]string{"redis-tls/host": "redis.example.com", "sessions.redis-tls/port": "6380"}, annotations); diff != "" {
+	if diff := cmp.Diff(map[string]string{
+		"redis-tls/host":          "redis.example.com",
+		"sessions.redis-tls/port": "6380",
+	}, annotations); diff != "" {
 		t.Errorf("annotations (-want +got):\n%s", diff)
 	}
 	for name, want := range map[string]NamespaceState{
@@ -467,7 +592,11 @@ func TestNamespacesAndServices(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"shop/redis": "[10.96.7.31 fd00::7]", "shop/headless": "[]", "shop/alias": "[] redis.example.com", "shop/other": "absent", "other/redis": "absent",
+		"shop/redis":    "[10.96.7.31 fd00::7]",
+		"shop/headless": "[]",
+		"shop/alias":    "[] redis.example.com",
+		"shop/other":    "absent",
+		"other/redis":   "absent",
 	} {
 		namespace, service, _ := strings.Cut(name, "/")
 		found, exists := view.Service(namespace, service)
@@ -494,7 +623,10 @@ func TestNamespacesAndServices(t *testing.T) {
 	moved := service.DeepCopy()
 	moved.Spec.ClusterIPs = []string{"10.97.0.1"}
 	w.services.Modify(moved)
-	w.eventually("the Service to move", 0, func() bool { return within("10.97.0.0/16") == "shop/redis" && within("10.96.0.0/16") == "" })
+	w.eventually("the Service to move", 0, func() bool {
+		return within("10.97.0.0/16") == "shop/redis" &&
+			within("10.96.0.0/16") == ""
+	})
 	w.services.Delete(moved)
 	w.eventually("the Service to go", 0, func() bool { return within("0.0.0.0/0") == "" })
 }
@@ -502,11 +634,27 @@ func TestNamespacesAndServices(t *testing.T) {
 func TestCertificates(t *testing.T) {
 	w := newWorld(t)
 	w.serve(true)
-	status := certmanagerv1.CertificateStatus{Conditions: []certmanagerv1.CertificateCondition{{Type: "Ready", Status: "True"}}}
-	theirs := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "client", Annotations: map[string]string{"note": "long"}},
-		Spec: certmanagerv1.CertificateSpec{SecretName: "client-tls", DNSNames: []string{"a.example.com"}}, Status: status}
-	ours := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "redis-tls-x", Labels: map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}},
-		Spec: certmanagerv1.CertificateSpec{SecretName: "redis-tls-x", URIs: []string{"spiffe://cluster.local/ns/shop/sa/cart"}}, Status: status}
+	status := certmanagerv1.CertificateStatus{Conditions: []certmanagerv1.CertificateCondition{{
+		Type:   "Ready",
+		Status: "True",
+	}}}
+	theirs := &certmanagerv1.Certificate{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "client", Annotations: map[string]string{"note": "long"}},
+		Spec:       certmanagerv1.CertificateSpec{SecretName: "client-tls", DNSNames: []string{"a.example.com"}},
+		Status:     status,
+	}
+	ours := &certmanagerv1.Certificate{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop",
+			Name:      "redis-tls-x",
+			Labels:    map[string]string{"app.kubernetes.io/managed-by": "redis-tls"},
+		},
+		Spec: certmanagerv1.CertificateSpec{
+			SecretName: "redis-tls-x",
+			URIs:       []string{"spiffe://cluster.local/ns/shop/sa/cart"},
+		},
+		Status: status,
+	}
 	w.mesh["certificates"].Add(theirs)
 	w.mesh["certificates"].Add(ours)
 	view := w.start()
@@ -514,14 +662,26 @@ func TestCertificates(t *testing.T) {
 	kept := theirs.DeepCopy() // the fields that are read of unmanaged ones, and all of managed ones
 	kept.Annotations, kept.Spec.DNSNames = nil, nil
 	snap := view.Snapshot("shop")
-	if diff := cmp.Diff([]*certmanagerv1.Certificate{kept, ours}, snap.Certificates, cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion")); diff != "" || snap.CertManager != mesh.Present {
+	if diff := cmp.Diff(
+		[]*certmanagerv1.Certificate{
+			kept,
+			ours,
+		},
+		snap.Certificates,
+		cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion"),
+	); diff != "" || snap.CertManager != mesh.Present {
 		t.Errorf("cert-manager's presence is %d (-want +got):\n%s", snap.CertManager, diff)
 	}
 	before := w.notifications("shop")
 	w.mesh["certificates"].Delete(theirs)
-	w.eventually("the namespace to be notified", 0, func() bool { return w.notifications("shop") > before && len(view.Snapshot("shop").Certificates) == 1 })
+	w.eventually("the namespace to be notified", 0, func() bool {
+		return w.notifications("shop") > before &&
+			len(view.Snapshot("shop").Certificates) == 1
+	})
 	w.serve(false)
-	w.eventually("the vanished CRD to be noticed", time.Minute, func() bool { return view.Snapshot("shop").CertManager == mesh.Absent })
+	w.eventually("the vanished CRD to be noticed", time.Minute, func() bool {
+		return view.Snapshot("shop").CertManager == mesh.Absent
+	})
 	if left := view.Snapshot("shop").Certificates; len(left) > 0 {
 		t.Errorf("Certificates outlive their CRD: %v", left)
 	}
@@ -531,7 +691,9 @@ func TestHoldersOfAVIPAreOfTheWholeCluster(t *testing.T) {
 	w := newWorld(t)
 	w.serve(true)
 	vip := netip.MustParseAddr("251.0.0.1")
-	ours, theirs, other := entry("bank", "ours", true, "."), entry("park", "theirs", false, "."), entry("park", "other", true, ".")
+	ours, theirs, other := entry("bank", "ours", true, "."), entry(
+		"park", "theirs", false, ".",
+	), entry("park", "other", true, ".")
 	ours.Spec.Hosts = []string{"redis.example.com.somekey.vip.redis-tls.internal"}
 	for _, e := range []*networkingv1.ServiceEntry{ours, theirs, other} {
 		e.Spec.Addresses = []string{vip.String()}
@@ -549,7 +711,11 @@ func TestHoldersOfAVIPAreOfTheWholeCluster(t *testing.T) {
 	for _, namespace := range []string{"shop", "till"} {
 		got := view.Snapshot(namespace).Holders(vip)
 		slices.SortFunc(got, func(a, b mesh.Holder) int { return strings.Compare(a.Namespace, b.Namespace) })
-		want := []mesh.Holder{{Namespace: "bank", Name: "ours", Key: "somekey"}, {Namespace: "park", Name: "theirs"}, {Namespace: "till"}}
+		want := []mesh.Holder{
+			{Namespace: "bank", Name: "ours", Key: "somekey"},
+			{Namespace: "park", Name: "theirs"},
+			{Namespace: "till"},
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("holders in the snapshot of %s (-want +got):\n%s", namespace, diff)
 		}

@@ -50,11 +50,14 @@ type watchedKind struct {
 
 var (
 	istioKinds = watchedKinds{
-		"serviceentries":      {networkingv1.SchemeGroupVersion.WithKind("ServiceEntry"), &networkingv1.ServiceEntry{}},
-		"destinationrules":    {networkingv1.SchemeGroupVersion.WithKind("DestinationRule"), &networkingv1.DestinationRule{}},
-		"virtualservices":     {networkingv1.SchemeGroupVersion.WithKind("VirtualService"), &networkingv1.VirtualService{}},
-		"sidecars":            {networkingv1.SchemeGroupVersion.WithKind("Sidecar"), &networkingv1.Sidecar{}},
-		"peerauthentications": {securityv1.SchemeGroupVersion.WithKind("PeerAuthentication"), &securityv1.PeerAuthentication{}},
+		"serviceentries":   {networkingv1.SchemeGroupVersion.WithKind("ServiceEntry"), &networkingv1.ServiceEntry{}},
+		"destinationrules": {networkingv1.SchemeGroupVersion.WithKind("DestinationRule"), &networkingv1.DestinationRule{}},
+		"virtualservices":  {networkingv1.SchemeGroupVersion.WithKind("VirtualService"), &networkingv1.VirtualService{}},
+		"sidecars":         {networkingv1.SchemeGroupVersion.WithKind("Sidecar"), &networkingv1.Sidecar{}},
+		"peerauthentications": {
+			securityv1.SchemeGroupVersion.WithKind("PeerAuthentication"),
+			&securityv1.PeerAuthentication{},
+		},
 	}
 	certManagerKinds = watchedKinds{
 		"certificates": {certmanagerv1.SchemeGroupVersion.WithKind("Certificate"), &certmanagerv1.Certificate{}},

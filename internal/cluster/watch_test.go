@@ -20,15 +20,16 @@ import (
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
-// These tests prove when the API server is queried for the kinds of Istio and cert-manager, and what waits for its answer.
+// These tests prove when the API server is queried for the kinds of Istio and cert-manager, and what waits for its
+// answer.
 
 // answers is what a fake API server answers in a second.
 type answers func(second int) (served bool, err error)
 
 func absent(int) (bool, error) { return false, nil }
 
-// discoveries runs a watch for a time, and returns the seconds at which it queries the API server. The function begun, if it
-// is not nil, is called at the start.
+// discoveries runs a watch for a time, and returns the seconds at which it queries the API server. The function begun,
+// if it is not nil, is called at the start.
 func discoveries(t *testing.T, longest, within time.Duration, answer answers, begun func(*crdWatch)) []int {
 	t.Helper()
 	var seconds []int
@@ -158,7 +159,11 @@ func TestOptionalKindsDoNotDelayReadiness(t *testing.T) {
 			}
 			w.eventually("the view to be synced", 100*time.Millisecond, view.Synced)
 			if snap := view.Snapshot("shop"); snap.CertManager != mesh.Unknown || len(snap.Certificates) > 0 {
-				t.Errorf("cert-manager %d with %d Certificates; want unknown, and no pod refused for it", snap.CertManager, len(snap.Certificates))
+				t.Errorf(
+					"cert-manager %d with %d Certificates; want unknown, and no pod refused for it",
+					snap.CertManager,
+					len(snap.Certificates),
+				)
 			}
 		})
 	}

@@ -85,8 +85,8 @@ func (p *pass) requests() iter.Seq[*mesh.Claim] {
 	}
 }
 
-// reviewAccess sends the review that istiod sends (CredentialsController.Authorize in pilot/pkg/credentials/kube). It has
-// only the user, without the groups of a service account.
+// reviewAccess sends the review that istiod sends (CredentialsController.Authorize in pilot/pkg/credentials/kube). It
+// has only the user, without the groups of a service account.
 func (p *pass) reviewAccess(ctx context.Context, account string) (access, error) {
 	review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 		User: "system:serviceaccount:" + p.namespace + ":" + account,

@@ -21,7 +21,9 @@ func discovered(t *testing.T, name, account string, more ...string) *corev1.Pod 
 	for i := 0; i < len(more); i += 2 {
 		annotations[more[i]] = more[i+1]
 	}
-	return clustertest.Pod(t, namespace, name, "r1", "a", annotations, func(pod *corev1.Pod) { pod.Spec.ServiceAccountName = account })
+	return clustertest.Pod(t, namespace, name, "r1", "a", annotations, func(pod *corev1.Pod) {
+		pod.Spec.ServiceAccountName = account
+	})
 }
 
 const denied = "Warning SecretAccessDenied on ReplicaSet cart-r1: pod cart-r1-a "

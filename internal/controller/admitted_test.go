@@ -22,13 +22,21 @@ import (
 
 // everything requests all that there is at once.
 var everything = map[string]string{
-	"redis-tls/host": "redis.example.com", "redis-tls/mode": "mutual", "redis-tls/issuer": "redis",
-	"both.redis-tls/host": "both.example.com", "both.redis-tls/addresses": "203.0.113.7", "both.redis-tls/ca-secret": "redis-ca",
-	"nodes.redis-tls/addresses": "203.0.113.16/28,203.0.113.8", "nodes.redis-tls/ca-secret": "redis-ca",
-	"api.redis-tls/host": "api.example.com", "api.redis-tls/protocol": "http",
-	"mesh.redis-tls/host": "redis", "mesh.redis-tls/mode": "istio-mutual",
-	"word.redis-tls/host": "redis.example",
-	"redis-tls/sidecar":   "restrict", "redis-tls/server": "strict",
+	"redis-tls/host":            "redis.example.com",
+	"redis-tls/mode":            "mutual",
+	"redis-tls/issuer":          "redis",
+	"both.redis-tls/host":       "both.example.com",
+	"both.redis-tls/addresses":  "203.0.113.7",
+	"both.redis-tls/ca-secret":  "redis-ca",
+	"nodes.redis-tls/addresses": "203.0.113.16/28,203.0.113.8",
+	"nodes.redis-tls/ca-secret": "redis-ca",
+	"api.redis-tls/host":        "api.example.com",
+	"api.redis-tls/protocol":    "http",
+	"mesh.redis-tls/host":       "redis",
+	"mesh.redis-tls/mode":       "istio-mutual",
+	"word.redis-tls/host":       "redis.example",
+	"redis-tls/sidecar":         "restrict",
+	"redis-tls/server":          "strict",
 }
 
 func TestObjectsOfAPodStayAsLongAsItLives(t *testing.T) {
@@ -44,50 +52,94 @@ func TestObjectsOfAPodStayAsLongAsItLives(t *testing.T) {
 		// why is a key, value or object that the Event names; empty if the request is resolved as before.
 		why string
 	}{
-		"after the policy's hosts are narrowed": {func(w *world, _ *corev1.Pod) {
-			w.r.Config.Policy.AllowedHosts = []string{"other.example.com"}
-		}, "policy.allowedHosts"},
-		"after the policy's CIDRs are narrowed": {func(w *world, _ *corev1.Pod) {
-			w.r.Config.Policy.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
-		}, "policy.allowedCIDRs"},
-		"after its namespace is excluded": {func(w *world, _ *corev1.Pod) {
-			w.r.Config.ExcludedNamespaces = []string{namespace}
-		}, "excludedNamespaces"},
-		"after vip.cidr changed": {func(w *world, _ *corev1.Pod) {
-			w.r.Config.VIP.CIDR = netip.MustParsePrefix("252.0.0.0/8")
-		}, ""},
-		"after vip.cidr includes its addresses": {func(w *world, _ *corev1.Pod) {
-			w.r.Config.VIP.CIDR = netip.MustParsePrefix("203.0.113.0/24")
-		}, "203.0.113.0/24"},
-		"after vip.ipv6CIDR is set, which is in the keys": {func(w *world, _ *corev1.Pod) {
-			range6 := netip.MustParsePrefix("fd00:1::/64")
-			w.r.Config.VIP.IPv6CIDR = &range6
-		}, "label redis-tls/"},
-		"after istio.systemRoots changed, which is in the keys": {func(w *world, _ *corev1.Pod) {
-			w.r.Config.Istio.SystemRoots = "/etc/ssl/cert.pem"
-		}, "label redis-tls/"},
-		"after its Service is deleted": {func(w *world, _ *corev1.Pod) {
-			delete(w.caches.services, namespace+"/redis")
-		}, "metadata.annotations[mesh.redis-tls/host]"},
-		"after a Service takes the name of its host": {func(w *world, _ *corev1.Pod) {
-			w.caches.services["example/redis"] = annotation.Service{}
-		}, "Service example/redis"},
-		"after a Service takes its address": {func(w *world, _ *corev1.Pod) {
-			w.caches.services["other/redis"] = annotation.Service{ClusterIPs: []netip.Addr{netip.MustParseAddr("203.0.113.7")}}
-		}, "other/redis"},
-		"after its status has another version": {status(func(s string) string { return strings.Replace(s, `"v1"`, `"v9"`, 1) }), `"v9"`},
-		"after its status was emptied":         {status(func(string) string { return "" }), "parsing redis-tls/status"},
-		"after its status was edited":          {status(func(s string) string { return strings.Replace(s, "both.example.com", "more.example.com", 1) }), "label redis-tls/"},
-		"after the label of a key was removed": {func(w *world, pod *corev1.Pod) {
-			for _, o := range clustertest.Resolve(w.t, pod) {
-				if o.Host == "redis.example.com" {
-					w.edit(pod, func(pod *corev1.Pod) { delete(pod.Labels, o.Label()) })
+		"after the policy's hosts are narrowed": {
+			change: func(w *world, _ *corev1.Pod) {
+				w.r.Config.Policy.AllowedHosts = []string{"other.example.com"}
+			},
+			why: "policy.allowedHosts",
+		},
+		"after the policy's CIDRs are narrowed": {
+			change: func(w *world, _ *corev1.Pod) {
+				w.r.Config.Policy.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+			},
+			why: "policy.allowedCIDRs",
+		},
+		"after its namespace is excluded": {
+			change: func(w *world, _ *corev1.Pod) {
+				w.r.Config.ExcludedNamespaces = []string{namespace}
+			},
+			why: "excludedNamespaces",
+		},
+		"after vip.cidr changed": {
+			change: func(w *world, _ *corev1.Pod) {
+				w.r.Config.VIP.CIDR = netip.MustParsePrefix("252.0.0.0/8")
+			},
+		},
+		"after vip.cidr includes its addresses": {
+			change: func(w *world, _ *corev1.Pod) {
+				w.r.Config.VIP.CIDR = netip.MustParsePrefix("203.0.113.0/24")
+			},
+			why: "203.0.113.0/24",
+		},
+		"after vip.ipv6CIDR is set, which is in the keys": {
+			change: func(w *world, _ *corev1.Pod) {
+				range6 := netip.MustParsePrefix("fd00:1::/64")
+				w.r.Config.VIP.IPv6CIDR = &range6
+			},
+			why: "label redis-tls/",
+		},
+		"after istio.systemRoots changed, which is in the keys": {
+			change: func(w *world, _ *corev1.Pod) {
+				w.r.Config.Istio.SystemRoots = "/etc/ssl/cert.pem"
+			},
+			why: "label redis-tls/",
+		},
+		"after its Service is deleted": {
+			change: func(w *world, _ *corev1.Pod) {
+				delete(w.caches.services, namespace+"/redis")
+			},
+			why: "metadata.annotations[mesh.redis-tls/host]",
+		},
+		"after a Service takes the name of its host": {
+			change: func(w *world, _ *corev1.Pod) {
+				w.caches.services["example/redis"] = annotation.Service{}
+			},
+			why: "Service example/redis",
+		},
+		"after a Service takes its address": {
+			change: func(w *world, _ *corev1.Pod) {
+				w.caches.services["other/redis"] = annotation.Service{ClusterIPs: []netip.Addr{netip.MustParseAddr("203.0.113.7")}}
+			},
+			why: "other/redis",
+		},
+		"after its status has another version": {
+			change: status(func(s string) string { return strings.Replace(s, `"v1"`, `"v9"`, 1) }),
+			why:    `"v9"`,
+		},
+		"after its status was emptied": {
+			change: status(func(string) string { return "" }),
+			why:    "parsing redis-tls/status",
+		},
+		"after its status was edited": {
+			change: status(func(s string) string { return strings.Replace(s, "both.example.com", "more.example.com", 1) }),
+			why:    "label redis-tls/",
+		},
+		"after the label of a key was removed": {
+			change: func(w *world, pod *corev1.Pod) {
+				for _, o := range clustertest.Resolve(w.t, pod) {
+					if o.Host == "redis.example.com" {
+						w.edit(pod, func(pod *corev1.Pod) { delete(pod.Labels, o.Label()) })
+					}
 				}
-			}
-		}, "label redis-tls/"},
-		"after its VIPs were edited": {func(w *world, pod *corev1.Pod) {
-			w.edit(pod, recorded("none"))
-		}, "parsing redis-tls/vips"},
+			},
+			why: "label redis-tls/",
+		},
+		"after its VIPs were edited": {
+			change: func(w *world, pod *corev1.Pod) {
+				w.edit(pod, recorded("none"))
+			},
+			why: "parsing redis-tls/vips",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := clustertest.Pod(t, namespace, "cart", "r1", "a", everything)
@@ -159,7 +211,10 @@ func TestPodsAdmittedByOldAndNewPoliciesAreServedTogether(t *testing.T) {
 	if api.Host != "api.example.com" {
 		t.Fatal(api.Host)
 	}
-	for object, words := range map[string]string{"VirtualService " + api.EntryName(): api.Label(), "DestinationRule " + api.RuleName(): api.Label()} {
+	for object, words := range map[string]string{
+		"VirtualService " + api.EntryName(): api.Label(),
+		"DestinationRule " + api.RuleName(): api.Label(),
+	} {
 		if !strings.Contains(after[object], words) {
 			t.Errorf("%s is %s, and has no %s", object, after[object], words)
 		}
@@ -195,7 +250,14 @@ func (w *world) wantCount(series string, want float64) {
 
 // Anyone who may create pods can write these annotations and labels, until the guard refuses the pod.
 func TestForgedPodClaimsNothing(t *testing.T) {
-	other := clustertest.Pod(t, "bank", "till", "r1", "a", map[string]string{"redis-tls/host": "redis.example.com"}) // the namespace has a Service too
+	other := clustertest.Pod(
+		t,
+		"bank",
+		"till",
+		"r1",
+		"a",
+		map[string]string{"redis-tls/host": "redis.example.com"},
+	) // the namespace has a Service too
 	neighbour := clustertest.Resolve(t, other)[0]
 	victim, key := cart(t, "a", clustertest.ByName)
 	handWritten := func(request map[string]string, more ...func(*corev1.Pod)) func() *corev1.Pod {
@@ -208,7 +270,10 @@ func TestForgedPodClaimsNothing(t *testing.T) {
 				delete(pod.Labels, label)
 			}
 			maps.Copy(pod.Labels, origination.Labels(result.Originations, result.Settings))
-			pod.Annotations[origination.AnnotationStatus] = origination.Status{Version: origination.StatusVersion, Request: request}.String()
+			pod.Annotations[origination.AnnotationStatus] = origination.Status{
+				Version: origination.StatusVersion,
+				Request: request,
+			}.String()
 			delete(pod.Annotations, origination.AnnotationVIPs)
 			pod.Labels[origination.LabelInjected] = "true"
 			for _, change := range more {
@@ -221,33 +286,93 @@ func TestForgedPodClaimsNothing(t *testing.T) {
 		pod    func() *corev1.Pod
 		reason string
 	}{
-		"of another tenant's Service, by its address":              {handWritten(map[string]string{"redis-tls/addresses": "10.96.7.31", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
-		"of another tenant's Service, by a range that includes it": {handWritten(map[string]string{"redis-tls/addresses": "10.96.7.0/24", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
-		"of another tenant's Service, by its short name":           {handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
-		"of another tenant's Service, by its full name":            {handWritten(map[string]string{"redis-tls/host": "redis.bank.svc.cluster.local", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
-		"of another tenant's Service of the mesh":                  {handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/mode": "istio-mutual"}), "RequestIgnored"},
-		"of the API server's metadata":                             {handWritten(map[string]string{"redis-tls/addresses": "169.254.169.254", "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
-		"of a VIP, as if that were a server's address":             {handWritten(map[string]string{"redis-tls/addresses": neighbour.VIPs[0].String(), "redis-tls/ca-secret": "evil"}), "RequestIgnored"},
-		"with a neighbour's VIP": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"},
-			recorded("evil.example.com="+neighbour.VIPs[0].String())), "Conflict"},
-		"with a VIP of its own namespace": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"},
-			recorded("evil.example.com="+key.VIPs[0].String())), "Conflict"},
-		"with a public address as VIP": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"},
-			recorded("evil.example.com=198.51.100.66")), "Conflict"},
-		"without a VIP": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}), "Conflict"},
-		"with the label of another key": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
-			pod.Labels[key.Label()] = "true"
-		}), "RequestIgnored"},
-		"with labels of another request": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
-			for label := range origination.WebhookLabels(pod.Labels) {
-				delete(pod.Labels, label)
-			}
-			pod.Labels[origination.LabelInjected], pod.Labels[key.Label()] = "true", "true"
-		}), "RequestIgnored"},
-		"with a restriction that it does not have": {handWritten(map[string]string{"redis-tls/host": "evil.example.com"}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
-			pod.Labels[origination.LabelEgressPrefix+"x"] = "true"
-		}), "RequestIgnored"},
-		"with an unknown key": {handWritten(map[string]string{"redis-tls/host": "evil.example.com", "redis-tls/subject-alt-name": "x"}, recorded("evil.example.com=251.0.0.9")), "RequestIgnored"},
+		"of another tenant's Service, by its address": {
+			pod:    handWritten(map[string]string{"redis-tls/addresses": "10.96.7.31", "redis-tls/ca-secret": "evil"}),
+			reason: "RequestIgnored",
+		},
+		"of another tenant's Service, by a range that includes it": {
+			pod:    handWritten(map[string]string{"redis-tls/addresses": "10.96.7.0/24", "redis-tls/ca-secret": "evil"}),
+			reason: "RequestIgnored",
+		},
+		"of another tenant's Service, by its short name": {
+			pod:    handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/ca-secret": "evil"}),
+			reason: "RequestIgnored",
+		},
+		"of another tenant's Service, by its full name": {
+			pod: handWritten(map[string]string{
+				"redis-tls/host":      "redis.bank.svc.cluster.local",
+				"redis-tls/ca-secret": "evil",
+			}),
+			reason: "RequestIgnored",
+		},
+		"of another tenant's Service of the mesh": {
+			pod:    handWritten(map[string]string{"redis-tls/host": "redis.bank", "redis-tls/mode": "istio-mutual"}),
+			reason: "RequestIgnored",
+		},
+		"of the API server's metadata": {
+			pod:    handWritten(map[string]string{"redis-tls/addresses": "169.254.169.254", "redis-tls/ca-secret": "evil"}),
+			reason: "RequestIgnored",
+		},
+		"of a VIP, as if that were a server's address": {
+			pod: handWritten(map[string]string{
+				"redis-tls/addresses": neighbour.VIPs[0].String(),
+				"redis-tls/ca-secret": "evil",
+			}),
+			reason: "RequestIgnored",
+		},
+		"with a neighbour's VIP": {
+			pod: handWritten(map[string]string{"redis-tls/host": "evil.example.com"},
+				recorded("evil.example.com="+neighbour.VIPs[0].String())),
+			reason: "Conflict",
+		},
+		"with a VIP of its own namespace": {
+			pod: handWritten(map[string]string{"redis-tls/host": "evil.example.com"},
+				recorded("evil.example.com="+key.VIPs[0].String())),
+			reason: "Conflict",
+		},
+		"with a public address as VIP": {
+			pod: handWritten(map[string]string{"redis-tls/host": "evil.example.com"},
+				recorded("evil.example.com=198.51.100.66")),
+			reason: "Conflict",
+		},
+		"without a VIP": {
+			pod:    handWritten(map[string]string{"redis-tls/host": "evil.example.com"}),
+			reason: "Conflict",
+		},
+		"with the label of another key": {
+			pod: handWritten(map[string]string{
+				"redis-tls/host": "evil.example.com",
+			}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
+				pod.Labels[key.Label()] = "true"
+			}),
+			reason: "RequestIgnored",
+		},
+		"with labels of another request": {
+			pod: handWritten(map[string]string{
+				"redis-tls/host": "evil.example.com",
+			}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
+				for label := range origination.WebhookLabels(pod.Labels) {
+					delete(pod.Labels, label)
+				}
+				pod.Labels[origination.LabelInjected], pod.Labels[key.Label()] = "true", "true"
+			}),
+			reason: "RequestIgnored",
+		},
+		"with a restriction that it does not have": {
+			pod: handWritten(map[string]string{
+				"redis-tls/host": "evil.example.com",
+			}, recorded("evil.example.com=251.0.0.9"), func(pod *corev1.Pod) {
+				pod.Labels[origination.LabelEgressPrefix+"x"] = "true"
+			}),
+			reason: "RequestIgnored",
+		},
+		"with an unknown key": {
+			pod: handWritten(map[string]string{
+				"redis-tls/host":             "evil.example.com",
+				"redis-tls/subject-alt-name": "x",
+			}, recorded("evil.example.com=251.0.0.9")),
+			reason: "RequestIgnored",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t).admit(victim, other)

@@ -24,8 +24,8 @@ import (
 // conflict.
 var errNotApplied = errors.New("not applied")
 
-// apply applies the desired objects in the order of kinds: everything that an entry's traffic needs before the entry. So
-// the mesh never has an entry without its TLS. If one object of a group fails, its entry is not applied.
+// apply applies the desired objects in the order of kinds: everything that an entry's traffic needs before the entry.
+// So the mesh never has an entry without its TLS. If one object of a group fails, its entry is not applied.
 func (p *pass) apply(ctx context.Context) error {
 	p.desired = mesh.Objects(p.snap, p.Config)
 	p.refused, p.served = refusedKeys(&p.desired), servedKeys(&p.desired)
@@ -145,7 +145,8 @@ func (p *pass) ensure(ctx context.Context, want object) error {
 	case !mesh.IsManaged(have):
 		p.reportUnmanaged(want)
 		return errNotApplied
-	case have.mark() != "" && !have.lingers() && contains(have.GetLabels(), want.GetLabels()) && sameSpec(want.spec(), have.spec()):
+	case have.mark() != "" && !have.lingers() && contains(have.GetLabels(), want.GetLabels()) &&
+		sameSpec(want.spec(), have.spec()):
 		return p.setMark(ctx, have, "", metrics.WriteUnmarked)
 	default:
 		outcome := metrics.WriteRepaired
@@ -187,7 +188,11 @@ func (p *pass) replace(ctx context.Context, want, have object, outcome string) e
 		{"op": "replace", "path": "/spec", "value": spec},
 	}
 	for key, value := range want.GetLabels() {
-		operations = append(operations, map[string]any{"op": "add", "path": "/metadata/labels/" + escaped(key), "value": value})
+		operations = append(operations, map[string]any{
+			"op":    "add",
+			"path":  "/metadata/labels/" + escaped(key),
+			"value": value,
+		})
 	}
 	for _, key := range []string{mesh.AnnotationDeleting, mesh.AnnotationLingering} {
 		if _, exists := have.GetAnnotations()[key]; exists {
@@ -198,7 +203,12 @@ func (p *pass) replace(ctx context.Context, want, have object, outcome string) e
 	if err != nil {
 		return fmt.Errorf("marshalling the patch of %s %s: %w", want.Kind, want.GetName(), err)
 	}
-	err = p.Client.Patch(ctx, have.clone().Object, client.RawPatch(types.JSONPatchType, data), client.FieldOwner(origination.FieldManager))
+	err = p.Client.Patch(
+		ctx,
+		have.clone().Object,
+		client.RawPatch(types.JSONPatchType, data),
+		client.FieldOwner(origination.FieldManager),
+	)
 	if apierrors.IsInvalid(err) { // the test failed, because the object has changed
 		err = apierrors.NewConflict(schema.GroupResource{Group: want.Group, Resource: want.Kind}, want.GetName(), err)
 	}
@@ -226,7 +236,12 @@ func (p *pass) setMark(ctx context.Context, have object, at, outcome string) err
 	if err != nil {
 		return fmt.Errorf("marshalling the patch of %s %s: %w", have.Kind, have.GetName(), err)
 	}
-	err = p.Client.Patch(ctx, have.clone().Object, client.RawPatch(types.MergePatchType, data), client.FieldOwner(origination.FieldManager))
+	err = p.Client.Patch(
+		ctx,
+		have.clone().Object,
+		client.RawPatch(types.MergePatchType, data),
+		client.FieldOwner(origination.FieldManager),
+	)
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil

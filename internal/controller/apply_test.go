@@ -22,7 +22,12 @@ import (
 )
 
 // cart returns a pod of Deployment cart, and its one origination.
-func cart(t testing.TB, name string, annotations map[string]string, change ...func(*corev1.Pod)) (*corev1.Pod, origination.Origination) {
+func cart(
+	t testing.TB,
+	name string,
+	annotations map[string]string,
+	change ...func(*corev1.Pod),
+) (*corev1.Pod, origination.Origination) {
 	t.Helper()
 	pod := clustertest.Pod(t, namespace, "cart", "r1", name, annotations, change...)
 	return pod, clustertest.Resolve(t, pod)[0]
@@ -31,7 +36,11 @@ func cart(t testing.TB, name string, annotations map[string]string, change ...fu
 // Annotations of further shapes: a name with one address, which is pinned and dialled by address too, and several
 // addresses.
 var (
-	byBoth = map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca"}
+	byBoth = map[string]string{
+		"redis-tls/host":      "redis.example.com",
+		"redis-tls/addresses": "203.0.113.7",
+		"redis-tls/ca-secret": "redis-ca",
+	}
 	byCIDR = map[string]string{"redis-tls/addresses": "203.0.113.16/28,203.0.113.7", "redis-tls/ca-secret": "redis-ca"}
 )
 
@@ -108,42 +117,66 @@ func TestDriftIsRepaired(t *testing.T) {
 		annotations map[string]string
 		edit        func(*mesh.Snapshot) client.Object
 	}{
-		"a changed target port": {clustertest.ByName, func(s *mesh.Snapshot) client.Object {
-			s.Entries[0].Spec.Ports[0].TargetPort = 1
-			return s.Entries[0]
-		}},
-		"a changed VIP": {clustertest.ByHTTP, func(s *mesh.Snapshot) client.Object {
-			s.Entries[0].Spec.Addresses = []string{"251.9.9.9"}
-			return s.Entries[0]
-		}},
-		"TLS switched off in a rule": {clustertest.ByName, func(s *mesh.Snapshot) client.Object {
-			s.Rules[2].Spec.TrafficPolicy.PortLevelSettings[0].Tls.Mode = networking.ClientTLSSettings_DISABLE
-			return s.Rules[2]
-		}},
-		"TLS switched off in a closed rule": {clustertest.ByName, func(s *mesh.Snapshot) client.Object {
-			s.Rules[1].Spec.TrafficPolicy.Tls = nil
-			return s.Rules[1]
-		}},
-		"exportTo of the namespace's closed rule changed to a dot": {clustertest.ByName, func(s *mesh.Snapshot) client.Object {
-			s.Rules[0].Spec.ExportTo = []string{"."}
-			return s.Rules[0]
-		}},
-		"a field that is not set otherwise": {clustertest.ByAddress, func(s *mesh.Snapshot) client.Object {
-			s.Entries[0].Spec.SubjectAltNames = []string{"evil.example.com"}
-			return s.Entries[0]
-		}},
-		"a managed label": {clustertest.ByHTTP, func(s *mesh.Snapshot) client.Object {
-			for key := range s.Entries[0].Labels {
-				if key != origination.ManagedByLabel {
-					s.Entries[0].Labels[key] = "true"
+		"a changed target port": {
+			annotations: clustertest.ByName,
+			edit: func(s *mesh.Snapshot) client.Object {
+				s.Entries[0].Spec.Ports[0].TargetPort = 1
+				return s.Entries[0]
+			},
+		},
+		"a changed VIP": {
+			annotations: clustertest.ByHTTP,
+			edit: func(s *mesh.Snapshot) client.Object {
+				s.Entries[0].Spec.Addresses = []string{"251.9.9.9"}
+				return s.Entries[0]
+			},
+		},
+		"TLS switched off in a rule": {
+			annotations: clustertest.ByName,
+			edit: func(s *mesh.Snapshot) client.Object {
+				s.Rules[2].Spec.TrafficPolicy.PortLevelSettings[0].Tls.Mode = networking.ClientTLSSettings_DISABLE
+				return s.Rules[2]
+			},
+		},
+		"TLS switched off in a closed rule": {
+			annotations: clustertest.ByName,
+			edit: func(s *mesh.Snapshot) client.Object {
+				s.Rules[1].Spec.TrafficPolicy.Tls = nil
+				return s.Rules[1]
+			},
+		},
+		"exportTo of the namespace's closed rule changed to a dot": {
+			annotations: clustertest.ByName,
+			edit: func(s *mesh.Snapshot) client.Object {
+				s.Rules[0].Spec.ExportTo = []string{"."}
+				return s.Rules[0]
+			},
+		},
+		"a field that is not set otherwise": {
+			annotations: clustertest.ByAddress,
+			edit: func(s *mesh.Snapshot) client.Object {
+				s.Entries[0].Spec.SubjectAltNames = []string{"evil.example.com"}
+				return s.Entries[0]
+			},
+		},
+		"a managed label": {
+			annotations: clustertest.ByHTTP,
+			edit: func(s *mesh.Snapshot) client.Object {
+				for key := range s.Entries[0].Labels {
+					if key != origination.ManagedByLabel {
+						s.Entries[0].Labels[key] = "true"
+					}
 				}
-			}
-			return s.Entries[0]
-		}},
-		"a match removed from a route": {clustertest.ByHTTP, func(s *mesh.Snapshot) client.Object {
-			s.Routes[0].Spec.Http = s.Routes[0].Spec.Http[1:]
-			return s.Routes[0]
-		}},
+				return s.Entries[0]
+			},
+		},
+		"a match removed from a route": {
+			annotations: clustertest.ByHTTP,
+			edit: func(s *mesh.Snapshot) client.Object {
+				s.Routes[0].Spec.Http = s.Routes[0].Spec.Http[1:]
+				return s.Routes[0]
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod, _ := cart(t, "a", tc.annotations)
@@ -157,16 +190,35 @@ func TestDriftIsRepaired(t *testing.T) {
 			if diff := cmp.Diff([]string{"patch " + kindOf(edited) + " " + edited.GetName()}, w.pass()); diff != "" {
 				t.Errorf("writes (-want +got):\n%s", diff)
 			}
-			if call := w.writes[0]; !strings.Contains(call.body, `"path":"/metadata/resourceVersion","value":"`+edited.GetResourceVersion()+`"`) || call.owner != origination.FieldManager {
-				t.Errorf("%s by %q does not demand version %s, which was seen: %s", call, call.owner, edited.GetResourceVersion(), call.body)
+			if call := w.writes[0]; !strings.Contains(
+				call.body,
+				`"path":"/metadata/resourceVersion","value":"`+edited.GetResourceVersion()+`"`,
+			) ||
+				call.owner != origination.FieldManager {
+				t.Errorf(
+					"%s by %q does not demand version %s, which was seen: %s",
+					call,
+					call.owner,
+					edited.GetResourceVersion(),
+					call.body,
+				)
 			}
 			// Those of a routed host change as pods come and go, too.
-			if shared := tc.annotations["redis-tls/protocol"] == "http"; w.hasEvent("Normal Applied on ReplicaSet cart-r1", "repaired", edited.GetName()) == shared {
+			if shared := tc.annotations["redis-tls/protocol"] == "http"; w.hasEvent(
+				"Normal Applied on ReplicaSet cart-r1",
+				"repaired",
+				edited.GetName(),
+			) == shared {
 				t.Errorf("Events: %q", w.events)
 			}
 			got := w.contents()
 			for name, object := range got {
-				got[name] = strings.NewReplacer(`"annotations":{"theirs":"stays"}`, `"annotations":null`, `,"theirs":"stays"`, "").Replace(object)
+				got[name] = strings.NewReplacer(
+					`"annotations":{"theirs":"stays"}`,
+					`"annotations":null`,
+					`,"theirs":"stays"`,
+					"",
+				).Replace(object)
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("objects (-want +got):\n%s", diff)
@@ -270,7 +322,10 @@ func TestObjectsMissingFromTheCacheAreNoError(t *testing.T) {
 func TestNoEntryWithoutItsRule(t *testing.T) {
 	pinned := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByName)
 	http := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByHTTP)
-	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
+	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{
+		"redis-tls/addresses": "203.0.113.0/28",
+		"redis-tls/ca-secret": "redis-ca",
+	})
 	narrow := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByAddress, clustertest.Created(1))
 	key := clustertest.Resolve(t, pinned)[0]
 	for name, tc := range map[string]struct {
@@ -278,15 +333,38 @@ func TestNoEntryWithoutItsRule(t *testing.T) {
 		fails       func(write) bool
 		entries     int // new ones
 	}{
-		"the rule of a pinned host":                        {nil, pinned, func(call write) bool { return call.Name == key.RuleName() }, 0},
-		"the closed rule of a pinned host":                 {nil, pinned, func(call write) bool { return call.Name == key.ClosedRuleName() }, 0},
-		"the namespace's closed rule, which is additional": {nil, pinned, func(call write) bool { return call.Name == origination.ClosedName }, 1},
-		"the rule of an address":                           {nil, narrow, func(call write) bool { return call.Kind == kindRule.Kind }, 0},
-		"another key's rule on an address of its range": {wide, narrow, func(call write) bool {
-			return strings.Contains(call.body, clustertest.Resolve(t, wide)[0].Label())
-		}, 0},
-		"the rule of an HTTP host":  {nil, http, func(call write) bool { return call.Kind == kindRule.Kind }, 0},
-		"the route of an HTTP host": {nil, http, func(call write) bool { return call.Kind == kindRoute.Kind }, 0},
+		"the rule of a pinned host": {
+			pod:   pinned,
+			fails: func(call write) bool { return call.Name == key.RuleName() },
+		},
+		"the closed rule of a pinned host": {
+			pod:   pinned,
+			fails: func(call write) bool { return call.Name == key.ClosedRuleName() },
+		},
+		"the namespace's closed rule, which is additional": {
+			pod:     pinned,
+			fails:   func(call write) bool { return call.Name == origination.ClosedName },
+			entries: 1,
+		},
+		"the rule of an address": {
+			pod:   narrow,
+			fails: func(call write) bool { return call.Kind == kindRule.Kind },
+		},
+		"another key's rule on an address of its range": {
+			before: wide,
+			pod:    narrow,
+			fails: func(call write) bool {
+				return strings.Contains(call.body, clustertest.Resolve(t, wide)[0].Label())
+			},
+		},
+		"the rule of an HTTP host": {
+			pod:   http,
+			fails: func(call write) bool { return call.Kind == kindRule.Kind },
+		},
+		"the route of an HTTP host": {
+			pod:   http,
+			fails: func(call write) bool { return call.Kind == kindRoute.Kind },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -318,7 +396,11 @@ func TestNoEntryWithoutItsRule(t *testing.T) {
 }
 
 func TestRulesExistWheneverTheirEntryDoes(t *testing.T) {
-	wide := map[string]string{"redis-tls/addresses": "203.0.113.0/24", "redis-tls/ca-secret": "redis-ca", "redis-tls/port": "6379,6380"}
+	wide := map[string]string{
+		"redis-tls/addresses": "203.0.113.0/24",
+		"redis-tls/ca-secret": "redis-ca",
+		"redis-tls/port":      "6379,6380",
+	}
 	steps := []*corev1.Pod{
 		clustertest.Pod(t, namespace, "wide", "r1", "a", wide, clustertest.Gated()),
 		clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByAddress, clustertest.Gated()),
@@ -373,22 +455,50 @@ func TestNothingIsAppliedBeforeTheClusterIsReady(t *testing.T) {
 // A pending pod of a rollout, with a typo in its template, redirects no running pod.
 func TestNewRevisionChangesNothingForTheOldOne(t *testing.T) {
 	for name, tc := range map[string]struct{ old, revised map[string]string }{
-		"with another address": {byBoth, map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/addresses": "203.0.113.8", "redis-tls/ca-secret": "redis-ca"}},
-		"with another target port": {clustertest.ByName,
-			map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/target-port": "16222"}},
-		"with another name in the certificate": {clustertest.ByName,
-			map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/subject-alt-names": "evil.example.com"}},
-		"with another CA": {clustertest.ByName,
-			map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/ca-secret": "other"}},
-		"by address, with another name in the certificate": {clustertest.ByAddress,
-			map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca", "redis-tls/subject-alt-names": "evil.example.com"}},
+		"with another address": {
+			old: byBoth,
+			revised: map[string]string{
+				"redis-tls/host":      "redis.example.com",
+				"redis-tls/addresses": "203.0.113.8",
+				"redis-tls/ca-secret": "redis-ca",
+			},
+		},
+		"with another target port": {
+			old:     clustertest.ByName,
+			revised: map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/target-port": "16222"},
+		},
+		"with another name in the certificate": {
+			old:     clustertest.ByName,
+			revised: map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/subject-alt-names": "evil.example.com"},
+		},
+		"with another CA": {
+			old:     clustertest.ByName,
+			revised: map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/ca-secret": "other"},
+		},
+		"by address, with another name in the certificate": {
+			old: clustertest.ByAddress,
+			revised: map[string]string{
+				"redis-tls/addresses":         "203.0.113.7",
+				"redis-tls/ca-secret":         "redis-ca",
+				"redis-tls/subject-alt-names": "evil.example.com",
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			running, o := cart(t, "a", tc.old)
 			w := newWorld(t).admit(running)
 			w.pass()
 			before := w.contents()
-			pending := clustertest.Pod(t, namespace, "cart", "r2", "a", tc.revised, clustertest.Created(1000), clustertest.Phase(corev1.PodPending))
+			pending := clustertest.Pod(
+				t,
+				namespace,
+				"cart",
+				"r2",
+				"a",
+				tc.revised,
+				clustertest.Created(1000),
+				clustertest.Phase(corev1.PodPending),
+			)
 			revised := clustertest.Resolve(t, pending)[0]
 			w.admit(pending).pass()
 			after := w.contents()
@@ -439,7 +549,10 @@ func TestForgedOwnerChangesNothing(t *testing.T) {
 		"that is nothing": func(pod *corev1.Pod) { pod.OwnerReferences = nil },
 	} {
 		victim, _ := cart(t, "a", clustertest.ByName)
-		w := newWorld(t).admit(victim, clustertest.Pod(t, namespace, "evil", "r1", "a", other, change, clustertest.Created(1000)))
+		w := newWorld(t).admit(
+			victim,
+			clustertest.Pod(t, namespace, "evil", "r1", "a", other, change, clustertest.Created(1000)),
+		)
 		w.pass()
 		objects[name] = w.contents()
 	}
@@ -449,6 +562,9 @@ func TestForgedOwnerChangesNothing(t *testing.T) {
 		}
 	}
 	if len(objects["of its own"]) != 7 {
-		t.Errorf("objects %q, want three of each key and the namespace's closed rule", slices.Sorted(maps.Keys(objects["of its own"])))
+		t.Errorf(
+			"objects %q, want three of each key and the namespace's closed rule",
+			slices.Sorted(maps.Keys(objects["of its own"])),
+		)
 	}
 }

@@ -33,28 +33,50 @@ func (s *still) Snapshot(string) *mesh.Snapshot {
 }
 func (s *still) FirstUses(string) []cluster.FirstUse { return nil }
 
-// BenchmarkPass measures a pass over a namespace with all its objects. The aim for 800 keys is 20 ms and 5 MB, and a cost
-// per key that does not grow with their number.
+// BenchmarkPass measures a pass over a namespace with all its objects. The aim for 800 keys is 20 ms and 5 MB, and a
+// cost per key that does not grow with their number.
 func BenchmarkPass(b *testing.B) {
 	for _, shape := range []struct {
 		name        string
 		annotations func(i int) map[string]string
 	}{
-		{"pinned", func(i int) map[string]string {
-			return map[string]string{"redis-tls/host": fmt.Sprintf("redis-%d.example.com", i)}
-		}},
-		{"by address", func(i int) map[string]string {
-			return map[string]string{"redis-tls/addresses": fmt.Sprintf("203.0.%d.%d", i/200, i%200), "redis-tls/ca-secret": "redis-ca"}
-		}},
-		{"routed by HTTP", func(i int) map[string]string {
-			return map[string]string{"redis-tls/host": fmt.Sprintf("api-%d.example.com", i), "redis-tls/protocol": "http"}
-		}},
-		{"by issuer", func(i int) map[string]string {
-			return map[string]string{"redis-tls/host": fmt.Sprintf("redis-%d.example.com", i), "redis-tls/mode": "mutual", "redis-tls/issuer": "redis"}
-		}},
-		{"restricted", func(i int) map[string]string {
-			return map[string]string{"redis-tls/host": fmt.Sprintf("redis-%d.example.com", i), "redis-tls/sidecar": "restrict"}
-		}},
+		{
+			name: "pinned",
+			annotations: func(i int) map[string]string {
+				return map[string]string{"redis-tls/host": fmt.Sprintf("redis-%d.example.com", i)}
+			},
+		},
+		{
+			name: "by address",
+			annotations: func(i int) map[string]string {
+				return map[string]string{
+					"redis-tls/addresses": fmt.Sprintf("203.0.%d.%d", i/200, i%200),
+					"redis-tls/ca-secret": "redis-ca",
+				}
+			},
+		},
+		{
+			name: "routed by HTTP",
+			annotations: func(i int) map[string]string {
+				return map[string]string{"redis-tls/host": fmt.Sprintf("api-%d.example.com", i), "redis-tls/protocol": "http"}
+			},
+		},
+		{
+			name: "by issuer",
+			annotations: func(i int) map[string]string {
+				return map[string]string{
+					"redis-tls/host":   fmt.Sprintf("redis-%d.example.com", i),
+					"redis-tls/mode":   "mutual",
+					"redis-tls/issuer": "redis",
+				}
+			},
+		},
+		{
+			name: "restricted",
+			annotations: func(i int) map[string]string {
+				return map[string]string{"redis-tls/host": fmt.Sprintf("redis-%d.example.com", i), "redis-tls/sidecar": "restrict"}
+			},
+		},
 	} {
 		for _, keys := range []int{1, 100, 800} {
 			b.Run(fmt.Sprintf("%s/keys=%d", shape.name, keys), func(b *testing.B) {
@@ -78,13 +100,27 @@ func inPlace(t testing.TB, keys int, annotations func(i int) map[string]string) 
 	w.frozen = true
 	var pods []*cluster.Pod
 	for i := range keys {
-		pod := cluster.Trim(clustertest.Pod(t, namespace, fmt.Sprintf("cart-%d", i), "r1", "a", annotations(i), clustertest.Created(time.Duration(i)*time.Second)))
+		pod := cluster.Trim(clustertest.Pod(
+			t,
+			namespace,
+			fmt.Sprintf("cart-%d", i),
+			"r1",
+			"a",
+			annotations(i),
+			clustertest.Created(time.Duration(i)*time.Second),
+		))
 		w.caches.setPod(pod)
 		pods = append(pods, pod)
 	}
 	live := w.LiveOf(namespace, pods)
-	snap := &mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system", Live: live.Requests, Marks: live.Marks, CertManager: mesh.Present,
-		Holders: func(netip.Addr) []mesh.Holder { return nil }}
+	snap := &mesh.Snapshot{
+		Namespace:     namespace,
+		RootNamespace: "istio-system",
+		Live:          live.Requests,
+		Marks:         live.Marks,
+		CertManager:   mesh.Present,
+		Holders:       func(netip.Addr) []mesh.Holder { return nil },
+	}
 	desired := mesh.Objects(snap, w.r.Config)
 	if len(desired.Claims) != keys {
 		t.Fatalf("%d claims", len(desired.Claims))

@@ -37,7 +37,8 @@ func (w *world) caught(namespace string) []string {
 		if r := rules["*."+key+origination.VIPSuffix+" "+origination.LabelKeyPrefix+key]; r == nil {
 			problems = append(problems, fmt.Sprintf("entry %s is without the rule of its key", e.Name))
 		}
-		if r := rules["*."+key+origination.VIPSuffix+" "]; r == nil || r.Spec.TrafficPolicy.GetTls().GetMode() != networking.ClientTLSSettings_SIMPLE {
+		if r := rules["*."+key+origination.VIPSuffix+" "]; r == nil ||
+			r.Spec.TrafficPolicy.GetTls().GetMode() != networking.ClientTLSSettings_SIMPLE {
 			problems = append(problems, fmt.Sprintf("entry %s is without its closed rule", e.Name))
 		}
 	}
@@ -91,12 +92,16 @@ func (w *world) running(namespace string) []mesh.Request {
 const forged = "forged"
 
 func waiting(pod *cluster.Pod) bool {
-	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool { return g.Name == origination.GateFirstUse })
+	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool {
+		return g.Name == origination.GateFirstUse
+	})
 }
 
 // caughtOf says which entries may catch the origination's connections without its TLS. Behind a VIP there is the closed
 // rule at least.
-func caughtOf(o *origination.Origination, snap *mesh.Snapshot, rules map[string]*networkingv1.DestinationRule) []string {
+func caughtOf(
+	o *origination.Origination, snap *mesh.Snapshot, rules map[string]*networkingv1.DestinationRule,
+) []string {
 	var problems []string
 	for _, e := range snap.Entries {
 		if e.Namespace != snap.Namespace || !mesh.IsManaged(e) {
@@ -105,20 +110,35 @@ func caughtOf(o *origination.Origination, snap *mesh.Snapshot, rules map[string]
 		host := firstOf(e.Spec.Hosts)
 		switch {
 		case o.HTTP() && host == o.Host:
-		case len(e.Spec.Addresses) == 1 && within(e.Spec.Addresses[0], o.DialledAddresses()) && strings.HasSuffix(host, origination.AtomSuffix):
+		case len(e.Spec.Addresses) == 1 && within(e.Spec.Addresses[0], o.DialledAddresses()) &&
+			strings.HasSuffix(host, origination.AtomSuffix):
 		default:
 			continue
 		}
 		for _, p := range o.Ports {
-			if !slices.ContainsFunc(e.Spec.Ports, func(q *networking.ServicePort) bool { return int32(q.GetNumber()) == p.Number }) {
+			if !slices.ContainsFunc(e.Spec.Ports, func(q *networking.ServicePort) bool {
+				return int32(q.GetNumber()) == p.Number
+			}) {
 				continue
 			}
 			r := rules[host+" "+o.Label()]
-			if !slices.ContainsFunc(policyOf(r).GetPortLevelSettings(), func(s *networking.TrafficPolicy_PortTrafficPolicy) bool {
-				return int32(s.GetPort().GetNumber()) == p.Number && s.GetTls().GetSni() == o.TLS.SNI && slices.Equal(s.GetTls().GetSubjectAltNames(), o.TLS.SubjectAltNames) &&
+			if !slices.ContainsFunc(policyOf(r).GetPortLevelSettings(), func(
+				s *networking.TrafficPolicy_PortTrafficPolicy,
+			) bool {
+				return int32(s.GetPort().GetNumber()) == p.Number && s.GetTls().GetSni() == o.TLS.SNI &&
+					slices.Equal(s.GetTls().GetSubjectAltNames(), o.TLS.SubjectAltNames) &&
 					s.GetTls().GetMode() != networking.ClientTLSSettings_DISABLE
 			}) {
-				problems = append(problems, fmt.Sprintf("entry %s (%s) catches port %d of key %s without its TLS", e.Name, strings.Join(e.Spec.Addresses, ","), p.Number, o.Key))
+				problems = append(
+					problems,
+					fmt.Sprintf(
+						"entry %s (%s) catches port %d of key %s without its TLS",
+						e.Name,
+						strings.Join(e.Spec.Addresses, ","),
+						p.Number,
+						o.Key,
+					),
+				)
 			}
 		}
 	}
@@ -135,7 +155,10 @@ func within(address string, prefixes []netip.Prefix) bool {
 		}
 		inner = netip.PrefixFrom(addr, addr.BitLen())
 	}
-	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Bits() <= inner.Bits() && p.Overlaps(inner) })
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool {
+		return p.Bits() <= inner.Bits() &&
+			p.Overlaps(inner)
+	})
 }
 
 func policyOf(r *networkingv1.DestinationRule) *networking.TrafficPolicy {

@@ -110,14 +110,18 @@ func TestFailedCertificateDelaysNoOtherObject(t *testing.T) {
 	if err == nil || !w.hasEvent("Warning ApplyFailed", "INJECTED ERROR") {
 		t.Errorf("error %v, events %q", err, w.events)
 	}
-	if !slices.Contains(writes, "create DestinationRule "+o.RuleName()) || !slices.Contains(writes, "create ServiceEntry "+o.EntryName()) {
+	if !slices.Contains(writes, "create DestinationRule "+o.RuleName()) ||
+		!slices.Contains(writes, "create ServiceEntry "+o.EntryName()) {
 		t.Errorf("writes %q, want the rule and the entry too", writes)
 	}
 }
 
 func TestUnmanagedCertificateIsNotChanged(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByIssuer)
-	theirs := &certmanagerv1.Certificate{Spec: certmanagerv1.CertificateSpec{SecretName: "theirs", DNSNames: []string{"a.example.com"}}}
+	theirs := &certmanagerv1.Certificate{Spec: certmanagerv1.CertificateSpec{
+		SecretName: "theirs",
+		DNSNames:   []string{"a.example.com"},
+	}}
 	theirs.Namespace, theirs.Name = namespace, o.CertificateName()
 	w := newWorld(t, theirs).admit(pod)
 	for _, call := range w.pass() {
@@ -138,7 +142,8 @@ func TestUnclaimedCertificateIsMarkedAndThenDeleted(t *testing.T) {
 	w.forget(pod)
 	w.pass()
 	marking := w.later(grace).pass()
-	if !slices.Contains(marking, "patch Certificate "+o.CertificateName()) || w.certificate().Annotations["redis-tls/deleting"] == "" {
+	if !slices.Contains(marking, "patch Certificate "+o.CertificateName()) ||
+		w.certificate().Annotations["redis-tls/deleting"] == "" {
 		t.Errorf("writes after the grace period %q", marking)
 	}
 	if removing := w.later(delay).pass(); !slices.Contains(removing, "delete Certificate "+o.CertificateName()) {
@@ -152,7 +157,11 @@ func TestUnclaimedCertificateIsMarkedAndThenDeleted(t *testing.T) {
 // Pods of two service accounts share the mesh's objects, and each account has a certificate of its own.
 func TestEachServiceAccountGetsItsCertificate(t *testing.T) {
 	first := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByIssuer)
-	second := clustertest.Pod(t, namespace, "till", "r1", "a", clustertest.ByIssuer, clustertest.Created(time.Minute), func(pod *corev1.Pod) {
+	second := clustertest.Pod(t, namespace, "till", "r1", "a", clustertest.ByIssuer, clustertest.Created(
+		time.Minute,
+	), func(
+		pod *corev1.Pod,
+	) {
 		pod.Spec.ServiceAccountName = "till"
 	})
 	w := newWorld(t).admit(first)
@@ -206,7 +215,9 @@ func TestMissingCertificateOfAUserIsReported(t *testing.T) {
 	if got := w.pass(); slices.ContainsFunc(got, func(call string) bool { return strings.Contains(call, "Certificate") }) {
 		t.Errorf("writes %q", got)
 	}
-	if !w.hasEvent("Warning CertificateNotReady on ReplicaSet cart-r1", "redis-tls/certificate", "Certificate shop/client") {
+	if !w.hasEvent(
+		"Warning CertificateNotReady on ReplicaSet cart-r1", "redis-tls/certificate", "Certificate shop/client",
+	) {
 		t.Errorf("events %q", w.events)
 	}
 }

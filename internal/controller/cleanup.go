@@ -25,8 +25,8 @@ import (
 // pageSize is how many pods are listed at once before a deletion.
 const pageSize = 500
 
-// cleanup removes objects that no live pod uses. After the grace period an object is marked, and the webhook treats it as
-// missing. After the delay it is deleted if a live list of pods confirms that it is unused.
+// cleanup removes objects that no live pod uses. After the grace period an object is marked, and the webhook treats it
+// as missing. After the delay it is deleted if a live list of pods confirms that it is unused.
 func (p *pass) cleanup(ctx context.Context) error {
 	use := p.use(p.live, &p.desired)
 	unclaimed := map[types.UID]time.Time{}

@@ -52,7 +52,11 @@ func TestUnclaimedObjectsAreMarkedAndThenDeleted(t *testing.T) {
 		t.Fatalf("writes %q within the grace period", writes)
 	}
 	// The namespace's closed rule is claimed as long as there is an entry behind a VIP.
-	want := []string{"patch ServiceEntry " + o.EntryName(), "patch DestinationRule " + o.ClosedRuleName(), "patch DestinationRule " + o.RuleName()}
+	want := []string{
+		"patch ServiceEntry " + o.EntryName(),
+		"patch DestinationRule " + o.ClosedRuleName(),
+		"patch DestinationRule " + o.RuleName(),
+	}
 	if diff := cmp.Diff(want, sortedWithin(w.later(time.Second).pass())); diff != "" {
 		t.Fatalf("writes after the grace period (-want +got):\n%s", diff)
 	}
@@ -64,7 +68,11 @@ func TestUnclaimedObjectsAreMarkedAndThenDeleted(t *testing.T) {
 		t.Fatalf("writes %q within the delay", writes)
 	}
 	stored := w.stored()
-	want = []string{"delete ServiceEntry " + o.EntryName(), "delete DestinationRule " + o.ClosedRuleName(), "delete DestinationRule " + o.RuleName()}
+	want = []string{
+		"delete ServiceEntry " + o.EntryName(),
+		"delete DestinationRule " + o.ClosedRuleName(),
+		"delete DestinationRule " + o.RuleName(),
+	}
 	if diff := cmp.Diff(want, sortedWithin(w.later(time.Second).pass())); diff != "" {
 		t.Errorf("writes after the delay (-want +got):\n%s", diff)
 	}
@@ -159,7 +167,10 @@ func TestRulesAreDeletedAfterTheirEntry(t *testing.T) {
 
 // A rule on an address that other keys dial too is deleted after the last pod of its own key.
 func TestRuleOnAddressesOfOtherKeysIsDeletedWithItsKey(t *testing.T) {
-	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
+	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{
+		"redis-tls/addresses": "203.0.113.0/28",
+		"redis-tls/ca-secret": "redis-ca",
+	})
 	narrow, _ := cart(t, "a", clustertest.ByAddress)
 	w := newWorld(t).admit(wide, narrow)
 	w.pass()
@@ -186,9 +197,17 @@ func (w *world) rulesFor(o origination.Origination) (names []string) {
 // Keys without live pods get rules on new addresses, because a new pod of such a key is admitted at once. The rules are
 // deleted with their key.
 func TestLingeringRulesDoNotKeepEachOther(t *testing.T) {
-	gone := clustertest.Pod(t, namespace, "gone", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "gone-ca", "redis-tls/sni": "gone.example.com"})
+	gone := clustertest.Pod(t, namespace, "gone", "r1", "a", map[string]string{
+		"redis-tls/addresses": "203.0.113.7",
+		"redis-tls/ca-secret": "gone-ca",
+		"redis-tls/sni":       "gone.example.com",
+	})
 	same := clustertest.Pod(t, namespace, "same", "r1", "a", clustertest.ByAddress)
-	more := clustertest.Pod(t, namespace, "more", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca", "redis-tls/port": "6379,6380"})
+	more := clustertest.Pod(t, namespace, "more", "r1", "a", map[string]string{
+		"redis-tls/addresses": "203.0.113.7",
+		"redis-tls/ca-secret": "redis-ca",
+		"redis-tls/port":      "6379,6380",
+	})
 	o := clustertest.Resolve(t, gone)[0]
 	w := newWorld(t).admit(gone, same)
 	w.pass()
@@ -210,13 +229,19 @@ func TestLingeringRulesDoNotKeepEachOther(t *testing.T) {
 // rule for a part of its ports.
 func TestReturningPodReusesTheLingeringRule(t *testing.T) {
 	at := func(name, port string, more ...string) *corev1.Pod {
-		annotations := map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca", "redis-tls/port": port}
+		annotations := map[string]string{
+			"redis-tls/addresses": "203.0.113.7",
+			"redis-tls/ca-secret": "redis-ca",
+			"redis-tls/port":      port,
+		}
 		for i := 0; i < len(more); i += 2 {
 			annotations[more[i]] = more[i+1]
 		}
 		return clustertest.Pod(t, namespace, name, "r1", "a", annotations, clustertest.Gated())
 	}
-	gone, one, both := at("gone", "6379,6380", "redis-tls/sni", "gone.example.com"), at("one", "6379"), at("both", "6379,6380")
+	gone, one, both := at(
+		"gone", "6379,6380", "redis-tls/sni", "gone.example.com",
+	), at("one", "6379"), at("both", "6379,6380")
 	o := clustertest.Resolve(t, gone)[0]
 	w := newWorld(t)
 	w.after = func(call write) {
@@ -257,7 +282,10 @@ func TestReturningPodReusesTheLingeringRule(t *testing.T) {
 
 // A replica of the webhook whose cache does not have the marks yet admits a pod of the key at once.
 func TestMarkedKeyGetsRulesOnNewAddresses(t *testing.T) {
-	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
+	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{
+		"redis-tls/addresses": "203.0.113.0/28",
+		"redis-tls/ca-secret": "redis-ca",
+	})
 	narrow, _ := cart(t, "a", clustertest.ByAddress)
 	o := clustertest.Resolve(t, wide)[0]
 	w := newWorld(t).admit(wide)
@@ -274,11 +302,18 @@ func TestMarkedKeyGetsRulesOnNewAddresses(t *testing.T) {
 	}
 }
 
-// If caches are behind, two pods that contradict each other can both get objects. The pod that is refused later keeps its
-// objects.
+// If caches are behind, two pods that contradict each other can both get objects. The pod that is refused later keeps
+// its objects.
 func TestObjectsOfARefusedPodStay(t *testing.T) {
-	http := clustertest.Pod(t, namespace, "call", "r1", "a", map[string]string{"redis-tls/host": "api.example.com", "redis-tls/protocol": "http", "redis-tls/port": "6379"}, clustertest.Created(time.Hour))
-	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"})
+	http := clustertest.Pod(t, namespace, "call", "r1", "a", map[string]string{
+		"redis-tls/host":     "api.example.com",
+		"redis-tls/protocol": "http",
+		"redis-tls/port":     "6379",
+	}, clustertest.Created(time.Hour))
+	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{
+		"redis-tls/addresses": "203.0.113.0/28",
+		"redis-tls/ca-secret": "redis-ca",
+	})
 	w := newWorld(t).admit(http)
 	w.pass()
 	w.uncache(http)
@@ -305,28 +340,42 @@ func TestNothingInUseIsDeleted(t *testing.T) {
 		change func(*world, *corev1.Pod)
 		kept   bool
 	}{
-		"when the cache misses a live pod": {func(*world, *corev1.Pod) {}, true},
-		"when the pods cannot be listed": {func(w *world, _ *corev1.Pod) {
-			w.r.Live = interceptor.NewClient(w.client, interceptor.Funcs{
-				List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
-					return errors.New("away")
-				}})
-		}, true},
-		"when the policy refuses a live pod's request": {func(w *world, _ *corev1.Pod) {
-			w.r.Config.Policy.AllowedHosts = []string{"other.example.com"}
-		}, true},
-		"when a live pod's status is of another version": {func(w *world, pod *corev1.Pod) {
-			pod.Annotations[origination.AnnotationStatus] = `{"version":"v9"}`
-			if err := w.client.Update(context.Background(), pod); err != nil {
-				w.t.Fatal(err)
-			}
-		}, true},
-		"but objects of a finished pod are": {func(w *world, pod *corev1.Pod) {
-			pod.Status.Phase = corev1.PodSucceeded
-			if err := w.client.Status().Update(context.Background(), pod); err != nil {
-				w.t.Fatal(err)
-			}
-		}, false},
+		"when the cache misses a live pod": {
+			change: func(*world, *corev1.Pod) {},
+			kept:   true,
+		},
+		"when the pods cannot be listed": {
+			change: func(w *world, _ *corev1.Pod) {
+				w.r.Live = interceptor.NewClient(w.client, interceptor.Funcs{
+					List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
+						return errors.New("away")
+					}})
+			},
+			kept: true,
+		},
+		"when the policy refuses a live pod's request": {
+			change: func(w *world, _ *corev1.Pod) {
+				w.r.Config.Policy.AllowedHosts = []string{"other.example.com"}
+			},
+			kept: true,
+		},
+		"when a live pod's status is of another version": {
+			change: func(w *world, pod *corev1.Pod) {
+				pod.Annotations[origination.AnnotationStatus] = `{"version":"v9"}`
+				if err := w.client.Update(context.Background(), pod); err != nil {
+					w.t.Fatal(err)
+				}
+			},
+			kept: true,
+		},
+		"but objects of a finished pod are": {
+			change: func(w *world, pod *corev1.Pod) {
+				pod.Status.Phase = corev1.PodSucceeded
+				if err := w.client.Status().Update(context.Background(), pod); err != nil {
+					w.t.Fatal(err)
+				}
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod, _ := cart(t, "a", clustertest.ByName)
@@ -349,7 +398,11 @@ func TestNothingInUseIsDeleted(t *testing.T) {
 }
 
 func TestUnmanagedObjectsAreNeitherMarkedNorDeleted(t *testing.T) {
-	theirs := metav1.ObjectMeta{Namespace: namespace, Name: "redis-tls-theirs", Labels: map[string]string{origination.ManagedByLabel: "Helm"}}
+	theirs := metav1.ObjectMeta{
+		Namespace: namespace,
+		Name:      "redis-tls-theirs",
+		Labels:    map[string]string{origination.ManagedByLabel: "Helm"},
+	}
 	w := newWorld(t, &networkingv1.ServiceEntry{ObjectMeta: theirs}, &networkingv1.DestinationRule{ObjectMeta: theirs})
 	for _, pause := range []time.Duration{0, grace, delay} {
 		if writes := w.later(pause).pass(); len(writes) > 0 {

@@ -126,8 +126,11 @@ func (p *pass) reportIgnored(unresolved *cluster.Unresolved) {
 		eventType: corev1.EventTypeWarning,
 		reason:    origination.ReasonRequestIgnored,
 		action:    actionClaim,
-		note: fmt.Sprintf("pod %s keeps its objects until it is deleted. It gets no new ones, because its request is not valid now: %v",
-			unresolved.Pod.Name, unresolved.Err),
+		note: fmt.Sprintf(
+			"pod %s keeps its objects until it is deleted. It gets no new ones, because its request is not valid now: %v",
+			unresolved.Pod.Name,
+			unresolved.Err,
+		),
 	})
 }
 

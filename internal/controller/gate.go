@@ -110,8 +110,8 @@ func (p *pass) accepted(use cluster.FirstUse) bool { return p.complete(use, p.af
 // afterDelay returns a time at which every accepted object is older than firstUse.delay.
 func (p *pass) afterDelay() time.Time { return p.now.Add(p.Config.FirstUse.Delay.Duration + time.Hour) }
 
-// Ungate removes the gate redis-tls/first-use from the pod. If the pod or the gate's index has changed, the error is that
-// the pod is not found or the patch is invalid. A pod without the gate is not changed.
+// Ungate removes the gate redis-tls/first-use from the pod. If the pod or the gate's index has changed, the error is
+// that the pod is not found or the patch is invalid. A pod without the gate is not changed.
 func Ungate(ctx context.Context, c client.Client, pod *cluster.Pod) error {
 	i := slices.IndexFunc(pod.Spec.SchedulingGates, func(gate corev1.PodSchedulingGate) bool {
 		return gate.Name == origination.GateFirstUse
@@ -132,8 +132,8 @@ func Ungate(ctx context.Context, c client.Client, pod *cluster.Pod) error {
 	return c.Patch(ctx, target, client.RawPatch(types.JSONPatchType, data), client.FieldOwner(origination.FieldManager))
 }
 
-// reportGated counts the gated pods, and reports what they wait for after quietWait. Each first use takes as long as the
-// caches and firstUse.delay do, which is not reported.
+// reportGated counts the gated pods, and reports what they wait for after quietWait. Each first use takes as long as
+// the caches and firstUse.delay do, which is not reported.
 func (p *pass) reportGated() {
 	for _, use := range p.firstUses {
 		if !use.Gated || p.memory.pods[use.Pod.UID].released {
@@ -144,7 +144,10 @@ func (p *pass) reportGated() {
 			continue
 		}
 		if !p.View.IstioReady() {
-			p.reportWaiting(use.Pod, "networking.istio.io/v1 and security.istio.io/v1, which the API server does not serve; install Istio")
+			p.reportWaiting(
+				use.Pod,
+				"networking.istio.io/v1 and security.istio.io/v1, which the API server does not serve; install Istio",
+			)
 			continue
 		}
 		missing := p.missing(use)

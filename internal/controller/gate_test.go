@@ -80,7 +80,10 @@ func TestOtherPodsOfAnAddressDelayNoGate(t *testing.T) {
 	for i := range 3 {
 		w.later(afterFirstUseDelay / 3)
 		w.admit(clustertest.Pod(t, namespace, "till", "r1", fmt.Sprint(i), map[string]string{
-			"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca", "redis-tls/sni": fmt.Sprintf("redis-%d.example.com", i)})).pass()
+			"redis-tls/addresses": "203.0.113.7",
+			"redis-tls/ca-secret": "redis-ca",
+			"redis-tls/sni":       fmt.Sprintf("redis-%d.example.com", i),
+		})).pass()
 	}
 	if gates := w.gates(pod); len(gates) > 0 {
 		t.Errorf("gates %q", gates)
@@ -90,7 +93,10 @@ func TestOtherPodsOfAnAddressDelayNoGate(t *testing.T) {
 // Envoy chooses the entry of a connection by the most specific address, for every key.
 func TestGateStaysUntilAddressesOfOtherKeysHaveARule(t *testing.T) {
 	narrow, o := cart(t, "a", clustertest.ByAddress)
-	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{"redis-tls/addresses": "203.0.113.0/28", "redis-tls/ca-secret": "redis-ca"}, clustertest.Gated())
+	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{
+		"redis-tls/addresses": "203.0.113.0/28",
+		"redis-tls/ca-secret": "redis-ca",
+	}, clustertest.Gated())
 	w := newWorld(t).admit(narrow)
 	w.pass()
 	w.fail = func(call write) error {
@@ -100,7 +106,8 @@ func TestGateStaysUntilAddressesOfOtherKeysHaveARule(t *testing.T) {
 		return nil
 	}
 	_, _ = w.admit(wide).tryPass()
-	if _, err := w.later(afterFirstUseDelay).tryPass(); err == nil || len(w.now().Entries) != 2 || len(w.gates(wide)) != 1 {
+	if _, err := w.later(afterFirstUseDelay).tryPass(); err == nil || len(w.now().Entries) != 2 ||
+		len(w.gates(wide)) != 1 {
 		t.Errorf("error %v, %d entries, gates %q", err, len(w.now().Entries), w.gates(wide))
 	}
 	w.fail = nil
@@ -114,7 +121,9 @@ func TestGateOfAServiceIsRemovedWithItsRule(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.InMesh, clustertest.Gated())
 	w := newWorld(t)
 	w.fail = func(write) error { return errors.New("away") }
-	if _, err := w.admit(pod).tryPass(); err == nil || !w.hasEvent("WaitingForFirstUse", "DestinationRule "+o.RuleName()) || w.hasEvent("ServiceEntry") {
+	if _, err := w.admit(pod).tryPass(); err == nil ||
+		!w.hasEvent("WaitingForFirstUse", "DestinationRule "+o.RuleName()) ||
+		w.hasEvent("ServiceEntry") {
 		t.Errorf("error %v, Events %q", err, w.events)
 	}
 	w.fail = nil
@@ -134,31 +143,48 @@ func TestGateStays(t *testing.T) {
 		change  func(*testing.T, *world)
 		waiting bool
 	}{
-		"while the entry is missing": {func(t *testing.T, w *world) {
-			w.remove(t, w.now().Entries[0])
-			w.fail = func(call write) error { return errors.New("away") }
-		}, true},
-		"while the rule is missing": {func(t *testing.T, w *world) {
-			w.remove(t, w.now().Rules[0])
-			w.fail = func(call write) error { return errors.New("away") }
-		}, true},
-		"while Istio's CRDs are missing": {func(_ *testing.T, w *world) { w.notReady = true }, true},
-		"if the gate is switched off":    {func(_ *testing.T, w *world) { w.r.Config.FirstUse.Gate = false }, false},
-		"of a terminating pod": {func(_ *testing.T, w *world) {
-			pod, _ := w.Pod(namespace, "cart-r1-a")
-			pod.DeletionTimestamp = &metav1.Time{Time: clustertest.Epoch}
-		}, false},
-		"of a pod with an unresolved request": {func(_ *testing.T, w *world) {
-			w.r.Config.Policy.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
-		}, false},
-		"after an unmanaged entry covers the address": {func(t *testing.T, w *world) {
-			unmanaged := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "theirs"},
-				Spec: networking.ServiceEntry{Hosts: []string{"theirs.example.com"}, Addresses: []string{"203.0.113.7"},
-					Ports: []*networking.ServicePort{{Number: 6379, Name: "tcp-redis", Protocol: "TCP"}}}}
-			if err := w.client.Create(context.Background(), unmanaged); err != nil {
-				t.Fatal(err)
-			}
-		}, false},
+		"while the entry is missing": {
+			change: func(t *testing.T, w *world) {
+				w.remove(t, w.now().Entries[0])
+				w.fail = func(call write) error { return errors.New("away") }
+			},
+			waiting: true,
+		},
+		"while the rule is missing": {
+			change: func(t *testing.T, w *world) {
+				w.remove(t, w.now().Rules[0])
+				w.fail = func(call write) error { return errors.New("away") }
+			},
+			waiting: true,
+		},
+		"while Istio's CRDs are missing": {
+			change:  func(_ *testing.T, w *world) { w.notReady = true },
+			waiting: true,
+		},
+		"if the gate is switched off": {
+			change: func(_ *testing.T, w *world) { w.r.Config.FirstUse.Gate = false },
+		},
+		"of a terminating pod": {
+			change: func(_ *testing.T, w *world) {
+				pod, _ := w.Pod(namespace, "cart-r1-a")
+				pod.DeletionTimestamp = &metav1.Time{Time: clustertest.Epoch}
+			},
+		},
+		"of a pod with an unresolved request": {
+			change: func(_ *testing.T, w *world) {
+				w.r.Config.Policy.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+			},
+		},
+		"after an unmanaged entry covers the address": {
+			change: func(t *testing.T, w *world) {
+				unmanaged := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "theirs"},
+					Spec: networking.ServiceEntry{Hosts: []string{"theirs.example.com"}, Addresses: []string{"203.0.113.7"},
+						Ports: []*networking.ServicePort{{Number: 6379, Name: "tcp-redis", Protocol: "TCP"}}}}
+				if err := w.client.Create(context.Background(), unmanaged); err != nil {
+					t.Fatal(err)
+				}
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())
@@ -170,10 +196,12 @@ func TestGateStays(t *testing.T) {
 			if got := w.gates(pod); len(got) != 1 {
 				t.Errorf("gates %q", got)
 			}
-			if unmanaged := strings.Contains(name, "unmanaged"); unmanaged && !w.hasEvent("Warning UnmanagedObject on ReplicaSet cart-r1", "theirs") {
+			if unmanaged := strings.Contains(name, "unmanaged"); unmanaged &&
+				!w.hasEvent("Warning UnmanagedObject on ReplicaSet cart-r1", "theirs") {
 				t.Errorf("Events: %q", w.events)
 			}
-			if unresolved := strings.Contains(name, "unresolved"); unresolved && !w.hasEvent("Warning RequestIgnored on ReplicaSet cart-r1", "pod cart-r1-a", "policy.allowedCIDRs") {
+			if unresolved := strings.Contains(name, "unresolved"); unresolved &&
+				!w.hasEvent("Warning RequestIgnored on ReplicaSet cart-r1", "pod cart-r1-a", "policy.allowedCIDRs") {
 				t.Errorf("Events: %q", w.events)
 			}
 			if sent := w.hasEvent("Normal WaitingForFirstUse on Pod cart-r1-a"); sent != tc.waiting {

@@ -16,7 +16,11 @@ import (
 func TestRouteIsCreatedBeforeItsEntryAndDeletedAfterIt(t *testing.T) {
 	pod, o := cart(t, "a", clustertest.ByHTTP)
 	w := newWorld(t).admit(pod)
-	want := []string{"create DestinationRule " + o.RuleName(), "create VirtualService " + o.EntryName(), "create ServiceEntry " + o.EntryName()}
+	want := []string{
+		"create DestinationRule " + o.RuleName(),
+		"create VirtualService " + o.EntryName(),
+		"create ServiceEntry " + o.EntryName(),
+	}
 	if diff := cmp.Diff(want, w.pass()); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}
@@ -27,7 +31,11 @@ func TestRouteIsCreatedBeforeItsEntryAndDeletedAfterIt(t *testing.T) {
 	w.pass()
 	w.later(grace).pass()
 	w.later(delay).pass()
-	want = []string{"delete ServiceEntry " + o.EntryName(), "delete VirtualService " + o.EntryName(), "delete DestinationRule " + o.RuleName()}
+	want = []string{
+		"delete ServiceEntry " + o.EntryName(),
+		"delete VirtualService " + o.EntryName(),
+		"delete DestinationRule " + o.RuleName(),
+	}
 	if diff := cmp.Diff(want, w.writesOf()); diff != "" {
 		t.Errorf("deletions (-want +got):\n%s", diff)
 	}
@@ -80,13 +88,22 @@ func TestUnmanagedRouteForTheHostIsReported(t *testing.T) {
 // The entry and the route are shared by keys; each has a rule and matches of its own.
 func TestPodsOfAHostShareItsEntryAndRoute(t *testing.T) {
 	plain, o := cart(t, "a", clustertest.ByHTTP)
-	other := clustertest.Pod(t, namespace, "till", "r1", "a", map[string]string{"redis-tls/host": "api.example.com", "redis-tls/protocol": "http",
-		"redis-tls/port": "8080", "redis-tls/target-port": "8443"}, clustertest.Created(1000))
+	other := clustertest.Pod(t, namespace, "till", "r1", "a", map[string]string{
+		"redis-tls/host":        "api.example.com",
+		"redis-tls/protocol":    "http",
+		"redis-tls/port":        "8080",
+		"redis-tls/target-port": "8443",
+	}, clustertest.Created(1000))
 	more := clustertest.Resolve(t, other)[0]
 	w := newWorld(t).admit(plain)
 	w.pass()
 	before := w.contents()
-	want := []string{"create DestinationRule " + more.RuleName(), "patch DestinationRule " + o.RuleName(), "patch VirtualService " + o.EntryName(), "patch ServiceEntry " + o.EntryName()}
+	want := []string{
+		"create DestinationRule " + more.RuleName(),
+		"patch DestinationRule " + o.RuleName(),
+		"patch VirtualService " + o.EntryName(),
+		"patch ServiceEntry " + o.EntryName(),
+	}
 	if diff := cmp.Diff(want, sortedWithin(w.admit(other).pass())); diff != "" {
 		t.Errorf("writes for the second key (-want +got):\n%s", diff)
 	}

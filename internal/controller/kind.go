@@ -35,13 +35,16 @@ var (
 		desired: func(d *mesh.Desired) []*networkingv1.VirtualService { return d.Routes },
 		host:    func(r *networkingv1.VirtualService) string { return firstOf(r.Spec.Hosts) },
 	})
-	kindCertificate = newKind(certmanagerv1.SchemeGroupVersion.WithKind(certmanagerv1.CertificateKind), shape[*certmanagerv1.Certificate]{
-		spec:    func(c *certmanagerv1.Certificate) any { return &c.Spec },
-		known:   func(s *mesh.Snapshot) []*certmanagerv1.Certificate { return s.Certificates },
-		desired: func(d *mesh.Desired) []*certmanagerv1.Certificate { return d.Certificates },
-		// No entry waits for a Certificate: a pod without its Secret does not start, and other pods must be served.
-		host: func(c *certmanagerv1.Certificate) string { return "Certificate " + c.Name },
-	})
+	kindCertificate = newKind(
+		certmanagerv1.SchemeGroupVersion.WithKind(certmanagerv1.CertificateKind),
+		shape[*certmanagerv1.Certificate]{
+			spec:    func(c *certmanagerv1.Certificate) any { return &c.Spec },
+			known:   func(s *mesh.Snapshot) []*certmanagerv1.Certificate { return s.Certificates },
+			desired: func(d *mesh.Desired) []*certmanagerv1.Certificate { return d.Certificates },
+			// No entry waits for a Certificate: a pod without its Secret does not start, and other pods must be served.
+			host: func(c *certmanagerv1.Certificate) string { return "Certificate " + c.Name },
+		},
+	)
 	kindSidecar = newKind(networkingv1.SchemeGroupVersion.WithKind("Sidecar"), shape[*networkingv1.Sidecar]{
 		spec:    func(s *networkingv1.Sidecar) any { return &s.Spec },
 		known:   func(s *mesh.Snapshot) []*networkingv1.Sidecar { return s.Sidecars },

@@ -6,8 +6,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// memory is the state of a namespace between passes. Correctness does not depend on it: after a restart the grace period
-// begins again, and Events are sent again.
+// memory is the state of a namespace between passes. Correctness does not depend on it: after a restart the grace
+// period begins again, and Events are sent again.
 type memory struct {
 	// unclaimed is since when a managed object has no claim, by UID.
 	unclaimed map[types.UID]time.Time

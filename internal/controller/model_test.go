@@ -66,7 +66,11 @@ func TestModel(t *testing.T) {
 			m := newModel(t, seed)
 			defer func() {
 				if t.Failed() {
-					t.Logf("run only this seed by -run TestModel -model.seed=%d; what happened:\n%s", seed, strings.Join(m.history, "\n"))
+					t.Logf(
+						"run only this seed by -run TestModel -model.seed=%d; what happened:\n%s",
+						seed,
+						strings.Join(m.history, "\n"),
+					)
 				}
 			}()
 			for range 3 {
@@ -120,8 +124,12 @@ type replica struct {
 
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{
-		world: newWorld(t), random: rand.New(rand.NewPCG(seed, 0)), log: map[string][]change{}, namespaces: []string{namespace, "bank"},
-		due: map[string]bool{}, held: map[types.NamespacedName]map[string]string{},
+		world:      newWorld(t),
+		random:     rand.New(rand.NewPCG(seed, 0)),
+		log:        map[string][]change{},
+		namespaces: []string{namespace, "bank"},
+		due:        map[string]bool{},
+		held:       map[types.NamespacedName]map[string]string{},
 	}
 	m.world.frozen = true
 	services := services{"shop/redis": {}, "bank/redis": {}}
@@ -134,7 +142,11 @@ func newModel(t *testing.T, seed uint64) *model {
 		return c
 	}
 	m.truth = of()
-	m.leader, m.webhook, m.istiod = &replica{of(), m, map[string]int{}}, &replica{of(), m, map[string]int{}}, &replica{of(), m, map[string]int{}}
+	m.leader, m.webhook, m.istiod = &replica{
+		of(),
+		m,
+		map[string]int{},
+	}, &replica{of(), m, map[string]int{}}, &replica{of(), m, map[string]int{}}
 	m.caches = m.leader.caches
 	m.r.Config.Cleanup.GracePeriod.Duration, m.r.Config.Cleanup.Delay.Duration = modelGrace, modelDelay
 	if m.random.IntN(3) == 0 { // so that VIPs meet
@@ -162,7 +174,10 @@ func newModel(t *testing.T, seed uint64) *model {
 }
 
 func (m *model) note(format string, args ...any) {
-	m.history = append(m.history, fmt.Sprintf("%8s  ", m.clock.Now().Sub(clustertest.Epoch.Add(time.Hour)))+fmt.Sprintf(format, args...))
+	m.history = append(
+		m.history,
+		fmt.Sprintf("%8s  ", m.clock.Now().Sub(clustertest.Epoch.Add(time.Hour)))+fmt.Sprintf(format, args...),
+	)
 }
 
 var emptyObjects = map[string]func() client.Object{
@@ -272,12 +287,20 @@ func (m *model) step() {
 
 // fails has some writes fail for a while.
 func (m *model) fails() {
-	verb, kind, odd := m.pick("create", "patch", "delete", ""), m.pick(kindEntry.Kind, kindRule.Kind, kindRoute.Kind, ""), m.random.IntN(2)
+	verb, kind, odd := m.pick("create", "patch", "delete", ""), m.pick(
+		kindEntry.Kind, kindRule.Kind, kindRoute.Kind, "",
+	), m.random.IntN(2)
 	m.until = m.clock.Now().Add(time.Duration(m.random.IntN(int(8 * time.Second))))
 	m.outage = func(call write) bool {
-		return (verb == "" || call.Verb == verb) && (kind == "" || call.Kind == kind) && int(call.Name[len(call.Name)-1])%2 == odd
+		return (verb == "" || call.Verb == verb) && (kind == "" || call.Kind == kind) &&
+			int(call.Name[len(call.Name)-1])%2 == odd
 	}
-	m.note("until %s the API server refuses to %q objects of kind %q, every other", m.until.Sub(clustertest.Epoch.Add(time.Hour)), verb, kind)
+	m.note(
+		"until %s the API server refuses to %q objects of kind %q, every other",
+		m.until.Sub(clustertest.Epoch.Add(time.Hour)),
+		verb,
+		kind,
+	)
 }
 
 // others is what others do.
@@ -360,7 +383,10 @@ func (m *model) request() map[string]string {
 			set("port", m.pick("", "6380"))
 			set("target-port", m.pick("", "16222"))
 		case 2, 3, 4:
-			set("addresses", m.pick("203.0.113.0/24", "203.0.113.0/28", "203.0.113.7", "203.0.113.7,203.0.113.9", "203.0.113.16/28,203.0.113.7"))
+			set(
+				"addresses",
+				m.pick("203.0.113.0/24", "203.0.113.0/28", "203.0.113.7", "203.0.113.7,203.0.113.9", "203.0.113.16/28,203.0.113.7"),
+			)
 			set("port", m.pick("6379", "6379,6380", "6380", "6380,6381"))
 			set("ca-secret", "redis-ca")
 			set("sni", m.pick("", "redis-a.example.com", "redis-b.example.com"))
@@ -398,10 +424,17 @@ func (m *model) newPod(prefix string) *corev1.Pod {
 	name := fmt.Sprintf("%s-%03d", prefix, m.pods)
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: m.pick(m.namespaces...), Name: name, UID: types.UID("uid-of-" + name), CreationTimestamp: metav1.NewTime(m.clock.Now().Truncate(time.Second)),
-			Labels: map[string]string{"app": "cart"}, Annotations: m.request(),
+			Namespace:         m.pick(m.namespaces...),
+			Name:              name,
+			UID:               types.UID("uid-of-" + name),
+			CreationTimestamp: metav1.NewTime(m.clock.Now().Truncate(time.Second)),
+			Labels:            map[string]string{"app": "cart"},
+			Annotations:       m.request(),
 		},
-		Spec:   corev1.PodSpec{ServiceAccountName: m.pick("", "cart"), Containers: []corev1.Container{{Name: "app", Image: "cart:1"}}},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: m.pick("", "cart"),
+			Containers:         []corev1.Container{{Name: "app", Image: "cart:1"}},
+		},
 		Status: corev1.PodStatus{Phase: corev1.PodPending},
 	}
 }
@@ -449,10 +482,17 @@ func patched(t testing.TB, pod *corev1.Pod, decision inject.Decision) *corev1.Po
 func (m *model) forge() {
 	pod := m.newPod(forged)
 	request := pod.Annotations
-	result := annotation.Resolve(annotation.Input{Namespace: pod.Namespace, Annotations: request, ServiceAccount: pod.Spec.ServiceAccountName}, m.r.Config, nil)
+	result := annotation.Resolve(annotation.Input{
+		Namespace:      pod.Namespace,
+		Annotations:    request,
+		ServiceAccount: pod.Spec.ServiceAccountName,
+	}, m.r.Config, nil)
 	maps.Copy(pod.Labels, origination.Labels(result.Originations, result.Settings))
 	pod.Labels[origination.LabelInjected] = "true"
-	pod.Annotations[origination.AnnotationStatus] = origination.Status{Version: origination.StatusVersion, Request: request}.String()
+	pod.Annotations[origination.AnnotationStatus] = origination.Status{
+		Version: origination.StatusVersion,
+		Request: request,
+	}.String()
 	if victims := slices.Collect(maps.Values(m.truth.pods)); len(victims) > 0 {
 		slices.SortFunc(victims, func(a, b *cluster.Pod) int { return strings.Compare(a.Name, b.Name) })
 		victim := victims[m.random.IntN(len(victims))]
@@ -475,16 +515,27 @@ func (m *model) forge() {
 			pod.Namespace = victim.Namespace
 			pod.Labels = maps.Clone(victim.Labels)
 			pod.Annotations[origination.AnnotationStatus] = victim.Recorded.Status
-			pod.Annotations[origination.AnnotationVIPs] = m.pick("", "redis-a.example.com=198.51.100.1", "redis-a.example.com=251.0.0.3", victim.Recorded.VIPs)
+			pod.Annotations[origination.AnnotationVIPs] = m.pick(
+				"", "redis-a.example.com=198.51.100.1", "redis-a.example.com=251.0.0.3", victim.Recorded.VIPs,
+			)
 		}
 	}
-	m.note("forged %s in %s: %v, VIPs %q, labels %v", pod.Name, pod.Namespace, request, pod.Annotations[origination.AnnotationVIPs], pod.Labels)
+	m.note(
+		"forged %s in %s: %v, VIPs %q, labels %v",
+		pod.Name,
+		pod.Namespace,
+		request,
+		pod.Annotations[origination.AnnotationVIPs],
+		pod.Labels,
+	)
 	m.add(pod)
 }
 
 // gone has a pod end or be deleted.
 func (m *model) gone() {
-	keys := slices.SortedFunc(maps.Keys(m.truth.pods), func(a, b types.NamespacedName) int { return strings.Compare(a.Name, b.Name) })
+	keys := slices.SortedFunc(maps.Keys(m.truth.pods), func(a, b types.NamespacedName) int {
+		return strings.Compare(a.Name, b.Name)
+	})
 	if len(keys) == 0 {
 		return
 	}
@@ -526,7 +577,13 @@ func (m *model) configure() {
 			m.leader.services["shop/redis"] = annotation.Service{}
 		}
 	}
-	m.note("hosts %v, CIDRs %v, VIPs %s, Services %v", cfg.Policy.AllowedHosts, cfg.Policy.AllowedCIDRs, cfg.VIP.CIDR, m.leader.services)
+	m.note(
+		"hosts %v, CIDRs %v, VIPs %s, Services %v",
+		cfg.Policy.AllowedHosts,
+		cfg.Policy.AllowedCIDRs,
+		cfg.VIP.CIDR,
+		m.leader.services,
+	)
 	m.restart()
 	m.due = map[string]bool{namespace: true, "bank": true}
 	m.hold()
@@ -540,7 +597,8 @@ func (m *model) hold() {
 		}
 	}
 	for key, pod := range m.truth.pods {
-		if _, known := m.held[key]; !known && len(m.truth.LiveOf(key.Namespace, []*cluster.Pod{pod}).Unresolved) > 0 && !strings.HasPrefix(key.Name, forged) {
+		if _, known := m.held[key]; !known && len(m.truth.LiveOf(key.Namespace, []*cluster.Pod{pod}).Unresolved) > 0 &&
+			!strings.HasPrefix(key.Name, forged) {
 			m.held[key] = m.referred(pod)
 			for _, o := range m.objectsIn(key.Namespace) { // a route without its entry does nothing yet
 				if o.kind == kindRoute && m.truth.objects[kindEntry][client.ObjectKeyFromObject(o)] == nil {
@@ -566,7 +624,10 @@ func (m *model) uses(namespace string) map[string]types.NamespacedName {
 		for _, r := range m.truth.LiveOf(namespace, []*cluster.Pod{pod}).Requests {
 			for _, o := range r.Originations {
 				if refused[o.Key] { // it may have got nothing
-					claimless := &cluster.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Labels: map[string]string{o.Label(): "true"}}}
+					claimless := &cluster.Pod{ObjectMeta: metav1.ObjectMeta{
+						Namespace: namespace,
+						Labels:    map[string]string{o.Label(): "true"},
+					}}
 					for object := range m.referred(claimless) {
 						using[object] = types.NamespacedName{Namespace: namespace, Name: pod.Name}
 					}
@@ -590,7 +651,8 @@ func (m *model) uses(namespace string) map[string]types.NamespacedName {
 
 // deleted: nothing goes that a pod uses which lived as the pass began.
 func (m *model) deleted(call write) {
-	if pod, used := m.using[call.Kind+" "+call.Name]; used && m.truth.pods[pod] != nil && m.truth.pods[pod].Status.Phase != corev1.PodSucceeded {
+	if pod, used := m.using[call.Kind+" "+call.Name]; used && m.truth.pods[pod] != nil &&
+		m.truth.pods[pod].Status.Phase != corev1.PodSucceeded {
 		m.fatal("%s in %s, which pod %s uses", call, call.namespace, pod.Name)
 	}
 }
@@ -621,7 +683,10 @@ func matchesFor(route *networkingv1.VirtualService, pod *cluster.Pod) string {
 		for _, match := range r.Match {
 			for label := range match.SourceLabels {
 				if pod.Labels[label] == "true" {
-					parts = append(parts, fmt.Sprintf("%s: %d to %d", label, match.Port, r.Route[0].GetDestination().GetPort().GetNumber()))
+					parts = append(
+						parts,
+						fmt.Sprintf("%s: %d to %d", label, match.Port, r.Route[0].GetDestination().GetPort().GetNumber()),
+					)
 				}
 			}
 		}
@@ -660,7 +725,8 @@ func (m *model) referred(pod *cluster.Pod) map[string]string {
 	for _, o := range m.objectsIn(pod.Namespace) {
 		label := selectedLabel(o)
 		switch {
-		case o.kind == kindCertificate, o.kind == kindSidecar && !m.selects(o, pod), o.kind == kindPeer && pod.Labels[origination.LabelServer] == "":
+		case o.kind == kindCertificate, o.kind == kindSidecar && !m.selects(o, pod), o.kind == kindPeer &&
+			pod.Labels[origination.LabelServer] == "":
 		case o.kind == kindRule && label != "" && pod.Labels[label] != "true":
 		case o.kind == kindSidecar, o.kind == kindPeer, groups[o.group()]:
 			objects[o.Kind+" "+o.GetName()] = m.specFor(o, pod)
@@ -691,7 +757,10 @@ func (m *model) objectsIn(namespace string) (objects []object) {
 // check checks what must hold at every moment.
 func (m *model) check(after string) {
 	for _, namespace := range m.namespaces {
-		m.closedFails = m.truth.objects[kindRule][types.NamespacedName{Namespace: namespace, Name: origination.ClosedName}] == nil && !strings.HasPrefix(after, "delete")
+		m.closedFails = m.truth.objects[kindRule][types.NamespacedName{
+			Namespace: namespace,
+			Name:      origination.ClosedName,
+		}] == nil && !strings.HasPrefix(after, "delete")
 		for _, problem := range m.caught(namespace) {
 			m.fatal("after %s, in %s: %s", after, namespace, problem)
 		}
@@ -703,7 +772,15 @@ func (m *model) check(after string) {
 		}
 		for object, spec := range objects {
 			if got, exists := now[object]; !exists || got != spec {
-				m.fatal("after %s: %s of pod %s, whose request is unresolved, was %s and is (%t) %s", after, object, key, spec, exists, got)
+				m.fatal(
+					"after %s: %s of pod %s, whose request is unresolved, was %s and is (%t) %s",
+					after,
+					object,
+					key,
+					spec,
+					exists,
+					got,
+				)
 			}
 		}
 	}
@@ -789,7 +866,8 @@ func (m *model) equals(namespace string) {
 	}
 	byVIP := map[string]bool{}
 	for _, o := range m.objectsIn(namespace) {
-		if e, ok := o.Object.(*networkingv1.ServiceEntry); ok && slices.ContainsFunc(e.Spec.Addresses, func(a string) bool { return vips[a] }) {
+		if e, ok := o.Object.(*networkingv1.ServiceEntry); ok &&
+			slices.ContainsFunc(e.Spec.Addresses, func(a string) bool { return vips[a] }) {
 			byVIP[o.group()] = true
 		}
 	}
@@ -820,7 +898,8 @@ func (m *model) gatesAreOff(namespace string, snap *mesh.Snapshot, desired *mesh
 		reported := !waiting(pod) || len(live.Requests) == 0
 		for _, r := range live.Requests {
 			for _, o := range r.Originations {
-				reported = reported || slices.ContainsFunc(desired.Refused, func(r mesh.Refusal) bool { return r.Claim.Key == o.Key })
+				reported = reported ||
+					slices.ContainsFunc(desired.Refused, func(r mesh.Refusal) bool { return r.Claim.Key == o.Key })
 			}
 		}
 		if !reported {

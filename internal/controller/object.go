@@ -47,7 +47,8 @@ func (o object) reference() *corev1.ObjectReference {
 // differs reports whether the object in the cluster differs from the desired one. Labels and annotations that others
 // have added do not count, except the annotations of redis-tls.
 func (o object) differs(have object) bool {
-	return have.mark() != "" || have.lingers() || !contains(have.GetLabels(), o.GetLabels()) || !sameSpec(o.spec(), have.spec())
+	return have.mark() != "" || have.lingers() || !contains(have.GetLabels(), o.GetLabels()) ||
+		!sameSpec(o.spec(), have.spec())
 }
 
 // mark returns when the object was marked for deletion, in RFC 3339, or "".

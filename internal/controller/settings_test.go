@@ -25,7 +25,8 @@ func settingsPods(t *testing.T, change ...func(*corev1.Pod)) map[string]*corev1.
 	t.Helper()
 	restricted := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.Restricted, change...)
 	return map[string]*corev1.Pod{
-		"PeerAuthentication " + origination.ServerName:                          clustertest.Pod(t, namespace, "redis", "r1", "a", clustertest.Server, change...),
+		"PeerAuthentication " +
+			origination.ServerName: clustertest.Pod(t, namespace, "redis", "r1", "a", clustertest.Server, change...),
 		"Sidecar " + origination.EgressName(clustertest.Resolve(t, restricted)): restricted,
 	}
 }
@@ -82,7 +83,13 @@ func TestObjectOfASettingIsRepairedAndDeleted(t *testing.T) {
 			}
 			w.pass()
 			request := w.Live(namespace).Requests[0]
-			if missing := mesh.MissingSettings(request.Settings, request.Originations, w.now(), w.clock.Now().Add(time.Hour), 0); len(missing) > 0 {
+			if missing := mesh.MissingSettings(
+				request.Settings,
+				request.Originations,
+				w.now(),
+				w.clock.Now().Add(time.Hour),
+				0,
+			); len(missing) > 0 {
 				t.Errorf("after others have changed it: missing %q", missing)
 			}
 

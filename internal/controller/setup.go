@@ -81,8 +81,8 @@ func (r *Reconciler) start(_ context.Context, queue workqueue.TypedRateLimitingI
 	return nil
 }
 
-// rank returns the priority of a namespace in the queue, where the higher number comes first. In a sweep a namespace with
-// a gated pod comes before the others.
+// rank returns the priority of a namespace in the queue, where the higher number comes first. In a sweep a namespace
+// with a gated pod comes before the others.
 func (r *Reconciler) rank(namespace string, priority cluster.Priority) int {
 	gated := func(use cluster.FirstUse) bool { return use.Gated }
 	if priority == cluster.Urgent || slices.ContainsFunc(r.View.FirstUses(namespace), gated) {
@@ -92,8 +92,8 @@ func (r *Reconciler) rank(namespace string, priority cluster.Priority) int {
 }
 
 // reconcileRanked runs a pass and ranks its repetition. A pass that failed or is repeated soon keeps its priority. A
-// reminder gets the priority of a sweep: a queued namespace keeps its highest priority, so otherwise the next sweep would
-// bring it forward.
+// reminder gets the priority of a sweep: a queued namespace keeps its highest priority, so otherwise the next sweep
+// would bring it forward.
 func (r *Reconciler) reconcileRanked(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	result, err := r.Reconcile(ctx, request)
 	if err == nil && result.RequeueAfter > pauseUnsynced {

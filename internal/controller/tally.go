@@ -52,7 +52,8 @@ func (p *pass) isPending(claim *mesh.Claim) bool {
 	if p.pending[claim.Key] || p.pending[claim.Host] {
 		return true
 	}
-	return len(p.pending) > 0 && slices.ContainsFunc(claim.Atoms(), func(a origination.Atom) bool { return p.pending[origination.Group(a.Host())] })
+	return len(p.pending) > 0 &&
+		slices.ContainsFunc(claim.Atoms(), func(a origination.Atom) bool { return p.pending[origination.Group(a.Host())] })
 }
 
 // countObjects counts the managed mesh objects of the namespace, and the unmanaged ones of their names.

@@ -23,7 +23,10 @@ func (w *world) gauges() map[string]float64 {
 	got := map[string]float64{}
 	for series, value := range metricstest.Gather(w.t, w.registry) {
 		name, _, _ := strings.Cut(series, " ")
-		if slices.ContainsFunc(metrics.Table(), func(m metrics.Metric) bool { return m.Name == name && m.Type == metrics.Gauge }) {
+		if slices.ContainsFunc(metrics.Table(), func(m metrics.Metric) bool {
+			return m.Name == name &&
+				m.Type == metrics.Gauge
+		}) {
 			got[strings.TrimPrefix(series, "redis_tls_")] = value
 		}
 	}
@@ -69,8 +72,14 @@ func TestGaugesFollowTheObjectsOfANamespace(t *testing.T) {
 	w.collect()
 	w.wantGauges("when everything is deleted", map[string]float64{})
 
-	w.must(w.client.Create(t.Context(), &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: o.EntryName()}}))
-	w.must(w.client.Create(t.Context(), &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "theirs"}}))
+	w.must(w.client.Create(t.Context(), &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{
+		Namespace: namespace,
+		Name:      o.EntryName(),
+	}}))
+	w.must(w.client.Create(t.Context(), &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{
+		Namespace: namespace,
+		Name:      "theirs",
+	}}))
 	again, _ := cart(t, "b", clustertest.ByName)
 	w.admit(again).pass()
 	w.pass()
@@ -87,7 +96,16 @@ func TestGaugesFollowTheObjectsOfANamespace(t *testing.T) {
 
 func TestUnservedClaimsAreCountedByReason(t *testing.T) {
 	first, o := cart(t, "a", clustertest.ByName)
-	odd := clustertest.Pod(t, namespace, "cart", "r1", "b", clustertest.ByName, clustertest.Created(500), recorded("redis.example.com=251.0.0.1"))
+	odd := clustertest.Pod(
+		t,
+		namespace,
+		"cart",
+		"r1",
+		"b",
+		clustertest.ByName,
+		clustertest.Created(500),
+		recorded("redis.example.com=251.0.0.1"),
+	)
 	second := clustertest.Pod(t, namespace, "till", "r1", "a", map[string]string{"redis-tls/host": "other.example.com"},
 		clustertest.Created(1000), recorded("other.example.com="+o.VIPs[0].String()))
 	edited := clustertest.Pod(t, namespace, "desk", "r1", "a", clustertest.ByName, clustertest.Created(2000))
@@ -117,8 +135,26 @@ func TestUnservedClaimsAreCountedByReason(t *testing.T) {
 }
 
 func TestGatedPodsAreCounted(t *testing.T) {
-	old := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByAddress, clustertest.Gated(), clustertest.Created(time.Minute))
-	young := clustertest.Pod(t, namespace, "cart", "r1", "b", clustertest.ByAddress, clustertest.Gated(), clustertest.Created(time.Hour))
+	old := clustertest.Pod(
+		t,
+		namespace,
+		"cart",
+		"r1",
+		"a",
+		clustertest.ByAddress,
+		clustertest.Gated(),
+		clustertest.Created(time.Minute),
+	)
+	young := clustertest.Pod(
+		t,
+		namespace,
+		"cart",
+		"r1",
+		"b",
+		clustertest.ByAddress,
+		clustertest.Gated(),
+		clustertest.Created(time.Hour),
+	)
 	w := newWorld(t).admit(young, old)
 	w.fail = func(write) error { return errors.New("away") }
 	if _, err := w.tryPass(); err == nil {

@@ -28,7 +28,16 @@ var otherHost = map[string]string{"redis-tls/host": "other.example.com"}
 func TestOneOfTwoKeysKeepsTheirVIP(t *testing.T) {
 	const vip = "251.0.0.1"
 	older := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByName, recorded("redis.example.com="+vip))
-	younger := clustertest.Pod(t, namespace, "till", "r1", "a", otherHost, recorded("other.example.com="+vip), clustertest.Created(time.Minute))
+	younger := clustertest.Pod(
+		t,
+		namespace,
+		"till",
+		"r1",
+		"a",
+		otherHost,
+		recorded("other.example.com="+vip),
+		clustertest.Created(time.Minute),
+	)
 	for name, tc := range map[string]struct {
 		first         []*corev1.Pod // admitted before the others
 		keeps, hasNot *corev1.Pod
@@ -59,7 +68,8 @@ func TestOneOfTwoKeysKeepsTheirVIP(t *testing.T) {
 				}
 			}
 			exists("at first")
-			if !w.hasEvent("Warning Conflict on ReplicaSet "+tc.hasNot.OwnerReferences[0].Name, "pod "+tc.hasNot.Name, vip) || w.hasEvent("Warning", "pod "+tc.keeps.Name) {
+			if !w.hasEvent("Warning Conflict on ReplicaSet "+tc.hasNot.OwnerReferences[0].Name, "pod "+tc.hasNot.Name, vip) ||
+				w.hasEvent("Warning", "pod "+tc.keeps.Name) {
 				t.Errorf("Events: %q", w.events)
 			}
 			before := w.contents()
@@ -92,7 +102,16 @@ func TestVIPOfAnotherNamespaceIsRefused(t *testing.T) {
 	w.passIn("bank")
 	before := w.nowIn("bank").Entries
 	// The pod is older, and does not get the VIP of the existing entry.
-	pod := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.ByName, recorded("redis.example.com="+vip), clustertest.Created(-time.Hour))
+	pod := clustertest.Pod(
+		t,
+		namespace,
+		"cart",
+		"r1",
+		"a",
+		clustertest.ByName,
+		recorded("redis.example.com="+vip),
+		clustertest.Created(-time.Hour),
+	)
 	w.admit(pod)
 	if writes := w.pass(); len(writes) > 0 {
 		t.Errorf("writes %q", writes)
@@ -110,7 +129,16 @@ func TestPodWithAnotherVIPThanItsKeyIsReported(t *testing.T) {
 	w := newWorld(t).admit(pod)
 	w.pass()
 	before := w.contents()
-	odd := clustertest.Pod(t, namespace, "odd", "r1", "a", clustertest.ByName, recorded("redis.example.com=251.0.0.1"), clustertest.Created(-time.Hour))
+	odd := clustertest.Pod(
+		t,
+		namespace,
+		"odd",
+		"r1",
+		"a",
+		clustertest.ByName,
+		recorded("redis.example.com=251.0.0.1"),
+		clustertest.Created(-time.Hour),
+	)
 	if writes := w.admit(odd).pass(); len(writes) > 0 {
 		t.Errorf("writes %q", writes)
 	}
@@ -126,10 +154,22 @@ func TestPodWithAnotherVIPThanItsKeyIsReported(t *testing.T) {
 
 // A pod with another VIP, forged or not, is reported and delays no other pod of its key.
 func TestPodWithAnotherVIPDelaysNoGateOfItsKey(t *testing.T) {
-	for name, annotations := range map[string]map[string]string{"that is restricted": clustertest.Restricted, "that uses protocol http": clustertest.ByHTTP} {
+	for name, annotations := range map[string]map[string]string{
+		"that is restricted":      clustertest.Restricted,
+		"that uses protocol http": clustertest.ByHTTP,
+	} {
 		t.Run(name, func(t *testing.T) {
 			pod, o := cart(t, "a", annotations, clustertest.Gated())
-			odd := clustertest.Pod(t, namespace, "odd", "r1", "a", annotations, recorded(o.Host+"=251.0.0.1"), clustertest.Created(time.Hour))
+			odd := clustertest.Pod(
+				t,
+				namespace,
+				"odd",
+				"r1",
+				"a",
+				annotations,
+				recorded(o.Host+"=251.0.0.1"),
+				clustertest.Created(time.Hour),
+			)
 			w := newWorld(t).admit(pod, odd)
 			w.pass()
 			w.later(afterFirstUseDelay).pass()
@@ -142,7 +182,11 @@ func TestPodWithAnotherVIPDelaysNoGateOfItsKey(t *testing.T) {
 
 // The first pod of a key may be forged. It must not affect the others.
 func TestUnusableVIPOfTheOldestPodAffectsNoOtherPod(t *testing.T) {
-	for name, vip := range map[string]string{"outside the range": "203.0.113.66", "of an entry of another namespace": "251.0.0.1", "that is missing": ""} {
+	for name, vip := range map[string]string{
+		"outside the range":                "203.0.113.66",
+		"of an entry of another namespace": "251.0.0.1",
+		"that is missing":                  "",
+	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.admit(clustertest.Pod(t, "bank", "till", "r1", "a", otherHost, recorded("other.example.com=251.0.0.1")))
@@ -161,7 +205,13 @@ func TestUnusableVIPOfTheOldestPodAffectsNoOtherPod(t *testing.T) {
 			if problem != nil || len(vips) != 1 || vips[0].String() == vip || !w.r.Config.VIP.CIDR.Contains(vips[0]) {
 				t.Fatalf("a new pod gets the VIPs %v (%v)", vips, problem)
 			}
-			pod, _ := cart(t, "a", clustertest.ByName, recorded("redis.example.com="+vips[0].String()), clustertest.Created(time.Hour))
+			pod, _ := cart(
+				t,
+				"a",
+				clustertest.ByName,
+				recorded("redis.example.com="+vips[0].String()),
+				clustertest.Created(time.Hour),
+			)
 			w.admit(pod).pass()
 			if entries := w.now().Entries; len(entries) != 1 || entries[0].Spec.Addresses[0] != vips[0].String() {
 				t.Errorf("entries %v", entries)

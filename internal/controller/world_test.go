@@ -106,10 +106,16 @@ func newWorld(t testing.TB, objects ...client.Object) *world {
 			t.Fatal(err)
 		}
 	}
-	w := &world{t: t, clock: clocktesting.NewFakePassiveClock(clustertest.Epoch.Add(time.Hour)), accepted: map[types.UID]time.Time{}}
+	w := &world{
+		t:        t,
+		clock:    clocktesting.NewFakePassiveClock(clustertest.Epoch.Add(time.Hour)),
+		accepted: map[types.UID]time.Time{},
+	}
 	// A tracker without managed fields, which take most of the time of the usual one; see timed.
 	tracker := clientgotesting.NewObjectTracker(scheme, serializer.NewCodecFactory(scheme).UniversalDecoder())
-	w.client = fake.NewClientBuilder().WithScheme(scheme).WithObjectTracker(tracker).WithGlobalResourceVersionCounter().WithObjects(objects...).Build()
+	w.client = fake.NewClientBuilder().WithScheme(scheme).WithObjectTracker(
+		tracker,
+	).WithGlobalResourceVersionCounter().WithObjects(objects...).Build()
 	cfg := config.Default()
 	cfg.Cleanup.GracePeriod.Duration, cfg.Cleanup.Delay.Duration = grace, delay
 	cfg.FirstUse.Gate, cfg.FirstUse.Delay.Duration = true, time.Second
@@ -172,7 +178,10 @@ func (w *world) tryPassIn(namespace string) ([]string, error) {
 		w.caches.objects = w.stored()
 	}
 	w.writes, w.events, w.reviews = nil, nil, nil
-	result, err := w.r.Reconcile(context.Background(), reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}})
+	result, err := w.r.Reconcile(
+		context.Background(),
+		reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}},
+	)
 	w.again = result.RequeueAfter
 	var writes []string
 	for _, call := range w.writes {
@@ -213,7 +222,9 @@ func (w *world) taken(call write, uid types.UID) error {
 }
 
 // create makes mesh objects, and answers access reviews.
-func (w *world) create(ctx context.Context, c client.WithWatch, object client.Object, opts ...client.CreateOption) error {
+func (w *world) create(
+	ctx context.Context, c client.WithWatch, object client.Object, opts ...client.CreateOption,
+) error {
 	if review, ok := object.(*authorizationv1.SubjectAccessReview); ok {
 		return w.review(review)
 	}
@@ -226,7 +237,14 @@ func (w *world) create(ctx context.Context, c client.WithWatch, object client.Ob
 		return err
 	}
 	options := (&client.CreateOptions{}).ApplyOptions(opts)
-	call := write{Verb: "create", Kind: u.GetKind(), Name: u.GetName(), namespace: u.GetNamespace(), owner: options.FieldManager, body: string(data)}
+	call := write{
+		Verb:      "create",
+		Kind:      u.GetKind(),
+		Name:      u.GetName(),
+		namespace: u.GetNamespace(),
+		owner:     options.FieldManager,
+		body:      string(data),
+	}
 	if err := w.note(call); err != nil {
 		return err
 	}
@@ -243,7 +261,11 @@ func (w *world) create(ctx context.Context, c client.WithWatch, object client.Ob
 
 func (w *world) review(review *authorizationv1.SubjectAccessReview) error {
 	attributes := review.Spec.ResourceAttributes
-	if len(review.Spec.Groups) > 0 || *attributes != (authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "list", Resource: "secrets"}) {
+	if len(review.Spec.Groups) > 0 || *attributes != (authorizationv1.ResourceAttributes{
+		Namespace: namespace,
+		Verb:      "list",
+		Resource:  "secrets",
+	}) {
 		return fmt.Errorf("istiod sends another review than %+v", review.Spec)
 	}
 	w.reviews = append(w.reviews, review.Spec.User)
@@ -256,13 +278,22 @@ func (w *world) review(review *authorizationv1.SubjectAccessReview) error {
 
 // patch answers as a real API server, which the fake one does not, where a JSON patch tests what is not so, or a merge
 // patch is for another UID.
-func (w *world) patch(ctx context.Context, c client.WithWatch, object client.Object, patch client.Patch, opts ...client.PatchOption) error {
+func (w *world) patch(
+	ctx context.Context, c client.WithWatch, object client.Object, patch client.Patch, opts ...client.PatchOption,
+) error {
 	data, err := patch.Data(object)
 	if err != nil {
 		return err
 	}
 	options := (&client.PatchOptions{}).ApplyOptions(opts)
-	call := write{Verb: "patch", Kind: kindOf(object), Name: object.GetName(), namespace: object.GetNamespace(), owner: options.FieldManager, body: string(data)}
+	call := write{
+		Verb:      "patch",
+		Kind:      kindOf(object),
+		Name:      object.GetName(),
+		namespace: object.GetNamespace(),
+		owner:     options.FieldManager,
+		body:      string(data),
+	}
 	if err := w.note(call); err != nil {
 		return err
 	}
@@ -290,7 +321,9 @@ func (w *world) patch(ctx context.Context, c client.WithWatch, object client.Obj
 	}
 }
 
-func (w *world) delete(ctx context.Context, c client.WithWatch, object client.Object, opts ...client.DeleteOption) error {
+func (w *world) delete(
+	ctx context.Context, c client.WithWatch, object client.Object, opts ...client.DeleteOption,
+) error {
 	options := (&client.DeleteOptions{}).ApplyOptions(opts)
 	call := write{Verb: "delete", Kind: kindOf(object), Name: object.GetName(), namespace: object.GetNamespace()}
 	if p := options.Preconditions; p != nil && p.UID != nil && p.ResourceVersion != nil {
@@ -326,13 +359,20 @@ func kindOf(object client.Object) string {
 }
 
 func conflict(object client.Object) error {
-	return apierrors.NewConflict(networkingv1.Resource(kindOf(object)), object.GetName(), fmt.Errorf("the object has been modified"))
+	return apierrors.NewConflict(
+		networkingv1.Resource(kindOf(object)),
+		object.GetName(),
+		fmt.Errorf("the object has been modified"),
+	)
 }
 
 // Eventf implements events.EventRecorder.
 func (w *world) Eventf(regarding, _ runtime.Object, kind, reason, _, text string, args ...any) {
 	ref := regarding.(*corev1.ObjectReference)
-	if !slices.ContainsFunc(origination.Reasons(), func(r origination.ReasonInfo) bool { return string(r.Reason) == reason && r.Event == kind }) {
+	if !slices.ContainsFunc(origination.Reasons(), func(r origination.ReasonInfo) bool {
+		return string(r.Reason) == reason &&
+			r.Event == kind
+	}) {
 		w.t.Errorf("origination.Reasons knows no Event %s %s", kind, reason)
 	}
 	event := fmt.Sprintf("%s %s on %s %s: %s", kind, reason, ref.Kind, ref.Name, fmt.Sprintf(text, args...))
@@ -433,7 +473,11 @@ func (w *world) contents() map[string]string {
 				continue
 			}
 			of := k.wrap(o)
-			data, err := json.Marshal(map[string]any{"spec": of.spec(), "labels": of.GetLabels(), "annotations": of.GetAnnotations()})
+			data, err := json.Marshal(map[string]any{
+				"spec":        of.spec(),
+				"labels":      of.GetLabels(),
+				"annotations": of.GetAnnotations(),
+			})
 			w.must(err)
 			all[k.Kind+" "+key.Name] = string(data)
 		}
@@ -497,8 +541,8 @@ func (w *world) collect() {
 	w.pass()
 }
 
-// hasEvent reports whether the last pass sent an Event that contains the text, as in "Warning Conflict on Pod cart", and
-// names everything that is named.
+// hasEvent reports whether the last pass sent an Event that contains the text, as in "Warning Conflict on Pod cart",
+// and names everything that is named.
 func (w *world) hasEvent(text string, named ...string) bool {
 	return slices.ContainsFunc(w.events, func(event string) bool {
 		return !slices.ContainsFunc(append(named, text), func(part string) bool { return !strings.Contains(event, part) })
@@ -573,7 +617,12 @@ type caches struct {
 
 // newCaches returns those of a cluster with the Service that clustertest.InMesh is for.
 func newCaches(cfg *config.Config) *caches {
-	return &caches{cfg: cfg, services: services{namespace + "/redis": {}}, pods: map[types.NamespacedName]*cluster.Pod{}, certManager: mesh.Present}
+	return &caches{
+		cfg:         cfg,
+		services:    services{namespace + "/redis": {}},
+		pods:        map[types.NamespacedName]*cluster.Pod{},
+		certManager: mesh.Present,
+	}
 }
 
 func (c *caches) setPod(pod *cluster.Pod) {
@@ -608,9 +657,12 @@ func (c *caches) Pod(namespace, name string) (*cluster.Pod, bool) {
 func (c *caches) FirstUses(namespace string) []cluster.FirstUse {
 	var uses []cluster.FirstUse
 	for _, pod := range c.podsIn(namespace) {
-		use := cluster.FirstUse{Pod: pod, Gated: slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool {
-			return g.Name == origination.GateFirstUse
-		})}
+		use := cluster.FirstUse{
+			Pod: pod,
+			Gated: slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool {
+				return g.Name == origination.GateFirstUse
+			}),
+		}
 		if at, err := time.Parse(time.RFC3339Nano, pod.Recorded.FirstUse); err == nil {
 			use.Admitted = &at
 		}
@@ -631,8 +683,16 @@ func (c *caches) FirstUses(namespace string) []cluster.FirstUse {
 
 func (c *caches) Snapshot(namespace string) *mesh.Snapshot {
 	live := c.Live(namespace)
-	s := &mesh.Snapshot{Namespace: namespace, RootNamespace: "istio-system", Live: live.Requests, Marks: live.Marks, CertManager: c.certManager}
-	s.Entries = slices.DeleteFunc(cached[*networkingv1.ServiceEntry](c, kindEntry, ""), func(e *networkingv1.ServiceEntry) bool {
+	s := &mesh.Snapshot{
+		Namespace:     namespace,
+		RootNamespace: "istio-system",
+		Live:          live.Requests,
+		Marks:         live.Marks,
+		CertManager:   c.certManager,
+	}
+	s.Entries = slices.DeleteFunc(cached[*networkingv1.ServiceEntry](c, kindEntry, ""), func(
+		e *networkingv1.ServiceEntry,
+	) bool {
 		return e.Namespace != namespace && !mesh.Visible(e, namespace)
 	})
 	s.Rules = cached[*networkingv1.DestinationRule](c, kindRule, namespace)
@@ -655,7 +715,8 @@ func (c *caches) holders(vip netip.Addr) []mesh.Holder {
 		}
 	}
 	for key, pod := range c.pods {
-		if strings.Contains(pod.Recorded.VIPs+",", "="+vip.String()+",") && pod.Status.Phase != corev1.PodSucceeded && pod.Status.Phase != corev1.PodFailed {
+		if strings.Contains(pod.Recorded.VIPs+",", "="+vip.String()+",") && pod.Status.Phase != corev1.PodSucceeded &&
+			pod.Status.Phase != corev1.PodFailed {
 			holders = append(holders, mesh.Holder{Namespace: key.Namespace})
 		}
 	}

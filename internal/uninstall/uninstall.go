@@ -1,4 +1,5 @@
-// Package uninstall prepares a cluster for `helm uninstall`: without a controller, no pod must wait at the first-use gate.
+// Package uninstall prepares a cluster for `helm uninstall`: without a controller, no pod must wait at the first-use
+// gate.
 //
 // [Uninstaller.Run] deletes the webhook's configuration, so that no new pod gets the gate, and then frees the waiting
 // pods. It keeps the mesh objects, because running pods use them.
@@ -48,8 +49,8 @@ type Uninstaller struct {
 	Patience time.Duration
 }
 
-// Run deletes the webhook's configuration first, so that no new pod gets the gate, and then waits until no pod has it. It
-// can be run again after any interruption.
+// Run deletes the webhook's configuration first, so that no new pod gets the gate, and then waits until no pod has it.
+// It can be run again after any interruption.
 func (u *Uninstaller) Run(ctx context.Context) error {
 	configuration := &registrationv1.MutatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: u.Configuration}}
 	if err := client.IgnoreNotFound(u.Client.Delete(ctx, configuration)); err != nil {

@@ -43,10 +43,18 @@ type world struct {
 }
 
 func newWorld(t *testing.T, objects ...client.Object) *world {
-	w := &world{t: t, clock: &steppingClock{FakeClock: clocktesting.NewFakeClock(time.Unix(1_700_000_000, 0)), waited: func(time.Duration) {}}}
+	w := &world{
+		t: t,
+		clock: &steppingClock{
+			FakeClock: clocktesting.NewFakeClock(time.Unix(1_700_000_000, 0)),
+			waited:    func(time.Duration) {},
+		},
+	}
 	w.clock.began = w.clock.Now()
 	backend := fake.NewClientBuilder().WithObjects(objects...).
-		WithIndex(&corev1.Pod{}, "status.phase", func(o client.Object) []string { return []string{string(o.(*corev1.Pod).Status.Phase)} }).Build()
+		WithIndex(&corev1.Pod{}, "status.phase", func(o client.Object) []string {
+			return []string{string(o.(*corev1.Pod).Status.Phase)}
+		}).Build()
 	w.Uninstaller = &Uninstaller{
 		Clock: w.clock, Log: logr.Discard(), Configuration: "00-redis-tls", Gates: true, Patience: 30 * time.Second,
 		Client: interceptor.NewClient(backend, interceptor.Funcs{
@@ -54,7 +62,9 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 				w.calls = append(w.calls, "delete "+o.GetName())
 				return c.Delete(ctx, o, opts...)
 			},
-			Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+			Patch: func(
+				ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption,
+			) error {
 				w.calls = append(w.calls, "patch "+o.GetName())
 				return c.Patch(ctx, o, p, opts...)
 			},
@@ -66,8 +76,13 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 // gated is a pod of ours with these gates.
 func gated(name string, gates ...string) *corev1.Pod {
 	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID(name), Labels: map[string]string{"redis-tls/injected": "true"}},
-		Status:     corev1.PodStatus{Phase: corev1.PodPending},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop",
+			Name:      name,
+			UID:       types.UID(name),
+			Labels:    map[string]string{"redis-tls/injected": "true"},
+		},
+		Status: corev1.PodStatus{Phase: corev1.PodPending},
 	}
 	for _, gate := range gates {
 		p.Spec.SchedulingGates = append(p.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: gate})
@@ -104,8 +119,14 @@ func (w *world) gates(name string) (gates []string) {
 func TestWaitingPodsAreFreedAfterTheWebhookIsDeleted(t *testing.T) {
 	foreign := gated("another", "redis-tls/first-use")
 	foreign.Labels = nil
-	w := newWorld(t, configuration(), foreign,
-		gated("waits", "example.com/quota", "redis-tls/first-use"), gated("waits-for-others", "example.com/quota"), gated("starts"))
+	w := newWorld(
+		t,
+		configuration(),
+		foreign,
+		gated("waits", "example.com/quota", "redis-tls/first-use"),
+		gated("waits-for-others", "example.com/quota"),
+		gated("starts"),
+	)
 	w.run("delete 00-redis-tls", "patch waits")
 	if got := w.gates("waits"); !slices.Equal(got, []string{"example.com/quota"}) {
 		t.Errorf("the pod has the gates %q, want that of others", got)
@@ -156,7 +177,9 @@ func TestDeletedPodIsNoError(t *testing.T) {
 	w := newWorld(t, configuration(), gated("waits", "redis-tls/first-use"))
 	w.Patience = 0
 	w.Client = interceptor.NewClient(w.Client.(client.WithWatch), interceptor.Funcs{
-		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+		Patch: func(
+			ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption,
+		) error {
 			if err := c.Delete(ctx, o); err != nil {
 				t.Fatal(err)
 			}

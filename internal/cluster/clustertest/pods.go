@@ -24,22 +24,31 @@ import (
 // Epoch is the default creation time of pods.
 var Epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// Annotations of pods: a Redis by name, a Redis by address, which is unpinned, a host with protocol http, and a Service of
-// the mesh.
+// Annotations of pods: a Redis by name, a Redis by address, which is unpinned, a host with protocol http, and a Service
+// of the mesh.
 var (
 	ByName    = map[string]string{"redis-tls/host": "redis.example.com"}
 	ByHTTP    = map[string]string{"redis-tls/host": "api.example.com", "redis-tls/protocol": "http"}
 	ByAddress = map[string]string{"redis-tls/addresses": "203.0.113.7", "redis-tls/ca-secret": "redis-ca"}
 	InMesh    = map[string]string{"redis-tls/host": "redis", "redis-tls/mode": "istio-mutual"}
 	// ByIssuer is a Redis by name with a client certificate of an issuer of the namespace.
-	ByIssuer = map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/mode": "mutual", "redis-tls/issuer": "redis"}
+	ByIssuer = map[string]string{
+		"redis-tls/host":   "redis.example.com",
+		"redis-tls/mode":   "mutual",
+		"redis-tls/issuer": "redis",
+	}
 	// Server is a Redis server in the mesh. Restricted may reach only its Redis.
 	Server     = map[string]string{"redis-tls/server": "strict"}
 	Restricted = map[string]string{"redis-tls/host": "redis.example.com", "redis-tls/sidecar": "restrict"}
 )
 
 // Pod returns a running pod "<workload>-<revision>-<name>" of a Deployment, admitted with the annotations.
-func Pod(t testing.TB, namespace, workload, revision, name string, annotations map[string]string, change ...func(*corev1.Pod)) *corev1.Pod {
+func Pod(
+	t testing.TB,
+	namespace, workload, revision, name string,
+	annotations map[string]string,
+	change ...func(*corev1.Pod),
+) *corev1.Pod {
 	t.Helper()
 	replicaSet := workload + "-" + revision
 	pod := &corev1.Pod{
@@ -96,7 +105,11 @@ func Resolve(t testing.TB, pod *corev1.Pod) []origination.Origination {
 func resolve(t testing.TB, pod *corev1.Pod) annotation.Result {
 	t.Helper()
 	cfg := config.Default()
-	result := annotation.Resolve(annotation.Input{Namespace: pod.Namespace, Annotations: pod.Annotations, ServiceAccount: pod.Spec.ServiceAccountName}, cfg, nil)
+	result := annotation.Resolve(annotation.Input{
+		Namespace:      pod.Namespace,
+		Annotations:    pod.Annotations,
+		ServiceAccount: pod.Spec.ServiceAccountName,
+	}, cfg, nil)
 	if len(result.Errors) > 0 {
 		t.Fatalf("resolving %v: %v", pod.Annotations, result.Errors)
 	}
