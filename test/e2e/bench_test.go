@@ -45,9 +45,8 @@ func BenchmarkWire(b *testing.B) {
 		{"sidecar-plain", neighbour, []string{"-p", fmt.Sprint(plainPort)}},
 		{"sidecar-tls", annotated, []string{"-p", "6379"}},
 	}
-	answers(
-		b, annotated, host, 6379, "OK", "SET", "key:__rand_int__", "xxx",
-	) // redis-benchmark's key, so that GET finds a value
+	// GET finds a value under redis-benchmark's key.
+	answers(b, annotated, host, 6379, "OK", "SET", "key:__rand_int__", "xxx")
 
 	// These requests take some tenths of a second, so the paths alternate often.
 	for _, load := range []struct{ pipeline, requests int }{{1, 20_000}, {16, 200_000}} {
