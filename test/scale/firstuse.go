@@ -67,12 +67,19 @@ func (c *cluster) watchObjects(ctx context.Context, prefix string, accepted *arr
 		return err
 	}
 	for resource := range meshResources {
-		objects := client.Resource(schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: resource})
+		objects := client.Resource(schema.GroupVersionResource{
+			Group:    "networking.istio.io",
+			Version:  "v1",
+			Resource: resource,
+		})
 		now, err := objects.List(ctx, metav1.ListOptions{Limit: 1})
 		if err != nil {
 			return err
 		}
-		events, err := objects.Watch(ctx, metav1.ListOptions{LabelSelector: managed, ResourceVersion: now.GetResourceVersion()})
+		events, err := objects.Watch(ctx, metav1.ListOptions{
+			LabelSelector:   managed,
+			ResourceVersion: now.GetResourceVersion(),
+		})
 		if err != nil {
 			return err
 		}
