@@ -132,7 +132,7 @@ func TestBombsCostLittle(t *testing.T) {
 	}
 }
 
-// The sentences are those of package annotation.
+// The sentences are in the goldens of package annotation.
 func TestOversizedAnnotationsAreRefusedByTheirPath(t *testing.T) {
 	for name, want := range map[string]string{
 		"instances":                  "metadata.annotations: Too many: 7111: ",

@@ -30,7 +30,7 @@ func decoded(t *testing.T, pod *corev1.Pod) *corev1.Pod {
 	return r.Object
 }
 
-// clearSkipped removes from the pod what decode skips, environments too.
+// clearSkipped removes the fields from the pod that decode skips, environments too.
 func clearSkipped(pod *corev1.Pod) {
 	pod.ManagedFields, pod.Status = nil, corev1.PodStatus{}
 	s := &pod.Spec
@@ -131,8 +131,8 @@ func TestDecodedPodGetsTheDecisionOfTheWholePod(t *testing.T) {
 	}
 }
 
-// FuzzDecode compares decode with sigs.k8s.io/json, by which the API server decodes: what that accepts, decode
-// accepts, with the same result except for what is skipped.
+// FuzzDecode compares decode with sigs.k8s.io/json, which the API server uses. Decode must accept every body that the
+// library accepts, with the same result except for skipped fields.
 func FuzzDecode(f *testing.F) {
 	const before = `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1","object":{`
 	for _, object := range []string{
@@ -155,7 +155,7 @@ func FuzzDecode(f *testing.F) {
 			}
 			return
 		}
-		// What is skipped may be of a wrong type. Of a name that an object has twice, the two may merge differently.
+		// Skipped fields may have a wrong type. Two members of one name may merge differently.
 		if err != nil || json.Unmarshal(body, new(any)) != nil {
 			return
 		}

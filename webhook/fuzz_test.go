@@ -13,8 +13,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/config"
 )
 
-// FuzzHandler sends any body. Whatever comes, the answer is a 4xx, a clean refusal, or an admission with
-// a patch that applies to the object; never a panic.
+// FuzzHandler sends any body. The answer must be a 4xx, a clean refusal, or an admission with a patch that applies to
+// the object, and never a panic.
 func FuzzHandler(f *testing.F) {
 	f.Add([]byte(nil))
 	f.Add([]byte("{}"))
@@ -80,8 +80,8 @@ func FuzzHandler(f *testing.F) {
 	})
 }
 
-// sentObject returns the object of the review, and whether it is one that the API server could have
-// written: no key twice or in another case, no null where it writes a value.
+// sentObject returns the object of the review, and whether the API server could have written it: no duplicate key, no
+// key in another case, and no null instead of a value.
 func sentObject(body []byte) (json.RawMessage, bool) {
 	var sent struct {
 		Request struct {

@@ -49,7 +49,7 @@ func discoverKinds(client discovery.ServerResourcesInterfaceWithContext, kinds w
 }
 
 // restListWatch returns crdWatch.listWatch for a real API server.
-func restListWatch(config *rest.Config, http *http.Client, kinds watchedKinds) (
+func restListWatch(config *rest.Config, httpClient *http.Client, kinds watchedKinds) (
 	func(resource string) (toolscache.ListerWatcher, error), error,
 ) {
 	scheme := runtime.NewScheme()
@@ -59,7 +59,7 @@ func restListWatch(config *rest.Config, http *http.Client, kinds watchedKinds) (
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
 	codecs := serializer.NewCodecFactory(scheme)
 	return func(resource string) (toolscache.ListerWatcher, error) {
-		client, err := apiutil.RESTClientForGVK(kinds[resource].GroupVersionKind, false, false, config, codecs, http)
+		client, err := apiutil.RESTClientForGVK(kinds[resource].GroupVersionKind, false, false, config, codecs, httpClient)
 		if err != nil {
 			return nil, err
 		}

@@ -18,9 +18,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// TestInjectedPodNeedsLittleMemory decodes each pod again, as a watch does, so that nothing is shared
-// but what the transform and the index share. The informer's store counts too; what a namespace and its mesh
-// objects take besides, test/scale measures.
+// TestInjectedPodNeedsLittleMemory decodes each pod separately, as a watch does, so only the transform and the index
+// share memory. The informer's store counts too. Package test/scale measures namespaces and their mesh objects.
 func TestInjectedPodNeedsLittleMemory(t *testing.T) {
 	const count = 2000
 	templateIn := func(namespace string) *corev1.Pod {

@@ -17,7 +17,7 @@ import (
 // are exported everywhere, causes one sweep.
 const spread = time.Second
 
-// Priority says which of several namespaces is to be reconciled first.
+// Priority orders the namespaces that are to be reconciled.
 type Priority int
 
 const (

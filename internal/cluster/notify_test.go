@@ -17,7 +17,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// These tests prove that a change notifies the namespaces that it concerns, and no others.
+// These tests prove that a change notifies the namespaces that it affects, and no others.
 
 func named(name string, change ...func(*corev1.Namespace)) *corev1.Namespace {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -36,7 +36,7 @@ func TestNamespaceIsNotifiedOfItsState(t *testing.T) {
 	w.start()
 	w.fill()
 	markers := 0
-	// flush returns when all events of namespaces so far have been handled: that of a further namespace has been.
+	// flush returns after all namespace events so far are handled, by waiting for one more.
 	flush := func() {
 		markers++
 		name := fmt.Sprint("marker-", markers)
@@ -199,7 +199,7 @@ func TestIrrelevantUpdateOfAnObjectNotifiesNoNamespace(t *testing.T) {
 			w.mesh[resource].Add(tc.object.(runtime.Object))
 			view := w.start()
 			w.fill()
-			w.settle()
+			w.sweep()
 			namespace, version := tc.object.GetNamespace(), w.version(resource, tc.object)
 			before := w.notifications(namespace)
 
@@ -276,8 +276,8 @@ func TestIrrelevantUpdateOfAPodNotifiesNoNamespace(t *testing.T) {
 	}
 }
 
-// settle lets the sweeps that are pending pass.
-func (w *world) settle() {
+// sweep waits until the pending sweeps are over.
+func (w *world) sweep() {
 	w.t.Helper()
 	w.eventually("pending sweeps to pass", spread, func() bool {
 		return !w.view.sweeping.Load() && !w.view.sweepingServices.Load()

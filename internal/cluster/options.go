@@ -122,11 +122,11 @@ func trimMesh(in any) (any, error) {
 var managedLabels = map[string]string{origination.ManagedByLabel: origination.ManagedBy}
 
 func trimMeshMeta(object *metav1.ObjectMeta) {
-	var ours []metav1.ManagedFieldsEntry
+	var managed []metav1.ManagedFieldsEntry
 	if mesh.IsManaged(object) {
 		for _, entry := range object.ManagedFields {
 			if entry.Manager == origination.FieldManager {
-				ours = append(ours, metav1.ManagedFieldsEntry{
+				managed = append(managed, metav1.ManagedFieldsEntry{
 					Manager: origination.FieldManager, Operation: entry.Operation, Subresource: entry.Subresource, Time: entry.Time,
 				})
 			}
@@ -138,5 +138,5 @@ func trimMeshMeta(object *metav1.ObjectMeta) {
 	} else {
 		object.Annotations = nil
 	}
-	object.ManagedFields = ours
+	object.ManagedFields = managed
 }

@@ -28,7 +28,7 @@ type Live struct {
 	Servers []string
 }
 
-// Unresolved is the oldest of equal live pods whose request claims nothing, with the cause. Their objects stay.
+// Unresolved is the oldest of equal live pods without a valid request, with the cause. Their objects stay.
 type Unresolved struct {
 	Pod *Pod
 	Err error
@@ -160,9 +160,9 @@ func (x *podIndex) namespace(name string) *namespacePods {
 }
 
 func keyOf(pod *Pod) groupKey {
-	ours := origination.WebhookLabels(pod.Labels)
-	labels := make([]string, 0, len(ours))
-	for key, value := range ours {
+	webhookLabels := origination.WebhookLabels(pod.Labels)
+	labels := make([]string, 0, len(webhookLabels))
+	for key, value := range webhookLabels {
 		labels = append(labels, key+"="+value)
 	}
 	slices.Sort(labels)

@@ -20,7 +20,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-// The index's tests prove, without a process, what the live pods of a namespace were admitted with.
+// These tests prove, without a process, which requests the index returns.
 
 type pods []*corev1.Pod
 
@@ -358,7 +358,7 @@ func TestFirstUsesArePodsAdmittedBeforeTheirObjects(t *testing.T) {
 	}
 }
 
-// What live pods refer to stays, so it is known also of pods whose request is not resolved.
+// The objects of live pods stay, so the marks of unresolved pods are needed too.
 func TestMarksIncludeThoseOfUnresolvedPods(t *testing.T) {
 	narrow := config.Default()
 	narrow.Policy.AllowedHosts = []string{"other.example.com"}
@@ -445,12 +445,12 @@ func edited(old, replacement string) func(*corev1.Pod) {
 	}
 }
 
-// vips has the pod say that these are its VIPs.
+// vips writes the VIPs into the annotation of the pod.
 func vips(text string) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) { pod.Annotations[origination.AnnotationVIPs] = text }
 }
 
-// relabelled gives the labels of the pod's keys another value; the empty one takes them off.
+// relabelled changes the value of the labels of the pod's keys, or removes them if the value is empty.
 func relabelled(value string) func(*corev1.Pod) {
 	return func(pod *corev1.Pod) {
 		for key := range pod.Labels {

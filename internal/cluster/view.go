@@ -259,7 +259,7 @@ func (v *View) FirstUses(namespace string) []FirstUse {
 	return v.index.firstUses(namespace, v.resolver())
 }
 
-// Pod returns an injected pod, trimmed as CacheOptions says.
+// Pod returns an injected pod, trimmed by Trim.
 func (v *View) Pod(namespace, name string) (*Pod, bool) {
 	return get[*Pod](v.pods, namespace+"/"+name)
 }

@@ -62,7 +62,7 @@ func (s source) Watch(options metav1.ListOptions) (apiwatch.Interface, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Like a decoder, every watch gets objects of its own.
+	// Every watch gets its own copies, as from a decoder.
 	return apiwatch.Filter(events, func(event apiwatch.Event) (apiwatch.Event, bool) {
 		event.Object = event.Object.DeepCopyObject()
 		return event, true
@@ -195,7 +195,7 @@ func (w *world) notifications(namespace string) int {
 	return w.notified[namespace]
 }
 
-// fill waits until the view has filled and has notified all namespaces of it: later notifications have later causes.
+// fill waits until the view is filled and has notified all namespaces, so later notifications have later causes.
 func (w *world) fill() {
 	w.t.Helper()
 	w.eventually("the view to fill", 0, func() bool {
@@ -203,7 +203,7 @@ func (w *world) fill() {
 		defer w.mu.Unlock()
 		return w.view.Synced() && w.resyncs == 2
 	})
-	// These are handled after all that were listed.
+	// These are handled after all listed ones.
 	w.mesh["serviceentries"].Add(entry("last-entry", "x", false, "."))
 	certificate := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Namespace: "last-certificate", Name: "x"}}
 	w.mesh["certificates"].Add(certificate)
@@ -707,7 +707,7 @@ func TestHoldersOfAVIPAreOfTheWholeCluster(t *testing.T) {
 	w.eventually("the view to fill", 0, view.Synced)
 	w.eventually("the pod to be notified", 0, func() bool { return w.notifications("till") > 0 })
 
-	// Snapshots of all namespaces know the same.
+	// Snapshots of all namespaces have the same holders.
 	for _, namespace := range []string{"shop", "till"} {
 		got := view.Snapshot(namespace).Holders(vip)
 		slices.SortFunc(got, func(a, b mesh.Holder) int { return strings.Compare(a.Namespace, b.Namespace) })

@@ -18,9 +18,9 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// What a running pod was admitted with is served, unchanged, for as long as it lives.
+// These tests prove that a pod keeps the objects that it was admitted with as long as it lives.
 
-// everything requests all that there is at once.
+// everything requests every feature at once.
 var everything = map[string]string{
 	"redis-tls/host":            "redis.example.com",
 	"redis-tls/mode":            "mutual",
@@ -202,7 +202,7 @@ func TestPodsAdmittedByOldAndNewPoliciesAreServedTogether(t *testing.T) {
 	w.collect()
 	after := w.contents()
 	for object, want := range before {
-		// What a routed host's pods share has more in it, and all that was there.
+		// The shared objects of an HTTP host keep everything and get more.
 		if got := after[object]; got != want && !strings.Contains(object, "api-example-com") {
 			t.Errorf("%s was %s and is %s", object, want, got)
 		}
@@ -240,7 +240,7 @@ func TestPodsAdmittedByOldAndNewPoliciesAreServedTogether(t *testing.T) {
 	}
 }
 
-// wantCount compares one gauge.
+// wantCount checks one gauge.
 func (w *world) wantCount(series string, want float64) {
 	w.t.Helper()
 	if got := w.gauges()[series]; got != want {

@@ -62,7 +62,7 @@ func refusedKeys(desired *mesh.Desired) map[string]bool {
 	return refused
 }
 
-// servedKeys are the keys of the claims.
+// servedKeys returns the keys of the claims.
 func servedKeys(desired *mesh.Desired) map[string]bool {
 	served := make(map[string]bool, len(desired.Claims))
 	for i := range desired.Claims {
@@ -71,7 +71,7 @@ func servedKeys(desired *mesh.Desired) map[string]bool {
 	return served
 }
 
-// keepLingering makes the rules of keys that no live pod has on the entries of live pods; see mesh.Desired.
+// keepLingering creates rules for keys without live pods on the entries of live pods; see mesh.Desired.
 func (p *pass) keepLingering(ctx context.Context, failed map[string]bool) error {
 	var errs []error
 	for _, rule := range p.desired.Lingering {
@@ -98,7 +98,7 @@ func (p *pass) checkUnmanaged() {
 			break
 		}
 	}
-	// The egress label of keys that restricted pods alone have.
+	// The egress label of keys that only restricted pods have.
 	restricted := make(map[string]string, len(p.desired.Sidecars))
 	for _, r := range p.live.Requests {
 		if r.Settings.Sidecar == "" {

@@ -33,8 +33,7 @@ func cart(
 	return pod, clustertest.Resolve(t, pod)[0]
 }
 
-// Annotations of further shapes: a name with one address, which is pinned and dialled by address too, and several
-// addresses.
+// Annotations of further shapes: a name with one address, which has a VIP and an atom, and several addresses.
 var (
 	byBoth = map[string]string{
 		"redis-tls/host":      "redis.example.com",
@@ -44,7 +43,7 @@ var (
 	byCIDR = map[string]string{"redis-tls/addresses": "203.0.113.16/28,203.0.113.7", "redis-tls/ca-secret": "redis-ca"}
 )
 
-// shapes are annotations of every kind.
+// shapes are annotations of each kind.
 var shapes = map[string]map[string]string{
 	"a Redis by name":                   clustertest.ByName,
 	"a Redis by address":                clustertest.ByAddress,
@@ -57,7 +56,7 @@ var shapes = map[string]map[string]string{
 	"a restricted pod":                  clustertest.Restricted,
 }
 
-// pinnedWrites are the writes of that verb for a pinned host, in the order in which it is made.
+// pinnedWrites returns the writes with the verb for a pinned host, in the order of creation.
 func pinnedWrites(verb string, o origination.Origination) []string {
 	return []string{
 		verb + " DestinationRule " + origination.ClosedName, verb + " DestinationRule " + o.ClosedRuleName(),
@@ -203,7 +202,7 @@ func TestDriftIsRepaired(t *testing.T) {
 					call.body,
 				)
 			}
-			// Those of a routed host change as pods come and go, too.
+			// Objects of an HTTP host change with its pods, too.
 			if shared := tc.annotations["redis-tls/protocol"] == "http"; w.hasEvent(
 				"Normal Applied on ReplicaSet cart-r1",
 				"repaired",

@@ -93,7 +93,7 @@ func BenchmarkPass(b *testing.B) {
 	}
 }
 
-// inPlace returns a world of so many keys with everything that they need, where every write fails.
+// inPlace returns a world with that many keys and all their objects, in which every write fails.
 func inPlace(t testing.TB, keys int, annotations func(i int) map[string]string) *world {
 	t.Helper()
 	w := newWorld(t)

@@ -18,9 +18,9 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// caught returns what is wrong with the objects that the API server holds, whatever caches say: an entry that may catch
-// a connection of a running pod for which the pod has no TLS. Of rules of one host and selector Istio takes the oldest
-// alone (mergeDestinationRule, pilot/pkg/model/destination_rule.go).
+// caught returns the problems of the API server's objects: each entry that may catch a connection of a running pod
+// without the pod's TLS. Of rules with one host and selector Istio takes only the oldest (mergeDestinationRule,
+// pilot/pkg/model/destination_rule.go).
 func (w *world) caught(namespace string) []string {
 	w.t.Helper()
 	snap := w.nowIn(namespace)
@@ -97,8 +97,8 @@ func waiting(pod *cluster.Pod) bool {
 	})
 }
 
-// caughtOf says which entries may catch the origination's connections without its TLS. Behind a VIP there is the closed
-// rule at least.
+// caughtOf returns the entries that may catch the origination's connections without its TLS. It skips those of VIPs,
+// which have at least the closed rule.
 func caughtOf(
 	o *origination.Origination, snap *mesh.Snapshot, rules map[string]*networkingv1.DestinationRule,
 ) []string {

@@ -32,7 +32,7 @@ func applied(t *testing.T, pod *corev1.Pod) *world {
 	return w
 }
 
-// gates are those of the pod in the cluster.
+// gates returns the gates of the pod in the cluster.
 func (w *world) gates(pod *corev1.Pod) []string {
 	w.t.Helper()
 	var live corev1.Pod

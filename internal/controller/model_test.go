@@ -37,18 +37,17 @@ var (
 	modelRuns = flag.Int("model.runs", 6, "run the model so many times, with -short a third of them")
 )
 
-// maxLag is how long a cache may be behind, of istiod too: less than firstUse.delay, and less than half of
-// cleanup.delay. These are short here, so that more happens between them.
+// maxLag is how long a cache may be behind, that of istiod too: less than firstUse.delay, and less than half of
+// cleanup.delay. The delays are short, so that they overlap more often.
 const (
 	maxLag     = 500 * time.Millisecond
 	modelGrace = 5 * time.Second
 	modelDelay = 3 * time.Second
 )
 
-// TestModel drives two namespaces through admissions by the real webhook's core, reconciles, deletions, other policies,
-// restarts and errors, all with caches that are behind. What the tables cannot show: that no sequence of them leads a
-// running pod's traffic past its TLS or takes from a pod what it was admitted with, and that all of it ends in what
-// mesh.Objects says.
+// TestModel runs random admissions by the real injector, passes, deletions, changes of policy, restarts and errors in
+// two namespaces, with caches that are behind. It proves what tables cannot: in no order does a running pod's traffic
+// bypass its TLS, or a pod lose the objects that it was admitted with. At rest the objects are those of mesh.Objects.
 func TestModel(t *testing.T) {
 	seeds := []uint64{*modelSeed}
 	if *modelSeed == 0 {
@@ -88,34 +87,34 @@ func TestModel(t *testing.T) {
 type model struct {
 	*world
 	random *rand.Rand
-	// history is what happened, for those who look for a fault.
+	// history is the log of a failed run.
 	history []string
 	log     map[string][]change // by kind
-	// leader is the replica that reconciles, webhook another one that admits.
+	// leader is the replica that reconciles, webhook another replica that admits. istiod only reads.
 	leader, webhook, istiod *replica
 	namespaces              []string
 	due                     map[string]bool // namespaces that need a pass
 	pods                    int
-	// outage says which writes fail, until the time.
+	// outage reports which writes fail before the time.
 	outage func(write) bool
 	until  time.Time
-	// using are the objects that live pods use as a pass begins, with one of the pods.
+	// using are the objects that live pods use when a pass begins, each with one of the pods.
 	using map[string]types.NamespacedName
-	// ungated are the pods of which the pass took off the gate.
+	// ungated are the pods whose gate the pass removed.
 	ungated []string
-	// held are objects that pods refer to whose request is unresolved, since it was.
+	// held are the objects that pods with an unresolved request refer to, from the time it became unresolved.
 	held   map[types.NamespacedName]map[string]string
 	nested bool
 }
 
-// change is a change that watches deliver.
+// change is a watch event.
 type change struct {
 	key    types.NamespacedName
 	object client.Object // nil: deleted
 	at     time.Time
 }
 
-// replica has caches that have taken in a part of the events, of each kind another one.
+// replica has caches with a part of the watch events, a different part for each kind.
 type replica struct {
 	*caches
 	model *model
@@ -190,7 +189,7 @@ var emptyObjects = map[string]func() client.Object{
 	kindCertificate.Kind: func() client.Object { return &certmanagerv1.Certificate{} },
 }
 
-// changed adds what the API server holds now to the log.
+// changed adds the present object of the API server to the log.
 func (m *model) changed(kind string, key types.NamespacedName) {
 	object := emptyObjects[kind]()
 	switch err := m.client.Get(context.Background(), key, object); {
@@ -221,7 +220,7 @@ func (c *caches) take(kindName string, e change) {
 	}
 }
 
-// deliver has the replica take in n more events of the kind.
+// deliver adds n more events of the kind to the replica's caches.
 func (r *replica) deliver(kind string, n int) {
 	for ; n > 0 && r.taken[kind] < len(r.model.log[kind]); n-- {
 		e := r.model.log[kind][r.taken[kind]]
@@ -233,7 +232,7 @@ func (r *replica) deliver(kind string, n int) {
 	}
 }
 
-// catchUp has the replica take in what is older than the time.
+// catchUp adds all events before the time to the replica's caches.
 func (r *replica) catchUp(before time.Time) {
 	for _, kind := range slices.Sorted(maps.Keys(emptyObjects)) {
 		for r.taken[kind] < len(r.model.log[kind]) && !r.model.log[kind][r.taken[kind]].at.After(before) {
@@ -260,7 +259,7 @@ func (r *replica) ServiceWithin(prefix netip.Prefix) (string, bool) {
 	return r.services.ServiceWithin(prefix)
 }
 
-// step is one thing that happens.
+// step makes one random change.
 func (m *model) step() {
 	m.tick(time.Duration(m.random.IntN(100)) * time.Millisecond)
 	switch n := m.random.IntN(100); {
@@ -285,7 +284,7 @@ func (m *model) step() {
 	}
 }
 
-// fails has some writes fail for a while.
+// fails makes some writes fail for a while.
 func (m *model) fails() {
 	verb, kind, odd := m.pick("create", "patch", "delete", ""), m.pick(
 		kindEntry.Kind, kindRule.Kind, kindRoute.Kind, "",
@@ -303,7 +302,7 @@ func (m *model) fails() {
 	)
 }
 
-// others is what others do.
+// others makes a change that is not of the controller.
 func (m *model) others() {
 	switch n := m.random.IntN(20); {
 	case n < 7:
@@ -324,7 +323,7 @@ func (m *model) others() {
 	}
 }
 
-// reconcile makes one pass, with errors.
+// reconcile runs one pass, with errors.
 func (m *model) reconcile(namespace string) {
 	if !m.due[namespace] {
 		return
@@ -350,7 +349,7 @@ func (m *model) reconcile(namespace string) {
 	m.fail, m.lost = nil, nil
 }
 
-// once makes a pass.
+// once runs a pass.
 func (m *model) once(namespace string) ([]string, error) {
 	m.using, m.ungated = m.uses(namespace), nil
 	writes, err := m.tryPassIn(namespace)
@@ -367,7 +366,7 @@ func (m *model) once(namespace string) ([]string, error) {
 
 func (m *model) pick(values ...string) string { return values[m.random.IntN(len(values))] }
 
-// request returns annotations of any shape.
+// request returns random annotations.
 func (m *model) request() map[string]string {
 	annotations := map[string]string{}
 	instance := ""
@@ -439,7 +438,7 @@ func (m *model) newPod(prefix string) *corev1.Pod {
 	}
 }
 
-// create has the webhook admit a pod.
+// create creates a pod through the webhook.
 func (m *model) create() {
 	pod := m.newPod("pod")
 	injector := &inject.Injector{Config: m.r.Config, View: m.webhook, Now: m.clock.Now}
@@ -478,7 +477,7 @@ func patched(t testing.TB, pod *corev1.Pod, decision inject.Decision) *corev1.Po
 	return admitted
 }
 
-// forge makes a pod past the webhook: with a status of its own and what another pod has.
+// forge creates a pod without the webhook, with a forged status and marks of another pod.
 func (m *model) forge() {
 	pod := m.newPod(forged)
 	request := pod.Annotations
@@ -531,7 +530,7 @@ func (m *model) forge() {
 	m.add(pod)
 }
 
-// gone has a pod end or be deleted.
+// gone finishes or deletes a pod.
 func (m *model) gone() {
 	keys := slices.SortedFunc(maps.Keys(m.truth.pods), func(a, b types.NamespacedName) int {
 		return strings.Compare(a.Name, b.Name)
@@ -589,7 +588,7 @@ func (m *model) configure() {
 	m.hold()
 }
 
-// hold notes what pods refer to whose request is unresolved from now on.
+// hold updates held.
 func (m *model) hold() {
 	for key := range m.held {
 		if pod, live := m.truth.pods[key]; !live || len(m.truth.LiveOf(key.Namespace, []*cluster.Pod{pod}).Unresolved) == 0 {
@@ -609,7 +608,8 @@ func (m *model) hold() {
 	}
 }
 
-// uses are the objects that live pods of the namespace were admitted with, by kind and name, with one of the pods.
+// uses returns the objects that live pods of the namespace were admitted with, by kind and name, each with one of the
+// pods.
 func (m *model) uses(namespace string) map[string]types.NamespacedName {
 	using := map[string]types.NamespacedName{}
 	desired := mesh.Objects(m.truth.Snapshot(namespace), m.r.Config)
@@ -649,7 +649,7 @@ func (m *model) uses(namespace string) map[string]types.NamespacedName {
 	return using
 }
 
-// deleted: nothing goes that a pod uses which lived as the pass began.
+// deleted checks that a deleted object was not used by a pod that lived when the pass began.
 func (m *model) deleted(call write) {
 	if pod, used := m.using[call.Kind+" "+call.Name]; used && m.truth.pods[pod] != nil &&
 		m.truth.pods[pod].Status.Phase != corev1.PodSucceeded {
@@ -657,7 +657,8 @@ func (m *model) deleted(call write) {
 	}
 }
 
-// released: when a pod's gate comes off, istiod knows all that it needs, of what is not just made for others.
+// released checks that istiod has the objects of a pod whose gate was removed. Entries created just now for other pods
+// do not count.
 func (m *model) released(key types.NamespacedName) {
 	pod := m.truth.pods[key]
 	if pod == nil || strings.HasPrefix(pod.Name, forged) {
@@ -676,7 +677,7 @@ func (m *model) released(key types.NamespacedName) {
 	}
 }
 
-// matchesFor are the parts of a route for the pod.
+// matchesFor returns the matches of a route for the pod.
 func matchesFor(route *networkingv1.VirtualService, pod *cluster.Pod) string {
 	var parts []string
 	for _, r := range route.Spec.Http {
@@ -695,7 +696,7 @@ func matchesFor(route *networkingv1.VirtualService, pod *cluster.Pod) string {
 	return strings.Join(parts, ", ")
 }
 
-// specFor is the spec of an object as JSON; of one that several keys share what of it is for the pod.
+// specFor returns the spec of an object as JSON. For an object of several keys it returns the part for the pod.
 func (m *model) specFor(o object, pod *cluster.Pod) string {
 	if route, ok := o.Object.(*networkingv1.VirtualService); ok {
 		return matchesFor(route, pod)
@@ -708,8 +709,8 @@ func (m *model) specFor(o object, pod *cluster.Pod) string {
 	return string(spec)
 }
 
-// referred are the objects that the pod's labels refer to, by kind and name, with their specs; those that several keys
-// share without.
+// referred returns the specs of the objects that the pod's labels refer to, by kind and name. Shared objects have no
+// spec.
 func (m *model) referred(pod *cluster.Pod) map[string]string {
 	objects, groups := map[string]string{}, map[string]bool{}
 	for label := range pod.Labels {
@@ -754,7 +755,7 @@ func (m *model) objectsIn(namespace string) (objects []object) {
 	return objects
 }
 
-// check checks what must hold at every moment.
+// check checks the invariants of every moment.
 func (m *model) check(after string) {
 	for _, namespace := range m.namespaces {
 		m.closedFails = m.truth.objects[kindRule][types.NamespacedName{
@@ -792,7 +793,7 @@ func (m *model) fatal(format string, args ...any) {
 	m.t.Fatalf(format, args...)
 }
 
-// rest lets all come to rest: caches catch up, nothing fails, and grace periods pass.
+// rest runs passes without errors and with current caches until nothing is written any more.
 func (m *model) rest() {
 	m.note("all comes to rest")
 	before := m.before
@@ -831,7 +832,7 @@ func (m *model) rest() {
 	}
 }
 
-// equals compares what is there at rest with what should be.
+// equals compares the objects at rest with the desired ones.
 func (m *model) equals(namespace string) {
 	snap := m.truth.Snapshot(namespace)
 	desired := mesh.Objects(snap, m.r.Config)
@@ -908,7 +909,7 @@ func (m *model) gatesAreOff(namespace string, snap *mesh.Snapshot, desired *mesh
 	}
 }
 
-// vipsAreApart: no two entries of a namespace have one VIP.
+// vipsAreApart checks that no two entries of a namespace have one VIP.
 func (m *model) vipsAreApart(namespace string) {
 	has := map[string]string{}
 	for _, e := range m.truth.Snapshot(namespace).Entries {
@@ -923,7 +924,7 @@ func (m *model) vipsAreApart(namespace string) {
 	}
 }
 
-// end has all pods go, and everything with them.
+// end deletes all pods, and checks that no object is left.
 func (m *model) end() {
 	for len(m.truth.pods) > 0 {
 		m.gone()

@@ -23,10 +23,10 @@ type object struct {
 	*kind
 }
 
-// host is the one that the object is about, as the mesh knows it; the object's own name where it is about none.
+// host returns the object's host in the mesh, or the object's own name if it has none.
 func (o object) host() string { return o.hostOf(o.Object) }
 
-// spec returns a pointer to it.
+// spec returns a pointer to the spec.
 func (o object) spec() any { return o.specOf(o.Object) }
 
 // group identifies the objects of one host.

@@ -20,7 +20,7 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// settingsPods are pods of each setting, and the object that they need.
+// settingsPods returns a pod for each setting, by the object that it needs.
 func settingsPods(t *testing.T, change ...func(*corev1.Pod)) map[string]*corev1.Pod {
 	t.Helper()
 	restricted := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.Restricted, change...)
@@ -127,7 +127,7 @@ func TestUnmanagedObjectOfASettingIsReported(t *testing.T) {
 	}
 }
 
-// The users' Sidecar for the namespace leaves the host out, and does not hold for a restricted pod.
+// The user's Sidecar for the namespace does not list the host, and does not apply to a restricted pod.
 func TestRestrictedPodIsIndependentOfTheUsersSidecar(t *testing.T) {
 	theirs := &networkingv1.Sidecar{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "default"}}
 	theirs.Spec.Egress = []*networking.IstioEgressListener{{Hosts: []string{"istio-system/*"}}}

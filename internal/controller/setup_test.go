@@ -48,8 +48,7 @@ func TestPassIsRepeatedUntilTheNamespaceIsCached(t *testing.T) {
 	}
 }
 
-// queueView is a View of namespaces that are being deleted, so that their passes do nothing. Each pass is reported and
-// waits until it may go on.
+// queueView is a View of terminating namespaces, whose passes do nothing. Each pass is reported and waits for resume.
 type queueView struct {
 	View
 	namespaces []string

@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 )
 
-// steppingClock goes on by itself whenever somebody waits, and then tells.
+// steppingClock advances by itself whenever the code waits, and then calls waited.
 type steppingClock struct {
 	*clocktesting.FakeClock
 	waited func(passed time.Duration)
@@ -34,7 +34,7 @@ func (c *steppingClock) After(d time.Duration) <-chan time.Time {
 	return done
 }
 
-// world is a fake cluster, and what was done to it in order.
+// world is a fake cluster with the calls to it, in order.
 type world struct {
 	*Uninstaller
 	t     *testing.T
@@ -73,7 +73,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	return w
 }
 
-// gated is a pod of ours with these gates.
+// gated returns an injected pod with these gates.
 func gated(name string, gates ...string) *corev1.Pod {
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
@@ -117,12 +117,12 @@ func (w *world) gates(name string) (gates []string) {
 }
 
 func TestWaitingPodsAreFreedAfterTheWebhookIsDeleted(t *testing.T) {
-	foreign := gated("another", "redis-tls/first-use")
-	foreign.Labels = nil
+	unlabelled := gated("another", "redis-tls/first-use")
+	unlabelled.Labels = nil
 	w := newWorld(
 		t,
 		configuration(),
-		foreign,
+		unlabelled,
 		gated("waits", "example.com/quota", "redis-tls/first-use"),
 		gated("waits-for-others", "example.com/quota"),
 		gated("starts"),
