@@ -63,7 +63,7 @@ func TestForgedPod(t *testing.T) {
 
 	t.Run("the guard refuses it", func(t *testing.T) {
 		for _, pod := range forged {
-			refusedBy(t, b, pod, "may be written only by the redis-tls webhook")
+			refusedBy(t, b, pod, "ValidatingAdmissionPolicy 'redis-tls-guard'")
 		}
 	})
 	t.Run("the webhook removes forged marks", func(t *testing.T) {
