@@ -43,20 +43,18 @@ func (p *patch) aliases(
 ) (problems []origination.Problem) {
 	var missing []corev1.HostAlias
 	for i := range originations {
-		o := &originations[i]
-		if !o.Pinned() {
-			continue
-		}
-		if len(o.VIPs) == 0 {
-			problems = append(problems, invalid(origination.ReasonInternalError, specPath.Child("hostAliases"), o.Host,
-				"must have a VIP, but none was drawn; report this bug of redis-tls"))
-		}
-		have := Aliases(p.pod, o.Host)
-		absent := slices.DeleteFunc(slices.Clone(o.VIPs), func(vip netip.Addr) bool { return slices.Contains(have, vip) })
-		conflicts, replaced := p.otherAliases(o, ranges, absent)
-		problems = append(problems, conflicts...)
-		for _, vip := range absent[replaced:] {
-			missing = append(missing, corev1.HostAlias{IP: vip.String(), Hostnames: []string{o.Host}})
+		for _, name := range originations[i].Names() {
+			if len(name.VIPs) == 0 {
+				problems = append(problems, invalid(origination.ReasonInternalError, specPath.Child("hostAliases"), name.Host,
+					"must have a VIP, but none was drawn; report this bug of redis-tls"))
+			}
+			have := Aliases(p.pod, name.Host)
+			absent := slices.DeleteFunc(slices.Clone(name.VIPs), func(vip netip.Addr) bool { return slices.Contains(have, vip) })
+			conflicts, replaced := p.otherAliases(name, ranges, absent)
+			problems = append(problems, conflicts...)
+			for _, vip := range absent[replaced:] {
+				missing = append(missing, corev1.HostAlias{IP: vip.String(), Hostnames: []string{name.Host}})
+			}
 		}
 	}
 	appendTo(p, "/spec/hostAliases", len(p.pod.Spec.HostAliases), missing)
@@ -65,17 +63,17 @@ func (p *patch) aliases(
 
 // otherAliases replaces another VIP in each hostAliases entry that names only the host, by the absent ones in their
 // order. It returns a problem for every other entry that gives the host another address.
-func (p *patch) otherAliases(o *origination.Origination, ranges []netip.Prefix, absent []netip.Addr) (
+func (p *patch) otherAliases(pinned origination.Name, ranges []netip.Prefix, absent []netip.Addr) (
 	problems []origination.Problem, replaced int,
 ) {
 	for i, alias := range p.pod.Spec.HostAliases {
-		j := names(alias, o.Host)
+		j := names(alias, pinned.Host)
 		if j < 0 {
 			continue
 		}
 		addr, err := netip.ParseAddr(alias.IP)
 		switch {
-		case err == nil && slices.Contains(o.VIPs, addr):
+		case err == nil && slices.Contains(pinned.VIPs, addr):
 			continue
 		case err == nil && len(alias.Hostnames) == 1 && replaced < len(absent) &&
 			slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Contains(addr) }):
@@ -92,7 +90,7 @@ func (p *patch) otherAliases(o *origination.Origination, ranges []netip.Prefix, 
 				"must not have the address %s, because redis-tls resolves %s to a VIP; remove the name from this entry. "+
 					"If %s is the server's address, write it into redis-tls/addresses",
 				alias.IP,
-				o.Host,
+				pinned.Host,
 				alias.IP,
 			)))
 	}

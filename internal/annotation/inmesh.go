@@ -68,7 +68,7 @@ var unusedInMesh = []struct {
 }{
 	{
 		reason: "the Service defines its endpoints and the protocol of its ports",
-		keys:   []string{"target-port", "passthrough-ports", "addresses", "protocol"},
+		keys:   []string{"nodes", "target-port", "passthrough-ports", "addresses", "protocol"},
 	},
 	{
 		reason: "both sidecars use the certificates of the mesh",

@@ -3,6 +3,7 @@ package annotation
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -54,7 +55,7 @@ func (req *request) setPassthrough() {
 	req.Passthrough = slices.Clone(req.given)
 	for _, n := range req.implied {
 		hasTLS := slices.ContainsFunc(req.Ports, func(p origination.Port) bool { return p.Number == n })
-		if !hasTLS && !slices.Contains(sidecarPorts, n) {
+		if !hasTLS && !(req.HTTP() && slices.Contains(sidecarPorts, n)) {
 			req.Passthrough = append(req.Passthrough, n)
 		}
 	}
@@ -104,7 +105,7 @@ func (req *request) warnings(policy config.Policy) []string {
 		all = append(all, fmt.Sprintf("%s: %s has several addresses, so it gets no VIP; the app must dial the addresses, "+
 			"as clients of Redis Cluster and Sentinel do", i.at("host"), req.Host))
 	}
-	return all
+	return append(all, req.nodesWarning()...)
 }
 
 // missingEndpoint is the error for a pod that has keys of an instance without host and addresses.
@@ -121,6 +122,9 @@ func (d *draft) request(i *instance) *request {
 	req.Host, req.Addresses = d.host, d.addresses
 	if req.Host == "" {
 		req.Host, req.HostSynthesised = synthesisedHost(req.Addresses), true
+	}
+	for _, node := range d.nodes {
+		req.Nodes = append(req.Nodes, origination.Name{Host: node})
 	}
 	req.Protocol, req.Connection = cmp.Or(d.protocol, "tcp"), d.connection
 	req.TLS = origination.TLS{
@@ -143,7 +147,8 @@ func (d *draft) request(i *instance) *request {
 			req.TLS.SNI = req.Host
 		}
 		if len(req.TLS.SubjectAltNames) == 0 && !d.insecure {
-			req.TLS.SubjectAltNames = []string{req.Host}
+			req.TLS.SubjectAltNames = append([]string{req.Host}, d.nodes...)
+			slices.Sort(req.TLS.SubjectAltNames)
 		}
 	}
 	req.fillPorts(d)
@@ -175,7 +180,7 @@ func (req *request) fillPorts(d *draft) {
 // check checks the keys of one instance together.
 func (req *request) check(d *draft) field.ErrorList {
 	if req.InMesh() {
-		return req.checkInMesh()
+		return slices.Concat(req.checkInMesh(), req.checkSidecarPorts())
 	}
 	p := problems{instance: req.instance}
 	if d.targetPort != 0 {
@@ -201,7 +206,27 @@ func (req *request) check(d *draft) field.ErrorList {
 				port.Number, p.key("port"))
 		}
 	}
-	return slices.Concat(p.errs, req.checkHTTP(), req.checkTLS(d))
+	return slices.Concat(p.errs, req.checkSidecarPorts(), req.checkNodes(d), req.checkHTTP(), req.checkTLS(d))
+}
+
+// sidecarPorts are the ports of the sidecar itself.
+var sidecarPorts = origination.SidecarPorts()
+
+// checkSidecarPorts refuses ports of the sidecar itself for a listener at every address, which Istio would leave out
+// (conflictWithReservedListener, pilot/pkg/model/context.go).
+func (req *request) checkSidecarPorts() field.ErrorList {
+	p := problems{instance: req.instance}
+	isCIDR := func(prefix netip.Prefix) bool { return !prefix.IsSingleIP() }
+	if !req.HTTP() && !req.InMesh() && !slices.ContainsFunc(req.Addresses, isCIDR) {
+		return nil
+	}
+	for _, n := range req.PortNumbers() {
+		if slices.Contains(sidecarPorts, n) {
+			p.invalid("port", "must not contain port %d, on which the sidecar itself listens; use another port, "+
+				"or a host, or single addresses", n)
+		}
+	}
+	return p.errs
 }
 
 // checkHTTP checks a host with protocol http. The mesh knows such a host by its real name, so its address and its plain

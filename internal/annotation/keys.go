@@ -53,8 +53,14 @@ var keys = []Key{
 			"`addresses` it does not have to exist in DNS (`redis.memorystore-redis`).",
 	},
 	{
+		Name: "nodes", Scope: ScopeInstance, parse: parseNodes,
+		Description: "Further names that the server announces to its clients: nodes of a cluster, replicas. Comma list " +
+			"with ranges (`redis-{0..2}.example.com`). They share the ports and TLS settings of the `host`. The " +
+			"certificate may have any of these names.",
+	},
+	{
 		Name: "port", Scope: ScopeInstance, Default: "`6379`, with protocol `http` `80`", parse: parsePort,
-		Description: "Ports that the app dials, comma list (`6379,26379`).",
+		Description: "Ports that the app dials, comma list with ranges (`6379,8500-8599`).",
 	},
 	{
 		Name: "target-port", Scope: ScopeInstance, Default: "= `port`, with protocol `http` `443`", parse: parseTargetPort,

@@ -32,9 +32,11 @@ func TestTheTableHasTheseKeys(t *testing.T) {
 	}
 	for what, lists := range map[string][2][]string{
 		"keys": {
-			strings.Fields(`host port target-port passthrough-ports addresses ca-secret ca-configmap ca-key mode client-secret
+			strings.Fields(
+				`host nodes port target-port passthrough-ports addresses ca-secret ca-configmap ca-key mode client-secret
 			issuer issuer-kind issuer-group certificate sni subject-alt-names insecure-skip-verify delivery protocol
-			connect-timeout idle-timeout tcp-keepalive sidecar server inject status vips first-use`),
+			connect-timeout idle-timeout tcp-keepalive sidecar server inject status vips first-use`,
+			),
 			got,
 		},
 		"keys of the pod": {strings.Fields("sidecar server inject status vips first-use"), pod},

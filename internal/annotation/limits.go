@@ -14,8 +14,10 @@ const (
 	maxAnnotationBytes  = 256 << 10 // of all annotations of a pod: Kubernetes' own limit, which applies after admission
 	maxKeys             = 512       // of redis-tls on one pod: more than all keys of all instances
 	maxInstances        = 16        // of one pod
-	maxPorts            = 16        // of one list
+	maxPorts            = 256       // of one list
 	maxAddresses        = 64        // of one list
+	maxNodes            = 128       // of one instance
+	maxNamePorts        = 1024      // of one instance: each is a listener of every sidecar of the namespace
 	maxSubjectAltNames  = 32        // of one list
 	maxKeyWarnings      = 16        // about unknown keys of one source
 	maxKeyBytesToSearch = 63        // longer names get no suggestion; Kubernetes allows no longer ones
@@ -36,6 +38,8 @@ func Limits() []Limit {
 		{"Redis instances of one pod", maxInstances},
 		{"ports of one list", maxPorts},
 		{"elements of `addresses`", maxAddresses},
+		{"names of `nodes`", maxNodes},
+		{"pairs of a name and a port, with `nodes`", maxNamePorts},
 		{"elements of `subject-alt-names`", maxSubjectAltNames},
 		{"characters of `host`", origination.MaxHostBytes},
 	}

@@ -81,6 +81,7 @@ func (req *request) differences(other *request) []difference {
 	}
 	duration := origination.DurationText
 	compare("addresses", joinAddresses(req.Addresses), joinAddresses(other.Addresses))
+	compare("nodes", joinNodes(req.Nodes), joinNodes(other.Nodes))
 	compare("mode", string(req.TLS.Mode), string(other.TLS.Mode))
 	compare("client-secret", req.instance.value("client-secret"), other.instance.value("client-secret"))
 	compare("issuer", req.TLS.Issuer.Text(), other.TLS.Issuer.Text())

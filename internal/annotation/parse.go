@@ -29,6 +29,7 @@ type rules struct {
 type draft struct {
 	rules
 	host        string
+	nodes       []string
 	ports       []int32
 	targetPort  int32
 	passthrough []int32
@@ -105,26 +106,26 @@ func list(path *field.Path, value string, most int, example string, parse func(e
 	return errs
 }
 
-// sidecarPorts are the ports that an app cannot dial.
-var sidecarPorts = origination.SidecarPorts()
-
-// dialledPort is a port that the app dials.
-func dialledPort(text string) (int32, string) {
-	n, problem := origination.Number(text)
-	if problem == "" && slices.Contains(sidecarPorts, n) {
-		problem = "must not be a port of the sidecar, which no app can dial; use another port"
-	}
-	return n, problem
-}
-
-// portList reads a comma list of dialled ports, and returns them sorted and without duplicates.
+// portList reads a comma list of ports and ranges, and returns the ports sorted and without duplicates.
 func portList(path *field.Path, value string) ([]int32, field.ErrorList) {
 	var ports []int32
-	errs := list(path, value, maxPorts, "ports as in \"6379,26379\"", func(element string) string {
-		n, problem := dialledPort(element)
-		ports = append(ports, n)
-		return problem
+	total := 0
+	errs := list(path, value, maxPorts, "ports as in \"6379,8500-8599\"", func(element string) string {
+		from, to, problem := origination.NumberRange(element)
+		if problem != "" {
+			return problem
+		}
+		if total += int(to-from) + 1; total <= maxPorts {
+			for n := from; n <= to; n++ {
+				ports = append(ports, n)
+			}
+		}
+		return ""
 	})
+	if len(errs) == 0 && total > maxPorts {
+		return nil, invalid(path, value, fmt.Sprintf("must have at most %d ports, got %d. Each is a listener in every "+
+			"sidecar of the namespace; write only the ports of nodes that exist", maxPorts, total))
+	}
 	slices.Sort(ports)
 	return slices.Compact(ports), errs
 }

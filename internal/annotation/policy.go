@@ -42,6 +42,12 @@ func policyProblems(p config.Policy, o *origination.Origination, namespace strin
 	case !p.AllowsHost(o.Host):
 		deny("host", o.Host, "allowedHosts", strings.Join(p.AllowedHosts, ", "))
 	}
+	for _, node := range o.Nodes {
+		if !p.AllowsHost(node.Host) {
+			deny("nodes", node.Host, "allowedHosts", strings.Join(p.AllowedHosts, ", "))
+			break // mostly all are in one domain
+		}
+	}
 	if o.TLS.InsecureSkipVerify && !p.AllowInsecure {
 		all = append(all, denial{
 			"insecure-skip-verify",

@@ -69,13 +69,14 @@ func plainRequests() []requestCase {
 			want: []origination.Origination{byDNS("a.example.com")},
 		},
 		{
-			name: "a target port of the sidecar is not passed through",
+			name: "a target port of the sidecar",
 			in:   pod("redis-tls/host", "a.example.com", "redis-tls/target-port", "15021"),
 			want: []origination.Origination{with(byDNS("a.example.com"), func(o *origination.Origination) {
 				o.Ports = []origination.Port{{
 					Number: 6379,
 					Target: 15021,
 				}}
+				o.Passthrough = []int32{15021}
 			})},
 		},
 		{

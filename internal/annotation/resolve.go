@@ -161,6 +161,7 @@ func (r rules) resolve(l layers) Result {
 	res.Errors = append(res.Errors, errs...)
 	if len(errs) == 0 {
 		res.Errors = append(res.Errors, overlaps(merged)...)
+		res.Errors = append(res.Errors, sharedNames(merged)...)
 	}
 	for _, req := range merged {
 		req.SetKey(r.namespace, r.cfg.VIP.Families())

@@ -43,11 +43,6 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 			want: []string{podKey + "port]: Invalid value"},
 		},
 		{
-			name: "a port of the sidecar, passed through",
-			in:   pod(host, "a.example.com", "redis-tls/passthrough-ports", "15090"),
-			want: []string{podKey + "passthrough-ports]: Invalid value"},
-		},
-		{
 			name: "several target ports",
 			in:   pod(host, "a.example.com", "redis-tls/target-port", "6380,6381"),
 			want: []string{podKey + "target-port]: Invalid value"},
@@ -196,27 +191,6 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 	}
 }
 
-func TestEveryPortOfTheSidecarIsRefused(t *testing.T) {
-	messages := catalog.Open(t)
-	for _, port := range []string{
-		"15000",
-		"15001",
-		"15004",
-		"15006",
-		"15008",
-		"15009",
-		"15020",
-		"15021",
-		"15053",
-		"15090",
-	} {
-		res := Resolve(pod("redis-tls/host", "a.example.com", "redis-tls/port", port), config.Default(), cluster)
-		wantErrors(t, res, podKey+"port]: Invalid value")
-		messages.Add(port, errorTexts(res.Errors)...)
-	}
-	mustResolve(t, pod("redis-tls/host", "a.example.com", "redis-tls/port", "15002,15091"), config.Default())
-}
-
 func TestSizesAreLimited(t *testing.T) {
 	messages := catalog.Open(t)
 	repeat := func(format string, n int) string {
@@ -280,8 +254,8 @@ func TestSizesAreLimited(t *testing.T) {
 		},
 		{
 			name: "ports",
-			most: pod("redis-tls/host", "a.example.com", "redis-tls/port", repeat("%d", 16)),
-			one:  pod("redis-tls/host", "a.example.com", "redis-tls/port", repeat("%d", 17)),
+			most: pod("redis-tls/host", "a.example.com", "redis-tls/port", repeat("%d", 256)),
+			one:  pod("redis-tls/host", "a.example.com", "redis-tls/port", repeat("%d", 257)),
 			want: podKey + "port]: Too many",
 		},
 		{

@@ -338,7 +338,7 @@ func (g *group) resolve(namespace string, r resolver) {
 	for i := range result.Originations {
 		o := &result.Originations[i]
 		if o.Pinned() {
-			o.VIPs = vips[o.Host]
+			o.SetVIPs(func(host string) []netip.Addr { return vips[host] })
 		}
 	}
 	wanted := origination.Labels(result.Originations, result.Settings)

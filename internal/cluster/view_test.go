@@ -712,7 +712,7 @@ func TestHoldersOfAVIPAreOfTheWholeCluster(t *testing.T) {
 		got := view.Snapshot(namespace).Holders(vip)
 		slices.SortFunc(got, func(a, b mesh.Holder) int { return strings.Compare(a.Namespace, b.Namespace) })
 		want := []mesh.Holder{
-			{Namespace: "bank", Name: "ours", Key: "somekey"},
+			{Namespace: "bank", Name: "ours", Host: "redis.example.com.somekey.vip.redis-tls.internal"},
 			{Namespace: "park", Name: "theirs"},
 			{Namespace: "till"},
 		}

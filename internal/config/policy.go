@@ -29,23 +29,7 @@ func (p Policy) AllowsRange(a netip.Prefix) bool {
 // AllowsPort reports whether an allowed number or range contains the port.
 func (p Policy) AllowsPort(n int32) bool {
 	return len(p.AllowedPorts) == 0 || slices.ContainsFunc(p.AllowedPorts, func(allowed string) bool {
-		from, to, problem := portRange(allowed)
+		from, to, problem := origination.NumberRange(allowed)
 		return problem == "" && from <= n && n <= to
 	})
-}
-
-// portRange reads a number or a range of them, "6379" or "6379-6400".
-func portRange(text string) (from, to int32, problem string) {
-	first, last, isRange := strings.Cut(text, "-")
-	if !isRange {
-		last = first
-	}
-	from, problem = origination.Number(first)
-	if problem == "" {
-		to, problem = origination.Number(last)
-	}
-	if problem != "" || from > to {
-		return 0, 0, "must be a port or a range of ports, as in \"6379\" or \"6379-6400\""
-	}
-	return from, to, ""
 }

@@ -51,7 +51,7 @@ func (p Policy) validate(at *field.Path) field.ErrorList {
 		}
 	}
 	for i, ports := range p.AllowedPorts {
-		if _, _, problem := portRange(ports); problem != "" {
+		if _, _, problem := origination.NumberRange(ports); problem != "" {
 			errs = append(errs, field.Invalid(at.Child("allowedPorts").Index(i), ports, problem))
 		}
 	}

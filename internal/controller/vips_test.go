@@ -201,7 +201,7 @@ func TestUnusableVIPOfTheOldestPodAffectsNoOtherPod(t *testing.T) {
 			}
 			// The webhook does not give that VIP to new pods of the key.
 			_, o := cart(t, "a", clustertest.ByName)
-			vips, problem := mesh.VIPs(&o, nil, nil, w.now(), w.r.Config.VIP)
+			vips, problem := w.draw(o)
 			if problem != nil || len(vips) != 1 || vips[0].String() == vip || !w.r.Config.VIP.CIDR.Contains(vips[0]) {
 				t.Fatalf("a new pod gets the VIPs %v (%v)", vips, problem)
 			}
@@ -231,7 +231,7 @@ func TestEntryWithoutAVIPGetsTheVIPOfItsPods(t *testing.T) {
 	edited := w.now().Entries[0]
 	edited.Spec.Addresses = nil
 	w.must(w.client.Update(t.Context(), edited))
-	if vips, problem := mesh.VIPs(&o, nil, nil, w.now(), w.r.Config.VIP); problem != nil || !slices.Equal(vips, o.VIPs) {
+	if vips, problem := w.draw(o); problem != nil || !slices.Equal(vips, o.VIPs) {
 		t.Errorf("a new pod gets the VIPs %v (%v), want %v", vips, problem, o.VIPs)
 	}
 	w.pass()
@@ -279,4 +279,10 @@ func TestHTTPHostIsServedWhicheverKeyHasItsVIP(t *testing.T) {
 	if slices.ContainsFunc(w.heard, func(event string) bool { return strings.HasPrefix(event, "Warning") }) {
 		t.Errorf("Events: %q", w.heard)
 	}
+}
+
+// draw returns the VIPs that a new pod with the origination gets.
+func (w *world) draw(o origination.Origination) ([]netip.Addr, *origination.Problem) {
+	problem := mesh.DrawVIPs(&o, func(string) []netip.Addr { return nil }, nil, w.now(), w.r.Config.VIP)
+	return o.VIPs, problem
 }

@@ -146,8 +146,8 @@ func (i *Injector) checkMesh(
 	delay := i.Config.FirstUse.Delay.Duration
 	for n := range requested {
 		o := requested[n]
-		vips, noVIP := mesh.VIPs(&o, patches.Aliases(pod, o.Host), originations, snap, i.Config.VIP)
-		o.VIPs = vips
+		already := func(host string) []netip.Addr { return patches.Aliases(pod, host) }
+		noVIP := mesh.DrawVIPs(&o, already, originations, snap, i.Config.VIP)
 		meshProblems, meshWarnings := mesh.Check(&o, podLabels, snap)
 		problems, warnings = append(problems, meshProblems...), append(warnings, meshWarnings...)
 		if _, name := mesh.CertificateOf(&o); name != "" {

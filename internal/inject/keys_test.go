@@ -163,7 +163,7 @@ func TestCopiedPodGetsOneAliasWithItsOwnVIP(t *testing.T) {
 			d := newWorld().injector().Inject("till", pod)
 			w.snap.Holders = func(vip netip.Addr) []mesh.Holder {
 				if vip == d.Originations[0].VIPs[0] {
-					return []mesh.Holder{{Namespace: "till", Key: d.Originations[0].Key}}
+					return []mesh.Holder{{Namespace: "till", Host: d.Originations[0].PrivateHost()}}
 				}
 				return nil
 			}

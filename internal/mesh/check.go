@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -144,12 +145,12 @@ func entryProblems(o *origination.Origination, snap *Snapshot) []origination.Pro
 			continue
 		}
 		// A CIDR that contains the VIP is no conflict: Envoy prefers the listener of a single address.
-		for _, vip := range o.VIPs {
-			if slices.Contains(listed, single(vip)) {
-				problems = append(problems, unmanagedObject(o, "host", o.Host,
+		for _, pinned := range o.Names() {
+			at := slices.IndexFunc(pinned.VIPs, func(vip netip.Addr) bool { return slices.Contains(listed, single(vip)) })
+			if at >= 0 {
+				problems = append(problems, unmanagedObject(o, "host", pinned.Host,
 					fmt.Sprintf("cannot be used with %s, which has the VIP %s of this host and port %d; change its address",
-						name, vip, port)))
-				break
+						name, pinned.VIPs[at], port)))
 			}
 		}
 	}
@@ -242,8 +243,8 @@ func hostProblems(o *origination.Origination, snap *Snapshot) []origination.Prob
 // privateHosts returns the hosts of the mesh objects of an origination that is neither http nor a Service.
 func privateHosts(o *origination.Origination) []string {
 	var hosts []string
-	if o.Pinned() {
-		hosts = append(hosts, o.PrivateHost())
+	for _, name := range o.Names() {
+		hosts = append(hosts, o.PrivateHostOf(name.Host))
 	}
 	for _, a := range o.Atoms() {
 		hosts = append(hosts, a.Host())
@@ -321,8 +322,8 @@ func nameConflicts(o *origination.Origination, snap *Snapshot) []string {
 
 // namesOf returns the names of the entries and rules of the origination.
 func namesOf(o *origination.Origination) (entries, rules []string) {
-	if !o.InMesh() && o.Pinned() {
-		entries = append(entries, o.EntryName())
+	for _, name := range o.Names() {
+		entries = append(entries, o.EntryNameOf(name.Host))
 	}
 	if o.InMesh() || o.Pinned() {
 		rules = append(rules, o.RuleName())

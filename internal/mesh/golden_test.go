@@ -100,11 +100,9 @@ func requests(t *testing.T, dir string, snap *mesh.Snapshot) (remaining mesh.Des
 		}
 		for i := range result.Originations {
 			o := &result.Originations[i]
-			vips, problem := mesh.VIPs(o, nil, result.Originations[:i], snap, cfg.VIP)
-			if problem != nil {
+			if problem := mesh.DrawVIPs(o, noAliases, result.Originations[:i], snap, cfg.VIP); problem != nil {
 				t.Fatalf("pod %s: %v", p.Name, problem.Err)
 			}
-			o.VIPs = vips
 		}
 		request := claim(p.Name, "1", hour, result.Originations...)
 		request.Settings = result.Settings

@@ -51,7 +51,11 @@ func managed[T metav1.Object](s *Snapshot, objects []T) map[string]T {
 
 // entryOf returns the managed entry of the origination, or nil.
 func (s *Snapshot) entryOf(o *origination.Origination) *networkingv1.ServiceEntry {
-	name := o.EntryName()
+	return s.entryNamed(o.EntryName())
+}
+
+// entryNamed returns the managed entry of the name, or nil.
+func (s *Snapshot) entryNamed(name string) *networkingv1.ServiceEntry {
 	for _, e := range s.Entries {
 		if e.Name == name && s.manages(e) {
 			return e

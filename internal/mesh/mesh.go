@@ -1,9 +1,9 @@
 // Package mesh turns the originations of a namespace's live pods into Istio and cert-manager objects.
 //
 // [Objects] returns the desired state. [Check] and [CheckSettings] validate a new pod against the objects of the
-// namespace, [VIPs] draws its VIPs, and [Missing] reports whether its objects are in force. The name of an object is a
-// hash of its content, so it never changes, except with protocol http. The package is pure: it reads the cluster only
-// from a [Snapshot].
+// namespace, [DrawVIPs] draws its VIPs, and [Missing] reports whether its objects are in force. The name of an object
+// is a hash of its content, so it never changes, except with protocol http. The package is pure: it reads the cluster
+// only from a [Snapshot].
 package mesh
 
 import (
@@ -88,7 +88,7 @@ type PodMarks struct {
 // Holder is an object or a pod that has a VIP.
 type Holder struct {
 	Namespace string
-	Key       string // of an origination; empty if an unmanaged ServiceEntry lists the address
+	Host      string // the private host of a managed entry; empty for an unmanaged one
 	Name      string // of the ServiceEntry; empty if only a live pod has it
 }
 

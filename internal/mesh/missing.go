@@ -21,6 +21,12 @@ const granularity = time.Second
 // needs no entry.
 //
 // The time of acceptance is that of the field manager's entry in managedFields, so caches must keep these. Without an
+// pinned reports whether an entry or a rule of a pinned origination is missing.
+func (m *missing) pinned(o *origination.Origination) bool {
+	return slices.ContainsFunc(pinnedEntries(o, m.snap.Namespace), m.entry) ||
+		m.rule(pinnedRule(o, m.snap.Namespace)) || m.closed(o)
+}
+
 // entry it is the creation.
 func Missing(o *origination.Origination, snap *Snapshot, now time.Time, delay time.Duration) bool {
 	m := missing{snap: snap, now: now, delay: delay}
@@ -29,7 +35,7 @@ func Missing(o *origination.Origination, snap *Snapshot, now time.Time, delay ti
 		return m.rule(serviceRule(o, snap.Namespace))
 	case o.HTTP():
 		return m.http(o)
-	case o.Pinned() && (m.entry(pinnedEntry(o, snap.Namespace)) || m.rule(pinnedRule(o, snap.Namespace)) || m.closed(o)):
+	case o.Pinned() && m.pinned(o):
 		return true
 	}
 	return m.atoms(o)

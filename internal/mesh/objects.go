@@ -36,7 +36,7 @@ func Objects(snap *Snapshot, cfg config.Config) Desired {
 			hosts[o.Host] = hosts[o.Host].add(o)
 		case o.Pinned():
 			pinned = true
-			d.Entries = append(d.Entries, pinnedEntry(o, snap.Namespace))
+			d.Entries = append(d.Entries, pinnedEntries(o, snap.Namespace)...)
 			d.Rules = append(d.Rules, pinnedRule(o, snap.Namespace))
 			d.Rules = append(d.Rules, closedRule(o.ClosedRuleName(), o.PrivateHosts(), snap.Namespace, closed))
 		}
@@ -118,36 +118,63 @@ func liveClaims(
 		for j := range r.Originations {
 			o := &r.Originations[j]
 			// With protocol http no entry lists the VIP, so any is right.
-			if s := served[o.Key]; s != nil && !o.HTTP() && !slices.Equal(s.VIPs, o.VIPs) {
-				refused = append(refused, Refusal{
-					Claim: Claim{Origination: o, Pod: r.Pod, Since: r.Since},
-					Problem: *conflict(o, "host", o.Host,
-						fmt.Sprintf("pod %s resolves it to %s, but its VIP is %s; recreate the pod", r.Pod, o.VIPs, s.VIPs)),
-				})
+			s := served[o.Key]
+			if s == nil || o.HTTP() {
+				continue
+			}
+			if problem := otherVIPs(o, s, r.Pod); problem != nil {
+				refused = append(refused, Refusal{Claim: Claim{Origination: o, Pod: r.Pod, Since: r.Since}, Problem: *problem})
 			}
 		}
 	}
 	return claims, refused
 }
 
-// pinnedEntry returns the ServiceEntry of a VIP.
-func pinnedEntry(o *origination.Origination, namespace string) *networkingv1.ServiceEntry {
-	e := newEntry(namespace, o.EntryName(), o.PrivateHost())
-	e.Spec.Addresses = make([]string, 0, len(o.VIPs))
-	for _, vip := range o.VIPs {
-		e.Spec.Addresses = append(e.Spec.Addresses, vip.String())
+// otherVIPs returns the problem of a pod whose VIPs are not those that its key is served with, or nil.
+func otherVIPs(o, served *origination.Origination, pod string) *origination.Problem {
+	names := served.Names()
+	for i, name := range o.Names() {
+		if !slices.Equal(names[i].VIPs, name.VIPs) {
+			return conflict(o, "host", name.Host,
+				fmt.Sprintf("pod %s resolves it to %s, but its VIP is %s; recreate the pod", pod, name.VIPs, names[i].VIPs))
+		}
 	}
-	e.Spec.Resolution, e.Spec.Endpoints = resolutionOf(o)
-	e.Spec.Ports = servicePorts(allPorts(o), o.Protocol)
-	return e
+	return nil
+}
+
+// pinnedEntries returns the ServiceEntries of the VIPs, one for each name. Nodes are resolved by DNS.
+func pinnedEntries(o *origination.Origination, namespace string) []*networkingv1.ServiceEntry {
+	ports := servicePorts(allPorts(o), o.Protocol)
+	names := o.Names()
+	entries := make([]*networkingv1.ServiceEntry, 0, len(names))
+	for _, name := range names {
+		e := newEntry(namespace, o.EntryNameOf(name.Host), o.PrivateHostOf(name.Host))
+		e.Spec.Addresses = make([]string, 0, len(name.VIPs))
+		for _, vip := range name.VIPs {
+			e.Spec.Addresses = append(e.Spec.Addresses, vip.String())
+		}
+		e.Spec.Ports = ports
+		if name.Host == o.Host {
+			e.Spec.Resolution, e.Spec.Endpoints = resolutionOf(o)
+		} else {
+			e.Spec.Resolution, e.Spec.Endpoints = networkingapi.ServiceEntry_DNS, dnsEndpoint(name.Host)
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// dnsEndpoint returns the endpoint with the name. With the dot, Envoy's resolver uses DNS. Without it, /etc/hosts would
+// resolve the name to the VIP.
+func dnsEndpoint(host string) []*networkingapi.WorkloadEntry {
+	return []*networkingapi.WorkloadEntry{{Address: host + "."}}
 }
 
 // resolutionOf returns how the sidecar resolves the server, and its endpoint.
 func resolutionOf(o *origination.Origination) (networkingapi.ServiceEntry_Resolution, []*networkingapi.WorkloadEntry) {
 	switch o.Resolution() {
 	case origination.ResolutionDNS:
-		// With the dot, Envoy's resolver uses DNS. Without it, /etc/hosts would resolve the host to the VIP.
-		return networkingapi.ServiceEntry_DNS, []*networkingapi.WorkloadEntry{{Address: o.Host + "."}}
+		return networkingapi.ServiceEntry_DNS, dnsEndpoint(o.Host)
 	case origination.ResolutionStatic:
 		return networkingapi.ServiceEntry_STATIC, []*networkingapi.WorkloadEntry{{Address: o.Addresses[0].Addr().String()}}
 	default:

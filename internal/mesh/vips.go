@@ -15,68 +15,130 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// VIPs returns the addresses to which the pod's /etc/hosts must resolve the origination's host: a VIP of each family
-// for which the configuration has a range, IPv4 first. It returns nil for an origination that is not pinned. All pods
-// of a key get the same VIPs. They are the first of these that exist:
+// DrawVIPs sets the VIPs of each name of the origination, the addresses that the pod's /etc/hosts must give for it: one
+// of each family that the configuration has a range for, IPv4 first. An origination that is not pinned gets none. All
+// pods of a key get the same VIPs, so for each name they are, in this order:
 //
-//	those that the key's entry lists, even if it is marked for deletion
-//	those of the oldest live pod of the key with usable VIPs
-//	those of the pod's hostAliases (in a reinvocation), if no other key holds them
-//	new ones, drawn by the key's hash, except those that anything in the cluster or the pod's other originations hold
-func VIPs(
-	o *origination.Origination,
-	already []netip.Addr,
-	others []origination.Origination,
-	snap *Snapshot,
-	ranges config.VIP,
-) ([]netip.Addr, *origination.Problem) {
-	if !o.Pinned() {
-		return nil, nil
+//	those that the name's entry lists, marked for deletion or not
+//	those that the oldest live pod of the key recorded, of those with VIPs that it can have
+//	what the pod's hostAliases already give (a reinvocation), if it is a VIP that nothing else holds
+//	new ones, drawn by the hash of key and name, that nothing in the cluster and no other name of the pod holds
+//
+// With a problem nothing is set.
+func DrawVIPs(
+	o *origination.Origination, already func(host string) []netip.Addr, others []origination.Origination,
+	snap *Snapshot, ranges config.VIP,
+) *origination.Problem {
+	names := o.Names()
+	if len(names) == 0 {
+		return nil
 	}
-	if e := snap.entryOf(o); e != nil && !o.HTTP() {
-		if vips := vipsOf(e); len(vips) == len(prefixesOf(ranges)) { // a user may have edited it
-			return vips, nil
+	d := draw{o: o, others: others, snap: snap, ranges: ranges, vips: make(map[string][]netip.Addr, len(names))}
+	for _, name := range names {
+		if problem := d.name(name.Host, already(name.Host)); problem != nil {
+			return problem
 		}
 	}
-	for n, r := range snap.Live {
+	o.SetVIPs(func(host string) []netip.Addr { return d.vips[host] })
+	return nil
+}
+
+// draw gives the names of an origination their VIPs.
+type draw struct {
+	o      *origination.Origination
+	others []origination.Origination // of the pod
+	snap   *Snapshot
+	ranges config.VIP
+	vips   map[string][]netip.Addr // by name
+}
+
+func (d *draw) name(host string, already []netip.Addr) *origination.Problem {
+	prefixes := prefixesOf(d.ranges)
+	if e := d.snap.entryNamed(d.o.EntryNameOf(host)); e != nil && !d.o.HTTP() {
+		if vips := vipsOf(e); len(vips) == len(prefixes) { // a user may have edited it
+			d.vips[host] = vips
+			return nil
+		}
+	}
+	private := d.o.PrivateHostOf(host)
+	for n, r := range d.snap.Live {
 		for i := range r.Originations {
 			live := &r.Originations[i]
-			if live.Key == o.Key && snap.vipProblem(live, r.Pod, ranges) == nil && !sharesVIP(live, others) &&
-				!slices.ContainsFunc(snap.Live[:n], func(older Request) bool { return sharesVIP(live, older.Originations) }) {
-				return live.VIPs, nil
+			if live.Key != d.o.Key {
+				continue
+			}
+			name := nameOf(live, host)
+			if d.snap.vipProblem(live, name, r.Pod, d.ranges) == nil && !holdsAny(d.others, name.VIPs, private) &&
+				!slices.ContainsFunc(d.snap.Live[:n], func(older Request) bool {
+					return holdsAny(
+						older.Originations,
+						name.VIPs,
+						private,
+					)
+				}) {
+				d.vips[host] = name.VIPs
+				return nil
 			}
 		}
 	}
 	taken := func(vip netip.Addr) bool {
-		return len(snap.otherHolders(vip, o.Key)) > 0 || snap.heldHere(vip, o.Key) ||
-			slices.ContainsFunc(others, func(o origination.Origination) bool { return slices.Contains(o.VIPs, vip) })
+		if len(d.snap.otherHolders(vip, private)) > 0 || d.snap.heldHere(vip, private) ||
+			holdsAny(d.others, []netip.Addr{vip}, private) {
+			return true
+		}
+		for other, vips := range d.vips {
+			if other != host && slices.Contains(vips, vip) {
+				return true
+			}
+		}
+		return false
 	}
-	var vips []netip.Addr
-	for _, r := range prefixesOf(ranges) {
-		at := slices.IndexFunc(already, func(a netip.Addr) bool {
-			return usable(r, a.Unmap()) && !taken(a.Unmap())
-		})
+	for _, r := range prefixes {
+		at := slices.IndexFunc(already, func(a netip.Addr) bool { return usable(r, a.Unmap()) && !taken(a.Unmap()) })
 		if at >= 0 {
-			vips = append(vips, already[at].Unmap())
+			d.vips[host] = append(d.vips[host], already[at].Unmap())
 			continue
 		}
-		vip, ok := draw(o.Key, r, taken)
-		if !ok {
-			return nil, &origination.Problem{Reason: origination.ReasonConflict, Err: field.Invalid(keyPath(o, "host"), o.Host,
-				fmt.Sprintf("cannot have a VIP, because no address of %s is free in this cluster; "+
-					"have the administrator widen the range (vip)", r))}
+		hash := origination.Hash("vip", d.o.Key)
+		if host != d.o.Host {
+			hash = origination.Hash("vip", d.o.Key, host)
 		}
-		vips = append(vips, vip)
+		vip, ok := firstFree(hash, r, taken)
+		if !ok {
+			return &origination.Problem{
+				Reason: origination.ReasonConflict,
+				Err: field.Invalid(keyPath(d.o, "host"), host,
+					fmt.Sprintf("cannot have a VIP, because no address of %s is free in this cluster; "+
+						"have the administrator widen the range (vip)", r)),
+			}
+		}
+		d.vips[host] = append(d.vips[host], vip)
 	}
-	return vips, nil
+	return nil
 }
 
-// sharesVIP reports whether another key of the others has a VIP of the origination.
-func sharesVIP(o *origination.Origination, others []origination.Origination) bool {
-	return slices.ContainsFunc(others, func(other origination.Origination) bool {
-		return other.Key != o.Key &&
-			slices.ContainsFunc(other.VIPs, func(vip netip.Addr) bool { return slices.Contains(o.VIPs, vip) })
-	})
+// nameOf returns the origination's name; without VIPs if it has no such name.
+func nameOf(o *origination.Origination, host string) origination.Name {
+	for _, name := range o.Names() {
+		if name.Host == host {
+			return name
+		}
+	}
+	return origination.Name{Host: host}
+}
+
+// holdsAny reports whether one of the originations has one of the VIPs for another name than that of the private host.
+func holdsAny(originations []origination.Origination, vips []netip.Addr, private string) bool {
+	for i := range originations {
+		o := &originations[i]
+		for _, name := range o.Names() {
+			if slices.ContainsFunc(name.VIPs, func(vip netip.Addr) bool { return slices.Contains(vips, vip) }) &&
+				o.PrivateHostOf(name.Host) != private {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // prefixesOf returns the ranges that VIPs are drawn from, IPv4 first.
@@ -102,11 +164,11 @@ func vipsOf(e *networkingv1.ServiceEntry) []netip.Addr {
 	return vips
 }
 
-// otherHolders returns the holders of the VIP except the key: entries of any namespace, and live pods of other
+// otherHolders returns what holds the VIP other than the private host: entries of any namespace, and live pods of other
 // namespaces.
-func (s *Snapshot) otherHolders(vip netip.Addr, key string) (others []Holder) {
+func (s *Snapshot) otherHolders(vip netip.Addr, private string) (others []Holder) {
 	for _, h := range s.holders(vip) {
-		if h.Key == key && key != "" || h.Name == "" && h.Namespace == s.Namespace {
+		if h.Host == private || h.Name == "" && h.Namespace == s.Namespace {
 			continue
 		}
 		others = append(others, h)
@@ -114,17 +176,20 @@ func (s *Snapshot) otherHolders(vip netip.Addr, key string) (others []Holder) {
 	return others
 }
 
-// heldHere reports whether a live pod of the snapshot's namespace has the VIP for another key. It reads the snapshot
-// and not the index, because the index may already have later pods of the same key.
-func (s *Snapshot) heldHere(vip netip.Addr, key string) bool {
+// heldHere reports whether a live pod of the snapshot's namespace has the VIP for another name or key. These pods are
+// the snapshot's and not the index's, which may already contain later pods of the same key.
+func (s *Snapshot) heldHere(vip netip.Addr, private string) bool {
 	same := false
 	for _, r := range s.Live {
 		for i := range r.Originations {
-			if o := &r.Originations[i]; slices.Contains(o.VIPs, vip) {
-				if o.Key != key {
-					return true
+			o := &r.Originations[i]
+			for _, name := range o.Names() {
+				if slices.Contains(name.VIPs, vip) {
+					if o.PrivateHostOf(name.Host) != private {
+						return true
+					}
+					same = true
 				}
-				same = true
 			}
 		}
 	}
@@ -135,12 +200,12 @@ func (s *Snapshot) heldHere(vip netip.Addr, key string) bool {
 func HolderOf(e *networkingv1.ServiceEntry) Holder {
 	h := Holder{Namespace: e.Namespace, Name: e.Name}
 	if IsManaged(e) && behindVIP(e) {
-		h.Key = origination.Group(hostOf(e))
+		h.Host = hostOf(e)
 	}
 	return h
 }
 
-// holders returns the holders of the cluster, or else of the snapshot.
+// holders are those of the cluster, or as far as the snapshot shows.
 func (s *Snapshot) holders(vip netip.Addr) (holders []Holder) {
 	if s.Holders != nil {
 		return s.Holders(vip)
@@ -157,42 +222,53 @@ func (s *Snapshot) holders(vip netip.Addr) (holders []Holder) {
 type vipRegister struct {
 	snap   *Snapshot
 	ranges config.VIP
-	count  int                   // of the VIPs of a key
-	drawn  map[netip.Addr]string // the key of each VIP that has no entry yet
+	count  int                   // of the VIPs of a name
+	drawn  map[netip.Addr]string // the private host of each VIP that has no entry yet
 }
 
-// resolve puts the VIPs of the key into the claim: those of its entry, else those of its pods' annotations, which
-// nothing else may have. No object of a host with protocol http has VIPs.
+// resolve puts the VIPs of the key into the claim: for each name those of its entry, else those that its pods recorded,
+// which must be VIPs that nothing else has. No object of a host with protocol http has them.
 func (v *vipRegister) resolve(c *Claim, entries map[string]*networkingv1.ServiceEntry) *origination.Problem {
-	if !c.Pinned() || c.HTTP() {
+	if c.HTTP() {
 		return nil
 	}
-	if entry := entries[c.EntryName()]; entry != nil {
-		if vips := vipsOf(entry); len(vips) == v.count { // a user may have edited it
-			if !slices.Equal(vips, c.VIPs) {
-				o := *c.Origination
-				o.VIPs, c.Origination = vips, &o
+	changed, recorded := false, c.Names()
+	for i, name := range recorded {
+		if entry := entries[c.EntryNameOf(name.Host)]; entry != nil {
+			if vips := vipsOf(entry); len(vips) == v.count { // a user may have edited it
+				changed = changed || !slices.Equal(vips, name.VIPs)
+				recorded[i].VIPs = vips
+				continue
 			}
-			return nil
+		}
+		if problem := v.snap.vipProblem(c.Origination, name, c.Pod, v.ranges); problem != nil {
+			return problem
+		}
+		private := c.PrivateHostOf(name.Host)
+		for _, vip := range name.VIPs {
+			if other, drawn := v.drawn[vip]; drawn && other != private {
+				return conflict(c.Origination, "host", name.Host,
+					fmt.Sprintf("pod %s has VIP %s, which a pod of another host drew at the same time; recreate the pods of this host",
+						c.Pod, vip))
+			}
 		}
 	}
-	problem := v.snap.vipProblem(c.Origination, c.Pod, v.ranges)
-	for _, vip := range c.VIPs {
-		if other, drawn := v.drawn[vip]; problem == nil && drawn && other != c.Key {
-			problem = conflict(c.Origination, "host", c.Host,
-				fmt.Sprintf("pod %s has VIP %s, which a pod of another host drew at the same time; recreate the pods of this host",
-					c.Pod, vip))
+	for _, name := range recorded {
+		for _, vip := range name.VIPs {
+			v.drawn[vip] = c.PrivateHostOf(name.Host)
 		}
 	}
-	if problem == nil {
-		for _, vip := range c.VIPs {
-			v.drawn[vip] = c.Key
-		}
+	if changed {
+		o := *c.Origination
+		o.SetVIPs(func(host string) []netip.Addr {
+			return recorded[slices.IndexFunc(recorded, func(name origination.Name) bool { return name.Host == host })].VIPs
+		})
+		c.Origination = &o
 	}
-	return problem
+	return nil
 }
 
-// resolveFromOtherPods puts the VIPs of another pod of the key into the claim, if those can be served.
+// resolveFromOtherPods puts the VIPs into the claim that another pod of the key recorded, if those can be served.
 func (v *vipRegister) resolveFromOtherPods(c *Claim, problem *origination.Problem) *origination.Problem {
 	for i := range v.snap.Live {
 		r := &v.snap.Live[i]
@@ -209,34 +285,39 @@ func (v *vipRegister) resolveFromOtherPods(c *Claim, problem *origination.Proble
 	return problem
 }
 
-// vipProblem returns the problem if the VIPs of a pod's annotations cannot be those of its key. An unmanaged entry with
-// the name of the key's entry is no problem here: it lists the VIP instead of the managed one, which is reported as
-// missing.
-func (s *Snapshot) vipProblem(o *origination.Origination, pod string, ranges config.VIP) *origination.Problem {
+// vipProblem says why the VIPs that a pod recorded cannot be those of the name; nil if they can. An unmanaged entry
+// with the name of the managed one lists its VIP instead, which is reported where that one is missing.
+func (s *Snapshot) vipProblem(
+	o *origination.Origination, name origination.Name, pod string, ranges config.VIP,
+) *origination.Problem {
 	refuse := func(format string, args ...any) *origination.Problem {
-		return conflict(o, "host", o.Host, "pod "+pod+" "+fmt.Sprintf(format, args...))
+		return conflict(o, "host", name.Host, "pod "+pod+" "+fmt.Sprintf(format, args...))
 	}
 	prefixes := prefixesOf(ranges)
 	switch {
-	case len(o.VIPs) == 0:
+	case len(name.VIPs) == 0:
 		return refuse("has no VIP for this host; recreate the pod")
-	case len(o.VIPs) != len(prefixes):
-		return refuse("has VIPs %s, but the ranges are %s (vip); recreate the pod", o.VIPs, prefixes)
+	case len(name.VIPs) != len(prefixes):
+		return refuse("has VIPs %s, but the ranges are %s (vip); recreate the pod", name.VIPs, prefixes)
 	}
-	for i, vip := range o.VIPs {
+	for i, vip := range name.VIPs {
 		if !usable(prefixes[i], vip) {
 			return refuse("has VIP %s, which is not in the range %s (vip); recreate the pod", vip, prefixes[i])
 		}
-		for _, h := range s.otherHolders(vip, o.Key) {
+		for _, h := range s.otherHolders(vip, o.PrivateHostOf(name.Host)) {
 			switch {
-			case h.Name == "", h.Key == "" && h.Namespace == s.Namespace && h.Name == o.EntryName():
-			case h.Key == "":
-				p := unmanagedObject(o, "host", o.Host, fmt.Sprintf("cannot be used with ServiceEntry %s/%s, "+
+			case h.Name == "", h.Host == "" && h.Namespace == s.Namespace && h.Name == o.EntryNameOf(name.Host):
+			case h.Host == "":
+				p := unmanagedObject(o, "host", name.Host, fmt.Sprintf("cannot be used with ServiceEntry %s/%s, "+
 					"which has the VIP %s of this host and pod %s; change its address", h.Namespace, h.Name, vip, pod))
 				return &p
 			default:
-				return refuse("has VIP %s, which ServiceEntry %s/%s has too; recreate the pods of this host",
-					vip, h.Namespace, h.Name)
+				return refuse(
+					"has VIP %s, which ServiceEntry %s/%s has too; recreate the pods of this host",
+					vip,
+					h.Namespace,
+					h.Name,
+				)
 			}
 		}
 	}
@@ -276,13 +357,13 @@ func offset(r netip.Prefix, a netip.Addr) uint64 {
 	return binary.BigEndian.Uint64(full[8:]) ^ binary.BigEndian.Uint64(base[8:])
 }
 
-// draw returns the first address of the range that is not taken, starting at the key's hash.
-func draw(key string, r netip.Prefix, taken func(netip.Addr) bool) (netip.Addr, bool) {
+// firstFree returns the first address of the range that is not taken, starting at the hash.
+func firstFree(hash string, r netip.Prefix, taken func(netip.Addr) bool) (netip.Addr, bool) {
 	size := usableIn(r)
 	if size == 0 {
 		return netip.Addr{}, false
 	}
-	start := number(origination.Hash("vip", key)) % size
+	start := number(hash) % size
 	for i := range min(size, mostProbes) {
 		a := addressAt(r, 1+(start+i)%size)
 		if !taken(a) {

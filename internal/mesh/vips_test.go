@@ -1,9 +1,13 @@
 package mesh_test
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
@@ -31,11 +35,23 @@ func refused(d mesh.Desired) (problems []origination.Problem) {
 	return problems
 }
 
+func noAliases(string) []netip.Addr { return nil }
+
+// drawVIPs returns the VIPs that the origination's host gets, where the pod has the addresses for it already.
+func drawVIPs(
+	o origination.Origination, already []netip.Addr, others []origination.Origination,
+	snap *mesh.Snapshot, ranges config.VIP,
+) ([]netip.Addr, *origination.Problem) {
+	o.VIPs = nil
+	problem := mesh.DrawVIPs(&o, func(string) []netip.Addr { return already }, others, snap, ranges)
+	return o.VIPs, problem
+}
+
 func TestVIPs(t *testing.T) {
 	messages := catalog.Open(t)
 	wide, small := vipRanges("240.241.0.0/16", ""), vipRanges("240.241.0.0/30", "") // the small one has .1 and .2
 	a, b := redis("a.example.com"), redis("b.example.com")
-	fresh, problem := mesh.VIPs(&a, nil, nil, snapshot(), wide)
+	fresh, problem := drawVIPs(a, nil, nil, snapshot(), wide)
 	if problem != nil || len(fresh) != 1 || !wide.CIDR.Contains(fresh[0]) {
 		t.Fatalf("drew %v, %v", fresh, problem)
 	}
@@ -53,7 +69,7 @@ func TestVIPs(t *testing.T) {
 	heldElsewhere := func(vips ...string) func(netip.Addr) []mesh.Holder {
 		return func(vip netip.Addr) []mesh.Holder {
 			if slices.Contains(vips, vip.String()) {
-				return []mesh.Holder{{Namespace: "other", Key: "k", Name: "e"}}
+				return []mesh.Holder{{Namespace: "other", Host: "x.k.vip.redis-tls.internal", Name: "e"}}
 			}
 			return nil
 		}
@@ -219,7 +235,7 @@ func TestVIPs(t *testing.T) {
 			if ranges == (config.VIP{}) {
 				ranges = wide
 			}
-			got, problem := mesh.VIPs(&test.o, addrs(test.already...), test.others, snap, ranges)
+			got, problem := drawVIPs(test.o, addrs(test.already...), test.others, snap, ranges)
 			switch {
 			case test.problem != "":
 				if problem == nil {
@@ -281,7 +297,7 @@ func TestTwoKeysWithOneVIP(t *testing.T) {
 	t.Run("an entry of another namespace keeps it", func(t *testing.T) {
 		snap := snapshot()
 		snap.Holders = func(netip.Addr) []mesh.Holder {
-			return []mesh.Holder{{Namespace: "other", Key: "k", Name: "theirs"}}
+			return []mesh.Holder{{Namespace: "other", Host: "x.k.vip.redis-tls.internal", Name: "theirs"}}
 		}
 		d := objects(snap, claim("cart", "1", 1, first))
 		messages.Add("an entry of another namespace keeps it", texts(refused(d))...)
@@ -382,4 +398,84 @@ func TestAnEntryKeepsItsVIPs(t *testing.T) {
 		!slices.Equal(moved.Entries[0].Spec.Addresses, []string{"240.241.0.9"}) {
 		t.Errorf("with another range the entries are %v", moved.Entries)
 	}
+}
+
+func TestNodesHaveVIPsOfTheirOwn(t *testing.T) {
+	wide := vipRanges("240.241.0.0/16", "")
+	clustered := func(vips ...string) origination.Origination {
+		o := redis("a.example.com")
+		o.Nodes = []origination.Name{{Host: "b.example.com"}, {Host: "c.example.com"}}
+		o.SetKey("shop", "4")
+		o.SetVIPs(func(host string) []netip.Addr {
+			at := int(host[0] - 'a')
+			if at >= len(vips) {
+				return nil
+			}
+			return addrs(vips[at])
+		})
+		return o
+	}
+	draw := func(t *testing.T, o origination.Origination, snap *mesh.Snapshot, ranges config.VIP) []string {
+		t.Helper()
+		if problem := mesh.DrawVIPs(&o, noAliases, nil, snap, ranges); problem != nil {
+			t.Fatal(problem.Err)
+		}
+		var vips []string
+		for _, name := range o.Names() {
+			vips = append(vips, name.Host+" "+fmt.Sprint(name.VIPs))
+		}
+		return vips
+	}
+	live := clustered("240.241.0.1", "240.241.0.2", "240.241.0.3")
+	t.Run("they are drawn, each another one", func(t *testing.T) {
+		vips := draw(t, clustered(), snapshot(), wide)
+		if again := draw(t, clustered(), snapshot(), wide); len(vips) != 3 || !slices.Equal(vips, again) {
+			t.Errorf("%q, then %q", vips, again)
+		}
+	})
+	t.Run("two names never get one VIP", func(t *testing.T) {
+		vips := map[string]bool{}
+		for _, vip := range draw(t, clustered(), snapshot(), vipRanges("240.241.0.0/29", "")) { // 6 addresses
+			_, vip, _ = strings.Cut(vip, " ")
+			vips[vip] = true
+		}
+		if len(vips) != 3 {
+			t.Errorf("VIPs %v", vips)
+		}
+	})
+	t.Run("another pod of the key gets the same", func(t *testing.T) {
+		snap := snapshot()
+		snap.Live = []mesh.Request{claim("cart", "1", 1, live)}
+		want := []string{"a.example.com [240.241.0.1]", "b.example.com [240.241.0.2]", "c.example.com [240.241.0.3]"}
+		if got := draw(t, clustered(), snap, wide); !slices.Equal(got, want) {
+			t.Errorf("VIPs %q, want %q", got, want)
+		}
+	})
+	t.Run("the entries have them", func(t *testing.T) {
+		d := applied(1, claim("cart", "1", 1, live))
+		var got []string
+		for _, e := range d.Entries {
+			got = append(got, fmt.Sprintln(e.Spec.Hosts, e.Spec.Addresses, e.Spec.Endpoints[0].Address))
+		}
+		slices.Sort(got)
+		suffix := "." + live.Key + ".vip.redis-tls.internal] "
+		want := []string{
+			"[a.example.com" + suffix + "[240.241.0.1] a.example.com.\n",
+			"[b.example.com" + suffix + "[240.241.0.2] b.example.com.\n",
+			"[c.example.com" + suffix + "[240.241.0.3] c.example.com.\n",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("entries (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("a pod with another VIP for a node is refused", func(t *testing.T) {
+		d := applied(
+			1,
+			claim("cart", "1", 1, live),
+			claim("late", "1", 2, clustered("240.241.0.1", "240.241.0.9", "240.241.0.3")),
+		)
+		if len(d.Refused) != 1 || d.Refused[0].Claim.Pod != "late-1-x" || len(d.Entries) != 3 {
+			t.Errorf("refused %+v, %d entries", d.Refused, len(d.Entries))
+		}
+	})
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -110,13 +109,4 @@ func Cut(s string, longest int) string {
 		longest--
 	}
 	return s[:longest] + "…"
-}
-
-// Number reads a port in plain decimal notation.
-func Number(text string) (int32, string) {
-	n, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || n == 0 || strconv.FormatUint(n, 10) != text {
-		return 0, "must be a port number from 1 to 65535, as in \"6379\""
-	}
-	return int32(n), ""
 }

@@ -36,6 +36,13 @@ func mounted() origination.Origination {
 	}
 }
 
+// withNode is mounted with a node.
+func withNode() origination.Origination {
+	o := mounted()
+	o.Nodes = []origination.Name{{Host: "b.example.com"}}
+	return o
+}
+
 // delivered is mounted with files from Istio's secret discovery.
 func delivered() origination.Origination {
 	o := mounted()
@@ -79,6 +86,19 @@ var decisions = []decision{
 		base:   mounted,
 		change: func(o *origination.Origination) { o.HostSynthesised = true },
 		inKey:  true,
+	},
+	{
+		field:  "Nodes.Host",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Nodes = []origination.Name{{Host: "c.example.com"}} },
+		inKey:  true,
+	},
+	{
+		field: "Nodes.VIPs",
+		base:  withNode,
+		change: func(o *origination.Origination) {
+			o.Nodes[0].VIPs = []netip.Addr{netip.MustParseAddr("251.0.0.7")}
+		},
 	},
 	{
 		field:  "Addresses",

@@ -112,14 +112,24 @@ func (o *Origination) SetKey(namespace, families string) {
 		fmt.Sprint(o.Ports), fmt.Sprint(o.Passthrough), string(o.TLS.Mode), roots, o.TLS.Credential(namespace), o.TLS.SNI,
 		o.Connection.text(),
 	}
+	if len(o.Nodes) > 0 { // no name of a certificate has spaces
+		nodes := "nodes"
+		for _, node := range o.Nodes {
+			nodes += " " + node.Host
+		}
+		parts = append(parts, nodes)
+	}
 	o.Key = Hash(append(parts, o.TLS.SubjectAltNames...)...)
 }
 
 // Label is the pod label key that selects a pod for the rules of its key.
 func (o *Origination) Label() string { return LabelKeyPrefix + o.Key }
 
-// PrivateHost is the host of a pinned origination in the mesh. No other rule, route or DNS record applies to it.
-func (o *Origination) PrivateHost() string { return o.Host + "." + o.Key + VIPSuffix }
+// PrivateHost is the host of a pinned origination in the mesh.
+func (o *Origination) PrivateHost() string { return o.PrivateHostOf(o.Host) }
+
+// PrivateHostOf is the host of one of its names in the mesh. No other rule, route or DNS record applies to it.
+func (o *Origination) PrivateHostOf(name string) string { return name + "." + o.Key + VIPSuffix }
 
 // PrivateHosts is the wildcard over the private hosts of the key.
 func (o *Origination) PrivateHosts() string { return "*." + o.Key + VIPSuffix }
@@ -131,6 +141,14 @@ func (o *Origination) EntryName() string {
 		return ObjectName(o.Host, Hash("http entry", o.Host))
 	}
 	return ObjectName(o.Host, o.Key)
+}
+
+// EntryNameOf is the name of the ServiceEntry of a name.
+func (o *Origination) EntryNameOf(name string) string {
+	if name == o.Host {
+		return o.EntryName()
+	}
+	return ObjectName(name, Hash("node", o.Key, name))
 }
 
 // RuleName is the name of the DestinationRule for the pods of the key.

@@ -132,6 +132,9 @@ type Origination struct {
 	Host string
 	// HostSynthesised reports that no host was set, so the app dials no name that could have a VIP.
 	HostSynthesised bool
+	// Nodes are further names by which the server sends its clients on, sorted by host. They share the TLS settings
+	// and the ports of the host, and are resolved by DNS.
+	Nodes []Name
 	// Addresses are the server's addresses, masked and sorted; empty when the host is resolved by DNS.
 	Addresses []netip.Prefix
 	// Ports are the ports with TLS, sorted by number, at least one.

@@ -57,11 +57,13 @@ func ParseStatus(value string) (Status, error) {
 func FormatVIPs(originations []Origination) string {
 	var b strings.Builder
 	for i := range originations {
-		for _, vip := range originations[i].VIPs {
-			if b.Len() > 0 {
-				b.WriteByte(',')
+		for _, name := range originations[i].Names() {
+			for _, vip := range name.VIPs {
+				if b.Len() > 0 {
+					b.WriteByte(',')
+				}
+				b.WriteString(name.Host + "=" + vip.String())
 			}
-			b.WriteString(originations[i].Host + "=" + vip.String())
 		}
 	}
 	return b.String()

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -37,7 +38,11 @@ func (p *Pod) Check(originations []origination.Origination) (problems []originat
 // CheckVIPs returns a problem for each capture that does not include a VIP of the origination.
 func (p *Pod) CheckVIPs(o *origination.Origination) []origination.Problem {
 	var f findings
-	p.checkAddresses(&f, o, singles(o.VIPs))
+	var vips []netip.Addr
+	for _, name := range o.Names() {
+		vips = append(vips, name.VIPs...)
+	}
+	p.checkAddresses(&f, o, singles(vips))
 	return f.problems
 }
 

@@ -7,6 +7,7 @@ package clustertest
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -115,11 +116,11 @@ func resolve(t testing.TB, pod *corev1.Pod) annotation.Result {
 	}
 	for i := range result.Originations {
 		o := &result.Originations[i]
-		vips, problem := mesh.VIPs(o, nil, result.Originations[:i], &mesh.Snapshot{Namespace: pod.Namespace}, cfg.VIP)
+		none := func(string) []netip.Addr { return nil }
+		problem := mesh.DrawVIPs(o, none, result.Originations[:i], &mesh.Snapshot{Namespace: pod.Namespace}, cfg.VIP)
 		if problem != nil {
 			t.Fatalf("drawing the VIPs of %s: %v", o.Host, problem.Err)
 		}
-		o.VIPs = vips
 	}
 	return result
 }

@@ -20,15 +20,12 @@ func (p *Pod) Exec(ctx context.Context, args ...string) (string, error) {
 
 // Subscribe starts redis-cli as the app. It stays connected and writes what is published to its log.
 func (p *Pod) Subscribe(host string, port int, channel string) (*harness.Process, error) {
-	s := p.Host.process("subscriber", nil, asApp(
-		p.bed.components.redisCLI,
-		"-h",
-		host,
-		"-p",
-		fmt.Sprint(port),
-		"SUBSCRIBE",
-		channel,
-	)...)
+	return p.Start("subscriber", p.bed.components.redisCLI, "-h", host, "-p", fmt.Sprint(port), "SUBSCRIBE", channel)
+}
+
+// Start starts a command as an app container of the pod would. The name is for messages.
+func (p *Pod) Start(name string, args ...string) (*harness.Process, error) {
+	s := p.Host.process(name, nil, asApp(args...)...)
 	return s, s.Start()
 }
 

@@ -82,26 +82,45 @@ func (h *Host) RunRedis(ctx context.Context, o RedisOptions) (*harness.Process, 
 }
 
 // RunRedisCluster runs a Redis Cluster with one node on each host, of which there must be at least three. The nodes use
-// TLS with clients and with each other. They divide the slots equally, in the order of the hosts.
-func (b *Bed) RunRedisCluster(ctx context.Context, hosts []*Host, o RedisOptions) error {
-	ca := filepath.Join(b.dir, hosts[0].Namespace+"-ca.crt")
-	if err := os.WriteFile(ca, o.Leaf.CA, 0o644); err != nil {
-		return err
-	}
-	create := []string{"--tls", "--cacert", ca, "--cluster-yes", "--cluster", "create"}
-	for _, h := range hosts {
+// TLS with clients and with each other. They divide the slots equally, in the order of the hosts. The functions may
+// change the options of each node.
+func (b *Bed) RunRedisCluster(
+	ctx context.Context, hosts []*Host, o RedisOptions, change ...func(i int, node *RedisOptions),
+) error {
+	create := []string{"create"}
+	for i, h := range hosts {
 		node := o
-		cluster := []string{"--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-announce-ip", h.Address.String()}
-		node.Args = append(cluster, o.Args...)
-		if _, err := h.RunRedis(ctx, node); err != nil {
+		for _, f := range change {
+			f(i, &node)
+		}
+		if err := h.RunClusterNode(ctx, node); err != nil {
 			return err
 		}
-		create = append(create, netip.AddrPortFrom(h.Address, o.TLSPort).String())
+		create = append(create, netip.AddrPortFrom(h.Address, node.TLSPort).String())
+	}
+	return b.Cluster(ctx, o.Leaf.CA, create...)
+}
+
+// RunClusterNode runs a redis-server on the host that belongs to no Redis Cluster yet.
+func (h *Host) RunClusterNode(ctx context.Context, o RedisOptions) error {
+	o.Args = append([]string{
+		"--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-announce-ip", h.Address.String(),
+	}, o.Args...)
+	_, err := h.RunRedis(ctx, o)
+	return err
+}
+
+// Cluster runs redis-cli --cluster outside any pod.
+func (b *Bed) Cluster(ctx context.Context, ca []byte, args ...string) error {
+	path := filepath.Join(b.dir, "cluster-ca.crt")
+	if err := os.WriteFile(path, ca, 0o644); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if out, err := exec.CommandContext(ctx, b.components.redisCLI, create...).CombinedOutput(); err != nil {
-		return fmt.Errorf("redis-cli --cluster create: %w: %s", err, out)
+	command := append([]string{"--tls", "--cacert", path, "--cluster-yes", "--cluster"}, args...)
+	if out, err := exec.CommandContext(ctx, b.components.redisCLI, command...).CombinedOutput(); err != nil {
+		return fmt.Errorf("redis-cli --cluster %v: %w: %s", args, err, out)
 	}
 	return nil
 }

@@ -55,8 +55,10 @@ func (v *offline) holders(vip netip.Addr) (holders []mesh.Holder) {
 	for namespace, requests := range v.live {
 		for _, r := range requests {
 			for i := range r.Originations {
-				if o := &r.Originations[i]; slices.Contains(o.VIPs, vip) {
-					holders = append(holders, mesh.Holder{Namespace: namespace, Key: o.Key})
+				for _, name := range r.Originations[i].Names() {
+					if slices.Contains(name.VIPs, vip) {
+						holders = append(holders, mesh.Holder{Namespace: namespace, Host: r.Originations[i].PrivateHostOf(name.Host)})
+					}
 				}
 			}
 		}

@@ -1,0 +1,148 @@
+package annotation
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/internal/origination"
+)
+
+// numbers is a range of numbers in a node's name.
+var numbers = regexp.MustCompile(`\{([0-9]{1,6})\.\.([0-9]{1,6})\}`)
+
+// parseNodes reads the names of nodes: a comma list of names with ranges, sorted, each once.
+func parseNodes(d *draft, path *field.Path, value string) field.ErrorList {
+	var nodes []string
+	errs := list(path, value, maxNodes, `names as in "redis-{0..2}.example.com"`, func(element string) string {
+		names, problem := expandRanges(element)
+		for _, name := range names {
+			host, wrong := d.rules.host(name)
+			if wrong != "" {
+				return fmt.Sprintf("%q: %s", origination.Shorten(name), wrong)
+			}
+			nodes = append(nodes, host)
+		}
+		return problem
+	})
+	slices.Sort(nodes)
+	if d.nodes = slices.Compact(nodes); len(d.nodes) > maxNodes && len(errs) == 0 {
+		return field.ErrorList{field.TooMany(path, len(d.nodes), maxNodes)}
+	}
+	return errs
+}
+
+// expandRanges returns the names that a pattern stands for: "redis-{0..2}.example.com" for three. Numbers have as many
+// digits as the first one: "{0001..0012}". A name without a range stands for itself. problem says what is wrong.
+func expandRanges(pattern string) (names []string, problem string) {
+	at := numbers.FindStringSubmatchIndex(pattern)
+	if at == nil {
+		if strings.ContainsAny(pattern, "{}") {
+			return nil, `must have its ranges as two numbers, as in "redis-{0..2}.example.com"`
+		}
+		return []string{pattern}, ""
+	}
+	first, last := pattern[at[2]:at[3]], pattern[at[4]:at[5]]
+	from, _ := strconv.Atoi(first) // digits, as the expression has it
+	to, _ := strconv.Atoi(last)
+	if from > to || len(first) > len(last) {
+		return nil, fmt.Sprintf(
+			`must have its ranges in ascending order with equal digits, as in "{%s..%s}"`,
+			min(first, last),
+			max(first, last),
+		)
+	}
+	rest, problem := expandRanges(pattern[at[1]:])
+	if problem != "" {
+		return nil, problem
+	}
+	if n := (to - from + 1) * len(rest); n > maxNodes {
+		return nil, fmt.Sprintf("must stand for at most %d names, got %d; write only the nodes that exist", maxNodes, n)
+	}
+	for n := from; n <= to; n++ {
+		for _, end := range rest {
+			names = append(names, pattern[:at[0]]+fmt.Sprintf("%0*d", len(first), n)+end)
+		}
+	}
+	return names, ""
+}
+
+// checkNodes checks the names of nodes together with the rest of the instance.
+func (req *request) checkNodes(d *draft) field.ErrorList {
+	if len(req.Nodes) == 0 {
+		return nil
+	}
+	p := problems{instance: req.instance}
+	switch {
+	case req.HostSynthesised:
+		p.invalid("nodes", "requires %s, the name that the app dials first; move one of the names there", p.key("host"))
+	case req.HTTP():
+		p.invalid("nodes", "cannot be used with %s: http, which routes by the Host header; "+
+			"give each name its own instance, as in \"b.%shost\"", p.key("protocol"), origination.Prefix)
+	case !req.Pinned():
+		p.invalid("nodes", "cannot be used with several addresses or a CIDR in %s; remove one of them", p.key("addresses"))
+	}
+	if slices.Contains(d.nodes, req.Host) {
+		p.invalid("nodes", "must not contain %s, which %s has; remove it here", req.Host, p.key("host"))
+	}
+	if n := (1 + len(req.Nodes)) * len(req.PortNumbers()); n > maxNamePorts {
+		p.invalid("nodes", "must give at most %d pairs of a name and a port, got %d; write fewer names or ports",
+			maxNamePorts, n)
+	}
+	return p.errs
+}
+
+// sharedNames refuses a name in two originations of one pod, because its VIP can belong to only one.
+func sharedNames(merged []*request) field.ErrorList {
+	var errs field.ErrorList
+	owner := map[string]*request{}
+	for _, req := range merged {
+		owner[req.Host] = req
+	}
+	for _, req := range merged {
+		for _, node := range req.Nodes {
+			other, found := owner[node.Host]
+			if !found {
+				owner[node.Host] = req
+				continue
+			}
+			if other == req { // checkNodes reports it
+				continue
+			}
+			value := origination.Shorten(req.instance.value("nodes"))
+			errs = append(errs, field.Invalid(req.instance.at("nodes"), value, fmt.Sprintf(
+				"must not contain %s, which instance %s has; remove it from one of them",
+				node.Host, strings.Join(other.Instances, ", "))))
+		}
+	}
+	return errs
+}
+
+// joinNodes writes a list of nodes as a user would.
+func joinNodes(nodes []origination.Name) string {
+	hosts := make([]string, len(nodes))
+	for i, node := range nodes {
+		hosts[i] = node.Host
+	}
+	return strings.Join(hosts, ",")
+}
+
+// configurationEndpoint matches the name of a cluster of ElastiCache or MemoryDB, whose nodes have other names.
+var configurationEndpoint = regexp.MustCompile(`^clustercfg\.([^.]+)\.`)
+
+// nodesWarning says that the nodes of a cluster have names of their own, if none is given.
+func (req *request) nodesWarning() []string {
+	m := configurationEndpoint.FindStringSubmatch(req.Host)
+	if m == nil || len(req.Nodes) > 0 || req.HTTP() || !req.Pinned() {
+		return nil
+	}
+	key := func(name string) string { return origination.KeyOf(req.instance.name, name) }
+	return []string{fmt.Sprintf("%s: %s is a configuration endpoint. The client dials the nodes by other names, "+
+		"which have no VIP, so in plaintext. Add %s: %q, or replace the host by the cluster's subnets in %s",
+		req.instance.at("host"), req.Host, key("nodes"),
+		m[1]+"-{0001..0003}-{001..002}."+strings.TrimPrefix(req.Host, "clustercfg."), key("addresses"))}
+}
