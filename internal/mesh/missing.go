@@ -21,12 +21,6 @@ const granularity = time.Second
 // needs no entry.
 //
 // The time of acceptance is that of the field manager's entry in managedFields, so caches must keep these. Without an
-// pinned reports whether an entry or a rule of a pinned origination is missing.
-func (m *missing) pinned(o *origination.Origination) bool {
-	return slices.ContainsFunc(pinnedEntries(o, m.snap.Namespace), m.entry) ||
-		m.rule(pinnedRule(o, m.snap.Namespace)) || m.closed(o)
-}
-
 // entry it is the creation.
 func Missing(o *origination.Origination, snap *Snapshot, now time.Time, delay time.Duration) bool {
 	m := missing{snap: snap, now: now, delay: delay}
@@ -46,6 +40,12 @@ type missing struct {
 	snap  *Snapshot
 	now   time.Time
 	delay time.Duration
+}
+
+// pinned reports whether an entry or a rule of a pinned origination is missing.
+func (m *missing) pinned(o *origination.Origination) bool {
+	return slices.ContainsFunc(pinnedEntries(o, m.snap.Namespace), m.entry) ||
+		m.rule(pinnedRule(o, m.snap.Namespace)) || m.closed(o)
 }
 
 func (m *missing) entry(want *networkingv1.ServiceEntry) bool {
