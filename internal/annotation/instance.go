@@ -9,7 +9,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -90,22 +89,6 @@ func (r rules) read(i *instance) (*request, []string, field.ErrorList) {
 	}
 	d.warnings = append(d.warnings, req.warnings(r.cfg.Policy)...)
 	return req, d.warnings, errs
-}
-
-// warnings are about what is allowed, and weaker than it looks.
-func (req *request) warnings(policy config.Policy) []string {
-	var all []string
-	i := req.instance
-	if req.TLS.InsecureSkipVerify && policy.AllowInsecure {
-		all = append(all, fmt.Sprintf("%s: any certificate is accepted for %s, so an attacker on the path can read "+
-			"and change all traffic; set %s instead",
-			i.at("insecure-skip-verify"), req.Host, origination.KeyOf(i.name, "ca-secret")))
-	}
-	if req.Resolution() == origination.ResolutionNone && !req.HostSynthesised {
-		all = append(all, fmt.Sprintf("%s: %s has several addresses, so it gets no VIP; the app must dial the addresses, "+
-			"as clients of Redis Cluster and Sentinel do", i.at("host"), req.Host))
-	}
-	return append(all, req.nodesWarning()...)
 }
 
 // missingEndpoint is the error for a pod that has keys of an instance without host and addresses.

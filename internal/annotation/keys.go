@@ -156,9 +156,12 @@ var keys = []Key{
 	{
 		Name: "protocol", Scope: ScopeInstance, Default: "`tcp`", parse: parseProtocol,
 		Values: []Value{{"tcp", true}, {"http", true}, {"http2", false}, {"grpc", false},
-			{"mongo", true}, {"mysql", true}, {"redis", true}},
+			{"mongo", true}, {"redis", true}},
 		Description: "Istio port protocol. With `http` the sidecar routes by the Host header, with Istio's telemetry and " +
-			"retries. The app calls `http://host`; its own HTTPS on 443 passes through. Plain calls of other pods stay plain.",
+			"retries. The app calls `http://host`; its own HTTPS on 443 passes through. Plain calls of other pods stay " +
+			"plain. `redis` is the same as `tcp`, unless istiod has `PILOT_ENABLE_REDIS_FILTER`. Istio's filter then " +
+			"refuses AUTH and follows no redirection of a cluster. MySQL and PostgreSQL cannot be used, because their TLS " +
+			"begins inside their protocol.",
 	},
 	{
 		Name: "connect-timeout", Scope: ScopeInstance, Default: "Istio's", parse: parseConnectTimeout,

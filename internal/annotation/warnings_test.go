@@ -1,0 +1,56 @@
+package annotation
+
+import (
+	"testing"
+
+	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/test/catalog"
+)
+
+func TestProtocolsThatDoNotWorkAreWarnedAbout(t *testing.T) {
+	messages := catalog.Open(t)
+	for _, test := range []struct {
+		name string
+		in   Input
+		want []string
+	}{
+		{
+			name: "the port of MySQL",
+			in:   annotated("port", "3306"),
+			want: []string{podKey + "port]"},
+		},
+		{
+			name: "the port of PostgreSQL, among others",
+			in:   annotated("port", "5431-5433"),
+			want: []string{podKey + "port]"},
+		},
+		{
+			name: "the port of PostgreSQL as the server's",
+			in:   annotated("port", "6379", "target-port", "5432"),
+			want: []string{podKey + "target-port]"},
+		},
+		{
+			name: "the app dials the port of MySQL, and a TLS proxy has another one",
+			in:   annotated("port", "3306", "target-port", "3307"),
+		},
+		{
+			name: "the port is passed through to the app's own TLS",
+			in:   annotated("passthrough-ports", "3306"),
+		},
+		{
+			name: "Istio's Redis filter",
+			in:   annotated("protocol", "redis"),
+			want: []string{podKey + "protocol]"},
+		},
+		{
+			name: "MongoDB, which begins with TLS",
+			in:   annotated("protocol", "mongo", "port", "27017"),
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			res := mustResolve(t, test.in, config.Default())
+			messages.Add(test.name, res.Warnings...)
+			wantWarnings(t, res.Warnings, test.want...)
+		})
+	}
+}
