@@ -47,7 +47,7 @@ func CheckUnmanaged(
 	}
 	problems = append(problems, sidecarProblems(o, podLabels, snap)...)
 	problems = append(problems, certManagerProblems(o, snap)...)
-	return problems, nameConflicts(o, snap)
+	return problems, append(nameConflicts(o, snap), bypassedRoutes(o, snap)...)
 }
 
 // Unmanaged returns the part of the snapshot that [CheckUnmanaged] reads: without the managed entries, rules, routes
@@ -223,17 +223,14 @@ func hostProblems(o *origination.Origination, snap *Snapshot) []origination.Prob
 				"delete it, or write its settings as annotations", r.Spec.Host)
 		}
 	}
-	for _, routes := range [][]*networkingv1.VirtualService{snap.Routes, snap.SharedRoutes} {
-		for _, v := range routes {
-			if IsManaged(v) && v.Namespace == snap.Namespace || len(v.Spec.Tcp)+len(v.Spec.Tls) == 0 ||
-				!reachesSidecars(v, snap.Namespace) {
-				continue
-			}
-			for _, name := range v.Spec.Hosts {
-				if host, found := match(name); found {
-					refuse("VirtualService", v, " for %s: it routes connections to %s past the TLS of redis-tls; "+
-						"exclude %s from its hosts", name, host, origination.HostSuffix[1:])
-				}
+	for v := range snap.unmanagedRoutes() {
+		if len(v.Spec.Tcp)+len(v.Spec.Tls) == 0 {
+			continue
+		}
+		for _, name := range v.Spec.Hosts {
+			if host, found := match(name); found {
+				refuse("VirtualService", v, " for %s: it routes connections to %s past the TLS of redis-tls; "+
+					"exclude %s from its hosts", name, host, origination.HostSuffix[1:])
 			}
 		}
 	}

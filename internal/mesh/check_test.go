@@ -78,6 +78,8 @@ func TestCheckAgainstUnmanagedObjects(t *testing.T) {
 	}
 	dns, ip := redis(a, pinned("240.241.0.9")), redis("ip-10-0-0-3", at("10.0.0.3/32"))
 	cidr := redis("ip-cidr", at("10.0.0.0/24"))
+	withNode := redis(a, pinned("240.241.0.9"))
+	withNode.Nodes = []origination.Name{{Host: "a-1.example.com"}}
 	sameName := redis(a)
 	takenRule := theirs("other.example.com", nil)
 	takenRule.Name = sameName.RuleName()
@@ -241,7 +243,34 @@ func TestCheckAgainstUnmanagedObjects(t *testing.T) {
 		},
 		"a route of TCP for another host": {
 			o:    dns,
-			snap: snapshot(tcpRoute("shop/theirs", a)),
+			snap: snapshot(tcpRoute("shop/theirs", "b.example.com")),
+		},
+		"a route of TCP for the real host": {
+			o:        dns,
+			snap:     snapshot(tcpRoute("shop/theirs", a)),
+			warnings: []string{"metadata.annotations[redis-tls/host]"},
+		},
+		"a route for a wildcard above the real host, from another namespace": {
+			o:        dns,
+			snap:     snapshot(userRoute("other/theirs", []string{"*.example.com"}, []string{"mesh", "egress/redis"})),
+			warnings: []string{"metadata.annotations[redis-tls/host]"},
+		},
+		"a route of TCP for a node": {
+			o:        withNode,
+			snap:     snapshot(tcpRoute("shop/theirs", "a-1.example.com")),
+			warnings: []string{"metadata.annotations[redis-tls/host]"},
+		},
+		"a route for the real host at gateways only": {
+			o:    dns,
+			snap: snapshot(gatewayRoute("shop/theirs", a)),
+		},
+		"a route for the real host that is not exported here": {
+			o:    dns,
+			snap: snapshot(userRoute("other/theirs", []string{a}, nil, ".")),
+		},
+		"a route for the name of an address that the app dials": {
+			o:    ip,
+			snap: snapshot(tcpRoute("shop/theirs", "ip-10-0-0-3")),
 		},
 		"a managed rule for it": {
 			o:    dns,

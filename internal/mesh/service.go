@@ -46,21 +46,12 @@ func visitCompeting(
 			rule(r)
 		}
 	}
-	for _, routes := range [][]*networkingv1.VirtualService{snap.Routes, snap.SharedRoutes} {
-		for _, v := range routes {
-			host := slices.IndexFunc(v.Spec.Hosts, func(h string) bool { return serves(h, v.Namespace, o) })
-			if host < 0 || IsManaged(v) && v.Namespace == snap.Namespace || !reachesSidecars(v, snap.Namespace) {
-				continue
-			}
+	for v := range snap.unmanagedRoutes() {
+		host := slices.IndexFunc(v.Spec.Hosts, func(h string) bool { return serves(h, v.Namespace, o) })
+		if host >= 0 {
 			route(v, v.Spec.Hosts[host])
 		}
 	}
-}
-
-// reachesSidecars reports whether the route applies to sidecars of the namespace.
-func reachesSidecars(v *networkingv1.VirtualService, namespace string) bool {
-	return exported(v.Spec.ExportTo, v.Namespace, namespace) &&
-		(len(v.Spec.Gateways) == 0 || slices.Contains(v.Spec.Gateways, "mesh"))
 }
 
 // serviceProblems returns a problem for every unmanaged object that changes how the namespace's pods reach a Service in
