@@ -34,8 +34,9 @@ func newInjectCommand() *cobra.Command {
 CronJob, as its pods would be admitted. Then prints the mesh objects that the controller would create.
 All other documents are printed unchanged.
 
-The command runs the webhook's own code on a cluster that contains only these manifests. In a real
-cluster, other pods, Services and mesh objects can still cause a refusal.
+The command runs the webhook's own code on a cluster that contains only these manifests: Namespaces,
+Services, cert-manager Certificates, and ServiceEntries, DestinationRules, VirtualServices, Sidecars and
+PeerAuthentications. In a real cluster, other objects can still cause a refusal.
 
 Warnings are printed to the standard error. If a pod would be refused, the problems of all documents are
 printed there, the standard output stays empty, and the exit status is 1.

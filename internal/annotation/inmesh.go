@@ -41,6 +41,7 @@ func (r rules) serviceHost(text string) (host, problem string) {
 		return host, ""
 	}
 	switch found, exists := r.services.Service(namespace, service); {
+	case !exists && r.partial:
 	case !exists:
 		return "", fmt.Sprintf("must be an existing Service, and %s/%s does not exist; correct the name, or create the "+
 			"Service first", namespace, service)

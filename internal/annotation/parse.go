@@ -16,7 +16,8 @@ import (
 // rules are what values are checked against, in addition to their syntax.
 type rules struct {
 	cfg       config.Config
-	services  Services // nil: no lookup (configuration, offline)
+	services  Services // nil: no lookup (configuration)
+	partial   bool     // see Input.Partial
 	namespace string
 	inMesh    bool // the host is a Service of the mesh: mode istio-mutual
 	// serviceAccount is the pod's; empty without a pod.

@@ -31,6 +31,8 @@ type Input struct {
 	// SecretOfCertificate returns the secretName of a cert-manager Certificate of the namespace, "" if it does not exist.
 	// Nil looks up none.
 	SecretOfCertificate func(name string) string
+	// Partial is set in the preview, whose Services are not all of the cluster's: one that it does not have may exist.
+	Partial bool
 }
 
 // Services looks up the cluster's Services: their names and addresses are refused, except in mode istio-mutual, which
@@ -101,7 +103,7 @@ func Resolve(in Input, cfg config.Config, services Services) Result {
 		return res
 	}
 	found := rules{
-		cfg: cfg, services: services, namespace: in.Namespace,
+		cfg: cfg, services: services, partial: in.Partial, namespace: in.Namespace,
 		serviceAccount: cmp.Or(in.ServiceAccount, origination.DefaultServiceAccount), secretOf: in.SecretOfCertificate,
 	}.resolve(layer(sources(in, cfg)))
 	res.Warnings = append(found.Warnings, namespaceWarnings(in)...)

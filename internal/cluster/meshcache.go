@@ -17,9 +17,9 @@ import (
 
 // The indexes of the mesh caches.
 const (
-	// indexExported finds the objects that other namespaces export to a namespace: under its name, and under everywhere.
+	// indexExported finds the objects that other namespaces export to a namespace: under its name, and under
+	// mesh.Everywhere.
 	indexExported = "exported"
-	everywhere    = "*"
 	// indexAddress finds entries by an address that they list.
 	indexAddress = "address"
 )
@@ -56,7 +56,7 @@ func (c *meshCaches) synced() bool {
 // forget drops the public objects of the resource after an event of one of them.
 func (c *meshCaches) forget(resource string, objects ...metav1.Object) {
 	for _, object := range objects {
-		if slices.Contains(exportedTo(object), everywhere) {
+		if slices.Contains(mesh.ExportedTo(object), mesh.Everywhere) {
 			c.mu.Lock()
 			delete(c.public, resource)
 			c.mu.Unlock()
@@ -70,7 +70,7 @@ func publicIn[T metav1.Object](c *meshCaches, resource string) []T {
 	defer c.mu.Unlock()
 	public, known := c.public[resource].([]T)
 	if !known {
-		public = sorted(indexed[T](c.stores[resource], indexExported, everywhere))
+		public = sorted(indexed[T](c.stores[resource], indexExported, mesh.Everywhere))
 		c.public[resource] = public
 	}
 	return public
@@ -162,40 +162,9 @@ func meshIndexers() toolscache.Indexers {
 	}
 	indexers[indexExported] = func(in any) ([]string, error) {
 		object, _ := in.(metav1.Object)
-		return exportedTo(object), nil
+		return mesh.ExportedTo(object), nil
 	}
 	return indexers
-}
-
-// exportedTo returns where an entry, a rule or a route applies outside its namespace: everywhere, or in the namespaces
-// that it names. Without exportTo it applies everywhere (meshConfig.defaultServiceExportTo and the like, "*" by
-// default). "." is its own namespace and "~" none. Other kinds and rules with a selector are not exported
-// (PushContext.setDestinationRules).
-func exportedTo(object metav1.Object) []string {
-	var exportTo []string
-	switch object := object.(type) {
-	case *networkingv1.ServiceEntry:
-		exportTo = object.Spec.ExportTo
-	case *networkingv1.VirtualService:
-		exportTo = object.Spec.ExportTo
-	case *networkingv1.DestinationRule:
-		if object.Spec.WorkloadSelector != nil {
-			return nil
-		}
-		exportTo = object.Spec.ExportTo
-	default:
-		return nil
-	}
-	if len(exportTo) == 0 || slices.Contains(exportTo, everywhere) {
-		return []string{everywhere}
-	}
-	var names []string
-	for _, name := range exportTo {
-		if name != "." && name != "~" && name != object.GetNamespace() {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 func indexed[T metav1.Object](indexer toolscache.Indexer, index, value string) []T {

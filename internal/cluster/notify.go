@@ -121,7 +121,7 @@ func (v *View) meshChanged(resource string, old, object metav1.Object) {
 		switch {
 		case resource == "sidecars":
 			all = all || o.GetNamespace() == v.cfg.Istio.RootNamespace
-		case len(exportedTo(o)) > 0:
+		case len(mesh.ExportedTo(o)) > 0:
 			all, shared = all || resource == "serviceentries", true
 		}
 	}

@@ -34,8 +34,8 @@ type Injector struct {
 	Config config.Config
 	View   View
 	Now    func() time.Time
-	// Offline is set in the preview, whose input is not the whole cluster. Then no Service is looked up, no object
-	// counts as accepted, and no time of first use is written.
+	// Offline is set in the preview, whose input is not the whole cluster. Then a Service that the View does not have may
+	// exist, no object counts as accepted, and no time of first use is written.
 	Offline bool
 }
 
@@ -86,7 +86,8 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 		Annotations:          pod.Annotations,
 		ServiceAccount:       pod.Spec.ServiceAccountName,
 		SecretOfCertificate:  func(name string) string { return snapshot().SecretOfCertificate(name) },
-	}, i.Config, i.services())
+		Partial:              i.Offline,
+	}, i.Config, i.View)
 	warnings := resolved.Warnings
 	switch {
 	case resolved.Skip != "":
@@ -186,14 +187,6 @@ func labelsOf(
 		}
 	}
 	return labels
-}
-
-// services returns the Services that the decision may look up: none in the offline preview.
-func (i *Injector) services() annotation.Services {
-	if i.Offline {
-		return nil
-	}
-	return i.View
 }
 
 // now returns the zero time in the offline preview, so no object counts as accepted there.

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"time"
 
-	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
-	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -54,7 +52,6 @@ func Run(in Input) (Result, error) {
 		rootNamespace: in.Config.Istio.RootNamespace,
 		namespaces:    map[string]namespace{},
 		live:          map[string][]mesh.Request{},
-		certificates:  map[string][]*certmanagerv1.Certificate{},
 	}
 	p := preview{view: view, injector: inject.Injector{Config: in.Config, View: view, Offline: true}}
 	p.describe(slices.Concat(in.NamespaceFiles, in.Files))
@@ -63,7 +60,7 @@ func Run(in Input) (Result, error) {
 			p.objects = append(p.objects, objectsOf(file, document, in.Namespace)...)
 		}
 	}
-	p.certificates()
+	p.read()
 	for _, o := range p.objects {
 		if w, ok := workloadOf(o); ok {
 			if err := p.pod(o, w); err != nil {
@@ -90,26 +87,6 @@ func (p *preview) describe(files []*manifest.File) {
 			continue
 		}
 		p.view.namespaces[o.name] = namespace{meta.Labels, meta.Annotations}
-	}
-}
-
-// certificates adds the cert-manager Certificates of the files to the view, as if cert-manager had issued them.
-func (p *preview) certificates() {
-	for _, o := range p.objects {
-		if o.group() != certmanagerv1.SchemeGroupVersion.Group || o.Kind != certmanagerv1.CertificateKind {
-			continue
-		}
-		certificate, err := convert[certmanagerv1.Certificate](o.value)
-		if err != nil {
-			p.problem(o, nil, fieldIn(err), err.Error())
-			continue
-		}
-		certificate.Namespace = o.namespace
-		certificate.Status.Conditions = []certmanagerv1.CertificateCondition{{
-			Type:   certmanagerv1.CertificateConditionReady,
-			Status: cmmeta.ConditionTrue,
-		}}
-		p.view.certificates[o.namespace] = append(p.view.certificates[o.namespace], &certificate)
 	}
 }
 
