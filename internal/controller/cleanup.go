@@ -177,27 +177,26 @@ func (p *pass) remove(ctx context.Context, due []object) error {
 		return err
 	}
 	var errs []error
-	kept := map[string]bool{} // groups with an unused entry
+	entries := map[string]int{} // of each group, the unused ones that remain; a key has one for each of its names
 	for _, entry := range p.known[kindEntry] {
 		if mesh.IsManaged(entry) && !use.holds(entry) {
-			kept[entry.group()] = true
+			entries[entry.group()]++
 		}
 	}
 	for _, o := range due { // entries come first
 		if use.holds(o) {
 			p.requeue(pauseInUse) // until then the cache has the pod, and the mark is removed
-			kept[o.group()] = true
+			entries[o.group()]++
 			continue
 		}
-		if o.kind != kindEntry && kept[o.group()] {
+		if o.kind != kindEntry && entries[o.group()] > 0 {
 			continue
 		}
 		switch err := p.delete(ctx, o); {
 		case err != nil:
-			kept[o.group()] = true
 			errs = append(errs, ignoreReported(err))
 		case o.kind == kindEntry:
-			delete(kept, o.group())
+			entries[o.group()]--
 		}
 	}
 	return errors.Join(errs...)

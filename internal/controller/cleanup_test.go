@@ -165,6 +165,48 @@ func TestRulesAreDeletedAfterTheirEntry(t *testing.T) {
 	}
 }
 
+// A key with nodes has several entries. The rules stay while one of these cannot be deleted, though others can.
+func TestRulesAreDeletedAfterAllEntriesOfTheirKey(t *testing.T) {
+	pod := clustertest.Pod(t, namespace, "cart", "r1", "a", map[string]string{
+		"redis-tls/host": "redis.example.com", "redis-tls/nodes": "redis-{1..3}.example.com",
+	})
+	w := newWorld(t).admit(pod)
+	w.pass()
+	before := w.contents()
+	stuck := ""
+	for _, e := range w.now().Entries {
+		if strings.HasPrefix(e.Spec.Hosts[0], "redis-2.") {
+			stuck = e.Name
+		}
+	}
+	w.forget(pod)
+	w.pass()
+	w.fail = func(call write) error {
+		if call.Verb == "delete" && call.Name == stuck {
+			return errors.New("away")
+		}
+		return nil
+	}
+	for _, pause := range []time.Duration{grace, delay, delay} {
+		_, _ = w.later(pause).tryPass()
+	}
+	entries := w.now().Entries
+	if len(entries) != 1 || entries[0].Name != stuck {
+		t.Fatalf("%d entries, want only %s", len(entries), stuck)
+	}
+	for object := range before {
+		if _, stays := w.contents()[object]; !stays && strings.HasPrefix(object, kindRule.Kind) {
+			t.Errorf("%s is gone, and the entry %s is not", object, stuck)
+		}
+	}
+	w.fail = nil
+	w.pass()
+	w.collect()
+	if left := w.contents(); len(left) > 0 {
+		t.Errorf("left over: %q", slices.Sorted(maps.Keys(left)))
+	}
+}
+
 // A rule on an address that other keys dial too is deleted after the last pod of its own key.
 func TestRuleOnAddressesOfOtherKeysIsDeletedWithItsKey(t *testing.T) {
 	wide := clustertest.Pod(t, namespace, "wide", "r1", "a", map[string]string{

@@ -381,6 +381,7 @@ func (m *model) request() map[string]string {
 			set("host", m.pick("redis-a.example.com", "redis-b.example.com"))
 			set("port", m.pick("", "6380"))
 			set("target-port", m.pick("", "16222"))
+			set("nodes", m.pick("", "", "redis-{1..2}.example.net"))
 		case 2, 3, 4:
 			set(
 				"addresses",
@@ -889,7 +890,7 @@ func (m *model) equals(namespace string) {
 		m.fatal("at rest %s lacks %q", namespace, slices.Sorted(maps.Keys(wanted)))
 	}
 	m.gatesAreOff(namespace, snap, &desired)
-	m.vipsAreApart(namespace)
+	m.vipsAreApart(namespace, &desired)
 }
 
 // gatesAreOff checks that at rest only pods wait whose problem is reported.
@@ -909,16 +910,18 @@ func (m *model) gatesAreOff(namespace string, snap *mesh.Snapshot, desired *mesh
 	}
 }
 
-// vipsAreApart checks that no two entries of a namespace have one VIP.
-func (m *model) vipsAreApart(namespace string) {
-	has := map[string]string{}
-	for _, e := range m.truth.Snapshot(namespace).Entries {
-		if strings.HasSuffix(firstOf(e.Spec.Hosts), origination.VIPSuffix) && e.Namespace == namespace {
-			for _, vip := range e.Spec.Addresses {
-				if other := has[vip]; other != "" {
-					m.fatal("at rest %s and %s in %s have the VIP %s", other, e.Name, namespace, vip)
-				}
-				has[vip] = e.Name
+// vipsAreApart checks that no older entry of a namespace has the VIP of an entry whose key is served.
+func (m *model) vipsAreApart(namespace string, desired *mesh.Desired) {
+	entries := m.truth.Snapshot(namespace).Entries
+	for _, e := range entries {
+		key := origination.Group(firstOf(e.Spec.Hosts))
+		if !slices.ContainsFunc(desired.Claims, func(c mesh.Claim) bool { return c.Key == key }) {
+			continue
+		}
+		for _, other := range entries {
+			if other.Namespace == namespace && strings.HasSuffix(firstOf(other.Spec.Hosts), origination.VIPSuffix) &&
+				other.CreationTimestamp.Before(&e.CreationTimestamp) && slices.Equal(other.Spec.Addresses, e.Spec.Addresses) {
+				m.fatal("at rest %s has the VIP %s of the older %s in %s", e.Name, e.Spec.Addresses, other.Name, namespace)
 			}
 		}
 	}

@@ -88,8 +88,9 @@ type PodMarks struct {
 // Holder is an object or a pod that has a VIP.
 type Holder struct {
 	Namespace string
-	Host      string // the private host of a managed entry; empty for an unmanaged one
-	Name      string // of the ServiceEntry; empty if only a live pod has it
+	Host      string    // the private host of a managed entry; empty for an unmanaged one
+	Name      string    // of the ServiceEntry; empty if only a live pod has it
+	Since     time.Time // creation of the ServiceEntry
 }
 
 // Refusal is a live origination that gets no objects, and the problem.

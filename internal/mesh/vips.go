@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"encoding/base32"
 	"encoding/binary"
 	"fmt"
@@ -55,7 +56,8 @@ type draw struct {
 func (d *draw) name(host string, already []netip.Addr) *origination.Problem {
 	prefixes := prefixesOf(d.ranges)
 	if e := d.snap.entryNamed(d.o.EntryNameOf(host)); e != nil && !d.o.HTTP() {
-		if vips := vipsOf(e); len(vips) == len(prefixes) { // a user may have edited it
+		vips := vipsOf(e) // a user may have edited it
+		if len(vips) == len(prefixes) && !d.snap.yields(e, vips) {
 			d.vips[host] = vips
 			return nil
 		}
@@ -176,6 +178,17 @@ func (s *Snapshot) otherHolders(vip netip.Addr, private string) (others []Holder
 	return others
 }
 
+// yields reports whether an older managed entry has one of the VIPs of the entry. This takes a controller that does not
+// see its own write yet. Istio serves the older entry, so the key of the younger one needs another VIP.
+func (s *Snapshot) yields(e *networkingv1.ServiceEntry, vips []netip.Addr) bool {
+	mine := HolderOf(e)
+	return slices.ContainsFunc(vips, func(vip netip.Addr) bool {
+		return slices.ContainsFunc(s.otherHolders(vip, mine.Host), func(h Holder) bool {
+			return h.Host != "" && cmp.Or(h.Since.Compare(mine.Since), strings.Compare(h.Host, mine.Host)) < 0
+		})
+	})
+}
+
 // heldHere reports whether a live pod of the snapshot's namespace has the VIP for another name or key. These pods are
 // the snapshot's and not the index's, which may already contain later pods of the same key.
 func (s *Snapshot) heldHere(vip netip.Addr, private string) bool {
@@ -198,7 +211,7 @@ func (s *Snapshot) heldHere(vip netip.Addr, private string) bool {
 
 // HolderOf returns the holder of the VIPs that an entry lists.
 func HolderOf(e *networkingv1.ServiceEntry) Holder {
-	h := Holder{Namespace: e.Namespace, Name: e.Name}
+	h := Holder{Namespace: e.Namespace, Name: e.Name, Since: e.CreationTimestamp.Time}
 	if IsManaged(e) && behindVIP(e) {
 		h.Host = hostOf(e)
 	}
@@ -235,7 +248,8 @@ func (v *vipRegister) resolve(c *Claim, entries map[string]*networkingv1.Service
 	changed, recorded := false, c.Names()
 	for i, name := range recorded {
 		if entry := entries[c.EntryNameOf(name.Host)]; entry != nil {
-			if vips := vipsOf(entry); len(vips) == v.count { // a user may have edited it
+			vips := vipsOf(entry) // a user may have edited it
+			if len(vips) == v.count && !v.snap.yields(entry, vips) {
 				changed = changed || !slices.Equal(vips, name.VIPs)
 				recorded[i].VIPs = vips
 				continue

@@ -479,3 +479,44 @@ func TestNodesHaveVIPsOfTheirOwn(t *testing.T) {
 		}
 	})
 }
+
+// A controller that does not see its own write yet may give one VIP to the entries of two keys.
+func TestTheYoungerOfTwoEntriesYieldsItsVIP(t *testing.T) {
+	messages := catalog.Open(t)
+	older := redis("a.example.com", pinned("240.241.0.9"))
+	younger := redis("b.example.com", pinned("240.241.0.9"))
+	first, second := applied(1, claim("cart", "1", 1, older)), applied(2, claim("other", "1", 2, younger))
+	both := func() *mesh.Snapshot {
+		snap := snapshot(first)
+		snap.Entries, snap.Rules = append(snap.Entries, second.Entries...), append(snap.Rules, second.Rules...)
+		return snap
+	}
+	t.Run("its pods are refused", func(t *testing.T) {
+		d := objects(both(), claim("cart", "1", 1, older), claim("other", "1", 2, younger))
+		messages.Add("its pods are refused", texts(refused(d))...)
+		if len(d.Entries) != 1 || d.Entries[0].Name != older.EntryName() || len(d.Refused) != 1 {
+			t.Errorf("entries %v, refused %v", d.Entries, d.Refused)
+		}
+	})
+	t.Run("a new pod of its key gets another VIP, with which the key is served", func(t *testing.T) {
+		snap := both()
+		snap.Live = []mesh.Request{claim("cart", "1", 1, older), claim("other", "1", 2, younger)}
+		vips, problem := drawVIPs(redis("b.example.com"), nil, nil, snap, vipRanges("240.241.0.0/16", ""))
+		if problem != nil || len(vips) != 1 || slices.Contains(vips, older.VIPs[0]) {
+			t.Fatalf("VIPs %v, problem %v", vips, problem)
+		}
+		fresh := redis("b.example.com", pinned(vips[0].String()))
+		d := objects(both(), claim("cart", "1", 1, older), claim("other", "1", 2, younger), claim("other", "2", 3, fresh))
+		if len(d.Entries) != 2 || len(d.Refused) != 1 || d.Refused[0].Claim.Pod != "other-1-x" {
+			t.Errorf("entries %v, refused %v", d.Entries, d.Refused)
+		}
+	})
+	t.Run("the older one keeps it", func(t *testing.T) {
+		snap := both()
+		snap.Live = []mesh.Request{claim("cart", "1", 1, older)}
+		if vips, problem := drawVIPs(older, nil, nil, snap, vipRanges("240.241.0.0/16", "")); problem != nil ||
+			!slices.Equal(vips, older.VIPs) {
+			t.Errorf("VIPs %v, problem %v", vips, problem)
+		}
+	})
+}

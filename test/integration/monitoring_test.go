@@ -48,7 +48,7 @@ func TestAlertsAndDashboardSelectExportedMetrics(t *testing.T) {
 		files = append(files, file)
 	}
 	c.must(monitoring.Matched(t.Context(), root, expressions, files...))
-	for _, wrong := range []string{"redis_tls_admissions_total", `redis_tls_admissions_total{reason="Interna"}`} {
+	for _, wrong := range []string{"redis_tls_admission_total", `redis_tls_admissions_total{reason="Interna"}`} {
 		if err := monitoring.Matched(t.Context(), root, []string{wrong}, files...); err == nil ||
 			!strings.Contains(err.Error(), wrong) {
 			t.Errorf("%s passes: %v", wrong, err)
