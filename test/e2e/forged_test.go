@@ -137,24 +137,34 @@ func refusedBy(t *testing.T, b *bed.Bed, pod *corev1.Pod, text string) {
 // withoutGuard switches the guard off until the test ends, and waits until the pod is admitted.
 func withoutGuard(t *testing.T, b *bed.Bed, pod *corev1.Pod) {
 	t.Helper()
+	again := pod.DeepCopy()
+	again.ObjectMeta = metav1.ObjectMeta{
+		Namespace:   "default",
+		Name:        "again",
+		Labels:      pod.Labels,
+		Annotations: pod.Annotations,
+	}
+	withoutPolicy(t, b, "redis-tls-guard", pod, again)
+}
+
+// withoutPolicy switches a policy off until the test ends, and waits until the first object is admitted. At the end it
+// waits until the second one is refused.
+func withoutPolicy(t *testing.T, b *bed.Bed, name string, admitted, refused client.Object) {
+	t.Helper()
+	create := func(ctx context.Context, object client.Object) error {
+		return b.Client.Create(ctx, object.DeepCopyObject().(client.Object), client.DryRunAll)
+	}
 	binding := &admissionv1.ValidatingAdmissionPolicyBinding{}
-	ok(t, b.Client.Get(t.Context(), client.ObjectKey{Name: "redis-tls-guard"}, binding))
+	ok(t, b.Client.Get(t.Context(), client.ObjectKey{Name: name}, binding))
 	ok(t, b.Client.Delete(t.Context(), binding))
 	t.Cleanup(func() {
 		binding.ObjectMeta = metav1.ObjectMeta{Name: binding.Name, Labels: binding.Labels, Annotations: binding.Annotations}
 		err := b.Client.Create(context.Background(), binding)
 		if err = errors.Join(
 			err,
-			harness.Eventually(context.Background(), 30*time.Second, "the guard to be back", func(ctx context.Context) error {
-				again := pod.DeepCopy()
-				again.ObjectMeta = metav1.ObjectMeta{
-					Namespace:   "default",
-					Name:        "again",
-					Labels:      pod.Labels,
-					Annotations: pod.Annotations,
-				}
-				if err := b.Client.Create(ctx, again, client.DryRunAll); err == nil {
-					return errors.New("a forged pod is admitted")
+			harness.Eventually(context.Background(), 30*time.Second, name+" to be back", func(ctx context.Context) error {
+				if err := create(ctx, refused); err == nil {
+					return fmt.Errorf("%s is admitted", refused.GetName())
 				}
 				return nil
 			}),
@@ -162,7 +172,7 @@ func withoutGuard(t *testing.T, b *bed.Bed, pod *corev1.Pod) {
 			t.Error(err)
 		}
 	})
-	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the guard to be off", func(ctx context.Context) error {
-		return b.Client.Create(ctx, pod.DeepCopy(), client.DryRunAll)
+	ok(t, harness.Eventually(t.Context(), 30*time.Second, name+" to be off", func(ctx context.Context) error {
+		return create(ctx, admitted)
 	}))
 }

@@ -142,7 +142,8 @@ func TestUsersSidecar(t *testing.T) {
 }
 
 // TestUsersRouteForPrivateHosts: the TCP route of a user's VirtualService has the private hosts by a wildcard, and
-// would bypass TLS. A new pod is refused. A running pod has an Event, and its connection follows the route.
+// would bypass TLS. A policy refuses it. Without the policy a new pod is refused. A running pod has an Event, and its
+// connection follows the route.
 func TestUsersRouteForPrivateHosts(t *testing.T) {
 	b := mesh(t)
 	const host, port = "redis-route.aivencloud.com", 16222
@@ -161,7 +162,8 @@ spec:
   location: MESH_EXTERNAL
   resolution: DNS
   ports: [{number: 6379, name: tcp-redis, protocol: TCP}]
----
+`)
+	const byUser = `
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: {name: internal}
@@ -170,7 +172,18 @@ spec:
   exportTo: ["."]
   tcp:
   - route: [{destination: {host: elsewhere.example.com, port: {number: 6379}}}]
-`)
+`
+	objects, err := harness.ParseObjects([]byte(byUser))
+	ok(t, err)
+	objects[0].SetNamespace(ns)
+	err = b.Client.Create(t.Context(), objects[0].DeepCopy())
+	if err == nil || !strings.Contains(err.Error(), "redis-tls-protect-objects") {
+		t.Fatalf("the route was created, or refused otherwise: %v", err)
+	}
+	inDefault := objects[0].DeepCopy()
+	inDefault.SetNamespace("default")
+	withoutPolicy(t, b, "redis-tls-protect-objects", objects[0], inDefault)
+	apply(t, b, ns, byUser)
 	const route = "VirtualService users-route/internal "
 	refusedBy(t, b, app(ns, "app", with(host, port)), route)
 	ok(t, harness.Eventually(t.Context(), 30*time.Second, "an Event of the running pod", func(ctx context.Context) error {
@@ -185,7 +198,8 @@ spec:
 		}
 		return fmt.Errorf("%d events", len(events.Items))
 	}))
-	listeners := func(t *testing.T, p *bed.Pod) string { return dump(t, p, "dynamic_listeners", "_6379") }
+	vip := objectsOf(t, b, running.Pod, host).entry.Spec.Addresses[0]
+	listeners := func(t *testing.T, p *bed.Pod) string { return dump(t, p, "dynamic_listeners", vip+"_6379") }
 	waitFor(t, running, listeners, "||elsewhere.example.com", true)
 	capture := record(t, elsewhere)
 	answers(t, running, host, 6379, "OK", "SET", "k", password)

@@ -81,6 +81,7 @@ func TestChart(t *testing.T) {
 		{"guard that warns", testGuardThatWarns},
 		{"first use", testFirstUse},
 		{"protected objects", testProtectedObjects},
+		{"private hosts", testPrivateHosts},
 		{"permissions", testPermissions},
 		{"webhook conditions", testWebhookConditions},
 		{"upgrade", testUpgrade},

@@ -30,7 +30,7 @@ func entry(namespace, name string, labels map[string]string) *networkingv1.Servi
 	return &networkingv1.ServiceEntry{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
 		Spec: networkingapi.ServiceEntry{
-			Hosts: []string{"redis.example.com.k7u3vv.vip.redis-tls.internal"},
+			Hosts: []string{"redis.example.com"},
 			Ports: []*networkingapi.ServicePort{{Number: 6379, Name: "tcp", Protocol: "TCP"}},
 		},
 	}
@@ -39,7 +39,7 @@ func entry(namespace, name string, labels map[string]string) *networkingv1.Servi
 func rule(namespace, name string, labels map[string]string) *networkingv1.DestinationRule {
 	return &networkingv1.DestinationRule{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
-		Spec:       networkingapi.DestinationRule{Host: "redis.example.com.k7u3vv.vip.redis-tls.internal"},
+		Spec:       networkingapi.DestinationRule{Host: "redis.example.com"},
 	}
 }
 
