@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/fatih/color"
@@ -30,9 +31,10 @@ func newInjectCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "inject -f FILE|DIR|-",
 		Short: "Print manifests as the cluster would admit them, without a cluster",
-		Long: `Prints every Pod, and every pod template of a Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or
-CronJob, as its pods would be admitted. Then prints the mesh objects that the controller would create.
-All other documents are printed unchanged.
+		Long: `Prints every Pod and every pod template as its pods would be admitted. A pod template may be that of any
+kind: a Deployment, a CronJob, a Knative Service, an Argo Rollout. Then prints the mesh objects that the
+controller would create. All other documents are printed unchanged. A key of redis-tls that no pod gets is
+warned about.
 
 The command runs the webhook's own code on a cluster that contains only these manifests: Namespaces,
 Services, cert-manager Certificates, and ServiceEntries, DestinationRules, VirtualServices, Sidecars and
@@ -98,17 +100,24 @@ func runInject(flags injectFlags, in io.Reader, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, warning := range result.Warnings {
-		fmt.Fprintf(errOut, "warning: %s\n", warning)
-	}
-	errs := []error{readErr}
-	for _, problem := range result.Problems {
-		errs = append(errs, errors.New(problem.String()))
-	}
-	if err := errors.Join(errs...); err != nil {
+	findings := slices.Concat(preview.ReadErrors(readErr), result.Findings)
+	if err := reportFindings(findings, errOut); err != nil {
 		return err
 	}
 	return printResult(flags.output, input.Files, before, result.Created, out)
+}
+
+// reportFindings prints the warnings, and returns the problems as one error.
+func reportFindings(findings []preview.Finding, errOut io.Writer) error {
+	var problems []error
+	for _, f := range findings {
+		if f.Severity == preview.Warning {
+			fmt.Fprintf(errOut, "warning: %s\n", f)
+		} else {
+			problems = append(problems, errors.New(f.String()))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // readInput reads the files of the flags. If some manifests cannot be read, it returns the others with the error, so

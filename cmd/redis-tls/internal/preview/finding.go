@@ -11,32 +11,124 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+	"github.com/redis-tls/redis-tls/internal/inject"
 )
 
-// Finding is a problem or a warning about an object of the input.
+// Finding is a problem or a warning about the input.
 type Finding struct {
-	File     string
-	Line     int
-	Document int    // number in the file, from 1
-	Object   string // "Deployment/cart"
-	Message  string
+	Severity Severity `json:"severity"`
+	// Reason is one word: that of the webhook for a problem that the webhook would report, or one of the constants below.
+	Reason string `json:"reason"`
+	File   string `json:"file"`
+	// Line is that of Path or of its nearest parent, from 1. It is 0 if the file cannot be read.
+	Line int `json:"line"`
+	// Document is the number of the document in the file, from 1. It is 0 if the document cannot be parsed.
+	Document int `json:"document"`
+	// Namespace and Object, as in "Deployment/cart", are empty for a document that is no object.
+	Namespace string `json:"namespace,omitempty"`
+	Object    string `json:"object,omitempty"`
+	// Path is the field in the object, as in "spec.template.metadata.annotations[redis-tls/host]". It is empty for the
+	// object as a whole. A field of the pod's Namespace begins with "namespace.".
+	Path    string `json:"path,omitempty"`
+	Message string `json:"message"`
 }
+
+// Severity says whether a finding prevents the admission.
+type Severity string
+
+const (
+	Problem Severity = "error"
+	Warning Severity = "warning"
+)
+
+// The reasons of findings that only the preview has.
+const (
+	ReasonInvalidManifest  = "InvalidManifest"
+	ReasonUnreadKey        = "UnreadKey"
+	ReasonNoNamespace      = "NoNamespace"
+	ReasonAdmissionWarning = "AdmissionWarning"
+)
 
 // String returns the finding as a line whose position editors can open.
 func (f Finding) String() string {
-	return fmt.Sprintf("%s:%d: document %d, %s: %s", f.File, f.Line, f.Document, f.Object, f.Message)
+	at := manifest.Error{File: f.File, Line: f.Line, Err: errors.New(f.Message)}
+	if f.Document == 0 {
+		return at.Error()
+	}
+	about := fmt.Sprintf("document %d", f.Document)
+	if f.Object != "" {
+		about += ", " + f.Object
+	}
+	at.Err = fmt.Errorf("%s: %w", about, at.Err)
+	return at.Error()
 }
 
-// finding returns a finding about an object. The line is that of the pod's field. The path of the pod in the object is
-// below.
-func (o object) finding(message, field string, below []any) Finding {
-	path := slices.Concat(o.path, below)
-	if strings.HasPrefix(field, "metadata.") || strings.HasPrefix(field, "spec.") {
-		path = append(path, steps(field)...)
+// ReadErrors returns the errors of manifest.Read as findings.
+func ReadErrors(err error) (findings []Finding) {
+	switch err := err.(type) {
+	case nil:
+	case *manifest.Error:
+		findings = append(findings, Finding{
+			Severity: Problem, Reason: ReasonInvalidManifest, File: err.File, Line: err.Line, Message: err.Err.Error(),
+		})
+	case interface{ Unwrap() []error }:
+		for _, one := range err.Unwrap() {
+			findings = append(findings, ReadErrors(one)...)
+		}
+	default:
+		findings = append(findings, Finding{Severity: Problem, Reason: ReasonInvalidManifest, Message: err.Error()})
 	}
-	return Finding{
-		File: o.file.Name, Line: o.document.Line(path...), Document: o.document.Index,
-		Object: o.String(), Message: message,
+	return findings
+}
+
+// finding returns a finding about an object. The field is one of the pod, whose path in the object is below; or one of
+// the object, if below is nil.
+func (o object) finding(severity Severity, reason, field string, below []any, message string) Finding {
+	f := Finding{
+		Severity: severity, Reason: reason, File: o.file.Name, Document: o.document.Index, Namespace: o.namespace,
+		Object: o.String(), Path: field, Message: message,
+	}
+	path := slices.Clone(below)
+	if !strings.HasPrefix(field, "namespace.") {
+		path = append(path, steps(field)...)
+		f.Path = fieldOf(path)
+	}
+	f.Line = o.document.Line(slices.Concat(o.path, path)...)
+	return f
+}
+
+// problem adds a problem with a field of the pod, or of the object if below is nil.
+func (p *preview) problem(o object, below []any, field string, reason string, message string) {
+	p.result.Findings = append(p.result.Findings, o.finding(Problem, reason, field, below, message))
+}
+
+// warn adds a warning about a field of the object.
+func (p *preview) warn(o object, reason string, path []any, detail string) {
+	message := detail
+	if len(path) > 0 {
+		message = fieldOf(path) + ": " + detail
+	}
+	p.result.Findings = append(p.result.Findings, o.finding(Warning, reason, "", path, message))
+}
+
+// warningField is the field at the beginning of a warning of the webhook.
+var warningField = regexp.MustCompile(`^((?:namespace\.)?(?:metadata|spec)\S*): `)
+
+// warnings adds the warnings of a decision. If the pod is admitted in spite of problems, they are among the warnings.
+func (p *preview) warnings(o object, w workload, decision inject.Decision) {
+	for _, warning := range decision.Warnings {
+		reason, field := ReasonAdmissionWarning, ""
+		if m := warningField.FindStringSubmatch(warning); m != nil {
+			field = m[1]
+		}
+		for _, problem := range decision.Problems {
+			if strings.HasSuffix(warning, problem.Err.Error()) {
+				reason, field = string(problem.Reason), problem.Err.Field
+			}
+		}
+		p.result.Findings = append(p.result.Findings, o.finding(Warning, reason, field, w.template, warning))
 	}
 }
 
@@ -60,11 +152,19 @@ func steps(field string) []any {
 
 // fieldOf returns a path as a field path.
 func fieldOf(path []any) string {
-	var names []string
-	for _, step := range path {
-		names = append(names, fmt.Sprint(step))
+	var b strings.Builder
+	for i, step := range path {
+		name, isName := step.(string)
+		switch {
+		case !isName || strings.ContainsAny(name, "./"):
+			fmt.Fprintf(&b, "[%v]", step)
+		case i > 0:
+			b.WriteString("." + name)
+		default:
+			b.WriteString(name)
+		}
 	}
-	return strings.Join(names, ".")
+	return b.String()
 }
 
 // fieldIn returns the field whose type a JSON error reports as wrong.

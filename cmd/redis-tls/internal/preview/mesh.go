@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
+	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // mesh adds the objects that the controller would create for the pods of every namespace.
@@ -29,10 +30,11 @@ func (p *preview) mesh(cfg config.Config) error {
 // refuse adds a problem that admission could not find yet, to each object with the request.
 func (p *preview) refuse(namespace string, refused mesh.Refusal) {
 	for _, o := range p.objects {
-		w, ok := workloadOf(o)
-		if ok && o.namespace == namespace && o.String() == refused.Claim.Pod {
-			problem := refused.Problem.Err
-			p.result.Problems = append(p.result.Problems, o.finding(problem.Error(), problem.Field, w.template))
+		for _, w := range workloadsOf(o) {
+			if o.namespace == namespace && podName(o, w) == refused.Claim.Pod {
+				problem := refused.Problem
+				p.problem(o, w.template, problem.Err.Field, string(problem.Reason), problem.Err.Error())
+			}
 		}
 	}
 }
@@ -58,9 +60,9 @@ func (p *preview) create(created mesh.Object) error {
 		}
 		meta, err := convert[metav1.ObjectMeta](o.value["metadata"])
 		if err != nil || !mesh.IsManaged(&meta) {
-			p.result.Warnings = append(p.result.Warnings, o.finding(
+			p.warn(o, string(origination.ReasonUnmanagedObject), nil,
 				"requires the label app.kubernetes.io/managed-by: redis-tls, because redis-tls uses this name. "+
-					"redis-tls neither changes it nor creates its own object; delete or rename it", "", nil))
+					"redis-tls neither changes it nor creates its own object; delete or rename it")
 			return nil
 		}
 		present := lookup(o.document.Value, o.path)

@@ -52,6 +52,9 @@ func appendObjects(objects []object, o object, value any, namespace string) []ob
 
 // String returns "Kind/name".
 func (o object) String() string {
+	if o.Kind == "" { // a document that is no object
+		return ""
+	}
 	metadata, _ := o.value["metadata"].(map[string]any)
 	if prefix, _ := metadata["generateName"].(string); o.name == "" && prefix != "" {
 		return o.Kind + "/" + prefix + "*"
@@ -73,13 +76,23 @@ func namespacesIn(files []*manifest.File) []object {
 	for _, file := range files {
 		for _, document := range file.Documents {
 			for _, o := range objectsOf(file, document, "") {
-				if o.APIVersion == "v1" && o.Kind == "Namespace" {
+				if o.isNamespace() {
 					found = append(found, o)
 				}
 			}
 		}
 	}
 	return found
+}
+
+func (o object) isNamespace() bool { return o.APIVersion == "v1" && o.Kind == "Namespace" }
+
+// label returns the value of a label of the object, or "".
+func (o object) label(name string) string {
+	metadata, _ := o.value["metadata"].(map[string]any)
+	labels, _ := metadata["labels"].(map[string]any)
+	value, _ := labels[name].(string)
+	return value
 }
 
 // group returns the API group, which is empty for the core group.

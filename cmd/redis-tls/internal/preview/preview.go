@@ -34,8 +34,8 @@ type Input struct {
 type Result struct {
 	// Created are the new mesh objects, which the files do not contain.
 	Created []any
-	// Warnings do not prevent admission. Problems do.
-	Warnings, Problems []Finding
+	// Findings are the problems and warnings, in the order of the checks.
+	Findings []Finding
 }
 
 // preview is one run over an input.
@@ -57,12 +57,20 @@ func Run(in Input) (Result, error) {
 	p.describe(slices.Concat(in.NamespaceFiles, in.Files))
 	for _, file := range in.Files {
 		for _, document := range file.Documents {
-			p.objects = append(p.objects, objectsOf(file, document, in.Namespace)...)
+			objects := objectsOf(file, document, in.Namespace)
+			if len(objects) == 0 {
+				p.unread(object{file: file, document: document}, nil)
+			}
+			p.objects = append(p.objects, objects...)
 		}
 	}
 	p.read()
 	for _, o := range p.objects {
-		if w, ok := workloadOf(o); ok {
+		workloads := workloadsOf(o)
+		if !o.isNamespace() {
+			p.unread(o, workloads)
+		}
+		for _, w := range workloads {
 			if err := p.pod(o, w); err != nil {
 				return Result{}, fmt.Errorf("%s: %s: %w", o.file.Name, o, err)
 			}
@@ -74,16 +82,17 @@ func Run(in Input) (Result, error) {
 // describe adds the Namespaces of the files to the view.
 func (p *preview) describe(files []*manifest.File) {
 	for _, o := range namespacesIn(files) {
+		p.unread(o, nil)
 		errs := checkMetadata(o.value["metadata"])
 		for _, err := range errs {
-			p.problem(o, nil, err.Field, err.Error())
+			p.problem(o, nil, err.Field, ReasonInvalidManifest, err.Error())
 		}
 		if len(errs) > 0 {
 			continue
 		}
 		meta, err := convert[metav1.ObjectMeta](o.value["metadata"])
 		if err != nil {
-			p.problem(o, nil, "", err.Error())
+			p.problem(o, nil, "", ReasonInvalidManifest, err.Error())
 			continue
 		}
 		p.view.namespaces[o.name] = namespace{meta.Labels, meta.Annotations}
@@ -94,17 +103,13 @@ func (p *preview) describe(files []*manifest.File) {
 func (p *preview) pod(o object, w workload) error {
 	template, ok := lookup(o.value, w.template).(map[string]any)
 	if !ok {
-		p.problem(
-			o,
-			w.template,
-			"",
-			fmt.Sprintf("%s: Required value: a %s must have a pod template", fieldOf(w.template), o.Kind),
-		)
+		p.problem(o, w.template, "", ReasonInvalidManifest, fmt.Sprintf(
+			"%s: Required value: a %s must have a pod template", fieldOf(w.template), o.Kind))
 		return nil
 	}
 	if errs := checkMetadata(template["metadata"]); len(errs) > 0 {
 		for _, err := range errs {
-			p.problem(o, w.template, err.Field, err.Error())
+			p.problem(o, w.template, err.Field, ReasonInvalidManifest, err.Error())
 		}
 		return nil
 	}
@@ -114,30 +119,23 @@ func (p *preview) pod(o object, w workload) error {
 	}
 	pod, err := convert[corev1.Pod](submitted.pod)
 	if err != nil {
-		p.problem(o, w.template, fieldIn(err), err.Error())
+		p.problem(o, w.template, fieldIn(err), ReasonInvalidManifest, err.Error())
 		return nil
 	}
 	decision := p.injector.Inject(o.namespace, &pod)
-	for _, warning := range decision.Warnings {
-		p.result.Warnings = append(p.result.Warnings, o.finding(warning, "", w.template))
-	}
+	p.warnings(o, w, decision)
 	if len(decision.Warnings) > 0 && p.view.undescribed(o.namespace) {
-		p.result.Warnings = append(p.result.Warnings, o.finding(
-			fmt.Sprintf(
-				"namespace %s is not in the input, so it has no labels and annotations here; describe it with --namespace-file",
-				o.namespace,
-			),
-			"",
-			nil,
-		))
+		p.warn(o, ReasonNoNamespace, nil, fmt.Sprintf(
+			"namespace %s is not in the input, so it has no labels and annotations here; describe it with --namespace-file",
+			o.namespace))
 	}
 	if !decision.Allowed {
 		for _, problem := range decision.Problems {
-			p.problem(o, w.template, problem.Err.Field, problem.Err.Error())
+			p.problem(o, w.template, problem.Err.Field, string(problem.Reason), problem.Err.Error())
 		}
 		return nil
 	}
-	p.record(o, decision)
+	p.record(o, w, decision)
 	if len(decision.Operations) == 0 {
 		return nil
 	}
@@ -148,15 +146,18 @@ func (p *preview) pod(o object, w workload) error {
 	return o.document.Rewrite(with(o.document.Value, slices.Concat(o.path, w.template), admitted))
 }
 
-// problem adds a problem with a field of the pod, or of the object if below is empty.
-func (p *preview) problem(o object, below []any, field, message string) {
-	p.result.Problems = append(p.result.Problems, o.finding(message, field, below))
+// podName returns a name of the pods of a workload that tells the workloads of the object apart.
+func podName(o object, w workload) string {
+	if len(workloadsOf(o)) == 1 {
+		return o.String()
+	}
+	return o.String() + " " + fieldOf(w.template)
 }
 
 // record adds the pod's request to the view. The pod of an earlier document is older.
-func (p *preview) record(o object, decision inject.Decision) {
+func (p *preview) record(o object, w workload, decision inject.Decision) {
 	if decision.Reason == origination.ReasonInjected {
 		p.view.admit(o.namespace, mesh.Request{Originations: decision.Originations, Settings: decision.Settings,
-			Pod: o.String(), Since: time.Unix(int64(len(p.view.live[o.namespace])), 0).UTC()})
+			Pod: podName(o, w), Since: time.Unix(int64(len(p.view.live[o.namespace])), 0).UTC()})
 	}
 }

@@ -77,8 +77,8 @@ spec:
 	file := parse(t, "d.yaml", deployment)
 	before, _ := convert[map[string]any](lookup(file.Documents[0].Value, []any{"spec", "template"}))
 	result, err := Run(Input{Files: []*manifest.File{file}, Namespace: "shop", Config: config.Default()})
-	if err != nil || len(result.Problems) > 0 {
-		t.Fatal(err, result.Problems)
+	if err != nil || len(problemsOf(result)) > 0 {
+		t.Fatal(err, problemsOf(result))
 	}
 	after := lookup(file.Documents[0].Value, []any{"spec", "template"}).(map[string]any)
 	for _, path := range [][]any{
@@ -108,8 +108,8 @@ func TestKeysOfTheInputHaveDifferentVIPs(t *testing.T) {
 		files = append(files, parse(t, "p.yaml", of.Replace(pod)))
 	}
 	result, err := Run(Input{Files: files, Config: cfg})
-	if err != nil || len(result.Problems) > 0 {
-		t.Fatal(err, result.Problems)
+	if err != nil || len(problemsOf(result)) > 0 {
+		t.Fatal(err, problemsOf(result))
 	}
 	seen := map[string]string{}
 	for n, file := range files {
@@ -181,56 +181,157 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// problemsOf returns the findings that prevent the admission.
+func problemsOf(result Result) []Finding { return findingsOf(result, Problem) }
+
+func findingsOf(result Result, severity Severity) []Finding {
+	return slices.DeleteFunc(slices.Clone(result.Findings), func(f Finding) bool { return f.Severity != severity })
+}
+
 // TestMessages has the problems and warnings that this package finds itself. Those of other packages are in the goldens
 // of cmd/redis-tls.
 func TestMessages(t *testing.T) {
 	c := catalog.Open(t)
 	const deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: cart\n"
+	const template = "  template:\n    metadata:\n%s    spec:\n      containers: []\n"
+	const key = "redis-tls/host: redis.example.com\n"
 	unlabelled := strings.Replace(pod, "sidecar.istio.io/inject", "app", 1)
 	namespace := func(metadata string) string {
 		return "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n" + metadata
 	}
 	for _, test := range []struct {
-		name, input  string
-		line         int
-		object, want string // want is a part of the message
-		warning      bool
+		name, input string
+		severity    Severity
+		reason      string
+		line        int
+		object      string
+		path        string // in the object
 	}{
 		{
-			name:   "a number as an annotation",
-			input:  namespace("  annotations:\n    redis-tls/port: 6379\n"),
-			line:   6,
-			object: "Namespace/shop",
-			want:   "metadata.annotations[redis-tls/port]",
+			name:     "a number as an annotation",
+			input:    namespace("  annotations:\n    redis-tls/port: 6379\n  labels: {redis-tls/injection: enabled}\n"),
+			severity: Problem,
+			reason:   ReasonInvalidManifest,
+			line:     6,
+			object:   "Namespace/shop",
+			path:     "metadata.annotations[redis-tls/port]",
 		},
 		{
-			name:   "a list as labels",
-			input:  namespace("  labels: []\n"),
-			line:   5,
-			object: "Namespace/shop",
-			want:   "metadata.labels",
+			name:     "a list as labels",
+			input:    namespace("  labels: []\n"),
+			severity: Problem,
+			reason:   ReasonInvalidManifest,
+			line:     5,
+			object:   "Namespace/shop",
+			path:     "metadata.labels",
 		},
 		{
-			name:   "a string as metadata",
-			input:  deployment + "spec:\n  template:\n    metadata: app\n",
-			line:   6,
-			object: "Deployment/cart",
-			want:   "metadata",
+			name:     "a string as metadata",
+			input:    deployment + "spec:\n  template:\n    metadata: app\n",
+			severity: Problem,
+			reason:   ReasonInvalidManifest,
+			line:     7,
+			object:   "Deployment/cart",
+			path:     "spec.template.metadata",
 		},
 		{
-			name:   "a workload without a pod template",
-			input:  deployment + "spec: {}\n",
-			line:   5,
-			object: "Deployment/cart",
-			want:   "spec.template",
+			name:     "a workload without a pod template",
+			input:    deployment + "spec: {}\n",
+			severity: Problem,
+			reason:   ReasonInvalidManifest,
+			line:     5,
+			object:   "Deployment/cart",
+			path:     "spec.template",
 		},
 		{
-			name:    "a namespace that the input does not describe",
-			input:   unlabelled + "---\n" + strings.Replace(unlabelled, "name: p", "name: q", 1),
-			line:    1,
-			object:  "Pod/p",
-			want:    "namespace shop",
-			warning: true,
+			name:     "a namespace that the input does not describe",
+			input:    unlabelled + "---\n" + strings.Replace(unlabelled, "name: p", "name: q", 1),
+			severity: Warning,
+			reason:   ReasonNoNamespace,
+			line:     1,
+			object:   "Pod/p",
+		},
+		{
+			name:     "an annotation of a workload",
+			input:    deployment + "  annotations:\n    " + key + "spec:\n" + fmt.Sprintf(template, ""),
+			severity: Warning,
+			reason:   ReasonUnreadKey,
+			line:     6,
+			object:   "Deployment/cart",
+			path:     "metadata.annotations[redis-tls/host]",
+		},
+		{
+			name:     "the label inject of a workload",
+			input:    deployment + "  labels:\n    redis-tls/inject: \"false\"\nspec:\n" + fmt.Sprintf(template, ""),
+			severity: Warning,
+			reason:   ReasonUnreadKey,
+			line:     6,
+			object:   "Deployment/cart",
+			path:     "metadata.labels[redis-tls/inject]",
+		},
+		{
+			name:     "a label of a pod template",
+			input:    deployment + "spec:\n" + fmt.Sprintf(template, "      labels:\n        "+key),
+			severity: Warning,
+			reason:   ReasonUnreadKey,
+			line:     9,
+			object:   "Deployment/cart",
+			path:     "spec.template.metadata.labels[redis-tls/host]",
+		},
+		{
+			name: "an annotation of a template in a list",
+			input: "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nmetadata:\n  name: w\nspec:\n" +
+				"  templates:\n  - metadata:\n      annotations:\n        " + key,
+			severity: Warning,
+			reason:   ReasonUnreadKey,
+			line:     9,
+			object:   "Workflow/w",
+			path:     "spec.templates[0].metadata.annotations[redis-tls/host]",
+		},
+		{
+			name: "an annotation in wrong case of a Service",
+			input: "apiVersion: v1\nkind: Service\nmetadata:\n  name: cart\n  annotations:\n" +
+				"    Redis-TLS/host: redis.example.com\n",
+			severity: Warning,
+			reason:   ReasonUnreadKey,
+			line:     6,
+			object:   "Service/cart",
+			path:     "metadata.annotations[Redis-TLS/host]",
+		},
+		{
+			name:     "the values of a chart",
+			input:    "podAnnotations:\n  " + key,
+			severity: Warning,
+			reason:   ReasonUnreadKey,
+			line:     2,
+			path:     "podAnnotations[redis-tls/host]",
+		},
+		{
+			name:     "an annotation of a namespace without the label",
+			input:    namespace("  annotations:\n    " + key),
+			severity: Warning,
+			reason:   ReasonUnreadKey,
+			line:     6,
+			object:   "Namespace/shop",
+			path:     "metadata.annotations[redis-tls/host]",
+		},
+		{
+			name:     "the label of a namespace as an annotation",
+			input:    namespace("  annotations:\n    redis-tls/injection: enabled\n"),
+			severity: Warning,
+			reason:   ReasonUnreadKey,
+			line:     6,
+			object:   "Namespace/shop",
+			path:     "metadata.annotations[redis-tls/injection]",
+		},
+		{
+			name:     "a label of a namespace",
+			input:    namespace("  labels:\n    " + key),
+			severity: Warning,
+			reason:   ReasonUnreadKey,
+			line:     6,
+			object:   "Namespace/shop",
+			path:     "metadata.labels[redis-tls/host]",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -240,25 +341,63 @@ func TestMessages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found := result.Problems
-			if test.warning {
-				// The pods of a namespace without injection are warned about first.
-				found = slices.DeleteFunc(result.Warnings, func(f Finding) bool {
-					return !strings.Contains(
-						f.Message,
-						"namespace-file",
-					)
-				})
+			// The pods of a namespace without injection are warned about first.
+			found := slices.DeleteFunc(result.Findings, func(f Finding) bool { return f.Reason == ReasonAdmissionWarning })
+			want := Finding{
+				Severity: test.severity, Reason: test.reason, File: "f.yaml", Line: test.line, Document: 1,
+				Object: test.object, Path: test.path,
 			}
-			want := []Finding{{File: "f.yaml", Line: test.line, Document: 1, Object: test.object}}
 			for _, f := range found {
-				if !strings.Contains(f.Message, test.want) {
-					t.Errorf("got %q, want a message with %q", f.Message, test.want)
-				}
 				c.Add(test.name, f.Message)
 			}
-			if diff := cmp.Diff(want, found, cmpopts.IgnoreFields(Finding{}, "Message")); diff != "" {
+			if diff := cmp.Diff([]Finding{want}, found, cmpopts.IgnoreFields(Finding{}, "Message", "Namespace")); diff != "" {
 				t.Error(diff)
+			}
+		})
+	}
+}
+
+// TestKeysThatPodsGetAreNotWarnedAbout proves that no place that the webhook reads, and nothing that redis-tls writes,
+// is reported as unread.
+func TestKeysThatPodsGetAreNotWarnedAbout(t *testing.T) {
+	const meta = "metadata:\n  labels: {app: a, redis-tls/inject: \"true\", redis-tls/injected: \"true\", " +
+		"redis-tls/to-abc: \"true\"}\n  annotations: {redis-tls/host: redis.example.com, redis-tls/inject: \"true\", " +
+		"redis-tls/status: \"{}\"}\n"
+	const spec = "spec: {containers: []}\n"
+	at := func(head, indent string) string {
+		return head + indent + strings.ReplaceAll(strings.TrimSuffix(meta+spec, "\n"), "\n", "\n"+indent) + "\n"
+	}
+	const injection = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n" +
+		"  annotations: {redis-tls/host: redis.example.com}\n  labels: {redis-tls/injection: %s}\n"
+	for name, input := range map[string]string{
+		"a pod":        "apiVersion: v1\nkind: Pod\n" + meta + spec,
+		"a Deployment": at("apiVersion: apps/v1\nkind: Deployment\nspec:\n  template:\n", "    "),
+		"a CronJob": at("apiVersion: batch/v1\nkind: CronJob\nspec:\n  jobTemplate:\n    spec:\n"+
+			"      template:\n", "        "),
+		"a Knative Service": at("apiVersion: serving.knative.dev/v1\nkind: Service\nspec:\n  template:\n", "    "),
+		"a PodTemplate":     at("apiVersion: v1\nkind: PodTemplate\ntemplate:\n", "  "),
+		"a JobSet": at("apiVersion: jobset.x-k8s.io/v1\nkind: JobSet\nspec:\n  replicatedJobs:\n  - template:\n"+
+			"      spec:\n        template:\n", "          "),
+		"a Namespace":          fmt.Sprintf(injection, "enabled"),
+		"a disabled Namespace": fmt.Sprintf(injection, "disabled"),
+		"a selector": "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: n}\n" +
+			"spec: {podSelector: {matchLabels: {redis-tls/inject: \"true\"}}}\n",
+		"a managed object": "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata:\n  name: r\n" +
+			"  labels: {app.kubernetes.io/managed-by: redis-tls}\n  annotations: {redis-tls/lingering: x}\n",
+		"keys of other domains": "apiVersion: v1\nkind: Service\nmetadata:\n  name: s\n" +
+			"  annotations: {example.com/redis-tls: x, my-redis-tls/host: x}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			result, err := Run(Input{
+				Files: []*manifest.File{parse(t, "f.yaml", input)}, Namespace: "shop", Config: config.Default(),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range result.Findings {
+				if f.Reason == ReasonUnreadKey {
+					t.Error(f)
+				}
 			}
 		})
 	}
@@ -283,9 +422,9 @@ func TestUnmanagedObjectWithTheNameOfAManagedOneIsAWarning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := slices.DeleteFunc(result.Warnings, func(f Finding) bool { return f.File != "own.yaml" })
+	found := slices.DeleteFunc(findingsOf(result, Warning), func(f Finding) bool { return f.File != "own.yaml" })
 	if len(found) != 1 {
-		t.Fatalf("got %v, want one warning about the object", result.Warnings)
+		t.Fatalf("got %v, want one warning about the object", result.Findings)
 	}
 	c.Add("the warning", found[0].Message)
 }

@@ -11,7 +11,7 @@ func (p *preview) read() {
 	v := p.view
 	for _, o := range p.objects {
 		if err := v.add(o); err != nil {
-			p.problem(o, nil, fieldIn(err), err.Error())
+			p.problem(o, nil, fieldIn(err), ReasonInvalidManifest, err.Error())
 		}
 	}
 	sorted(v.services)

@@ -146,11 +146,12 @@ func TestObjectsOfTheInputDecideAsInTheCluster(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			problems := problemsOf(result)
 			switch {
-			case test.want == "" && len(result.Problems) > 0:
-				t.Errorf("got %v, want no problem", result.Problems)
-			case test.want != "" && (len(result.Problems) != 1 || !strings.Contains(result.Problems[0].Message, test.want)):
-				t.Errorf("got %v, want one problem with %q", result.Problems, test.want)
+			case test.want == "" && len(problems) > 0:
+				t.Errorf("got %v, want no problem", problems)
+			case test.want != "" && (len(problems) != 1 || !strings.Contains(problems[0].Message, test.want)):
+				t.Errorf("got %v, want one problem with %q", problems, test.want)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package preview
 
 import (
+	"maps"
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,11 +47,44 @@ func cronJobOwner(name string) (metav1.OwnerReference, map[string]string) {
 	return ownedBy("batch/v1", "Job")(name + "-29000000")
 }
 
-// workloadOf returns the workload of an object's kind.
-func workloadOf(o object) (workload, bool) {
+// workloadsOf returns the workload of an object's kind. An object of any other kind is a workload for each pod template
+// in it: of Knative, Argo Rollouts, OpenShift, KEDA and others, mostly at spec.template.
+func workloadsOf(o object) []workload {
 	i := slices.IndexFunc(workloads, func(w workload) bool { return w.group == o.group() && w.kind == o.Kind })
-	if i < 0 {
-		return workload{}, false
+	if i >= 0 {
+		return workloads[i : i+1]
 	}
-	return workloads[i], true
+	var found []workload
+	for _, path := range podTemplates(o.value, nil) {
+		found = append(found, workload{template: path, owner: ownedBy(o.APIVersion, o.Kind)})
+	}
+	return found
+}
+
+// podTemplates returns the paths of the mappings named template that have spec.containers. A template of another kind
+// of object, such as that of a SealedSecret, has none.
+func podTemplates(value any, path []any) (found [][]any) {
+	switch value := value.(type) {
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(value)) {
+			below := append(slices.Clone(path), name)
+			if name == "template" && isPod(value[name]) {
+				found = append(found, below)
+			} else {
+				found = append(found, podTemplates(value[name], below)...)
+			}
+		}
+	case []any:
+		for i, item := range value {
+			found = append(found, podTemplates(item, append(slices.Clone(path), i))...)
+		}
+	}
+	return found
+}
+
+func isPod(template any) bool {
+	mapping, _ := template.(map[string]any)
+	spec, _ := mapping["spec"].(map[string]any)
+	_, listed := spec["containers"].([]any)
+	return listed
 }
