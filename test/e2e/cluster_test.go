@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
@@ -64,6 +65,88 @@ func TestRedisCluster(t *testing.T) {
 	t.Run("without annotations nothing answers", func(t *testing.T) {
 		refused(t, run(t, b, app(ns, "without", nil)), first, 6379)
 	})
+}
+
+// TestRedisClusterOnOneAddress: all nodes of a Redis Cluster have one address and a port each, as with Azure Managed
+// Redis. The client starts at another port of the same host.
+func TestRedisClusterOnOneAddress(t *testing.T) {
+	b := mesh(t)
+	const host, start, first = "cart.westeurope.redis.azure.net", 10000, 8500
+	for _, c := range []struct {
+		name, namespace string
+		args            []string // of each node
+		announced       func(h *bed.Host) string
+		annotations     func(h *bed.Host) map[string]string
+	}{
+		{
+			name:      "that announces its IP",
+			namespace: "one-address-ip",
+			announced: func(h *bed.Host) string { return h.Address.String() },
+			annotations: func(h *bed.Host) map[string]string {
+				return map[string]string{
+					"redis-tls/host":              host,
+					"redis-tls/addresses":         h.Address.String(),
+					"redis-tls/sni":               host,
+					"redis-tls/subject-alt-names": host,
+				}
+			},
+		},
+		{
+			name:        "that announces its name",
+			namespace:   "one-address-name",
+			args:        []string{"--cluster-preferred-endpoint-type", "hostname", "--cluster-announce-hostname", host},
+			announced:   func(*bed.Host) string { return host },
+			annotations: func(*bed.Host) map[string]string { return map[string]string{"redis-tls/host": host} },
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ns := namespace(t, b, c.namespace, nil, nil)
+			h, err := b.Host("redis")
+			ok(t, err)
+			b.DNS.Set(host, h.Address)
+			capture := record(t, h)
+			options := bed.RedisOptions{Leaf: issue(t, b.PublicCA, []string{host}), Args: c.args}
+			ok(t, b.RunRedisCluster(t.Context(), []*bed.Host{h, h, h}, options, func(i int, o *bed.RedisOptions) {
+				o.TLSPort = uint16(first + i)
+				o.Args = append([]string{"--cluster-config-file", fmt.Sprintf("nodes-%d.conf", i)}, o.Args...)
+			}))
+			ok(t, h.Forward(start, func(byte) uint16 { return first }))
+			announced := c.announced(h)
+			annotated := func(name, ports string) *bed.Pod {
+				annotations := c.annotations(h)
+				annotations["redis-tls/port"], annotations["redis-tls/sidecar"] = ports, "restrict"
+				return run(t, b, app(ns, name, annotations))
+			}
+			p := annotated("app", "10000,8500-8502")
+			t.Run("redis-cli -c follows MOVED from port to port", func(t *testing.T) {
+				answers(t, p, host, start, fmt.Sprintf("MOVED 15495 %s:8502", announced), "GET", "a")
+				for i, key := range []string{"b", "c", "a"} {
+					answers(t, p, host, start, "OK", "-c", "SET", key, "value of "+key)
+					answers(t, p, host, start, "value of "+key, "-c", "GET", key)
+					answers(t, p, announced, first+i, "value of "+key, "GET", key)
+				}
+			})
+			t.Run("a client library that knows nothing of TLS reaches every port", func(t *testing.T) {
+				out, err := p.Exec(t.Context(), clusterClient(t), "-address", fmt.Sprintf("%s:%d", host, start), "-rounds", "3")
+				if err != nil || !strings.HasPrefix(out, "180 commands, 0 failed") {
+					t.Errorf("%v: %s", err, out)
+				}
+				for i := range 3 {
+					if node := fmt.Sprintf("%s:%d has", announced, first+i); !strings.Contains(out, node) {
+						t.Errorf("no node %q: %s", node, out)
+					}
+				}
+			})
+			t.Run("a port that the pod does not list gets no byte", func(t *testing.T) {
+				two := annotated("two", "10000,8500-8501")
+				answers(t, two, announced, first+1, "value of c", "GET", "c")
+				refused(t, two, announced, first+2)
+			})
+			if n := onlyTLS(t, capture, first, p.Host.Address); n < 4 {
+				t.Errorf("%d connections were seen on the wire, want one at each port at least", n)
+			}
+		})
+	}
 }
 
 // common returns the smallest CIDR that has all addresses of the hosts.

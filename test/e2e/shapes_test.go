@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"fmt"
 	"testing"
 
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
@@ -111,5 +113,73 @@ func TestRedisesOnOnePort(t *testing.T) {
 	}
 	for _, host := range []string{"cache.example.com", "sessions.example.com", "plain.example.com"} {
 		answers(t, p, host, 6379, host, "GET", "who")
+	}
+}
+
+// TestBundleOfSeveralCAs: a bundle has three CAs, as that of Redis Cloud, and the last of them signs.
+func TestBundleOfSeveralCAs(t *testing.T) {
+	b := mesh(t)
+	const host = "redis-12345.c1.eu-west-1-1.ec2.redis-cloud.com"
+	ns := namespace(t, b, "bundle", nil, nil)
+	var bundle [][]byte
+	var last *bed.CA
+	for _, name := range []string{"First", "Second", "Third"} {
+		last = newCA(t, name)
+		bundle = append(bundle, last.PEM())
+	}
+	redis := server(t, b, host, bed.RedisOptions{TLSPort: 12345, Leaf: issue(t, last, []string{host})})
+	with := func(name string, cas ...[]byte) *bed.Pod {
+		secret(t, b, ns, name, "redis_ca.pem", bytes.Join(cas, nil))
+		return run(t, b, app(ns, name, map[string]string{
+			"redis-tls/host":      host,
+			"redis-tls/port":      "12345",
+			"redis-tls/ca-secret": name,
+			"redis-tls/ca-key":    "redis_ca.pem",
+		}))
+	}
+	capture := record(t, redis)
+	answers(t, with("all", bundle...), host, 12345, "PONG", "PING")
+	t.Run("control: without the last CA it is refused", func(t *testing.T) {
+		refused(t, with("two", bundle[:2]...), host, 12345)
+	})
+	if n := onlyTLS(t, capture, 12345); n < 2 {
+		t.Errorf("%d connections were seen on the wire, want one of each pod at least", n)
+	}
+}
+
+// TestPortsOfTheSidecar: a VIP and an IP can have the ports on which the sidecar itself listens at every address.
+func TestPortsOfTheSidecar(t *testing.T) {
+	b := mesh(t)
+	const host = "cart-ports.redis.cache.windows.net"
+	ns := namespace(t, b, "sidecar-ports", nil, nil)
+	redis, err := b.Host("redis")
+	ok(t, err)
+	b.DNS.Set(host, redis.Address)
+	leaf, ports := issue(t, b.PublicCA, []string{host}), []int{15001, 15006, 15021}
+	for _, port := range ports {
+		_, err := redis.RunRedis(t.Context(), bed.RedisOptions{TLSPort: uint16(port), Leaf: leaf})
+		ok(t, err)
+	}
+	capture := record(t, redis)
+	for _, c := range []struct {
+		name, dialled string
+		annotations   map[string]string
+	}{
+		{"vip", host, map[string]string{"redis-tls/host": host}},
+		{"ip", redis.Address.String(), map[string]string{
+			"redis-tls/addresses":         redis.Address.String(),
+			"redis-tls/subject-alt-names": host,
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.annotations["redis-tls/port"] = "15001,15006,15021"
+			p := run(t, b, app(ns, c.name, c.annotations))
+			for _, port := range ports {
+				answers(t, p, c.dialled, port, fmt.Sprintf("tls-port\n%d", port), "CONFIG", "GET", "tls-port")
+			}
+		})
+	}
+	if n := onlyTLS(t, capture, 15001); n < 6 {
+		t.Errorf("%d connections were seen on the wire, want 6 at least", n)
 	}
 }
