@@ -171,6 +171,7 @@ bench: control-plane network-tools ## Benchmarks in COUNT (6) rounds, by benchst
 		go test -run='^$$' -bench=. -benchmem -count=1 -timeout=20m -exec "$(OWN_NETWORK)" ./test/bench | tee -a bin/bench.txt; \
 	done
 	E2E=on go test -v -run='^$$' -bench=Wire -benchtime=5x -count=$(or $(COUNT),6) -timeout=30m ./test/e2e | tee bin/wire.txt
+	E2E=on go test -v -run='^$$' -bench=NodesAndPorts -benchtime=1x -timeout=30m ./test/e2e
 	go tool benchstat -filter '.name:Admission' -col /handler bin/bench.txt
 	go tool benchstat -filter '.name:Inject' bin/bench.txt
 	go tool benchstat -filter '.name:APIServer' -col /webhook bin/bench.txt

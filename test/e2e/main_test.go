@@ -134,7 +134,7 @@ func newCA(t *testing.T, name string) *bed.CA {
 }
 
 // secret creates a Secret with one key.
-func secret(t *testing.T, b *bed.Bed, namespace, name, key string, value []byte) {
+func secret(t testing.TB, b *bed.Bed, namespace, name, key string, value []byte) {
 	t.Helper()
 	ok(t, b.Client.Create(t.Context(), &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Data: map[string][]byte{key: value},

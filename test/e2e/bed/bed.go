@@ -29,13 +29,14 @@ type Bed struct {
 	Istiod *harness.Process
 	// DNS resolves names in the network.
 	DNS *DNS
-	// PublicCA is the only CA in the system roots of all sidecars.
+	// PublicCA is in the system roots of all sidecars. AddSystemRoots adds others.
 	PublicCA *CA
 
-	components *components
-	fabric     *fabric
-	dir        string
-	captures   atomic.Int32
+	components   *components
+	fabric       *fabric
+	dir          string
+	captures     atomic.Int32
+	furtherRoots []byte
 }
 
 // ErrMissing is returned if a component is not on this machine: by [Start] if every bed needs it, otherwise by the

@@ -17,6 +17,10 @@ import (
 //go:embed sidecar.sh
 var sidecarScript string
 
+// AddSystemRoots adds CAs, in PEM, to the system roots of sidecars that start later. It may not be called while pods
+// start.
+func (b *Bed) AddSystemRoots(pem []byte) { b.furtherRoots = append(b.furtherRoots, pem...) }
+
 // sidecarCommand is the command line that runs the istio-proxy container as its user, in its own mount and process
 // namespaces. Its root directory is as in the image, with the pod's volumes where the container mounts them.
 func (p *Pod) sidecarCommand(proxy *corev1.Container, env []string) ([]string, error) {
@@ -25,7 +29,7 @@ func (p *Pod) sidecarCommand(proxy *corev1.Container, env []string) ([]string, e
 	if err := errors.Join(
 		os.MkdirAll(root, 0o755),
 		os.WriteFile(script, []byte(sidecarScript), 0o644),
-		os.WriteFile(roots, p.bed.PublicCA.PEM(), 0o644),
+		os.WriteFile(roots, append(p.bed.PublicCA.PEM(), p.bed.furtherRoots...), 0o644),
 	); err != nil {
 		return nil, err
 	}
