@@ -22,6 +22,10 @@ func (r rules) host(text string) (host, problem string) {
 	if r.inMesh {
 		return r.serviceHost(text)
 	}
+	if strings.Contains(text, "*") {
+		return "", "must not be a wildcard, because /etc/hosts has none. Write the name that the app dials first, and the " +
+			"others in " + origination.Prefix + "nodes, or only the addresses of all in " + origination.Prefix + "addresses"
+	}
 	host, problem = origination.NormalName(text, "write it in "+origination.Prefix+"addresses")
 	if problem == "" {
 		problem = cmp.Or(r.hostProblem(host), spellingProblem(text, host))
@@ -99,10 +103,21 @@ func (r rules) findService(host string) string {
 }
 
 // subjectAltName normalises a name of a server's certificate: a DNS name, an IP or a URI. Single words and names inside
-// the cluster are allowed, because the name is checked and not dialled.
+// the cluster are allowed, because the name is checked and not dialled. A wildcard must be the whole first label. Envoy
+// compares it as text, so only a certificate with the same wildcard has it (Utility::dnsNameMatch,
+// source/common/tls/utility.cc).
 func subjectAltName(text string) (name, problem string) {
+	const example = "write it as in \"10.0.0.3\" or \"2001:db8::3\""
+	if rest, found := strings.CutPrefix(text, "*."); found && !strings.Contains(rest, "*") {
+		name, problem = origination.NormalName(rest, example)
+		if problem != "" {
+			return "", problem
+		}
+		return "*." + name, ""
+	}
 	if strings.Contains(text, "*") {
-		return "", "must not be a wildcard; name one host that the certificate covers, as in \"redis.example.com\""
+		return "", "must have a wildcard only as the whole first part, as in \"*.example.com\"; " +
+			"write a name that the certificate covers, as in \"redis.example.com\""
 	}
 	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
 		return addr.Unmap().String(), ""
@@ -113,7 +128,7 @@ func subjectAltName(text string) (name, problem string) {
 		}
 		return text, ""
 	}
-	return origination.NormalName(text, "write it as in \"10.0.0.3\" or \"2001:db8::3\"")
+	return origination.NormalName(text, example)
 }
 
 // plainURI is a scheme, an authority and a path of printable ASCII without quotes, commas or blanks.

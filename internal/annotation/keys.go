@@ -137,7 +137,9 @@ var keys = []Key{
 		Default: "= `host` if it is resolved by DNS",
 		parse:   parseSubjectAltNames,
 		Description: "Names of which the server's certificate must have one: DNS names, IPs or URIs, comma list. Required " +
-			"with system roots and `addresses`: without it, any publicly trusted certificate is accepted.",
+			"with system roots and `addresses`: without it, any publicly trusted certificate is accepted. A concrete name " +
+			"also matches a certificate with a wildcard. A wildcard (`*.example.com`) matches only a certificate with the " +
+			"same wildcard.",
 	},
 	{
 		Name: "insecure-skip-verify", Scope: ScopeInstance, Default: "`false`", parse: parseInsecure,

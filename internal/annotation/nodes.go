@@ -19,6 +19,9 @@ var numbers = regexp.MustCompile(`\{([0-9]{1,6})\.\.([0-9]{1,6})\}`)
 func parseNodes(d *draft, path *field.Path, value string) field.ErrorList {
 	var nodes []string
 	errs := list(path, value, maxNodes, `names as in "redis-{0..2}.example.com"`, func(element string) string {
+		if strings.Contains(element, "*") {
+			return "must not be a wildcard, because /etc/hosts has none; write ranges, as in \"redis-{0..2}.example.com\""
+		}
 		names, problem := expandRanges(element)
 		for _, name := range names {
 			host, wrong := d.rules.host(name)

@@ -102,7 +102,7 @@ func TestWrongValuesAreRefusedWithKeyValueAndRule(t *testing.T) {
 		},
 		{
 			name: "a wildcard as name to check",
-			in:   pod(host, "a.example.com", "redis-tls/subject-alt-names", "a.example.com,*.example.com"),
+			in:   pod(host, "a.example.com", "redis-tls/subject-alt-names", "a.example.com,a*.example.com"),
 			want: []string{podKey + "subject-alt-names]: Invalid value"},
 		},
 		{

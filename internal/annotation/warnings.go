@@ -2,6 +2,7 @@ package annotation
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -19,6 +20,13 @@ func (req *request) warnings(policy config.Policy) []string {
 	if req.Resolution() == origination.ResolutionNone && !req.HostSynthesised {
 		all = append(all, fmt.Sprintf("%s: %s has several addresses, so it gets no VIP; the app must dial the addresses, "+
 			"as clients of Redis Cluster and Sentinel do", i.at("host"), req.Host))
+	}
+	for _, name := range req.TLS.SubjectAltNames {
+		if strings.HasPrefix(name, "*.") {
+			all = append(all, fmt.Sprintf("%s: %s matches only a certificate that has exactly this wildcard. "+
+				"The name of one server matches that certificate too; write it, unless you do not know one",
+				i.at("subject-alt-names"), name))
+		}
 	}
 	all = append(all, req.nodesWarning()...)
 	return append(all, req.protocolWarnings()...)

@@ -7,7 +7,7 @@ import (
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
-func TestProtocolsThatDoNotWorkAreWarnedAbout(t *testing.T) {
+func TestRequestsThatDoLessThanTheySeemAreWarnedAbout(t *testing.T) {
 	messages := catalog.Open(t)
 	for _, test := range []struct {
 		name string
@@ -45,6 +45,11 @@ func TestProtocolsThatDoNotWorkAreWarnedAbout(t *testing.T) {
 		{
 			name: "MongoDB, which begins with TLS",
 			in:   annotated("protocol", "mongo", "port", "27017"),
+		},
+		{
+			name: "a wildcard as name to check",
+			in:   pod("redis-tls/addresses", "10.0.0.3", "redis-tls/subject-alt-names", "*.example.com"),
+			want: []string{podKey + "subject-alt-names]"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

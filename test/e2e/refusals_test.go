@@ -65,6 +65,24 @@ func TestWrongServersAreRefused(t *testing.T) {
 		}))
 		answers(t, p, host, 6379, "PONG", "PING")
 	})
+	asWildcard := map[string]string{
+		"redis-tls/host": host, "redis-tls/target-port": "16222", "redis-tls/ca-secret": "redis-ca",
+		"redis-tls/subject-alt-names": "*.aivencloud.com",
+	}
+	t.Run("a wildcard as name to check accepts a certificate with the same wildcard", func(t *testing.T) {
+		server(t, b, host, serving(issue(t, trusted, []string{"*.aivencloud.com"})))
+		answers(t, run(t, b, app(ns, "as-wildcard", asWildcard)), host, 6379, "PONG", "PING")
+	})
+	t.Run("a wildcard as name to check accepts no certificate with one name", func(t *testing.T) {
+		redis := server(t, b, host, serving(issue(t, trusted, []string{host})))
+		p := run(t, b, app(ns, "not-wildcard", asWildcard))
+		knows(t, p, 6379, privateHost(t, b, p.Pod, host))
+		capture := record(t, redis)
+		refused(t, p, host, 6379)
+		if n := onlyTLS(t, capture, tlsPort); n == 0 {
+			t.Error("no handshake was seen on the wire: the connection failed for another reason")
+		}
+	})
 }
 
 // TestHandWrittenManifestsAcceptAnotherHostsCertificate is the control, and the reason for this project. The manifests
