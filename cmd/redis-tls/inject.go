@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/fatih/color"
 	"github.com/spf13/cobra"
@@ -41,7 +40,8 @@ Services, cert-manager Certificates, and ServiceEntries, DestinationRules, Virtu
 PeerAuthentications. In a real cluster, other objects can still cause a refusal.
 
 Warnings are printed to the standard error. If a pod would be refused, the problems of all documents are
-printed there, the standard output stays empty, and the exit status is 1.
+printed there, and the exit status is 1. The standard output then has no objects. Output json has the
+findings too, each with its file, line, object, path and reason, and output sarif has only these.
 
 Use the output for review and comparison. Apply the manifests themselves; the cluster adds the rest.`,
 		Example: `  redis-tls inject -f deployment.yaml
@@ -79,7 +79,7 @@ Use the output for review and comparison. Apply the manifests themselves; the cl
 		"",
 		"values file of the Helm chart, for its defaults, policy and vip (default: the chart's own values)",
 	)
-	f.StringVarP(&flags.output, "output", "o", "yaml", "format of the output: yaml, json or diff")
+	f.StringVarP(&flags.output, "output", "o", "yaml", "format of the output: yaml, json, diff or sarif")
 	if err := command.MarkFlagRequired("filename"); err != nil {
 		panic(err) // the flag is defined above
 	}
@@ -88,8 +88,8 @@ Use the output for review and comparison. Apply the manifests themselves; the cl
 
 // runInject reads, previews and prints.
 func runInject(flags injectFlags, in io.Reader, out, errOut io.Writer) error {
-	if !strings.Contains(" yaml json diff ", " "+flags.output+" ") {
-		return fmt.Errorf("--output must be yaml, json or diff, got %q", flags.output)
+	if !slices.Contains([]string{"yaml", "json", "diff", "sarif"}, flags.output) {
+		return fmt.Errorf("--output must be yaml, json, diff or sarif, got %q", flags.output)
 	}
 	input, readErr := readInput(flags, in)
 	if input == nil {
@@ -100,11 +100,12 @@ func runInject(flags injectFlags, in io.Reader, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	findings := slices.Concat(preview.ReadErrors(readErr), result.Findings)
-	if err := reportFindings(findings, errOut); err != nil {
-		return err
+	result.Findings = slices.Concat(preview.ReadErrors(readErr), result.Findings)
+	problems := reportFindings(result.Findings, errOut)
+	if problems != nil && !slices.Contains([]string{"json", "sarif"}, flags.output) {
+		return problems
 	}
-	return printResult(flags.output, input.Files, before, result.Created, out)
+	return errors.Join(printResult(flags.output, input.Files, before, result, out), problems)
 }
 
 // reportFindings prints the warnings, and returns the problems as one error.
@@ -159,16 +160,18 @@ func readInput(flags injectFlags, in io.Reader) (*preview.Input, error) {
 	return &input, errors.Join(errs...)
 }
 
-func printResult(format string, files []*manifest.File, before []string, created []any, out io.Writer) error {
+func printResult(format string, files []*manifest.File, before []string, result preview.Result, out io.Writer) error {
 	var text string
 	var err error
 	switch format {
 	case "json":
-		text, err = preview.JSON(files, created)
+		text, err = preview.JSON(files, result.Created, result.Findings)
+	case "sarif":
+		text, err = preview.SARIF(result.Findings, version)
 	case "diff":
-		return preview.Diff(out, files, before, created, colourful(out))
+		return preview.Diff(out, files, before, result.Created, colourful(out))
 	default:
-		text, err = preview.YAML(preview.Texts(files), created)
+		text, err = preview.YAML(preview.Texts(files), result.Created)
 	}
 	if err != nil {
 		return err

@@ -27,9 +27,9 @@ func run(stdin string, args ...string) (stdout, stderr string, err error) {
 }
 
 // TestInjectGolden runs each directory of testdata: input.yaml, with its namespace.yaml and values.yaml. want.yaml,
-// want.json and want.diff are the outputs of the formats, and want.stderr the standard error. A case that fails has
-// only want.stderr. Any other case has want.yaml. want.json and want.diff are checked if they exist. With -update the
-// files are written.
+// want.json, want.diff and want.sarif are the outputs of the formats, and want.stderr the standard error. A case that
+// fails has no want.yaml and no want.diff. Any other case has want.yaml. The other formats are checked if their files
+// exist. With -update the files are written.
 func TestInjectGolden(t *testing.T) {
 	cases, err := filepath.Glob("testdata/*")
 	if err != nil || len(cases) == 0 {
@@ -53,14 +53,18 @@ func TestInjectGolden(t *testing.T) {
 			}
 			if err == nil {
 				want["want.yaml"] = stdout
-				for _, format := range []string{"json", "diff"} {
-					if slices.Contains(present, "want."+format) {
-						want["want."+format], _, _ = run("", append(args, "-o", format, "-f", filepath.Join(dir, "input.yaml"))...)
-					}
-				}
 				checkIdempotent(t, args, stdout)
 			} else if stdout != "" {
 				t.Errorf("failed, but printed: %s", stdout)
+			}
+			for _, format := range []string{"json", "diff", "sarif"} {
+				if !slices.Contains(present, "want."+format) {
+					continue
+				}
+				printed, others, again := run("", append(args, "-o", format, "-f", filepath.Join(dir, "input.yaml"))...)
+				if want["want."+format] = printed; others != stderr || (err == nil) != (again == nil) {
+					t.Errorf("-o %s prints another standard error: %s", format, others)
+				}
 			}
 			compareGolden(t, dir, present, want)
 		})

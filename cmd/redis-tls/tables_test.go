@@ -10,6 +10,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/preview"
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/metrics"
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -27,6 +28,8 @@ var tables = map[string]func() (string, error){
 	"events":        eventTable,
 	"metrics":       metricTable,
 	"alerts":        alertTable,
+
+	"reasons of the preview": previewReasonTable,
 }
 
 // table returns rows as a Markdown table below a head.
@@ -93,6 +96,14 @@ func reasonTable() (string, error) {
 		rows = append(rows, []string{code(string(r.Reason)), strings.Join(reported, ", "), r.Means, r.Do})
 	}
 	return table([]string{"reason", "reported as", "meaning", "action"}, rows), nil
+}
+
+func previewReasonTable() (string, error) {
+	var rows [][]string
+	for _, r := range preview.Reasons() {
+		rows = append(rows, []string{code(r.Reason), r.Means})
+	}
+	return table([]string{"reason of the preview", "meaning"}, rows), nil
 }
 
 func eventTable() (string, error) {

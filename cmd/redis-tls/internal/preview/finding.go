@@ -51,6 +51,19 @@ const (
 	ReasonAdmissionWarning = "AdmissionWarning"
 )
 
+// ReasonInfo explains a reason: a row of docs/preview.md.
+type ReasonInfo struct{ Reason, Means string }
+
+// Reasons returns the reasons that only the preview has.
+func Reasons() []ReasonInfo {
+	return []ReasonInfo{
+		{ReasonInvalidManifest, "The file is not valid YAML, or the API server would not accept the object."},
+		{ReasonUnreadKey, "An annotation or a label of redis-tls is in a place where no pod gets it."},
+		{ReasonNoNamespace, "The input does not describe the namespace, and its labels may change the result."},
+		{ReasonAdmissionWarning, "The pod is admitted, with a warning of the webhook."},
+	}
+}
+
 // String returns the finding as a line whose position editors can open.
 func (f Finding) String() string {
 	at := manifest.Error{File: f.File, Line: f.Line, Err: errors.New(f.Message)}
@@ -89,6 +102,9 @@ func (o object) finding(severity Severity, reason, field string, below []any, me
 	f := Finding{
 		Severity: severity, Reason: reason, File: o.file.Name, Document: o.document.Index, Namespace: o.namespace,
 		Object: o.String(), Path: field, Message: message,
+	}
+	if o.isNamespace() {
+		f.Namespace = ""
 	}
 	path := slices.Clone(below)
 	if !strings.HasPrefix(field, "namespace.") {

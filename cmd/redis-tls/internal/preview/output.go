@@ -53,8 +53,9 @@ func YAML(texts []string, created []any) (string, error) {
 	return out.String(), nil
 }
 
-// JSON returns a List of all objects of the files and the created objects.
-func JSON(files []*manifest.File, created []any) (string, error) {
+// JSON returns a List of all objects of the files and the created objects, with the findings in a field of its own. If
+// there are problems, it has no objects.
+func JSON(files []*manifest.File, created []any, findings []Finding) (string, error) {
 	items := []any{}
 	for _, file := range files {
 		for _, document := range file.Documents {
@@ -63,11 +64,17 @@ func JSON(files []*manifest.File, created []any) (string, error) {
 			}
 		}
 	}
+	items = append(items, created...)
+	if slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity == Problem }) {
+		items = []any{}
+	}
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	err := encoder.Encode(map[string]any{"apiVersion": "v1", "kind": "List", "items": append(items, created...)})
+	err := encoder.Encode(map[string]any{
+		"apiVersion": "v1", "kind": "List", "items": items, "findings": append([]Finding{}, findings...),
+	})
 	return text.String(), err
 }
 
