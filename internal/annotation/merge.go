@@ -12,20 +12,38 @@ import (
 )
 
 // merge merges the requests of one host, and returns them sorted by host. The given requests are sorted by instance,
-// and so are the errors.
-func merge(requests []*request) ([]*request, field.ErrorList) {
-	var merged []*request
-	var errs field.ErrorList
+// and so are the warnings and the errors.
+func merge(requests []*request) (merged []*request, warnings []string, errs field.ErrorList) {
 	for _, req := range requests {
 		at := slices.IndexFunc(merged, func(m *request) bool { return m.Host == req.Host })
 		if at < 0 {
 			merged = append(merged, req)
 			continue
 		}
+		warnings = append(warnings, merged[at].shareNames(req)...)
 		errs = append(errs, merged[at].join(req)...)
 	}
 	slices.SortFunc(merged, func(a, b *request) int { return strings.Compare(a.Host, b.Host) })
-	return merged, errs
+	return merged, warnings, errs
+}
+
+// shareNames gives two instances with the same addresses and ports the names of both, if they differ only in their
+// names. The app dials addresses, so the sidecar cannot know which of the two servers a connection is for.
+func (req *request) shareNames(other *request) (warnings []string) {
+	differences := req.differences(other)
+	if len(differences) != 1 || differences[0].key != "subject-alt-names" || !req.HostSynthesised ||
+		len(req.TLS.SubjectAltNames) == 0 || len(other.TLS.SubjectAltNames) == 0 || req.TLS.SNI != "" ||
+		!slices.Equal(req.Ports, other.Ports) {
+		return nil
+	}
+	names := slices.Concat(req.TLS.SubjectAltNames, other.TLS.SubjectAltNames)
+	slices.Sort(names)
+	names = slices.Compact(names)
+	req.TLS.SubjectAltNames, other.TLS.SubjectAltNames = names, names
+	key := func(name string) string { return origination.KeyOf(other.instance.name, name) }
+	return []string{fmt.Sprintf("%s: its addresses and ports are also those of %s, so each server there may show a name "+
+		"of any of these instances. To check the names separately, replace the addresses by %s and %s",
+		other.instance.at("subject-alt-names"), strings.Join(req.Instances, ", "), key("host"), key("nodes"))}
 }
 
 // join adds another instance of the same host. Istio uses the first matching rule of a host within one pod, so the TLS

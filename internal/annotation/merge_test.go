@@ -1,9 +1,11 @@
 package annotation
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -199,6 +201,84 @@ func TestInstancesOfOneHostMustAgree(t *testing.T) {
 			res := Resolve(test.in, config.Default(), cluster)
 			wantErrors(t, res, test.want...)
 			messages.Add(test.name, errorTexts(res.Errors)...)
+		})
+	}
+}
+
+func TestInstancesOfTheSameAddressesShareTheirNames(t *testing.T) {
+	messages := catalog.Open(t)
+	const (
+		subnets  = "10.0.16.0/24,10.0.17.0/24"
+		sessions = "clustercfg.sessions.abc123.usw2.cache.amazonaws.com"
+		jobs     = "clustercfg.jobs.abc123.usw2.cache.amazonaws.com"
+		another  = "metadata.annotations[jobs.redis-tls/subject-alt-names]"
+	)
+	both := func(pairs ...string) Input {
+		in := pod(
+			"redis-tls/addresses", subnets,
+			"redis-tls/subject-alt-names", sessions,
+			"jobs.redis-tls/addresses", subnets,
+			"jobs.redis-tls/subject-alt-names", jobs,
+		)
+		for i := 0; i < len(pairs); i += 2 {
+			in.Annotations[pairs[i]] = pairs[i+1]
+		}
+		return in
+	}
+	for _, test := range []struct {
+		name     string
+		in       Input
+		names    []string
+		warnings []string
+		errs     []string
+	}{
+		{
+			name:     "two caches of one subnet group",
+			in:       both(),
+			names:    []string{jobs, sessions},
+			warnings: []string{another},
+		},
+		{
+			name: "three caches, in another order of addresses",
+			in: both("more.redis-tls/addresses", "10.0.17.0/24,10.0.16.0/24", "more.redis-tls/subject-alt-names",
+				"more.example.com,"+jobs),
+			names:    []string{jobs, sessions, "more.example.com"},
+			warnings: []string{another, "metadata.annotations[more.redis-tls/subject-alt-names]"},
+		},
+		{
+			name: "one of them checks no name",
+			in:   both("redis-tls/ca-secret", "ca", "jobs.redis-tls/ca-secret", "ca", "jobs.redis-tls/subject-alt-names", ""),
+			errs: []string{another + ": Invalid value"},
+		},
+		{
+			name: "another CA",
+			in:   both("jobs.redis-tls/ca-secret", "ca"),
+			errs: []string{"metadata.annotations[jobs.redis-tls/ca-secret]: Invalid value",
+				"metadata.annotations[jobs.redis-tls/ca-key]: Invalid value", another + ": Invalid value"},
+		},
+		{
+			name: "other ports",
+			in:   both("jobs.redis-tls/port", "6380"),
+			errs: []string{another + ": Invalid value"},
+		},
+		{
+			name: "a server name",
+			in:   both("redis-tls/sni", "a.example.com", "jobs.redis-tls/sni", "a.example.com"),
+			errs: []string{another + ": Invalid value"},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			res := Resolve(test.in, config.Default(), cluster)
+			wantErrors(t, res, test.errs...)
+			wantWarnings(t, res.Warnings, test.warnings...)
+			messages.Add(test.name, append(errorTexts(res.Errors), res.Warnings...)...)
+			var names [][]string
+			for i := range res.Originations {
+				names = append(names, res.Originations[i].TLS.SubjectAltNames)
+			}
+			if diff := cmp.Diff(test.names, slices.Concat(names...), cmpopts.EquateEmpty()); diff != "" || len(names) > 1 {
+				t.Errorf("names of %d originations (-want +got):\n%s", len(names), diff)
+			}
 		})
 	}
 }

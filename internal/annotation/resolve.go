@@ -159,7 +159,8 @@ func (r rules) resolve(l layers) Result {
 		}
 	}
 	res.Status = statusOf(requests, l.pod)
-	merged, errs := merge(requests)
+	merged, warnings, errs := merge(requests)
+	res.Warnings = append(res.Warnings, warnings...)
 	res.Errors = append(res.Errors, errs...)
 	if len(errs) == 0 {
 		res.Errors = append(res.Errors, overlaps(merged)...)
