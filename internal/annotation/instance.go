@@ -27,6 +27,8 @@ type request struct {
 	// given are the passthrough ports that the user named, implied those that follow from a target port or the
 	// protocol. An implied one yields to TLS on the same port, where a given one is an error.
 	given, implied []int32
+	// draft is set if a value could not be parsed; see Result.Drafts.
+	draft bool
 }
 
 // problems are the errors of an instance's keys.
@@ -63,7 +65,7 @@ func (req *request) setPassthrough() {
 }
 
 // read parses the keys of an instance and checks them together. The request is nil if the instance has no endpoint or
-// a wrong value.
+// a wrong one, and a draft if another value is wrong.
 func (r rules) read(i *instance) (*request, []string, field.ErrorList) {
 	if !i.hasEndpoint() && len(i.podKeys) == 0 {
 		return nil, nil, nil // inherited without a host, or removed by an empty one
@@ -79,10 +81,14 @@ func (r rules) read(i *instance) (*request, []string, field.ErrorList) {
 	if !i.hasEndpoint() {
 		errs = append(errs, missingEndpoint(i))
 	}
-	if len(errs) > 0 {
+	if len(errs) > 0 && (!i.hasEndpoint() || wrongEndpoint([]string{i.name}, errs)) {
 		return nil, d.warnings, errs
 	}
 	req := d.request(i)
+	if len(errs) > 0 {
+		req.draft = true
+		return req, d.warnings, errs
+	}
 	errs = req.check(d)
 	for _, denied := range policyProblems(r.cfg.Policy, &req.Origination, r.namespace) {
 		errs = append(errs, field.Forbidden(i.at(denied.key), denied.detail))
@@ -98,7 +104,7 @@ func missingEndpoint(i *instance) *field.Error {
 		origination.Shorten(strings.Join(i.podKeys, ", ")), origination.KeyOf(i.name, "addresses")))
 }
 
-// request fills in the defaults. Every value was parsed without an error.
+// request fills in the defaults. The values of the endpoint were parsed without an error.
 func (d *draft) request(i *instance) *request {
 	req := &request{instance: i, given: d.passthrough}
 	req.Instances = []string{i.name}

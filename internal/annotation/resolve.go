@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -56,6 +57,9 @@ type Service struct {
 type Result struct {
 	// Originations are sorted by host, one for each.
 	Originations []origination.Origination
+	// Drafts are set instead of Originations if there are Errors: those whose host, addresses and ports are right. They
+	// are for further checks only, so that all problems of a pod are reported at once. Their TLS settings may be wrong.
+	Drafts []origination.Origination
 	// Settings are those of the pod as a whole.
 	Settings origination.Settings
 	// Requested reports that the pod itself is annotated; otherwise it inherits the request.
@@ -118,8 +122,11 @@ func Resolve(in Input, cfg config.Config, services Services) Result {
 		errs = append(errs, namespaceLabelError(in)...)
 	}
 	res.Errors = append(errs, found.Errors...)
+	res.Settings = found.Settings
 	if len(res.Errors) == 0 {
-		res.Originations, res.Settings, res.Status = found.Originations, found.Settings, found.Status
+		res.Originations, res.Status = found.Originations, found.Status
+	} else {
+		res.Drafts = found.Drafts
 	}
 	return res
 }
@@ -149,12 +156,16 @@ func (r rules) resolve(l layers) Result {
 	res := Result{Warnings: l.warnings, Errors: l.errs}
 	settings, errs := r.settings(l)
 	res.Settings, res.Errors = settings, append(res.Errors, errs...)
-	var requests []*request
+	var requests, drafts []*request
 	for _, name := range slices.Sorted(maps.Keys(l.instances)) {
 		req, warnings, errs := r.read(l.instances[name])
 		res.Warnings = append(res.Warnings, warnings...)
 		res.Errors = append(res.Errors, errs...)
-		if req != nil {
+		switch {
+		case req == nil:
+		case req.draft:
+			drafts = append(drafts, req)
+		default:
 			requests = append(requests, req)
 		}
 	}
@@ -171,7 +182,41 @@ func (r rules) resolve(l layers) Result {
 		res.Originations = append(res.Originations, req.Origination)
 	}
 	res.restricted(l)
+	if len(res.Errors) > 0 {
+		res.Drafts = r.drafts(append(merged, drafts...), res.Errors)
+	}
 	return res
+}
+
+// drafts returns the originations of the requests that dial the right host and ports, one for each host, sorted.
+func (r rules) drafts(requests []*request, errs field.ErrorList) (drafts []origination.Origination) {
+	for _, req := range requests {
+		same := func(o origination.Origination) bool { return o.Host == req.Host }
+		if wrongEndpoint(req.Instances, errs) || slices.ContainsFunc(drafts, same) {
+			continue
+		}
+		req.SetKey(r.namespace, r.cfg.VIP.Families())
+		drafts = append(drafts, req.Origination)
+	}
+	slices.SortFunc(drafts, func(a, b origination.Origination) int { return cmp.Compare(a.Host, b.Host) })
+	return drafts
+}
+
+// endpointKeys are the keys that decide what the pod dials.
+var endpointKeys = []string{
+	"host", "nodes", "addresses", "port", "target-port", "passthrough-ports", "protocol", "mode",
+}
+
+// wrongEndpoint reports whether an error is in a key of the instances that decides what the pod dials. A value that the
+// cluster's policy denies is right.
+func wrongEndpoint(instances []string, errs field.ErrorList) bool {
+	return slices.ContainsFunc(errs, func(err *field.Error) bool {
+		return err.Type != field.ErrorTypeForbidden && slices.ContainsFunc(instances, func(instance string) bool {
+			return slices.ContainsFunc(endpointKeys, func(name string) bool {
+				return strings.HasSuffix(err.Field, "["+origination.KeyOf(instance, name)+"]")
+			})
+		})
+	})
 }
 
 // namespaceProblems says why the namespace allows no request.

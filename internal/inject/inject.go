@@ -6,6 +6,7 @@ package inject
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"gomodules.xyz/jsonpatch/v2"
@@ -98,7 +99,10 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 	}
 
 	problems := append(annotationProblems(resolved.Errors), resolved.NamespaceProblems...)
-	originations := resolved.Originations
+	originations, drafts := resolved.Originations, len(resolved.Errors) > 0
+	if drafts {
+		originations = resolved.Drafts
+	}
 	facts := sidecar.Read(pod, labels)
 	podProblems, podWarnings := facts.Check(originations)
 	problems = append(problems, podProblems...)
@@ -114,10 +118,15 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 		return i.refuseOrTolerate(resolved.Requested, problems, warnings)
 	}
 
+	if limit := mesh.CheckKeys(originations, snapshot(), i.Config.Policy.MaxKeysPerNamespace); limit != nil && !drafts {
+		problems = append(problems, *limit)
+	}
 	originations, absent, meshProblems, meshWarnings := i.checkMesh(pod, originations, resolved.Settings, snapshot())
-	problems, warnings = append(problems, meshProblems...), append(warnings, meshWarnings...)
 	operations, patchWarnings, patchProblems := patches.For(facts, originations, i.options(absent, &resolved))
-	problems, warnings = append(problems, patchProblems...), append(warnings, patchWarnings...)
+	problems = slices.Concat(problems, meshProblems, patchProblems)
+	if !drafts { // the warnings are about certificates and objects that a draft may not have
+		warnings = slices.Concat(warnings, meshWarnings, patchWarnings)
+	}
 	if len(problems) > 0 {
 		return i.refuseOrTolerate(resolved.Requested, problems, warnings)
 	}
@@ -141,9 +150,6 @@ func (i *Injector) checkMesh(
 ) (originations []origination.Origination, absent missing, problems []origination.Problem, warnings []string) {
 	podLabels := labelsOf(pod, requested, settings, snap)
 	problems, warnings = mesh.CheckSettings(settings, podLabels, snap)
-	if problem := mesh.CheckKeys(requested, snap, i.Config.Policy.MaxKeysPerNamespace); problem != nil {
-		problems = append(problems, *problem)
-	}
 	delay := i.Config.FirstUse.Delay.Duration
 	for n := range requested {
 		o := requested[n]
