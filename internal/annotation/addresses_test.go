@@ -320,7 +320,8 @@ func TestAddressesAreNormalised(t *testing.T) {
 }
 
 func TestRangeWithBitsBeyondItsMaskGivesAWarning(t *testing.T) {
-	res := mustResolve(t, pod("redis-tls/addresses", "10.0.0.5/24", "redis-tls/ca-secret", "ca"), config.Default())
+	res := mustResolve(t, pod("redis-tls/addresses", "10.0.0.5/24", "redis-tls/ca-secret", "ca",
+		"redis-tls/sidecar", "restrict"), config.Default())
 	wantWarnings(t, res.Warnings, podKey+"addresses]")
 	catalog.Open(t).Add("10.0.0.5/24", res.Warnings...)
 }

@@ -219,6 +219,7 @@ func TestInstancesOfTheSameAddressesShareTheirNames(t *testing.T) {
 			"redis-tls/subject-alt-names", sessions,
 			"jobs.redis-tls/addresses", subnets,
 			"jobs.redis-tls/subject-alt-names", jobs,
+			"redis-tls/sidecar", "restrict",
 		)
 		for i := 0; i < len(pairs); i += 2 {
 			in.Annotations[pairs[i]] = pairs[i+1]

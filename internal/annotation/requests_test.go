@@ -172,7 +172,7 @@ func plainRequests() []requestCase {
 				Protocol:  "tcp",
 				TLS:       origination.TLS{Mode: origination.ModeSimple, CASecret: "redis-ca", CAKey: "ca.crt"},
 			}},
-			warnings: []string{podKey + "host]"},
+			warnings: []string{podKey + "host]", podKey + "addresses]"},
 		},
 		{
 			name: "names of its own instead of the host's",

@@ -180,6 +180,9 @@ func (r rules) resolve(l layers) Result {
 	for _, req := range merged {
 		req.SetKey(r.namespace, r.cfg.VIP.Families())
 		res.Originations = append(res.Originations, req.Origination)
+		if len(res.Errors) == 0 {
+			res.Warnings = append(res.Warnings, req.otherPortsWarning(settings)...)
+		}
 	}
 	res.restricted(l)
 	if len(res.Errors) > 0 {

@@ -32,6 +32,17 @@ func (req *request) warnings(policy config.Policy) []string {
 	return append(all, req.protocolWarnings()...)
 }
 
+// otherPortsWarning warns that ports of dialled addresses which are not listed have no TLS, unless the pod is restricted.
+// It is for nodes, whose further ports a client may learn from a server: of Sentinel, or of nodes behind one address.
+func (req *request) otherPortsWarning(settings origination.Settings) []string {
+	if req.Resolution() != origination.ResolutionNone || settings.Sidecar == origination.SidecarRestrict {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s: other ports of these addresses are dialled in plaintext. List every port that the "+
+		"servers announce in %s, or set %ssidecar: restrict, which closes the others", req.instance.at("addresses"),
+		origination.KeyOf(req.instance.name, "port"), origination.Prefix)}
+}
+
 // startTLS are the ports of servers that begin TLS inside their own protocol. PostgreSQL 17 also accepts TLS from the
 // first byte, but only with ALPN, which the sidecar does not send.
 var startTLS = map[int32]string{3306: "MySQL", 5432: "PostgreSQL"}

@@ -51,6 +51,24 @@ func TestRequestsThatDoLessThanTheySeemAreWarnedAbout(t *testing.T) {
 			in:   pod("redis-tls/addresses", "10.0.0.3", "redis-tls/subject-alt-names", "*.example.com"),
 			want: []string{podKey + "subject-alt-names]"},
 		},
+		{
+			name: "other ports of a CIDR",
+			in:   pod("redis-tls/addresses", "10.0.0.0/28", "redis-tls/ca-secret", "ca"),
+			want: []string{podKey + "addresses]"},
+		},
+		{
+			name: "other ports of several addresses of a named instance",
+			in:   pod("nodes.redis-tls/addresses", "10.0.0.3,10.0.0.4", "nodes.redis-tls/ca-secret", "ca"),
+			want: []string{"metadata.annotations[nodes.redis-tls/addresses]"},
+		},
+		{
+			name: "other ports of one address",
+			in:   pod("redis-tls/addresses", "10.0.0.3", "redis-tls/ca-secret", "ca"),
+		},
+		{
+			name: "other ports of a CIDR that the Sidecar closes",
+			in:   pod("redis-tls/addresses", "10.0.0.0/28", "redis-tls/ca-secret", "ca", "redis-tls/sidecar", "restrict"),
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			res := mustResolve(t, test.in, config.Default())
