@@ -33,7 +33,7 @@ func newInjectCommand() *cobra.Command {
 		Long: `Prints every Pod and every pod template as its pods would be admitted. A pod template may be that of any
 kind: a Deployment, a CronJob, a Knative Service, an Argo Rollout. Then prints the mesh objects that the
 controller would create. All other documents are printed unchanged. A key of redis-tls that no pod gets is
-warned about.
+warned about, and so is a Secret or ConfigMap of the manifests that lacks the CA.
 
 The command runs the webhook's own code on a cluster that contains only these manifests: Namespaces,
 Services, cert-manager Certificates, and ServiceEntries, DestinationRules, VirtualServices, Sidecars and

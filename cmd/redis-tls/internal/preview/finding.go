@@ -48,6 +48,7 @@ const (
 	ReasonInvalidManifest  = "InvalidManifest"
 	ReasonUnreadKey        = "UnreadKey"
 	ReasonNoNamespace      = "NoNamespace"
+	ReasonMissingFile      = "MissingFile"
 	ReasonAdmissionWarning = "AdmissionWarning"
 )
 
@@ -60,6 +61,7 @@ func Reasons() []ReasonInfo {
 		{ReasonInvalidManifest, "The file is not valid YAML, or the API server would not accept the object."},
 		{ReasonUnreadKey, "An annotation or a label of redis-tls is in a place where no pod gets it."},
 		{ReasonNoNamespace, "The input does not describe the namespace, and its labels may change the result."},
+		{ReasonMissingFile, "A Secret or ConfigMap with TLS files is not in the input, or does not have the key."},
 		{ReasonAdmissionWarning, "The pod is admitted, with a warning of the webhook."},
 	}
 }

@@ -136,6 +136,7 @@ func (p *preview) pod(o object, w workload) error {
 		return nil
 	}
 	p.record(o, w, decision)
+	p.files(o, w, decision)
 	if len(decision.Operations) == 0 {
 		return nil
 	}

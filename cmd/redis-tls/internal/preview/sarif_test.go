@@ -57,7 +57,7 @@ func TestSARIFIsOfItsSchema(t *testing.T) {
 // TestEveryReasonIsExplained proves that no rule of a report has only its name.
 func TestEveryReasonIsExplained(t *testing.T) {
 	for _, reason := range []string{
-		ReasonInvalidManifest, ReasonUnreadKey, ReasonNoNamespace, ReasonAdmissionWarning, "PodConflict",
+		ReasonInvalidManifest, ReasonUnreadKey, ReasonNoNamespace, ReasonMissingFile, ReasonAdmissionWarning, "PodConflict",
 	} {
 		if meaning(reason) == reason {
 			t.Errorf("no meaning of %s", reason)
