@@ -2,6 +2,7 @@ package annotation
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/redis-tls/redis-tls/internal/config"
@@ -29,11 +30,66 @@ func (req *request) warnings(policy config.Policy) []string {
 		}
 	}
 	all = append(all, req.nodesWarning()...)
+	all = append(all, req.plaintextNameWarnings()...)
 	return append(all, req.protocolWarnings()...)
 }
 
-// otherPortsWarning warns that ports of dialled addresses which are not listed have no TLS, unless the pod is restricted.
-// It is for nodes, whose further ports a client may learn from a server: of Sentinel, or of nodes behind one address.
+// withoutTLS matches names that ElastiCache gives to caches without TLS. With TLS, the same cache has other names:
+//
+//	cart.abc123.ng.0001.usw2.cache.amazonaws.com      master.cart.abc123.usw2.cache.amazonaws.com
+//	cart-ro.abc123.ng.0001.usw2.cache.amazonaws.com   replica.cart.abc123.usw2.cache.amazonaws.com
+//	cart.abc123.clustercfg.usw2.cache.amazonaws.com   clustercfg.cart.abc123.usw2.cache.amazonaws.com
+//	cart-001.abc123.0001.usw2.cache.amazonaws.com     cart-001.cart.abc123.usw2.cache.amazonaws.com
+var withoutTLS = regexp.MustCompile(
+	`^([^.]+)\.([^.]+)\.(ng\.0001|clustercfg|0001)\.([^.]+\.cache\.amazonaws\.com(?:\.cn)?)$`)
+
+// numberOfNode is what ends the first part of a node's name: -001, or with shards -0001-001.
+var numberOfNode = regexp.MustCompile(`(-[0-9]{4})?-[0-9]{3}$`)
+
+// nameWithTLS guesses the name with TLS of a cache of ElastiCache, by its name without. It returns "" for other names.
+func nameWithTLS(host string) string {
+	m := withoutTLS.FindStringSubmatch(host)
+	if m == nil {
+		return ""
+	}
+	first, cache := "clustercfg", m[1]
+	switch m[3] {
+	case "ng.0001":
+		first = "master"
+		if reader, found := strings.CutSuffix(cache, "-ro"); found {
+			first, cache = "replica", reader
+		}
+	case "0001":
+		first, cache = cache, numberOfNode.ReplaceAllString(cache, "")
+	}
+	return strings.Join([]string{first, cache, m[2], m[4]}, ".")
+}
+
+// plaintextNameWarnings warns about a host and the first node whose names say that the server has no TLS.
+func (req *request) plaintextNameWarnings() []string {
+	warning := func(key, host string) string {
+		name := nameWithTLS(host)
+		if name == "" {
+			return ""
+		}
+		return fmt.Sprintf("%s: %s looks like a name of ElastiCache without TLS. By that guess, its name with TLS is %s. "+
+			"Check the cache's endpoints, and dial the name with TLS in the app", req.instance.at(key), host, name)
+	}
+	var all []string
+	if text := warning("host", req.Host); text != "" {
+		all = append(all, text)
+	}
+	for _, node := range req.Nodes {
+		if text := warning("nodes", node.Host); text != "" {
+			return append(all, text)
+		}
+	}
+	return all
+}
+
+// otherPortsWarning warns that ports of dialled addresses which are not listed have no TLS, unless the pod is
+// restricted. It is for nodes, whose further ports a client may learn from a server: of Sentinel, or of nodes behind
+// one address.
 func (req *request) otherPortsWarning(settings origination.Settings) []string {
 	if req.Resolution() != origination.ResolutionNone || settings.Sidecar == origination.SidecarRestrict {
 		return nil

@@ -52,6 +52,36 @@ func TestRequestsThatDoLessThanTheySeemAreWarnedAbout(t *testing.T) {
 			want: []string{podKey + "subject-alt-names]"},
 		},
 		{
+			name: "a primary of ElastiCache without TLS",
+			in:   pod("redis-tls/host", "cart.abc123.ng.0001.usw2.cache.amazonaws.com"),
+			want: []string{podKey + "host]"},
+		},
+		{
+			name: "a reader of ElastiCache without TLS, in China",
+			in:   pod("redis-tls/host", "cart-ro.abc123.ng.0001.cnn1.cache.amazonaws.com.cn"),
+			want: []string{podKey + "host]"},
+		},
+		{
+			name: "a cluster of ElastiCache without TLS, and its nodes",
+			in: pod("redis-tls/host", "my-cart.abc123.clustercfg.usw2.cache.amazonaws.com",
+				"redis-tls/nodes", "my-cart-{0001..0002}-{001..002}.abc123.0001.usw2.cache.amazonaws.com"),
+			want: []string{podKey + "host]", podKey + "nodes]"},
+		},
+		{
+			name: "a node of ElastiCache without TLS",
+			in:   pod("redis-tls/host", "cart-001.abc123.0001.usw2.cache.amazonaws.com"),
+			want: []string{podKey + "host]"},
+		},
+		{
+			name: "a primary of ElastiCache with TLS, and its nodes",
+			in: pod("redis-tls/host", "master.cart.abc123.usw2.cache.amazonaws.com",
+				"redis-tls/nodes", "cart-{001..003}.cart.abc123.usw2.cache.amazonaws.com"),
+		},
+		{
+			name: "a serverless cache of ElastiCache",
+			in:   pod("redis-tls/host", "cart-abc123.serverless.usw2.cache.amazonaws.com"),
+		},
+		{
 			name: "other ports of a CIDR",
 			in:   pod("redis-tls/addresses", "10.0.0.0/28", "redis-tls/ca-secret", "ca"),
 			want: []string{podKey + "addresses]"},
