@@ -125,7 +125,8 @@ var keys = []Key{
 	{
 		Name: "certificate", Scope: ScopeInstance, parse: parseCertificate,
 		Description: "Existing cert-manager Certificate in the pod's namespace. Its Secret has the client certificate and " +
-			"the CA. Use it instead of `client-secret`.",
+			"the CA. Use it instead of `client-secret`. If its `usages` contain `server auth`, they must contain `client " +
+			"auth` too.",
 	},
 	{
 		Name: "sni", Scope: ScopeInstance, Default: "= `host` if it is resolved by DNS", parse: parseSNI,

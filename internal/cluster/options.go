@@ -112,7 +112,7 @@ func trimMesh(in any) (any, error) {
 	case *certmanagerv1.Certificate:
 		trimMeshMeta(&object.ObjectMeta)
 		if !mesh.IsManaged(object) {
-			object.Spec = certmanagerv1.CertificateSpec{SecretName: object.Spec.SecretName}
+			object.Spec = certmanagerv1.CertificateSpec{SecretName: object.Spec.SecretName, Usages: object.Spec.Usages}
 		}
 	}
 	return in, nil

@@ -640,8 +640,12 @@ func TestCertificates(t *testing.T) {
 	}}}
 	theirs := &certmanagerv1.Certificate{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "client", Annotations: map[string]string{"note": "long"}},
-		Spec:       certmanagerv1.CertificateSpec{SecretName: "client-tls", DNSNames: []string{"a.example.com"}},
-		Status:     status,
+		Spec: certmanagerv1.CertificateSpec{
+			SecretName: "client-tls",
+			DNSNames:   []string{"a.example.com"},
+			Usages:     []certmanagerv1.KeyUsage{certmanagerv1.UsageServerAuth},
+		},
+		Status: status,
 	}
 	ours := &certmanagerv1.Certificate{
 		ObjectMeta: metav1.ObjectMeta{

@@ -151,19 +151,43 @@ func CertificateWarning(
 		return text("is not Ready%s, and pods wait for Secret %s; run kubectl describe certificate %s -n %s",
 			why, c.Spec.SecretName, c.Name, snap.Namespace), 0
 	}
+	otherUse := ""
+	if !issued(o) && forOtherUse(c.Spec.Usages) {
+		otherUse = text("has usages without %q, so servers refuse it as a client certificate; add %[1]q to its spec.usages",
+			certmanagerv1.UsageClientAuth)
+	}
 	end := c.Status.NotAfter
 	if end == nil {
-		return "", 0
+		return otherUse, 0
 	}
 	late := end.Add(-lastDay)
 	if renewal := c.Status.RenewalTime; renewal != nil {
 		late = renewal.Add(end.Sub(renewal.Time) / 2)
 	}
 	if left := late.Sub(now); left > 0 {
-		return "", left
+		return otherUse, left
 	}
 	return text("expires at %s and is not renewed; run kubectl describe certificate %s -n %s",
 		end.UTC().Format(time.RFC3339), c.Name, snap.Namespace), 0
+}
+
+// forOtherUse reports whether a certificate with these usages cannot be a client certificate: it has extended usages,
+// and none of them allows that. A certificate without extended usages may have any use (RFC 5280, 4.2.1.12).
+func forOtherUse(usages []certmanagerv1.KeyUsage) bool {
+	extended := false
+	for _, usage := range usages {
+		switch usage {
+		case certmanagerv1.UsageClientAuth, certmanagerv1.UsageAny:
+			return false
+		case certmanagerv1.UsageSigning, certmanagerv1.UsageDigitalSignature, certmanagerv1.UsageContentCommitment,
+			certmanagerv1.UsageKeyEncipherment, certmanagerv1.UsageKeyAgreement, certmanagerv1.UsageDataEncipherment,
+			certmanagerv1.UsageCertSign, certmanagerv1.UsageCRLSign, certmanagerv1.UsageEncipherOnly,
+			certmanagerv1.UsageDecipherOnly:
+		default:
+			extended = true
+		}
+	}
+	return extended
 }
 
 // notReady returns the cause, in parentheses, if the Certificate is not Ready, and "" if it is.

@@ -62,6 +62,9 @@ func TestCertificateWarning(t *testing.T) {
 	}
 	silent := func(c *certmanagerv1.Certificate) { c.Status = certmanagerv1.CertificateStatus{} }
 	young := func(c *certmanagerv1.Certificate) { c.CreationTimestamp = metav1.NewTime(day.Add(-20 * time.Second)) }
+	with := func(usages ...certmanagerv1.KeyUsage) func(*certmanagerv1.Certificate) {
+		return func(c *certmanagerv1.Certificate) { c.Spec.Usages = usages }
+	}
 	unlabelled := func(c *certmanagerv1.Certificate) { c.Labels = nil }
 	const unmanaged, managed = "metadata.annotations[redis-tls/certificate]", "metadata.annotations[redis-tls/issuer]"
 	for _, test := range []struct {
@@ -119,6 +122,37 @@ func TestCertificateWarning(t *testing.T) {
 			there: true,
 			edits: []func(*certmanagerv1.Certificate){unready, young},
 			want:  unmanaged,
+		},
+		{
+			name:   "the Certificate is for servers only",
+			of:     userCertificate,
+			there:  true,
+			edits:  []func(*certmanagerv1.Certificate){with("digital signature", "server auth")},
+			want:   unmanaged,
+			ending: 15 * 24 * time.Hour,
+		},
+		{
+			name:  "the Certificate is for servers only, and its end is unknown",
+			of:    userCertificate,
+			there: true,
+			edits: []func(*certmanagerv1.Certificate){
+				with("server auth"), func(c *certmanagerv1.Certificate) { c.Status.NotAfter = nil },
+			},
+			want: unmanaged,
+		},
+		{
+			name:   "the Certificate is for servers and clients",
+			of:     userCertificate,
+			there:  true,
+			edits:  []func(*certmanagerv1.Certificate){with("server auth", "client auth")},
+			ending: 15 * 24 * time.Hour,
+		},
+		{
+			name:   "the Certificate has no extended usages",
+			of:     userCertificate,
+			there:  true,
+			edits:  []func(*certmanagerv1.Certificate){with("digital signature", "key encipherment")},
+			ending: 15 * 24 * time.Hour,
 		},
 		{
 			name:  "the managed one is not Ready",

@@ -129,7 +129,7 @@ var reasons = []ReasonInfo{
 			"Istio then delivers none.",
 		Do: "Set `delivery: mount`, or let the namespace's administrator grant the right."},
 	{Reason: ReasonCertificateNotReady, Event: corev1.EventTypeWarning, Regarding: onOwner,
-		Means: "A cert-manager Certificate is missing, not Ready, or about to expire without renewal.",
+		Means: "A cert-manager Certificate is missing, not Ready, not for clients, or about to expire without renewal.",
 		Do:    "Run `kubectl describe certificate`, and read cert-manager's Events."},
 	{Reason: ReasonRequestIgnored, Event: corev1.EventTypeWarning, Regarding: onOwnerOfPod,
 		Means: "A running pod's request would be refused today: its `redis-tls/status` or labels were edited, or the " +
