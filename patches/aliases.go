@@ -50,7 +50,7 @@ func (p *patch) aliases(
 			}
 			have := Aliases(p.pod, name.Host)
 			absent := slices.DeleteFunc(slices.Clone(name.VIPs), func(vip netip.Addr) bool { return slices.Contains(have, vip) })
-			conflicts, replaced := p.otherAliases(name, ranges, absent)
+			conflicts, replaced := p.otherAliases(&originations[i], name, ranges, absent)
 			problems = append(problems, conflicts...)
 			for _, vip := range absent[replaced:] {
 				missing = append(missing, corev1.HostAlias{IP: vip.String(), Hostnames: []string{name.Host}})
@@ -63,9 +63,9 @@ func (p *patch) aliases(
 
 // otherAliases replaces another VIP in each hostAliases entry that names only the host, by the absent ones in their
 // order. It returns a problem for every other entry that gives the host another address.
-func (p *patch) otherAliases(pinned origination.Name, ranges []netip.Prefix, absent []netip.Addr) (
-	problems []origination.Problem, replaced int,
-) {
+func (p *patch) otherAliases(
+	o *origination.Origination, pinned origination.Name, ranges []netip.Prefix, absent []netip.Addr,
+) (problems []origination.Problem, replaced int) {
 	for i, alias := range p.pod.Spec.HostAliases {
 		j := names(alias, pinned.Host)
 		if j < 0 {
@@ -84,15 +84,15 @@ func (p *patch) otherAliases(pinned origination.Name, ranges []netip.Prefix, abs
 			replaced++
 			continue
 		}
+		fix := "remove the name from this entry"
+		if pinned.Host == o.Host && !o.HTTP() { // only these may have addresses
+			fix += fmt.Sprintf(". If %s is the server's address, write it into %s",
+				alias.IP, origination.KeyOf(o.Instances[0], "addresses"))
+		}
 		problems = append(problems, invalid(origination.ReasonPodConflict,
 			specPath.Child("hostAliases").Index(i).Child("hostnames").Index(j), alias.Hostnames[j],
-			fmt.Sprintf(
-				"must not have the address %s, because redis-tls resolves %s to a VIP; remove the name from this entry. "+
-					"If %s is the server's address, write it into redis-tls/addresses",
-				alias.IP,
-				pinned.Host,
-				alias.IP,
-			)))
+			fmt.Sprintf("must not have the address %s, because redis-tls resolves %s to a VIP; %s",
+				alias.IP, pinned.Host, fix)))
 	}
 	return problems, replaced
 }

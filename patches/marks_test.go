@@ -423,6 +423,23 @@ func TestHostAliasesGiveEachHostItsVIPs(t *testing.T) {
 			originations: one(),
 			problems:     conflict(1, 0),
 		},
+		"an address for the host of an instance is refused": {
+			changes:      []change{alias("10.0.0.9", host)},
+			originations: one(func(o *origination.Origination) { o.Instances = []string{"cache", "jobs"} }),
+			problems:     conflict(0, 0),
+		},
+		"an address for a node is refused": {
+			changes: []change{alias("10.0.0.9", "n1.example.com")},
+			originations: one(func(o *origination.Origination) {
+				o.Nodes = []origination.Name{{Host: "n1.example.com", VIPs: []netip.Addr{otherVIP}}}
+			}),
+			problems: conflict(0, 0),
+		},
+		"an address for a host with protocol http is refused": {
+			changes:      []change{alias("10.0.0.9", host)},
+			originations: one(func(o *origination.Origination) { o.Protocol = "http" }),
+			problems:     conflict(0, 0),
+		},
 		"an entry that is not an address is refused": {
 			changes:      []change{alias("240.241.007.031", host)},
 			originations: one(),
