@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/inject"
 	"github.com/redis-tls/redis-tls/internal/mesh"
@@ -118,6 +119,9 @@ func (p *preview) pod(o object, w workload) error {
 		return err
 	}
 	pod, err := convert[corev1.Pod](submitted.pod)
+	if err != nil && w.custom && !requests(template) {
+		return nil
+	}
 	if err != nil {
 		p.problem(o, w.template, fieldIn(err), ReasonInvalidManifest, err.Error())
 		return nil
@@ -145,6 +149,17 @@ func (p *preview) pod(o object, w workload) error {
 		return err
 	}
 	return o.document.Rewrite(with(o.document.Value, slices.Concat(o.path, w.template), admitted))
+}
+
+// requests reports whether the annotations of a pod template have keys of redis-tls.
+func requests(template map[string]any) bool {
+	annotations, _ := lookup(template, []any{"metadata", "annotations"}).(map[string]any)
+	for key := range annotations {
+		if annotation.Requested(map[string]string{key: ""}) {
+			return true
+		}
+	}
+	return false
 }
 
 // podName returns a name of the pods of a workload that tells the workloads of the object apart.

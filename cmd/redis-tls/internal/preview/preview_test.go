@@ -325,6 +325,15 @@ func TestMessages(t *testing.T) {
 			path:     "metadata.annotations[redis-tls/injection]",
 		},
 		{
+			name: "a mesh object that cannot be read",
+			input: "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: own}\n" +
+				"spec: {hosts: a.example.com}\n",
+			severity: Warning,
+			reason:   ReasonInvalidManifest,
+			line:     1,
+			object:   "ServiceEntry/own",
+		},
+		{
 			name:     "a label of a namespace",
 			input:    namespace("  labels:\n    " + key),
 			severity: Warning,
@@ -384,6 +393,8 @@ func TestKeysThatPodsGetAreNotWarnedAbout(t *testing.T) {
 			"spec: {podSelector: {matchLabels: {redis-tls/inject: \"true\"}}}\n",
 		"a managed object": "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata:\n  name: r\n" +
 			"  labels: {app.kubernetes.io/managed-by: redis-tls}\n  annotations: {redis-tls/lingering: x}\n",
+		"what looks like a pod template": "apiVersion: example.com/v1\nkind: Form\nspec:\n  template:\n" +
+			"    spec: {containers: [a, b]}\n",
 		"keys of other domains": "apiVersion: v1\nkind: Service\nmetadata:\n  name: s\n" +
 			"  annotations: {example.com/redis-tls: x, my-redis-tls/host: x}\n",
 	} {
@@ -395,7 +406,7 @@ func TestKeysThatPodsGetAreNotWarnedAbout(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, f := range result.Findings {
-				if f.Reason == ReasonUnreadKey {
+				if f.Reason == ReasonUnreadKey || f.Reason == ReasonInvalidManifest {
 					t.Error(f)
 				}
 			}

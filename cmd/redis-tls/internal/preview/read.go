@@ -1,6 +1,8 @@
 package preview
 
 import (
+	"strings"
+
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -10,7 +12,11 @@ import (
 func (p *preview) read() {
 	v := p.view
 	for _, o := range p.objects {
-		if err := v.add(o); err != nil {
+		switch err := v.add(o); {
+		case err == nil:
+		case strings.HasSuffix(o.group(), ".istio.io"): // it may be of a later version of Istio
+			p.warn(o, ReasonInvalidManifest, nil, "cannot be read, so the pods are not checked against it: "+err.Error())
+		default:
 			p.problem(o, nil, fieldIn(err), ReasonInvalidManifest, err.Error())
 		}
 	}

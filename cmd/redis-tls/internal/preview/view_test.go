@@ -130,10 +130,17 @@ func TestObjectsOfTheInputDecideAsInTheCluster(t *testing.T) {
 			want:        "pay/redis",
 		},
 		{
-			name:        "an object that Istio would not accept",
+			name:        "a Service that Kubernetes would not accept",
 			annotations: "redis-tls/host: redis.example.com",
-			input:       istio + "ServiceEntry\nmetadata: {name: own}\nspec: {hosts: a.example.com}\n",
-			want:        "ServiceEntry.spec",
+			input:       service("shop", "selector: app"),
+			want:        "ServiceSpec.spec.selector",
+		},
+		{
+			name:        "a field of a later Istio",
+			annotations: byAddress,
+			input: istio + "ServiceEntry\nmetadata: {name: own}\nspec: {hosts: [a.example.com], addresses: [10.96.0.10], " +
+				"later: {a: b}, ports: [{number: 6379, name: tcp, protocol: TCP}]}\n",
+			want: "ServiceEntry shop/own",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

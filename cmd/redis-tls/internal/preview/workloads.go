@@ -11,6 +11,8 @@ import (
 type workload struct {
 	group, kind string
 	template    []any
+	// custom is set for a kind that is not Kubernetes' own, whose pod template may only look like one.
+	custom bool
 	// owner returns the pod's owner, and the labels that kube-controller-manager adds to the pod. Invented names in them
 	// never appear in the output.
 	owner func(name string) (metav1.OwnerReference, map[string]string)
@@ -56,7 +58,7 @@ func workloadsOf(o object) []workload {
 	}
 	var found []workload
 	for _, path := range podTemplates(o.value, nil) {
-		found = append(found, workload{template: path, owner: ownedBy(o.APIVersion, o.Kind)})
+		found = append(found, workload{template: path, custom: true, owner: ownedBy(o.APIVersion, o.Kind)})
 	}
 	return found
 }
