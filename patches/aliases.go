@@ -34,9 +34,9 @@ func names(alias corev1.HostAlias, host string) int {
 	})
 }
 
-// aliases appends a hostAliases entry for every VIP that is missing. An entry that gives the host another VIP, as in a
-// copied pod, is replaced by one of these. Any other address for a pinned host would be used at random, without TLS, so
-// it is a problem.
+// aliases gives every VIP a hostAliases entry with all names of its host that are missing there. An entry that gives
+// them another VIP, as in a copied pod, is replaced by one of these. Any other address for a pinned host would be used
+// at random, without TLS, so it is a problem.
 func (p *patch) aliases(
 	originations []origination.Origination,
 	ranges []netip.Prefix,
@@ -48,12 +48,15 @@ func (p *patch) aliases(
 				problems = append(problems, invalid(origination.ReasonInternalError, specPath.Child("hostAliases"), name.Host,
 					"must have a VIP, but none was drawn; report this bug of redis-tls"))
 			}
-			have := Aliases(p.pod, name.Host)
-			absent := slices.DeleteFunc(slices.Clone(name.VIPs), func(vip netip.Addr) bool { return slices.Contains(have, vip) })
-			conflicts, replaced := p.otherAliases(&originations[i], name, ranges, absent)
+			given, conflicts := p.givenAliases(&originations[i], &name, ranges)
 			problems = append(problems, conflicts...)
-			for _, vip := range absent[replaced:] {
-				missing = append(missing, corev1.HostAlias{IP: vip.String(), Hostnames: []string{name.Host}})
+			for _, vip := range name.VIPs {
+				absent := slices.DeleteFunc(name.Dialled(), func(dialled string) bool {
+					return slices.ContainsFunc(given[vip], func(alias corev1.HostAlias) bool { return names(alias, dialled) >= 0 })
+				})
+				if len(absent) > 0 {
+					missing = append(missing, corev1.HostAlias{IP: vip.String(), Hostnames: absent})
+				}
 			}
 		}
 	}
@@ -61,38 +64,58 @@ func (p *patch) aliases(
 	return problems
 }
 
-// otherAliases replaces another VIP in each hostAliases entry that names only the host, by the absent ones in their
-// order. It returns a problem for every other entry that gives the host another address.
-func (p *patch) otherAliases(
-	o *origination.Origination, pinned origination.Name, ranges []netip.Prefix, absent []netip.Addr,
-) (problems []origination.Problem, replaced int) {
+// givenAliases returns the hostAliases entries that give one of the names a VIP of theirs. It replaces another VIP in
+// each entry that has only these names, by the VIPs without an entry in their order. It returns a problem for every
+// other entry that gives one of the names another address.
+func (p *patch) givenAliases(o *origination.Origination, pinned *origination.Name, ranges []netip.Prefix) (
+	given map[netip.Addr][]corev1.HostAlias, problems []origination.Problem,
+) {
+	given = map[netip.Addr][]corev1.HostAlias{}
+	dialled := pinned.Dialled()
+	var others []int
 	for i, alias := range p.pod.Spec.HostAliases {
-		j := names(alias, pinned.Host)
-		if j < 0 {
+		if !slices.ContainsFunc(dialled, func(name string) bool { return names(alias, name) >= 0 }) {
 			continue
 		}
+		if addr, err := netip.ParseAddr(alias.IP); err == nil && slices.Contains(pinned.VIPs, addr) {
+			given[addr] = append(given[addr], alias)
+		} else {
+			others = append(others, i)
+		}
+	}
+	absent := slices.DeleteFunc(slices.Clone(pinned.VIPs), func(vip netip.Addr) bool { return len(given[vip]) > 0 })
+	for _, i := range others {
+		alias := p.pod.Spec.HostAliases[i]
 		addr, err := netip.ParseAddr(alias.IP)
-		switch {
-		case err == nil && slices.Contains(pinned.VIPs, addr):
-			continue
-		case err == nil && len(alias.Hostnames) == 1 && replaced < len(absent) &&
-			slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Contains(addr) }):
-			p.ops = append(
-				p.ops,
-				jsonpatch.NewOperation("replace", "/spec/hostAliases/"+strconv.Itoa(i)+"/ip", absent[replaced].String()),
-			)
-			replaced++
+		if err == nil && len(absent) > 0 && onlyNames(alias, dialled) &&
+			slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Contains(addr) }) {
+			p.ops = append(p.ops,
+				jsonpatch.NewOperation("replace", "/spec/hostAliases/"+strconv.Itoa(i)+"/ip", absent[0].String()))
+			given[absent[0]] = append(given[absent[0]], alias)
+			absent = absent[1:]
 			continue
 		}
 		fix := "remove the name from this entry"
-		if pinned.Host == o.Host && !o.HTTP() { // only these may have addresses
+		if pinned.Host == o.Host && !o.HTTP() && !o.InCluster() { // only these may have addresses
 			fix += fmt.Sprintf(". If %s is the server's address, write it into %s",
 				alias.IP, origination.KeyOf(o.Instances[0], "addresses"))
 		}
-		problems = append(problems, invalid(origination.ReasonPodConflict,
-			specPath.Child("hostAliases").Index(i).Child("hostnames").Index(j), alias.Hostnames[j],
-			fmt.Sprintf("must not have the address %s, because redis-tls resolves %s to a VIP; %s",
-				alias.IP, pinned.Host, fix)))
+		for _, name := range dialled {
+			if j := names(alias, name); j >= 0 {
+				problems = append(problems, invalid(origination.ReasonPodConflict,
+					specPath.Child("hostAliases").Index(i).Child("hostnames").Index(j), alias.Hostnames[j],
+					fmt.Sprintf("must not have the address %s, because redis-tls resolves %s to a VIP; %s",
+						alias.IP, name, fix)))
+			}
+		}
 	}
-	return problems, replaced
+	return given, problems
+}
+
+// onlyNames reports whether a hostAliases entry has no name but these.
+func onlyNames(alias corev1.HostAlias, dialled []string) bool {
+	only := corev1.HostAlias{Hostnames: dialled}
+	return !slices.ContainsFunc(alias.Hostnames, func(name string) bool {
+		return names(only, strings.TrimSuffix(name, ".")) < 0
+	})
 }

@@ -92,8 +92,8 @@ func comparePrefixes(a, b netip.Prefix) int {
 }
 
 // synthesisedHost is the host of an origination with only addresses: ip-10-0-0-3, or for IPv6 the eight groups joined
-// by "-". Several addresses or a CIDR give the first address and a hash of all. It is a single DNS label, which a
-// user's host cannot be.
+// by "-". Several addresses or a CIDR give the first address and a hash of all. It is a single DNS label, which no host
+// is: that of a Service is its full name.
 func synthesisedHost(addresses []netip.Prefix) string {
 	first := addresses[0].Addr()
 	host := "ip-" + strings.ReplaceAll(first.String(), ".", "-")

@@ -17,21 +17,37 @@ var metadataHosts = []string{
 	"metadata.tencentyun.com", "metadata.packet.net", "metadata.platformequinix.com", "rancher-metadata.rancher.internal",
 }
 
-// host normalises and checks the name that the app dials. The problem is "" if the name is valid.
-func (r rules) host(text string) (host, problem string) {
+// host normalises and checks a name that the app dials. The problem is "" if the name is valid. The name of a Service
+// becomes its full name, with its other forms as aliases.
+func (r rules) host(text string) (host serverName, problem string) {
 	if r.inMesh {
-		return r.serviceHost(text)
+		full, problem := r.serviceHost(text)
+		return serverName{Name: origination.Name{Host: full}}, problem
 	}
 	if strings.Contains(text, "*") {
-		return "", "must not be a wildcard, because /etc/hosts has none. Write the name that the app dials first, and the " +
-			"others in " + origination.Prefix + "nodes, or only the addresses of all in " + origination.Prefix + "addresses"
+		return serverName{}, "must not be a wildcard, because /etc/hosts has none. Write the name that the app dials " +
+			"first, and the others in " + origination.Prefix + "nodes, or only the addresses of all in " + origination.Prefix +
+			"addresses"
 	}
-	host, problem = origination.NormalName(text, "write it in "+origination.Prefix+"addresses")
+	name, problem := origination.NormalName(text, "write it in "+origination.Prefix+"addresses")
 	if problem == "" {
-		problem = cmp.Or(r.hostProblem(host), spellingProblem(text, host))
+		problem = reservedProblem(name)
 	}
 	if problem != "" {
-		return "", problem
+		return serverName{}, problem
+	}
+	host = serverName{Name: origination.Name{Host: name}, certified: []string{name}}
+	service, found, problem := r.findService(name)
+	switch {
+	case problem != "":
+		return serverName{}, problem
+	case found:
+		host = r.serverName(service)
+	default:
+		problem = r.outsideProblem(name)
+	}
+	if problem = cmp.Or(problem, lengthProblem(host.Host), spellingProblem(text, name)); problem != "" {
+		return serverName{}, problem
 	}
 	return host, ""
 }
@@ -53,53 +69,42 @@ func spellingProblem(text, host string) string {
 	return ""
 }
 
-// hostProblem says why a normal name cannot be the host of a Redis outside the cluster, or returns "".
-func (r rules) hostProblem(host string) string {
+// reservedProblem says why a normal name can be the host of no Redis, or returns "".
+func reservedProblem(host string) string {
 	const outside = "name a Redis outside the cluster"
-	const fix = outside + ", or set " + origination.Prefix + "mode: istio-mutual for a Service"
-	below := func(domain string) bool { return host == domain || strings.HasSuffix(host, "."+domain) }
 	switch {
-	case slices.ContainsFunc([]string{"localhost", "localdomain", "localhost6", "ip6-localhost", "ip6-loopback"}, below):
+	case slices.ContainsFunc([]string{"localhost", "localdomain", "localhost6", "ip6-localhost", "ip6-loopback"},
+		func(domain string) bool { return isBelow(host, domain) }):
 		return "must not be the pod itself, which needs no TLS; " + outside
-	case slices.ContainsFunc(metadataHosts, below):
+	case slices.ContainsFunc(metadataHosts, func(domain string) bool { return isBelow(host, domain) }):
 		return "must not be the metadata service of a cloud; " + outside
-	case below(strings.TrimPrefix(origination.HostSuffix, ".")):
+	case isBelow(host, strings.TrimPrefix(origination.HostSuffix, ".")):
 		return "must not be a name of redis-tls itself; write the real name of the Redis"
-	case !strings.Contains(host, "."):
-		return "must not be a single word, which resolves inside the cluster; " + fix
-	case slices.ContainsFunc([]string{r.cfg.ClusterDomain, "cluster.local", "clusterset.local", "svc", "pod"},
-		func(domain string) bool { return domain != "" && below(domain) }):
-		return "must not be a name inside the cluster; " + fix
-	case len(host) > origination.MaxHostBytes:
-		return fmt.Sprintf("must have at most %d characters, got %d, because the mesh adds %q to it; use a shorter name",
-			origination.MaxHostBytes, len(host), ".<key>"+origination.VIPSuffix)
-	}
-	if service := r.findService(host); service != "" {
-		return fmt.Sprintf("must not resolve to the Service %s; %s", service, fix)
 	}
 	return ""
 }
 
-// findService returns "namespace/name" of the Service that a pod's resolver would find under a name
-// without "svc", by the search domains <namespace>.svc.<domain> and svc.<domain>; "" when there is none.
-func (r rules) findService(host string) string {
-	if r.services == nil {
-		return ""
-	}
-	type service struct{ namespace, name string }
-	var candidates []service
-	switch labels := strings.Split(host, "."); len(labels) {
-	case 2: // service.namespace, or pod.service of the own namespace
-		candidates = []service{{labels[1], labels[0]}, {r.namespace, labels[1]}}
-	case 3: // pod.service.namespace
-		candidates = []service{{labels[2], labels[1]}}
-	}
-	for _, s := range candidates {
-		if _, found := r.services.Service(s.namespace, s.name); found {
-			return s.namespace + "/" + s.name
-		}
+// isBelow reports whether the name is the domain or below it.
+func isBelow(name, domain string) bool { return name == domain || strings.HasSuffix(name, "."+domain) }
+
+// outsideProblem says why a normal name that is no Service's cannot be that of a Redis outside the cluster, or returns
+// "".
+func (r rules) outsideProblem(host string) string {
+	if slices.ContainsFunc([]string{r.cfg.ClusterDomain, "cluster.local", "clusterset.local", "svc", "pod"},
+		func(domain string) bool { return domain != "" && isBelow(host, domain) }) {
+		return "must not be a name inside the cluster other than a Service's; name a Redis outside the cluster, or a " +
+			"Service, as in \"redis.data.svc\""
 	}
 	return ""
+}
+
+// lengthProblem says that a host is too long for its private host, or returns "".
+func lengthProblem(host string) string {
+	if len(host) <= origination.MaxHostBytes {
+		return ""
+	}
+	return fmt.Sprintf("must have at most %d characters, got %d, because the mesh adds %q to it; use a shorter name",
+		origination.MaxHostBytes, len(host), ".<key>"+origination.VIPSuffix)
 }
 
 // subjectAltName normalises a name of a server's certificate: a DNS name, an IP or a URI. Single words and names inside

@@ -53,6 +53,7 @@ var hostileHosts = []struct {
 			"in mixed case":                         "Kubernetes.Default.SVC",
 			"a Service that does not exist":         "nothing.nowhere.svc",
 			"a pod by address":                      "10-0-0-1.shop.pod",
+			"a pod in full width":                   "10-0-0-1.shop.ｐｏｄ",
 			"a pod in full":                         "10-0-0-1.shop.pod.cluster.local",
 			"the domain itself":                     "cluster.local",
 			"any name below the domain":             "example.com.cluster.local",
@@ -60,6 +61,10 @@ var hostileHosts = []struct {
 			"another name in this cluster's domain": "redis.corp.example",
 			"the multi-cluster domain":              "redis.shop.svc.clusterset.local",
 			"a headless pod":                        "redis-0.redis.shop.svc",
+			"a pod and no Service":                  "redis-0.data.svc",
+			"more parts than a pod of a Service":    "a.redis-0.redis.data.svc",
+			"svc without a namespace":               "redis.svc",
+			"the domain of Services":                "svc.corp.example",
 			"svc in full width":                     "kubernetes.default.ｓｖｃ",
 			"with full-width dots":                  "kubernetes．default．svc",
 			"with an ideographic dot":               "kubernetes。default。svc",
@@ -69,7 +74,7 @@ var hostileHosts = []struct {
 		},
 	},
 	{
-		why: "is a single word",
+		why: "is a single word that is no Service",
 		hosts: map[string]string{
 			"a short name":                "redis",
 			"a short name with a dot":     "redis.",
@@ -78,15 +83,6 @@ var hostileHosts = []struct {
 			"Google's metadata":           "metadata",
 			"Rancher's metadata":          "rancher-metadata",
 			"a synthesised host":          "ip-10-0-0-3",
-		},
-	},
-	{
-		why: "resolves to the Service",
-		hosts: map[string]string{
-			"Service and namespace":        "redis.data",
-			"in capitals with a dot":       "REDIS.DATA.",
-			"a pod of a Service elsewhere": "redis-0.redis.data",
-			"a pod of a Service here":      "cache-0.cache",
 		},
 	},
 	{
@@ -273,7 +269,7 @@ func TestHostsAreNormalised(t *testing.T) {
 		"a name that ends as the cluster's does":         {"redis.notcluster.local", "redis.notcluster.local"},
 		"a name similar to a private host":               {"redis.my-redis-tls.internal", "redis.my-redis-tls.internal"},
 		"two words that are no Service":                  {"redis.memorystore-redis", "redis.memorystore-redis"},
-		"a Service's name with a domain":                 {"redis.data.example.com", "redis.data.example.com"},
+		"a Service's name with another domain":           {"redis.data.example.com", "redis.data.example.com"},
 		"hexadecimal letters without 0x":                 {"redis.beef", "redis.beef"},
 		"the longest that its private name bears":        {long(213), long(213)},
 	} {

@@ -3,7 +3,6 @@ package annotation
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -25,32 +24,20 @@ func (r rules) serviceHost(text string) (host, problem string) {
 	if problem != "" {
 		return "", problem
 	}
-	name, full := strings.CutSuffix(name, ".svc."+r.cfg.ClusterDomain)
-	if !full {
-		name, full = strings.CutSuffix(name, ".svc")
-	}
-	service, namespace, qualified := strings.Cut(name, ".")
-	switch {
-	case strings.Contains(namespace, "."), full && !qualified:
+	forms, _ := r.serviceForms(name)
+	if len(forms) == 0 || forms[0].pod != "" {
 		return "", "must be the name of a Service in mode istio-mutual; " + fix
-	case !qualified:
-		namespace = r.namespace
 	}
-	host = service + "." + namespace + ".svc." + r.cfg.ClusterDomain
-	if r.services == nil {
-		return host, ""
+	service := forms[0]
+	if r.services != nil {
+		if _, exists := r.services.Service(service.namespace, service.name); !exists && !r.partial {
+			return "", serviceMissing(service)
+		}
 	}
-	switch found, exists := r.services.Service(namespace, service); {
-	case !exists && r.partial:
-	case !exists:
-		return "", fmt.Sprintf("must be an existing Service, and %s/%s does not exist; correct the name, or create the "+
-			"Service first", namespace, service)
-	case found.ExternalName != "":
-		return "", fmt.Sprintf("must be a Service of pods, and %s/%s is an alias of %s; "+
-			"name the Service that selects the Redis pods",
-			namespace, service, found.ExternalName)
+	if problem := r.aliasProblem(service); problem != "" {
+		return "", problem
 	}
-	return host, ""
+	return r.full(service), ""
 }
 
 // clusterIPs are the addresses of the origination's Service.

@@ -90,7 +90,7 @@ func (r rules) read(i *instance) (*request, []string, field.ErrorList) {
 		return req, d.warnings, errs
 	}
 	errs = req.check(d)
-	for _, denied := range policyProblems(r.cfg.Policy, &req.Origination, r.namespace) {
+	for _, denied := range r.policyProblems(&req.Origination) {
 		errs = append(errs, field.Forbidden(i.at(denied.key), denied.detail))
 	}
 	d.warnings = append(d.warnings, req.warnings(r.cfg.Policy)...)
@@ -108,12 +108,12 @@ func missingEndpoint(i *instance) *field.Error {
 func (d *draft) request(i *instance) *request {
 	req := &request{instance: i, given: d.passthrough}
 	req.Instances = []string{i.name}
-	req.Host, req.Addresses = d.host, d.addresses
+	req.Host, req.Aliases, req.Addresses = d.host.Host, d.host.Aliases, d.addresses
 	if req.Host == "" {
 		req.Host, req.HostSynthesised = synthesisedHost(req.Addresses), true
 	}
 	for _, node := range d.nodes {
-		req.Nodes = append(req.Nodes, origination.Name{Host: node})
+		req.Nodes = append(req.Nodes, node.Name)
 	}
 	req.Protocol, req.Connection = cmp.Or(d.protocol, "tcp"), d.connection
 	req.TLS = origination.TLS{
@@ -136,12 +136,21 @@ func (d *draft) request(i *instance) *request {
 			req.TLS.SNI = req.Host
 		}
 		if len(req.TLS.SubjectAltNames) == 0 && !d.insecure {
-			req.TLS.SubjectAltNames = append([]string{req.Host}, d.nodes...)
-			slices.Sort(req.TLS.SubjectAltNames)
+			req.TLS.SubjectAltNames = d.certifiedNames()
 		}
 	}
 	req.fillPorts(d)
 	return req
+}
+
+// certifiedNames returns the names of which the server's certificate must have one by default, sorted.
+func (d *draft) certifiedNames() []string {
+	names := slices.Clone(d.host.certified)
+	for _, node := range d.nodes {
+		names = append(names, node.certified...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // fillPorts fills in the ports and those passed through.
@@ -195,7 +204,10 @@ func (req *request) check(d *draft) field.ErrorList {
 				port.Number, p.key("port"))
 		}
 	}
-	return slices.Concat(p.errs, req.checkSidecarPorts(), req.checkNodes(d), req.checkHTTP(), req.checkTLS(d))
+	if len(req.Addresses) > 0 && req.InCluster() {
+		p.invalid("addresses", "cannot be used with a Service of the cluster, whose addresses DNS returns; remove it")
+	}
+	return slices.Concat(p.errs, req.checkSidecarPorts(), req.checkNodes(), req.checkHTTP(), req.checkTLS(d))
 }
 
 // sidecarPorts are the ports of the sidecar itself.
@@ -226,6 +238,9 @@ func (req *request) checkHTTP() field.ErrorList {
 	}
 	p := problems{instance: req.instance}
 	switch {
+	case req.InCluster():
+		p.invalid("protocol", "cannot be http for a Service of the cluster, because the mesh already has a host of that "+
+			"name; remove this key")
 	case req.Resolution() == origination.ResolutionNone:
 		p.invalid("addresses", "cannot be used with %[1]s: http, which routes by the Host header; "+
 			"remove it and write the name in %[2]s, or remove %[1]s", p.key("protocol"), p.key("host"))
@@ -260,6 +275,11 @@ func (req *request) checkTLS(d *draft) field.ErrorList {
 	}
 	p.errs = append(p.errs, req.checkClient(d)...)
 	p.errs = append(p.errs, req.checkDelivery()...)
+	if req.InCluster() && !req.TLS.OwnCA() && len(d.names) == 0 && !d.insecure {
+		p.required("ca-secret", "a Service of the cluster requires its own CA, because no public CA signs its names; "+
+			"write its Secret here, or its ConfigMap in %s. For a server with a sidecar, set %s: istio-mutual",
+			p.key("ca-configmap"), p.key("mode"))
+	}
 	if !req.TLS.OwnCA() && len(req.TLS.SubjectAltNames) == 0 && !d.insecure {
 		p.required("subject-alt-names", "without it, any publicly trusted certificate is accepted for the addresses; "+
 			"write the name in the server's certificate, or its CA in %s", p.key("ca-secret"))

@@ -50,13 +50,14 @@ var keys = []Key{
 	{
 		Name: "host", Scope: ScopeInstance, Default: "derived from `addresses`", parse: parseHost,
 		Description: "DNS name of the Redis, as the app dials it: in lower case, without a dot at the end. With " +
-			"`addresses` it does not have to exist in DNS (`redis.memorystore-redis`).",
+			"`addresses` it does not have to exist in DNS (`redis.memorystore-redis`). It may be a Service of the cluster or " +
+			"a pod of one, in any form (`redis`, `redis.data`, `redis.data.svc`). The app may then dial every form.",
 	},
 	{
 		Name: "nodes", Scope: ScopeInstance, parse: parseNodes,
 		Description: "Further names that the server announces to its clients: nodes of a cluster, replicas. Comma list " +
-			"with ranges (`redis-{0..2}.example.com`). They share the ports and TLS settings of the `host`. The " +
-			"certificate may have any of these names.",
+			"with ranges (`redis-{0..2}.example.com`, `redis-{0..2}.redis`). They share the ports and TLS settings of the " +
+			"`host`. The certificate may have any of these names.",
 	},
 	{
 		Name: "port", Scope: ScopeInstance, Default: "`6379`, with protocol `http` `80`", parse: parsePort,
@@ -83,7 +84,7 @@ var keys = []Key{
 	{
 		Name: "ca-secret", Scope: ScopeInstance, Default: "the proxy's system roots", parse: parseCASecret,
 		Description: "Secret in the pod's namespace with the CA bundle. The bundle may have several PEM blocks, as during " +
-			"a CA rotation.",
+			"a CA rotation. A Service of the cluster requires a CA, unless `subject-alt-names` is set.",
 	},
 	{
 		Name: "ca-configmap", Scope: ScopeInstance, parse: parseCAConfigMap,
@@ -98,8 +99,8 @@ var keys = []Key{
 		Name: "mode", Scope: ScopeInstance, Default: "`simple`", parse: parseMode,
 		Values: []Value{{"simple", true}, {"mutual", true}, {"istio-mutual", true}},
 		Description: "How TLS is originated. `mutual` sends the server a client certificate, from `client-secret`, " +
-			"`issuer` or `certificate`. `istio-mutual` uses the mesh's own TLS to a Service of the mesh, by any of its names " +
-			"in `host`.",
+			"`issuer` or `certificate`. Both also reach a Service whose server has TLS of its own. `istio-mutual` " +
+			"uses the mesh's own TLS to a Service of the mesh, by any of its names in `host`.",
 	},
 	{
 		Name: "client-secret", Scope: ScopeInstance, parse: parseClientSecret,
@@ -135,12 +136,12 @@ var keys = []Key{
 	{
 		Name:    "subject-alt-names",
 		Scope:   ScopeInstance,
-		Default: "= `host` if it is resolved by DNS",
+		Default: "= `host` and `nodes` if DNS resolves them",
 		parse:   parseSubjectAltNames,
 		Description: "Names of which the server's certificate must have one: DNS names, IPs or URIs, comma list. Required " +
 			"with system roots and `addresses`: without it, any publicly trusted certificate is accepted. A concrete name " +
 			"also matches a certificate with a wildcard. A wildcard (`*.example.com`) matches only a certificate with the " +
-			"same wildcard.",
+			"same wildcard. The default for a Service is its forms with a namespace.",
 	},
 	{
 		Name: "insecure-skip-verify", Scope: ScopeInstance, Default: "`false`", parse: parseInsecure,

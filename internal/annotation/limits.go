@@ -17,6 +17,7 @@ const (
 	maxPorts            = 256       // of one list
 	maxAddresses        = 64        // of one list
 	maxNodes            = 128       // of one instance
+	maxDialled          = 400       // names in /etc/hosts of one instance: the guard can compare about 900 VIPs
 	maxNamePorts        = 1024      // of one instance: each is a listener of every sidecar of the namespace
 	maxSubjectAltNames  = 32        // of one list
 	maxKeyWarnings      = 16        // about unknown keys of one source

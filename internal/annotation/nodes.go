@@ -17,7 +17,7 @@ var numbers = regexp.MustCompile(`\{([0-9]{1,6})\.\.([0-9]{1,6})\}`)
 
 // parseNodes reads the names of nodes: a comma list of names with ranges, sorted, each once.
 func parseNodes(d *draft, path *field.Path, value string) field.ErrorList {
-	var nodes []string
+	var nodes []serverName
 	errs := list(path, value, maxNodes, `names as in "redis-{0..2}.example.com"`, func(element string) string {
 		if strings.Contains(element, "*") {
 			return "must not be a wildcard, because /etc/hosts has none; write ranges, as in \"redis-{0..2}.example.com\""
@@ -32,8 +32,9 @@ func parseNodes(d *draft, path *field.Path, value string) field.ErrorList {
 		}
 		return problem
 	})
-	slices.Sort(nodes)
-	if d.nodes = slices.Compact(nodes); len(d.nodes) > maxNodes && len(errs) == 0 {
+	slices.SortFunc(nodes, func(a, b serverName) int { return strings.Compare(a.Host, b.Host) })
+	d.nodes = slices.CompactFunc(nodes, func(a, b serverName) bool { return a.Host == b.Host })
+	if len(d.nodes) > maxNodes && len(errs) == 0 {
 		return field.ErrorList{field.TooMany(path, len(d.nodes), maxNodes)}
 	}
 	return errs
@@ -75,7 +76,7 @@ func expandRanges(pattern string) (names []string, problem string) {
 }
 
 // checkNodes checks the names of nodes together with the rest of the instance.
-func (req *request) checkNodes(d *draft) field.ErrorList {
+func (req *request) checkNodes() field.ErrorList {
 	if len(req.Nodes) == 0 {
 		return nil
 	}
@@ -89,37 +90,55 @@ func (req *request) checkNodes(d *draft) field.ErrorList {
 	case !req.Pinned():
 		p.invalid("nodes", "cannot be used with several addresses or a CIDR in %s; remove one of them", p.key("addresses"))
 	}
-	if slices.Contains(d.nodes, req.Host) {
+	if slices.ContainsFunc(req.Nodes, func(node origination.Name) bool { return node.Host == req.Host }) {
 		p.invalid("nodes", "must not contain %s, which %s has; remove it here", req.Host, p.key("host"))
 	}
 	if n := (1 + len(req.Nodes)) * len(req.PortNumbers()); n > maxNamePorts {
 		p.invalid("nodes", "must give at most %d pairs of a name and a port, got %d; write fewer names or ports",
 			maxNamePorts, n)
 	}
+	dialled := 1 + len(req.Aliases)
+	for i := range req.Nodes {
+		dialled += 1 + len(req.Nodes[i].Aliases)
+	}
+	if dialled > maxDialled {
+		p.invalid("nodes", "must have at most %d names with all forms of the Services' names, got %d; write fewer names",
+			maxDialled, dialled)
+	}
 	return p.errs
 }
 
-// sharedNames refuses a name in two originations of one pod, because its VIP can belong to only one.
+// sharedNames refuses a name in two originations of one pod, or for two nodes, because it can have the VIP of only one.
 func sharedNames(merged []*request) field.ErrorList {
+	type owner struct {
+		req  *request
+		host string
+	}
 	var errs field.ErrorList
-	owner := map[string]*request{}
+	owners := map[string]owner{}
+	add := func(key string, req *request, name origination.Name) {
+		for _, dialled := range name.Dialled() {
+			other, found := owners[dialled]
+			switch {
+			case !found:
+				owners[dialled] = owner{req, name.Host}
+			case other != owner{req, name.Host}: // checkNodes reports an equal one
+				p := problems{instance: req.instance}
+				p.invalid(key, "must not contain %s, which instance %s has; remove it from one of them",
+					dialled, strings.Join(other.req.Instances, ", "))
+				errs = append(errs, p.errs...)
+				return
+			}
+		}
+	}
 	for _, req := range merged {
-		owner[req.Host] = req
+		if !req.HostSynthesised {
+			add("host", req, origination.Name{Host: req.Host, Aliases: req.Aliases})
+		}
 	}
 	for _, req := range merged {
 		for _, node := range req.Nodes {
-			other, found := owner[node.Host]
-			if !found {
-				owner[node.Host] = req
-				continue
-			}
-			if other == req { // checkNodes reports it
-				continue
-			}
-			value := origination.Shorten(req.instance.value("nodes"))
-			errs = append(errs, field.Invalid(req.instance.at("nodes"), value, fmt.Sprintf(
-				"must not contain %s, which instance %s has; remove it from one of them",
-				node.Host, strings.Join(other.Instances, ", "))))
+			add("nodes", req, node)
 		}
 	}
 	return errs

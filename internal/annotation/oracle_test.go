@@ -25,7 +25,10 @@ var (
 			`instance-data\.ec2\.internal|rancher-metadata\.rancher\.internal)$`,
 	)
 	// data/redis, shop/cache and shop/six exist; the pod runs in shop.
-	oracleService = regexp.MustCompile(`^(([^.]+\.)?(redis\.data|cache\.shop|six\.shop)|[^.]+\.(cache|six))$`)
+	oracleService = regexp.MustCompile(
+		`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)?` +
+			`((redis\.data|cache\.shop|six\.shop)(\.svc(\.corp\.example)?)?|cache|six)$`,
+	)
 )
 
 // oracleHost says why a name in normal form must be refused, "" if it must be accepted.
@@ -38,14 +41,14 @@ func oracleHost(host string) string {
 		return "is an address"
 	case oracleNumber.MatchString(host):
 		return "ends in a number"
+	case oracleService.MatchString(host):
+		return ""
 	case !oracleName.MatchString(host):
 		return "is no name of several labels"
 	case len(host)+len(".0123456789abcdef.vip.redis-tls.internal") > 253:
 		return "is too long"
 	case oracleSuffix.MatchString(host):
 		return "has a suffix that is refused"
-	case oracleService.MatchString(host):
-		return "is a Service"
 	}
 	return ""
 }

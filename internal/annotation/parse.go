@@ -29,8 +29,8 @@ type rules struct {
 // draft has the parsed keys of an instance. Zero values are defaults.
 type draft struct {
 	rules
-	host        string
-	nodes       []string
+	host        serverName
+	nodes       []serverName
 	ports       []int32
 	targetPort  int32
 	passthrough []int32

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -17,9 +16,9 @@ type denial struct {
 	detail string
 }
 
-// policyProblems checks an origination of a pod of the namespace against the policy. Services of the mesh are always
-// allowed in the pod's own namespace. Those of another must be in policy.allowedHosts, even if that is empty.
-func policyProblems(p config.Policy, o *origination.Origination, namespace string) []denial {
+// policyProblems checks an origination of a pod of the namespace against the policy.
+func (r rules) policyProblems(o *origination.Origination) []denial {
+	p := r.cfg.Policy
 	var all []denial
 	deny := func(key, value, list, allowed string) {
 		all = append(all, denial{
@@ -28,23 +27,12 @@ func policyProblems(p config.Policy, o *origination.Origination, namespace strin
 				value, list, origination.Shorten(allowed)),
 		})
 	}
-	switch serviceNamespace, _ := o.Service(); {
-	case o.HostSynthesised:
-	case o.InMesh():
-		if serviceNamespace != namespace && (len(p.AllowedHosts) == 0 || !p.AllowsHost(o.Host)) {
-			all = append(all, denial{
-				"host",
-				fmt.Sprintf("%q is a Service of namespace %s. Services of other namespaces must be allowed by "+
-					"policy.allowedHosts (%s); contact the cluster's administrator",
-					o.Host, serviceNamespace, origination.Shorten(cmp.Or(strings.Join(p.AllowedHosts, ", "), "none"))),
-			})
-		}
-	case !p.AllowsHost(o.Host):
-		deny("host", o.Host, "allowedHosts", strings.Join(p.AllowedHosts, ", "))
+	if !o.HostSynthesised {
+		all = r.hostDenials("host", o.Host, o.InMesh() || len(o.Aliases) > 0)
 	}
 	for _, node := range o.Nodes {
-		if !p.AllowsHost(node.Host) {
-			deny("nodes", node.Host, "allowedHosts", strings.Join(p.AllowedHosts, ", "))
+		if denials := r.hostDenials("nodes", node.Host, len(node.Aliases) > 0); len(denials) > 0 {
+			all = append(all, denials...)
 			break // mostly all are in one domain
 		}
 	}
@@ -85,4 +73,36 @@ func policyProblems(p config.Policy, o *origination.Origination, namespace strin
 		}
 	}
 	return all
+}
+
+// hostDenials checks a name that the app dials. A Service of the cluster is always allowed in the pod's own namespace.
+// One of another namespace must be in policy.allowedHosts, even if that is empty.
+func (r rules) hostDenials(key, host string, isService bool) []denial {
+	p := r.cfg.Policy
+	switch namespace := r.serviceNamespace(host); {
+	case !isService && p.AllowsHost(host):
+		return nil
+	case !isService:
+		return []denial{{key, fmt.Sprintf(
+			"%q must be allowed by policy.allowedHosts (%s); use one of these, or contact the cluster's administrator",
+			host, origination.Shorten(strings.Join(p.AllowedHosts, ", ")))}}
+	case namespace == r.namespace, len(p.AllowedHosts) > 0 && p.AllowsHost(host):
+		return nil
+	default:
+		further := ""
+		if len(p.AllowedHosts) == 0 {
+			further = ". Add the hosts outside the cluster too, because a list that is not empty limits all hosts"
+		}
+		return []denial{{key, fmt.Sprintf(
+			"Services of other namespaces must be allowed by policy.allowedHosts (%s); have the cluster's administrator add "+
+				"%q, or %q for the whole namespace%s",
+			origination.Shorten(cmp.Or(strings.Join(p.AllowedHosts, ", "), "none")), host,
+			"*."+namespace+".svc."+r.cfg.ClusterDomain, further)}}
+	}
+}
+
+// serviceNamespace returns the namespace in the full name of a Service.
+func (r rules) serviceNamespace(full string) string {
+	qualified := strings.TrimSuffix(full, ".svc."+r.cfg.ClusterDomain)
+	return qualified[strings.LastIndexByte(qualified, '.')+1:]
 }

@@ -301,8 +301,8 @@ func TestForgedRequestsAreRefused(t *testing.T) {
 	}{
 		{
 			name:    "a Service of another namespace",
-			request: keysAndValues(host, "redis.data"),
-			want:    podKey + "host]: Invalid value",
+			request: keysAndValues(host, "redis.data", "redis-tls/ca-secret", "ca"),
+			want:    podKey + "host]: Forbidden",
 		},
 		{
 			name:    "the mesh's Service of another namespace",

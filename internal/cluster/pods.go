@@ -215,32 +215,33 @@ func older(a, b *Pod) bool {
 	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name)) < 0
 }
 
-// vips returns the VIPs in the annotation of the group's pods, by host. resolve reports a wrong annotation.
-func (g *group) vips() map[string][]netip.Addr {
-	vips, err := origination.ParseVIPs(g.key.vips.Value())
+// vips returns the VIPs in the annotation of the group's pods, each once: the names of one Service share theirs.
+// resolve reports a wrong annotation.
+func (g *group) vips() []netip.Addr {
+	byName, err := origination.ParseVIPs(g.key.vips.Value())
 	if err != nil {
 		return nil
 	}
-	return vips
+	vips := slices.Concat(slices.Collect(maps.Values(byName))...)
+	slices.SortFunc(vips, netip.Addr.Compare)
+	return slices.Compact(vips)
 }
 
 // count adds a number to the count of each VIP of a group.
 func (x *podIndex) count(g *group, namespace string, by int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, vips := range g.vips() {
-		for _, vip := range vips {
-			held := x.vips[vip]
-			at := slices.IndexFunc(held, func(h holding) bool { return h.namespace == namespace })
-			if at < 0 {
-				at, held = len(held), append(held, holding{namespace: namespace})
-			}
-			if held[at].groups += by; held[at].groups == 0 {
-				held = slices.Delete(held, at, at+1)
-			}
-			if x.vips[vip] = held; len(held) == 0 {
-				delete(x.vips, vip)
-			}
+	for _, vip := range g.vips() {
+		held := x.vips[vip]
+		at := slices.IndexFunc(held, func(h holding) bool { return h.namespace == namespace })
+		if at < 0 {
+			at, held = len(held), append(held, holding{namespace: namespace})
+		}
+		if held[at].groups += by; held[at].groups == 0 {
+			held = slices.Delete(held, at, at+1)
+		}
+		if x.vips[vip] = held; len(held) == 0 {
+			delete(x.vips, vip)
 		}
 	}
 }
@@ -287,9 +288,7 @@ func (n *namespacePods) gather(namespace string, r resolver) *Live {
 	live := &Live{Requests: make([]mesh.Request, 0, len(n.groups))}
 	for _, g := range n.groups {
 		g.resolve(namespace, r)
-		for _, vips := range g.vips() {
-			live.Marks.VIPs = append(live.Marks.VIPs, vips...)
-		}
+		live.Marks.VIPs = append(live.Marks.VIPs, g.vips()...)
 		if g.err != nil {
 			if live.Marks.Unresolved == nil {
 				live.Marks.Unresolved = map[string]bool{}

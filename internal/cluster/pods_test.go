@@ -258,7 +258,7 @@ func TestChangeOfServicesResolvesAgain(t *testing.T) {
 	r.generation++
 	live := x.live("shop", r)
 	if len(live.Requests) > 0 || len(live.Unresolved) != 1 ||
-		!strings.Contains(live.Unresolved[0].Err.Error(), "Service example/redis") {
+		!strings.Contains(live.Unresolved[0].Err.Error(), "redis.example.svc.cluster.local") {
 		t.Errorf("requests %v, unresolved %v", summarised(live), live.Unresolved)
 	}
 	if uses := x.firstUses("shop", r); len(uses) != 1 || uses[0].Err == nil || len(uses[0].Originations) > 0 {

@@ -35,6 +35,9 @@ var everything = map[string]string{
 	"mesh.redis-tls/host":       "redis",
 	"mesh.redis-tls/mode":       "istio-mutual",
 	"word.redis-tls/host":       "redis.example",
+	"tls.redis-tls/host":        "store",
+	"tls.redis-tls/nodes":       "store-{0..1}.store." + namespace + ".svc",
+	"tls.redis-tls/ca-secret":   "redis-ca",
 	"redis-tls/sidecar":         "restrict",
 	"redis-tls/server":          "strict",
 }
@@ -100,11 +103,30 @@ func TestObjectsOfAPodStayAsLongAsItLives(t *testing.T) {
 			},
 			why: "metadata.annotations[mesh.redis-tls/host]",
 		},
+		"after its Service with TLS is deleted": {
+			change: func(w *world, _ *corev1.Pod) {
+				delete(w.caches.services, namespace+"/store")
+			},
+			why: "metadata.annotations[tls.redis-tls/host]",
+		},
+		"after its Service with TLS becomes an alias": {
+			change: func(w *world, _ *corev1.Pod) {
+				w.caches.services[namespace+"/store"] = annotation.Service{ExternalName: "store.example.com"}
+			},
+			why: "store.example.com",
+		},
+		"after its Service with TLS gets a cluster IP": {
+			change: func(w *world, _ *corev1.Pod) {
+				w.caches.services[namespace+"/store"] = annotation.Service{
+					ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.20")},
+				}
+			},
+		},
 		"after a Service takes the name of its host": {
 			change: func(w *world, _ *corev1.Pod) {
 				w.caches.services["example/redis"] = annotation.Service{}
 			},
-			why: "Service example/redis",
+			why: "redis.example.svc.cluster.local",
 		},
 		"after a Service takes its address": {
 			change: func(w *world, _ *corev1.Pod) {

@@ -619,7 +619,7 @@ type caches struct {
 func newCaches(cfg *config.Config) *caches {
 	return &caches{
 		cfg:         cfg,
-		services:    services{namespace + "/redis": {}},
+		services:    services{namespace + "/redis": {}, namespace + "/store": {}},
 		pods:        map[types.NamespacedName]*cluster.Pod{},
 		certManager: mesh.Present,
 	}

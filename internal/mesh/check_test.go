@@ -80,6 +80,8 @@ func TestCheckAgainstUnmanagedObjects(t *testing.T) {
 	cidr := redis("ip-cidr", at("10.0.0.0/24"))
 	withNode := redis(a, pinned("240.241.0.9"))
 	withNode.Nodes = []origination.Name{{Host: "a-1.example.com"}}
+	service := redis("redis.data.svc.cluster.local", pinned("240.241.0.9"))
+	service.Aliases = []string{"redis.data.svc", "redis.data"}
 	sameName := redis(a)
 	takenRule := theirs("other.example.com", nil)
 	takenRule.Name = sameName.RuleName()
@@ -259,6 +261,15 @@ func TestCheckAgainstUnmanagedObjects(t *testing.T) {
 			o:        withNode,
 			snap:     snapshot(tcpRoute("shop/theirs", "a-1.example.com")),
 			warnings: []string{"metadata.annotations[redis-tls/host]"},
+		},
+		"a route by the short name of a Service": {
+			o:        service,
+			snap:     snapshot(userRoute("data/theirs", []string{"redis"}, nil)),
+			warnings: []string{"metadata.annotations[redis-tls/host]"},
+		},
+		"a route by the short name of a Service of another namespace": {
+			o:    service,
+			snap: snapshot(userRoute("shop/theirs", []string{"redis"}, nil)),
 		},
 		"a route for the real host at gateways only": {
 			o:    dns,

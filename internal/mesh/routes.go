@@ -42,7 +42,7 @@ func bypassedRoutes(o *origination.Origination, snap *Snapshot) []string {
 	var warnings []string
 	for v := range snap.unmanagedRoutes() {
 		for _, host := range v.Spec.Hosts {
-			if !routesOneOf(strings.ToLower(host), o) {
+			if !routesOneOf(strings.ToLower(host), v.Namespace, o) {
 				continue
 			}
 			warnings = append(warnings, fmt.Sprintf("%s: VirtualService %s/%s routes %s, but this pod dials the VIP, so its "+
@@ -54,8 +54,10 @@ func bypassedRoutes(o *origination.Origination, snap *Snapshot) []string {
 	return warnings
 }
 
-// routesOneOf reports whether a route's host covers the origination's host or one of its nodes.
-func routesOneOf(host string, o *origination.Origination) bool {
-	return covers(host, o.Host) ||
-		slices.ContainsFunc(o.Nodes, func(node origination.Name) bool { return covers(host, node.Host) })
+// routesOneOf reports whether the host of a route of the namespace covers the origination's host or one of its nodes. A
+// host without a dot is a Service of the namespace (Istio's ResolveShortnameToFQDN).
+func routesOneOf(host, namespace string, o *origination.Origination) bool {
+	return slices.ContainsFunc(o.Names(), func(name origination.Name) bool {
+		return covers(host, name.Host) || !strings.Contains(host, ".") && slices.Contains(name.Aliases, host+"."+namespace)
+	})
 }

@@ -88,6 +88,16 @@ var decisions = []decision{
 		inKey:  true,
 	},
 	{
+		field:  "Aliases",
+		base:   mounted,
+		change: func(o *origination.Origination) { o.Aliases = []string{"redis.shop"} },
+	},
+	{
+		field:  "Nodes.Aliases",
+		base:   withNode,
+		change: func(o *origination.Origination) { o.Nodes[0].Aliases = []string{"redis-0.redis"} },
+	},
+	{
 		field:  "Nodes.Host",
 		base:   mounted,
 		change: func(o *origination.Origination) { o.Nodes = []origination.Name{{Host: "c.example.com"}} },

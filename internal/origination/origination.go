@@ -128,8 +128,10 @@ type Origination struct {
 	// Instances are the names of its annotation instances, sorted; "default" is the one without a name.
 	Instances []string
 	// Host is the DNS name that the app dials: ASCII, lower case, without a trailing dot. With only addresses it is
-	// derived from them (see HostSynthesised). In ModeIstioMutual it is the full name of the Service.
+	// derived from them (see HostSynthesised). It is the full name of a Service of the cluster, in any mode.
 	Host string
+	// Aliases are the shorter forms of a Service's name that the app may dial too, in ModeSimple and ModeMutual.
+	Aliases []string
 	// HostSynthesised reports that no host was set, so the app dials no name that could have a VIP.
 	HostSynthesised bool
 	// Nodes are further names by which the server sends its clients on, sorted by host. They share the TLS settings
@@ -171,6 +173,12 @@ func (o *Origination) Resolution() Resolution {
 // Pinned reports whether the app dials a name that the pod resolves to a VIP.
 func (o *Origination) Pinned() bool {
 	return !o.HostSynthesised && !o.InMesh() && o.Resolution() != ResolutionNone
+}
+
+// InCluster reports whether the server or a node of it is a Service of the cluster with TLS of its own, or a pod of one.
+// It has a VIP, as a server outside the cluster has.
+func (o *Origination) InCluster() bool {
+	return len(o.Aliases) > 0 || slices.ContainsFunc(o.Nodes, func(node Name) bool { return len(node.Aliases) > 0 })
 }
 
 // HTTP reports whether the sidecar routes by the Host header.

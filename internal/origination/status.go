@@ -52,17 +52,19 @@ func ParseStatus(value string) (Status, error) {
 	return s, nil
 }
 
-// FormatVIPs returns the value of the redis-tls/vips annotation: host=address for each VIP of each pinned host, joined
-// by commas; empty if no host is pinned.
+// FormatVIPs returns the value of the redis-tls/vips annotation: name=address for each VIP of each name that the pod's
+// /etc/hosts must have, joined by commas; empty if no host is pinned.
 func FormatVIPs(originations []Origination) string {
 	var b strings.Builder
 	for i := range originations {
 		for _, name := range originations[i].Names() {
-			for _, vip := range name.VIPs {
-				if b.Len() > 0 {
-					b.WriteByte(',')
+			for _, dialled := range name.Dialled() {
+				for _, vip := range name.VIPs {
+					if b.Len() > 0 {
+						b.WriteByte(',')
+					}
+					b.WriteString(dialled + "=" + vip.String())
 				}
-				b.WriteString(name.Host + "=" + vip.String())
 			}
 		}
 	}

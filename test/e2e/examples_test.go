@@ -50,7 +50,8 @@ func reaches(t *testing.T, b *bed.Bed, example, ns string, redis *bed.Host, host
 	ok(t, err)
 	objects = slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool {
 		o.SetNamespace(ns)
-		return o.GetKind() == "Namespace" || o.GetKind() == "ConfigMap"
+		return slices.Contains([]string{"Namespace", "ConfigMap", "Service", "StatefulSet", "Issuer", "Certificate"},
+			o.GetKind()) // these are the test's
 	})
 	ok(t, b.ApplyObjects(t.Context(), ns, objects...))
 	cart := &appsv1.Deployment{}

@@ -83,6 +83,9 @@ func testGuardOnCreate(t *testing.T, c *cluster) {
 		"an admitted pod with 128 nodes of both families, thrice": {
 			pod: newPod(admitted(), manyNodes(3, 128)),
 		},
+		"an admitted pod with 400 names of Services in both families": {
+			pod: newPod(admitted(), manyNodes(2, 200)),
+		},
 		"a pod with 5,000 annotations that requests TLS": {
 			pod: newPod(manyAnnotations(5000), admitted()),
 		},
@@ -206,6 +209,15 @@ func testGuardOnCreate(t *testing.T, c *cluster) {
 				alias("251.0.0.1", "a.example.com", "b.example.com"),
 			),
 			want: []string{lostVIP, "(b.example.com → 251.0.0.2)"},
+		},
+		"a pod with all names of a Service": {
+			pod: newPod(requesting(), injected(), marked("redis.shop.svc=251.0.0.1", "redis.shop=251.0.0.1", "redis=251.0.0.1"),
+				alias("251.0.0.1", "redis.shop.svc", "redis"), alias("251.0.0.1", "redis.shop")),
+		},
+		"a pod that lost a name of a Service": {
+			pod: newPod(requesting(), injected(), marked("redis.shop.svc=251.0.0.1", "redis.shop=251.0.0.1", "redis=251.0.0.1"),
+				alias("251.0.0.1", "redis.shop.svc", "redis")),
+			want: []string{lostVIP, "(redis.shop → 251.0.0.1)"},
 		},
 		"a pod with its VIP and the user's aliases": {
 			pod: newPod(

@@ -119,9 +119,9 @@ func TestObjectsOfTheInputDecideAsInTheCluster(t *testing.T) {
 		},
 		{
 			name:        "a Service that the resolver would find",
-			annotations: "redis-tls/host: redis.pay",
+			annotations: "redis-tls/host: redis.pay\n    redis-tls/ca-secret: ca",
 			input:       service("pay", "selector: {app: redis}"),
-			want:        "pay/redis",
+			want:        "redis.pay.svc.cluster.local",
 		},
 		{
 			name:        "the address of a Service",
