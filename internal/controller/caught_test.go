@@ -38,7 +38,7 @@ func (w *world) caught(namespace string) []string {
 			problems = append(problems, fmt.Sprintf("entry %s is without the rule of its key", e.Name))
 		}
 		if r := rules["*."+key+origination.VIPSuffix+" "]; r == nil ||
-			r.Spec.TrafficPolicy.GetTls().GetMode() != networking.ClientTLSSettings_SIMPLE {
+			r.Spec.TrafficPolicy.GetTls().GetMode() != networking.ClientTLSSettings_ISTIO_MUTUAL {
 			problems = append(problems, fmt.Sprintf("entry %s is without its closed rule", e.Name))
 		}
 	}

@@ -45,7 +45,8 @@ type missing struct {
 // pinned reports whether an entry or a rule of a pinned origination is missing.
 func (m *missing) pinned(o *origination.Origination) bool {
 	return slices.ContainsFunc(pinnedEntries(o, m.snap.Namespace), m.entry) ||
-		m.rule(pinnedRule(o, m.snap.Namespace)) || m.closed(o)
+		m.rule(pinnedRule(o, m.snap.Namespace)) ||
+		m.rule(closedRule(o.ClosedRuleName(), o.PrivateHosts(), m.snap.Namespace))
 }
 
 func (m *missing) entry(want *networkingv1.ServiceEntry) bool {
@@ -57,14 +58,6 @@ func (m *missing) entry(want *networkingv1.ServiceEntry) bool {
 func (m *missing) rule(want *networkingv1.DestinationRule) bool {
 	return !slices.ContainsFunc(m.snap.Rules, func(r *networkingv1.DestinationRule) bool {
 		return r.Name == want.Name && m.present(r) && proto.Equal(&r.Spec, &want.Spec)
-	})
-}
-
-// closed reports whether the closed rule of the key is missing. Its roots depend on the configuration, so they are not
-// compared.
-func (m *missing) closed(o *origination.Origination) bool {
-	return !slices.ContainsFunc(m.snap.Rules, func(r *networkingv1.DestinationRule) bool {
-		return r.Name == o.ClosedRuleName() && m.present(r)
 	})
 }
 

@@ -24,7 +24,6 @@ func Objects(snap *Snapshot, cfg config.Config) Desired {
 	d.Claims, d.Refused = liveClaims(snap, entries, cfg.VIP)
 	d.Entries = make([]*networkingv1.ServiceEntry, 0, len(d.Claims))
 	d.Rules = make([]*networkingv1.DestinationRule, 0, 2*len(d.Claims)+1)
-	closed := closedPolicy(cfg)
 	hosts := map[string]*httpHost{}
 	pinned := false
 	for i := range d.Claims {
@@ -38,13 +37,13 @@ func Objects(snap *Snapshot, cfg config.Config) Desired {
 			pinned = true
 			d.Entries = append(d.Entries, pinnedEntries(o, snap.Namespace)...)
 			d.Rules = append(d.Rules, pinnedRule(o, snap.Namespace))
-			d.Rules = append(d.Rules, closedRule(o.ClosedRuleName(), o.PrivateHosts(), snap.Namespace, closed))
+			d.Rules = append(d.Rules, closedRule(o.ClosedRuleName(), o.PrivateHosts(), snap.Namespace))
 		}
 	}
 	if pinned || slices.ContainsFunc(snap.Entries, func(e *networkingv1.ServiceEntry) bool {
 		return snap.manages(e) && behindVIP(e)
 	}) {
-		d.Rules = append(d.Rules, closedRule(origination.ClosedName, "*"+origination.VIPSuffix, snap.Namespace, closed))
+		d.Rules = append(d.Rules, closedRule(origination.ClosedName, "*"+origination.VIPSuffix, snap.Namespace))
 	}
 	d.addAtoms(snap)
 	d.addHTTP(hosts, entries, snap)

@@ -10,7 +10,6 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -35,20 +34,19 @@ func serviceRule(o *origination.Origination, namespace string) *networkingv1.Des
 // certificate has. Istio merges rules of one host and exportTo (mergeDestinationRule,
 // pilot/pkg/model/destination_rule.go), and only the selected rule would remain. So exportTo of this rule is the
 // namespace's name, and "." for the others.
-func closedRule(name, host, namespace string, policy *networkingapi.TrafficPolicy) *networkingv1.DestinationRule {
-	r := newRule(namespace, name, host, "", policy)
+func closedRule(name, host, namespace string) *networkingv1.DestinationRule {
+	r := newRule(namespace, name, host, "", closedPolicy)
 	r.Spec.ExportTo = []string{namespace}
 	return r
 }
 
-func closedPolicy(cfg config.Config) *networkingapi.TrafficPolicy {
-	return &networkingapi.TrafficPolicy{Tls: &networkingapi.ClientTLSSettings{
-		Mode:            networkingapi.ClientTLSSettings_SIMPLE,
-		CaCertificates:  cfg.Istio.SystemRoots,
-		Sni:             closedServer,
-		SubjectAltNames: []string{closedServer},
-	}}
-}
+// closedPolicy is the same for all closed rules. The CA of mode ISTIO_MUTUAL is the mesh's, one certificate. With the
+// system roots each cluster would parse all of them, a third of a MiB in every sidecar of the namespace.
+var closedPolicy = &networkingapi.TrafficPolicy{Tls: &networkingapi.ClientTLSSettings{
+	Mode:            networkingapi.ClientTLSSettings_ISTIO_MUTUAL,
+	Sni:             closedServer,
+	SubjectAltNames: []string{closedServer},
+}}
 
 // tlsPorts returns the numbers of the ports with TLS.
 func tlsPorts(o *origination.Origination) []int32 {

@@ -237,8 +237,8 @@ func (o objects) wrongClosed() error {
 		found[rule.Spec.Host] = true
 		tls := rule.Spec.GetTrafficPolicy().GetTls()
 		if rule.Spec.WorkloadSelector != nil || !slices.Equal(rule.Spec.ExportTo, []string{rule.Namespace}) ||
-			tls.GetMode() != networking.ClientTLSSettings_SIMPLE || tls.GetSni() != "closed.redis-tls.internal" ||
-			!slices.Equal(tls.GetSubjectAltNames(), []string{"closed.redis-tls.internal"}) || tls.GetCaCertificates() == "" {
+			tls.GetMode() != networking.ClientTLSSettings_ISTIO_MUTUAL || tls.GetSni() != "closed.redis-tls.internal" ||
+			!slices.Equal(tls.GetSubjectAltNames(), []string{"closed.redis-tls.internal"}) {
 			return fmt.Errorf("closed rule %s does not close: %v", rule.Name, &rule.Spec)
 		}
 	}
