@@ -46,6 +46,9 @@ func TestHelmCommandsOfTheDocuments(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, command := range helmCommand.FindAllString(string(text), -1) {
+				if strings.Contains(command, " template shop ") { // a chart of the user, for the preview
+					continue
+				}
 				commands++
 				command = placeholders.Replace(command)
 				t.Run(filepath.Base(file)+": "+command, func(t *testing.T) { render(t, strings.Fields(command)) })
