@@ -314,6 +314,22 @@ func TestServicesThatCannotBeUsedAreRefused(t *testing.T) {
 	}
 }
 
+// The CA of cert-manager is that of the client certificate's Secret.
+func TestCertificatesOfCertManagerHaveTheCA(t *testing.T) {
+	for _, key := range []string{"issuer", "certificate", "client-secret"} {
+		t.Run(key, func(t *testing.T) {
+			in := pod("redis-tls/host", "redis", "redis-tls/mode", "mutual", "redis-tls/"+key, "redis")
+			in.SecretOfCertificate = func(string) string { return "redis-tls" }
+			res := Resolve(in, config.Default(), shopAndData)
+			wantErrors(t, res)
+			tls := res.Originations[0].TLS
+			if tls.CASecret == "" || tls.CASecret != tls.ClientSecret || tls.SystemRoots != "" {
+				t.Errorf("TLS settings %+v", tls)
+			}
+		})
+	}
+}
+
 // A default may name a Service that exists in the namespaces of the pods.
 func TestADefaultMayNameAServiceOfTheCluster(t *testing.T) {
 	cfg, err := ParseConfig([]byte("defaults: {redis-tls/host: redis, redis-tls/ca-secret: ca}"))

@@ -24,6 +24,7 @@ var requests = map[string]*corev1.Pod{
 	"a host at an address":   newPod("host", "redis.memorystore-redis", "addresses", "10.0.0.3", "ca-secret", "ca"),
 	"only an address":        newPod("addresses", "10.0.0.3", "port", "6378", "ca-secret", "ca"),
 	"a Service of the mesh":  newPod("host", "redis.shop", "mode", "istio-mutual"),
+	"a Service with TLS":     newPod("host", "redis", "nodes", "redis-{0..1}.redis", "ca-secret", "ca"),
 	"a server":               newPod("server", "strict"),
 	"a restricted pod":       newPod("host", host, "sidecar", "restrict"),
 	"a CIDR":                 newPod("addresses", "10.0.0.0/28", "ca-secret", "ca"),

@@ -46,11 +46,13 @@ func identityOf(pod *corev1.Pod, d Decision) identity {
 func withVIPs(d Decision) Decision {
 	d.Originations = slices.Clone(d.Originations)
 	for n := range d.Originations {
-		o := &d.Originations[n]
-		o.VIPs = slices.Clone(o.VIPs)
-		for v := range o.VIPs {
-			o.VIPs[v] = netip.AddrFrom4([4]byte{251, 200, byte(n), byte(v + 1)})
+		o, moved := &d.Originations[n], map[string][]netip.Addr{}
+		for m, name := range o.Names() {
+			for v := range name.VIPs {
+				moved[name.Host] = append(moved[name.Host], netip.AddrFrom4([4]byte{251, byte(200 + m), byte(n), byte(v + 1)}))
+			}
 		}
+		o.SetVIPs(func(host string) []netip.Addr { return moved[host] })
 	}
 	return d
 }
@@ -130,8 +132,10 @@ func TestEqualPodsGetTheSamePatchWithAnyCache(t *testing.T) {
 					moved := withVIPs(first).Originations
 					want.VIPs, want.Aliases = origination.FormatVIPs(moved), slices.Clone(pod.Spec.HostAliases)
 					for _, o := range moved {
-						for _, vip := range o.VIPs {
-							want.Aliases = append(want.Aliases, corev1.HostAlias{IP: vip.String(), Hostnames: []string{o.Host}})
+						for _, name := range o.Names() {
+							for _, vip := range name.VIPs {
+								want.Aliases = append(want.Aliases, corev1.HostAlias{IP: vip.String(), Hostnames: name.Dialled()})
+							}
 						}
 					}
 				}

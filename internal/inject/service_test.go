@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -32,6 +33,54 @@ func TestServiceOfTheMeshGetsNoVIPAndNoVolume(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, statusOf(t, admitted)); diff != "" {
 		t.Errorf("the status is not what was requested: %s", diff)
+	}
+}
+
+// A pod of a Service with TLS of its own has every name at the VIP, whatever its aliases were before.
+func TestNamesOfAServiceShareOneAlias(t *testing.T) {
+	names := []string{"redis.shop.svc.cluster.local", "redis.shop.svc", "redis.shop", "redis"}
+	request := func() *corev1.Pod { return newPod("host", "redis.shop", "ca-secret", "ca") }
+	for name, change := range map[string]func(pod *corev1.Pod){
+		"a new pod": func(pod *corev1.Pod) { *pod = *request() },
+		"a copied pod of a time when the key had another VIP": func(pod *corev1.Pod) {
+			pod.Spec.HostAliases[0].IP = "251.0.0.9"
+		},
+		"a pod that lost two names": func(pod *corev1.Pod) {
+			pod.Spec.HostAliases[0].Hostnames = names[:2]
+		},
+		"a pod that lost all names but one, with a user's further name": func(pod *corev1.Pod) {
+			pod.Spec.HostAliases[0].Hostnames = []string{"own.example.com", names[3]}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, pod := newWorld(), request()
+			d := w.injector().Inject(shop, pod)
+			w.serve(t, pod, d)
+			copied := admit(t, pod, d)
+			change(copied)
+			d = w.injector().Inject(shop, copied)
+			check(t, d, origination.OutcomeInjected, origination.ReasonInjected)
+			admitted := admit(t, copied, d)
+			vip := d.Originations[0].VIPs[0].String()
+			var want []string
+			for _, name := range names {
+				want = append(want, name+"="+vip)
+				for _, alias := range aliasesOf(admitted, name) {
+					if alias.IP != vip {
+						t.Errorf("%s is %s, want %s", name, alias.IP, vip)
+					}
+				}
+				if n := len(aliasesOf(admitted, name)); n != 1 {
+					t.Errorf("%d aliases of %s: %v", n, name, admitted.Spec.HostAliases)
+				}
+			}
+			if got := admitted.Annotations[origination.AnnotationVIPs]; got != strings.Join(want, ",") {
+				t.Errorf("VIPs %s, want %q", got, want)
+			}
+			if again := w.injector().Inject(shop, admitted); len(again.Operations) > 0 {
+				t.Errorf("a second time: %v", again.Operations)
+			}
+		})
 	}
 }
 
