@@ -25,8 +25,8 @@ func examples(t *testing.T) map[string][]string {
 	return all
 }
 
-// TestExamplesAreAdmitted proves that every example is admitted as it is written, without a warning. A server outside the
-// mesh opts out of Istio's injection, and is not injected.
+// TestExamplesAreAdmitted proves that every example is admitted as it is written, without a warning. A server outside
+// the mesh opts out of Istio's injection, and is not injected.
 func TestExamplesAreAdmitted(t *testing.T) {
 	workload, injected := regexp.MustCompile(`(?m)^kind: (Deployment|StatefulSet)$`), `redis-tls/injected: "true"`
 	for dir, manifests := range examples(t) {

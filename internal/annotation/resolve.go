@@ -36,8 +36,8 @@ type Input struct {
 	Partial bool
 }
 
-// Services looks up the cluster's Services: a host may name one, and mode istio-mutual requires one. Their addresses are
-// refused.
+// Services looks up the cluster's Services: a host may name one, and mode istio-mutual requires one. Their addresses
+// are refused.
 type Services interface {
 	// Service returns the facts of a Service, and whether it exists.
 	Service(namespace, name string) (Service, bool)

@@ -175,8 +175,8 @@ func (o *Origination) Pinned() bool {
 	return !o.HostSynthesised && !o.InMesh() && o.Resolution() != ResolutionNone
 }
 
-// InCluster reports whether the server or a node of it is a Service of the cluster with TLS of its own, or a pod of one.
-// It has a VIP, as a server outside the cluster has.
+// InCluster reports whether the server or a node of it is a Service of the cluster with TLS of its own, or a pod of
+// one. It has a VIP, as a server outside the cluster has.
 func (o *Origination) InCluster() bool {
 	return len(o.Aliases) > 0 || slices.ContainsFunc(o.Nodes, func(node Name) bool { return len(node.Aliases) > 0 })
 }
