@@ -342,8 +342,8 @@ func (g *group) resolve(namespace string, r resolver) {
 	}
 	wanted := origination.Labels(result.Originations, result.Settings)
 	if label := firstDifference(origination.WebhookLabels(g.oldest.Labels), wanted); label != "" {
-		g.err = fmt.Errorf("label %s: must match annotation %s under the present Helm values; recreate the pod",
-			label, origination.AnnotationStatus)
+		g.err = fmt.Errorf("label %s: must match annotation %s under the present Helm values and Services; "+
+			"recreate the pod", label, origination.AnnotationStatus)
 		return
 	}
 	g.request = mesh.Request{Originations: result.Originations, Settings: result.Settings}

@@ -277,6 +277,24 @@ func TestChangeOfServicesResolvesAgain(t *testing.T) {
 	}
 }
 
+// A pod that was admitted before its Service existed dials a host outside the cluster, until it is recreated.
+func TestAServiceThatComesLateIsReported(t *testing.T) {
+	x, services := newPodIndex(), services{}
+	request := map[string]string{"redis-tls/host": "redis.shop", "redis-tls/ca-secret": "ca"}
+	x.set(Trim(clustertest.Pod(t, "shop", "cart", "r1", "a", request)))
+	r := resolver{resolve: resolveBy(config.Default(), services), generation: 1}
+	if live := x.live("shop", r); len(live.Requests) != 1 {
+		t.Fatalf("requests %v, unresolved %v", summarised(live), live.Unresolved)
+	}
+	services["shop/redis"] = annotation.Service{}
+	r.generation++
+	live := x.live("shop", r)
+	if len(live.Requests) > 0 || len(live.Unresolved) != 1 ||
+		!strings.Contains(live.Unresolved[0].Err.Error(), "Services") {
+		t.Errorf("requests %v, unresolved %v", summarised(live), live.Unresolved)
+	}
+}
+
 // services are Services by "namespace/name".
 type services map[string]annotation.Service
 
