@@ -64,6 +64,13 @@ func TestRedisClusterByName(t *testing.T) {
 			t.Errorf("%v: %s", err, out)
 		}
 	})
+	t.Run("a node that DNS does not know yet leaves no trace in the sidecar's log", func(t *testing.T) {
+		log, err := os.ReadFile(p.Sidecar.Log)
+		ok(t, err)
+		if n := strings.Count(string(log), node(3)); n > 0 {
+			t.Errorf("%d lines name it", n)
+		}
+	})
 	t.Run("and loses no command while a shard is added, whose name DNS did not know before", func(t *testing.T) {
 		client, err := p.Start("client", clusterClient(t), "-address", endpoint+":6379")
 		ok(t, err)

@@ -73,8 +73,8 @@ func (b *Bed) Analyze(ctx context.Context, objects ...client.Object) ([]map[stri
 	return messages, json.Unmarshal(out, &messages)
 }
 
-// tool returns the JSON that a tool of test/mesh prints. It skips lines before the JSON, because Istio's packages log
-// to standard output before main starts.
+// tool returns the JSON value that a tool of test/mesh prints. It skips lines before and after, because Istio's
+// packages log to standard output too.
 func tool(ctx context.Context, stdin *bytes.Buffer, path string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	var out, errs bytes.Buffer
@@ -88,7 +88,11 @@ func tool(ctx context.Context, stdin *bytes.Buffer, path string, args ...string)
 	for rest := out.Bytes(); len(rest) > 0; {
 		line, after, _ := bytes.Cut(rest, []byte("\n"))
 		if len(line) > 0 && (line[0] == '{' || line[0] == '[') {
-			return rest, nil
+			var value json.RawMessage
+			if err := json.NewDecoder(bytes.NewReader(rest)).Decode(&value); err != nil {
+				return nil, fmt.Errorf("%s must print JSON: %w", path, err)
+			}
+			return value, nil
 		}
 		rest = after
 	}
