@@ -42,16 +42,17 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// reaches applies the objects of the example to the namespace, and requires that its pod reaches the server, by TLS
-// only.
-func reaches(t *testing.T, b *bed.Bed, example, ns string, redis *bed.Host, host string, port uint16) {
+// reaches applies the objects of the example to the namespace, except those of the kinds, and requires that its pod
+// reaches the server, by TLS only.
+func reaches(
+	t *testing.T, b *bed.Bed, example, ns string, redis *bed.Host, host string, port uint16, except ...string,
+) {
 	t.Helper()
 	objects, err := harness.ReadObjects(filepath.Join("..", "..", "examples", example))
 	ok(t, err)
 	objects = slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool {
 		o.SetNamespace(ns)
-		return slices.Contains([]string{"Namespace", "ConfigMap", "Service", "StatefulSet", "Issuer", "Certificate"},
-			o.GetKind()) // these are the test's
+		return slices.Contains(append(except, "Namespace", "ConfigMap"), o.GetKind())
 	})
 	ok(t, b.ApplyObjects(t.Context(), ns, objects...))
 	cart := &appsv1.Deployment{}

@@ -71,7 +71,7 @@ func (c *ControlPlane) RunCertManager(sign Sign) {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			_ = m.round(ctx)
+			_ = errors.Join(m.issueAll(ctx), m.signAll(ctx))
 			select {
 			case <-ctx.Done():
 				return
@@ -79,13 +79,6 @@ func (c *ControlPlane) RunCertManager(sign Sign) {
 			}
 		}
 	}()
-}
-
-// round ends a call that hangs, so that the next round retries it.
-func (m *certManager) round(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	return errors.Join(m.issueAll(ctx), m.signAll(ctx))
 }
 
 func (m *certManager) issueAll(ctx context.Context) error {
