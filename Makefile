@@ -114,7 +114,7 @@ $(GOLANGCI_LINT): test/lint/go.mod test/lint/go.sum
 test: lint verify-generate unit verify-image integration e2e ## All checks: this section except mutants and fuzz
 
 .PHONY: unit
-unit: race-tools ## Unit tests with fuzz seeds and goldens (-race)
+unit: race-tools unit-tools ## Unit tests with fuzz seeds and goldens (-race)
 	go test -race $(UNIT_PACKAGES)
 
 .PHONY: verify-image
@@ -198,6 +198,10 @@ wire-tools: # the network of a pod, and its servers
 .PHONY: race-tools
 race-tools: # the race detector needs a C compiler
 	@test/install-missing.sh "gcc:gcc libc6-dev"
+
+.PHONY: unit-tools
+unit-tools: # the commands of docs/getting-started.md, which a test runs
+	@test/install-missing.sh openssl:openssl
 
 .PHONY: clean
 clean: ## Remove the results of builds and tests
