@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"istio.io/api/label"
@@ -23,45 +22,11 @@ import (
 //	VirtualService    for pods with the key's label from a plain port to the origination port; unchanged for others
 //	DestinationRule   for pods with the key's label TLS on both, so that without the route nothing is sent in plaintext
 
-// The origination ports are in the dynamic range of IANA, which has no assigned ports.
-const (
-	firstOriginationPort = 49152
-	lastOriginationPort  = 65535
-)
-
 // The protocols of ports that are routed by the Host header, and of passthrough ports, which are routed by SNI.
 const (
 	plain  = "HTTP"
 	passed = "HTTPS"
 )
-
-// targetPort is an origination port, 0 until one is drawn, and the TLS port of the server that it targets.
-type targetPort struct{ target, origination int32 }
-
-// targetPorts are those of one host, sorted by target.
-type targetPorts []targetPort
-
-func (t targetPorts) find(target int32) (at int, exists bool) {
-	return slices.BinarySearchFunc(t, target, func(p targetPort, target int32) int {
-		return cmp.Compare(p.target, target)
-	})
-}
-
-// port returns the origination port of the target, which must exist.
-func (t targetPorts) port(target int32) int32 {
-	at, _ := t.find(target)
-	return t[at].origination
-}
-
-// insert returns the ports with p, instead of another one for its target.
-func (t targetPorts) insert(p targetPort) targetPorts {
-	at, exists := t.find(p.target)
-	if !exists {
-		return slices.Insert(t, at, p)
-	}
-	t[at] = p
-	return t
-}
 
 // httpHost is the requests of live pods for one host that is routed by its Host header. Several keys share its entry
 // and its route. Each has its own rule, and a match in the route.
@@ -95,15 +60,6 @@ func (h *httpHost) add(o *origination.Origination) *httpHost {
 		h.passed = insertSorted(h.passed, n)
 	}
 	return h
-}
-
-// insertSorted returns the sorted numbers with n.
-func insertSorted(numbers []int32, n int32) []int32 {
-	at, exists := slices.BinarySearch(numbers, n)
-	if exists {
-		return numbers
-	}
-	return slices.Insert(numbers, at, n)
 }
 
 // addHTTP adds the objects of the hosts that are routed by their Host header. The entries are the namespace's managed
@@ -191,48 +147,6 @@ func (s *Snapshot) routeOf(o *origination.Origination) *networkingv1.VirtualServ
 		}
 	}
 	return nil
-}
-
-// portsInUse returns the ports of every entry that is visible in the namespace, and those that its pods dial.
-func portsInUse(claims []Claim, snap *Snapshot) map[int32]bool {
-	used := map[int32]bool{}
-	for _, e := range snap.Entries {
-		for _, p := range e.Spec.Ports {
-			used[int32(p.GetNumber())] = true
-		}
-	}
-	for i := range claims {
-		for _, n := range claims[i].PortNumbers() {
-			used[n] = true
-		}
-	}
-	return used
-}
-
-// drawPort returns the first free port of the range, starting at the hash. The 16,384 ports are never all in use,
-// because the API server accepts no object with so many.
-func drawPort(host string, target int32, used map[int32]bool) int32 {
-	const size = lastOriginationPort - firstOriginationPort + 1
-	start := int32(number(origination.Hash("origination port", host, strconv.Itoa(int(target)))) % size)
-	for i := range int32(size) {
-		if n := firstOriginationPort + (start+i)%size; !used[n] {
-			return n
-		}
-	}
-	return firstOriginationPort + start
-}
-
-// originationPort returns the entry's port for the target, or 0.
-func originationPort(e *networkingv1.ServiceEntry, target int32) int32 {
-	if e == nil {
-		return 0
-	}
-	for _, p := range e.Spec.Ports {
-		if n := p.GetNumber(); n >= firstOriginationPort && p.GetTargetPort() == uint32(target) && n != p.GetTargetPort() {
-			return int32(n)
-		}
-	}
-	return 0
 }
 
 // httpEntryLabels are those of every entry of a real name. Without the second, mesh-wide DNS capture would resolve that
