@@ -153,18 +153,17 @@ func joinNodes(nodes []origination.Name) string {
 	return strings.Join(hosts, ",")
 }
 
-// configurationEndpoint matches the name of a cluster of ElastiCache or MemoryDB, whose nodes have other names.
-var configurationEndpoint = regexp.MustCompile(`^clustercfg\.([^.]+)\.`)
-
-// nodesWarning says that the nodes of a cluster have names of their own, if none is given.
+// nodesWarning says that the nodes of a cluster of ElastiCache or MemoryDB have names of their own, if none is given. The
+// host is then its configuration endpoint.
 func (req *request) nodesWarning() []string {
-	m := configurationEndpoint.FindStringSubmatch(req.Host)
-	if m == nil || len(req.Nodes) > 0 || req.HTTP() || !req.Pinned() {
+	domain, endpoint := strings.CutPrefix(req.Host, "clustercfg.")
+	cache, _, dots := strings.Cut(domain, ".")
+	if !endpoint || !dots || len(req.Nodes) > 0 || req.HTTP() || !req.Pinned() {
 		return nil
 	}
 	key := func(name string) string { return origination.KeyOf(req.instance.name, name) }
 	return []string{fmt.Sprintf("%s: %s is a configuration endpoint. The client dials the nodes by other names, "+
 		"which have no VIP, so in plaintext. Add %s: %q, or replace the host by the cluster's subnets in %s",
 		req.instance.at("host"), req.Host, key("nodes"),
-		m[1]+"-{0001..0003}-{001..002}."+strings.TrimPrefix(req.Host, "clustercfg."), key("addresses"))}
+		cache+"-{0001..0003}-{001..002}."+domain, key("addresses"))}
 }

@@ -48,6 +48,9 @@ var numberOfNode = regexp.MustCompile(`(-[0-9]{4})?-[0-9]{3}$`)
 
 // nameWithTLS guesses the name with TLS of a cache of ElastiCache, by its name without. It returns "" for other names.
 func nameWithTLS(host string) string {
+	if !strings.Contains(host, ".cache.amazonaws.com") { // mostly, and cheaper on the admission path
+		return ""
+	}
 	m := withoutTLS.FindStringSubmatch(host)
 	if m == nil {
 		return ""

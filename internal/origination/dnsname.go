@@ -3,7 +3,6 @@ package origination
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -11,8 +10,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// hostWithPort matches a name with a port, as in a Redis URL.
-var hostWithPort = regexp.MustCompile(`^[^:]+:[0-9]*$`)
+// hasPort reports whether the text is a name with a port, as in a Redis URL.
+func hasPort(text string) bool {
+	name, port, found := strings.Cut(text, ":")
+	return found && name != "" && strings.Trim(port, "0123456789") == ""
+}
 
 // international maps a name in any script to its ASCII form by UTS #46, as browsers and curl do.
 // Hyphens in third and fourth place are allowed: public services have such names.
@@ -31,7 +33,7 @@ func NormalName(text, instead string) (name, problem string) {
 		return "", "must not be a wildcard; name one host, as in \"redis.example.com\""
 	case isAddress(text):
 		return "", "must be a name, not an address; " + instead
-	case hostWithPort.MatchString(text):
+	case hasPort(text):
 		return "", "must not have a port; write only the name, and the port in " + Prefix + "port"
 	}
 	name = text
