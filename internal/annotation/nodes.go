@@ -153,8 +153,8 @@ func joinNodes(nodes []origination.Name) string {
 	return strings.Join(hosts, ",")
 }
 
-// nodesWarning says that the nodes of a cluster of ElastiCache or MemoryDB have names of their own, if none is given. The
-// host is then its configuration endpoint.
+// nodesWarning says that the nodes of a cluster of ElastiCache or MemoryDB have names of their own, if none is given.
+// The host is then its configuration endpoint.
 func (req *request) nodesWarning() []string {
 	domain, endpoint := strings.CutPrefix(req.Host, "clustercfg.")
 	cache, _, dots := strings.Cut(domain, ".")
