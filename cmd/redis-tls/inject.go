@@ -7,11 +7,12 @@ import (
 	"os"
 	"slices"
 
-	"github.com/fatih/color"
 	"github.com/spf13/cobra"
 
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/exit"
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/preview"
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/term"
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/config"
 )
@@ -40,8 +41,9 @@ Services, cert-manager Certificates, and ServiceEntries, DestinationRules, Virtu
 PeerAuthentications. In a real cluster, other objects can still cause a refusal.
 
 Warnings are printed to the standard error. If a pod would be refused, the problems of all documents are
-printed there, and the exit status is 1. The standard output then has no objects. Output json has the
-findings too, each with its file, line, object, path and reason, and output sarif has only these.
+printed there, and the exit status is 79, or 65 if a manifest is not valid. The standard output then has
+no objects. Output json has the findings too, each with its file, line, object, path and reason, and output
+sarif has only these.
 
 Use the output for review and comparison. Apply the manifests themselves; the cluster adds the rest.`,
 		Example: `  redis-tls inject -f deployment.yaml
@@ -89,7 +91,7 @@ Use the output for review and comparison. Apply the manifests themselves; the cl
 // runInject reads, previews and prints.
 func runInject(flags injectFlags, in io.Reader, out, errOut io.Writer) error {
 	if !slices.Contains([]string{"yaml", "json", "diff", "sarif"}, flags.output) {
-		return fmt.Errorf("--output must be yaml, json, diff or sarif, got %q", flags.output)
+		return exit.With(exit.Usage, fmt.Errorf("--output must be yaml, json, diff or sarif, got %q", flags.output))
 	}
 	input, readErr := readInput(flags, in)
 	if input == nil {
@@ -108,17 +110,25 @@ func runInject(flags injectFlags, in io.Reader, out, errOut io.Writer) error {
 	return errors.Join(printResult(flags.output, input.Files, before, result, out), problems)
 }
 
-// reportFindings prints the warnings, and returns the problems as one error.
+// reportFindings prints the warnings, and returns the problems as one error. Manifests that are not valid have another
+// exit status than refused pods.
 func reportFindings(findings []preview.Finding, errOut io.Writer) error {
 	var problems []error
+	code := exit.Findings
 	for _, f := range findings {
 		if f.Severity == preview.Warning {
 			fmt.Fprintf(errOut, "warning: %s\n", f)
-		} else {
-			problems = append(problems, errors.New(f.String()))
+			continue
+		}
+		problems = append(problems, errors.New(f.String()))
+		if f.Reason == preview.ReasonInvalidManifest {
+			code = exit.Input
 		}
 	}
-	return errors.Join(problems...)
+	if len(problems) == 0 {
+		return nil
+	}
+	return exit.With(code, errors.Join(problems...))
 }
 
 // readInput reads the files of the flags. If some manifests cannot be read, it returns the others with the error, so
@@ -132,7 +142,7 @@ func readInput(flags injectFlags, in io.Reader) (*preview.Input, error) {
 			return nil, fmt.Errorf("--values: %w", err)
 		}
 		if input.Config, err = annotation.ParseValues(values); err != nil {
-			return nil, fmt.Errorf("--values %s: %w", flags.values, err)
+			return nil, exit.With(exit.Input, fmt.Errorf("--values %s: %w", flags.values, err))
 		}
 	}
 	if flags.namespaceFile != "" {
@@ -142,7 +152,8 @@ func readInput(flags injectFlags, in io.Reader) (*preview.Input, error) {
 		}
 		namespaces := preview.Namespaces(files)
 		if len(namespaces) == 0 {
-			return nil, fmt.Errorf("--namespace-file: %s: must contain a Namespace; use a file with one", flags.namespaceFile)
+			return nil, exit.With(exit.Input, fmt.Errorf(
+				"--namespace-file: %s: must contain a Namespace; use a file with one", flags.namespaceFile))
 		}
 		if len(namespaces) == 1 && input.Namespace == "" {
 			input.Namespace = namespaces[0]
@@ -169,7 +180,7 @@ func printResult(format string, files []*manifest.File, before []string, result 
 	case "sarif":
 		text, err = preview.SARIF(result.Findings, version)
 	case "diff":
-		return preview.Diff(out, files, before, result.Created, colourful(out))
+		return preview.Diff(out, files, before, result.Created, term.NewPainter(out))
 	default:
 		text, err = preview.YAML(preview.Texts(files), result.Created)
 	}
@@ -178,9 +189,4 @@ func printResult(format string, files []*manifest.File, before []string, result 
 	}
 	_, err = io.WriteString(out, text)
 	return err
-}
-
-// colourful reports whether out is a terminal that supports colours. The library handles NO_COLOR and dumb terminals.
-func colourful(out io.Writer) bool {
-	return out == io.Writer(os.Stdout) && !color.NoColor
 }

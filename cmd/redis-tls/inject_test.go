@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/exit"
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
@@ -20,9 +22,7 @@ func run(stdin string, args ...string) (stdout, stderr string, err error) {
 	command.SetOut(&out)
 	command.SetErr(&errOut)
 	command.SetArgs(args)
-	if err = command.Execute(); err != nil {
-		report(command, err)
-	}
+	err = execute(command)
 	return out.String(), errOut.String(), err
 }
 
@@ -157,46 +157,66 @@ func TestInjectArguments(t *testing.T) {
 		stdin          string
 		args           []string
 		stdout, stderr []string // parts of what is printed
-		fails          bool
+		code           int
 		// others means that the messages are mostly those of other packages, which have their own goldens.
 		others bool
 	}{
 		{
 			name:   "no files",
 			stderr: []string{"filename"},
-			fails:  true,
+			code:   exit.Usage,
 		},
 		{
 			name:   "an unknown output",
 			args:   []string{"-f", podFile, "-o", "toml"},
 			stderr: []string{"--output", `"toml"`},
-			fails:  true,
+			code:   exit.Usage,
 		},
 		{
 			name:   "a missing file, and the problems of the others",
 			stdin:  strings.Replace(pod, "redis.example.com", "localhost", 1),
 			args:   []string{"-f", missing, "-f", "-"},
 			stderr: []string{missing + ": no such file", "stdin:6: document 1, Pod/p: "},
-			fails:  true,
+			code:   exit.Input,
 			others: true,
 		},
 		{
 			name:   "missing values",
 			args:   []string{"-f", podFile, "--values", missing},
 			stderr: []string{"--values: ", "no such file"},
-			fails:  true,
+			code:   exit.Failed,
 		},
 		{
 			name:   "a missing namespace file",
 			args:   []string{"-f", podFile, "--namespace-file", missing},
 			stderr: []string{"--namespace-file: ", "no such file"},
-			fails:  true,
+			code:   exit.Failed,
 		},
 		{
 			name:   "a namespace file without a Namespace",
 			args:   []string{"-f", podFile, "--namespace-file", podFile},
 			stderr: []string{"--namespace-file: " + podFile},
-			fails:  true,
+			code:   exit.Input,
+		},
+		{
+			name:   "a pod that would be refused",
+			stdin:  strings.Replace(pod, "redis.example.com", "localhost", 1),
+			args:   []string{"-f", "-", "--namespace-file", namespaceFile},
+			stderr: []string{"stdin:6: document 1, Pod/p: "},
+			code:   exit.Findings,
+			others: true,
+		},
+		{
+			name:   "an argument",
+			args:   []string{"-f", podFile, "pod"},
+			stderr: []string{"pod"},
+			code:   exit.Usage,
+		},
+		{
+			name:   "an unknown flag",
+			args:   []string{"-f", podFile, "--filenames"},
+			stderr: []string{"--filenames"},
+			code:   exit.Usage,
 		},
 		{
 			name:   "a directory, in the order of names",
@@ -235,8 +255,8 @@ func TestInjectArguments(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			stdout, stderr, err := run(tt.stdin, append([]string{"inject"}, tt.args...)...)
-			if (err != nil) != tt.fails {
-				t.Errorf("error %v", err)
+			if code := exit.Code(err); code != tt.code {
+				t.Errorf("status %d instead of %d: %v", code, tt.code, err)
 			}
 			for _, want := range tt.stdout {
 				if !strings.Contains(stdout, want) {
@@ -248,7 +268,7 @@ func TestInjectArguments(t *testing.T) {
 					t.Errorf("the standard error lacks %q:\n%s", want, stderr)
 				}
 			}
-			if tt.fails && stdout != "" {
+			if tt.code != exit.OK && stdout != "" {
 				t.Errorf("failed, but printed:\n%s", stdout)
 			}
 			if !tt.others {
@@ -269,6 +289,12 @@ func TestHelp(t *testing.T) {
 			t.Error(err)
 		}
 		c.Add(strings.TrimSpace("redis-tls "+name), strings.TrimSpace(stdout))
+	}
+}
+
+func TestUnknownCommand(t *testing.T) {
+	if _, stderr, err := run("", "injekt"); exit.Code(err) != exit.Usage || !strings.Contains(stderr, "injekt") {
+		t.Errorf("status %d: %s", exit.Code(err), stderr)
 	}
 }
 

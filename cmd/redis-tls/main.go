@@ -1,12 +1,18 @@
-// Command redis-tls is the command line of the project, for users and pipelines. It connects to no cluster.
+// Command redis-tls is the command line of the project, for users and pipelines.
+//
+// Its exit statuses are those of package exit. As kubectl-redis_tls on the PATH it is the plugin `kubectl redis-tls`.
 package main
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/exit"
 )
 
 func main() {
@@ -14,10 +20,23 @@ func main() {
 	command.SetIn(os.Stdin)
 	command.SetOut(os.Stdout)
 	command.SetErr(os.Stderr)
-	if err := command.Execute(); err != nil {
-		report(command, err)
-		os.Exit(1)
+	if strings.HasPrefix(filepath.Base(os.Args[0]), "kubectl-") {
+		command.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl redis-tls"}
 	}
+	os.Exit(exit.Code(execute(command)))
+}
+
+// execute runs the command, and reports the error that it returns. An error that the command itself did not return is
+// one of flags or arguments.
+func execute(command *cobra.Command) error {
+	err := command.Execute()
+	if err != nil {
+		report(command.ErrOrStderr(), err)
+		if !exit.HasCode(err) {
+			err = exit.With(exit.Usage, err)
+		}
+	}
+	return err
 }
 
 // newCommand returns the command with its subcommands.
@@ -27,16 +46,29 @@ func newCommand() *cobra.Command {
 		Short:         "TLS to Redis by annotation, originated by the pod's Istio sidecar",
 		SilenceErrors: true, // report prints the errors
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 	}
 	command.CompletionOptions.HiddenDefaultCmd = true
-	command.AddCommand(newInjectCommand(), newVersionCommand())
+	command.AddCommand(
+		newInjectCommand(),
+		newVersionCommand(),
+	)
+	for _, c := range command.Commands() {
+		if run := c.RunE; run != nil {
+			c.RunE = func(c *cobra.Command, args []string) error {
+				err := run(c, args)
+				if err == nil {
+					return nil
+				}
+				return exit.With(exit.Code(err), err)
+			}
+		}
+	}
 	return command
 }
 
 // report prints each line of an error as an error.
-func report(command *cobra.Command, err error) {
+func report(out io.Writer, err error) {
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(command.ErrOrStderr(), "error: %s\n", strings.TrimSuffix(line, "\n"))
+		fmt.Fprintf(out, "error: %s\n", strings.TrimSuffix(line, "\n"))
 	}
 }

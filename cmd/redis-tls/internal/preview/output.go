@@ -7,11 +7,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/fatih/color"
 	"github.com/pmezard/go-difflib/difflib"
 	kyaml "sigs.k8s.io/yaml"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/term"
 )
 
 // Texts returns the text of each file, in order.
@@ -83,9 +83,9 @@ const createdFile = "redis-tls.yaml"
 
 // Diff writes a unified diff of the files' texts before and after, and of the created objects as a new file. Without
 // changes it writes nothing.
-func Diff(out io.Writer, files []*manifest.File, before []string, created []any, colour bool) error {
+func Diff(out io.Writer, files []*manifest.File, before []string, created []any, painter term.Painter) error {
 	for i, file := range files {
-		if err := diff(out, file.Name, file.Name, before[i], file.Text(), colour); err != nil {
+		if err := diff(out, file.Name, file.Name, before[i], file.Text(), painter); err != nil {
 			return err
 		}
 	}
@@ -93,18 +93,18 @@ func Diff(out io.Writer, files []*manifest.File, before []string, created []any,
 	if err != nil {
 		return err
 	}
-	return diff(out, "/dev/null", createdFile, "", text, colour)
+	return diff(out, "/dev/null", createdFile, "", text, painter)
 }
 
-func diff(out io.Writer, from, to, before, after string, colour bool) error {
+func diff(out io.Writer, from, to, before, after string, painter term.Painter) error {
 	text, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{
 		A: lines(before), B: lines(after), FromFile: from, ToFile: to, Context: 3,
 	})
 	if err != nil {
 		return err
 	}
-	if colour {
-		text = paintDiff(text)
+	if painter.Colour {
+		text = paintDiff(text, painter)
 	}
 	_, err = io.WriteString(out, text)
 	return err
@@ -120,13 +120,7 @@ func lines(text string) []string {
 }
 
 // paintDiff colours a diff as git does.
-func paintDiff(text string) string {
-	paint := func(attributes ...color.Attribute) *color.Color {
-		c := color.New(attributes...)
-		c.EnableColor() // the caller has decided
-		return c
-	}
-	bold, cyan, green, red := paint(color.Bold), paint(color.FgCyan), paint(color.FgGreen), paint(color.FgRed)
+func paintDiff(text string, painter term.Painter) string {
 	var out strings.Builder
 	header := 0
 	for l := range strings.Lines(text) {
@@ -134,13 +128,13 @@ func paintDiff(text string) string {
 		switch {
 		case header < 2:
 			header++
-			l = bold.Sprint(l)
+			l = painter.Bold(l)
 		case strings.HasPrefix(l, "@@"):
-			l = cyan.Sprint(l)
+			l = painter.Cyan(l)
 		case strings.HasPrefix(l, "+"):
-			l = green.Sprint(l)
+			l = painter.Green(l)
 		case strings.HasPrefix(l, "-"):
-			l = red.Sprint(l)
+			l = painter.Red(l)
 		}
 		out.WriteString(l + "\n")
 	}

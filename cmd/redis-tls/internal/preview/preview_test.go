@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/term"
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 	"github.com/redis-tls/redis-tls/test/catalog"
@@ -167,7 +168,7 @@ func TestDiff(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
-			if err := Diff(&out, []*manifest.File{file}, []string{"- --a\n- c"}, created, tt.colour); err != nil {
+			if err := Diff(&out, []*manifest.File{file}, []string{"- --a\n- c"}, created, term.Painter{Colour: tt.colour}); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(tt.want, out.String()); diff != "" {
@@ -176,7 +177,8 @@ func TestDiff(t *testing.T) {
 		})
 	}
 	var out bytes.Buffer
-	if err := Diff(&out, []*manifest.File{file}, Texts([]*manifest.File{file}), nil, true); err != nil || out.Len() > 0 {
+	err := Diff(&out, []*manifest.File{file}, Texts([]*manifest.File{file}), nil, term.Painter{Colour: true})
+	if err != nil || out.Len() > 0 {
 		t.Errorf("nothing changed: %q, %v", out.String(), err)
 	}
 }
