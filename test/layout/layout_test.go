@@ -64,9 +64,13 @@ var layers = map[string][]string{
 	"cmd/redis-tls/internal/exit":     {},
 	"cmd/redis-tls/internal/manifest": {},
 	"cmd/redis-tls/internal/term":     {},
+	"cmd/redis-tls/internal/view":     {"internal/annotation", "internal/mesh"},
+	"cmd/redis-tls/internal/workload": {},
 	"cmd/redis-tls/internal/preview": {
 		"cmd/redis-tls/internal/manifest",
 		"cmd/redis-tls/internal/term",
+		"cmd/redis-tls/internal/view",
+		"cmd/redis-tls/internal/workload",
 		"internal/annotation",
 		"internal/config",
 		"internal/inject",

@@ -3,12 +3,11 @@ package preview
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/workload"
 	"github.com/redis-tls/redis-tls/internal/inject"
 )
 
@@ -22,27 +21,10 @@ type submission struct {
 	labels map[string]string
 }
 
-// submit returns the submission of the object's pod. The template's labels, if any, must be a mapping.
-func submit(o object, w workload, template map[string]any) (submission, error) {
-	s := submission{pod: maps.Clone(template), template: template}
-	metadata := cloneOf(template["metadata"])
-	metadata["namespace"] = o.namespace
-	s.pod["apiVersion"], s.pod["kind"], s.pod["metadata"] = "v1", "Pod", metadata
-	if w.owner == nil {
-		return s, nil
-	}
-	var owner metav1.OwnerReference
-	owner, s.labels = w.owner(o.name)
-	references, err := convert[any]([]metav1.OwnerReference{owner})
-	metadata["generateName"], metadata["ownerReferences"] = owner.Name+"-", references
-	if len(s.labels) > 0 {
-		labels := cloneOf(metadata["labels"])
-		for key, value := range s.labels {
-			labels[key] = value
-		}
-		metadata["labels"] = labels
-	}
-	return s, err
+// submit returns the submission of the object's pod.
+func submit(o object, w workload.Workload, template map[string]any) submission {
+	pod, labels := w.Submit(o.namespace, o.name, template)
+	return submission{pod: pod, template: template, labels: labels}
 }
 
 // admit returns the template with the decision's operations applied.
@@ -93,13 +75,4 @@ func restore(values, given map[string]any, keys ...string) {
 			delete(values, key)
 		}
 	}
-}
-
-// cloneOf returns a copy of a mapping, or an empty mapping for any other value.
-func cloneOf(value any) map[string]any {
-	mapping, _ := value.(map[string]any)
-	if mapping == nil {
-		return map[string]any{}
-	}
-	return maps.Clone(mapping)
 }

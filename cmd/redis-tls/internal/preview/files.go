@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/workload"
 	"github.com/redis-tls/redis-tls/internal/inject"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -25,7 +26,7 @@ type reference struct {
 //	not in the input, made by another object there    | none
 //	not in the input, which has others of its kind    | yes
 //	not in the input, which has no other of its kind  | none: it may be delivered in another way
-func (p *preview) files(o object, w workload, decision inject.Decision) {
+func (p *preview) files(o object, w workload.Workload, decision inject.Decision) {
 	for i := range decision.Originations {
 		for _, r := range references(&decision.Originations[i]) {
 			if detail := p.missing(o.namespace, r); detail != "" {
@@ -110,13 +111,13 @@ func (o object) makes(name string) bool {
 }
 
 // annotated returns the path of the annotation of one of the instances, or that of the pod if it inherits them.
-func annotated(o object, w workload, instances []string, name string) []any {
-	at := append(slices.Clone(w.template), "metadata", "annotations")
+func annotated(o object, w workload.Workload, instances []string, name string) []any {
+	at := append(slices.Clone(w.Template), "metadata", "annotations")
 	annotations, _ := lookup(o.value, at).(map[string]any)
 	for _, instance := range instances {
 		if key := origination.KeyOf(instance, name); annotations[key] != nil {
 			return append(at, key)
 		}
 	}
-	return w.template
+	return w.Template
 }

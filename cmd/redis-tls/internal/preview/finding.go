@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/workload"
 	"github.com/redis-tls/redis-tls/internal/inject"
 )
 
@@ -135,7 +136,7 @@ func (p *preview) warn(o object, reason string, path []any, detail string) {
 var warningField = regexp.MustCompile(`^((?:namespace\.)?(?:metadata|spec)\S*): `)
 
 // warnings adds the warnings of a decision. If the pod is admitted in spite of problems, they are among the warnings.
-func (p *preview) warnings(o object, w workload, decision inject.Decision) {
+func (p *preview) warnings(o object, w workload.Workload, decision inject.Decision) {
 	for _, warning := range decision.Warnings {
 		reason, field := ReasonAdmissionWarning, ""
 		if m := warningField.FindStringSubmatch(warning); m != nil {
@@ -146,7 +147,7 @@ func (p *preview) warnings(o object, w workload, decision inject.Decision) {
 				reason, field = string(problem.Reason), problem.Err.Field
 			}
 		}
-		p.result.Findings = append(p.result.Findings, o.finding(Warning, reason, field, w.template, warning))
+		p.result.Findings = append(p.result.Findings, o.finding(Warning, reason, field, w.Template, warning))
 	}
 }
 

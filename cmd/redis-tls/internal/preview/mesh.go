@@ -13,7 +13,7 @@ import (
 
 // mesh adds the objects that the controller would create for the pods of every namespace.
 func (p *preview) mesh(cfg config.Config) error {
-	for _, namespace := range p.view.admitting {
+	for _, namespace := range p.admitting {
 		desired := mesh.Objects(p.view.Snapshot(namespace), cfg)
 		for _, refused := range desired.Refused {
 			p.refuse(namespace, refused)
@@ -33,7 +33,7 @@ func (p *preview) refuse(namespace string, refused mesh.Refusal) {
 		for _, w := range workloadsOf(o) {
 			if o.namespace == namespace && podName(o, w) == refused.Claim.Pod {
 				problem := refused.Problem
-				p.problem(o, w.template, problem.Err.Field, string(problem.Reason), problem.Err.Error())
+				p.problem(o, w.Template, problem.Err.Field, string(problem.Reason), problem.Err.Error())
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/workload"
 )
 
 // object is a Kubernetes object of the input: a document, or an item of one that is a List.
@@ -103,6 +104,9 @@ func (o object) group() string {
 	}
 	return group
 }
+
+// workloadsOf returns the workloads of an object.
+func workloadsOf(o object) []workload.Workload { return workload.Of(o.APIVersion, o.Kind, o.value) }
 
 // lookup returns the value at a path, or nil.
 func lookup(value any, path []any) any {

@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/view"
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/workload"
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/inject"
@@ -41,20 +43,18 @@ type Result struct {
 
 // preview is one run over an input.
 type preview struct {
-	view     *offline
-	injector inject.Injector
-	objects  []object
-	result   Result
+	view      *view.Memory
+	injector  inject.Injector
+	objects   []object
+	result    Result
+	admitting []string // namespaces of admitted pods, in the order of their first pod
 }
 
 // Run previews the input. It returns an error only for a bug of redis-tls. Errors of the input are Problems.
 func Run(in Input) (Result, error) {
-	view := &offline{
-		rootNamespace: in.Config.Istio.RootNamespace,
-		namespaces:    map[string]namespace{},
-		live:          map[string][]mesh.Request{},
-	}
-	p := preview{view: view, injector: inject.Injector{Config: in.Config, View: view, Offline: true}}
+	memory := view.New(in.Config.Istio.RootNamespace)
+	memory.CertManager = mesh.Present // its Certificates count as issued
+	p := preview{view: memory, injector: inject.Injector{Config: in.Config, View: memory, Offline: true}}
 	p.describe(slices.Concat(in.NamespaceFiles, in.Files))
 	for _, file := range in.Files {
 		for _, document := range file.Documents {
@@ -96,46 +96,43 @@ func (p *preview) describe(files []*manifest.File) {
 			p.problem(o, nil, "", ReasonInvalidManifest, err.Error())
 			continue
 		}
-		p.view.namespaces[o.name] = namespace{meta.Labels, meta.Annotations}
+		p.view.Namespaces[o.name] = view.Namespace{Labels: meta.Labels, Annotations: meta.Annotations}
 	}
 }
 
 // pod admits the pod, or the pods of the workload, and rewrites the object.
-func (p *preview) pod(o object, w workload) error {
-	template, ok := lookup(o.value, w.template).(map[string]any)
+func (p *preview) pod(o object, w workload.Workload) error {
+	template, ok := lookup(o.value, w.Template).(map[string]any)
 	if !ok {
-		p.problem(o, w.template, "", ReasonInvalidManifest, fmt.Sprintf(
-			"%s: Required value: a %s must have a pod template", fieldOf(w.template), o.Kind))
+		p.problem(o, w.Template, "", ReasonInvalidManifest, fmt.Sprintf(
+			"%s: Required value: a %s must have a pod template", fieldOf(w.Template), o.Kind))
 		return nil
 	}
 	if errs := checkMetadata(template["metadata"]); len(errs) > 0 {
 		for _, err := range errs {
-			p.problem(o, w.template, err.Field, ReasonInvalidManifest, err.Error())
+			p.problem(o, w.Template, err.Field, ReasonInvalidManifest, err.Error())
 		}
 		return nil
 	}
-	submitted, err := submit(o, w, template)
-	if err != nil {
-		return err
-	}
+	submitted := submit(o, w, template)
 	pod, err := convert[corev1.Pod](submitted.pod)
-	if err != nil && w.custom && !requests(template) {
+	if err != nil && w.Custom && !requests(template) {
 		return nil
 	}
 	if err != nil {
-		p.problem(o, w.template, fieldIn(err), ReasonInvalidManifest, err.Error())
+		p.problem(o, w.Template, fieldIn(err), ReasonInvalidManifest, err.Error())
 		return nil
 	}
 	decision := p.injector.Inject(o.namespace, &pod)
 	p.warnings(o, w, decision)
-	if len(decision.Warnings) > 0 && p.view.undescribed(o.namespace) {
+	if len(decision.Warnings) > 0 && p.undescribed(o.namespace) {
 		p.warn(o, ReasonNoNamespace, nil, fmt.Sprintf(
 			"namespace %s is not in the input, so it has no labels and annotations here; describe it with --namespace-file",
 			o.namespace))
 	}
 	if !decision.Allowed {
 		for _, problem := range decision.Problems {
-			p.problem(o, w.template, problem.Err.Field, string(problem.Reason), problem.Err.Error())
+			p.problem(o, w.Template, problem.Err.Field, string(problem.Reason), problem.Err.Error())
 		}
 		return nil
 	}
@@ -148,7 +145,7 @@ func (p *preview) pod(o object, w workload) error {
 	if err != nil {
 		return err
 	}
-	return o.document.Rewrite(with(o.document.Value, slices.Concat(o.path, w.template), admitted))
+	return o.document.Rewrite(with(o.document.Value, slices.Concat(o.path, w.Template), admitted))
 }
 
 // requests reports whether the annotations of a pod template have keys of redis-tls.
@@ -163,17 +160,34 @@ func requests(template map[string]any) bool {
 }
 
 // podName returns a name of the pods of a workload that tells the workloads of the object apart.
-func podName(o object, w workload) string {
+func podName(o object, w workload.Workload) string {
 	if len(workloadsOf(o)) == 1 {
 		return o.String()
 	}
-	return o.String() + " " + fieldOf(w.template)
+	return o.String() + " " + fieldOf(w.Template)
 }
 
 // record adds the pod's request to the view. The pod of an earlier document is older.
-func (p *preview) record(o object, w workload, decision inject.Decision) {
+func (p *preview) record(o object, w workload.Workload, decision inject.Decision) {
 	if decision.Reason == origination.ReasonInjected {
-		p.view.admit(o.namespace, mesh.Request{Originations: decision.Originations, Settings: decision.Settings,
-			Pod: podName(o, w), Since: time.Unix(int64(len(p.view.live[o.namespace])), 0).UTC()})
+		p.admit(o.namespace, mesh.Request{Originations: decision.Originations, Settings: decision.Settings,
+			Pod: podName(o, w), Since: time.Unix(int64(len(p.view.Requests[o.namespace])), 0).UTC()})
 	}
+}
+
+// admit adds the request of an admitted pod, so that later pods see it.
+func (p *preview) admit(namespace string, r mesh.Request) {
+	if p.view.Requests[namespace] == nil {
+		p.admitting = append(p.admitting, namespace)
+	}
+	p.view.Admit(namespace, r)
+}
+
+// undescribed reports whether the input does not describe the namespace. It reports true only once.
+func (p *preview) undescribed(name string) bool {
+	_, described := p.view.Namespaces[name]
+	if !described {
+		p.view.Namespaces[name] = view.Namespace{}
+	}
+	return !described
 }

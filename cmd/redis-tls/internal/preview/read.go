@@ -5,14 +5,16 @@ import (
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // read adds the objects that decide how the cluster admits pods to the view.
 func (p *preview) read() {
-	v := p.view
 	for _, o := range p.objects {
-		switch err := v.add(o); {
+		switch err := p.add(o); {
 		case err == nil:
 		case strings.HasSuffix(o.group(), ".istio.io"): // it may be of a later version of Istio
 			p.warn(o, ReasonInvalidManifest, nil, "cannot be read, so the pods are not checked against it: "+err.Error())
@@ -20,50 +22,43 @@ func (p *preview) read() {
 			p.problem(o, nil, fieldIn(err), ReasonInvalidManifest, err.Error())
 		}
 	}
-	sorted(v.services)
-	sorted(v.entries)
-	sorted(v.rules)
-	sorted(v.routes)
-	sorted(v.sidecars)
-	sorted(v.peers)
-	sorted(v.certificates)
+	p.view.Sort()
 }
 
 // add adds the object, if it is of a kind that decisions read. All versions of Istio's kinds have the same fields.
-func (v *offline) add(o object) error {
+func (p *preview) add(o object) error {
 	switch o.group() + "/" + o.Kind {
 	case "/Service":
-		return appendTo(&v.services, o)
+		return addTyped[*corev1.Service](p, o)
 	case "networking.istio.io/ServiceEntry":
-		return appendTo(&v.entries, o)
+		return addTyped[*networkingv1.ServiceEntry](p, o)
 	case "networking.istio.io/DestinationRule":
-		return appendTo(&v.rules, o)
+		return addTyped[*networkingv1.DestinationRule](p, o)
 	case "networking.istio.io/VirtualService":
-		return appendTo(&v.routes, o)
+		return addTyped[*networkingv1.VirtualService](p, o)
 	case "networking.istio.io/Sidecar":
-		return appendTo(&v.sidecars, o)
+		return addTyped[*networkingv1.Sidecar](p, o)
 	case "security.istio.io/PeerAuthentication":
-		return appendTo(&v.peers, o)
+		return addTyped[*securityv1.PeerAuthentication](p, o)
 	case "cert-manager.io/Certificate":
-		if err := appendTo(&v.certificates, o); err != nil {
-			return err
-		}
-		// As if cert-manager had issued it.
-		v.certificates[len(v.certificates)-1].Status.Conditions = []certmanagerv1.CertificateCondition{{
-			Type:   certmanagerv1.CertificateConditionReady,
-			Status: cmmeta.ConditionTrue,
-		}}
+		return addTyped[*certmanagerv1.Certificate](p, o)
 	}
 	return nil
 }
 
-// appendTo appends the object as one of its Go type.
-func appendTo[T metav1.Object](objects *[]T, o object) error {
+// addTyped adds the object as one of its Go type.
+func addTyped[T metav1.Object](p *preview, o object) error {
 	typed, err := convert[T](o.value)
 	if err != nil {
 		return err
 	}
 	typed.SetNamespace(o.namespace)
-	*objects = append(*objects, typed)
+	if certificate, ok := any(typed).(*certmanagerv1.Certificate); ok { // as if cert-manager had issued it
+		certificate.Status.Conditions = []certmanagerv1.CertificateCondition{{
+			Type:   certmanagerv1.CertificateConditionReady,
+			Status: cmmeta.ConditionTrue,
+		}}
+	}
+	p.view.Add(typed)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/workload"
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -20,7 +21,7 @@ import (
 //	any other                     | not read             | not read
 //
 // What the webhook writes, and all of a managed object, is not of the user.
-func (p *preview) unread(o object, workloads []workload) {
+func (p *preview) unread(o object, workloads []workload.Workload) {
 	if o.label(origination.ManagedByLabel) == origination.ManagedBy {
 		return
 	}
@@ -32,7 +33,7 @@ func (p *preview) unread(o object, workloads []workload) {
 }
 
 // unreadDetail says why a key is not read, or returns "". The path is that of the annotations or labels.
-func unreadDetail(o object, workloads []workload, path []any, key string) string {
+func unreadDetail(o object, workloads []workload.Workload, path []any, key string) string {
 	labels := path[len(path)-1] == "labels"
 	at := fieldOf(path)
 	switch {
@@ -47,10 +48,10 @@ func unreadDetail(o object, workloads []workload, path []any, key string) string
 			return "has no effect until the Namespace has the label " + origination.LabelNamespace + `: "enabled"; add it`
 		}
 		return ""
-	case slices.ContainsFunc(workloads, func(w workload) bool { return at == metadataOf(w, "annotations") }):
+	case slices.ContainsFunc(workloads, func(w workload.Workload) bool { return at == metadataOf(w, "annotations") }):
 		return ""
 	case o.isNamespace() && at == "metadata.labels",
-		slices.ContainsFunc(workloads, func(w workload) bool { return at == metadataOf(w, "labels") }):
+		slices.ContainsFunc(workloads, func(w workload.Workload) bool { return at == metadataOf(w, "labels") }):
 		if key == origination.KeyInject && !o.isNamespace() {
 			return ""
 		}
@@ -66,8 +67,8 @@ func unreadDetail(o object, workloads []workload, path []any, key string) string
 }
 
 // metadataOf returns the field path of a field of the pod's metadata.
-func metadataOf(w workload, field string) string {
-	return fieldOf(append(slices.Clone(w.template), "metadata", field))
+func metadataOf(w workload.Workload, field string) string {
+	return fieldOf(append(slices.Clone(w.Template), "metadata", field))
 }
 
 // walkKeys calls back with each key of redis-tls in annotations and labels, at any depth: annotations, podAnnotations,
