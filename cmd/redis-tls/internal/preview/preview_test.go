@@ -168,7 +168,8 @@ func TestDiff(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
-			if err := Diff(&out, []*manifest.File{file}, []string{"- --a\n- c"}, created, term.Painter{Colour: tt.colour}); err != nil {
+			painter := term.Painter{Colour: tt.colour}
+			if err := Diff(&out, []*manifest.File{file}, []string{"- --a\n- c"}, created, painter); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(tt.want, out.String()); diff != "" {
