@@ -166,9 +166,12 @@ func (i *Injector) checkMesh(
 			problems = append(problems, *noVIP)
 			continue
 		}
-		if mesh.Missing(&o, snap, i.now(), delay) {
+		switch {
+		case o.Gated():
+			waits := mesh.Missing(&o, snap, i.now(), delay)
+			absent.any, absent.gated = absent.any || waits, absent.gated || waits
+		case !mesh.HasEntry(&o, snap):
 			absent.any = true
-			absent.gated = absent.gated || o.Gated()
 		}
 		originations = append(originations, o)
 	}

@@ -64,6 +64,10 @@ func (s *Snapshot) entryNamed(name string) *networkingv1.ServiceEntry {
 	return nil
 }
 
+// HasEntry reports whether the origination has its entry, in any state. A pinned pod does not wait for its objects, so
+// all that its admission needs is whether this is the first use.
+func HasEntry(o *origination.Origination, snap *Snapshot) bool { return snap.entryOf(o) != nil }
+
 // unmanagedEntries yields the unmanaged entries that are visible to sidecars of the namespace.
 func (s *Snapshot) unmanagedEntries() iter.Seq[*networkingv1.ServiceEntry] {
 	return func(yield func(*networkingv1.ServiceEntry) bool) {
