@@ -22,6 +22,7 @@ type entry struct {
 	label string   // "[2]" or its key, for messages
 	names []string // what Istio may take its name from: key or index, and the field
 	raw   json.RawMessage
+	end   int64 // the offset of the end of raw
 }
 
 // formFix is the fix for JSON that Istio cannot read.
@@ -66,6 +67,7 @@ func (doc *userJSON) read() error {
 		if err := d.Decode(&e.raw); err != nil {
 			return err
 		}
+		e.end = d.InputOffset()
 		e.names = append(e.names, e.strings("name")...)
 		doc.entries = append(doc.entries, e)
 	}

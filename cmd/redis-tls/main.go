@@ -50,6 +50,7 @@ func newCommand() *cobra.Command {
 	command.CompletionOptions.HiddenDefaultCmd = true
 	command.AddCommand(
 		newInjectCommand(),
+		newUninjectCommand(),
 		newVersionCommand(),
 	)
 	for _, c := range command.Commands() {

@@ -53,7 +53,15 @@ var layers = map[string][]string{
 		"internal/uninstall",
 		"webhook",
 	},
+	"cmd/redis-tls/internal/adopt": {
+		"cmd/redis-tls/internal/manifest",
+		"cmd/redis-tls/internal/preview",
+		"cmd/redis-tls/internal/workload",
+		"internal/origination",
+		"patches",
+	},
 	"cmd/redis-tls": {
+		"cmd/redis-tls/internal/adopt",
 		"cmd/redis-tls/internal/exit",
 		"cmd/redis-tls/internal/manifest",
 		"cmd/redis-tls/internal/preview",

@@ -146,6 +146,18 @@ func Parse(name string, text []byte) (*File, error) {
 	return file, errors.Join(errs...)
 }
 
+// Remove removes a document with its separator. Comments of the other documents stay.
+func (f *File) Remove(document *Document) {
+	i := slices.Index(f.Documents, document)
+	if i < 0 {
+		return
+	}
+	f.Documents = slices.Delete(f.Documents, i, i+1)
+	if i == 0 && len(f.Documents) > 0 && document.head == "" { // the file did not begin with a separator
+		f.Documents[0].head = ""
+	}
+}
+
 // decode fills Value and node from the body.
 func (d *Document) decode() error {
 	value, err := decode(d.body)

@@ -120,6 +120,9 @@ func (s *splicer) value(node *yaml.Node, old, want any) bool {
 }
 
 func (s *splicer) mapping(node *yaml.Node, old, want map[string]any) bool {
+	if len(want) == 0 {
+		return false
+	}
 	indent := node.Content[0].Column - 1
 	known := map[string]bool{}
 	end := 0
@@ -137,8 +140,8 @@ func (s *splicer) mapping(node *yaml.Node, old, want map[string]any) bool {
 		end = s.trim(from, to, indent)
 		wanted, keep := want[key.Value]
 		switch {
-		case !keep && i == 0:
-			return false // the line may contain the dash of a sequence
+		case !keep && !blank(s.lines[from][:indent]):
+			return false // the line contains the dash of a sequence
 		case !keep:
 			s.edits = append(s.edits, edit{from: from, to: s.trim(from, to, indent+1)})
 		case reflect.DeepEqual(old[key.Value], wanted), s.value(value, old[key.Value], wanted):
@@ -174,10 +177,13 @@ func (s *splicer) pair(from, to int, key, value *yaml.Node) bool {
 	return true
 }
 
-// sequence edits changed items and appends new ones. It does not delete items.
+// sequence edits changed items and appends new ones, or deletes items.
 func (s *splicer) sequence(node *yaml.Node, old, want []any) bool {
-	if len(want) < len(old) || len(node.Content) != len(old) {
+	if len(node.Content) != len(old) {
 		return false
+	}
+	if len(want) < len(old) {
+		return s.delete(node, old, want)
 	}
 	for i, item := range node.Content {
 		if !reflect.DeepEqual(old[i], want[i]) && !s.value(item, old[i], want[i]) {
@@ -194,6 +200,30 @@ func (s *splicer) sequence(node *yaml.Node, old, want []any) bool {
 		}
 	}
 	return true
+}
+
+// delete deletes the items that are not wanted. The others must be unchanged, and one must stay.
+func (s *splicer) delete(node *yaml.Node, old, want []any) bool {
+	if len(want) == 0 {
+		return false
+	}
+	indent, kept := node.Column-1, 0
+	for i, item := range node.Content {
+		if kept < len(want) && reflect.DeepEqual(old[i], want[kept]) {
+			kept++
+			continue
+		}
+		from := item.Line - 1
+		if !strings.HasPrefix(strings.TrimLeft(s.lines[from], " "), "-") || !blank(s.lines[from][:indent]) {
+			return false // the line has the dash of another sequence, or the item is below its dash
+		}
+		to := s.blockEnd(from, indent, false)
+		if i+1 < len(node.Content) {
+			to = node.Content[i+1].Line - 1
+		}
+		s.edits = append(s.edits, edit{from: from, to: s.trim(from, to, indent+1)})
+	}
+	return kept == len(want)
 }
 
 func (s *splicer) insert(at int, prefix string, node *yaml.Node) bool {

@@ -59,6 +59,30 @@ func TestRewriteChangesOnlyTheLinesThatDiffer(t *testing.T) {
 			"a:\n  b: x\n  # about c\n\n  d: z\n",
 		},
 		{
+			"the first key of a mapping",
+			"a:\n  # about b\n  b: x\n  c: y # why\n",
+			func(v map[string]any) { delete(v["a"].(map[string]any), "b") },
+			"a:\n  # about b\n  c: y # why\n",
+		},
+		{
+			"the first key after a dash",
+			"a:\n- b: x # old\n  c: y # why\n",
+			func(v map[string]any) { delete(v["a"].([]any)[0].(map[string]any), "b") },
+			"a:\n- c: y # why\n",
+		},
+		{
+			"a deleted item of a sequence",
+			"a:\n  # first\n  - b: x\n    c: y\n  # second\n  - d\n  - e # third\n\nf: g\n",
+			func(v map[string]any) { v["a"] = []any{v["a"].([]any)[0], v["a"].([]any)[2]} },
+			"a:\n  # first\n  - b: x\n    c: y\n  # second\n  - e # third\n\nf: g\n",
+		},
+		{
+			"the last item of a sequence",
+			"a:\n- b\n- c # old\nd: e\n",
+			func(v map[string]any) { v["a"] = v["a"].([]any)[:1] },
+			"a:\n- b\nd: e\n",
+		},
+		{
 			"items appended to an unindented sequence",
 			"a:\n- b: x\n  c: y\n# about d\nd: z\n",
 			func(v map[string]any) { v["a"] = append(v["a"].([]any), map[string]any{"e": "1", "f": []any{"g"}}) },
@@ -225,4 +249,22 @@ func clone(t *testing.T, value any) any {
 		t.Fatal(err)
 	}
 	return copied
+}
+
+func TestRemoveKeepsOtherDocuments(t *testing.T) {
+	const text = "# one\na: 1\n---\n# two\nb: 2\n--- # three\nc: 3\n"
+	for i, want := range []string{
+		"# two\nb: 2\n--- # three\nc: 3\n",
+		"# one\na: 1\n--- # three\nc: 3\n",
+		"# one\na: 1\n---\n# two\nb: 2\n",
+	} {
+		file, err := Parse("f", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.Remove(file.Documents[i])
+		if got := file.Text(); got != want {
+			t.Errorf("without document %d: %q, want %q", i, got, want)
+		}
+	}
 }
