@@ -1,7 +1,8 @@
 // Package annotation reads what a pod requests: its annotations, those of its namespace and the defaults of the Helm
 // values. [Resolve] returns the originations of a new pod, with warnings and every problem, and [ResolveStatus] those
-// of a live pod, by the same rules. [ParseConfig] also checks the annotations in the defaults. [Keys] is the table of
-// keys that drives parsing, inheritance, messages and docs/annotations.md. The package is pure.
+// of a live pod, by the same rules. [Effective] returns the keys with their sources. [ParseConfig] also checks the
+// annotations in the defaults. [Keys] is the table of keys that drives parsing, inheritance, messages and
+// docs/annotations.md. The package is pure.
 package annotation
 
 import (
