@@ -54,10 +54,16 @@ VERSION ?= $(shell sed -n 's/^appVersion: //p' charts/redis-tls/Chart.yaml)
 REVISION ?= $(or $(shell git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null),unknown)
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
 PLATFORMS ?= linux/amd64,linux/arm64
+CLI_PLATFORMS ?= linux/amd64,linux/arm64,darwin/amd64,darwin/arm64,windows/amd64,windows/arm64
+RELEASE_FLAGS = -version "$(VERSION)" -revision "$(REVISION)" -epoch "$(SOURCE_DATE_EPOCH)"
 
 .PHONY: image
 image: ## Assemble the webhook's image, without a container engine, as an OCI archive with SBOMs in bin/image; VERSION, PLATFORMS
-	go run -C release . -out "$(CURDIR)/bin/image" -version "$(VERSION)" -revision "$(REVISION)" -epoch "$(SOURCE_DATE_EPOCH)" -platforms "$(PLATFORMS)"
+	go run -C release . image $(RELEASE_FLAGS) -out "$(CURDIR)/bin/image" -platforms "$(PLATFORMS)"
+
+.PHONY: cli
+cli: ## Build the command line for CLI_PLATFORMS as archives with checksums and krew's manifest, in bin/cli; VERSION
+	go run -C release . cli $(RELEASE_FLAGS) -out "$(CURDIR)/bin/cli" -platforms "$(CLI_PLATFORMS)"
 
 .PHONY: control-plane
 control-plane: $(CONTROL_PLANE_BINARY) ## Build etcd, kube-apiserver, kube-controller-manager and kubectl for the tests, once
@@ -111,14 +117,14 @@ $(GOLANGCI_LINT): test/lint/go.mod test/lint/go.sum
 	@touch $@
 
 .PHONY: test
-test: lint verify-generate unit verify-image integration e2e ## All checks: this section except mutants and fuzz
+test: lint verify-generate unit verify-release integration e2e ## All checks: this section except mutants and fuzz
 
 .PHONY: unit
 unit: race-tools unit-tools ## Unit tests with fuzz seeds and goldens (-race)
 	go test -race $(UNIT_PACKAGES)
 
-.PHONY: verify-image
-verify-image: ## Assemble the image twice, compare the bytes, validate it, run its binary, and compare it with Dockerfile and chart
+.PHONY: verify-release
+verify-release: ## Make image and command line twice, compare the bytes, validate them, run the binaries
 	go test -C release -count=1 ./...
 
 .PHONY: integration

@@ -1,5 +1,8 @@
-// Command release assembles the webhook's image without a container engine, from the final stage of the Dockerfile. It
-// writes one OCI archive with each platform, and an SBOM for each platform.
+// Command release makes the parts of a release:
+//
+//	release image   the webhook's image, without a container engine, from the final stage of the Dockerfile: one OCI
+//	                archive with each platform, and an SBOM for each platform
+//	release cli     the command line: an archive for each platform, checksums, and the manifest for krew
 //
 // Equal arguments give equal bytes, with the same version of Go.
 package main
@@ -35,32 +38,50 @@ type release struct {
 }
 
 func main() {
-	var r release
-	flag.StringVar(&r.root, "root", "..", "the repository's root directory")
-	flag.StringVar(&r.out, "out", "../bin/image", "directory to write to")
-	flag.StringVar(&r.repository, "repository", defaultRepository, "the image's repository")
-	flag.StringVar(&r.version, "version", "", "the version: the image's tag, and what `webhook version` prints")
-	flag.StringVar(&r.revision, "revision", "unknown", "the commit")
-	flag.StringVar(&r.platforms, "platforms", "linux/amd64,linux/arm64", "comma list")
-	flag.Int64Var(&r.epoch, "epoch", 0, "SOURCE_DATE_EPOCH: the time of all files, in seconds since 1970")
-	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, r); err != nil {
+	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, r release) error {
-	if r.version == "" {
-		return errors.New("-version is required, as in -version 1.2.3")
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errors.New("the first argument must be image or cli")
 	}
+	var r release
+	flags := flag.NewFlagSet("release "+args[0], flag.ContinueOnError)
+	flags.StringVar(&r.root, "root", "..", "the repository's root directory")
+	flags.StringVar(&r.out, "out", "", "directory to write to")
+	flags.StringVar(&r.repository, "repository", defaultRepository, "the image's repository")
+	flags.StringVar(&r.version, "version", "", "the version: the image's tag, and what the commands print")
+	flags.StringVar(&r.revision, "revision", "unknown", "the commit")
+	flags.StringVar(&r.platforms, "platforms", "linux/amd64,linux/arm64", "comma list")
+	flags.Int64Var(&r.epoch, "epoch", 0, "SOURCE_DATE_EPOCH: the time of all files, in seconds since 1970")
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	if r.version == "" || r.out == "" {
+		return errors.New("-version and -out are required, as in -version 1.2.3 -out ../bin")
+	}
+	switch args[0] {
+	case "image":
+		return r.image(ctx)
+	case "cli":
+		return r.commandLine(ctx)
+	default:
+		return fmt.Errorf("the first argument must be image or cli, got %q", args[0])
+	}
+}
+
+// image assembles the image of the webhook.
+func (r *release) image(ctx context.Context) error {
 	s, err := r.stage()
 	if err != nil {
 		return err
 	}
-	created := time.Unix(r.epoch, 0).UTC()
+	created := r.created()
 	var images []built
 	for _, name := range strings.Split(r.platforms, ",") {
 		platform, err := v1.ParsePlatform(name)
@@ -68,10 +89,11 @@ func run(ctx context.Context, r release) error {
 			return err
 		}
 		fmt.Println("webhook", r.version, "for", platform)
-		b := built{platform: *platform}
-		if b.contents, err = r.compile(ctx, b.platform); err != nil {
+		binary, err := r.compile(ctx, "webhook", *platform)
+		if err != nil {
 			return err
 		}
+		b := built{platform: *platform, contents: map[string][]byte{"/out/webhook": binary}}
 		if b.image, err = s.image(b.platform, created, b.contents); err != nil {
 			return err
 		}
@@ -79,6 +101,9 @@ func run(ctx context.Context, r release) error {
 	}
 	return r.write(s, images, created)
 }
+
+// created is the time of all files.
+func (r *release) created() time.Time { return time.Unix(r.epoch, 0).UTC() }
 
 func (r *release) stage() (stage, error) {
 	dockerfile, err := os.Open(filepath.Join(r.root, "Dockerfile"))
@@ -93,8 +118,8 @@ func (r *release) stage() (stage, error) {
 	return s, nil
 }
 
-// compile does what the Dockerfile's build stage does, and returns its files by their paths there.
-func (r *release) compile(ctx context.Context, platform v1.Platform) (map[string][]byte, error) {
+// compile builds a command as the Dockerfile's build stage does, and returns the binary.
+func (r *release) compile(ctx context.Context, command string, platform v1.Platform) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "redis-tls-build-")
 	if err != nil {
 		return nil, err
@@ -104,7 +129,7 @@ func (r *release) compile(ctx context.Context, platform v1.Platform) (map[string
 	if err != nil {
 		return nil, err
 	}
-	out := filepath.Join(dir, "webhook")
+	out := filepath.Join(dir, command)
 	build := exec.CommandContext(ctx, script, out)
 	build.Env = append(
 		os.Environ(),
@@ -114,13 +139,9 @@ func (r *release) compile(ctx context.Context, platform v1.Platform) (map[string
 		"REVISION="+r.revision,
 	)
 	if output, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("building for %s: %w\n%s", platform, err, output)
+		return nil, fmt.Errorf("building %s for %s: %w\n%s", command, platform, err, output)
 	}
-	content, err := os.ReadFile(out)
-	if err != nil {
-		return nil, err
-	}
-	return map[string][]byte{"/out/webhook": content}, nil
+	return os.ReadFile(out)
 }
 
 // write writes the archive and the SBOMs, and prints their names and digests.

@@ -37,7 +37,7 @@ func TestRelease(t *testing.T) {
 		platforms:  "linux/amd64,linux/arm64",
 		epoch:      1_700_000_000,
 	}
-	if err := run(t.Context(), r); err != nil {
+	if err := r.image(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	archive := filepath.Join(r.out, "redis-tls-webhook-1.2.3.tar")
@@ -48,7 +48,7 @@ func TestRelease(t *testing.T) {
 		t.Setenv("GOAMD64", "v3")
 		t.Setenv("GOFLAGS", "-tags=other")
 		t.Setenv("CGO_ENABLED", "1")
-		if err := run(t.Context(), again); err != nil {
+		if err := again.image(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		sameFiles(t, r.out, again.out)

@@ -301,7 +301,7 @@ func TestUnknownCommand(t *testing.T) {
 func TestVersion(t *testing.T) {
 	version = "v1.2.3"
 	defer func() { version = "" }()
-	if stdout, _, err := run("", "version"); err != nil || !strings.HasPrefix(stdout, "redis-tls v1.2.3 (go") {
+	if stdout, _, err := run("", "version"); err != nil || !strings.HasPrefix(stdout, "redis-tls v1.2.3, commit ") {
 		t.Errorf("%q, %v", stdout, err)
 	}
 }
