@@ -23,6 +23,8 @@ var (
 	rule = regexp.MustCompile(`(?m)^([a-z0-9-]+):`)
 	// heading is one of a page.
 	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	// anchor is one that a page sets itself.
+	anchor = regexp.MustCompile(`<a id="([a-z0-9-]+)"></a>`)
 	// fences are the blocks of code of a page.
 	fences = regexp.MustCompile("(?ms)^\\s*```.*?^\\s*```")
 	// spans are the spans of code of a page.
@@ -70,10 +72,13 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// anchors returns the anchors that GitHub gives the headings of a page.
+// anchors returns the anchors that GitHub gives the headings of a page, and those that the page sets.
 func anchors(t *testing.T, file string) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
+	for _, m := range anchor.FindAllStringSubmatch(read(t, file), -1) {
+		all[m[1]] = true
+	}
 	for _, m := range heading.FindAllStringSubmatch(fences.ReplaceAllString(read(t, file), ""), -1) {
 		var anchor strings.Builder
 		for _, r := range strings.ToLower(m[1]) {

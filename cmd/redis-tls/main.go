@@ -49,6 +49,7 @@ func newCommand() *cobra.Command {
 	}
 	command.CompletionOptions.HiddenDefaultCmd = true
 	command.AddCommand(
+		newCheckCommand(),
 		newInjectCommand(),
 		newUninjectCommand(),
 		newVersionCommand(),

@@ -10,6 +10,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/check"
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/preview"
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/metrics"
@@ -30,6 +31,7 @@ var tables = map[string]func() (string, error){
 	"alerts":        alertTable,
 
 	"reasons of the preview": previewReasonTable,
+	"checks":                 checkTable,
 }
 
 // table returns rows as a Markdown table below a head.
@@ -104,6 +106,17 @@ func previewReasonTable() (string, error) {
 		rows = append(rows, []string{code(r.Reason), r.Means})
 	}
 	return table([]string{"reason of the preview", "meaning"}, rows), nil
+}
+
+// checkTable returns the checks of redis-tls check, each with its id as an anchor.
+func checkTable() (string, error) {
+	var rows [][]string
+	for _, c := range check.Checks() {
+		rows = append(rows, []string{
+			fmt.Sprintf(`<a id="%s"></a>%s`, c.ID, code(c.ID)), string(c.Category), string(c.Severity), c.Title, c.Why, c.Fix,
+		})
+	}
+	return table([]string{"check", "category", "severity", "passes if", "why it matters", "fix"}, rows), nil
 }
 
 func eventTable() (string, error) {
@@ -222,6 +235,9 @@ func TestTablesHaveOneRowForEachEntry(t *testing.T) {
 		if r.Event != "" {
 			one("events", "| `"+string(r.Reason)+"` | "+r.Event+" | ")
 		}
+	}
+	for _, c := range check.Checks() {
+		one("checks", `| <a id="`+c.ID+`"></a>`+"`"+c.ID+"` | ")
 	}
 	for _, m := range metrics.Table() {
 		one("metrics", "| `"+m.Name+"` | "+string(m.Type)+" | ")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/check"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -53,6 +54,21 @@ func TestSymptomsAreThoseThatUsersSee(t *testing.T) {
 	}
 	if found < 8 {
 		t.Errorf("only %d messages and reasons found", found)
+	}
+}
+
+// TestEachCheckHasItsAnchor proves that the address that redis-tls check prints for a finding exists.
+func TestEachCheckHasItsAnchor(t *testing.T) {
+	t.Chdir("../..")
+	const page = "docs/troubleshooting.md"
+	found := anchors(t, page)
+	for _, c := range check.Checks() {
+		if !found[c.ID] {
+			t.Errorf("%s has no anchor %s", page, c.ID)
+		}
+		if !strings.HasSuffix(c.URL(), page+"#"+c.ID) {
+			t.Errorf("%s has the address %s", c.ID, c.URL())
+		}
 	}
 }
 

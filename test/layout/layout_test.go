@@ -61,6 +61,7 @@ var layers = map[string][]string{
 		"patches",
 	},
 	"cmd/redis-tls": {
+		"cmd/redis-tls/internal/check",
 		"cmd/redis-tls/internal/adopt",
 		"cmd/redis-tls/internal/exit",
 		"cmd/redis-tls/internal/manifest",
@@ -77,6 +78,12 @@ var layers = map[string][]string{
 		"internal/cluster",
 		"internal/config",
 		"internal/mesh",
+		"internal/origination",
+	},
+	"cmd/redis-tls/internal/check": {
+		"cmd/redis-tls/internal/term",
+		"internal/annotation",
+		"internal/config",
 		"internal/origination",
 	},
 	"cmd/redis-tls/internal/manifest": {},

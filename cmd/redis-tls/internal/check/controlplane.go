@@ -1,0 +1,288 @@
+package check
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// webhookPath is the path of the webhook's server (package webhook).
+const webhookPath = "/mutate"
+
+// versionLabel is the label of the chart's objects with the release.
+const versionLabel = "app.kubernetes.io/version"
+
+var controlPlaneChecks = []Check{
+	{
+		ID: "installed", Category: ControlPlane, Severity: Error,
+		Title: "redis-tls is installed once",
+		Why:   "Without its webhook no pod gets TLS. Two installations overwrite each other's webhook configuration.",
+		Fix:   "`helm install redis-tls charts/redis-tls --namespace redis-tls --create-namespace`",
+		Needs: []Source{sourceDeployments},
+		run:   checkInstalled,
+	},
+	{
+		ID: "replicas-ready", Category: ControlPlane, Severity: Error,
+		Title: "all replicas are ready and up to date",
+		Why:   "While no replica is ready, the API server refuses each pod that requests TLS.",
+		Fix:   "`kubectl -n NAMESPACE describe pods -l app.kubernetes.io/name=redis-tls`",
+		Needs: []Source{sourceDeployments},
+		After: []string{"installed"},
+		run:   checkReplicas,
+	},
+	{
+		ID: "replicas-version", Category: ControlPlane, Severity: Warning,
+		Title: "the replicas and the command line have the same version",
+		Why:   "Another version may decide otherwise than the command line shows.",
+		Fix:   "Install the release of the command line that the cluster runs.",
+		Needs: []Source{sourceDeployments, sourcePods},
+		After: []string{"installed"},
+		run:   checkVersions,
+	},
+	{
+		ID: "configuration-valid", Category: ControlPlane, Severity: Error,
+		Title: "the configuration of redis-tls is valid",
+		Why:   "A replica that starts with a wrong configuration ends at once.",
+		Fix:   "Correct the Helm values, and run `helm upgrade`.",
+		Needs: []Source{sourceConfigMap},
+		After: []string{"installed"},
+		run:   checkConfiguration,
+	},
+	{
+		ID: "configuration-current", Category: ControlPlane, Severity: Error,
+		Title: "the replicas run the configuration of the ConfigMap",
+		Why:   "The server reads its configuration once. An edited ConfigMap takes effect only in new pods.",
+		Fix:   "Run `helm upgrade` with the wanted values, which also replaces the pods.",
+		Needs: []Source{sourceConfigMap, sourcePods},
+		After: []string{"installed", "configuration-valid"},
+		run:   checkCurrent,
+	},
+	{
+		ID: "webhook-registered", Category: ControlPlane, Severity: Error,
+		Title: "the API server sends pods that request TLS to redis-tls",
+		Why:   "If the webhook configuration is missing or changed, the guard refuses each pod that requests TLS.",
+		Fix:   "Run `helm upgrade`, which writes the MutatingWebhookConfiguration again.",
+		Needs: []Source{sourceWebhooks},
+		After: []string{"installed"},
+		run:   checkRegistered,
+	},
+	{
+		ID: "webhook-fails-closed", Category: ControlPlane, Severity: Error,
+		Title: "pods are refused if the webhook cannot be called",
+		Why:   "With another failurePolicy, pods that only inherit TLS start without it while the webhook is down.",
+		Fix:   "Run `helm upgrade`, which sets `failurePolicy: Fail` again.",
+		Needs: []Source{sourceWebhooks},
+		After: []string{"installed", "webhook-registered"},
+		run:   checkFailurePolicy,
+	},
+	{
+		ID: "webhook-before-injector", Category: ControlPlane, Severity: Error,
+		Title: "redis-tls is called before each sidecar injector",
+		Why: "The injector mounts the files that redis-tls requests by annotation. " +
+			"If it is called first, the sidecar depends on a second call.",
+		Fix:   "Give the injector's MutatingWebhookConfiguration a name that sorts after `00-redis-tls`.",
+		Needs: []Source{sourceWebhooks},
+		After: []string{"installed", "webhook-registered"},
+		run:   checkOrder,
+	},
+	{
+		ID: "webhook-endpoints", Category: ControlPlane, Severity: Error,
+		Title: "the Service of the webhook has a ready endpoint for each replica",
+		Why:   "The API server calls the webhook by its Service. Without an endpoint, pods that request TLS are refused.",
+		Fix:   "`kubectl -n NAMESPACE describe service redis-tls-webhook`",
+		Needs: []Source{sourceServices, sourceEndpoints},
+		After: []string{"installed", "replicas-ready"},
+		run:   checkEndpoints,
+	},
+}
+
+func checkInstalled(in *Input) Result {
+	var found []string
+	deployments := in.Release.Deployments
+	if len(deployments) == 0 {
+		found = append(found, "Deployments: none has the labels "+selector+": must be installed")
+	}
+	if len(deployments) == 1 {
+		return passed("namespace " + deployments[0].Namespace)
+	}
+	for i := range deployments {
+		found = append(found, fmt.Sprintf("Deployment %s: is one of %d installations: must be the only one",
+			namespaced(&deployments[i]), len(deployments)))
+	}
+	return failed("", found...)
+}
+
+func checkReplicas(in *Input) Result {
+	d := in.Release.Deployment()
+	want := int32(1)
+	if d.Spec.Replicas != nil {
+		want = *d.Spec.Replicas
+	}
+	var found []string
+	report := func(what string, got int32) {
+		if got < want {
+			found = append(found, fmt.Sprintf("Deployment %s: %d of %d replicas: must be %s", namespaced(d), got, want, what))
+		}
+	}
+	report("ready", d.Status.ReadyReplicas)
+	report("up to date", d.Status.UpdatedReplicas)
+	if want == 0 {
+		found = append(found, fmt.Sprintf("Deployment %s: spec.replicas 0: must be at least 1", namespaced(d)))
+		return failed("`kubectl -n NAMESPACE scale deployment "+d.Name+" --replicas=2`", found...)
+	}
+	if len(found) > 0 {
+		return failed("", found...)
+	}
+	return passed(counted(int(want), "replica"))
+}
+
+// checkVersions compares the labels of the chart on the Deployment and its pods, and the release of the command line.
+func checkVersions(in *Input) Result {
+	d := in.Release.Deployment()
+	version := d.Labels[versionLabel]
+	var found []string
+	for i := range in.Release.Pods {
+		p := &in.Release.Pods[i]
+		if v := p.Labels[versionLabel]; v != version {
+			found = append(found, fmt.Sprintf("Pod %s: version %s: must be %s", namespaced(p), v, version))
+		}
+	}
+	if own := strings.TrimPrefix(in.Version, "v"); own != "" && own != version {
+		found = append(found, fmt.Sprintf("command line: version %s: must be %s", own, version))
+	}
+	if len(found) > 0 {
+		return failed("", found...)
+	}
+	return passed(version)
+}
+
+func checkConfiguration(in *Input) Result {
+	object := fmt.Sprintf("ConfigMap %s/%s", in.Release.Namespace(), name)
+	if in.Release.ConfigMap == nil {
+		return failed("", object+": must exist")
+	}
+	if in.ConfigError == nil {
+		return Result{}
+	}
+	var found []string
+	for line := range strings.Lines(in.ConfigError.Error()) {
+		found = append(found, object+": "+strings.TrimSuffix(line, "\n"))
+	}
+	return failed("", found...)
+}
+
+// checksumAnnotation is that of the chart's pods, with the hash of their configuration.
+const checksumAnnotation = "checksum/config"
+
+// checkCurrent computes the hash of the ConfigMap as the chart's Deployment does.
+func checkCurrent(in *Input) Result {
+	data := in.Release.ConfigMap.Data
+	text := strings.TrimSuffix(data[configKey], "\n")
+	bundle := data["ca-bundle.pem"]
+	var sums []string
+	for _, b := range []string{bundle, strings.TrimSpace(bundle), strings.TrimSpace(bundle) + "\n"} {
+		sums = append(sums, fmt.Sprintf("%x", sha256.Sum256([]byte(text+b))))
+	}
+	var found []string
+	for i := range in.Release.Pods {
+		p := &in.Release.Pods[i]
+		if p.DeletionTimestamp == nil && !slices.Contains(sums, p.Annotations[checksumAnnotation]) {
+			found = append(found, fmt.Sprintf("Pod %s: started with another configuration than that of ConfigMap %s: "+
+				"must be replaced", namespaced(p), name))
+		}
+	}
+	return failed("", found...)
+}
+
+// checkRegistered compares the configuration with what the chart renders.
+func checkRegistered(in *Input) Result {
+	c := in.webhook()
+	object := "MutatingWebhookConfiguration " + in.Release.webhookName()
+	if c == nil {
+		return failed("", object+": must exist")
+	}
+	var found []string
+	for _, entry := range []string{"annotated.pods.redis-tls.internal", "opted-in.pods.redis-tls.internal"} {
+		i := slices.IndexFunc(c.Webhooks, func(w admissionv1.MutatingWebhook) bool { return w.Name == entry })
+		if i < 0 {
+			found = append(found, fmt.Sprintf("%s: webhook %s: must exist", object, entry))
+			continue
+		}
+		w := &c.Webhooks[i]
+		at := fmt.Sprintf("%s: webhook %s", object, entry)
+		if s := w.ClientConfig.Service; s == nil || s.Namespace != in.Release.Namespace() ||
+			s.Name != in.Release.serviceName() || s.Path == nil || *s.Path != webhookPath {
+			found = append(found, fmt.Sprintf("%s: clientConfig.service: must be %s/%s with path %s",
+				at, in.Release.Namespace(), in.Release.serviceName(), webhookPath))
+		}
+		if !createsPods(w.Rules) {
+			found = append(found, at+": rules: must have CREATE of pods")
+		}
+		if w.ReinvocationPolicy == nil || *w.ReinvocationPolicy != admissionv1.IfNeededReinvocationPolicy {
+			found = append(found, at+": reinvocationPolicy: must be IfNeeded")
+		}
+		if len(w.MatchConditions) == 0 {
+			found = append(found, at+": matchConditions: must select the pods that request TLS")
+		}
+	}
+	return failed("", found...)
+}
+
+func createsPods(rules []admissionv1.RuleWithOperations) bool {
+	return slices.ContainsFunc(rules, func(r admissionv1.RuleWithOperations) bool {
+		return slices.Contains(r.Operations, admissionv1.Create) && slices.Contains(r.APIGroups, "") &&
+			slices.Contains(r.Resources, "pods")
+	})
+}
+
+func checkFailurePolicy(in *Input) Result {
+	var found []string
+	for _, w := range in.webhook().Webhooks {
+		if w.FailurePolicy != nil && *w.FailurePolicy != admissionv1.Fail {
+			found = append(found, fmt.Sprintf("MutatingWebhookConfiguration %s: webhook %s: failurePolicy %s: must be Fail",
+				in.webhook().Name, w.Name, *w.FailurePolicy))
+		}
+	}
+	return failed("", found...)
+}
+
+// checkOrder uses the order in which the API server calls configurations, that of their names.
+func checkOrder(in *Input) Result {
+	own := in.Release.webhookName()
+	var found []string
+	for _, injector := range in.injectors() {
+		if injector.Name < own {
+			found = append(found, fmt.Sprintf("MutatingWebhookConfiguration %s: must sort after %s", injector.Name, own))
+		}
+	}
+	return failed("", found...)
+}
+
+func checkEndpoints(in *Input) Result {
+	object := fmt.Sprintf("Service %s/%s", in.Release.Namespace(), in.Release.serviceName())
+	if !slices.ContainsFunc(in.Services, func(s corev1.Service) bool {
+		return s.Namespace == in.Release.Namespace() && s.Name == in.Release.serviceName()
+	}) {
+		return failed("", object+": must exist")
+	}
+	ready := 0
+	for _, slice := range in.Release.Endpoints {
+		for _, e := range slice.Endpoints {
+			if e.Conditions.Ready == nil || *e.Conditions.Ready {
+				ready++
+			}
+		}
+	}
+	want := 1
+	if replicas := in.Release.Deployment().Spec.Replicas; replicas != nil {
+		want = int(*replicas)
+	}
+	if ready < want {
+		return failed("", fmt.Sprintf("%s: %d ready endpoints: must be %d", object, ready, want))
+	}
+	return passed(counted(ready, "endpoint"))
+}
