@@ -98,17 +98,37 @@ func (c *cluster) hookIsHeldToGates(waits *corev1.Pod) {
 // removeEverything runs the command of the document.
 func (c *cluster) removeEverything() {
 	c.t.Helper()
-	document, err := os.ReadFile("../../docs/uninstall.md")
-	c.must(err)
-	m := regexp.MustCompile("(?s)## Remove everything\n.*?```sh\n(.*?)```").FindSubmatch(document)
-	if m == nil {
-		c.t.Fatal("docs/uninstall.md has no command below Remove everything")
+	c.run(documented(c.t, "uninstall.md", "Remove everything")[0])
+}
+
+// documented returns the shell blocks of a section of a document.
+func documented(t *testing.T, document, section string) (blocks []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../docs", document))
+	if err != nil {
+		t.Fatal(err)
 	}
+	_, after, _ := strings.Cut(string(text), "\n## "+section+"\n")
+	after, _, _ = strings.Cut(after, "\n## ")
+	for _, m := range regexp.MustCompile("(?s)\n```sh\n(.*?)```").FindAllStringSubmatch(after, -1) {
+		blocks = append(blocks, m[1])
+	}
+	if len(blocks) == 0 {
+		t.Fatalf("docs/%s has no command below %s", document, section)
+	}
+	return blocks
+}
+
+// run runs a shell script with kubectl as the administrator's, and returns its output.
+func (c *cluster) run(script string) string {
+	c.t.Helper()
 	bin := c.t.TempDir()
 	c.must(os.Symlink(c.KubectlPath(), filepath.Join(bin, "kubectl")))
-	command := exec.CommandContext(c.t.Context(), "bash", "-eu", "-o", "pipefail", "-c", string(m[1]))
+	command := exec.CommandContext(c.t.Context(), "bash", "-eu", "-o", "pipefail", "-c", script)
 	command.Env = []string{"KUBECONFIG=" + c.Kubeconfig, "HOME=" + bin, "PATH=" + bin + ":/usr/bin:/bin"}
-	if out, err := command.CombinedOutput(); err != nil {
-		c.t.Fatalf("%s: %v\n%s", m[1], err, out)
+	out, err := command.CombinedOutput()
+	if err != nil {
+		c.t.Fatalf("%s: %v\n%s", script, err, out)
 	}
+	return string(out)
 }

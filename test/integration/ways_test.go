@@ -165,7 +165,7 @@ func testDeployment(c *cluster) {
 }
 
 // TestPolicyWarn: with policy.mode warn a wrong pod is admitted unchanged, with the problem as a warning, and the guard
-// does not refuse it.
+// does not refuse it. While no replica answers, a pod is admitted too.
 func TestPolicyWarn(t *testing.T) {
 	c := start(t, setup{values: map[string]any{"policy": map[string]any{"mode": "warn"}}})
 	ns := c.namespace("trial", nil, nil)
@@ -181,6 +181,12 @@ func TestPolicyWarn(t *testing.T) {
 	}
 	if right := c.admitted(pod(ns, "right", requesting())); len(vips(right, "redis.example.com")) != 1 {
 		t.Errorf("a pod with right annotations has no VIP: %v", right.Spec.HostAliases)
+	}
+	c.must(c.webhook.Stop(t.Context()))
+	down, warnings, err := c.create(pod(ns, "down", requesting()))
+	c.must(err)
+	if len(down.Spec.HostAliases) > 0 || !strings.Contains(strings.Join(warnings, "\n"), "would be plaintext") {
+		t.Errorf("while no replica answers: host aliases %v, warnings %q", down.Spec.HostAliases, warnings)
 	}
 }
 
