@@ -51,6 +51,7 @@ func newCommand() *cobra.Command {
 	command.AddCommand(
 		newCheckCommand(),
 		newInjectCommand(),
+		newProbeCommand(),
 		newUninjectCommand(),
 		newVersionCommand(),
 	)
