@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -119,7 +120,7 @@ func (c probeCase) run(t *testing.T, a authorities) (*Report, *network) {
 	return r, n
 }
 
-func (c probeCase) check(t *testing.T, r *Report) {
+func (c probeCase) check(t *testing.T, a authorities, r *Report) {
 	t.Helper()
 	if len(r.Findings) != c.findings {
 		t.Errorf("%d findings, want %d: %q", len(r.Findings), c.findings, r.Findings)
@@ -130,6 +131,13 @@ func (c probeCase) check(t *testing.T, r *Report) {
 	}
 	if fmt.Sprint(got) != fmt.Sprint(c.want) {
 		t.Errorf("annotations %v, want %v", got, c.want)
+	}
+	if r.ConfigMap == nil {
+		return
+	}
+	bundle := cmp.Or(string(c.target.CA), string(a.ca.pem()))
+	if r.ConfigMap.Bundle != bundle || r.ConfigMap.Name != got["ca-configmap"] {
+		t.Errorf("the ConfigMap %s has another CA: %s", r.ConfigMap.Name, r.ConfigMap.Bundle)
 	}
 }
 
@@ -156,7 +164,7 @@ func TestProbe(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			r, _ := c.run(t, a)
-			c.check(t, r)
+			c.check(t, a, r)
 			messages.Add(c.name, texts(t, r))
 		})
 	}
@@ -371,5 +379,36 @@ func certificateCases(t *testing.T, a authorities) []probeCase {
 			findings: 1,
 			want:     map[string]string{"host": cart, "port": "6379"},
 		},
+	}
+}
+
+// TestNoProposalWithoutANameCheck: whatever the facts are, annotations without a name to check are not printed.
+func TestNoProposalWithoutANameCheck(t *testing.T) {
+	for name, annotations := range map[string]map[string]string{
+		"an address with a private CA": {"redis-tls/addresses": "10.0.0.3", "redis-tls/ca-configmap": "ca"},
+		"no verification at all":       {"redis-tls/host": cart, "redis-tls/insecure-skip-verify": "true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config.Default()
+			cfg.Policy.AllowInsecure = true
+			p := &proposal{Report: &Report{Host: cart}, o: Options{Namespace: "shop", Config: cfg}}
+			p.check(annotations)
+			if len(p.Annotations) > 0 || len(p.Findings) != 1 || !strings.Contains(p.Findings[0], "check the server's name") {
+				t.Errorf("proposed %v, findings %q", p.Annotations, p.Findings)
+			}
+		})
+	}
+}
+
+// TestPrivateKeysOfACAFileAreDropped: a file with a CA and its key is printed without the key.
+func TestPrivateKeysOfACAFileAreDropped(t *testing.T) {
+	ca := newAuthority(t, "Private", nil).pem()
+	key := []byte("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
+	b, err := ParseCA(slices.Concat(key, ca, key))
+	if err != nil || !bytes.Equal(b.pem, ca) {
+		t.Errorf("%v: %s", err, b.pem)
+	}
+	if _, err := ParseCA(key); err == nil {
+		t.Error("a file with a key only was accepted")
 	}
 }
