@@ -47,6 +47,52 @@ func TestTheTableHasTheseKeys(t *testing.T) {
 	}
 }
 
+// TestExamplesOfKeysAreRight proves that each key of users has an example that its parser reads.
+func TestExamplesOfKeysAreRight(t *testing.T) {
+	cfg := config.Default()
+	cfg.Policy.AllowInsecure = true
+	for _, k := range Keys() {
+		if slices.Contains(origination.WebhookAnnotations, origination.Prefix+k.Name) {
+			if k.Example != "" {
+				t.Errorf("%s has an example", k.Name)
+			}
+			continue
+		}
+		d := &draft{rules: rules{cfg: cfg, namespace: "shop"}}
+		if errs := parseValue(&k, d, podPath.Key(k.Name), k.Example); k.Example == "" || len(errs) > 0 {
+			t.Errorf("%s=%q: %v", k.Name, k.Example, errs)
+		}
+	}
+}
+
+func TestFindKey(t *testing.T) {
+	messages := catalog.Open(t)
+	for _, test := range []struct {
+		text string
+		want string // the name of the key
+	}{
+		{text: "host", want: "host"},
+		{text: "redis-tls/host", want: "host"},
+		{text: "sessions.redis-tls/host", want: "host"},
+		{text: "sidecar", want: "sidecar"},
+		{text: "redis-tls/status", want: "status"},
+		{text: "hots"},
+		{text: "sessions.redis-tls/sidecar"},
+		{text: "redis-tls/subject-alt-name"},
+		{text: "Redis-TLS/host"},
+		{text: "example.com/host"},
+		{text: "nothing-like-it"},
+	} {
+		key, problem := FindKey(test.text)
+		if key.Name != test.want || (problem == "") != (test.want != "") {
+			t.Errorf("%s: %q, %q", test.text, key.Name, problem)
+		}
+		if problem != "" {
+			messages.Add(test.text, problem)
+		}
+	}
+}
+
 func TestUnsupportedValuesAreRefused(t *testing.T) {
 	messages := catalog.Open(t)
 	for _, k := range Keys() {

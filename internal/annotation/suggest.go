@@ -35,6 +35,23 @@ func unknownKey(key, instance, name string, suggest bool) string {
 	return text
 }
 
+// FindKey returns the key of a full annotation ("redis-tls/host", "sessions.redis-tls/host") or of a name ("host"). If
+// there is none, the problem says so, with the most similar key.
+func FindKey(text string) (key Key, problem string) {
+	instance, name, ok := splitKey(text)
+	if !ok {
+		instance, name = origination.DefaultInstance, text
+	}
+	full := origination.KeyOf(instance, name)
+	if ok {
+		full = text
+	}
+	if problem := unknownKey(full, instance, name, true); problem != "" {
+		return Key{}, problem
+	}
+	return *keyIndex[name], ""
+}
+
 // nearestKey returns the key of users whose name is most similar to a mistyped one, nil if none is similar: a third of
 // the letters may differ.
 func nearestKey(name string) *Key {
