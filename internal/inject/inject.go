@@ -38,6 +38,8 @@ type Injector struct {
 	// Offline is set in the preview, whose input is not the whole cluster. Then a Service that the View does not have may
 	// exist, no object counts as accepted, and no time of first use is written.
 	Offline bool
+	// Partial is set if the View may lack Services that exist, because its reader may not list all. Offline includes it.
+	Partial bool
 }
 
 // Decision is the result of [Injector.Inject].
@@ -87,7 +89,7 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 		Annotations:          pod.Annotations,
 		ServiceAccount:       pod.Spec.ServiceAccountName,
 		SecretOfCertificate:  func(name string) string { return snapshot().SecretOfCertificate(name) },
-		Partial:              i.Offline,
+		Partial:              i.Offline || i.Partial,
 	}, i.Config, i.View)
 	warnings := resolved.Warnings
 	switch {

@@ -85,7 +85,7 @@ func (c *Cluster) readInstall(ctx context.Context, namespace string) error {
 	return nil
 }
 
-// findConfigMap returns the ConfigMap with the configuration, or nil. It reads everywhere if the user may, and else only
+// findConfigMap returns the ConfigMap with the configuration, or nil. It reads all namespaces if the user may, or else
 // the install namespace.
 func (c *Cluster) findConfigMap(ctx context.Context) (found *corev1.ConfigMap, everywhere bool, err error) {
 	var list corev1.ConfigMapList

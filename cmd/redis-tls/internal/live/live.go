@@ -47,6 +47,12 @@ const (
 	requestsAtOnce    = 100
 )
 
+// ErrNoCluster is the error of [Connect] if neither the flags nor a kubeconfig name a cluster.
+var ErrNoCluster = errors.New("no cluster is configured; set --kubeconfig, --server or the variable KUBECONFIG")
+
+// noServer is the address that client-go uses if none is configured (ClusterDefaults of clientcmd).
+const noServer = "http://localhost:8080"
+
 // Connect returns a client by the flags. It sends no request yet.
 func Connect(flags genericclioptions.RESTClientGetter) (*Client, error) {
 	namespace, _, err := flags.ToRawKubeConfigLoader().Namespace()
@@ -56,6 +62,10 @@ func Connect(flags genericclioptions.RESTClientGetter) (*Client, error) {
 	restConfig, err := flags.ToRESTConfig()
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	raw, err := flags.ToRawKubeConfigLoader().RawConfig()
+	if err == nil && len(raw.Clusters) == 0 && restConfig.Host == noServer {
+		return nil, ErrNoCluster
 	}
 	restConfig = rest.CopyConfig(restConfig)
 	restConfig.QPS, restConfig.Burst = requestsPerSecond, requestsAtOnce

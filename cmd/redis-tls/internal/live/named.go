@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -41,7 +42,8 @@ func (c *Cluster) get(
 	return mesh.Unknown, c.record.failed(err, Denied{Verb: "get", Resource: resource, Namespace: namespace, Name: name})
 }
 
-// Events returns the Events that redis-tls wrote in the namespace, the oldest first.
+// Events returns the Events of the namespace that redis-tls wrote, or that report a pod which it refused, the oldest
+// first.
 func (c *Cluster) Events(ctx context.Context, namespace string) ([]eventsv1.Event, error) {
 	var list eventsv1.EventList
 	if err := c.client.List(ctx, &list, client.InNamespace(namespace)); err != nil {
@@ -50,11 +52,14 @@ func (c *Cluster) Events(ctx context.Context, namespace string) ([]eventsv1.Even
 		})
 	}
 	events := slices.DeleteFunc(list.Items, func(e eventsv1.Event) bool {
-		return e.ReportingController != origination.FieldManager
+		return e.ReportingController != origination.FieldManager && !strings.Contains(e.Note, refusal)
 	})
 	slices.SortStableFunc(events, func(a, b eventsv1.Event) int { return LastSeen(&a).Compare(LastSeen(&b).Time) })
 	return events, nil
 }
+
+// refusal is the domain of the webhook's names, which the API server's message about a refused pod has.
+const refusal = ".redis-tls.internal"
 
 // LastSeen returns the time of the last Event of a series.
 func LastSeen(e *eventsv1.Event) *metav1.MicroTime {

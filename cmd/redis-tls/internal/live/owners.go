@@ -112,3 +112,39 @@ func (o *owners) get(ctx context.Context, namespace string, owner *metav1.OwnerR
 	o.objects[owner.UID] = object
 	return object
 }
+
+// Concerns reports whether a reference, as that of an Event, is to the workload, to one of its pods or to an object
+// between them.
+func (c *Cluster) Concerns(ctx context.Context, w *Workload, reference *corev1.ObjectReference) bool {
+	if reference == nil || reference.UID == "" {
+		return false
+	}
+	if reference.UID == w.UID || slices.ContainsFunc(w.Pods, func(pod *corev1.Pod) bool {
+		return pod.UID == reference.UID
+	}) {
+		return true
+	}
+	return c.owners.below(ctx, w, reference.UID)
+}
+
+// below reports whether the ReplicaSet or Job of the UID belongs to the workload.
+func (o *owners) below(ctx context.Context, w *Workload, uid types.UID) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.list(ctx, w.Namespace)
+	for depth := 0; depth < maxOwners; depth++ {
+		object := o.objects[uid]
+		if object == nil {
+			return false
+		}
+		owner := metav1.GetControllerOfNoCopy(object)
+		switch {
+		case owner == nil:
+			return false
+		case owner.UID == w.UID:
+			return true
+		}
+		uid = owner.UID
+	}
+	return false
+}

@@ -76,6 +76,34 @@ func (m *Memory) Add(object any) {
 	}
 }
 
+// Replace adds an object as Add does, instead of the one with its name, if there is one.
+func (m *Memory) Replace(object any) {
+	switch object := object.(type) {
+	case *corev1.Service:
+		m.Services = without(m.Services, object)
+	case *networkingv1.ServiceEntry:
+		m.Entries = without(m.Entries, object)
+	case *networkingv1.DestinationRule:
+		m.Rules = without(m.Rules, object)
+	case *networkingv1.VirtualService:
+		m.Routes = without(m.Routes, object)
+	case *networkingv1.Sidecar:
+		m.Sidecars = without(m.Sidecars, object)
+	case *securityv1.PeerAuthentication:
+		m.Peers = without(m.Peers, object)
+	case *certmanagerv1.Certificate:
+		m.Certificates = without(m.Certificates, object)
+	}
+	m.Add(object)
+}
+
+// without returns the objects without the one that has the name of the other.
+func without[T metav1.Object](objects []T, other T) []T {
+	return slices.DeleteFunc(objects, func(o T) bool {
+		return o.GetNamespace() == other.GetNamespace() && o.GetName() == other.GetName()
+	})
+}
+
 // Sort sorts the objects as the webhook's view does.
 func (m *Memory) Sort() {
 	sorted(m.Services)
