@@ -283,7 +283,7 @@ func TestInjectArguments(t *testing.T) {
 // TestHelp keeps the help of each command.
 func TestHelp(t *testing.T) {
 	c := catalog.Open(t)
-	for _, name := range []string{"", "inject", "uninject", "version"} {
+	for _, name := range []string{"", "explain", "inject", "uninject", "version"} {
 		stdout, _, err := run("", append(strings.Fields(name), "--help")...)
 		if err != nil {
 			t.Error(err)

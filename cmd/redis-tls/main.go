@@ -50,6 +50,8 @@ func newCommand() *cobra.Command {
 	command.CompletionOptions.HiddenDefaultCmd = true
 	command.AddCommand(
 		newCheckCommand(),
+		newDescribeCommand(),
+		newExplainCommand(),
 		newInjectCommand(),
 		newProbeCommand(),
 		newUninjectCommand(),

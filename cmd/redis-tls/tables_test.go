@@ -32,6 +32,9 @@ var tables = map[string]func() (string, error){
 
 	"reasons of the preview": previewReasonTable,
 	"checks":                 checkTable,
+
+	"fields of a description":  func() (string, error) { return fieldTable("internal/describe/report.go", "internal/live/denied.go") },
+	"fields of an explanation": func() (string, error) { return fieldTable("explain.go") },
 }
 
 // table returns rows as a Markdown table below a head.

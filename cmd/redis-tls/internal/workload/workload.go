@@ -72,7 +72,9 @@ func Of(apiVersion, kind string, object map[string]any) []Workload {
 
 // Submit returns the pod of a template as the controllers of the workload submit it, and the labels that they add. The
 // template's labels, if any, must be a mapping.
-func (w Workload) Submit(namespace, name string, template map[string]any) (pod map[string]any, labels map[string]string) {
+func (w Workload) Submit(
+	namespace, name string, template map[string]any,
+) (pod map[string]any, labels map[string]string) {
 	pod = maps.Clone(template)
 	metadata := cloneOf(template["metadata"])
 	metadata["namespace"] = namespace
