@@ -30,6 +30,9 @@ type flags struct {
 	healthAddress  string
 	profileAddress string
 	leaderElect    bool
+	leaseDuration  time.Duration
+	renewDeadline  time.Duration
+	retryPeriod    time.Duration
 	certificate    servingcert.Options
 	log            zap.Options
 }
@@ -75,6 +78,19 @@ func (f *flags) register(set *pflag.FlagSet) {
 		false,
 		"run the controller only on the leader; required with several replicas",
 	)
+	set.DurationVar(
+		&f.leaseDuration,
+		"leader-elect-lease-duration",
+		15*time.Second,
+		"time after the last renewal of the lease at which another replica becomes the leader",
+	)
+	set.DurationVar(
+		&f.renewDeadline,
+		"leader-elect-renew-deadline",
+		10*time.Second,
+		"time for which the leader retries a failed renewal",
+	)
+	set.DurationVar(&f.retryPeriod, "leader-elect-retry-period", 2*time.Second, "time between two tries")
 	set.StringVar(
 		(*string)(&f.certificate.Mode),
 		"cert-mode",

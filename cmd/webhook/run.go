@@ -153,6 +153,9 @@ func (f *flags) managerOptions(cfg config.Config) (ctrl.Options, error) {
 		LeaderElectionLabels: map[string]string{origination.ManagedByLabel: origination.ManagedBy},
 		// The process ends with the manager, so the next leader does not have to wait for the lease.
 		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 &f.leaseDuration,
+		RenewDeadline:                 &f.renewDeadline,
+		RetryPeriod:                   &f.retryPeriod,
 		GracefulShutdownTimeout:       ptr.To(shutdown),
 	}, nil
 }

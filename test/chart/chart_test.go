@@ -409,6 +409,16 @@ func TestContradictingValuesAreRefused(t *testing.T) {
 			problems: 1,
 			want:     []string{"sidecar.istio.io/inject"},
 		},
+		"a common label that the chart sets": {
+			values:   "commonLabels: {helm.sh/chart: mine}",
+			problems: 1,
+			want:     []string{"commonLabels[helm.sh/chart]"},
+		},
+		"two uses of one port": {
+			values:   "metrics: {port: 9443}",
+			problems: 1,
+			want:     []string{"webhook.securePort", "metrics.port", "9443, 8081, 9443"},
+		},
 		"helm test in an excluded namespace": {
 			values:   "helmTest: {namespace: kube-system}",
 			problems: 1,
