@@ -76,6 +76,9 @@ func (r *run) item(ctx context.Context, w *live.Workload, template live.Template
 		Settings:  settingsOf(settings, decision.Originations),
 		Warnings:  decision.Warnings,
 	}
+	if r.isUnread(w.Namespace) {
+		item.Decision.Meaning = "As far as your rights show: " + item.Decision.Meaning
+	}
 	if r.webhook() == webhookMissing {
 		item.Decision.Meaning = "No webhook is installed, so a new pod is not changed. With it: " + item.Decision.Meaning
 	}

@@ -221,6 +221,18 @@ func TestDescribe(t *testing.T) {
 			},
 		},
 		{
+			name: "a user who may not read the Helm values",
+			edit: func(b *bed) {
+				b.config = "vip: {cidr: 240.241.0.0/16, ipv6CIDR: 'fd00:240:241::/112'}"
+				b.deny = func(_, kind, namespace string) error {
+					if kind == "ConfigMap" && namespace != "shop" {
+						return forbidden()
+					}
+					return nil
+				}
+			},
+		},
+		{
 			name: "Events of the pod, its owner and its objects",
 			edit: func(b *bed) {
 				refusal := aboutUID(event("3", "ReplicaSet", "cart-1", "FailedCreate", "Error creating: admission webhook "+

@@ -2,6 +2,7 @@ package describe
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/live"
@@ -37,6 +38,19 @@ func (r *run) notes() []string {
 		}
 	}
 	return notes
+}
+
+// assumes reports whether the decision is one by assumed Helm values, or by a namespace that cannot be read. Then a
+// difference to what exists may be one of the assumptions.
+func (r *run) assumes(namespace string) bool {
+	return r.Cluster.Install.Assumed != "" || r.isUnread(namespace)
+}
+
+// isUnread reports whether the user may not read the namespace.
+func (r *run) isUnread(namespace string) bool {
+	return slices.ContainsFunc(r.Cluster.Denied(), func(d live.Denied) bool {
+		return d.Verb == "get" && d.Resource == "namespaces" && d.Name == namespace
+	})
 }
 
 // webhook returns whether the webhook is installed.

@@ -22,6 +22,7 @@ const (
 	tlsOlder   = "older"
 	tlsInvalid = "invalid"
 	tlsNone    = "none"
+	tlsUnknown = "unknown"
 )
 
 // pods adds the pods of the workload to the item, and returns what they were admitted with. Finished pods need nothing.
@@ -61,6 +62,9 @@ func (r *run) pods(
 			p.TLS = tlsCurrent
 		default:
 			p.TLS, p.Detail = tlsOlder, difference(p.Request, settings)
+		}
+		if r.assumes(w.Namespace) && (p.TLS == tlsOlder || p.TLS == tlsInvalid) {
+			p.TLS, p.Detail = tlsUnknown, "your rights do not show what a new pod gets"
 		}
 		if p.TLS != tlsNone && !p.Sidecar {
 			p.Detail = strings.TrimPrefix(p.Detail+"; it has no container istio-proxy, so its connections fail", "; ")

@@ -160,7 +160,7 @@ type Pod struct {
 	Name string `json:"name"`
 	// Phase is that of Kubernetes.
 	Phase string `json:"phase"`
-	// TLS is "current", "older", "invalid" or "none": whether the pod has what a new pod gets.
+	// TLS is "current", "older", "invalid", "none" or "unknown": whether the pod has what a new pod gets.
 	TLS string `json:"tls"`
 	// Detail says more about TLS.
 	Detail string `json:"detail,omitempty"`
