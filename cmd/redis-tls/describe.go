@@ -37,8 +37,10 @@ func newDescribeCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "describe TYPE/NAME… | -f FILE|DIR|-",
 		Short: "Show what a pod or a workload requests, what it gets, and in which state that is",
-		Long: `Shows the keys in effect with the place that has each of them, the decision of the webhook about a new pod with
-all problems and warnings, the VIPs, the mesh objects with their states, the pods, and the Events of redis-tls.
+		Long: `Shows the keys in effect, and the place that has each of them. Then it shows the decision of the webhook about
+a new pod, with all problems and warnings. The VIPs, the mesh objects with their states, the pods and the Events
+of redis-tls follow.
+
 TYPE is pod or a kind with a pod template, as kubectl takes it: deploy, sts, cronjob, rollout. A pod is shown
 with its owner: the decision is about the owner's next pod.
 

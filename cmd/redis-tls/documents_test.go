@@ -22,13 +22,14 @@ import (
 //	<!-- content of FILE -->            a file, fenced
 //	<!-- output of redis-tls ARGS -->   what a command prints, fenced
 //	<!-- pod of redis-tls ARGS -->      the same, of the first workload, without what the webhook records
+//	<!-- help of redis-tls COMMANDS --> the help of all commands
 //	<!-- output of make demo -->        the transcript that its last act wrote, fenced
 //	<!-- lines of EXAMPLE -->           how many lines an example needs, annotated and by hand
 //	<!-- table of NAME -->              one of tables
 //	…
 //	<!-- end -->
 var block = regexp.MustCompile(
-	`(?s)<!-- ((?:content|lines|table) of|(?:output|pod) of redis-tls|output of make) ([^\n]*?) -->\n.*?<!-- end -->`,
+	`(?s)<!-- ((?:content|lines|table) of|(?:output|pod|help) of redis-tls|output of make) ([^\n]*?) -->\n.*?<!-- end -->`,
 )
 
 // documents returns the pages that users read, but for the chart's own.
@@ -122,6 +123,8 @@ func generate(kind, subject string) (string, error) {
 			stdout = podDiff(stdout)
 		}
 		return fenced(language, stdout), nil
+	case "help of redis-tls":
+		return commandSections(), nil
 	case "lines of":
 		return countedLines(subject)
 	default:

@@ -36,13 +36,13 @@ kind: a Deployment, a CronJob, a Knative Service, an Argo Rollout. Then prints t
 controller would create. All other documents are printed unchanged. A key of redis-tls that no pod gets is
 warned about, and so is a Secret or ConfigMap of the manifests that lacks the CA.
 
-The command runs the webhook's own code on a cluster that contains only these manifests: Namespaces,
-Services, cert-manager Certificates, and ServiceEntries, DestinationRules, VirtualServices, Sidecars and
-PeerAuthentications. In a real cluster, other objects can still cause a refusal.
+The command runs the webhook's own code on a cluster that contains only these manifests. It reads the
+Namespaces, Services and Certificates among them, and the ServiceEntries, DestinationRules, VirtualServices,
+Sidecars and PeerAuthentications. In a real cluster, other objects can still cause a refusal.
 
 Warnings are printed to the standard error. If a pod would be refused, the problems of all documents are
-printed there, and the exit status is 79, or 65 if a manifest is not valid. The standard output then has
-no objects. Output json has the findings too, each with its file, line, object, path and reason, and output
+printed there, and the standard output has no objects. The exit status is then 79. It is 65 if a manifest
+is not valid. Output json has the findings too, each with its file, line, object, path and reason, and output
 sarif has only these.
 
 Use the output for review and comparison. Apply the manifests themselves; the cluster adds the rest.`,

@@ -283,7 +283,11 @@ func TestInjectArguments(t *testing.T) {
 // TestHelp keeps the help of each command.
 func TestHelp(t *testing.T) {
 	c := catalog.Open(t)
-	for _, name := range []string{"", "explain", "inject", "uninject", "version"} {
+	names := []string{""}
+	for _, command := range newCommand().Commands() {
+		names = append(names, command.Name())
+	}
+	for _, name := range names {
 		stdout, _, err := run("", append(strings.Fields(name), "--help")...)
 		if err != nil {
 			t.Error(err)

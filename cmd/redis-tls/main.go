@@ -48,6 +48,7 @@ func newCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	command.CompletionOptions.HiddenDefaultCmd = true
+	command.SetUsageFunc(printUsage)
 	command.AddCommand(
 		newCheckCommand(),
 		newDescribeCommand(),
@@ -58,6 +59,7 @@ func newCommand() *cobra.Command {
 		newVersionCommand(),
 	)
 	for _, c := range command.Commands() {
+		markKubectlFlags(c)
 		if run := c.RunE; run != nil {
 			c.RunE = func(c *cobra.Command, args []string) error {
 				err := run(c, args)

@@ -52,8 +52,8 @@ Then prints the annotations, which the webhook's own parser has accepted, and a 
 Lines with × stop TLS from working, lines with ‼ are warnings, and lines with ? are left to you. What is known
 of a provider and not documented is marked as a guess.
 
-The probe changes nothing. The exit status is 0 if the proposal is complete, 79 if a finding stops TLS from
-working, and 1 if no port can be reached.`,
+The probe changes nothing. The exit status is 0 if the proposal is complete, and 79 if a finding stops TLS
+from working. It is 1 if no port can be reached.`,
 		Example: `  redis-tls probe master.cart.abc123.euw1.cache.amazonaws.com
   redis-tls probe redis.example.com:6379 --ca ca.crt --user app --password-file password
   redis-tls probe 10.0.0.3:6378 --ca server-ca.pem --sni redis.example.com -o yaml`,

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
 	"sigs.k8s.io/yaml"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/check"
@@ -50,6 +51,46 @@ func table(head []string, rows [][]string) string {
 	b.WriteString(strings.Repeat("| --- ", len(head)) + "|\n")
 	for _, row := range rows {
 		line(row)
+	}
+	return b.String()
+}
+
+// commandSections returns a section for each command: its help, with the flags as a table.
+func commandSections() string {
+	var b strings.Builder
+	for _, command := range newCommand().Commands() {
+		fmt.Fprintf(&b, "## redis-tls %s\n\n%s.\n\n", command.Name(), command.Short)
+		if command.Long != "" {
+			b.WriteString(command.Long + "\n\n")
+		}
+		b.WriteString("```\n" + command.UseLine() + "\n```\n\n")
+		if command.HasExample() {
+			fmt.Fprintf(&b, "Examples:\n\n```sh\n%s\n```\n\n", strings.ReplaceAll(strings.TrimSpace(command.Example), "\n  ", "\n"))
+		}
+		own, kubectl := ownFlags(command)
+		var rows [][]string
+		own.VisitAll(func(f *pflag.Flag) {
+			if f.Name == "help" {
+				return
+			}
+			name := "--" + f.Name
+			if f.Shorthand != "" {
+				name = "-" + f.Shorthand + ", " + name
+			}
+			value := f.DefValue
+			if value == "" || value == "[]" || value == "false" || value == "0s" {
+				value = "-"
+			} else {
+				value = code(value)
+			}
+			rows = append(rows, []string{code(name), value, f.Usage})
+		})
+		if len(rows) > 0 {
+			b.WriteString(table([]string{"flag", "default", "effect"}, rows) + "\n")
+		}
+		if len(kubectl) > 0 {
+			fmt.Fprintf(&b, "Flags as of kubectl: `%s`.\n\n", strings.Join(kubectl, "`, `"))
+		}
 	}
 	return b.String()
 }
