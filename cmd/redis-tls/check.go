@@ -12,11 +12,11 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/check"
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/exit"
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/live"
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/term"
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/config"
@@ -24,13 +24,15 @@ import (
 
 // checkFlags are the flags of redis-tls check.
 type checkFlags struct {
-	cluster *genericclioptions.ConfigFlags
-	before  bool
-	only    []string
-	skip    []string
-	wait    time.Duration
-	values  string
-	output  string
+	cluster  *genericclioptions.ConfigFlags
+	before   bool
+	all      bool
+	only     []string
+	skip     []string
+	wait     time.Duration
+	values   string
+	sidecars string
+	output   string
 }
 
 // checkOutputs are the values of --output.
@@ -42,38 +44,53 @@ const checkInterval = 2 * time.Second
 func newCheckCommand() *cobra.Command {
 	flags := checkFlags{cluster: genericclioptions.NewConfigFlags(true)}
 	command := &cobra.Command{
-		Use:   "check",
-		Short: "Check the cluster and the installation for faults",
-		Long: `Reads the cluster with your rights, and checks what redis-tls depends on: Kubernetes, Istio and the
-installation. It writes nothing. With --pre it checks whether redis-tls can be installed.
+		Use:   "check [WORKLOAD...]",
+		Short: "Check the cluster, the installation and workloads for faults",
+		Long: `Reads the cluster with your rights, and checks what redis-tls depends on: Kubernetes, Istio, the installation,
+and the workloads of the namespace that request TLS, or those that you name. It writes nothing. With --pre it
+checks whether redis-tls can be installed.
 
 √ is a check that passed, × one that failed, ‼ a warning. A check that needs something that you are not
 allowed to read is skipped, with the reason. For each finding it prints what was found, why it matters, how
 to fix it, and the section of the documents. A failed check does not end the others.
 
+For a workload it reads the Secrets and ConfigMaps with its TLS files, and runs pilot-agent in its sidecar
+(pods/exec) to see what the sidecar really has. No output has the content of a Secret.
+
 The exit status is 79 if a check failed. Warnings and skipped checks do not change it.`,
 		Example: `  redis-tls check --pre
-  redis-tls check --wait 2m
+  redis-tls check -n shop
+  redis-tls check -n shop deploy/cart
+  redis-tls check --wait 2m -o short
   redis-tls check --only webhook-before-injector,leader -o json`,
-		Args: cobra.NoArgs,
-		RunE: func(command *cobra.Command, _ []string) error {
-			return runCheck(command.Context(), flags, command.OutOrStdout(), command.ErrOrStderr())
+		RunE: func(command *cobra.Command, args []string) error {
+			return runCheck(command.Context(), flags, args, command.OutOrStdout(), command.ErrOrStderr())
 		},
 	}
 	f := command.Flags()
 	f.BoolVar(&flags.before, "pre", false, "check whether redis-tls can be installed")
+	f.BoolVarP(&flags.all, "all-namespaces", "A", false, "check the workloads of all namespaces")
 	f.StringSliceVar(&flags.only, "only", nil, "ids of the checks that run; the default is all")
 	f.StringSliceVar(&flags.skip, "skip", nil, "ids of checks that do not run")
 	f.DurationVar(&flags.wait, "wait", 0, "time to repeat the checks in until none fails, as in 60s")
 	f.StringVar(&flags.values, "values", "", "values file of the Helm chart for --pre (default: the chart's own values)")
+	f.StringVar(&flags.sidecars, "sidecar-files", "",
+		"directory with the answers of sidecars, NAMESPACE/POD/config_dump.json, clusters.json, certs.json and stats.json, "+
+			"instead of pods/exec")
 	f.StringVarP(&flags.output, "output", "o", "table", "format of the output: table, short, json or yaml")
 	flags.cluster.AddFlags(f)
 	return command
 }
 
-func (f *checkFlags) validate() error {
-	if !slices.Contains(checkOutputs, f.output) {
-		return exit.With(exit.Usage, fmt.Errorf("--output must be table, short, json or yaml, got %q", f.output))
+func (f *checkFlags) validate(args []string) error {
+	usage := func(format string, args ...any) error { return exit.With(exit.Usage, fmt.Errorf(format, args...)) }
+	switch {
+	case !slices.Contains(checkOutputs, f.output):
+		return usage("--output must be table, short, json or yaml, got %q", f.output)
+	case f.before && len(args) > 0:
+		return usage("--pre cannot be used with a workload; remove one of them")
+	case f.all && len(args) > 0:
+		return usage("--all-namespaces cannot be used with a workload; use --namespace instead")
 	}
 	for flag, ids := range map[string][]string{"only": f.only, "skip": f.skip} {
 		if err := check.ParseIDs(flag, ids); err != nil {
@@ -83,48 +100,70 @@ func (f *checkFlags) validate() error {
 	return nil
 }
 
-// categories returns those of the cluster that run.
-func (f *checkFlags) categories() []check.Category {
+// selection returns the checks that run.
+func (f *checkFlags) selection() check.Selection {
+	s := check.Selection{Only: f.only, Skip: f.skip, Categories: []check.Category{check.Kubernetes, check.Istio}}
 	if f.before {
-		return []check.Category{check.Kubernetes, check.Istio, check.Install}
+		s.Categories = append(s.Categories, check.Install)
+	} else {
+		s.Categories = append(s.Categories, check.ControlPlane, check.Workloads, check.Proxy)
 	}
-	return []check.Category{check.Kubernetes, check.Istio, check.ControlPlane}
+	return s
+}
+
+// planned returns the configuration of the values file.
+func (f *checkFlags) planned() (config.Config, error) {
+	if f.values == "" {
+		return config.Default(), nil
+	}
+	text, err := os.ReadFile(f.values)
+	if err != nil {
+		return config.Config{}, fmt.Errorf("--values: %w", err)
+	}
+	cfg, err := annotation.ParseValues(text)
+	if err != nil {
+		return config.Config{}, exit.With(exit.Input, fmt.Errorf("--values %s: %w", f.values, err))
+	}
+	return cfg, nil
+}
+
+// checker has what a round of checks needs.
+type checker struct {
+	flags   checkFlags
+	args    []string
+	client  *live.Client
+	options check.Options
+	// progress shows what is done now.
+	progress func(text string)
 }
 
 // runCheck checks the cluster of the flags.
-func runCheck(ctx context.Context, flags checkFlags, out, errOut io.Writer) error {
-	if err := flags.validate(); err != nil {
+func runCheck(ctx context.Context, flags checkFlags, args []string, out, errOut io.Writer) error {
+	if err := flags.validate(args); err != nil {
 		return err
 	}
-	options := check.Options{Version: version, Planned: config.Default(), Before: flags.before, Now: time.Now}
-	if flags.values != "" {
-		text, err := os.ReadFile(flags.values)
-		if err != nil {
-			return fmt.Errorf("--values: %w", err)
-		}
-		if options.Planned, err = annotation.ParseValues(text); err != nil {
-			return exit.With(exit.Input, fmt.Errorf("--values %s: %w", flags.values, err))
-		}
-	}
-	restConfig, err := flags.cluster.ToRESTConfig()
+	planned, err := flags.planned()
 	if err != nil {
-		return fmt.Errorf("reading the kubeconfig: %w", err)
+		return err
 	}
-	restConfig = rest.CopyConfig(restConfig)
-	restConfig.QPS, restConfig.Burst = 50, 100 // the default of 5 requests per second would take longer than the requests
-	if options.Client, err = kubernetes.NewForConfig(restConfig); err != nil {
+	client, err := live.Connect(flags.cluster)
+	if err != nil {
+		return err
+	}
+	clientset, err := kubernetes.NewForConfig(client.REST)
+	if err != nil {
 		return fmt.Errorf("making the client: %w", err)
 	}
-	stop := term.Spin(errOut, "reading the cluster")
-	report, err := check.Wait(ctx, flags.wait, checkInterval, func(ctx context.Context) (*check.Report, error) {
-		facts, err := check.Read(ctx, options)
-		if err != nil {
-			return nil, err
-		}
-		return check.Run(facts, nil, check.Selection{
-			Categories: flags.categories(), Only: flags.only, Skip: flags.skip,
-		}), nil
-	})
+	stop := func() {}
+	c := &checker{
+		flags: flags, args: args, client: client,
+		options: check.Options{Client: clientset, Version: version, Planned: planned, Before: flags.before, Now: time.Now},
+		progress: func(text string) {
+			stop()
+			stop = term.Spin(errOut, text)
+		},
+	}
+	report, err := check.Wait(ctx, flags.wait, checkInterval, c.round)
 	stop()
 	if err != nil {
 		return err
@@ -136,6 +175,89 @@ func runCheck(ctx context.Context, flags checkFlags, out, errOut io.Writer) erro
 		return exit.With(exit.Findings, nil)
 	}
 	return nil
+}
+
+// round reads the cluster and runs the checks once.
+func (c *checker) round(ctx context.Context) (*check.Report, error) {
+	c.progress("reading the cluster")
+	facts, err := check.Read(ctx, c.options)
+	if err != nil {
+		return nil, err
+	}
+	var workloads []*check.Workload
+	var notes []string
+	if !c.flags.before {
+		if workloads, notes, err = c.workloads(ctx, facts); err != nil {
+			return nil, err
+		}
+	}
+	report := check.Run(facts, workloads, c.flags.selection())
+	report.Notes = notes
+	return report, nil
+}
+
+// workloads reads the workloads of the arguments, or those of the namespaces that request TLS.
+func (c *checker) workloads(ctx context.Context, facts *check.Facts) ([]*check.Workload, []string, error) {
+	namespaces := []string{c.client.Namespace}
+	options := live.Options{Namespaces: namespaces, InstallNamespace: facts.Release.Namespace()}
+	if c.flags.all {
+		options.Namespaces, namespaces = nil, nil
+	}
+	cluster, err := live.Read(ctx, c.client, options)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.flags.all {
+		for i := range facts.Namespaces {
+			cluster.Add(&facts.Namespaces[i])
+			if !slices.Contains(cluster.Config.ExcludedNamespaces, facts.Namespaces[i].Name) {
+				namespaces = append(namespaces, facts.Namespaces[i].Name)
+			}
+		}
+	}
+	found, err := c.find(ctx, cluster, namespaces)
+	if err != nil {
+		return nil, nil, err
+	}
+	reader := &check.WorkloadReader{
+		Cluster:  cluster,
+		Sidecars: &check.Exec{Config: c.client.REST, Client: c.options.Client},
+		OnePod:   len(c.args) == 0,
+		Progress: func(done, of int) { c.progress(fmt.Sprintf("checked %d of %d workloads", done, of)) },
+	}
+	if c.flags.sidecars != "" {
+		reader.Sidecars = check.Files{Dir: c.flags.sidecars}
+	}
+	workloads, err := reader.Read(ctx, found)
+	if err != nil || len(c.args) > 0 {
+		return workloads, nil, err
+	}
+	workloads = slices.DeleteFunc(workloads, func(w *check.Workload) bool { return !w.Requests() })
+	var notes []string
+	switch {
+	case len(cluster.NotFound) > 0:
+		notes = []string{"namespace " + c.client.Namespace + " does not exist, so no workload was checked"}
+	case len(workloads) == 0 && c.flags.all:
+		notes = []string{"no workload requests TLS"}
+	case len(workloads) == 0:
+		notes = []string{"no workload of namespace " + c.client.Namespace + " requests TLS; name another with -n, or use -A"}
+	}
+	return workloads, notes, nil
+}
+
+func (c *checker) find(ctx context.Context, cluster *live.Cluster, namespaces []string) ([]*live.Workload, error) {
+	if len(c.args) > 0 {
+		return cluster.Find(ctx, c.client.Namespace, c.args...)
+	}
+	var all []*live.Workload
+	for _, namespace := range namespaces {
+		found, err := cluster.Workloads(ctx, namespace)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
 }
 
 func printReport(report *check.Report, format string, out io.Writer) error {

@@ -93,10 +93,14 @@ var layers = map[string][]string{
 		"internal/origination",
 	},
 	"cmd/redis-tls/internal/check": {
+		"cmd/redis-tls/internal/live",
 		"cmd/redis-tls/internal/term",
 		"internal/annotation",
 		"internal/config",
+		"internal/inject",
+		"internal/mesh",
 		"internal/origination",
+		"patches",
 	},
 	"cmd/redis-tls/internal/manifest": {},
 	"cmd/redis-tls/internal/probe": {

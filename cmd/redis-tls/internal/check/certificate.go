@@ -19,7 +19,7 @@ var certificateChecks = []Check{
 		Why:   "The API server verifies the webhook by its caBundle. Without a valid CA, pods that request TLS are refused.",
 		Fix:   "Stop other writers of the caBundle. The replicas write it themselves if they have the rights of the chart.",
 		Needs: []Source{sourceWebhooks},
-		After: []string{"installed", "webhook-registered"},
+		After: []string{"webhook-registered"},
 		run:   checkBundles,
 	},
 	{
@@ -28,7 +28,7 @@ var certificateChecks = []Check{
 		Why:   "The API server refuses a certificate of another CA, of another name or an expired one.",
 		Fix:   "`kubectl -n NAMESPACE logs -l app.kubernetes.io/name=redis-tls`",
 		Needs: []Source{sourceWebhooks, sourceSecret},
-		After: []string{"installed", "webhook-registered", "webhook-ca-bundle"},
+		After: []string{"webhook-ca-bundle"},
 		run:   checkServingCertificate,
 	},
 }

@@ -73,7 +73,7 @@ type Result struct {
 // Checks returns the table of checks, in the order of the output.
 func Checks() []Check {
 	return slices.Concat(kubernetesChecks, istioChecks, installChecks, controlPlaneChecks, certificateChecks,
-		policyChecks, operationChecks)
+		policyChecks, operationChecks, admissionChecks, podChecks, objectChecks, fileChecks, proxyChecks)
 }
 
 // URL returns the address of the check's documents.

@@ -58,7 +58,7 @@ var controlPlaneChecks = []Check{
 		Why:   "The server reads its configuration once. An edited ConfigMap takes effect only in new pods.",
 		Fix:   "Run `helm upgrade` with the wanted values, which also replaces the pods.",
 		Needs: []Source{sourceConfigMap, sourcePods},
-		After: []string{"installed", "configuration-valid"},
+		After: []string{"configuration-valid"},
 		run:   checkCurrent,
 	},
 	{
@@ -76,7 +76,7 @@ var controlPlaneChecks = []Check{
 		Why:   "With another failurePolicy, pods that only inherit TLS start without it while the webhook is down.",
 		Fix:   "Run `helm upgrade`, which sets `failurePolicy: Fail` again.",
 		Needs: []Source{sourceWebhooks},
-		After: []string{"installed", "webhook-registered"},
+		After: []string{"webhook-registered"},
 		run:   checkFailurePolicy,
 	},
 	{
@@ -86,7 +86,7 @@ var controlPlaneChecks = []Check{
 			"If it is called first, the sidecar depends on a second call.",
 		Fix:   "Give the injector's MutatingWebhookConfiguration a name that sorts after `00-redis-tls`.",
 		Needs: []Source{sourceWebhooks},
-		After: []string{"installed", "webhook-registered"},
+		After: []string{"webhook-registered"},
 		run:   checkOrder,
 	},
 	{
@@ -95,7 +95,7 @@ var controlPlaneChecks = []Check{
 		Why:   "The API server calls the webhook by its Service. Without an endpoint, pods that request TLS are refused.",
 		Fix:   "`kubectl -n NAMESPACE describe service redis-tls-webhook`",
 		Needs: []Source{sourceServices, sourceEndpoints},
-		After: []string{"installed", "replicas-ready"},
+		After: []string{"replicas-ready"},
 		run:   checkEndpoints,
 	},
 }

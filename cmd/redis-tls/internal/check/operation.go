@@ -38,7 +38,7 @@ var operationChecks = []Check{
 		Why:   "The alerts of the chart depend on the metrics.",
 		Fix:   "`kubectl -n NAMESPACE logs -l app.kubernetes.io/name=redis-tls`",
 		Needs: []Source{sourcePods, sourceMetrics},
-		After: []string{"installed", "replicas-ready"},
+		After: []string{"replicas-ready"},
 		run:   checkMetrics,
 	},
 }

@@ -3,6 +3,8 @@ package check
 import (
 	"fmt"
 	"io"
+	"iter"
+	"slices"
 	"strings"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/term"
@@ -52,25 +54,65 @@ func (w *writer) line(format string, args ...any) {
 
 // group writes the checks by category. If short is set, it leaves out those that passed.
 func (w *writer) group(g Group, short bool) {
-	var category Category
-	for _, o := range g.Checks {
-		if short && o.Status == Passed {
+	first := true
+	for outcomes := range byCategory(g.Checks) {
+		if short && !slices.ContainsFunc(outcomes, func(o Outcome) bool { return o.Status != Passed }) {
 			continue
 		}
-		if o.Category != category {
-			if category != "" {
-				w.line("")
-			}
-			category = o.Category
-			head := string(category)
-			if g.Workload != "" {
-				head += " " + g.Workload
-			}
-			w.line("%s\n%s", w.painter.Bold(head), strings.Repeat("-", len(head)))
+		if !first {
+			w.line("")
 		}
-		w.outcome(o)
+		first = false
+		head := strings.TrimSpace(string(outcomes[0].Category) + " " + g.Workload)
+		w.line("%s\n%s", w.painter.Bold(head), strings.Repeat("-", len(head)))
+		for _, o := range outcomes {
+			if o.Status == Failed || o.Status == Passed && !short {
+				w.outcome(o)
+			}
+		}
+		w.skipped(outcomes)
 	}
 	w.line("")
+}
+
+// byCategory yields the outcomes of each category.
+func byCategory(outcomes []Outcome) iter.Seq[[]Outcome] {
+	return func(yield func([]Outcome) bool) {
+		for len(outcomes) > 0 {
+			end := slices.IndexFunc(outcomes, func(o Outcome) bool { return o.Category != outcomes[0].Category })
+			if end < 0 {
+				end = len(outcomes)
+			}
+			if !yield(outcomes[:end]) {
+				return
+			}
+			outcomes = outcomes[end:]
+		}
+	}
+}
+
+// maxIDs is the largest number of skipped checks that are named for one reason.
+const maxIDs = 4
+
+// skipped writes a line for each reason.
+func (w *writer) skipped(outcomes []Outcome) {
+	var reasons []string
+	ids := map[string][]string{}
+	for _, o := range outcomes {
+		if o.Status == Skipped {
+			if ids[o.Detail] == nil {
+				reasons = append(reasons, o.Detail)
+			}
+			ids[o.Detail] = append(ids[o.Detail], o.ID)
+		}
+	}
+	for _, reason := range reasons {
+		which := strings.Join(ids[reason], ", ")
+		if len(ids[reason]) > maxIDs {
+			which = counted(len(ids[reason]), "check")
+		}
+		w.line("- skipped: %s: %s", which, reason)
+	}
 }
 
 // plain returns a command without the marks of Markdown, so that it can be copied.
@@ -87,8 +129,6 @@ func (w *writer) outcome(o Outcome) {
 		w.line("%s %s: %s (%s)", w.painter.Green("√"), o.ID, o.Title, o.Detail)
 	case o.Status == Passed:
 		w.line("%s %s: %s", w.painter.Green("√"), o.ID, o.Title)
-	case o.Status == Skipped:
-		w.line("- %s: skipped: %s", o.ID, o.Detail)
 	default:
 		mark := w.painter.Red("×")
 		if o.Severity == Warning {
@@ -96,10 +136,10 @@ func (w *writer) outcome(o Outcome) {
 		}
 		w.line("%s %s: %s", mark, o.ID, o.Title)
 		for _, found := range o.Found {
-			w.line("    found: %s", found)
+			w.line("    %s", found)
 		}
-		w.line("    why:   %s", o.Why)
-		w.line("    fix:   %s", plain(o.Fix))
-		w.line("    see:   %s", o.URL)
+		w.line("    why: %s", o.Why)
+		w.line("    fix: %s", plain(o.Fix))
+		w.line("    see: %s", o.URL)
 	}
 }

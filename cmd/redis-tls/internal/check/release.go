@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -89,8 +90,13 @@ func (r *reader) roles(ctx context.Context) {
 	}
 }
 
+// metricsTimeout is for the metrics of all replicas. One that does not answer must not hold the other checks.
+const metricsTimeout = 3 * time.Second
+
 // metrics reads those of every running pod by the proxy of the API server.
 func (r *reader) metrics(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, metricsTimeout)
+	defer cancel()
 	release := &r.facts.Release
 	release.Metrics, release.MetricsErrors = map[string]string{}, map[string]string{}
 	var group sync.WaitGroup

@@ -39,13 +39,13 @@ func isOfWorkload(c Category) bool { return c == Workloads || c == Proxy }
 // runGroup runs the checks of some categories in their order, so that a check comes after those that it needs.
 func runGroup(in *Input, selection Selection, of func(Category) bool) []Outcome {
 	var outcomes []Outcome
-	statuses := map[string]Status{}
+	earlier := map[string]Outcome{}
 	for _, c := range Checks() {
 		if !of(c.Category) || !slices.Contains(selection.Categories, c.Category) {
 			continue
 		}
-		outcome := c.outcome(in, statuses)
-		statuses[c.ID] = outcome.Status
+		outcome := c.outcome(in, earlier)
+		earlier[c.ID] = outcome
 		if selection.selects(&c) {
 			outcomes = append(outcomes, outcome)
 		}
@@ -54,8 +54,8 @@ func runGroup(in *Input, selection Selection, of func(Category) bool) []Outcome 
 }
 
 // outcome runs the check, if what it needs is there.
-func (c *Check) outcome(in *Input, statuses map[string]Status) Outcome {
-	result := c.blocked(in, statuses)
+func (c *Check) outcome(in *Input, earlier map[string]Outcome) Outcome {
+	result := c.blocked(in, earlier)
 	if result.Skipped == "" {
 		result = c.run(in)
 	}
@@ -68,15 +68,25 @@ func (c *Check) outcome(in *Input, statuses map[string]Status) Outcome {
 	case len(result.Found) > 0:
 		o.Status, o.Found = Failed, limited(result.Found)
 		o.Why, o.Fix, o.URL = c.Why, cmp.Or(result.Fix, c.Fix), c.URL()
-		if namespace := in.Release.Namespace(); namespace != "" {
-			o.Fix = strings.ReplaceAll(o.Fix, "NAMESPACE", namespace)
-		}
+		o.Fix = in.named(o.Fix)
 	}
 	return o
 }
 
+// named replaces the words in capitals of a command by the names of the objects.
+func (in *Input) named(fix string) string {
+	if w := in.Workload; w != nil {
+		fix = strings.ReplaceAll(fix, "WORKLOAD_NAMESPACE", w.Namespace)
+		fix = strings.ReplaceAll(fix, "WORKLOAD", w.String())
+	}
+	if namespace := in.Release.Namespace(); namespace != "" {
+		fix = strings.ReplaceAll(fix, "NAMESPACE", namespace)
+	}
+	return fix
+}
+
 // blocked returns a skipped result if a fact could not be read or an earlier check did not pass.
-func (c *Check) blocked(in *Input, statuses map[string]Status) Result {
+func (c *Check) blocked(in *Input, earlier map[string]Outcome) Result {
 	var reasons []string
 	for _, source := range c.Needs {
 		if reason := in.reason(source); reason != "" && !slices.Contains(reasons, reason) {
@@ -87,8 +97,11 @@ func (c *Check) blocked(in *Input, statuses map[string]Status) Result {
 		return skipped("%s", strings.Join(reasons, "; "))
 	}
 	for _, id := range c.After {
-		if status, ran := statuses[id]; ran && status != Passed {
+		switch o, ran := earlier[id]; {
+		case ran && o.Status == Failed:
 			return skipped("needs %s", id)
+		case ran && o.Status == Skipped:
+			return skipped("%s", o.Detail)
 		}
 	}
 	return Result{}
