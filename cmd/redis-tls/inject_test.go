@@ -283,11 +283,7 @@ func TestInjectArguments(t *testing.T) {
 // TestHelp keeps the help of each command.
 func TestHelp(t *testing.T) {
 	c := catalog.Open(t)
-	names := []string{""}
-	for _, command := range newCommand().Commands() {
-		names = append(names, command.Name())
-	}
-	for _, name := range names {
+	for _, name := range []string{"", "adopt", "explain", "inject", "uninject", "version"} {
 		stdout, _, err := run("", append(strings.Fields(name), "--help")...)
 		if err != nil {
 			t.Error(err)

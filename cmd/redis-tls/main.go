@@ -55,6 +55,7 @@ func newCommand() *cobra.Command {
 		newExplainCommand(),
 		newInjectCommand(),
 		newProbeCommand(),
+		newAdoptCommand(),
 		newUninjectCommand(),
 		newVersionCommand(),
 	)

@@ -151,11 +151,13 @@ spec:
 	).Replace(user)
 	const rule = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata:\n  name: x\n" +
 		"  labels:\n    app.kubernetes.io/managed-by: redis-tls\nspec:\n  host: x\n"
-	got, stderr, err := run(injected+rule, "uninject", "-f", "-")
+	const other = "---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: y\n" +
+		"  labels:\n    app.kubernetes.io/managed-by: Helm\n"
+	got, stderr, err := run(injected+rule+other, "uninject", "-f", "-")
 	if err != nil {
 		t.Fatal(stderr)
 	}
-	if diff := cmp.Diff(user, got); diff != "" {
+	if diff := cmp.Diff(user+other, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
