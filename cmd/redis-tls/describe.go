@@ -33,7 +33,7 @@ type describeFlags struct {
 }
 
 func newDescribeCommand() *cobra.Command {
-	flags := describeFlags{kube: genericclioptions.NewConfigFlags(true)}
+	flags := describeFlags{kube: live.Flags()}
 	command := &cobra.Command{
 		Use:   "describe TYPE/NAME… | -f FILE|DIR|-",
 		Short: "Show what a pod or a workload requests, what it gets, and in which state that is",
@@ -56,10 +56,13 @@ same applies to a named Secret or ConfigMap. It is 0 for pods that request nothi
   redis-tls describe pod/cart-7d4b9c6f5-x2x4z -n shop --secrets
   redis-tls describe -f deployment.yaml -o yaml`,
 		RunE: func(command *cobra.Command, args []string) error {
-			return runDescribe(command.Context(), flags, args, command.InOrStdin(), command.OutOrStdout())
+			return runDescribe(
+				command.Context(), flags, args, command.InOrStdin(), command.OutOrStdout(), command.ErrOrStderr())
 		},
 	}
 	flags.kube.AddFlags(command.Flags())
+	completeNamespace(command, flags.kube)
+	command.ValidArgsFunction = completeWorkload(flags.kube)
 	f := command.Flags()
 	addFilesFlag(command, &flags.files)
 	f.BoolVar(&flags.offline, "offline", false, "read only the manifests of -f, and no cluster")
@@ -78,19 +81,20 @@ func addInstallFlag(command *cobra.Command, namespace *string) {
 }
 
 // runDescribe reads, describes and prints.
-func runDescribe(ctx context.Context, flags describeFlags, args []string, in io.Reader, out io.Writer) error {
-	if ctx == nil {
-		ctx = context.Background()
-	}
+func runDescribe(
+	ctx context.Context, flags describeFlags, args []string, in io.Reader, out, errOut io.Writer,
+) error {
 	if err := flags.check(args); err != nil {
 		return exit.With(exit.Usage, err)
 	}
+	stop := term.Spin(errOut, "reading the cluster")
 	input, err := flags.input(ctx, args, in)
-	if err != nil {
-		return err
+	var report *describe.Report
+	if err == nil {
+		input.Secrets = flags.secrets
+		report, err = describe.Run(ctx, input)
 	}
-	input.Secrets = flags.secrets
-	report, err := describe.Run(ctx, input)
+	stop()
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -49,7 +50,8 @@ func (c *cluster) describe(binary, kubeconfig string, args ...string) (d descrip
 	c.t.Helper()
 	args = append([]string{"describe", "-o", "json", "--kubeconfig", kubeconfig}, args...)
 	command := exec.CommandContext(c.t.Context(), binary, args...)
-	command.Env = []string{"HOME=" + c.t.TempDir()}
+	home := c.t.TempDir()
+	command.Env = []string{"HOME=" + home}
 	var out, errOut bytes.Buffer
 	command.Stdout, command.Stderr = &out, &errOut
 	var exited *exec.ExitError
@@ -57,6 +59,9 @@ func (c *cluster) describe(binary, kubeconfig string, args ...string) (d descrip
 		status = exited.ExitCode()
 	} else {
 		c.must(err)
+	}
+	if files, err := os.ReadDir(home); err != nil || len(files) > 0 {
+		c.t.Errorf("the command wrote %v below the home directory: %v", files, err)
 	}
 	if out.Len() > 0 {
 		if err := json.Unmarshal(out.Bytes(), &d); err != nil {
@@ -162,6 +167,21 @@ func TestDescribe(t *testing.T) {
 		} {
 			if got[key] != want {
 				t.Errorf("%s: %s, want %s", key, got[key], want)
+			}
+		}
+	})
+	t.Run("names are completed", func(t *testing.T) {
+		for begin, want := range map[string]string{
+			"describe -n shop deploy/c": "deploy/cart\n",
+			"describe -n shop pod/cart": "pod/" + cart + "\n",
+			"describe -n sho":           "shop\n",
+		} {
+			args := append([]string{"__complete"}, strings.Fields(begin)...)
+			command := exec.CommandContext(t.Context(), binary, args...)
+			command.Env = []string{"HOME=" + t.TempDir(), "KUBECONFIG=" + c.Kubeconfig}
+			out, err := command.Output()
+			if err != nil || !strings.HasPrefix(string(out), want) {
+				t.Errorf("%s: %v: %s", begin, err, out)
 			}
 		}
 	})

@@ -53,6 +53,13 @@ var ErrNoCluster = errors.New("no cluster is configured; set --kubeconfig, --ser
 // noServer is the address that client-go uses if none is configured (ClusterDefaults of clientcmd).
 const noServer = "http://localhost:8080"
 
+// Flags returns kubectl's flags of the connection, without that of the cache on disk, which the client does not have.
+func Flags() *genericclioptions.ConfigFlags {
+	flags := genericclioptions.NewConfigFlags(true)
+	flags.CacheDir = nil
+	return flags
+}
+
 // Connect returns a client by the flags. It sends no request yet.
 func Connect(flags genericclioptions.RESTClientGetter) (*Client, error) {
 	namespace, _, err := flags.ToRawKubeConfigLoader().Namespace()
@@ -77,7 +84,11 @@ func Connect(flags genericclioptions.RESTClientGetter) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the client: %w", err)
 	}
-	return &Client{Client: c, Getter: flags, REST: restConfig, Namespace: namespace}, nil
+	names, err := newGetter(flags, restConfig)
+	if err != nil {
+		return nil, fmt.Errorf("making the discovery client: %w", err)
+	}
+	return &Client{Client: c, Getter: names, REST: restConfig, Namespace: namespace}, nil
 }
 
 // Scheme returns the scheme with the kinds that the package reads.
