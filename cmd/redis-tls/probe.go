@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/exit"
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/probe"
@@ -30,13 +31,15 @@ type probeFlags struct {
 	sni                string
 	user, passwordFile string
 	addresses          []string
-	namespace          string
 	timeout            time.Duration
+	from, image        string
+	wait               time.Duration
+	cluster            *genericclioptions.ConfigFlags
 	output             string
 }
 
 func newProbeCommand() *cobra.Command {
-	var flags probeFlags
+	flags := probeFlags{cluster: clusterOfProbe()}
 	command := &cobra.Command{
 		Use:   "probe HOST[:PORT]",
 		Short: "Connect to a Redis and propose the annotations for it",
@@ -52,11 +55,16 @@ Then prints the annotations, which the webhook's own parser has accepted, and a 
 Lines with × stop TLS from working, lines with ‼ are warnings, and lines with ? are left to you. What is known
 of a provider and not documented is marked as a guess.
 
-The probe changes nothing. The exit status is 0 if the proposal is complete, and 79 if a finding stops TLS
-from working. It is 1 if no port can be reached.`,
+The probe changes nothing. The exception is --from: it adds an ephemeral container to that pod, which stays in
+the pod's spec until the pod is deleted. The container runs the probe as the user of the sidecar, whose
+connections Istio does not capture. Its image must have redis-tls in the PATH.
+
+The exit status is 0 if the proposal is complete, and 79 if a finding stops TLS from working. It is 1 if no
+port can be reached.`,
 		Example: `  redis-tls probe master.cart.abc123.euw1.cache.amazonaws.com
   redis-tls probe redis.example.com:6379 --ca ca.crt --user app --password-file password
-  redis-tls probe 10.0.0.3:6378 --ca server-ca.pem --sni redis.example.com -o yaml`,
+  redis-tls probe 10.0.0.3:6378 --ca server-ca.pem --sni redis.example.com -o yaml
+  redis-tls probe redis.example.com --from pod/cart-0 -n shop --image registry.example.com/redis-tls:1.0.0`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			return runProbe(command.Context(), flags, args[0], command.OutOrStdout(), command.ErrOrStderr())
@@ -70,10 +78,13 @@ from working. It is 1 if no port can be reached.`,
 	f.StringVar(&flags.user, "user", "", "user of the Redis ACL")
 	f.StringVar(&flags.passwordFile, "password-file", "", "file with the password")
 	f.StringSliceVar(&flags.addresses, "address", nil, "IP to dial, if DNS does not resolve HOST here; repeatable")
-	f.StringVarP(&flags.namespace, "namespace", "n", "default", "namespace of the pod")
 	f.DurationVar(&flags.timeout, "timeout", 3*time.Second, "limit of each connection and of each reply")
+	f.StringVar(&flags.from, "from", "", "pod to run the probe in, as in pod/cart-0; adds an ephemeral container to it")
+	f.StringVar(&flags.image, "image", "", "image for --from, with redis-tls in its PATH; redis-tls publishes none")
+	f.DurationVar(&flags.wait, "wait", time.Minute, "limit for --from, until the container has run")
 	f.StringVarP(&flags.output, "output", "o", "table",
 		"format of the output: table, short, json, or yaml for the annotations and the ConfigMap only")
+	flags.cluster.AddFlags(f)
 	return command
 }
 
@@ -89,16 +100,15 @@ func runProbe(ctx context.Context, flags probeFlags, at string, out, errOut io.W
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	prober := &probe.Prober{Timeout: flags.timeout}
 	stop := term.Spin(errOut, "connecting to "+at)
-	report, err := prober.Probe(ctx, target)
+	report, err := collect(ctx, flags, target)
 	stop()
 	if err != nil {
 		return err
 	}
 	now := time.Now()
 	if err := report.Suggest(probe.Options{
-		CA: target.CA, CAFile: flags.ca, Namespace: flags.namespace, Config: config.Default(),
+		CA: target.CA, CAFile: flags.ca, Namespace: cmp.Or(*flags.cluster.Namespace, "default"), Config: config.Default(),
 		GivenAddresses: len(flags.addresses) > 0, Now: now,
 	}); err != nil {
 		return err
@@ -108,9 +118,9 @@ func runProbe(ctx context.Context, flags probeFlags, at string, out, errOut io.W
 
 // printProbe prints the report. Its error has the exit status.
 func printProbe(format string, report *probe.Report, now time.Time, out, errOut io.Writer) error {
-	if report.Unreachable() {
-		return fmt.Errorf("%s: no port can be reached (%s); check the address, firewalls and network policies",
-			report.Host, report.Endpoints[0].Closed)
+	unreachable := report.Unreachable()
+	if unreachable && format != "json" {
+		format = ""
 	}
 	var err error
 	switch format {
@@ -127,8 +137,12 @@ func printProbe(format string, report *probe.Report, now time.Time, out, errOut 
 		}
 	case "short":
 		err = probe.Short(out, report, term.NewPainter(out))
-	default:
+	case "table":
 		err = probe.Text(out, report, term.NewPainter(out), now)
+	}
+	if err == nil && unreachable {
+		return fmt.Errorf("%s: no port can be reached (%s); check the address, firewalls and network policies",
+			report.Host, report.Endpoints[0].Closed)
 	}
 	if err == nil && len(report.Findings) > 0 {
 		return exit.With(exit.Findings, nil)
@@ -192,17 +206,23 @@ func readTargetFiles(flags probeFlags, target *probe.Target) error {
 	return nil
 }
 
+// errHost does not repeat the argument, because a URL may have a password.
+var errHost = errors.New("the argument must be HOST or HOST:PORT, without a scheme and a user, " +
+	"as in redis.example.com:6379")
+
 // splitHost reads HOST, HOST:PORT, IPv6 or [IPv6]:PORT. A port of 0 is none.
 func splitHost(at string) (host string, port uint16, err error) {
 	if addr, err := netip.ParseAddr(strings.Trim(at, "[]")); err == nil {
 		return addr.Unmap().String(), 0, nil
 	}
 	host = at
+	if strings.ContainsAny(at, "/@ ") {
+		return "", 0, errHost
+	}
 	if strings.Contains(at, ":") {
 		var text string
 		if host, text, err = net.SplitHostPort(at); err != nil {
-			return "", 0, errors.New("the argument must be HOST or HOST:PORT, as in redis.example.com:6379; got " +
-				strconv.Quote(at))
+			return "", 0, errHost
 		}
 		number, err := strconv.ParseUint(text, 10, 16)
 		if err != nil || number == 0 {
@@ -215,8 +235,8 @@ func splitHost(at string) (host string, port uint16, err error) {
 		return addr.Unmap().String(), port, nil
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "" || strings.ContainsAny(host, "/@ ") {
-		return "", 0, fmt.Errorf("the argument must be HOST or HOST:PORT, as in redis.example.com:6379; got %q", at)
+	if host == "" {
+		return "", 0, errHost
 	}
 	return host, port, nil
 }
