@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -168,6 +169,17 @@ func TestDescribe(t *testing.T) {
 			if got[key] != want {
 				t.Errorf("%s: %s, want %s", key, got[key], want)
 			}
+		}
+	})
+	t.Run("a manifest on top of the cluster", func(t *testing.T) {
+		c := c.on(t)
+		file := filepath.Join(t.TempDir(), "pod.yaml")
+		manifest := pod(ns, "new", map[string]string{"redis-tls/host": "redis.example.com"})
+		manifest.APIVersion, manifest.Kind = "v1", "Pod"
+		writeYAML(t, file, manifest)
+		d, status, stderr := c.describe(binary, c.Kubeconfig, "-f", file)
+		if status != statusFine || len(d.Items) != 1 || d.Items[0].Object != "pod/new" || d.states()["in force"] != 4 {
+			t.Errorf("status %d: %+v %s", status, d, stderr)
 		}
 	})
 	t.Run("names are completed", func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/term"
 	"github.com/redis-tls/redis-tls/internal/mesh"
@@ -38,6 +39,27 @@ func event(name, kind, object string, reason, note string) *eventsv1.Event {
 func aboutUID(e *eventsv1.Event) *eventsv1.Event {
 	e.Regarding.UID = "cart-1"
 	return e
+}
+
+// TestFieldsAreStable keeps the fields that programs read, of a report that has all of them.
+func TestFieldsAreStable(t *testing.T) {
+	b := newBed(t)
+	b.annotations["redis-tls/target-port"] = "6390"
+	b.later = maps.Clone(b.annotations)
+	b.later["redis-tls/nodes"] = "node.example.com"
+	b.edit = func(_ *corev1.Pod, desired *mesh.Desired) { desired.Entries = nil }
+	b.extra = []client.Object{aboutUID(event("1", "ReplicaSet", "cart-1", "Applied", "created ServiceEntry redis-tls-x"))}
+	b.deny = func(_, kind, _ string) error {
+		if kind == "PeerAuthentication" {
+			return forbidden()
+		}
+		return nil
+	}
+	text, err := yaml.Marshal(b.describe(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalog.Open(t).Add("as YAML", strings.Split(strings.TrimSpace(string(text)), "\n")...)
 }
 
 func TestDescribe(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -238,6 +239,46 @@ func owned(name, apiVersion, kind, owner string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID(name), OwnerReferences: []metav1.OwnerReference{
 		{APIVersion: apiVersion, Kind: kind, Name: owner, UID: types.UID(owner), Controller: &yes},
 	}}
+}
+
+// TestOwnersOfAnyKind proves that a pod's workload is the topmost owner with a pod template, of whatever kind. An
+// operator's object above it has none.
+func TestOwnersOfAnyKind(t *testing.T) {
+	object := func(kind, name, owner, ownerKind, spec string) *unstructured.Unstructured {
+		text := `{"apiVersion": "example.com/v1", "kind": "` + kind + `", "metadata": {"namespace": "shop", "name": "` +
+			name + `", "uid": "` + name + `"`
+		if owner != "" {
+			text += `, "ownerReferences": [{"apiVersion": "example.com/v1", "kind": "` + ownerKind + `", "name": "` + owner +
+				`", "uid": "` + owner + `", "controller": true}]`
+		}
+		o := &unstructured.Unstructured{}
+		if err := o.UnmarshalJSON([]byte(text + `}, "spec": ` + spec + `}`)); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	const template = `{"template": {"metadata": {"annotations": {"redis-tls/host": "a"}}, "spec": {"containers": []}}}`
+	cluster := read(t, connect(t, nil,
+		object("Shop", "app", "", "", `{"size": 1}`),
+		object("Rollout", "cart", "app", "Shop", template),
+		&appsv1.ReplicaSet{
+			ObjectMeta: owned("cart-1", "example.com/v1", "Rollout", "cart"),
+			Spec: appsv1.ReplicaSetSpec{Template: corev1.PodTemplateSpec{
+				Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app"}}},
+			}},
+		},
+		&corev1.Pod{ObjectMeta: owned("cart-1-a", "apps/v1", "ReplicaSet", "cart-1")},
+	), "shop")
+	w := cluster.WorkloadOf(t.Context(), cluster.Pods["shop"][0])
+	if w.String() != "rollout/cart" || len(w.Pods) != 1 || len(w.Templates) != 1 ||
+		w.Templates[0].Pod.Annotations["redis-tls/host"] != "a" {
+		t.Errorf("%s with %d pods and templates %+v", w, len(w.Pods), w.Templates)
+	}
+	for uid, want := range map[types.UID]bool{"cart-1": true, "cart-1-a": true, "cart": true, "app": false, "": false} {
+		if got := cluster.Concerns(t.Context(), w, &corev1.ObjectReference{UID: uid}); got != want {
+			t.Errorf("an Event about %q concerns the workload: %v", uid, got)
+		}
+	}
 }
 
 func TestWorkloadsOfPods(t *testing.T) {

@@ -24,7 +24,7 @@ func Manifests(cfg config.Config) *Cluster {
 // Offline reports whether the cluster was made by [Manifests].
 func (c *Cluster) Offline() bool { return c.client == nil }
 
-// Overlay adds the objects of manifests, as if they were applied to the cluster. They replace objects of the same names.
+// Overlay adds the objects of manifests, as if they were applied to the cluster. Objects of equal names are replaced.
 // Each must have its namespace.
 func (c *Cluster) Overlay(objects []*unstructured.Unstructured) error {
 	for _, o := range objects {
