@@ -111,23 +111,29 @@ func TestProbe(t *testing.T) {
 		p := probe(t, redis, ip, "--ca", file(t, "probe-ip.crt", ca.PEM()))
 		answers(t, paste(t, ns, "app", p), ip, 6378, "PONG", "PING")
 	})
-	t.Run("a client certificate", func(t *testing.T) {
-		const host = "probe-mutual.example.com"
-		ns := namespace(t, b, "probe-mutual", nil, nil)
-		servers, clients := newCA(t, "Probe servers"), newCA(t, "Probe clients")
+	mutual := func(t *testing.T, name string, servers *bed.CA, args ...string) {
+		host := name + ".example.com"
+		ns := namespace(t, b, name, nil, nil)
+		clients := newCA(t, "Probe clients")
 		redis := server(t, b, host, bed.RedisOptions{
 			TLSPort: 6379, Leaf: issue(t, servers, []string{host}), ClientCA: clients.PEM(),
 		})
 		leaf := issue(t, clients, []string{"app"})
-		p := probe(t, redis, host, "--ca", file(t, "probe-mutual.crt", servers.PEM()),
-			"--cert", file(t, "probe-client.crt", leaf.Certificate), "--key", file(t, "probe-client.key", leaf.Key))
+		p := probe(t, redis, append([]string{
+			host, "--cert", file(t, "probe-client.crt", leaf.Certificate), "--key", file(t, "probe-client.key", leaf.Key),
+		}, args...)...)
 		ok(t, b.Client.Create(t.Context(), &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: p.Annotations["redis-tls/client-secret"]},
 			Type:       corev1.SecretTypeTLS,
 			Data:       map[string][]byte{"tls.crt": leaf.Certificate, "tls.key": leaf.Key},
 		}))
 		answers(t, paste(t, ns, "app", p), host, 6379, "PONG", "PING")
+	}
+	t.Run("a client certificate, and a private CA", func(t *testing.T) {
+		servers := newCA(t, "Probe servers")
+		mutual(t, "probe-mutual", servers, "--ca", file(t, "probe-mutual.crt", servers.PEM()))
 	})
+	t.Run("a client certificate, and a public CA", func(t *testing.T) { mutual(t, "probe-mutual-public", b.PublicCA) })
 	t.Run("a cluster", func(t *testing.T) { probesCluster(t, b, probe, paste) })
 	t.Run("a Sentinel", func(t *testing.T) { probesSentinel(t, b, probe, paste) })
 }

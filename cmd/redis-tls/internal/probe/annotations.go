@@ -65,11 +65,16 @@ func nearest(names []string, wanted string) string {
 // trust adds the CA, unless the system's roots verify the server.
 func (p *proposal) trust(set func(key, value string)) error {
 	t := p.primary.TLS
-	if t.TrustedBy == "system" {
+	if t.TrustedBy == "system" && !p.mutual() {
 		return nil
 	}
 	name := objectName(p.Host, "-ca")
 	switch ca := root(t.Chain, p.o.Now); {
+	case t.TrustedBy == "system":
+		// Without a CA of its own, mode mutual takes the CA bundle from the Secret of the client certificate.
+		p.ConfigMap = &ConfigMap{Name: name, Key: "ca.crt", Bundle: t.Root.PEM}
+		p.undecided("With a client certificate the system's roots are not used, so the ConfigMap has the public root %s. "+
+			"Add others that the provider may change to.", t.Root.Subject)
 	case t.TrustedBy == "file":
 		file, err := ParseCA(p.o.CA)
 		if err != nil {
@@ -95,10 +100,7 @@ func (p *proposal) trust(set func(key, value string)) error {
 func (p *proposal) client(set func(key, value string)) {
 	t := p.primary.TLS
 	switch {
-	case t.ClientCertificate == ClientCertificateOptional && !t.ClientCertificateUsed:
-		p.undecided("The server accepts a client certificate and does not require one. " +
-			"To send one, set redis-tls/mode and redis-tls/client-secret.")
-	case t.ClientCertificate != ClientCertificateNone:
+	case p.mutual():
 		name := objectName(p.Host, "-client")
 		set("mode", "mutual")
 		set("client-secret", name)
@@ -106,7 +108,16 @@ func (p *proposal) client(set func(key, value string)) {
 		if !t.ClientCertificateUsed {
 			p.undecided("Whether the server accepts it is unknown. Run the probe with --cert and --key.")
 		}
+	case t.ClientCertificate == ClientCertificateOptional:
+		p.undecided("The server accepts a client certificate and does not require one. " +
+			"To send one, set redis-tls/mode and redis-tls/client-secret.")
 	}
+}
+
+// mutual reports whether the proposal has a client certificate: the server requires one, or one was given and sent.
+func (p *proposal) mutual() bool {
+	t := p.primary.TLS
+	return t.ClientCertificate == ClientCertificateRequired || t.ClientCertificateUsed
 }
 
 // endpoint adds the host or the addresses, with the ports and the name to check.

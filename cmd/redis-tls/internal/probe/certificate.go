@@ -116,6 +116,7 @@ func ParseCA(text []byte) (*bundle, error) {
 func (r *Report) Verify(ca []byte, system func() (*x509.CertPool, error), now time.Time) error {
 	name := "file"
 	var pool *x509.CertPool
+	var err error
 	if len(ca) > 0 {
 		file, err := ParseCA(ca)
 		if err != nil {
@@ -123,7 +124,6 @@ func (r *Report) Verify(ca []byte, system func() (*x509.CertPool, error), now ti
 		}
 		pool = file.pool
 	} else {
-		var err error
 		if pool, err = system(); err != nil {
 			return fmt.Errorf("reading the system's roots: %w", err)
 		}
@@ -136,18 +136,19 @@ func (r *Report) Verify(ca []byte, system func() (*x509.CertPool, error), now ti
 		}
 		t.NameMatches = hasName(&t.Chain[0], cmp.Or(r.SNI, r.Host))
 		t.TrustedBy, t.TrustProblem = name, ""
-		if err := verify(t.Chain, pool, now); err != nil {
+		if t.Root, err = verify(t.Chain, pool, now); err != nil {
 			t.TrustedBy, t.TrustProblem = "", err.Error()
 		}
 	}
 	return nil
 }
 
-// verify checks the chain only. Name, dates and key usages are findings of their own.
-func verify(chain []Certificate, roots *x509.CertPool, now time.Time) error {
+// verify checks the chain only, and returns the root that it ends in. Name, dates and key usages are findings of their
+// own.
+func verify(chain []Certificate, roots *x509.CertPool, now time.Time) (*Certificate, error) {
 	leaf, err := chain[0].parsed()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	between := x509.NewCertPool()
 	for i := range chain[1:] {
@@ -161,11 +162,14 @@ func verify(chain []Certificate, roots *x509.CertPool, now time.Time) error {
 	case now.Before(leaf.NotBefore):
 		now = leaf.NotBefore
 	}
-	_, err = leaf.Verify(x509.VerifyOptions{
+	verified, err := leaf.Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: between, CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
-	return err
+	if err != nil {
+		return nil, err
+	}
+	return &certificates([][]byte{verified[0][len(verified[0])-1].Raw})[0], nil
 }
 
 // hasName reports whether a subject alternative name of the certificate matches, also by a wildcard.
@@ -193,7 +197,7 @@ func root(chain []Certificate, now time.Time) *Certificate {
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(x)
-	if verify(chain, pool, now) != nil {
+	if _, err := verify(chain, pool, now); err != nil {
 		return nil
 	}
 	return last

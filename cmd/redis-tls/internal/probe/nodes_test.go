@@ -13,7 +13,9 @@ func clientCases(t *testing.T, a authorities) []probeCase {
 		return map[string]peer{"10.0.0.3:6379": p}
 	}
 	simple := map[string]string{"host": cart, "port": "6379"}
-	mutual := map[string]string{"client-secret": "cart-client", "host": cart, "mode": "mutual", "port": "6379"}
+	mutual := map[string]string{
+		"ca-configmap": "cart-ca", "client-secret": "cart-client", "host": cart, "mode": "mutual", "port": "6379",
+	}
 	certificate := a.ca.leaf(t, []string{"app"}, nil)
 	return []probeCase{
 		{

@@ -40,6 +40,7 @@ var providers = []struct {
 		facts: []Fact{
 			{Text: "The names change when in-transit encryption is enabled."},
 			{Text: "A running cache can change to the mode preferred, which accepts both, and then to required."},
+			{Text: "The name with TLS is derived from this one; compare it with the console.", Guess: true},
 		},
 	},
 	{
@@ -125,7 +126,8 @@ var providers = []struct {
 		name: "Upstash",
 		host: regexp.MustCompile(`\.upstash\.io$`),
 		facts: []Fact{
-			{Text: "TLS cannot be disabled. Older databases use port 30994.", Guess: true},
+			{Text: "TLS cannot be disabled."},
+			{Text: "Older databases use port 30994.", Guess: true},
 		},
 	},
 	{

@@ -91,6 +91,8 @@ type TLS struct {
 	// TrustedBy is "file" or "system", empty if neither verifies the chain. TrustProblem is then the reason.
 	TrustedBy    string `json:"trustedBy,omitempty"`
 	TrustProblem string `json:"trustProblem,omitempty"`
+	// Root is the trusted certificate that the chain ends in, nil without TrustedBy.
+	Root *Certificate `json:"root,omitempty"`
 	// NameMatches reports that the certificate has the host, or the SNI if one was given.
 	NameMatches bool `json:"nameMatches"`
 }

@@ -114,9 +114,9 @@ func (p *printer) certificate(r *Report, e *Endpoint, now time.Time) {
 	}
 	switch t.TrustedBy {
 	case "file":
-		p.line("  trusted      %s by the CA file", p.paint.Green("√"))
+		p.line("  trusted      %s by the CA file: %s", p.paint.Green("√"), t.Root.Subject)
 	case "system":
-		p.line("  trusted      %s by the system's roots", p.paint.Green("√"))
+		p.line("  trusted      %s by the system's roots: %s", p.paint.Green("√"), t.Root.Subject)
 	default:
 		p.line("  trusted      %s %s", p.paint.Red("×"), t.TrustProblem)
 	}
