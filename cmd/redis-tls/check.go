@@ -42,20 +42,20 @@ var checkOutputs = []string{"table", "short", "json", "yaml"}
 const checkInterval = 2 * time.Second
 
 func newCheckCommand() *cobra.Command {
-	flags := checkFlags{cluster: genericclioptions.NewConfigFlags(true)}
+	flags := checkFlags{cluster: live.Flags()}
 	command := &cobra.Command{
 		Use:   "check [WORKLOAD...]",
 		Short: "Check the cluster, the installation and workloads for faults",
-		Long: `Reads the cluster with your rights, and checks what redis-tls depends on: Kubernetes, Istio, the installation,
-and the workloads of the namespace that request TLS, or those that you name. It writes nothing. With --pre it
-checks whether redis-tls can be installed.
+		Long: `Reads the cluster with your rights, and checks what redis-tls depends on: Kubernetes, Istio and the
+installation. It also checks the workloads of the namespace that request TLS, or those that you name. It
+writes nothing. With --pre it checks whether redis-tls can be installed.
 
 √ is a check that passed, × one that failed, ‼ a warning. A check that needs something that you are not
 allowed to read is skipped, with the reason. For each finding it prints what was found, why it matters, how
 to fix it, and the section of the documents. A failed check does not end the others.
 
-For a workload it reads the Secrets and ConfigMaps with its TLS files, and runs pilot-agent in its sidecar
-(pods/exec) to see what the sidecar really has. No output has the content of a Secret.
+For a workload it reads the Secrets and ConfigMaps with its TLS files. To see what the sidecar really has, it
+runs pilot-agent there (pods/exec). No output has the content of a Secret.
 
 The exit status is 79 if a check failed. Warnings and skipped checks do not change it.`,
 		Example: `  redis-tls check --pre
@@ -63,6 +63,7 @@ The exit status is 79 if a check failed. Warnings and skipped checks do not chan
   redis-tls check -n shop deploy/cart
   redis-tls check --wait 2m -o short
   redis-tls check --only webhook-before-injector,leader -o json`,
+		ValidArgsFunction: completeWorkloads,
 		RunE: func(command *cobra.Command, args []string) error {
 			return runCheck(command.Context(), flags, args, command.OutOrStdout(), command.ErrOrStderr())
 		},

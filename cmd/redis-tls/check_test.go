@@ -10,6 +10,7 @@ import (
 // TestCheckArguments has the messages about wrong flags and arguments. None of them needs a cluster.
 func TestCheckArguments(t *testing.T) {
 	c := catalog.Open(t)
+	const wrongValues = "testdata/invalid-values-are-refused/values.yaml"
 	for name, test := range map[string]struct {
 		args []string
 		code int
@@ -19,7 +20,7 @@ func TestCheckArguments(t *testing.T) {
 		"a workload before installation": {[]string{"--pre", "deploy/cart"}, exit.Usage},
 		"a workload of all namespaces":   {[]string{"-A", "deploy/cart"}, exit.Usage},
 		"a missing values file":          {[]string{"--pre", "--values", "missing.yaml"}, exit.Failed},
-		"values that are wrong":          {[]string{"--pre", "--values", "testdata/invalid-values-are-refused/values.yaml"}, exit.Input},
+		"values that are wrong":          {[]string{"--pre", "--values", wrongValues}, exit.Input},
 		"a missing kubeconfig":           {[]string{"--kubeconfig", "missing.yaml"}, exit.Failed},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -55,14 +55,13 @@ same applies to a named Secret or ConfigMap. It is 0 for pods that request nothi
 		Example: `  redis-tls describe deploy/cart -n shop
   redis-tls describe pod/cart-7d4b9c6f5-x2x4z -n shop --secrets
   redis-tls describe -f deployment.yaml -o yaml`,
+		ValidArgsFunction: completeWorkloads,
 		RunE: func(command *cobra.Command, args []string) error {
 			return runDescribe(
 				command.Context(), flags, args, command.InOrStdin(), command.OutOrStdout(), command.ErrOrStderr())
 		},
 	}
 	flags.kube.AddFlags(command.Flags())
-	completeNamespace(command, flags.kube)
-	command.ValidArgsFunction = completeWorkload(flags.kube)
 	f := command.Flags()
 	addFilesFlag(command, &flags.files)
 	f.BoolVar(&flags.offline, "offline", false, "read only the manifests of -f, and no cluster")

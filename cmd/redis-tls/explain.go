@@ -52,13 +52,7 @@ The exit status is 65 if a key is unknown.`,
 		Example: `  redis-tls explain
   redis-tls explain subject-alt-names
   redis-tls explain redis-tls/host -o json`,
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			var names []string
-			for _, k := range annotation.Keys() {
-				names = append(names, k.Name)
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
-		},
+		ValidArgsFunction: completeKeys,
 		RunE: func(command *cobra.Command, args []string) error {
 			return runExplain(args, output, command.OutOrStdout())
 		},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,7 +23,7 @@ func run(stdin string, args ...string) (stdout, stderr string, err error) {
 	command.SetOut(&out)
 	command.SetErr(&errOut)
 	command.SetArgs(args)
-	err = execute(command)
+	err = execute(context.Background(), command)
 	return out.String(), errOut.String(), err
 }
 

@@ -4,11 +4,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -23,13 +26,16 @@ func main() {
 	if strings.HasPrefix(filepath.Base(os.Args[0]), "kubectl-") {
 		command.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl redis-tls"}
 	}
-	os.Exit(exit.Code(execute(command)))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := execute(ctx, command)
+	stop()
+	os.Exit(exit.Code(err))
 }
 
 // execute runs the command, and reports the error that it returns. An error that the command itself did not return is
 // one of flags or arguments.
-func execute(command *cobra.Command) error {
-	err := command.Execute()
+func execute(ctx context.Context, command *cobra.Command) error {
+	err := command.ExecuteContext(ctx)
 	if err != nil {
 		report(command.ErrOrStderr(), err)
 		if !exit.HasCode(err) {
@@ -61,6 +67,7 @@ func newCommand() *cobra.Command {
 	)
 	for _, c := range command.Commands() {
 		markKubectlFlags(c)
+		addCompletion(c)
 		if run := c.RunE; run != nil {
 			c.RunE = func(c *cobra.Command, args []string) error {
 				err := run(c, args)

@@ -34,7 +34,9 @@ var tables = map[string]func() (string, error){
 	"reasons of the preview": previewReasonTable,
 	"checks":                 checkTable,
 
-	"fields of a description":  func() (string, error) { return fieldTable("internal/describe/report.go", "internal/live/denied.go") },
+	"fields of a description": func() (string, error) {
+		return fieldTable("internal/describe/report.go", "internal/live/denied.go")
+	},
 	"fields of an explanation": func() (string, error) { return fieldTable("explain.go") },
 }
 
@@ -65,7 +67,8 @@ func commandSections() string {
 		}
 		b.WriteString("```\n" + command.UseLine() + "\n```\n\n")
 		if command.HasExample() {
-			fmt.Fprintf(&b, "Examples:\n\n```sh\n%s\n```\n\n", strings.ReplaceAll(strings.TrimSpace(command.Example), "\n  ", "\n"))
+			example := strings.ReplaceAll(strings.TrimSpace(command.Example), "\n  ", "\n")
+			fmt.Fprintf(&b, "Examples:\n\n```sh\n%s\n```\n\n", example)
 		}
 		own, kubectl := ownFlags(command)
 		var rows [][]string

@@ -17,10 +17,10 @@ func newUninjectCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use:   "uninject -f FILE|DIR|-",
 		Short: "Print manifests without what redis-tls wrote into them",
-		Long: `Prints manifests as they were before "redis-tls inject". It removes what the webhook adds to each Pod and each
-pod template: labels, host aliases, volumes, mounts, the scheduling gate, and three annotations. These are
-status, vips and first-use. It also removes the mesh objects that redis-tls manages. The annotations of the user stay, and so
-do all other volumes, aliases and labels.
+		Long: `Prints manifests as they were before "redis-tls inject". It removes what the webhook adds to each Pod and
+each pod template: labels, host aliases, volumes, mounts, the scheduling gate, and three annotations. These
+are status, vips and first-use. It also removes the mesh objects that redis-tls manages. The annotations of
+the user stay, and so do all other volumes, aliases and labels.
 
 Use it for objects that were exported from a cluster, or if the output of inject was committed by mistake.`,
 		Example: `  redis-tls uninject -f injected.yaml

@@ -54,7 +54,8 @@ func unsupported(path string, balancer *networkingapi.LoadBalancerSettings, outl
 		}
 	}
 	_, simple := balancer.GetLbPolicy().(*networkingapi.LoadBalancerSettings_Simple)
-	simple = simple && balancer.LocalityLbSetting == nil && balancer.WarmupDurationSecs == nil && balancer.Warmup == nil
+	simple = simple && balancer.LocalityLbSetting == nil && balancer.Warmup == nil &&
+		balancer.WarmupDurationSecs == nil //nolint:staticcheck // users may still set it
 	add("loadBalancer", balancer != nil && !simple)
 	add("outlierDetection", outliers)
 	add("connectionPool.http", pool.GetHttp() != nil)
