@@ -72,6 +72,26 @@ func TestEachCheckHasItsAnchor(t *testing.T) {
 	}
 }
 
+// checkLink is a check that a symptom names.
+var checkLink = regexp.MustCompile(`\[` + "`" + `([a-z0-9-]+)` + "`" + `\]\(#([a-z0-9-]+)\)`)
+
+// TestSymptomsNameTheirChecks proves that a check that a symptom names is one of redis-tls check.
+func TestSymptomsNameTheirChecks(t *testing.T) {
+	known := map[string]bool{}
+	for _, c := range check.Checks() {
+		known[c.ID] = true
+	}
+	links := checkLink.FindAllStringSubmatch(read(t, "../../docs/troubleshooting.md"), -1)
+	for _, m := range links {
+		if m[1] != m[2] || !known[m[1]] {
+			t.Errorf("%s is no check, or its link is to %s", m[1], m[2])
+		}
+	}
+	if len(links) < 20 {
+		t.Errorf("only %d checks are named", len(links))
+	}
+}
+
 // messages returns all that the chart and the goldens of the messages show to users.
 func messages(t *testing.T) string {
 	t.Helper()

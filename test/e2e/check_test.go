@@ -70,7 +70,29 @@ func TestCheckReadsTheSidecar(t *testing.T) {
 					return nil
 				}))
 			t.Logf("found: %q", last)
+			if test.want == nil {
+				changedAnswers(t, binary, b.Kubeconfig, dir, ns, test.name)
+			}
 		})
+	}
+}
+
+// changedAnswers changes each answer of a sidecar that passes, and requires that exactly the check of the change fails.
+func changedAnswers(t *testing.T, binary, kubeconfig, dir, ns, pod string) {
+	for _, change := range []struct{ id, file, replace, with string }{
+		{"sidecar-clusters", "config_dump.json", "outbound|6379||", "outbound|6380||"},
+		{"sidecar-tls-context", "config_dump.json", `"sni": "good-`, `"sni": "other-`},
+		{"sidecar-certificates", "certs.json", `"serial_number": "`, `"serial_number": "f`},
+	} {
+		file := filepath.Join(dir, ns, pod, change.file)
+		before, err := os.ReadFile(file)
+		ok(t, err)
+		ok(t, os.WriteFile(file, bytes.ReplaceAll(before, []byte(change.replace), []byte(change.with)), 0o600))
+		failed, found, err := checkPod(t.Context(), binary, kubeconfig, dir, ns, pod)
+		if !slices.Equal(failed, []string{change.id}) {
+			t.Errorf("%s: failed: %q, found: %q, %v", change.id, failed, found, err)
+		}
+		ok(t, os.WriteFile(file, before, 0o600))
 	}
 }
 

@@ -132,7 +132,7 @@ func checkVIPs(in *Input) Result {
 }
 
 // gateGrace is the time that a pod may wait at its gate.
-const gateGrace = time.Minute
+const gateGrace = 20 * time.Second
 
 func checkGates(in *Input) Result {
 	var found []string
