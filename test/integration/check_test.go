@@ -311,8 +311,7 @@ func (c *cluster) breakAndCheck(binary string, replicas *harness.Replicas, b bre
 	if b.edit != nil {
 		c.must(c.Client.Get(ctx, client.ObjectKeyFromObject(b.object), b.object))
 		before := b.object.DeepCopyObject().(client.Object)
-		b.edit()
-		c.must(c.Client.Update(ctx, b.object))
+		c.changeAllowed(b.object, b.edit)
 		defer func() {
 			c.must(c.Client.Get(ctx, client.ObjectKeyFromObject(b.object), b.object))
 			before.SetResourceVersion(b.object.GetResourceVersion())
@@ -326,7 +325,9 @@ func (c *cluster) breakAndCheck(binary string, replicas *harness.Replicas, b bre
 	if b.remove != nil {
 		c.must(c.Client.Get(ctx, client.ObjectKeyFromObject(b.remove), b.remove))
 		again := b.remove.DeepCopyObject().(client.Object)
-		c.must(c.Client.Delete(ctx, b.remove))
+		c.eventually("the API server to allow the deletion", func(ctx context.Context) error {
+			return c.Client.Delete(ctx, b.remove)
+		})
 		defer func() {
 			again.SetResourceVersion("")
 			again.SetUID("")
