@@ -155,10 +155,15 @@ func runCheck(ctx context.Context, flags checkFlags, args []string, out, errOut 
 	if err != nil {
 		return fmt.Errorf("making the client: %w", err)
 	}
+	installNamespace := ""
+	if flags.before && flags.cluster.Namespace != nil {
+		installNamespace = *flags.cluster.Namespace
+	}
 	stop := func() {}
 	c := &checker{
 		flags: flags, args: args, client: client,
-		options: check.Options{Client: clientset, Version: version, Planned: planned, Before: flags.before, Now: time.Now},
+		options: check.Options{Client: clientset, Version: version, Planned: planned, Before: flags.before,
+			Namespace: installNamespace, Now: time.Now},
 		progress: func(text string) {
 			stop()
 			stop = term.Spin(errOut, text)

@@ -133,6 +133,7 @@ func TestCheckFindsEachBreakage(t *testing.T) {
 	t.Run("an existing installation before an installation", func(t *testing.T) {
 		c.on(t).wantFailed(binary, []string{"--pre"}, "not-installed")
 	})
+	t.Run("faults of clouds", func(t *testing.T) { c.on(t).testClouds(binary) })
 	t.Run("a user without rights", func(t *testing.T) { c.on(t).testNoRights(binary) })
 	t.Run("--wait ends when the fault does", func(t *testing.T) { c.on(t).testWait(binary) })
 }
@@ -335,6 +336,23 @@ func (c *cluster) breakAndCheck(binary string, replicas *harness.Replicas, b bre
 		}()
 	}
 	c.wantFailed(binary, b.args, b.id)
+}
+
+// testClouds proves it for what only some clouds have.
+func (c *cluster) testClouds(binary string) {
+	node := func(provider string) *corev1.Node {
+		return &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: "cloud"}, Spec: corev1.NodeSpec{ProviderID: provider + ":///node"},
+		}
+	}
+	shop := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}
+	c.breakAndCheck(binary, nil, breakage{
+		id: "aks-admissions-enforcer", create: node("azure"),
+		object: shop, edit: func() { shop.Labels["control-plane"] = "true" },
+	})
+	c.breakAndCheck(binary, nil, breakage{
+		id: "gke-firewall", create: node("gce"), args: []string{"--pre", "--skip", "not-installed"},
+	})
 }
 
 // testNoRights proves that a check of what the user may not read is skipped, and never passes.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +54,7 @@ func TestCheckFindsEachBreakageOfAWorkload(t *testing.T) {
 			c.on(t).wantFailed(binary, args)
 		})
 	}
+	t.Run("a user without pods/exec", func(t *testing.T) { c.on(t).testNoExec(binary) })
 	t.Run("a namespace of 50 workloads", func(t *testing.T) { c.on(t).testManyWorkloads(binary) })
 }
 
@@ -348,6 +350,41 @@ func (c *cluster) setProxyImage(image string) {
 			}
 		}
 	})
+}
+
+// testNoExec proves that the API server's refusal of pods/exec is the reason that users read, and no fault.
+func (c *cluster) testNoExec(binary string) {
+	c.t.Helper()
+	viewer := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "viewer"}}
+	viewer.Rules = []rbacv1.PolicyRule{{
+		APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"get", "list"},
+	}}
+	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "viewer"}}
+	binding.RoleRef = rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "viewer"}
+	binding.Subjects = []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "viewer"}}
+	c.must(c.Client.Create(c.t.Context(), viewer))
+	c.must(c.Client.Create(c.t.Context(), binding))
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "cannot read the sidecar of pod shop/cart-"}, // it is on no node
+		{[]string{"--as=viewer"}, "not allowed to run pilot-agent in pod shop/cart-"},
+	} {
+		c.eventually("sidecars to be skipped: "+test.want, func(ctx context.Context) error {
+			report, err := c.checked(ctx, binary, append([]string{"-n", "shop", "deploy/cart"}, test.args...)...)
+			if err != nil {
+				return err
+			}
+			checks := report.Groups[len(report.Groups)-1].Checks
+			last := checks[len(checks)-1]
+			if len(report.ids("failed")) > 0 || last.Status != "skipped" || !strings.HasPrefix(last.Detail, test.want) {
+				return fmt.Errorf("failed: %q, %s: %s, %s", report.ids("failed"), last.ID, last.Status, last.Detail)
+			}
+			c.t.Logf("%s: %s", last.ID, last.Detail)
+			return nil
+		})
+	}
 }
 
 // testManyWorkloads proves that a namespace of 50 workloads is checked as a whole, and prints the time.

@@ -3,7 +3,6 @@ package check
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -223,72 +222,20 @@ func matches(s *metav1.LabelSelector, of map[string]string) bool {
 
 func checkAmbient(in *Input) Result {
 	var found []string
+	ambient := 0
 	for _, n := range in.Namespaces {
-		if n.Labels["istio.io/dataplane-mode"] == "ambient" && n.Labels[origination.LabelNamespace] == "enabled" {
+		if n.Labels["istio.io/dataplane-mode"] != "ambient" {
+			continue
+		}
+		ambient++
+		if n.Labels[origination.LabelNamespace] == "enabled" {
 			found = append(found,
 				fmt.Sprintf("Namespace %s: label istio.io/dataplane-mode=ambient: cannot be used with %s=enabled",
 					n.Name, origination.LabelNamespace))
 		}
 	}
-	return failed("", found...)
-}
-
-func checkDiscoverySelectors(in *Input) Result {
-	var found []string
-	for _, m := range in.MeshConfigs {
-		if len(m.DiscoverySelectors) == 0 {
-			continue
-		}
-		for _, n := range in.Namespaces {
-			if selectsSidecars(n.Labels) && !slices.ContainsFunc(m.DiscoverySelectors, func(s metav1.LabelSelector) bool {
-				return matches(&s, n.Labels)
-			}) {
-				found = append(found, fmt.Sprintf("Namespace %s: labels %s: must match discoverySelectors of %s",
-					n.Name, labelText(n.Labels), m.Object))
-			}
-		}
-	}
-	return failed("", found...)
-}
-
-// labelText returns labels without the one that each namespace has.
-func labelText(of map[string]string) string {
-	shown := maps.Clone(of)
-	delete(shown, "kubernetes.io/metadata.name")
-	return labels.Set(shown).String()
-}
-
-// checkRootNamespace compares with the default of istiod, its own namespace (pilot/pkg/bootstrap).
-func checkRootNamespace(in *Input) Result {
-	var found []string
-	for _, m := range in.MeshConfigs {
-		if root := cmp.Or(m.RootNamespace, m.Namespace); root != in.Config.Istio.RootNamespace {
-			found = append(found, fmt.Sprintf("%s: rootNamespace %s: must be istio.rootNamespace %s",
-				m.Object, root, in.Config.Istio.RootNamespace))
-		}
-	}
-	if len(in.MeshConfigs) == 0 {
-		return skipped("no mesh configuration found")
-	}
-	if len(found) > 0 {
+	if len(found) > 0 || ambient == 0 {
 		return failed("", found...)
 	}
-	return passed(in.Config.Istio.RootNamespace)
-}
-
-func checkTrustDomain(in *Input) Result {
-	var found []string
-	for _, m := range in.MeshConfigs {
-		if domain := cmp.Or(m.TrustDomain, "cluster.local"); domain != in.Config.Istio.TrustDomain {
-			found = append(found, fmt.Sprintf("%s: trustDomain %s: must be istio.trustDomain %s",
-				m.Object, domain, in.Config.Istio.TrustDomain))
-		}
-	}
-	if len(in.MeshConfigs) == 0 {
-		return skipped("no mesh configuration found")
-	}
-	if len(found) > 0 {
-		return failed("", found...)
-	}
-	return passed(in.Config.Istio.TrustDomain)
+	return passed(counted(ambient, "other namespace") + " in ambient mode")
 }

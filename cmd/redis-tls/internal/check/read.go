@@ -31,6 +31,8 @@ type Options struct {
 	Version string
 	// Planned is the configuration for an installation that does not exist yet.
 	Planned config.Config
+	// Namespace is that of a planned installation; empty: the one of the documents.
+	Namespace string
 	// Before is set for the checks before an installation, which need the rights of the user.
 	Before bool
 	Now    func() time.Time

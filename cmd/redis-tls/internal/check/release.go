@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -106,40 +107,49 @@ func (r *reader) metrics(ctx context.Context) {
 			continue
 		}
 		group.Go(func() {
-			text, err := r.Client.CoreV1().RESTClient().Get().Namespace(pod.Namespace).Resource("pods").
-				SubResource("proxy").Name(pod.Name + ":8080").Suffix("metrics").DoRaw(ctx)
-			if apierrors.IsForbidden(err) {
-				r.note(sourceMetrics, err)
-				return
-			}
+			text, err := r.metricsOf(ctx, &pod)
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
+			switch {
+			case apierrors.IsForbidden(err):
+				r.note(sourceMetrics, err)
+			case err != nil:
 				release.MetricsErrors[pod.Name] = strings.ReplaceAll(err.Error(), "\n", " ")
-				return
+			default:
+				release.Metrics[pod.Name] = string(text)
 			}
-			release.Metrics[pod.Name] = string(text)
 		})
 	}
 	group.Wait()
+}
+
+func (r *reader) metricsOf(ctx context.Context, pod *corev1.Pod) ([]byte, error) {
+	return r.Client.CoreV1().RESTClient().Get().Namespace(pod.Namespace).Resource("pods").
+		SubResource("proxy").Name(pod.Name + ":8080").Suffix("metrics").DoRaw(ctx)
 }
 
 // installed are the resources that an installation creates and an upgrade patches.
 var installed = []authorizationv1.ResourceAttributes{
 	{Group: "rbac.authorization.k8s.io", Resource: "clusterroles"},
 	{Group: "rbac.authorization.k8s.io", Resource: "clusterrolebindings"},
-	{Group: "rbac.authorization.k8s.io", Resource: "roles", Namespace: plannedNamespace},
-	{Group: "rbac.authorization.k8s.io", Resource: "rolebindings", Namespace: plannedNamespace},
+	{Group: "rbac.authorization.k8s.io", Resource: "roles"},
+	{Group: "rbac.authorization.k8s.io", Resource: "rolebindings"},
 	{Group: "admissionregistration.k8s.io", Resource: "mutatingwebhookconfigurations"},
 	{Group: "admissionregistration.k8s.io", Resource: "validatingadmissionpolicies"},
 	{Group: "admissionregistration.k8s.io", Resource: "validatingadmissionpolicybindings"},
-	{Group: "apps", Resource: "deployments", Namespace: plannedNamespace},
-	{Group: "policy", Resource: "poddisruptionbudgets", Namespace: plannedNamespace},
-	{Resource: "secrets", Namespace: plannedNamespace},
-	{Resource: "configmaps", Namespace: plannedNamespace},
-	{Resource: "services", Namespace: plannedNamespace},
-	{Resource: "serviceaccounts", Namespace: plannedNamespace},
+	{Group: "apps", Resource: "deployments"},
+	{Group: "policy", Resource: "poddisruptionbudgets"},
+	{Resource: "secrets"},
+	{Resource: "configmaps"},
+	{Resource: "services"},
+	{Resource: "serviceaccounts"},
 	{Resource: "namespaces"},
+}
+
+// clusterScoped are those of them that have no namespace.
+var clusterScoped = []string{
+	"clusterroles", "clusterrolebindings", "mutatingwebhookconfigurations", "validatingadmissionpolicies",
+	"validatingadmissionpolicybindings", "namespaces",
 }
 
 // plannedNamespace is the namespace of the installation in the documents.
@@ -154,6 +164,9 @@ func (r *reader) access(ctx context.Context) {
 	var mu sync.Mutex
 	for _, attributes := range installed {
 		attributes.Verb = "create"
+		if !slices.Contains(clusterScoped, attributes.Resource) {
+			attributes.Namespace = cmp.Or(r.Namespace, plannedNamespace)
+		}
 		group.Go(func() {
 			review, err := r.Client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx,
 				&authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{

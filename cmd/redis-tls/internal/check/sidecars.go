@@ -11,8 +11,11 @@ import (
 	"sync"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -77,6 +80,9 @@ func (r *WorkloadReader) readSidecar(ctx context.Context, pod *corev1.Pod) (envo
 type Exec struct {
 	Config *rest.Config
 	Client kubernetes.Interface
+
+	mu      sync.Mutex
+	refused map[string]error // by namespace; nil if the user may run commands in pods
 }
 
 // execTimeout is for all requests to a sidecar.
@@ -86,6 +92,9 @@ const execTimeout = 10 * time.Second
 func (e *Exec) Read(ctx context.Context, pod *corev1.Pod) (map[string][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, execTimeout)
 	defer cancel()
+	if err := e.allowed(ctx, pod.Namespace); err != nil {
+		return nil, err
+	}
 	answers := map[string][]byte{}
 	errs := make([]error, len(dumps))
 	var group sync.WaitGroup
@@ -105,6 +114,33 @@ func (e *Exec) Read(ctx context.Context, pod *corev1.Pod) (map[string][]byte, er
 		}
 	}
 	return answers, nil
+}
+
+// allowed returns a Forbidden error if the user may not run commands in pods of the namespace. The executors return the
+// refusal as text only.
+func (e *Exec) allowed(ctx context.Context, namespace string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err, known := e.refused[namespace]; known {
+		return err
+	}
+	review, err := e.Client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx,
+		&authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: namespace, Verb: "create", Resource: "pods", Subresource: "exec",
+			},
+		}}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	if !review.Status.Allowed {
+		err = apierrors.NewForbidden(schema.GroupResource{Resource: "pods/exec"}, "", errors.New(review.Status.Reason))
+	}
+	if e.refused == nil {
+		e.refused = map[string]error{}
+	}
+	e.refused[namespace] = err
+	return err
 }
 
 func (e *Exec) request(ctx context.Context, pod *corev1.Pod, path string) ([]byte, error) {
