@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ func TestCheckReadsTheSidecar(t *testing.T) {
 	ns := namespace(t, b, "check", nil, nil)
 	binary, err := b.Build(t.Context(), "./cmd/redis-tls", false)
 	ok(t, err)
+	checkCluster(t, binary, b.Kubeconfig)
 	ca := newCA(t, "Right")
 	secret(t, b, ns, "right-ca", "ca.crt", ca.PEM())
 	clientSecret(t, b, ns, "client", issue(t, ca, []string{"client"}), ca.PEM())
@@ -107,28 +109,53 @@ func saveAnswers(t *testing.T, p *bed.Pod, dir string) {
 	}
 }
 
-// checkPod returns the checks of the pod that failed, and what they found. A skipped one is an error.
-func checkPod(
-	ctx context.Context, binary, kubeconfig, dir, namespace, pod string,
-) (failed, found []string, err error) {
-	command := exec.CommandContext(ctx, binary, "check", "-o", "json", "--kubeconfig", kubeconfig, "--sidecar-files", dir,
-		"-n", namespace, "--skip", "tls-files-expiry", "pod/"+pod)
+// checkReport is the JSON of redis-tls check.
+type checkReport struct {
+	Groups []struct {
+		Workload string
+		Checks   []struct {
+			ID, Status, Detail string
+			Found              []string
+		}
+	}
+}
+
+// runCheck runs redis-tls check.
+func runCheck(ctx context.Context, binary, kubeconfig string, args ...string) (report checkReport, err error) {
+	command := exec.CommandContext(ctx, binary, append([]string{"check", "-o", "json", "--kubeconfig", kubeconfig},
+		args...)...)
 	var out, errOut bytes.Buffer
 	command.Stdout, command.Stderr = &out, &errOut
 	var exit *exec.ExitError
 	if err := command.Run(); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 79) {
-		return nil, nil, fmt.Errorf("%w: %s", err, &errOut)
+		return report, fmt.Errorf("%w: %s", err, &errOut)
 	}
-	var report struct {
-		Groups []struct {
-			Workload string
-			Checks   []struct {
-				ID, Status, Detail string
-				Found              []string
-			}
+	return report, json.Unmarshal(out.Bytes(), &report)
+}
+
+// checkCluster proves that the checks of the cluster pass with a real Istio. The bed runs the replicas without a
+// kubelet, so no pod is ready.
+func checkCluster(t *testing.T, binary, kubeconfig string) {
+	t.Helper()
+	report, err := runCheck(t.Context(), binary, kubeconfig)
+	ok(t, err)
+	for _, c := range report.Groups[0].Checks {
+		if c.Status == "failed" && c.ID != "replicas-ready" {
+			t.Errorf("%s failed: %q", c.ID, c.Found)
+		}
+		if strings.HasPrefix(c.ID, "istio-") && c.Status != "passed" && c.ID != "istio-version" {
+			t.Errorf("%s: %s, %s", c.ID, c.Status, c.Detail)
 		}
 	}
-	if err := json.Unmarshal(out.Bytes(), &report); err != nil {
+}
+
+// checkPod returns the checks of the pod that failed, and what they found. A skipped one is an error.
+func checkPod(
+	ctx context.Context, binary, kubeconfig, dir, namespace, pod string,
+) (failed, found []string, err error) {
+	report, err := runCheck(ctx, binary, kubeconfig, "--sidecar-files", dir, "-n", namespace, "--skip", "tls-files-expiry",
+		"pod/"+pod)
+	if err != nil {
 		return nil, nil, err
 	}
 	for _, g := range report.Groups {

@@ -135,6 +135,12 @@ func TestCheckFindsEachBreakage(t *testing.T) {
 	})
 	t.Run("faults of clouds", func(t *testing.T) { c.on(t).testClouds(binary) })
 	t.Run("a user without rights", func(t *testing.T) { c.on(t).testNoRights(binary) })
+	t.Run("istio-kinds-served", func(t *testing.T) {
+		c := c.on(t)
+		c.must(c.RemoveIstioCRDs(t.Context()))
+		c.wantFailed(binary, []string{"--skip", "metrics"}, "istio-kinds-served")
+		c.must(c.InstallIstioCRDs(t.Context()))
+	})
 	t.Run("--wait ends when the fault does", func(t *testing.T) { c.on(t).testWait(binary) })
 }
 
