@@ -1,19 +1,21 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
-	kyaml "sigs.k8s.io/yaml"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/adopt"
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/exit"
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/live"
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/preview"
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/term"
@@ -22,42 +24,57 @@ import (
 // adoptFlags are the flags of redis-tls adopt.
 type adoptFlags struct {
 	injectFlags
-	workloads   []string
-	write       bool
-	keepObjects bool
+	kube             *genericclioptions.ConfigFlags
+	installNamespace string
+	workloads        []string
+	write            bool
+	keepObjects      bool
+	timeout          time.Duration
 }
 
 func newAdoptCommand() *cobra.Command {
-	var flags adoptFlags
+	flags := adoptFlags{kube: genericclioptions.NewConfigFlags(true)}
 	command := &cobra.Command{
-		Use:   "adopt -f FILE|DIR|-",
+		Use:   "adopt [-f FILE|DIR|-]",
 		Short: "Replace hand-written Istio objects by annotations",
-		Long: `Finds hand-written TLS origination in manifests: ServiceEntry and DestinationRule, the VirtualService and the
-host aliases that belong to them, and the volumes of the sidecar. Prints for each workload the annotations
-that replace them, what becomes safer, and what to check before. Then prints the objects that go, in order.
-What it cannot translate is left, with the reason.
+		Long: `Finds hand-written TLS origination: ServiceEntry and DestinationRule, the VirtualService and the host aliases
+that belong to them, and the volumes of the sidecar. Prints for each workload the annotations that replace
+them, what becomes safer, and what to check before. Then prints the objects that go, in order. What it cannot
+translate is left, with the reason.
+
+With -f it reads manifests, else one namespace of the cluster. In a cluster it reads the workloads and
+ConfigMaps of all namespaces, because they may use the objects too. It reads no Secret.
 
 The webhook's own code admits each proposed pod, together with the objects that stay. A workload that would
 be refused is left. The command does not guess: if it cannot see which workload uses a rule, it names the
-candidates, and --workload chooses.
+candidates, and --workload chooses. The undecided workloads that it does not name count as not using the rule.
 
-Without --write it changes nothing, and prints a diff. With --write it edits the files in place, and keeps
+Without --write it changes nothing. With -f it prints a diff, and --write edits the files in place and keeps
 comments. Pods of the old template need the hand-written objects until they have been replaced. For a change
 without a gap, apply the output of --keep-objects first. When all pods have been replaced, run adopt again.
 
+In a cluster, it first sends every write as a dry run. With --write it then adds the annotations, waits until
+no pod of the old template runs, deletes the objects, and removes the volumes. If it stops, run it again.
+
 The exit status is 79 if something was left.`,
-		Example: `  redis-tls adopt -f manifests/
+		Example: `  redis-tls adopt -n shop
+  redis-tls adopt -n shop --write
+  redis-tls adopt -f manifests/
   redis-tls adopt -f manifests/ --write --keep-objects
   redis-tls adopt -f mesh.yaml -f deployment.yaml --workload deploy/cart -o yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
+			if len(flags.files) == 0 {
+				return runAdoptLive(command.Context(), flags, command.OutOrStdout(), command.ErrOrStderr())
+			}
+			flags.namespace = *flags.kube.Namespace
 			return runAdopt(flags, command.InOrStdin(), command.OutOrStdout())
 		},
 	}
+	flags.kube.AddFlags(command.Flags())
 	f := command.Flags()
 	addFilesFlag(command, &flags.files)
-	f.StringVarP(&flags.namespace, "namespace", "n", "",
-		`namespace of objects that do not set one (default: the one of --namespace-file, else "default")`)
+	addInstallFlag(command, &flags.installNamespace)
 	f.StringVar(&flags.namespaceFile, "namespace-file", "",
 		"file with Namespaces, in addition to those in the manifests, for their labels and annotations")
 	f.StringVar(&flags.values, "values", "",
@@ -65,13 +82,59 @@ The exit status is 79 if something was left.`,
 	f.StringVarP(&flags.output, "output", "o", "table", "format of the output: table, diff, json or yaml")
 	f.StringArrayVar(&flags.workloads, "workload", nil,
 		"workload that uses the hand-written objects, as in deploy/cart; repeatable (default: found in the manifests)")
-	f.BoolVar(&flags.write, "write", false, "edit the files in place")
+	f.BoolVar(&flags.write, "write", false, "edit the files in place, or change the cluster")
 	f.BoolVar(&flags.keepObjects, "keep-objects", false,
 		"only add the annotations; keep the hand-written objects and volumes for running pods")
-	if err := command.MarkFlagRequired("filename"); err != nil {
-		panic(err) // the flag is defined above
-	}
+	f.DurationVar(&flags.timeout, "timeout", 10*time.Minute, "longest time to wait for the rollouts, in a cluster")
 	return command
+}
+
+// runAdoptLive adopts the objects of a namespace of the cluster.
+func runAdoptLive(ctx context.Context, flags adoptFlags, out, errOut io.Writer) error {
+	if !slices.Contains([]string{"table", "json", "yaml"}, flags.output) {
+		return exit.With(exit.Usage, fmt.Errorf("--output must be table, json or yaml without -f, got %q", flags.output))
+	}
+	if flags.keepObjects || flags.namespaceFile != "" || flags.values != "" {
+		return exit.With(exit.Usage, errors.New("--keep-objects, --namespace-file and --values cannot be used without -f"))
+	}
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(ctx, flags.timeout)
+	defer cancel()
+	connection, err := live.Connect(flags.kube)
+	if err != nil {
+		return err
+	}
+	read, err := live.Read(ctx, connection, live.Options{
+		Namespaces: []string{connection.Namespace}, InstallNamespace: flags.installNamespace,
+	})
+	if err != nil {
+		return err
+	}
+	cluster := adopt.Cluster{
+		Client: connection.Client, Namespace: connection.Namespace, Config: read.Config, Workloads: flags.workloads,
+		Report: func(format string, args ...any) { fmt.Fprintf(errOut, format+"\n", args...) },
+	}
+	plan, err := cluster.Find(ctx)
+	if err != nil {
+		return err
+	}
+	if err := printPlan(plan, flags.output, out); err != nil {
+		return err
+	}
+	if flags.write {
+		err = cluster.Write(ctx, plan)
+	} else {
+		err = cluster.DryRun(ctx, plan)
+	}
+	if err != nil {
+		return exit.With(exit.Findings, err)
+	}
+	if len(plan.Left) > 0 {
+		return exit.With(exit.Findings, nil)
+	}
+	return nil
 }
 
 func runAdopt(flags adoptFlags, in io.Reader, out io.Writer) error {
@@ -115,23 +178,12 @@ func runAdopt(flags adoptFlags, in io.Reader, out io.Writer) error {
 	return err
 }
 
+// printPlan prints the plan. The format diff has no plan.
 func printPlan(plan *adopt.Plan, format string, out io.Writer) error {
-	var text []byte
-	var err error
-	switch format {
-	case "json":
-		text, err = json.MarshalIndent(plan, "", "  ")
-		text = append(text, '\n')
-	case "yaml":
-		text, err = kyaml.Marshal(plan)
-	case "table":
-		return plan.Print(out)
+	if format == "diff" {
+		return nil
 	}
-	if err != nil {
-		return err
-	}
-	_, err = out.Write(text)
-	return err
+	return printFormat(out, format, plan, plan.String)
 }
 
 // writeFiles writes the files that changed, and removes those without a document. A file that changed on the disk since

@@ -16,9 +16,13 @@ type hostAlias = corev1.HostAlias
 // finder collects the requests of the workloads, and what keeps the hand-written objects.
 type finder struct {
 	input
-	chosen  []string // "Kind/name", in lower case
-	refused map[string]string
-	secrets map[string]bool // namespace/name
+	chosen []string // "Kind/name", in lower case
+	// namespace is the only one whose workloads change, or empty.
+	namespace string
+	refused   map[string]string // by key of the template
+	// mentioned are the templates that would have requests.
+	mentioned map[string]bool
+	secrets   map[string]bool // namespace/name
 
 	requests map[*template][]*request
 	uses     map[string]*use // of an object
@@ -46,9 +50,9 @@ type request struct {
 
 // find fills the finder.
 func (f *finder) find() {
-	f.requests, f.uses = map[*template][]*request{}, map[string]*use{}
+	f.requests, f.uses, f.mentioned = map[*template][]*request{}, map[string]*use{}, map[string]bool{}
 	for _, rule := range f.rules {
-		if !originatesAnywhere(rule.typed) {
+		if !originatesAnywhere(rule.typed) || f.namespace != "" && rule.Namespace != f.namespace {
 			continue
 		}
 		f.useOf(rule.Object)
@@ -58,7 +62,9 @@ func (f *finder) find() {
 		}
 		entries := f.entriesOf(rule)
 		for _, e := range entries {
-			f.useOf(e.Object)
+			if f.useOf(e.Object); e.Namespace != rule.Namespace {
+				f.keep("it is of another namespace than the rule, and may be used there", e.Object)
+			}
 			f.entry(rule, e)
 		}
 		if len(entries) == 0 {
@@ -103,7 +109,7 @@ func (f *finder) entry(rule object[*networkingv1.DestinationRule], e object[*net
 	u := f.usersOf(rule, hosts)
 	f.undecided(u, involved)
 	if others := only(f.templates, func(t *template) bool {
-		return t.meshed() && exported(e.typed, t.Namespace) && t.dials(hosts) &&
+		return t.meshed() && f.reaches(e.typed, t, hosts) && t.dials(hosts) && !t.isAnnotated(hosts) &&
 			!slices.Contains(u.certain, t) && !slices.Contains(u.undecided, t)
 	}); len(others) > 0 {
 		f.keep(listOf(others)+" dials it too, and the rule is not for it", e.Object)
@@ -169,7 +175,8 @@ func (f *finder) service(rule object[*networkingv1.DestinationRule]) {
 // add adds a request to a workload, or keeps the objects.
 func (f *finder) add(t *template, r *request, ports []dialledPort, u users, e *networkingv1.ServiceEntry,
 	involved []preview.Object) {
-	if refusal := f.refused[t.key()]; refusal != "" {
+	f.mentioned[t.key()] = true
+	if f.refused[t.key()] != "" {
 		f.keep(name(t.Object)+" still uses it", involved...)
 		return
 	}
@@ -246,7 +253,7 @@ func (f *finder) isChosen(t *template) bool {
 	return slices.Contains(f.chosen, strings.ToLower(name(t.Object)))
 }
 
-// entriesOf returns the entries to which a rule applies.
+// entriesOf returns the entries to which a rule applies: those of its namespace, or else those exported to it.
 func (f *finder) entriesOf(rule object[*networkingv1.DestinationRule]) (entries []object[*networkingv1.ServiceEntry]) {
 	for _, e := range f.entries {
 		if exported(e.typed, rule.Namespace) && slices.ContainsFunc(e.typed.Spec.Hosts, func(h string) bool {
@@ -254,6 +261,10 @@ func (f *finder) entriesOf(rule object[*networkingv1.DestinationRule]) (entries 
 		}) {
 			entries = append(entries, e)
 		}
+	}
+	isOwn := func(e object[*networkingv1.ServiceEntry]) bool { return e.Namespace == rule.Namespace }
+	if slices.ContainsFunc(entries, isOwn) {
+		entries = slices.DeleteFunc(entries, func(e object[*networkingv1.ServiceEntry]) bool { return !isOwn(e) })
 	}
 	return entries
 }

@@ -1,7 +1,6 @@
 package adopt
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -46,10 +45,7 @@ func TestAdoptGolden(t *testing.T) {
 			}
 			in := inputOf(t, dir, text)
 			plan := find(t, in)
-			var out bytes.Buffer
-			if err := plan.Print(&out); err != nil {
-				t.Fatal(err)
-			}
+			out := plan.String()
 			if got := in.Files[0].Text(); got != string(text) {
 				t.Errorf("Find changed the manifests:\n%s", cmp.Diff(string(text), got))
 			}
@@ -58,7 +54,7 @@ func TestAdoptGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			after := in.Files[0].Text()
-			golden(t, filepath.Join(dir, "want.txt"), out.String())
+			golden(t, filepath.Join(dir, "want.txt"), out)
 			golden(t, filepath.Join(dir, "want.yaml"), after)
 
 			steps := inputOf(t, dir, text)

@@ -26,6 +26,8 @@ type template struct {
 	path  []any // of the template in the object
 	pod   corev1.Pod
 	texts []string // what the app's configuration says
+	// opaque is set if a part of the configuration is in Secrets that cannot be read.
+	opaque bool
 }
 
 // input is what Find reads.
@@ -70,7 +72,7 @@ func read(objects []preview.Object) (in input, left []Left) {
 		}
 	}
 	for _, t := range in.templates {
-		t.texts = append(podTexts(&t.pod), configTexts(t, objects)...)
+		t.configure(objects)
 	}
 	return in, left
 }
@@ -99,10 +101,37 @@ func podTexts(pod *corev1.Pod) (texts []string) {
 	return texts
 }
 
-// configTexts returns the values of the ConfigMaps and of the readable Secrets of the input that the pod uses.
-func configTexts(t *template, objects []preview.Object) (texts []string) {
+// configure reads the configuration of the app: the pod itself, and the ConfigMaps and readable Secrets of the input
+// that the pod uses.
+func (t *template) configure(objects []preview.Object) {
+	t.texts = podTexts(&t.pod)
+	used := configsOf(&t.pod)
+	for _, o := range objects {
+		if o.APIVersion != "v1" || o.Namespace != t.Namespace || !used[name(o)] {
+			continue
+		}
+		for _, field := range []string{"data", "stringData"} {
+			data, _ := o.Value[field].(map[string]any)
+			if o.Kind == "Secret" && field == "data" && len(data) > 0 {
+				continue // base64
+			}
+			for _, value := range data {
+				t.texts = append(t.texts, fmt.Sprint(value))
+			}
+			if o.Kind == "ConfigMap" || len(data) > 0 {
+				delete(used, name(o))
+			}
+		}
+	}
+	for config := range used {
+		t.opaque = t.opaque || strings.HasPrefix(config, "Secret/")
+	}
+}
+
+// configsOf returns the ConfigMaps and Secrets that the pod uses, as "Kind/name".
+func configsOf(pod *corev1.Pod) map[string]bool {
 	used := map[string]bool{}
-	for _, c := range slices.Concat(t.pod.Spec.InitContainers, t.pod.Spec.Containers) {
+	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		for _, from := range c.EnvFrom {
 			if from.ConfigMapRef != nil {
 				used["ConfigMap/"+from.ConfigMapRef.Name] = true
@@ -120,29 +149,24 @@ func configTexts(t *template, objects []preview.Object) (texts []string) {
 			}
 		}
 	}
-	for _, v := range t.pod.Spec.Volumes {
+	for _, v := range pod.Spec.Volumes {
 		if v.ConfigMap != nil {
 			used["ConfigMap/"+v.ConfigMap.Name] = true
 		}
-		if v.Secret != nil {
+		if v.Secret != nil && mountedByApp(pod, v.Name) {
 			used["Secret/"+v.Secret.SecretName] = true
 		}
 	}
-	for _, o := range objects {
-		if o.APIVersion != "v1" || o.Namespace != t.Namespace || !used[name(o)] {
-			continue
-		}
-		for _, field := range []string{"data", "stringData"} {
-			if o.Kind == "Secret" && field == "data" {
-				continue // base64
-			}
-			data, _ := o.Value[field].(map[string]any)
-			for _, value := range data {
-				texts = append(texts, fmt.Sprint(value))
-			}
-		}
-	}
-	return texts
+	return used
+}
+
+// mountedByApp reports whether a container other than the sidecar mounts the volume.
+func mountedByApp(pod *corev1.Pod, volume string) bool {
+	return slices.ContainsFunc(slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers), func(c corev1.Container) bool {
+		return c.Name != "istio-proxy" && slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool {
+			return m.Name == volume
+		})
+	})
 }
 
 // mentions reports whether the app's configuration has the host or the address, and not only a longer one.

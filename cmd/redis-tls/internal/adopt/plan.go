@@ -22,6 +22,8 @@ type Input struct {
 	Config    config.Config
 	// Workloads are the chosen ones, as in "deploy/cart". Without them, Find decides.
 	Workloads []string
+	// Live is set if the manifests are those of a cluster: only workloads of Namespace change, and no pods.
+	Live bool
 }
 
 // Plan is how annotations replace hand-written objects.
@@ -100,6 +102,14 @@ func Find(in Input) (*Plan, error) {
 		}
 		f.chosen = append(f.chosen, chosen)
 	}
+	if in.Live {
+		f.namespace = in.Namespace
+		for _, t := range f.templates {
+			if slices.Contains([]string{"Pod", "Job", "ReplicaSet"}, t.Kind) {
+				f.refused[t.key()] = "the template of a " + t.Kind + " cannot change; create it again with annotations"
+			}
+		}
+	}
 	for {
 		f.order, f.left = nil, slices.Clone(unread)
 		f.find()
@@ -141,7 +151,7 @@ func (f *finder) plan() *Plan {
 		if requests := f.requests[t]; len(requests) > 0 {
 			p.Workloads = append(p.Workloads, f.workload(t, requests))
 		}
-		if refusal := f.refused[t.key()]; refusal != "" {
+		if refusal := f.refused[t.key()]; refusal != "" && f.mentioned[t.key()] {
 			for line := range strings.SplitSeq(refusal, "\n") {
 				f.left = append(f.left, leave(t.Object, line))
 			}

@@ -2,7 +2,6 @@ package adopt
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -14,11 +13,14 @@ import (
 
 // String returns "Kind/name (file:line)".
 func (p Position) String() string {
+	if p.File == "" { // of a cluster
+		return p.Object
+	}
 	return fmt.Sprintf("%s (%s:%d)", p.Object, p.File, p.Line)
 }
 
-// Print writes the plan for a reader.
-func (p *Plan) Print(out io.Writer) error {
+// String returns the plan for a reader.
+func (p *Plan) String() string {
 	var b strings.Builder
 	for _, w := range p.Workloads {
 		w.print(&b)
@@ -44,8 +46,7 @@ func (p *Plan) Print(out io.Writer) error {
 	if len(p.Workloads)+len(p.Removals)+len(p.Left) == 0 {
 		b.WriteString("No hand-written TLS origination was found.\n")
 	}
-	_, err := io.WriteString(out, strings.TrimSuffix(b.String(), "\n\n")+"\n")
-	return err
+	return strings.TrimRight(b.String(), "\n") + "\n"
 }
 
 // names returns the objects of one reason.

@@ -7,6 +7,7 @@ import (
 
 	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // users are the workloads that a rule is for.
@@ -21,57 +22,89 @@ type users struct {
 
 // usersOf returns the workloads that use a rule for the named hosts and addresses.
 //
-//	rule             | certain                                        | undecided
-//	with a selector  | those that it selects                          | none
-//	with a file      | those that have the file and name a host       | those that have it and name no host of any rule
-//	with a file      | all that have it, if none of them names a host | none, if no other rule reads the file
-//	with neither     | those that name a host                         | all of the namespace, if none names a host
+//	rule             | certain                                         | undecided
+//	with a selector  | those that it selects                           | none
+//	with a file      | those that have the file and name a host        | those that have it and name no host of any rule
+//	with a file      | all that have it, if it is the only such rule   | none
+//	                 | and none of them names a host                   |
+//	with neither     | those that name a host                          | those whose configuration is in unreadable Secrets;
+//	                 |                                                 | all, if none names a host
 //
-// A workload that the user chose is certain, and no other one is then.
+// If the user chose workloads, these decide: the undecided ones among them use the rule, and the others do not. A
+// chosen workload does not get rules for which another one is certain. Workloads of other namespaces never change.
 func (f *finder) usersOf(rule object[*networkingv1.DestinationRule], hosts []string) users {
-	var reached, neighbours []*template
+	var reached []*template
 	for _, t := range f.templates {
-		if t.meshed() && exported(rule.typed, t.Namespace) && selects(rule.typed, t) {
+		if t.meshed() && f.reaches(rule.typed, t, hosts) && selects(rule.typed, t) {
 			reached = append(reached, t)
 		}
 	}
-	names := func(t *template) bool { return t.dials(hosts) }
-	var u users
-	files := filesOf(rule.typed)
-	switch mounting := only(reached, func(t *template) bool { return t.hasFiles(files) }); {
-	case rule.typed.Spec.WorkloadSelector != nil:
-		u.certain = reached
-		u.reason = "spec.workloadSelector selects no workload of the input"
-	case len(files) > 0:
-		u.certain = only(mounting, names)
-		rest := only(mounting, func(t *template) bool { return !names(t) && !t.dials(f.hostsReading(files)) })
-		if len(u.certain) == 0 && f.readers(files) == 1 {
-			u.certain, rest = mounting, nil
-		}
-		u.undecided = rest
-		u.reason = fmt.Sprintf("no sidecar of the input has the file %s", strings.Join(files, " or "))
-		if len(rest) > 0 {
-			u.reason = fmt.Sprintf("nothing in the configuration of %s names %s", listOf(rest), strings.Join(hosts, " or "))
-		}
-	default:
-		if u.certain = only(reached, names); len(u.certain) == 0 {
-			u.undecided = reached
-			u.reason = fmt.Sprintf("no workload names %s", strings.Join(hosts, " or "))
-		}
-	}
+	u := f.evidence(rule.typed, reached, hosts)
 	if len(f.chosen) > 0 {
-		isChosen := func(t *template) bool { return f.isChosen(t) }
-		others := only(append(slices.Clone(u.certain), u.undecided...), func(t *template) bool { return !isChosen(t) })
-		u.certain = only(reached, isChosen)
-		u.undecided = others
-		u.reason = "--workload does not name it"
+		chosen := only(append(slices.Clone(u.certain), u.undecided...), f.isChosen)
+		if len(u.certain) > 0 {
+			chosen = only(u.certain, f.isChosen)
+		}
+		u.undecided = only(u.certain, func(t *template) bool { return !f.isChosen(t) })
+		u.certain, u.reason = chosen, "--workload does not name it"
+	}
+	isElsewhere := func(t *template) bool { return f.namespace != "" && t.Namespace != f.namespace }
+	if elsewhere := only(u.certain, isElsewhere); len(elsewhere) > 0 {
+		u.certain = only(u.certain, func(t *template) bool { return !isElsewhere(t) })
+		u.undecided = append(u.undecided, elsewhere...)
+		u.reason = "it is in another namespace"
 	}
 	for _, t := range reached {
-		if rule.typed.Spec.WorkloadSelector == nil && !slices.Contains(u.certain, t) && !slices.Contains(u.undecided, t) {
-			neighbours = append(neighbours, t)
+		if rule.typed.Spec.WorkloadSelector == nil && !isElsewhere(t) &&
+			!slices.Contains(u.certain, t) && !slices.Contains(u.undecided, t) {
+			u.neighbours = append(u.neighbours, t)
 		}
 	}
-	u.neighbours = neighbours
+	return u
+}
+
+// reaches reports whether an entry or a rule for the hosts applies to the workload: those of its own namespace come
+// first (PushContext.destinationRule, pilot/pkg/model/push_context.go).
+func (f *finder) reaches(o metav1.Object, t *template, hosts []string) bool {
+	if o.GetNamespace() == t.Namespace {
+		return true
+	}
+	if t.isAnnotated(hosts) {
+		return false
+	}
+	return exported(o, t.Namespace) && !slices.ContainsFunc(f.rules, func(own object[*networkingv1.DestinationRule]) bool {
+		return own.Namespace == t.Namespace && slices.ContainsFunc(hosts, func(h string) bool {
+			return matchesHost(own.typed.Spec.Host, h)
+		})
+	})
+}
+
+// evidence returns the users by what the input says.
+func (f *finder) evidence(rule *networkingv1.DestinationRule, reached []*template, hosts []string) (u users) {
+	names := func(t *template) bool { return t.dials(hosts) }
+	files := filesOf(rule)
+	switch mounting := only(reached, func(t *template) bool { return t.hasFiles(files) }); {
+	case rule.Spec.WorkloadSelector != nil:
+		u.certain, u.reason = reached, "spec.workloadSelector selects no workload of the input"
+	case len(files) > 0:
+		u.certain = only(mounting, names)
+		u.undecided = only(mounting, func(t *template) bool { return !names(t) && !t.dials(f.hostsReading(files)) })
+		if len(u.certain) == 0 && f.readers(files) == 1 {
+			u.certain, u.undecided = mounting, nil
+		}
+		u.reason = "no sidecar of the input has the file " + strings.Join(files, " or ")
+		if len(u.undecided) > 0 {
+			u.reason = fmt.Sprintf("nothing in the configuration of %s names %s",
+				listOf(u.undecided), strings.Join(hosts, " or "))
+		}
+	default:
+		u.certain = only(reached, names)
+		u.undecided = only(reached, func(t *template) bool { return !names(t) && t.opaque })
+		u.reason = "its configuration is in Secrets"
+		if len(u.certain) == 0 {
+			u.undecided, u.reason = reached, "no workload names "+strings.Join(hosts, " or ")
+		}
+	}
 	return u
 }
 
@@ -85,6 +118,20 @@ func (t *template) dials(hosts []string) bool {
 			return a.IP == h || slices.Contains(a.Hostnames, h)
 		})
 	})
+}
+
+// isAnnotated reports whether the pod requests TLS to one of the hosts by annotations already.
+func (t *template) isAnnotated(hosts []string) bool {
+	for key, value := range t.pod.Annotations {
+		for _, name := range []string{"host", "nodes", "addresses"} {
+			if strings.HasSuffix(key, "redis-tls/"+name) && slices.ContainsFunc(strings.Split(value, ","), func(v string) bool {
+				return slices.Contains(hosts, strings.TrimSpace(v))
+			}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // selects reports whether a rule's selector, if any, selects the pod.
