@@ -28,6 +28,7 @@ import (
 // checkReport is the JSON of redis-tls check, as far as the tests read it.
 type checkReport struct {
 	Success bool
+	Notes   []string
 	Groups  []struct {
 		Workload string
 		Checks   []struct {
@@ -126,6 +127,11 @@ func TestCheckFindsEachBreakage(t *testing.T) {
 	binary, err := c.Build(t.Context(), "./cmd/redis-tls", false)
 	c.must(err)
 	c.wantFailed(binary, nil)
+	report, err := c.checked(t.Context(), binary, "-n", "shop")
+	c.must(err)
+	if len(report.Notes) != 1 || !strings.Contains(report.Notes[0], "no workload of namespace shop requests TLS") {
+		t.Errorf("notes: %q", report.Notes)
+	}
 	for _, b := range c.breakages() {
 		t.Run(b.id, func(t *testing.T) { c.on(t).breakAndCheck(binary, replicas, b) })
 	}

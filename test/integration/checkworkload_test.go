@@ -361,14 +361,21 @@ func (c *cluster) testNoExec(binary string) {
 	}}
 	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "viewer"}}
 	binding.RoleRef = rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "viewer"}
-	binding.Subjects = []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "viewer"}}
+	user := func(name string) []rbacv1.Subject {
+		return []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}}
+	}
+	binding.Subjects = user("viewer")
+	tenant := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "tenant"}}
+	tenant.RoleRef, tenant.Subjects = binding.RoleRef, user("tenant")
+	c.must(c.Client.Create(c.t.Context(), tenant))
 	c.must(c.Client.Create(c.t.Context(), viewer))
 	c.must(c.Client.Create(c.t.Context(), binding))
 	for _, test := range []struct {
 		args []string
 		want string
 	}{
-		{nil, "cannot read the sidecar of pod shop/cart-"}, // it is on no node
+		{nil, "cannot read the sidecar of pod shop/cart-"},                            // it is on no node
+		{[]string{"--as=tenant"}, "not allowed to run pilot-agent in pod shop/cart-"}, // with rights in the namespace only
 		{[]string{"--as=viewer"}, "not allowed to run pilot-agent in pod shop/cart-"},
 	} {
 		c.eventually("sidecars to be skipped: "+test.want, func(ctx context.Context) error {
@@ -381,7 +388,7 @@ func (c *cluster) testNoExec(binary string) {
 			if len(report.ids("failed")) > 0 || last.Status != "skipped" || !strings.HasPrefix(last.Detail, test.want) {
 				return fmt.Errorf("failed: %q, %s: %s, %s", report.ids("failed"), last.ID, last.Status, last.Detail)
 			}
-			c.t.Logf("%s: %s", last.ID, last.Detail)
+			c.t.Logf("%q: passed: %q", test.args, report.ids("passed"))
 			return nil
 		})
 	}

@@ -26,7 +26,7 @@ var admissionChecks = []Check{
 		Title: "the API server sends its pods to redis-tls",
 		Why:   "The guard refuses a pod that requests TLS and is not sent. A pod that only inherits starts without TLS.",
 		Fix:   "Run the workload in another namespace, or remove the namespace from `excludedNamespaces` in the Helm values.",
-		Needs: []Source{sourceWebhooks},
+		Needs: []Source{sourceNamespace, sourceWebhooks},
 		After: []string{"workload-requests-tls"},
 		run:   checkSent,
 	},
@@ -35,7 +35,7 @@ var admissionChecks = []Check{
 		Title: "its annotations are valid and allowed",
 		Why:   "The webhook refuses each new pod of the workload.",
 		Fix:   "Change the annotations as each finding says.",
-		Needs: []Source{sourceObjects},
+		Needs: []Source{sourceNamespace, sourceObjects},
 		After: []string{"workload-requests-tls"},
 		run: func(in *Input) Result {
 			return problems(in, origination.ReasonInvalidAnnotation, origination.ReasonPolicyViolation,
@@ -47,7 +47,7 @@ var admissionChecks = []Check{
 		Title: "Istio gives its pods a sidecar that captures the traffic",
 		Why:   "TLS is originated by the sidecar. Traffic that bypasses it would be plaintext, so such a pod is refused.",
 		Fix:   "Change the labels or the annotations as each finding says.",
-		Needs: []Source{sourceWebhooks},
+		Needs: []Source{sourceNamespace, sourceWebhooks},
 		After: []string{"workload-requests-tls"},
 		run:   checkSidecarExpected,
 	},
@@ -56,7 +56,7 @@ var admissionChecks = []Check{
 		Title: "no other object of Istio takes its connections",
 		Why:   "A rule, a route or a Sidecar of a user can hide the objects of redis-tls. New pods are refused.",
 		Fix:   "Change or delete the object that the finding names.",
-		Needs: []Source{sourceObjects},
+		Needs: []Source{sourceNamespace, sourceObjects},
 		After: []string{"workload-requests-tls"},
 		run: func(in *Input) Result {
 			return problems(in, origination.ReasonUnmanagedObject, origination.ReasonConflict)
@@ -67,7 +67,7 @@ var admissionChecks = []Check{
 		Title: "the webhook admits its pods without a warning",
 		Why:   "The pods start, and not everything that the annotations say takes effect.",
 		Fix:   "Change the workload as each finding says.",
-		Needs: []Source{sourceObjects},
+		Needs: []Source{sourceNamespace, sourceObjects},
 		After: []string{"workload-annotations", "workload-sidecar-expected", "workload-rivals"},
 		run:   checkWarnings,
 	},
@@ -79,6 +79,9 @@ var admissionChecks = []Check{
 		Needs: []Source{sourcePodsOfWorkload},
 		After: []string{"workload-requests-tls"},
 		run: func(in *Input) Result {
+			if kind := in.Workload.Kind; len(in.Workload.Running) == 0 && (kind == "Job" || kind == "CronJob") {
+				return skipped("a %s has pods only while it runs", kind)
+			}
 			if len(in.Workload.Running) == 0 {
 				return failed("", in.Workload.Name()+": pods: must have one that runs or waits")
 			}

@@ -16,8 +16,6 @@ type File struct {
 	// CAs are the keys of the CA bundles in it. Client is set if it has a client certificate.
 	CAs    []string
 	Client bool
-	// Issuer is set if cert-manager creates it.
-	Issuer bool
 }
 
 // String returns the object as in "Secret shop/redis-ca".
@@ -45,9 +43,7 @@ func filesOf(namespace string, originations []origination.Origination) (files []
 			f.CAs = append(f.CAs, tls.CAKey)
 		}
 		if tls.ClientSecret != "" {
-			f := add("Secret", tls.ClientSecret)
-			f.Client = true
-			f.Issuer = f.Issuer || tls.Issuer.Name != ""
+			add("Secret", tls.ClientSecret).Client = true
 		}
 	}
 	return files

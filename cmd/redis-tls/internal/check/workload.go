@@ -20,6 +20,7 @@ import (
 // The sources of a workload.
 const (
 	sourcePodsOfWorkload Source = "the pods of the namespace"
+	sourceNamespace      Source = "the labels of the namespace"
 	sourceObjects        Source = "the Istio objects of the namespace"
 	sourceFiles          Source = "the Secrets and ConfigMaps with TLS files"
 	sourceSidecar        Source = "the sidecar by pods/exec"
@@ -152,7 +153,9 @@ func (r *WorkloadReader) read(ctx context.Context, of *live.Workload) (*Workload
 	labels, _, _ := c.Namespace(of.Namespace)
 	w := &Workload{Workload: of, NamespaceLabels: labels, unread: map[Source]string{}, Proxies: map[string]*Envoy{}}
 	r.noteDenied(w)
-	injector := &inject.Injector{Config: c.Config, View: c, Now: func() time.Time { return c.At }}
+	injector := &inject.Injector{
+		Config: c.Config, View: c, Now: func() time.Time { return c.At }, Offline: c.Offline(), Partial: c.Partial,
+	}
 	for _, t := range of.Templates {
 		pod := t.Pod
 		if t.Path == "" { // the pod itself, as it was before its admission
@@ -184,6 +187,9 @@ func (r *WorkloadReader) read(ctx context.Context, of *live.Workload) (*Workload
 
 // noteDenied notes the lists that the user may not read.
 func (r *WorkloadReader) noteDenied(w *Workload) {
+	if _, known := r.Cluster.Namespaces[w.Namespace]; !known {
+		w.unread[sourceNamespace] = "not allowed to get namespace " + w.Namespace
+	}
 	for source, resources := range map[Source][]string{
 		sourcePodsOfWorkload: {"/pods"},
 		sourceObjects: {
