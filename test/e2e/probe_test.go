@@ -1,13 +1,9 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -28,29 +24,16 @@ type proposal struct {
 // runs outside the mesh, with the public CA as its system roots.
 func TestProbe(t *testing.T) {
 	b := mesh(t)
-	binary := filepath.Join(t.TempDir(), "redis-tls")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/redis-tls").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	roots, err := b.File("probe-roots.crt", b.PublicCA.PEM())
-	ok(t, err)
-	probe := func(t *testing.T, h *bed.Host, args ...string) proposal {
+	p := newProber(t, b)
+	probe := func(t *testing.T, h *bed.Host, args ...string) (proposed proposal) {
 		t.Helper()
-		args = append([]string{"probe", "-o", "json"}, args...)
-		if !strings.HasPrefix(args[3], h.Address.String()) {
-			args = append(args, "--address", h.Address.String())
+		stdout, stderr, status := p.run(t, h, append(args, "-o", "json")...)
+		if status != 0 {
+			t.Fatalf("%v: status %d: %s%s", args, status, stdout, stderr)
 		}
-		command := exec.CommandContext(t.Context(), binary, args...)
-		command.Env = append(os.Environ(), "SSL_CERT_FILE="+roots)
-		var out, stderr bytes.Buffer
-		command.Stdout, command.Stderr = &out, &stderr
-		if err := command.Run(); err != nil {
-			t.Fatalf("%v: %v: %s%s", args, err, out.String(), stderr.String())
-		}
-		var p proposal
-		ok(t, json.Unmarshal(out.Bytes(), &p))
-		t.Logf("%v: %v", args, p.Annotations)
-		return p
+		ok(t, json.Unmarshal([]byte(stdout), &proposed))
+		t.Logf("%v: %v", args, proposed.Annotations)
+		return proposed
 	}
 	// paste runs a pod with the proposal.
 	paste := func(t *testing.T, ns, name string, p proposal) *bed.Pod {

@@ -175,13 +175,12 @@ func (p *Prober) ping(conn net.Conn) (string, error) {
 	if err := conn.SetDeadline(time.Now().Add(p.timeout())); err != nil {
 		return "", err
 	}
-	if _, err := io.WriteString(conn, "*1\r\n$4\r\nPING\r\n"); err != nil {
-		return "", err
-	}
+	// A server that refuses the client certificate may have closed the connection. Its alert can still be read.
+	_, writeErr := io.WriteString(conn, "*1\r\n$4\r\nPING\r\n")
 	reply := make([]byte, 512)
 	n, err := conn.Read(reply)
 	if n == 0 {
-		return "", cmp.Or(err, io.EOF)
+		return "", cmp.Or(err, writeErr, io.EOF)
 	}
 	line, _, _ := strings.Cut(string(reply[:n]), "\n")
 	return strings.TrimSpace(line), nil

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 )
@@ -24,7 +25,7 @@ func (p *Prober) tls(ctx context.Context, t Target, address netip.AddrPort) *TLS
 	answered := first.err == nil
 	if first.requested {
 		facts.ClientCertificate = ClientCertificateOptional
-		if !answered {
+		if !answered && !errors.Is(first.err, os.ErrDeadlineExceeded) {
 			facts.ClientCertificate = ClientCertificateRequired
 		}
 	}
@@ -33,7 +34,12 @@ func (p *Prober) tls(ctx context.Context, t Target, address netip.AddrPort) *TLS
 		last = p.session(ctx, t, address, t.Certificate, tls.VersionTLS12, tls.VersionTLS13)
 		facts.ClientCertificateUsed = true
 	}
-	if last.err != nil {
+	switch {
+	case last.err == nil:
+	case facts.ClientCertificate == ClientCertificateRequired && !facts.ClientCertificateUsed:
+		// The server may reset the connection before its alert is read, so the error itself says less.
+		facts.Error = "refused without a certificate"
+	default:
 		facts.Error = p.reason(last.err)
 	}
 	facts.Reply, facts.Other = last.reply, last.other
