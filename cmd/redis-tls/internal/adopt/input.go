@@ -90,8 +90,13 @@ func add[T metav1.Object](list *[]object[T], o preview.Object) error {
 // name returns "Kind/name".
 func name(o preview.Object) string { return o.Kind + "/" + o.Name }
 
-// podTexts returns the strings by which a pod configures its app.
+// podTexts returns the strings by which a pod configures its app. The annotations of redis-tls name what it dials too.
 func podTexts(pod *corev1.Pod) (texts []string) {
+	for key, value := range pod.Annotations {
+		if strings.Contains(key, "redis-tls/") {
+			texts = append(texts, value)
+		}
+	}
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 		texts = slices.Concat(texts, c.Command, c.Args)
 		for _, e := range c.Env {

@@ -142,8 +142,14 @@ func (c *Cluster) Write(ctx context.Context, p *Plan) error {
 	if err != nil {
 		return err
 	}
+	var stay []error
+	for _, r := range p.Removals {
+		if !r.isIn(again.Removals) {
+			stay = append(stay, fmt.Errorf("%s: stays, because something else uses it now; run adopt again", r.Object))
+		}
+	}
 	for _, r := range again.Removals {
-		if !slices.ContainsFunc(p.Removals, func(planned Removal) bool { return keyOf(planned.object) == keyOf(r.object) }) {
+		if !r.isIn(p.Removals) {
 			continue
 		}
 		if err := c.delete(ctx, r); err != nil {
@@ -164,7 +170,12 @@ func (c *Cluster) Write(ctx context.Context, p *Plan) error {
 		}
 		c.Report("%s: volumes of the hand-written rules removed", w.Object)
 	}
-	return c.waitForAll(ctx, again, finalOf)
+	return errors.Join(append(stay, c.waitForAll(ctx, again, finalOf))...)
+}
+
+// isIn reports whether the list has the same object.
+func (r Removal) isIn(list []Removal) bool {
+	return slices.ContainsFunc(list, func(other Removal) bool { return keyOf(other.object) == keyOf(r.object) })
 }
 
 func annotatedOf(w *Workload) map[string]any { return w.annotated }
