@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -218,4 +219,38 @@ func probesSentinel(t *testing.T, b *bed.Bed, probe probeFunc, paste pasteFunc) 
 		pod := paste(t, ns, "app", probe(t, sentinel, sentinelHost+":26379"))
 		dialsTheMaster(t, pod, sentinelHost, masterHost)
 	})
+}
+
+// TestProbeAsTheSidecarsUser: in a pod with a sidecar, the user of `redis-tls probe --from` sees the ports of the server.
+// The user of an app sees those of the sidecar, which accepts every connection.
+func TestProbeAsTheSidecarsUser(t *testing.T) {
+	b := mesh(t)
+	const host = "probe-inside.example.com"
+	ns := namespace(t, b, "probe-inside", nil, nil)
+	redis := server(t, b, host, bed.RedisOptions{TLSPort: 6379, Leaf: issue(t, b.PublicCA, []string{host})})
+	pod := run(t, b, app(ns, "app", nil))
+	p := newProber(t, b)
+	closed := func(exec func(context.Context, ...string) (string, error)) (n int) {
+		t.Helper()
+		out, err := exec(t.Context(), "env", "SSL_CERT_FILE="+p.roots, p.binary, "probe", host, "-o", "json",
+			"--timeout", "1s", "--address", redis.Address.String())
+		var report struct {
+			Endpoints []struct{ Address, Closed string }
+		}
+		if jsonErr := json.NewDecoder(strings.NewReader(out)).Decode(&report); jsonErr != nil {
+			t.Fatalf("%v, %v: %s", err, jsonErr, out)
+		}
+		for _, e := range report.Endpoints {
+			if e.Closed != "" {
+				n++
+			}
+		}
+		return n
+	}
+	if n := closed(pod.ExecAsProxy); n != 5 {
+		t.Errorf("the sidecar's user sees %d closed ports, want 5", n)
+	}
+	if n := closed(pod.Exec); n != 0 {
+		t.Errorf("control: the user of an app sees %d closed ports, want none, because the sidecar accepts all", n)
+	}
 }

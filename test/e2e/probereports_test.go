@@ -26,7 +26,9 @@ type prober struct {
 
 func newProber(t *testing.T, b *bed.Bed) *prober {
 	t.Helper()
-	p := &prober{b: b, binary: filepath.Join(t.TempDir(), "redis-tls")}
+	dir := t.TempDir()
+	ok(t, os.Chmod(filepath.Dir(dir), 0o755)) // users of pods execute the binary
+	p := &prober{b: b, binary: filepath.Join(dir, "redis-tls")}
 	if out, err := exec.Command("go", "build", "-o", p.binary, "../../cmd/redis-tls").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

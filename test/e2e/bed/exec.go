@@ -18,6 +18,14 @@ func (p *Pod) Exec(ctx context.Context, args ...string) (string, error) {
 	return p.command(ctx, nil, asApp(args...)...)
 }
 
+// ExecAsProxy runs a command as the user of the sidecar, whose connections are not captured, and returns its output.
+func (p *Pod) ExecAsProxy(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	user := []string{"setpriv", "--reuid", "1337", "--regid", "1337", "--clear-groups"}
+	return p.command(ctx, nil, append(user, args...)...)
+}
+
 // Subscribe starts redis-cli as the app. It stays connected and writes what is published to its log.
 func (p *Pod) Subscribe(host string, port int, channel string) (*harness.Process, error) {
 	return p.Start("subscriber", p.bed.components.redisCLI, "-h", host, "-p", fmt.Sprint(port), "SUBSCRIBE", channel)

@@ -66,8 +66,8 @@ func FromPod(ctx context.Context, client kubernetes.Interface, s Source) (*Repor
 	switch {
 	case apierrors.IsForbidden(err):
 		return nil, fmt.Errorf("pod %s/%s: the cluster does not allow the ephemeral container, whose user is %d. "+
-			"It requires the rights to get pods and pods/log, and to update pods/ephemeralcontainers. The API server: %w", s.Namespace, s.Pod,
-			proxyUser, err)
+			"It requires the rights to get pods and pods/log, and to update pods/ephemeralcontainers. The API server: %w",
+			s.Namespace, s.Pod, proxyUser, err)
 	case err != nil:
 		return nil, fmt.Errorf("pod %s/%s: %w", s.Namespace, s.Pod, err)
 	}
