@@ -74,10 +74,11 @@ func (c *checker) workloads(ctx context.Context, facts *check.Facts) ([]*check.W
 // reader returns the reader of workloads.
 func (c *checker) reader(cluster *live.Cluster) *check.WorkloadReader {
 	reader := &check.WorkloadReader{
-		Cluster:  cluster,
-		Sidecars: &check.Exec{Config: c.client.REST, Client: c.options.Client},
-		OnePod:   len(c.args) == 0,
-		Progress: func(done, of int) { c.progress(fmt.Sprintf("checked %d of %d workloads", done, of)) },
+		Cluster:   cluster,
+		Sidecars:  &check.Exec{Config: c.client.REST, Client: c.options.Client},
+		Selection: c.flags.selection(),
+		OnePod:    len(c.args) == 0,
+		Progress:  func(done, of int) { c.progress(fmt.Sprintf("checked %d of %d workloads", done, of)) },
 	}
 	if c.flags.sidecars != "" {
 		reader.Sidecars = check.Files{Dir: c.flags.sidecars}

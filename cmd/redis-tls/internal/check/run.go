@@ -23,6 +23,16 @@ func (s Selection) selects(c *Check) bool {
 		(len(s.Only) == 0 || slices.Contains(s.Only, c.ID))
 }
 
+// ReadsFiles reports whether a selected check reads Secrets and ConfigMaps with TLS files.
+func (s Selection) ReadsFiles() bool { return s.needs(sourceFiles) }
+
+// ReadsSidecars reports whether a selected check reads sidecars.
+func (s Selection) ReadsSidecars() bool { return s.needs(sourceSidecar) }
+
+func (s Selection) needs(source Source) bool {
+	return slices.ContainsFunc(Checks(), func(c Check) bool { return s.selects(&c) && slices.Contains(c.Needs, source) })
+}
+
 // Run runs the selected checks of the cluster and, for each workload, those of workloads. A check that another one
 // needs runs in any case, and is not reported if it is not selected.
 func Run(facts *Facts, workloads []*Workload, selection Selection) *Report {

@@ -39,6 +39,7 @@ func (r *WorkloadReader) readSidecars(ctx context.Context, w *Workload) {
 	if r.OnePod && len(pods) > 1 {
 		pods = pods[:1]
 	}
+	delete(w.unread, sourceSidecar)
 	if len(pods) == 0 {
 		w.unread[sourceSidecar] = "no pod with a sidecar runs"
 		return

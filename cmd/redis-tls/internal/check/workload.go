@@ -113,6 +113,8 @@ type WorkloadReader struct {
 	Cluster *live.Cluster
 	// Sidecars reads the sidecar of a pod.
 	Sidecars SidecarReader
+	// Selection are the checks that will run. What only other checks need is not read.
+	Selection Selection
 	// OnePod reads the sidecar of one pod of each workload only.
 	OnePod bool
 	// Progress is called with the number of workloads that were read.
@@ -178,11 +180,15 @@ func (r *WorkloadReader) read(ctx context.Context, of *live.Workload) (*Workload
 		return w, nil
 	}
 	r.states(w)
-	if err := r.readFiles(ctx, w); err != nil {
-		return nil, err
+	w.unread[sourceSidecar] = "not selected"
+	if r.Selection.ReadsSidecars() {
+		r.readSidecars(ctx, w)
 	}
-	r.readSidecars(ctx, w)
-	return w, nil
+	if !r.Selection.ReadsFiles() {
+		w.unread[sourceFiles] = "not selected"
+		return w, nil
+	}
+	return w, r.readFiles(ctx, w)
 }
 
 // noteDenied notes the lists that the user may not read.

@@ -43,7 +43,8 @@ type shop struct {
 	// others are further objects of users.
 	others []client.Object
 	// envoy edits the answers of the sidecar.
-	envoy func(answers map[string]string)
+	envoy     func(answers map[string]string)
+	selection Selection
 	// denied are the resources that the user may not list or get.
 	denied map[string]bool
 }
@@ -57,7 +58,7 @@ func meta(name string) metav1.ObjectMeta {
 // newShop returns the cluster without a fault.
 func newShop(t *testing.T) *shop {
 	t.Helper()
-	s := &shop{t: t, facts: healthy(t)}
+	s := &shop{t: t, facts: healthy(t), selection: Selection{Categories: []Category{Workloads, Proxy}}}
 	s.namespace = &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name: "shop", Labels: map[string]string{"istio-injection": "enabled", corev1.LabelMetadataName: "shop"},
 	}}
@@ -186,7 +187,7 @@ func (s *shop) workloads() []*Workload {
 	cluster := s.cluster()
 	found, err := cluster.Workloads(s.t.Context(), "shop")
 	must(s.t, err)
-	reader := &WorkloadReader{Cluster: cluster, Sidecars: s}
+	reader := &WorkloadReader{Cluster: cluster, Sidecars: s, Selection: s.selection}
 	workloads, err := reader.Read(s.t.Context(), found)
 	must(s.t, err)
 	return workloads
@@ -195,7 +196,7 @@ func (s *shop) workloads() []*Workload {
 // report runs the checks of the workload.
 func (s *shop) report() *Report {
 	s.t.Helper()
-	return Run(s.facts, s.workloads(), Selection{Categories: []Category{Workloads, Proxy}})
+	return Run(s.facts, s.workloads(), s.selection)
 }
 
 // Read implements SidecarReader with answers that a real Envoy gave. KEY in them is the key of the origination.

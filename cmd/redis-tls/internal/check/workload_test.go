@@ -247,6 +247,26 @@ func TestWhatIsDeniedSkipsItsChecks(t *testing.T) {
 	})
 }
 
+// TestOnlyWhatSelectedChecksNeedIsRead proves that --skip keeps the command from Secrets and from pods/exec.
+func TestOnlyWhatSelectedChecksNeedIsRead(t *testing.T) {
+	s := newShop(t)
+	s.denied = map[string]bool{"secrets": true}
+	s.envoy = func(map[string]string) { t.Error("the sidecar was read") }
+	for _, c := range Checks() {
+		if slices.Contains(c.Needs, sourceFiles) || slices.Contains(c.Needs, sourceSidecar) {
+			s.selection.Skip = append(s.selection.Skip, c.ID)
+		}
+	}
+	report := s.report()
+	if report.Summary.Skipped+report.Summary.Errors+report.Summary.Warnings > 0 || report.Summary.Passed == 0 {
+		t.Error(printed(t, report, true))
+	}
+	w := s.workloads()[0]
+	if len(w.Files) > 0 || len(w.Proxies) > 0 {
+		t.Errorf("files %v and %d sidecars were read", w.Files, len(w.Proxies))
+	}
+}
+
 // denying returns a client that may not list or get these resources.
 func denying(c client.WithWatch, denied map[string]bool) client.Client {
 	forbidden := func(object any) error {
