@@ -281,7 +281,8 @@ func (n *network) prober(system *authority, hosts map[string][]string) *Prober {
 		roots.AddCert(system.certificate)
 	}
 	return &Prober{
-		Timeout: 500 * time.Millisecond, Dial: n.Dial, Roots: roots, Now: func() time.Time { return today },
+		Timeout: 10 * time.Second, // no case waits for it
+		Dial:    n.Dial, Roots: roots, Now: func() time.Time { return today },
 		Lookup: func(_ context.Context, _, host string) (addresses []netip.Addr, err error) {
 			for _, text := range hosts[host] {
 				addresses = append(addresses, netip.MustParseAddr(text))

@@ -224,6 +224,11 @@ func TestNoNodeIsDialled(t *testing.T) {
 	a := newAuthorities(t)
 	for _, c := range nodeCases(t, a) {
 		_, n := c.run(t, a)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if len(n.dialled) == 0 {
+			t.Errorf("%s: nothing was dialled", c.name)
+		}
 		for _, address := range n.dialled {
 			if !strings.HasPrefix(address, "10.0.0.3:") {
 				t.Errorf("%s: dialled %s", c.name, address)

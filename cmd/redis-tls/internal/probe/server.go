@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -84,7 +85,7 @@ func (p *Prober) options(t Target, address netip.AddrPort) *redis.Options {
 }
 
 func (p *Prober) client(t Target, address netip.AddrPort) *redis.Client {
-	redis.SetLogger(discard{})
+	silence()
 	return redis.NewClient(p.options(t, address))
 }
 
@@ -92,7 +93,9 @@ func (p *Prober) sentinel(t Target, address netip.AddrPort) *redis.SentinelClien
 	return redis.NewSentinelClient(p.options(t, address))
 }
 
-// discard is a logger of go-redis: errors are returned anyway.
+// silence takes the log of go-redis away, which all of its clients share: errors are returned anyway.
+var silence = sync.OnceFunc(func() { redis.SetLogger(discard{}) })
+
 type discard struct{}
 
 func (discard) Printf(context.Context, string, ...any) {}
@@ -121,6 +124,8 @@ func (p *Prober) verified(ctx context.Context, t Target, address netip.AddrPort)
 	// Without credentials the same facts are read from a server that cannot be verified.
 	config.InsecureSkipVerify = t.Password == ""
 	client := tls.Client(conn, config)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout())
+	defer cancel()
 	if err := client.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		var verification *tls.CertificateVerificationError
