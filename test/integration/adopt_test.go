@@ -108,7 +108,8 @@ func testAdoptOrder(c *cluster, adopt adoption) {
 		c.t.Fatalf("%v: %s%s", err, stdout, stderr)
 	}
 	for _, want := range []string{
-		"redis-tls/host: redis.example.com", "redis-tls/ca-secret: redis-ca", "1. ServiceEntry/redis", "2. DestinationRule/redis",
+		"redis-tls/host: redis.example.com", "redis-tls/ca-secret: redis-ca",
+		"1. ServiceEntry/redis", "2. DestinationRule/redis",
 	} {
 		if !strings.Contains(stdout, want) {
 			c.t.Errorf("the plan lacks %q:\n%s", want, stdout)

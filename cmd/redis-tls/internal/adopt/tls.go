@@ -31,25 +31,8 @@ func (s settings) tls(t *template, tls *networkingapi.ClientTLSSettings, secrets
 	}
 	client := ""
 	if tls.Mode == networkingapi.ClientTLSSettings_MUTUAL {
-		for _, file := range []struct{ field, path, key string }{
-			{"clientCertificate", tls.ClientCertificate, "tls.crt"},
-			{"privateKey", tls.PrivateKey, "tls.key"},
-		} {
-			source, err := t.source(file.path)
-			switch {
-			case err != nil:
-				return nil, fmt.Sprintf("tls.%s: %s: %s: %v", file.field, file.path, name(t.Object), err)
-			case source == nil:
-				return nil, notMounted("tls."+file.field, file.path, t)
-			case source.kind != "Secret" || source.key != file.key:
-				return nil, fmt.Sprintf("tls.%s: %s: is the key %s of %s %s; redis-tls requires a Secret with the key %s",
-					file.field, file.path, source.key, source.kind, source.name, file.key)
-			case client != "" && client != source.name:
-				return nil, fmt.Sprintf("tls.%s: %s: is of another Secret than the certificate; put both into one Secret",
-					file.field, file.path)
-			}
-			client = source.name
-			volumes = append(volumes, source)
+		if client, volumes, reason = t.clientFiles(tls); reason != "" {
+			return nil, reason
 		}
 		s.set("client-secret", client)
 	}
@@ -69,6 +52,31 @@ func (s settings) tls(t *template, tls *networkingapi.ClientTLSSettings, secrets
 	}
 	s.authority(source, client)
 	return append(volumes, source), ""
+}
+
+// clientFiles returns the Secret of a client certificate, and the volumes with its files.
+func (t *template) clientFiles(tls *networkingapi.ClientTLSSettings) (client string, volumes []*source, reason string) {
+	for _, file := range []struct{ field, path, key string }{
+		{"clientCertificate", tls.ClientCertificate, "tls.crt"},
+		{"privateKey", tls.PrivateKey, "tls.key"},
+	} {
+		source, err := t.source(file.path)
+		switch {
+		case err != nil:
+			return "", nil, fmt.Sprintf("tls.%s: %s: %s: %v", file.field, file.path, name(t.Object), err)
+		case source == nil:
+			return "", nil, notMounted("tls."+file.field, file.path, t)
+		case source.kind != "Secret" || source.key != file.key:
+			return "", nil, fmt.Sprintf("tls.%s: %s: is the key %s of %s %s; redis-tls requires a Secret with the key %s",
+				file.field, file.path, source.key, source.kind, source.name, file.key)
+		case client != "" && client != source.name:
+			return "", nil, fmt.Sprintf("tls.%s: %s: is of another Secret than the certificate; put both into one Secret",
+				file.field, file.path)
+		}
+		client = source.name
+		volumes = append(volumes, source)
+	}
+	return client, volumes, ""
 }
 
 // authority writes the annotations of a CA bundle.

@@ -27,8 +27,8 @@ type users struct {
 //	with a file      | those that have the file and name a host        | those that have it and name no host of any rule
 //	with a file      | all that have it, if it is the only such rule   | none
 //	                 | and none of them names a host                   |
-//	with neither     | those that name a host                          | those whose configuration is in unreadable Secrets;
-//	                 |                                                 | all, if none names a host
+//	with neither     | those that name a host                          | those with configuration in unreadable Secrets;
+//	                 |                                                 | all if none names a host
 //
 // If the user chose workloads, these decide: the undecided ones among them use the rule, and the others do not. A
 // chosen workload does not get rules for which another one is certain. Workloads of other namespaces never change.
