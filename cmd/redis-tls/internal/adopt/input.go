@@ -2,6 +2,7 @@ package adopt
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -92,9 +93,9 @@ func name(o preview.Object) string { return o.Kind + "/" + o.Name }
 
 // podTexts returns the strings by which a pod configures its app. The annotations of redis-tls name what it dials too.
 func podTexts(pod *corev1.Pod) (texts []string) {
-	for key, value := range pod.Annotations {
+	for _, key := range slices.Sorted(maps.Keys(pod.Annotations)) {
 		if strings.Contains(key, "redis-tls/") {
-			texts = append(texts, value)
+			texts = append(texts, pod.Annotations[key])
 		}
 	}
 	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
@@ -120,8 +121,8 @@ func (t *template) configure(objects []preview.Object) {
 			if o.Kind == "Secret" && field == "data" && len(data) > 0 {
 				continue // base64
 			}
-			for _, value := range data {
-				t.texts = append(t.texts, fmt.Sprint(value))
+			for _, key := range slices.Sorted(maps.Keys(data)) {
+				t.texts = append(t.texts, fmt.Sprint(data[key]))
 			}
 			if o.Kind == "ConfigMap" || len(data) > 0 {
 				delete(used, name(o))

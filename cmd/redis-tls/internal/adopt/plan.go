@@ -223,10 +223,9 @@ func instanceOf(t *template, r *request, used map[string]bool) string {
 		if !ours {
 			continue
 		}
-		for _, name := range []string{"host", "addresses"} {
-			if strings.HasSuffix(key, "redis-tls/"+name) && value == r.settings[name] {
-				return ""
-			}
+		if strings.HasSuffix(key, "redis-tls/host") && slices.Contains(r.hosts, value) ||
+			strings.HasSuffix(key, "redis-tls/addresses") && value == r.settings["addresses"] {
+			return ""
 		}
 		used[cmp.Or(strings.TrimPrefix(instance, "."), origination.DefaultInstance)] = true
 	}
