@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/exit"
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/manifest"
+	"github.com/redis-tls/redis-tls/cmd/redis-tls/internal/preview"
 	"github.com/redis-tls/redis-tls/test/catalog"
 )
 
@@ -140,4 +143,64 @@ func content(t *testing.T, file string) string {
 	text, err := os.ReadFile(file)
 	ok(t, err)
 	return string(text)
+}
+
+// TestAdoptExamples adopts the hand-written version of each example. Nothing is left, and the pod template gets the
+// annotations of the example. The exceptions have other words for the same.
+func TestAdoptExamples(t *testing.T) {
+	folders, err := filepath.Glob("../../examples/*/by-hand")
+	if err != nil || len(folders) < 8 {
+		t.Fatalf("%d examples: %v", len(folders), err)
+	}
+	otherWords := map[string]map[string]string{
+		"cert-manager": {
+			"redis-tls/host": "redis.example.com", "redis-tls/mode": "mutual", "redis-tls/client-secret": "cart-redis-client",
+		},
+		"in-cluster": {
+			"redis-tls/host":      "redis.in-cluster.svc.cluster.local",
+			"redis-tls/nodes":     "redis-0.redis.in-cluster.svc.cluster.local",
+			"redis-tls/ca-secret": "redis-ca",
+		},
+		"in-mesh": {"redis-tls/host": "redis.in-mesh.svc.cluster.local", "redis-tls/mode": "istio-mutual"},
+	}
+	for _, folder := range folders {
+		example := filepath.Dir(folder)
+		name := filepath.Base(example)
+		t.Run(name, func(t *testing.T) {
+			stdout, stderr, err := run("", "adopt", "-f", folder, "--namespace-file",
+				filepath.Join(example, "0-namespace.yaml"), "-o", "json")
+			if err != nil {
+				t.Fatalf("%s%s", stdout, stderr)
+			}
+			var plan struct {
+				Workloads []struct{ Annotations map[string]string }
+			}
+			ok(t, json.Unmarshal([]byte(stdout), &plan))
+			want := otherWords[name]
+			if want == nil {
+				want = annotationsOf(t, example)
+			}
+			if len(plan.Workloads) != 1 {
+				t.Fatalf("%d workloads", len(plan.Workloads))
+			}
+			if diff := cmp.Diff(want, plan.Workloads[0].Annotations); diff != "" {
+				t.Errorf("-annotated example +adopted:\n%s", diff)
+			}
+		})
+	}
+}
+
+// annotationsOf returns the annotations of redis-tls of the example's Deployment.
+func annotationsOf(t *testing.T, example string) map[string]string {
+	t.Helper()
+	files, err := manifest.Read(example, nil)
+	ok(t, err)
+	annotations := map[string]string{}
+	for _, o := range preview.Objects(files, "") {
+		values, _ := preview.Lookup(o.Value, "spec", "template", "metadata", "annotations").(map[string]any)
+		for key, value := range values {
+			annotations[key], _ = value.(string)
+		}
+	}
+	return annotations
 }
