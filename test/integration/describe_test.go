@@ -197,6 +197,27 @@ func TestDescribe(t *testing.T) {
 			}
 		}
 	})
+	t.Run("kubectl runs and completes it as a plugin", func(t *testing.T) {
+		bin := t.TempDir()
+		completion, err := filepath.Abs("../../release/kubectl_complete-redis_tls")
+		c.on(t).must(err)
+		c.on(t).must(errors.Join(
+			os.Symlink(c.KubectlPath(), filepath.Join(bin, "kubectl")),
+			os.Symlink(binary, filepath.Join(bin, "kubectl-redis_tls")),
+			os.Symlink(completion, filepath.Join(bin, filepath.Base(completion))),
+		))
+		for args, want := range map[string]string{
+			"redis-tls describe -n shop deploy/cart -o json": `"kind": "DescribeReport"`,
+			"__complete redis-tls describe -n shop deploy/c": "deploy/cart\n",
+		} {
+			command := exec.CommandContext(t.Context(), filepath.Join(bin, "kubectl"), strings.Fields(args)...)
+			command.Env = []string{"HOME=" + t.TempDir(), "KUBECONFIG=" + c.Kubeconfig, "PATH=" + bin + ":/usr/bin:/bin"}
+			out, err := command.CombinedOutput()
+			if err != nil || !strings.Contains(string(out), want) {
+				t.Errorf("kubectl %s: %v: %s", args, err, out)
+			}
+		}
+	})
 	t.Run("a refused Deployment", func(t *testing.T) {
 		c.on(t).eventually("the Event of the refusal", func(context.Context) error {
 			d, status := describe(t, "deploy/refused")
