@@ -13,7 +13,7 @@ func TestWithoutUserEntries(t *testing.T) {
 		"the middle of a list":         {`[{"name":"a"},{"name":"gone"}, {"name":"z"}]`, `[{"name":"a"}, {"name":"z"}]`, 2},
 		"a key of a map":               {`{"gone":{},"z":{"a":[1]}}`, `{"z":{"a":[1]}}`, 1},
 		"the only one":                 {`{"gone":{}}`, `{}`, 0},
-		"white space":                  {"\n[\n  {\"name\":\"z\"},{\"name\":\"gone\"}\n]\n", "\n[\n  {\"name\":\"z\"}\n]\n", 1},
+		"white space":                  {"\n[\n  {\"name\":\"z\"},{\"name\":\"gone\"}\n]", "\n[\n  {\"name\":\"z\"}\n]", 1},
 		"another one":                  {`{"z":{}}`, `{"z":{}}`, 1},
 		"an entry that is no object":   {`[1,{"name":"gone"}]`, `[1]`, 1},
 		"a map whose entry has a name": {`{"x":{"name":"gone"},"y":{}}`, `{"y":{}}`, 1},
