@@ -222,8 +222,7 @@ func probesSentinel(t *testing.T, b *bed.Bed, probe probeFunc, paste pasteFunc) 
 }
 
 // TestProbeAsTheSidecarsUser: in a pod with a sidecar, the user of `redis-tls probe --from` sees the ports of the
-// server.
-// The user of an app sees those of the sidecar, which accepts every connection.
+// server. The user of an app sees those of the sidecar, which accepts every connection.
 func TestProbeAsTheSidecarsUser(t *testing.T) {
 	b := mesh(t)
 	const host = "probe-inside.example.com"

@@ -71,10 +71,10 @@ var controlPlaneChecks = []Check{
 		run:   checkRegistered,
 	},
 	{
-		ID: "webhook-fails-closed", Category: ControlPlane, Severity: Error,
+		ID: "webhook-fails-closed", Category: ControlPlane, Severity: Warning,
 		Title: "pods are refused if the webhook cannot be called",
 		Why:   "With another failurePolicy, pods that only inherit TLS start without it while the webhook is down.",
-		Fix:   "Run `helm upgrade`, which sets `failurePolicy: Fail` again.",
+		Fix:   "Set `webhook.failurePolicy: Fail` and `policy.mode: enforce` in the Helm values, and run `helm upgrade`.",
 		Needs: []Source{sourceWebhooks},
 		After: []string{"webhook-registered"},
 		run:   checkFailurePolicy,

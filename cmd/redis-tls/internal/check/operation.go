@@ -165,10 +165,10 @@ func checkMetrics(in *Input) Result {
 		text, read := in.Release.Metrics[p.Name]
 		switch {
 		case !read:
-			found = append(found, fmt.Sprintf("%s: port 8080: must answer with metrics: %s", object,
+			found = append(found, fmt.Sprintf("%s: port %s: must answer with metrics: %s", object, metricsPort(p),
 				in.Release.MetricsErrors[p.Name]))
 		case !strings.Contains(text, ownMetric):
-			found = append(found, object+": port 8080: must have the metrics of redis-tls")
+			found = append(found, object+": port "+metricsPort(p)+": must have the metrics of redis-tls")
 		}
 		for _, fault := range slices.Sorted(maps.Keys(faults)) {
 			if strings.Contains(text, "\n"+fault+"\n") {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -125,7 +126,19 @@ func (r *reader) metrics(ctx context.Context) {
 
 func (r *reader) metricsOf(ctx context.Context, pod *corev1.Pod) ([]byte, error) {
 	return r.Client.CoreV1().RESTClient().Get().Namespace(pod.Namespace).Resource("pods").
-		SubResource("proxy").Name(pod.Name + ":8080").Suffix("metrics").DoRaw(ctx)
+		SubResource("proxy").Name(pod.Name + ":" + metricsPort(pod)).Suffix("metrics").DoRaw(ctx)
+}
+
+// metricsPort returns the port of the replica's metrics, metrics.port of the chart.
+func metricsPort(pod *corev1.Pod) string {
+	for _, c := range pod.Spec.Containers {
+		for _, p := range c.Ports {
+			if p.Name == "metrics" {
+				return strconv.Itoa(int(p.ContainerPort))
+			}
+		}
+	}
+	return "8080"
 }
 
 // installed are the resources that an installation creates and an upgrade patches.
