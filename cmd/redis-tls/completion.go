@@ -56,16 +56,25 @@ func addCompletion(command *cobra.Command) {
 	complete("namespace", namespaces)
 	complete("install-namespace", namespaces)
 	complete("context", contexts)
+	complete("workload", workloadNames)
+	complete("from", func(c *cobra.Command, _ string) []string { return namesOf(c, "pods", "pod/") })
 }
 
 // completeWorkloads completes TYPE/NAME from the cluster, and TYPE/ before there is a slash.
 func completeWorkloads(command *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	directive := cobra.ShellCompDirectiveNoFileComp
+	if !strings.Contains(prefix, "/") {
+		directive |= cobra.ShellCompDirectiveNoSpace
+	}
+	return begun(workloadNames(command, prefix), prefix), directive
+}
+
+func workloadNames(command *cobra.Command, prefix string) []string {
 	kind, _, named := strings.Cut(prefix, "/")
 	if !named {
-		return []string{"pod/", "deploy/", "sts/", "ds/", "job/", "cronjob/"},
-			cobra.ShellCompDirectiveNoSpace | cobra.ShellCompDirectiveNoFileComp
+		return []string{"pod/", "deploy/", "sts/", "ds/", "job/", "cronjob/"}
 	}
-	return begun(namesOf(command, kind, kind+"/"), prefix), cobra.ShellCompDirectiveNoFileComp
+	return namesOf(command, kind, kind+"/")
 }
 
 // begun returns the values that begin with the prefix.

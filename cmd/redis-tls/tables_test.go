@@ -37,6 +37,7 @@ var tables = map[string]func() (string, error){
 	"fields of a description": func() (string, error) {
 		return fieldTable("internal/describe/report.go", "internal/live/denied.go")
 	},
+	"fields of a plan":         func() (string, error) { return fieldTable("internal/adopt/plan.go") },
 	"fields of an explanation": func() (string, error) { return fieldTable("explain.go") },
 }
 

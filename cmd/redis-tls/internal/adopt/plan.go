@@ -26,20 +26,28 @@ type Input struct {
 
 // Plan is how annotations replace hand-written objects.
 type Plan struct {
-	APIVersion string     `json:"apiVersion"`
-	Kind       string     `json:"kind"`
-	Workloads  []Workload `json:"workloads"`
+	// APIVersion is `redis-tls/v1`.
+	APIVersion string `json:"apiVersion"`
+	// Kind is `AdoptionPlan`.
+	Kind string `json:"kind"`
+	// Workloads are those that get annotations.
+	Workloads []Workload `json:"workloads"`
 	// Removals are the objects that go, in this order, when all pods of the workloads have been replaced.
 	Removals []Removal `json:"removals"`
-	Left     []Left    `json:"left"`
+	// Left is what stays.
+	Left []Left `json:"left"`
 }
 
 // Position is where an object is in the input.
 type Position struct {
+	// Namespace is the object's namespace.
 	Namespace string `json:"namespace"`
-	Object    string `json:"object"` // "Deployment/cart"
-	File      string `json:"file"`
-	Line      int    `json:"line"`
+	// Object is kind and name, as in "Deployment/cart".
+	Object string `json:"object"`
+	// File is the name of the file. For a cluster it is a name of the object.
+	File string `json:"file"`
+	// Line is the line in the file, from 1.
+	Line int `json:"line"`
 
 	object preview.Object
 }
@@ -47,12 +55,14 @@ type Position struct {
 // Workload is a workload with the annotations that its pod template gets.
 type Workload struct {
 	Position
+	// Annotations are what the pod template gets, by key.
 	Annotations map[string]string `json:"annotations"`
 	// Replaces are the objects that the annotations replace.
 	Replaces []string `json:"replaces"`
 	// Withdrawn are the parts of the pod template that go.
 	Withdrawn []string `json:"withdrawn,omitempty"`
-	Safer     []string `json:"safer,omitempty"`
+	// Safer is what the annotations do and the hand-written objects did not.
+	Safer []string `json:"safer,omitempty"`
 	// Check is what the user must compare before.
 	Check []string `json:"check,omitempty"`
 	// Conflicts are the refusals of a new pod while the hand-written objects exist. Then these must go first.
@@ -69,8 +79,10 @@ type Removal struct{ Position }
 
 // Left is what stays, with the reason.
 type Left struct {
+	// Objects are the objects that stay.
 	Objects []Position `json:"objects"`
-	Reason  string     `json:"reason"`
+	// Reason is the reason.
+	Reason string `json:"reason"`
 }
 
 func leave(o preview.Object, reason string) Left { return Left{[]Position{positionOf(o)}, reason} }
