@@ -281,6 +281,9 @@ func (c *cluster) breakages() []breakage {
 		{id: "first-use-policy", remove: &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
 			ObjectMeta: cluster("redis-tls-first-use"),
 		}},
+		{id: "own-objects-policy", remove: &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
+			ObjectMeta: cluster("redis-tls-own-objects"),
+		}},
 		{id: "protect-objects-policy", remove: &admissionregistrationv1.ValidatingAdmissionPolicy{
 			ObjectMeta: cluster(protectObjects),
 		}},

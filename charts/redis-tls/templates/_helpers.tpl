@@ -81,3 +81,23 @@ helm.sh/hook: test
 helm.sh/hook-weight: "-1"
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end -}}
+
+{{/* The writes of all kinds of objects that the controller manages, as matchConstraints of a policy. */}}
+{{- define "redis-tls.objectRules" -}}
+resourceRules:
+- apiGroups: [networking.istio.io]
+  apiVersions: ["*"]
+  operations: [CREATE, UPDATE, DELETE]
+  resources: [serviceentries, destinationrules, virtualservices, sidecars]
+  scope: Namespaced
+- apiGroups: [security.istio.io]
+  apiVersions: ["*"]
+  operations: [CREATE, UPDATE, DELETE]
+  resources: [peerauthentications]
+  scope: Namespaced
+- apiGroups: [cert-manager.io]
+  apiVersions: ["*"]
+  operations: [CREATE, UPDATE, DELETE]
+  resources: [certificates]
+  scope: Namespaced
+{{- end -}}

@@ -163,7 +163,7 @@ func testPodsOfTheChart(t *testing.T, c *cluster) {
 				eventually(t, "pod "+pod.GenerateName+" to be admitted", func(
 					ctx context.Context,
 				) error {
-					return c.tryCreate(ctx, pod)
+					return wantRefusal(c.tryCreate(ctx, pod), refusal(pod)...)
 				})
 			}
 		})
@@ -192,6 +192,16 @@ func testPodsOfTheChart(t *testing.T, c *cluster) {
 			}
 		})
 	}
+}
+
+// refusal returns what the restricted profile has against a pod of the chart: nothing, except for the network of the
+// node, which hostNetwork requests.
+func refusal(pod *corev1.Pod) []string {
+	if !pod.Spec.HostNetwork {
+		return nil
+	}
+	return []string{`violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true), hostPort (container ` +
+		`"webhook" uses hostPorts 10260, 10261, 10262)`}
 }
 
 // templates are the paths of the pod templates, by kind.

@@ -175,6 +175,7 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 		managed   = "is managed by redis-tls"
 		update    = "must not add an owner"
 		deletion  = "helm uninstall redis-tls -n redis-tls-system"
+		own       = "redis-tls may create, change and delete only objects with the label"
 		marked    = "has the label app.kubernetes.io/managed-by: redis-tls"
 		annotate  = `{"metadata":{"annotations":{"a":"b","team":null}}}`
 		finalize  = `{"metadata":{"finalizers":["example.com/hold","example.com/other"]}}`
@@ -188,6 +189,7 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 		"a user changes the spec of a managed object",
 		"a user deletes a managed object",
 		"a user creates an object with the label",
+		"redis-tls changes an unmanaged object",
 	}
 	adopted := fmt.Sprintf(
 		`{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Namespace","name":%q,"uid":%q}]}}`,
@@ -200,6 +202,36 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 		object string
 		want   []string // parts of the message, none if the action is allowed
 	}{
+		"redis-tls changes an unmanaged object": {
+			user:   redisTLSUser,
+			do:     changeSpec,
+			object: "unmanaged",
+			want:   []string{own},
+		},
+		"redis-tls labels an unmanaged object as managed": {
+			user:   redisTLSUser,
+			do:     merge(claiming),
+			object: "unmanaged",
+			want:   []string{own},
+		},
+		"redis-tls deletes an unmanaged object": {
+			user:   redisTLSUser,
+			do:     remove,
+			object: "unmanaged",
+			want:   []string{own},
+		},
+		"redis-tls creates an object without the label": {
+			user:   redisTLSUser,
+			do:     create(managedBy("Helm")),
+			object: object,
+			want:   []string{own},
+		},
+		"redis-tls removes the label of a managed object": {
+			user:   redisTLSUser,
+			do:     merge(releasing),
+			object: "managed",
+			want:   []string{own},
+		},
 		"a user changes the spec of a managed object": {
 			user:   "anna",
 			do:     changeSpec,
@@ -457,9 +489,15 @@ func testProtectedObjects(t *testing.T, c *cluster) {
 	} {
 		for kind, protected := range protectedKinds {
 			t.Run(name+", "+kind, func(t *testing.T) {
-				want := test.want
+				want := slices.Clone(test.want)
 				if want != nil {
-					want = append([]string{"redis-tls-protect-objects", kind}, want...)
+					policy := "redis-tls-protect-objects"
+					if test.user == redisTLSUser {
+						policy = "redis-tls-own-objects"
+					} else {
+						want = append(want, kind)
+					}
+					want = append(want, policy)
 				}
 				err := test.do(t.Context(), c.as(t, test.user), protected.make(plain, test.object, nil))
 				if err := wantRefusal(err, want...); err != nil {

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -108,15 +109,25 @@ func testPrivateHosts(t *testing.T, c *cluster) {
 	t.Run("a route from before the policy", func(t *testing.T) { testEarlierRoute(t, c, routed(tcp, "*.internal")) })
 }
 
-// testEarlierRoute creates the route by the account that the policy does not match, as if it were older than the
-// policy.
+// testEarlierRoute creates the route while the policy has no binding, as if the route were older than the policy.
 func testEarlierRoute(t *testing.T, c *cluster, route client.Object) {
 	route.SetName("earlier")
 	route.SetFinalizers([]string{"example.com/hold"})
-	if err := c.as(t, redisTLSUser).Create(t.Context(), route); err != nil {
+	anna := c.as(t, "anna")
+	refused := route.DeepCopyObject().(client.Object)
+	binding := c.object(t, "ValidatingAdmissionPolicyBinding", "redis-tls-protect-objects")
+	if err := c.DeleteObjects(t.Context(), "", binding); err != nil {
 		t.Fatal(err)
 	}
-	anna := c.as(t, "anna")
+	eventually(t, "the route to be created", func(ctx context.Context) error { return anna.Create(ctx, route) })
+	if err := c.ApplyObjects(t.Context(), "", c.object(t, binding.GetKind(), binding.GetName())); err != nil {
+		t.Fatal(err)
+	}
+	refused.SetName("later")
+	eventually(t, "the policy to refuse again", func(ctx context.Context) error {
+		again := refused.DeepCopyObject().(client.Object)
+		return wantRefusal(anna.Create(ctx, again, client.DryRunAll), "the host *.internal")
+	})
 	for _, test := range []struct {
 		name, patch string
 		want        []string

@@ -131,6 +131,7 @@ var faultsOfInstallations = []fault{
 		p.Spec.FailurePolicy, p.Spec.Validations = ptr.To(admissionv1.Ignore), nil
 	}},
 	{"first-use-policy", "no binding of the gate's policy", func(f *Facts) { f.remove(firstUsePolicy, false, true) }},
+	{"own-objects-policy", "no limit to own objects", func(f *Facts) { f.remove(ownPolicy, true, true) }},
 	{"protect-objects-policy", "no protection of objects", func(f *Facts) { f.remove(protectPolicy, true, true) }},
 	{"account-rights", "a role without a right", func(f *Facts) {
 		f.Release.ClusterRole.Rules = slices.Delete(f.Release.ClusterRole.Rules, 2, 3)

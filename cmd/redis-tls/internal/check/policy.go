@@ -14,6 +14,7 @@ const (
 	guardPolicy    = "redis-tls-guard"
 	firstUsePolicy = "redis-tls-first-use"
 	protectPolicy  = "redis-tls-protect-objects"
+	ownPolicy      = "redis-tls-own-objects"
 )
 
 var policyChecks = []Check{
@@ -44,6 +45,17 @@ var policyChecks = []Check{
 				return passed("firstUse.gate is off")
 			}
 			return checkPolicy(in, firstUsePolicy, []admissionv1.ValidationAction{admissionv1.Deny})
+		},
+	},
+	{
+		ID: "own-objects-policy", Category: ControlPlane, Severity: Error,
+		Title: "a policy limits redis-tls to its own objects",
+		Why:   "The rights of the controller are those for all Istio objects. Without the policy it could change others.",
+		Fix:   "Run `helm upgrade`, which writes the ValidatingAdmissionPolicy `redis-tls-own-objects` and its binding again.",
+		Needs: []Source{sourcePolicies, sourceBindings},
+		After: []string{"installed"},
+		run: func(in *Input) Result {
+			return checkPolicy(in, ownPolicy, []admissionv1.ValidationAction{admissionv1.Deny})
 		},
 	},
 	{
