@@ -51,7 +51,7 @@ var policyChecks = []Check{
 		ID: "own-objects-policy", Category: ControlPlane, Severity: Error,
 		Title: "a policy limits redis-tls to its own objects",
 		Why:   "The rights of the controller are those for all Istio objects. Without the policy it could change others.",
-		Fix:   "Run `helm upgrade`, which writes the ValidatingAdmissionPolicy `redis-tls-own-objects` and its binding again.",
+		Fix:   "Run `helm upgrade`, which writes the policy `redis-tls-own-objects` and its binding again.",
 		Needs: []Source{sourcePolicies, sourceBindings},
 		After: []string{"installed"},
 		run: func(in *Input) Result {
