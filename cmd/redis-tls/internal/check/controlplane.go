@@ -105,6 +105,11 @@ func checkInstalled(in *Input) Result {
 	deployments := in.Release.Deployments
 	if len(deployments) == 0 {
 		found = append(found, "Deployments: none has the labels "+selector+": must be installed")
+		fix := ""
+		if leftovers := leftovers(in); len(leftovers) > 0 {
+			fix, found = leftoverFix, append(found, leftovers...)
+		}
+		return failed(fix, found...)
 	}
 	if len(deployments) == 1 {
 		return passed("namespace " + deployments[0].Namespace)
@@ -114,6 +119,25 @@ func checkInstalled(in *Input) Result {
 			namespaced(&deployments[i]), len(deployments)))
 	}
 	return failed("", found...)
+}
+
+// leftoverFix is the fix if an installation was removed with its namespace.
+const leftoverFix = "Install redis-tls again, or delete these objects: " +
+	"https://github.com/redis-tls/redis-tls/blob/main/docs/uninstall.md#the-namespace-was-deleted"
+
+// leftovers returns the objects of the cluster that an installation leaves if only its namespace is deleted. They
+// refuse pods.
+func leftovers(in *Input) (found []string) {
+	const rule = "refuses pods that request TLS, and no replica runs"
+	if w := in.webhook(); w != nil {
+		found = append(found, fmt.Sprintf("MutatingWebhookConfiguration %s: %s", w.Name, rule))
+	}
+	for i := range in.Bindings {
+		if in.Bindings[i].Spec.PolicyName == guardPolicy {
+			found = append(found, fmt.Sprintf("ValidatingAdmissionPolicyBinding %s: %s", in.Bindings[i].Name, rule))
+		}
+	}
+	return found
 }
 
 func checkReplicas(in *Input) Result {
