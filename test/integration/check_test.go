@@ -235,6 +235,11 @@ func (c *cluster) breakages() []breakage {
 		{id: "istio-version", object: istiod, edit: func() {
 			istiod.Spec.Template.Spec.Containers[0].Image = "pilot:1.23.0"
 		}},
+		{id: "istio-compatibility", object: istiod, edit: func() {
+			istiod.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{
+				Name: "PREFER_DESTINATIONRULE_TLS_FOR_EXTERNAL_SERVICES", Value: "false",
+			}}
+		}},
 		{id: "istio-injector", remove: injector},
 		{id: "istio-revisions", object: shop, edit: func() {
 			delete(shop.Labels, "istio-injection")

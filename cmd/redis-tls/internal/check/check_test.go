@@ -45,6 +45,9 @@ var faultsOfClusters = []fault{
 	{"istio-version", "an old Istio", func(f *Facts) {
 		f.Istiods[0].Spec.Template.Spec.Containers[0].Image = "registry:5000/istio/pilot:1.23.4@sha256:0a"
 	}},
+	{"istio-compatibility", "a compatibility profile of 1.23", func(f *Facts) {
+		f.Istiods[0].Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: preferRules, Value: "false"}}
+	}},
 	{"istio-injector", "no injector", func(f *Facts) {
 		f.Webhooks = slices.DeleteFunc(f.Webhooks, func(c admissionv1.MutatingWebhookConfiguration) bool {
 			return isInjector(&c)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -39,6 +40,14 @@ var istioChecks = []Check{
 		Fix:   "Upgrade Istio: `istioctl upgrade`.",
 		Needs: []Source{sourceDeployments},
 		run:   checkIstioVersion,
+	},
+	{
+		ID: "istio-compatibility", Category: Istio, Severity: Warning,
+		Title: "istiod has no compatibility profile older than 1.24",
+		Why:   "With `mode: mutual`, sidecars may then present their own certificate instead of the requested one.",
+		Fix:   "Remove `compatibilityVersion` from the values of istiod, or the environment variable that the finding names.",
+		Needs: []Source{sourceDeployments},
+		run:   checkIstioCompatibility,
 	},
 	{
 		ID: "istio-injector", Category: Istio, Severity: Error,
@@ -146,6 +155,26 @@ func checkIstioVersion(in *Input) Result {
 		return failed("", found...)
 	}
 	return passed(strings.Join(versions, ", "))
+}
+
+// preferRules is the variable of istiod by which rules override the certificates that a proxy has of its own
+// (PreferDestinationRulesTLSForExternalServices, pilot/pkg/features/pilot.go). Compatibility profiles up to 1.23 switch
+// it off.
+const preferRules = "PREFER_DESTINATIONRULE_TLS_FOR_EXTERNAL_SERVICES"
+
+func checkIstioCompatibility(in *Input) Result {
+	var found []string
+	for i := range in.Istiods {
+		d := &in.Istiods[i]
+		for _, c := range d.Spec.Template.Spec.Containers {
+			for _, e := range c.Env {
+				if on, err := strconv.ParseBool(e.Value); e.Name == preferRules && err == nil && !on {
+					found = append(found, fmt.Sprintf("Deployment %s: %s %s: must be true", namespaced(d), e.Name, e.Value))
+				}
+			}
+		}
+	}
+	return failed("", found...)
 }
 
 // isInjector reports whether the configuration is that of Istio's sidecar injector
