@@ -170,3 +170,22 @@ func (t *container) port(number int32, name string) (int32, error) {
 	}
 	return 0, fmt.Errorf("container %s has no port named %q", t.only().Name, name)
 }
+
+// boundPort returns the port that a flag binds ("--flag=:8080" or "--flag=0.0.0.0:8080"), by its last occurrence. It is
+// empty if there is none, or if 0 switches it off.
+func boundPort(args []string, flag string) string {
+	var port string
+	for i, a := range args {
+		value, ok := strings.CutPrefix(a, flag+"=")
+		if a == flag && i+1 < len(args) {
+			value, ok = args[i+1], true
+		}
+		if ok {
+			port = value[strings.LastIndex(value, ":")+1:]
+		}
+	}
+	if port == "0" {
+		return ""
+	}
+	return port
+}

@@ -72,8 +72,8 @@ type Result struct {
 
 // Checks returns the table of checks, in the order of the output.
 func Checks() []Check {
-	return slices.Concat(kubernetesChecks, istioChecks, installChecks, controlPlaneChecks, certificateChecks,
-		policyChecks, operationChecks, admissionChecks, podChecks, objectChecks, fileChecks, proxyChecks)
+	return slices.Concat(kubernetesChecks, istioChecks, installChecks, controlPlaneChecks, registrationChecks,
+		certificateChecks, policyChecks, operationChecks, admissionChecks, podChecks, objectChecks, fileChecks, proxyChecks)
 }
 
 // URL returns the address of the check's documents.
