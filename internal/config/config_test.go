@@ -72,7 +72,7 @@ func TestTheDefaultsAreThese(t *testing.T) {
 policy: {mode: enforce, maxKeysPerNamespace: 100, allowInsecure: false}
 vip: {cidr: 251.0.0.0/8}
 firstUse: {gate: true, delay: 1s}
-cleanup: {gracePeriod: 10m0s, delay: 1m0s}
+cleanup: {gracePeriod: 24h0m0s, delay: 1m0s}
 istio: {rootNamespace: istio-system, trustDomain: cluster.local, systemRoots: /etc/ssl/certs/ca-certificates.crt}
 clusterDomain: cluster.local
 excludedNamespaces: [kube-system, kube-node-lease, istio-system]

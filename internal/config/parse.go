@@ -25,7 +25,7 @@ func Default() Config {
 		VIP:      VIP{CIDR: netip.MustParsePrefix("251.0.0.0/8")},
 		FirstUse: FirstUse{Gate: true, Delay: metav1.Duration{Duration: time.Second}},
 		Cleanup: Cleanup{
-			GracePeriod: metav1.Duration{Duration: 10 * time.Minute},
+			GracePeriod: metav1.Duration{Duration: 24 * time.Hour},
 			Delay:       metav1.Duration{Duration: time.Minute},
 		},
 		Istio: Istio{

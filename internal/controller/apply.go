@@ -145,9 +145,9 @@ func (p *pass) ensure(ctx context.Context, want object) error {
 	case !mesh.IsManaged(have):
 		p.reportUnmanaged(want)
 		return errNotApplied
-	case have.mark() != "" && !have.lingers() && contains(have.GetLabels(), want.GetLabels()) &&
+	case have.recorded() && !have.lingers() && contains(have.GetLabels(), want.GetLabels()) &&
 		sameSpec(want.spec(), have.spec()):
-		return p.setMark(ctx, have, "", metrics.WriteUnmarked)
+		return p.record(ctx, have, reused, metrics.WriteUnmarked)
 	default:
 		outcome := metrics.WriteRepaired
 		if want.shared() || have.lingers() {
@@ -194,7 +194,7 @@ func (p *pass) replace(ctx context.Context, want, have object, outcome string) e
 			"value": value,
 		})
 	}
-	for _, key := range []string{mesh.AnnotationDeleting, mesh.AnnotationLingering} {
+	for _, key := range []string{mesh.AnnotationDeleting, mesh.AnnotationUnused, mesh.AnnotationLingering} {
 		if _, exists := have.GetAnnotations()[key]; exists {
 			operations = append(operations, map[string]any{"op": "remove", "path": "/metadata/annotations/" + escaped(key)})
 		}
@@ -223,15 +223,14 @@ func (p *pass) replace(ctx context.Context, want, have object, outcome string) e
 // escaped returns a key as a part of a JSON pointer.
 func escaped(key string) string { return strings.ReplaceAll(key, "/", "~1") }
 
-// setMark marks the object for deletion at the time, or removes the mark if the time is empty.
-func (p *pass) setMark(ctx context.Context, have object, at, outcome string) error {
-	var mark any
-	if at != "" {
-		mark = at
-	}
+// reused are the annotations of an object that a pod uses again.
+var reused = map[string]any{mesh.AnnotationDeleting: nil, mesh.AnnotationUnused: nil}
+
+// record writes annotations about the object's disuse. nil removes one.
+func (p *pass) record(ctx context.Context, have object, annotations map[string]any, outcome string) error {
 	data, err := json.Marshal(map[string]any{"metadata": map[string]any{
 		"uid": have.GetUID(), "resourceVersion": have.GetResourceVersion(),
-		"annotations": map[string]any{mesh.AnnotationDeleting: mark},
+		"annotations": annotations,
 	}})
 	if err != nil {
 		return fmt.Errorf("marshalling the patch of %s %s: %w", have.Kind, have.GetName(), err)

@@ -8,12 +8,10 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/redis-tls/redis-tls/internal/cluster"
@@ -29,28 +27,33 @@ const pageSize = 500
 // as missing. After the delay it is deleted if a live list of pods confirms that it is unused.
 func (p *pass) cleanup(ctx context.Context) error {
 	use := p.use(p.live, &p.desired)
-	unclaimed := map[types.UID]time.Time{}
 	var errs []error
-	var due []object
+	var unused, due []object
 	for _, k := range slices.Backward(kinds) {
 		for _, o := range p.known[k] {
-			if !mesh.IsManaged(o) {
-				continue
-			}
-			if use.holds(o) {
-				if o.mark() != "" && !use.wants(o) { // apply has unmarked what is desired
-					errs = append(errs, ignoreReported(p.setMark(ctx, o, "", metrics.WriteUnmarked)))
-				}
-				continue
-			}
-			ripe, err := p.markUnused(ctx, o, unclaimed)
-			errs = append(errs, err)
-			if ripe {
-				due = append(due, o)
+			switch {
+			case !mesh.IsManaged(o):
+			case !use.holds(o):
+				unused = append(unused, o)
+			case o.recorded() && !use.wants(o): // apply has done it for what is desired
+				errs = append(errs, ignoreReported(p.record(ctx, o, reused, metrics.WriteUnmarked)))
 			}
 		}
 	}
-	p.memory.unclaimed = unclaimed
+	since := p.unusedSince(unused)
+	surplus := p.surplus(unused, since)
+	for _, o := range unused {
+		grace := p.Config.Cleanup.GracePeriod.Duration
+		if surplus[o.group()] {
+			grace = min(grace, recordAfter)
+		}
+		ripe, err := p.markUnused(ctx, o, since[o.GetUID()], grace)
+		errs = append(errs, err)
+		if ripe {
+			due = append(due, o)
+		}
+	}
+	p.memory.unused = since
 	if len(due) > 0 {
 		errs = append(errs, p.remove(ctx, due))
 	}
@@ -142,31 +145,6 @@ func (use inUse) holds(o object) bool {
 
 // wants reports whether the object is desired.
 func (use inUse) wants(o object) bool { return use.desired[o.kind][o.GetName()] }
-
-// markUnused marks an unclaimed object after the grace period, and reports whether the delay is over too.
-func (p *pass) markUnused(ctx context.Context, o object, unclaimed map[types.UID]time.Time) (bool, error) {
-	if o.GetDeletionTimestamp() != nil { // it waits for a finalizer
-		return false, nil
-	}
-	if mark, err := time.Parse(time.RFC3339, o.mark()); err == nil {
-		left := p.Config.Cleanup.Delay.Duration - p.now.Sub(mark)
-		if left > 0 {
-			p.requeue(min(left, p.Config.Cleanup.Delay.Duration))
-		}
-		return left <= 0, nil
-	}
-	since, ok := p.memory.unclaimed[o.GetUID()]
-	if !ok {
-		since = p.now
-	}
-	unclaimed[o.GetUID()] = since
-	if left := p.Config.Cleanup.GracePeriod.Duration - p.now.Sub(since); left > 0 {
-		p.requeue(left)
-		return false, nil
-	}
-	p.requeue(p.Config.Cleanup.Delay.Duration)
-	return false, ignoreReported(p.setMark(ctx, o, p.now.UTC().Format(time.RFC3339), metrics.WriteMarked))
-}
 
 // remove deletes the objects that a live list of pods finds unused too, an entry before its rules. A rule without its
 // entry does nothing, but an entry without its rule sends plaintext to a TLS port. So an unused entry that is not due,

@@ -6,11 +6,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// memory is the state of a namespace between passes. Correctness does not depend on it: after a restart the grace
-// period begins again, and Events are sent again.
+// memory is the state of a namespace between passes. Correctness does not depend on it: after a restart Events are sent
+// again, and the time without use begins again where it was not yet recorded.
 type memory struct {
-	// unclaimed is since when a managed object has no claim, by UID.
-	unclaimed map[types.UID]time.Time
+	// unused is since when no live pod uses a managed object, by UID.
+	unused map[types.UID]time.Time
 	// reported is when the event of each lasting state was last sent.
 	reported map[eventKey]time.Time
 	// access are the answers about service accounts, by name.
@@ -36,10 +36,10 @@ func (r *Reconciler) recall(namespace string) *memory {
 		return m
 	}
 	return &memory{
-		unclaimed: map[types.UID]time.Time{},
-		reported:  map[eventKey]time.Time{},
-		access:    map[string]access{},
-		pods:      map[types.UID]podMemory{},
+		unused:   map[types.UID]time.Time{},
+		reported: map[eventKey]time.Time{},
+		access:   map[string]access{},
+		pods:     map[types.UID]podMemory{},
 	}
 }
 
@@ -50,7 +50,7 @@ func (r *Reconciler) remember(p *pass) {
 	r.Metrics.wait(p.namespace, p.waitingSince)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(p.memory.unclaimed)+len(p.memory.reported)+len(p.memory.access)+len(p.memory.pods)+len(p.memory.tally) == 0 {
+	if len(p.memory.unused)+len(p.memory.reported)+len(p.memory.access)+len(p.memory.pods)+len(p.memory.tally) == 0 {
 		delete(r.memories, p.namespace)
 		return
 	}

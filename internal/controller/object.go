@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
@@ -47,12 +48,24 @@ func (o object) reference() *corev1.ObjectReference {
 // differs reports whether the object in the cluster differs from the desired one. Labels and annotations that others
 // have added do not count, except the annotations of redis-tls.
 func (o object) differs(have object) bool {
-	return have.mark() != "" || have.lingers() || !contains(have.GetLabels(), o.GetLabels()) ||
+	return have.recorded() || have.lingers() || !contains(have.GetLabels(), o.GetLabels()) ||
 		!sameSpec(o.spec(), have.spec())
 }
 
 // mark returns when the object was marked for deletion, in RFC 3339, or "".
 func (o object) mark() string { return o.GetAnnotations()[mesh.AnnotationDeleting] }
+
+// unusedSince returns since when the object is unused, as recorded on it.
+func (o object) unusedSince() (time.Time, bool) {
+	since, err := time.Parse(time.RFC3339, o.GetAnnotations()[mesh.AnnotationUnused])
+	return since, err == nil
+}
+
+// recorded reports whether something about the object's disuse is recorded on it.
+func (o object) recorded() bool {
+	annotations := o.GetAnnotations()
+	return annotations[mesh.AnnotationDeleting] != "" || annotations[mesh.AnnotationUnused] != ""
+}
 
 // lingers reports whether the object was created for a key without live pods.
 func (o object) lingers() bool { return o.GetAnnotations()[mesh.AnnotationLingering] != "" }

@@ -14,6 +14,9 @@ import (
 // marked object counts as missing.
 const AnnotationDeleting = "redis-tls/deleting"
 
+// AnnotationUnused is since when no live pod uses the object, RFC 3339. The controller writes it after ten minutes.
+const AnnotationUnused = "redis-tls/unused-since"
+
 // AnnotationLingering marks rules for keys that no live pod has; see [Desired].
 const AnnotationLingering = "redis-tls/lingering"
 

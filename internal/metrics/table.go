@@ -15,6 +15,7 @@ const (
 	WriteCreated  = "created"  // the object was missing
 	WriteUpdated  = "updated"  // another content is desired
 	WriteRepaired = "repaired" // another client had changed it
+	WriteUnused   = "unused"   // since when no pod uses it is recorded
 	WriteMarked   = "marked"   // for deletion, because no pod uses it
 	WriteUnmarked = "unmarked" // a pod uses it again
 	WriteDeleted  = "deleted"
@@ -85,8 +86,8 @@ var (
 	ObjectsApplied = Metric{
 		Name: "redis_tls_object_writes_total", Type: Counter, Leader: true,
 		Help: "Writes of mesh objects by kind and outcome.",
-		Labels: []Label{kinds, {"outcome", []string{WriteCreated, WriteUpdated, WriteRepaired, WriteMarked, WriteUnmarked,
-			WriteDeleted, WriteConflict, WriteFailed}}},
+		Labels: []Label{kinds, {"outcome", []string{WriteCreated, WriteUpdated, WriteRepaired, WriteUnused, WriteMarked,
+			WriteUnmarked, WriteDeleted, WriteConflict, WriteFailed}}},
 	}
 	Objects = Metric{
 		Name: "redis_tls_objects", Type: Gauge, Leader: true,
