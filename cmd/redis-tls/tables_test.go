@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -201,6 +202,9 @@ func metricTable() (string, error) {
 	return table([]string{"metric", "type", "labels", "values", "exported by", "meaning"}, rows), nil
 }
 
+// threshold is the end of an alert's expression that metrics.prometheusRule.alerts can change.
+var threshold = regexp.MustCompile(`[<>] [0-9.]+$`)
+
 // alertTable returns the alerts of the chart's rule file.
 func alertTable() (string, error) {
 	file, err := os.ReadFile(alertFile)
@@ -211,6 +215,7 @@ func alertTable() (string, error) {
 		Groups []struct {
 			Rules []struct {
 				Alert       string            `json:"alert"`
+				Expr        string            `json:"expr"`
 				For         string            `json:"for"`
 				Labels      map[string]string `json:"labels"`
 				Annotations map[string]string `json:"annotations"`
@@ -228,11 +233,12 @@ func alertTable() (string, error) {
 				fmt.Sprintf("[%s](#%s)", r.Alert, strings.ToLower(r.Alert)),
 				r.Labels["severity"],
 				cmp.Or(r.For, "at once"),
+				threshold.FindString(r.Expr),
 				variable.Replace(r.Annotations["summary"]),
 			})
 		}
 	}
-	return table([]string{"alert", "severity", "for", "summary"}, rows), nil
+	return table([]string{"alert", "severity", "for", "threshold", "summary"}, rows), nil
 }
 
 // TestTablesHaveOneRowForEachEntry proves that no key, reason, Event, metric or alert is missing from its table, and

@@ -332,6 +332,14 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 			values: "metrics: {serviceMonitors: {enabled: true}}",
 			want:   "at '/metrics': additional properties 'serviceMonitors' not allowed",
 		},
+		"a misspelt key of an alert": {
+			values: "metrics: {prometheusRule: {alerts: {RedisTLSNoLeader: {after: 1m}}}}",
+			want:   "at '/metrics/prometheusRule/alerts/RedisTLSNoLeader': additional properties 'after' not allowed",
+		},
+		"a time of an alert without a unit": {
+			values: "metrics: {prometheusRule: {alerts: {RedisTLSNoLeader: {for: '5'}}}}",
+			want:   "at '/metrics/prometheusRule/alerts/RedisTLSNoLeader/for': '5' does not match pattern",
+		},
 		"a test without a namespace": {
 			values: "helmTest: {namespace: ''}",
 			want:   "at '/helmTest/namespace': '' does not match pattern",
@@ -428,6 +436,16 @@ func TestContradictingValuesAreRefused(t *testing.T) {
 			values:   "helmTest: {namespace: redis-tls-system}",
 			problems: 1,
 			want:     []string{"helmTest.namespace", "redis-tls-system"},
+		},
+		"a misspelt alert": {
+			values:   "metrics: {prometheusRule: {alerts: {RedisTLSAbsent: {for: 1m}}}}",
+			problems: 1,
+			want:     []string{"metrics.prometheusRule.alerts.RedisTLSAbsent"},
+		},
+		"a threshold of an alert that has none": {
+			values:   "metrics: {prometheusRule: {alerts: {RedisTLSWebhookAbsent: {threshold: 1}}}}",
+			problems: 1,
+			want:     []string{"metrics.prometheusRule.alerts.RedisTLSWebhookAbsent.threshold"},
 		},
 		"no range for VIPs": {
 			values:   "vip: {cidr: ''}",

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/redis-tls/redis-tls/test/harness"
 )
 
 const root = "../.."
@@ -32,6 +34,41 @@ func TestAlertsFireOnTheirFaultAndAreSilentOtherwise(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Prometheus(t.Context(), root, "", "tool", "promtool", "test", "rules", file); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestChangedAlerts has promtool evaluate the alerts of a PrometheusRule whose values change two of them.
+func TestChangedAlerts(t *testing.T) {
+	release, err := harness.RenderChart(filepath.Join(root, "charts", "redis-tls"), map[string]any{
+		"metrics": map[string]any{"prometheusRule": map[string]any{"enabled": true, "alerts": map[string]any{
+			"RedisTLSAdmissionSlow":   map[string]any{"for": "30m", "threshold": 1, "severity": "info"},
+			"RedisTLSObjectsModified": map[string]any{"enabled": false},
+		}}},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule, err := release.Find("PrometheusRule", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := yaml.Marshal(rule.Object["spec"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, err := os.ReadFile("testdata/changed.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, content := range map[string][]byte{"rules.yaml": rules, "tests.yaml": tests} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := []string{"tool", "promtool", "test", "rules", filepath.Join(dir, "tests.yaml")}
+	if _, err := Prometheus(t.Context(), root, "", args...); err != nil {
 		t.Error(err)
 	}
 }
