@@ -22,6 +22,9 @@ type Config struct {
 	ClusterDomain string `json:"clusterDomain"`
 	// ExcludedNamespaces are namespaces whose pods are never injected.
 	ExcludedNamespaces []string `json:"excludedNamespaces,omitempty"`
+	// ObjectLabels and ObjectAnnotations are for other tools. Every managed mesh object has them.
+	ObjectLabels      map[string]string `json:"objectLabels,omitempty"`
+	ObjectAnnotations map[string]string `json:"objectAnnotations,omitempty"`
 }
 
 // PolicyMode says whether a refused pod is admitted.

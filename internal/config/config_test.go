@@ -38,6 +38,8 @@ cleanup: {gracePeriod: 1h, delay: 90s}
 istio: {rootNamespace: mesh, trustDomain: corp.example, systemRoots: /roots.pem}
 clusterDomain: Corp.Example.
 excludedNamespaces: [kube-system]
+objectLabels: {velero.io/exclude-from-backup: "true"}
+objectAnnotations: {argocd.argoproj.io/compare-options: IgnoreExtraneous}
 `
 
 func everythingParsed() Config {
@@ -63,6 +65,8 @@ func everythingParsed() Config {
 		Cleanup:       Cleanup{GracePeriod: duration(time.Hour), Delay: duration(90 * time.Second)},
 		Istio:         Istio{RootNamespace: "mesh", TrustDomain: "corp.example", SystemRoots: "/roots.pem"},
 		ClusterDomain: "corp.example", ExcludedNamespaces: []string{"kube-system"},
+		ObjectLabels:      map[string]string{"velero.io/exclude-from-backup": "true"},
+		ObjectAnnotations: map[string]string{"argocd.argoproj.io/compare-options": "IgnoreExtraneous"},
 	}
 }
 
@@ -355,6 +359,46 @@ func TestAWrongConfigIsRefusedWithKeyValueAndRule(t *testing.T) {
 		"a default that is a list": {
 			text: "defaults: {redis-tls/port: [1]}",
 			want: "defaults[redis-tls/port]: Invalid value",
+		},
+		"a label of objects that is a boolean": {
+			text: "objectLabels: {velero.io/exclude-from-backup: true}",
+			want: "objectLabels[velero.io/exclude-from-backup]: Invalid value",
+		},
+		"an annotation of objects that is null": {
+			text: "objectAnnotations: {example.com/team: null}",
+			want: "objectAnnotations[example.com/team]: Invalid value",
+		},
+		"a label of objects with an invalid value": {
+			text: "objectLabels: {example.com/team: a b}",
+			want: "objectLabels[example.com/team]: Invalid value",
+		},
+		"a label of objects with an invalid key": {
+			text: "objectLabels: {example.com/a/b: c}",
+			want: "objectLabels: Invalid value",
+		},
+		"the label that marks managed objects": {
+			text: "objectLabels: {app.kubernetes.io/managed-by: Helm}",
+			want: "objectLabels[app.kubernetes.io/managed-by]: Forbidden",
+		},
+		"an annotation of objects that redis-tls reads": {
+			text: "objectAnnotations: {redis-tls/deleting: x}",
+			want: "objectAnnotations[redis-tls/deleting]: Forbidden",
+		},
+		"an annotation of objects with the prefix of an instance": {
+			text: "objectAnnotations: {sessions.Redis-TLS/host: x}",
+			want: "objectAnnotations[sessions.Redis-TLS/host]: Forbidden",
+		},
+		"a label of objects that istiod reads": {
+			text: "objectLabels: {istio.io/rev: canary}",
+			want: "objectLabels[istio.io/rev]: Forbidden",
+		},
+		"an annotation of objects that istiod reads": {
+			text: "objectAnnotations: {networking.istio.io/exportTo: x}",
+			want: "objectAnnotations[networking.istio.io/exportTo]: Forbidden",
+		},
+		"the annotation of kubectl apply": {
+			text: "objectAnnotations: {kubectl.kubernetes.io/last-applied-configuration: x}",
+			want: "objectAnnotations[kubectl.kubernetes.io/last-applied-configuration]: Forbidden",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

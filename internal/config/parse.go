@@ -111,7 +111,7 @@ func checkTexts(raw map[string]any) field.ErrorList {
 			}
 		}
 	}
-	return errs
+	return append(errs, checkMetadata(raw)...)
 }
 
 // orNone also accepts the empty string.

@@ -20,7 +20,7 @@ var trustDomainForm = regexp.MustCompile(`^[a-z0-9._-]{1,255}$`)
 // validate checks the rules that the types do not express.
 func (c Config) validate() field.ErrorList {
 	return slices.Concat(c.Policy.validate(field.NewPath("policy")), c.VIP.validate(field.NewPath("vip")),
-		c.validateNames(), c.validateTimes())
+		c.validateNames(), c.validateTimes(), c.validateMetadata())
 }
 
 func (p Policy) validate(at *field.Path) field.ErrorList {

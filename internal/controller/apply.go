@@ -159,7 +159,7 @@ func (p *pass) ensure(ctx context.Context, want object) error {
 
 // create creates the object. It does not overwrite an object that was created since the cache was read.
 func (p *pass) create(ctx context.Context, want object) error {
-	configuration, err := want.configuration()
+	configuration, err := want.configuration(p.Config)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
@@ -100,7 +101,7 @@ func sameSpec(a, b any) bool {
 var marshalled = sync.Pool{New: func() any { return new([2][]byte) }}
 
 // configuration returns the object as it is created, without a status.
-func (o object) configuration() (*unstructured.Unstructured, error) {
+func (o object) configuration(cfg config.Config) (*unstructured.Unstructured, error) {
 	spec, err := o.specMap()
 	if err != nil {
 		return nil, err
@@ -111,6 +112,7 @@ func (o object) configuration() (*unstructured.Unstructured, error) {
 	u.SetName(o.GetName())
 	u.SetLabels(o.GetLabels())
 	u.SetAnnotations(o.GetAnnotations())
+	mesh.AddMetadata(u, cfg)
 	return u, nil
 }
 

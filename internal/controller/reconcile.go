@@ -5,8 +5,8 @@
 // the desired ones of [mesh.Objects], so a lost event or a restart loses nothing. Missing objects are created, changed
 // ones repaired, unclaimed ones deleted.
 //
-// The steps of a pass, each in its file: apply, gate (with the first-use metric), cleanup, access, events. [Ungate] is
-// used by package uninstall too.
+// The steps of a pass, each in its file: apply, gate (with the first-use metric), metadata, cleanup, access, events.
+// [Ungate] is used by package uninstall too.
 package controller
 
 import (
@@ -115,7 +115,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if r.View.IstioReady() {
 		err = p.apply(ctx)
 		p.checkUnmanaged()
-		err = errors.Join(err, p.release(ctx), p.cleanup(ctx), p.authorize(ctx))
+		err = errors.Join(err, p.release(ctx), p.addMetadata(ctx), p.cleanup(ctx), p.authorize(ctx))
 	}
 	p.reportGated()
 	p.countClaims()

@@ -211,7 +211,9 @@ func (w *world) note(call write) error {
 func (w *world) taken(call write, uid types.UID) error {
 	w.noting.Lock()
 	defer w.noting.Unlock()
-	w.accepted[uid] = w.clock.Now().Truncate(time.Second)
+	if call.owner != metadataManager {
+		w.accepted[uid] = w.clock.Now().Truncate(time.Second)
+	}
 	if w.after != nil {
 		w.after(call)
 	}

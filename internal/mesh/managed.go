@@ -2,11 +2,13 @@ package mesh
 
 import (
 	"iter"
+	"maps"
 	"strings"
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -23,6 +25,25 @@ const AnnotationLingering = "redis-tls/lingering"
 // IsManaged reports whether the object has the managed label. An object that has only a managed name is not changed.
 func IsManaged(obj metav1.Object) bool {
 	return obj.GetLabels()[origination.ManagedByLabel] == origination.ManagedBy
+}
+
+// AddMetadata gives an object the additional labels and annotations of the configuration. It does not change the maps
+// of the object, which desired objects share.
+func AddMetadata(obj metav1.Object, cfg config.Config) {
+	if len(cfg.ObjectLabels) > 0 {
+		obj.SetLabels(merged(obj.GetLabels(), cfg.ObjectLabels))
+	}
+	if len(cfg.ObjectAnnotations) > 0 {
+		obj.SetAnnotations(merged(obj.GetAnnotations(), cfg.ObjectAnnotations))
+	}
+}
+
+// merged returns the entries of both maps. Their keys differ.
+func merged(a, b map[string]string) map[string]string {
+	all := make(map[string]string, len(a)+len(b))
+	maps.Copy(all, a)
+	maps.Copy(all, b)
+	return all
 }
 
 // marked reports whether the object will be deleted, or is being deleted.

@@ -3,6 +3,7 @@ package mesh_test
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -32,5 +33,25 @@ func TestIsManaged(t *testing.T) {
 				t.Errorf("managed: %t, want %t", got, c.want)
 			}
 		})
+	}
+}
+
+// Desired objects share their labels, so a change of one map would change all objects.
+func TestAdditionalMetadataIsOfOneObject(t *testing.T) {
+	shared := map[string]string{"app.kubernetes.io/managed-by": "redis-tls"}
+	o := &networkingv1.ServiceEntry{ObjectMeta: metav1.ObjectMeta{Labels: shared}}
+	cfg := testConfig()
+	mesh.AddMetadata(o, cfg)
+	if diff := cmp.Diff(metav1.ObjectMeta{Labels: shared}, o.ObjectMeta); diff != "" {
+		t.Errorf("without configuration (-want +got):\n%s", diff)
+	}
+	cfg.ObjectLabels, cfg.ObjectAnnotations = map[string]string{"a": "b"}, map[string]string{"c": "d"}
+	mesh.AddMetadata(o, cfg)
+	want := metav1.ObjectMeta{
+		Labels:      map[string]string{"app.kubernetes.io/managed-by": "redis-tls", "a": "b"},
+		Annotations: map[string]string{"c": "d"},
+	}
+	if diff := cmp.Diff(want, o.ObjectMeta); diff != "" || len(shared) != 1 || len(cfg.ObjectAnnotations) != 1 {
+		t.Errorf("the shared labels are %v (-want +got):\n%s", shared, diff)
 	}
 }

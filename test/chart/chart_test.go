@@ -332,6 +332,10 @@ func TestWrongValuesAreRefusedWithTheirPath(t *testing.T) {
 			values: "metrics: {serviceMonitors: {enabled: true}}",
 			want:   "at '/metrics': additional properties 'serviceMonitors' not allowed",
 		},
+		"a label of objects that is a boolean": {
+			values: "objectLabels: {velero.io/exclude-from-backup: true}",
+			want:   "at '/objectLabels/velero.io~1exclude-from-backup': got boolean, want string",
+		},
 		"a misspelt key of an alert": {
 			values: "metrics: {prometheusRule: {alerts: {RedisTLSNoLeader: {after: 1m}}}}",
 			want:   "at '/metrics/prometheusRule/alerts/RedisTLSNoLeader': additional properties 'after' not allowed",
@@ -436,6 +440,17 @@ func TestContradictingValuesAreRefused(t *testing.T) {
 			values:   "helmTest: {namespace: redis-tls-system}",
 			problems: 1,
 			want:     []string{"helmTest.namespace", "redis-tls-system"},
+		},
+		"a label that marks the objects of redis-tls": {
+			values:   "objectLabels: {app.kubernetes.io/managed-by: Helm}",
+			problems: 1,
+			want:     []string{"objectLabels[app.kubernetes.io/managed-by]"},
+		},
+		"annotations of objects that others read": {
+			values: "objectAnnotations: {sessions.redis-tls/host: a, networking.istio.io/exportTo: b, " +
+				"kubectl.kubernetes.io/last-applied-configuration: c}",
+			problems: 3,
+			want:     []string{"[sessions.redis-tls/host]", "[networking.istio.io/exportTo]", "[kubectl.kubernetes.io/"},
 		},
 		"a misspelt alert": {
 			values:   "metrics: {prometheusRule: {alerts: {RedisTLSAbsent: {for: 1m}}}}",

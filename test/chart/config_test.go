@@ -113,3 +113,39 @@ func TestLimitOfKeysIsThatOfTheServer(t *testing.T) {
 		}
 	}
 }
+
+// TestMetadataOfObjectsIsThatOfTheServer proves that chart and server accept the same labels and annotations. Otherwise
+// the replicas of a release would not start.
+func TestMetadataOfObjectsIsThatOfTheServer(t *testing.T) {
+	for text, want := range map[string]struct{ label, annotation bool }{
+		`velero.io/exclude-from-backup: "true"`: {label: true, annotation: true},
+		`team: a`:                               {label: true, annotation: true},
+		`team: ""`:                              {label: true, annotation: true},
+		`example.com/note: a b`:                 {annotation: true},
+		`example.com/note: -a`:                  {annotation: true},
+		`example.com/note: "` + strings.Repeat("a", 64) + `"`: {annotation: true},
+		`example.com/a/b: c`:              {},
+		`Example.com/a: c`:                {},
+		`example..com/a: c`:               {},
+		`example.com/-a: c`:               {},
+		`/a: c`:                           {},
+		`"": c`:                           {},
+		`a: true`:                         {},
+		strings.Repeat("a", 64) + `: c`:   {},
+		`app.kubernetes.io/managed-by: a`: {},
+		`redis-tls/deleting: a`:           {},
+		`sessions.redis-tls/host: a`:      {},
+		`istio.io/rev: a`:                 {},
+		`networking.istio.io/exportTo: a`: {},
+		`kubectl.kubernetes.io/last-applied-configuration: a`: {},
+	} {
+		for name, want := range map[string]bool{"objectLabels": want.label, "objectAnnotations": want.annotation} {
+			values := name + ": {" + text + "}"
+			_, server := annotation.ParseConfig([]byte(values))
+			_, chart := harness.RenderChart(chartDir, parseValues(t, values), nil)
+			if (server == nil) != want || (chart == nil) != want {
+				t.Errorf("%s: server %v, chart %v, want accepted %t", values, server, chart, want)
+			}
+		}
+	}
+}

@@ -48,7 +48,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "redis-tls.name" . }}
 
 {{/* The server's configuration file: the values of the same names. */}}
 {{- define "redis-tls.config" -}}
-{{- $config := pick .Values "defaults" "policy" "vip" "firstUse" "cleanup" "istio" "clusterDomain" -}}
+{{- $config := pick .Values "defaults" "policy" "vip" "firstUse" "cleanup" "istio" "clusterDomain" "objectLabels" "objectAnnotations" -}}
 {{ set $config "excludedNamespaces" (include "redis-tls.excludedNamespaces" . | fromYamlArray) | toYaml }}
 {{- end -}}
 

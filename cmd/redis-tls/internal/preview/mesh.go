@@ -19,6 +19,7 @@ func (p *preview) mesh(cfg config.Config) error {
 			p.refuse(namespace, refused)
 		}
 		for _, created := range desired.All() {
+			mesh.AddMetadata(created, cfg)
 			if err := p.create(created); err != nil {
 				return err
 			}
