@@ -9,6 +9,8 @@ import (
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
 // equalPods reports whether two states of a pod are equal in everything that Trim keeps, except resourceVersion.
@@ -29,12 +31,19 @@ func equalObjects(old, object metav1.Object) bool {
 		equalContents(old, object)
 }
 
-// equalContents compares the specs and, of Certificates, also the status: their readiness and expiry are read.
+// equalContents compares the specs and what is read of the status: the readiness and the expiry of Certificates, and
+// whether an acknowledgement is acknowledged.
 func equalContents(old, object metav1.Object) bool {
 	if old, ok := old.(*certmanagerv1.Certificate); ok {
 		object, ok := object.(*certmanagerv1.Certificate)
 		return ok && equality.Semantic.DeepEqual(&old.Spec, &object.Spec) &&
 			equality.Semantic.DeepEqual(&old.Status, &object.Status)
+	}
+	if old, ok := old.(*networkingv1.ServiceEntry); ok {
+		object, ok := object.(*networkingv1.ServiceEntry)
+		if !ok || mesh.IsAcknowledged(old) != mesh.IsAcknowledged(object) {
+			return false
+		}
 	}
 	before, after := istioSpec(old), istioSpec(object)
 	return before != nil && after != nil && proto.Equal(before, after)

@@ -7,6 +7,7 @@ import (
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	meta "istio.io/api/meta/v1alpha1"
+	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -99,6 +100,7 @@ func TestIrrelevantUpdateOfAnObjectNotifiesNoNamespace(t *testing.T) {
 	public := entry("other", "public", false)
 	private := entry("other", "private", false, ".")
 	owned := entry("shop", "own", true, ".")
+	acknowledgement := entry("shop", origination.AcknowledgementName, true, "~")
 	certificate := &certmanagerv1.Certificate{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "client"}}
 	expires := metav1.NewTime(clustertest.Epoch)
 	for _, tc := range []struct {
@@ -113,6 +115,14 @@ func TestIrrelevantUpdateOfAnObjectNotifiesNoNamespace(t *testing.T) {
 			change: func(o metav1.Object) {
 				o.(*networkingv1.ServiceEntry).Status.Conditions = []*meta.IstioCondition{{Type: "Allocated", Status: "True"}}
 			},
+		},
+		{
+			name:   "istiod allocates an address for an acknowledgement",
+			object: acknowledgement,
+			change: func(o metav1.Object) {
+				o.(*networkingv1.ServiceEntry).Status.Addresses = []*networkingapi.ServiceEntryAddress{{Value: "240.240.0.1"}}
+			},
+			notified: true,
 		},
 		{
 			name:   "an unmanaged object gets an annotation",

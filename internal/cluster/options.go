@@ -79,12 +79,15 @@ func trimService(in any) (any, error) {
 	}, nil
 }
 
-// trimMesh drops the parts of an object of Istio or cert-manager that are never read: Istio's status and, if the object
-// is unmanaged, the annotations. The managedFields keep the times of writes by redis-tls, which mesh.Missing reads.
+// trimMesh drops the parts of an object of Istio or cert-manager that are never read: Istio's status, except that of an
+// acknowledgement, and the annotations of an unmanaged object. The managedFields keep the times of writes by redis-tls,
+// which mesh.Missing reads.
 func trimMesh(in any) (any, error) {
 	switch object := in.(type) {
 	case *networkingv1.ServiceEntry:
-		object.Status.Reset()
+		if !mesh.IsAcknowledgement(object) {
+			object.Status.Reset()
+		}
 		trimMeshMeta(&object.ObjectMeta)
 	case *networkingv1.DestinationRule:
 		object.Status.Reset()

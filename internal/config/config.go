@@ -69,6 +69,8 @@ type FirstUse struct {
 	// Delay is the time from the acceptance of the objects by the API server to the removal of the gate: istiod's
 	// debounce.
 	Delay metav1.Duration `json:"delay"`
+	// Acknowledgement says that the gate also stays until istiod has acknowledged that it reads the namespace.
+	Acknowledgement bool `json:"acknowledgement"`
 }
 
 // Cleanup configures the deletion of objects that no live pod uses.

@@ -33,7 +33,7 @@ policy:
   maxKeysPerNamespace: 7
   allowInsecure: true
 vip: {cidr: 10.255.0.0/16, ipv6CIDR: "fd00:1::/112"}
-firstUse: {gate: false, delay: 2s}
+firstUse: {gate: false, delay: 2s, acknowledgement: false}
 cleanup: {gracePeriod: 1h, delay: 90s}
 istio: {rootNamespace: mesh, trustDomain: corp.example, systemRoots: /roots.pem}
 clusterDomain: Corp.Example.
@@ -75,7 +75,7 @@ func TestTheDefaultsAreThese(t *testing.T) {
 	const retyped = `
 policy: {mode: enforce, maxKeysPerNamespace: 100, allowInsecure: false}
 vip: {cidr: 251.0.0.0/8}
-firstUse: {gate: true, delay: 1s}
+firstUse: {gate: true, delay: 12s, acknowledgement: true}
 cleanup: {gracePeriod: 24h0m0s, delay: 1m0s}
 istio: {rootNamespace: istio-system, trustDomain: cluster.local, systemRoots: /etc/ssl/certs/ca-certificates.crt}
 clusterDomain: cluster.local

@@ -23,7 +23,7 @@ func Default() Config {
 	return Config{
 		Policy:   Policy{Mode: PolicyEnforce, MaxKeysPerNamespace: 100},
 		VIP:      VIP{CIDR: netip.MustParsePrefix("251.0.0.0/8")},
-		FirstUse: FirstUse{Gate: true, Delay: metav1.Duration{Duration: time.Second}},
+		FirstUse: FirstUse{Gate: true, Delay: metav1.Duration{Duration: 12 * time.Second}, Acknowledgement: true},
 		Cleanup: Cleanup{
 			GracePeriod: metav1.Duration{Duration: 24 * time.Hour},
 			Delay:       metav1.Duration{Duration: time.Minute},

@@ -181,6 +181,8 @@ func consequence(o object) string {
 		return "Redis servers of the namespace accept plaintext"
 	case o.kind == kindSidecar:
 		return "Pods with redis-tls/sidecar: restrict are not restricted"
+	case o.GetName() == origination.AcknowledgementName:
+		return "Pods that dial an IP wait at the scheduling gate"
 	case o.GetName() == origination.ClosedName:
 		return "If both rules of a VIP are deleted, its connections are plaintext"
 	case o.kind == kindCertificate:

@@ -82,6 +82,14 @@ func TestNotesOfEvents(t *testing.T) {
 			}
 		})
 	}
+	t.Run("waiting for istiod", func(t *testing.T) {
+		pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())
+		w := newWorld(t).admit(pod)
+		w.r.Config.FirstUse.Acknowledgement = true
+		w.pass()
+		w.later(afterFirstUseDelay).pass()
+		add("waiting: istiod does not read the namespace", w, origination.ReasonWaitingForFirstUse)
+	})
 	t.Run("waiting for Istio", func(t *testing.T) {
 		pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())
 		w := newWorld(t).admit(pod)
@@ -90,6 +98,7 @@ func TestNotesOfEvents(t *testing.T) {
 		add("waiting: Istio is not installed", w, origination.ReasonWaitingForFirstUse)
 	})
 	byName, o := cart(t, "a", clustertest.ByName)
+	byAddress, _ := cart(t, "a", clustertest.ByAddress)
 	byIssuer, issued := cart(t, "a", clustertest.ByIssuer)
 	server := clustertest.Pod(t, namespace, "redis", "r1", "a", clustertest.Server)
 	restricted := clustertest.Pod(t, namespace, "cart", "r1", "a", clustertest.Restricted)
@@ -102,12 +111,15 @@ func TestNotesOfEvents(t *testing.T) {
 		"an entry":                    {byName, &networkingv1.ServiceEntry{ObjectMeta: named(o.EntryName())}},
 		"a rule":                      {byName, &networkingv1.DestinationRule{ObjectMeta: named(o.RuleName())}},
 		"the namespace's closed rule": {byName, &networkingv1.DestinationRule{ObjectMeta: named(origination.ClosedName)}},
-		"a Certificate":               {byIssuer, &certmanagerv1.Certificate{ObjectMeta: named(issued.CertificateName())}},
-		"a PeerAuthentication":        {server, &securityv1.PeerAuthentication{ObjectMeta: named(origination.ServerName)}},
-		"the Sidecar of restricted":   {restricted, &networkingv1.Sidecar{ObjectMeta: named(egress)}},
+		"the acknowledgement": {byAddress, &networkingv1.ServiceEntry{
+			ObjectMeta: named(origination.AcknowledgementName)}},
+		"a Certificate":             {byIssuer, &certmanagerv1.Certificate{ObjectMeta: named(issued.CertificateName())}},
+		"a PeerAuthentication":      {server, &securityv1.PeerAuthentication{ObjectMeta: named(origination.ServerName)}},
+		"the Sidecar of restricted": {restricted, &networkingv1.Sidecar{ObjectMeta: named(egress)}},
 	} {
 		t.Run("unmanaged: "+name, func(t *testing.T) {
 			w := newWorld(t, tc.unmanaged).admit(tc.pod)
+			w.r.Config.FirstUse.Acknowledgement = true
 			w.pass()
 			add("unmanaged: "+name, w, origination.ReasonUnmanagedObject)
 		})

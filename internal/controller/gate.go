@@ -26,7 +26,7 @@ import (
 const maxReleases = 8
 
 // release measures the first uses whose objects exist, and removes the gate of pods whose objects are older than
-// firstUse.delay.
+// firstUse.delay and acknowledged by istiod.
 func (p *pass) release(ctx context.Context) error {
 	pods := map[types.UID]podMemory{}
 	var ready []*cluster.Pod
@@ -41,7 +41,9 @@ func (p *pass) release(ctx context.Context) error {
 		}
 		switch {
 		case p.complete(use, p.now):
-			ready = append(ready, use.Pod)
+			if !p.unacknowledged(use) { // its status causes a pass
+				ready = append(ready, use.Pod)
+			}
 		case p.accepted(use):
 			p.requeue(pauseDelay)
 		}
@@ -104,6 +106,11 @@ func (p *pass) missingSettings(use cluster.FirstUse, now time.Time) []string {
 	return mesh.MissingSettings(use.Settings, use.Originations, p.snap, now, p.Config.FirstUse.Delay.Duration)
 }
 
+// unacknowledged reports whether the pod must wait until istiod acknowledges that it reads the namespace.
+func (p *pass) unacknowledged(use cluster.FirstUse) bool {
+	return mesh.Unacknowledged(use.Settings, use.Originations, p.snap, p.Config.FirstUse)
+}
+
 // accepted reports whether the API server has all objects of the pod, even since just now.
 func (p *pass) accepted(use cluster.FirstUse) bool { return p.complete(use, p.afterDelay()) }
 
@@ -162,6 +169,12 @@ func (p *pass) reportGated() {
 	}
 }
 
+// unacknowledged has the name of the entry and the namespace.
+const unacknowledged = "istiod, which must acknowledge ServiceEntry %s by an address in its status. " +
+	"If the discoverySelectors of the mesh do not select namespace %s, label the namespace. " +
+	"If istiod has PILOT_ENABLE_IP_AUTOALLOCATE=false, set firstUse.acknowledgement: false in the Helm values. " +
+	"If istiod reads the configuration of another cluster, redis-tls has no effect in this one"
+
 // objectNames returns the kinds and names of the objects of an origination.
 func objectNames(o *origination.Origination) string {
 	rule := fmt.Sprintf("DestinationRule %s of host %s", o.RuleName(), o.Host)
@@ -180,7 +193,8 @@ func objectNames(o *origination.Origination) string {
 	return "ServiceEntry " + strings.Join(names, ", ") + " and its DestinationRule"
 }
 
-// missing returns the kinds and names of the objects that the API server has not accepted yet.
+// missing returns the kinds and names of the objects that the API server has not accepted yet. If it has all of them,
+// missing returns the acknowledgement that istiod has not given yet.
 func (p *pass) missing(use cluster.FirstUse) string {
 	var wanted []string
 	for i := range use.Originations {
@@ -190,5 +204,9 @@ func (p *pass) missing(use cluster.FirstUse) string {
 			wanted = append(wanted, objectNames(o))
 		}
 	}
-	return strings.Join(append(wanted, p.missingSettings(use, p.afterDelay())...), ", ")
+	wanted = append(wanted, p.missingSettings(use, p.afterDelay())...)
+	if len(wanted) == 0 && p.unacknowledged(use) {
+		return fmt.Sprintf(unacknowledged, origination.AcknowledgementName, p.namespace)
+	}
+	return strings.Join(wanted, ", ")
 }

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -71,6 +72,49 @@ func TestGateIsRemovedAfterTheDelay(t *testing.T) {
 	if writes := w.pass(); len(writes) > 0 {
 		t.Errorf("the cache lags, and a further pass writes %q", writes)
 	}
+}
+
+func TestGateStaysUntilIstiodAcknowledgesTheNamespace(t *testing.T) {
+	pod, _ := cart(t, "a", clustertest.ByAddress, clustertest.Gated())
+	w := newWorld(t)
+	w.r.Config.FirstUse.Acknowledgement = true
+	w.admit(pod).pass()
+	w.later(afterFirstUseDelay).pass()
+	if len(w.gates(pod)) != 1 ||
+		!w.hasEvent("Normal WaitingForFirstUse on Pod cart-r1-a", "istiod", "discoverySelectors") {
+		t.Fatalf("gates %q, Events %q", w.gates(pod), w.events)
+	}
+	w.acknowledge()
+	if w.pass(); len(w.gates(pod)) > 0 {
+		t.Errorf("gates %q", w.gates(pod))
+	}
+	if writes := w.later(time.Minute).pass(); len(writes) > 0 {
+		t.Errorf("writes %q", writes)
+	}
+}
+
+// A pod may have the gate without a reason: its manifest has it, or firstUse.gate was switched off and on.
+func TestGateOfAPodWithAVIPDoesNotWaitForIstiod(t *testing.T) {
+	pod, _ := cart(t, "a", clustertest.ByName, clustertest.Gated())
+	w := newWorld(t)
+	w.r.Config.FirstUse.Acknowledgement = true
+	w.admit(pod).pass()
+	if w.later(afterFirstUseDelay).pass(); len(w.gates(pod)) > 0 {
+		t.Errorf("gates %q", w.gates(pod))
+	}
+}
+
+// acknowledge gives the acknowledgement of the namespace an address, as istiod does.
+func (w *world) acknowledge() {
+	w.t.Helper()
+	for _, e := range w.now().Entries {
+		if mesh.IsAcknowledgement(e) {
+			e.Status.Addresses = []*networking.ServiceEntryAddress{{Value: "240.240.0.1"}}
+			w.must(w.client.Update(w.t.Context(), e))
+			return
+		}
+	}
+	w.t.Fatal("no acknowledgement exists")
 }
 
 // Objects that the pods of another key start to share stay in force.

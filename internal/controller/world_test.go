@@ -118,7 +118,7 @@ func newWorld(t testing.TB, objects ...client.Object) *world {
 	).WithGlobalResourceVersionCounter().WithObjects(objects...).Build()
 	cfg := config.Default()
 	cfg.Cleanup.GracePeriod.Duration, cfg.Cleanup.Delay.Duration = grace, delay
-	cfg.FirstUse.Gate, cfg.FirstUse.Delay.Duration = true, time.Second
+	cfg.FirstUse = config.FirstUse{Gate: true, Delay: metav1.Duration{Duration: time.Second}}
 	w.caches = newCaches(&cfg)
 	w.r = &Reconciler{
 		Client: interceptor.NewClient(w.client, interceptor.Funcs{

@@ -180,6 +180,9 @@ func (i *Injector) checkMesh(
 	if len(mesh.MissingSettings(settings, requested, snap, i.now(), delay)) > 0 {
 		absent = missing{any: true, gated: true}
 	}
+	if mesh.Unacknowledged(settings, requested, snap, i.Config.FirstUse) {
+		absent.gated = true
+	}
 	return originations, absent, problems, warnings
 }
 

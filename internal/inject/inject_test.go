@@ -96,6 +96,7 @@ func TestFirstUse(t *testing.T) {
 		name                string
 		pod                 *corev1.Pod
 		served, noGate      bool
+		unacknowledged      bool
 		gated, firstUseTime bool
 	}{
 		{
@@ -165,6 +166,19 @@ func TestFirstUse(t *testing.T) {
 			served: true,
 		},
 		{
+			name:           "an unpinned pod with its objects is gated until istiod acknowledges that it reads the namespace",
+			pod:            newPod("addresses", "10.0.0.3", "ca-secret", "ca"),
+			served:         true,
+			unacknowledged: true,
+			gated:          true,
+		},
+		{
+			name:           "a pinned pod with its objects is not gated, whatever istiod reads",
+			pod:            newPod("host", host),
+			served:         true,
+			unacknowledged: true,
+		},
+		{
 			name:   "a pinned pod with its objects is not gated",
 			pod:    newPod("host", host),
 			served: true,
@@ -172,10 +186,13 @@ func TestFirstUse(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld()
+			w.unacknowledged = tc.unacknowledged
 			if tc.served {
 				w.serve(t, tc.pod, w.injector().Inject(shop, tc.pod))
 			}
-			i := w.injector(func(cfg *config.Config) { cfg.FirstUse.Gate = !tc.noGate })
+			i := w.injector(func(cfg *config.Config) {
+				cfg.FirstUse.Gate, cfg.FirstUse.Acknowledgement = !tc.noGate, tc.unacknowledged
+			})
 			admitted := admit(t, tc.pod, i.Inject(shop, tc.pod))
 			if got := gated(admitted); got != tc.gated {
 				t.Errorf("gated: %t, want %t", got, tc.gated)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
+	networkingapi "istio.io/api/networking/v1alpha3"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -31,6 +32,8 @@ type world struct {
 	snap                mesh.Snapshot
 	services            map[string]annotation.Service // "namespace/name"
 	cfg                 config.Config
+	// unacknowledged says that istiod does not read the namespace.
+	unacknowledged bool
 }
 
 // newWorld returns a namespace in which Istio injects sidecars.
@@ -102,6 +105,11 @@ func (w *world) accept(desired *mesh.Desired) {
 	}
 	for _, o := range desired.All() {
 		o.SetManagedFields([]metav1.ManagedFieldsEntry{accepted})
+	}
+	for _, e := range desired.Entries {
+		if mesh.IsAcknowledgement(e) && !w.unacknowledged {
+			e.Status.Addresses = []*networkingapi.ServiceEntryAddress{{Value: "240.240.0.1"}}
+		}
 	}
 	w.snap.Entries, w.snap.Rules, w.snap.Routes = desired.Entries, desired.Rules, desired.Routes
 	w.snap.Sidecars, w.snap.Peers = desired.Sidecars, desired.Peers

@@ -148,5 +148,6 @@ func testConfig() config.Config {
 	cfg := config.Default()
 	cfg.VIP.CIDR = netip.MustParsePrefix("240.241.0.0/16")
 	cfg.Policy.AllowInsecure = true
+	cfg.FirstUse.Acknowledgement = false // see acknowledgement_test.go
 	return cfg
 }

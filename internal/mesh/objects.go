@@ -55,6 +55,7 @@ func Objects(snap *Snapshot, cfg config.Config) Desired {
 	}
 	sortByName(d.Entries)
 	sortByName(d.Rules)
+	d.addAcknowledgement(snap, cfg.FirstUse)
 	return d
 }
 

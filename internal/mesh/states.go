@@ -19,12 +19,13 @@ type State string
 
 // The states. If several apply, the first one counts.
 const (
-	StateMissing   State = "missing"
-	StateUnmanaged State = "unmanaged" // it has the name, but not the label
-	StateMarked    State = "marked"    // it will be deleted, or is being deleted
-	StateEdited    State = "edited"    // its spec is not the desired one
-	StateYoung     State = "young"     // accepted less than firstUse.delay ago
-	StateInForce   State = "in force"
+	StateMissing        State = "missing"
+	StateUnmanaged      State = "unmanaged"      // it has the name, but not the label
+	StateMarked         State = "marked"         // it will be deleted, or is being deleted
+	StateEdited         State = "edited"         // its spec is not the desired one
+	StateUnacknowledged State = "unacknowledged" // istiod has allocated no address for the acknowledgement
+	StateYoung          State = "young"          // accepted less than firstUse.delay ago
+	StateInForce        State = "in force"
 )
 
 // ObjectState is an object that a request needs, and its state.
@@ -96,6 +97,8 @@ func addStates[T Object](s *states, mine, desired, existing []T, same func(a, b 
 				state.State = StateMarked
 			case !same(want, found):
 				state.State = StateEdited
+			case isUnacknowledged(found):
+				state.State = StateUnacknowledged
 			case !inForce(found, s.now, s.delay):
 				state.State = StateYoung
 			default:
@@ -104,4 +107,9 @@ func addStates[T Object](s *states, mine, desired, existing []T, same func(a, b 
 		}
 		s.all = append(s.all, state)
 	}
+}
+
+func isUnacknowledged(o Object) bool {
+	e, ok := o.(*networkingv1.ServiceEntry)
+	return ok && IsAcknowledgement(e) && !IsAcknowledged(e)
 }

@@ -55,6 +55,12 @@ const (
 // ClosedName is the name of the closed rule that covers a whole namespace.
 const ClosedName = "redis-tls-closed"
 
+// The ServiceEntry by which istiod acknowledges that it reads a namespace, and its host.
+const (
+	AcknowledgementName = "redis-tls-acknowledgement"
+	AcknowledgementHost = "acknowledgement" + HostSuffix
+)
+
 // hashVersion begins every hash input, so that a later format never has the hashes of an older one.
 const hashVersion = "redis-tls/v1"
 

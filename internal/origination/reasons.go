@@ -118,8 +118,8 @@ var reasons = []ReasonInfo{
 		Do:    "Nothing."},
 	{Reason: ReasonWaitingForFirstUse, Event: corev1.EventTypeNormal, Regarding: onPod,
 		Means: "The pod waits at the scheduling gate `redis-tls/first-use` (`SchedulingGated`). The note says for what.",
-		Do: "Fix what the note names: Istio's kinds that are missing, or objects with an Event `ApplyFailed` or " +
-			"`UnmanagedObject`."},
+		Do: "Fix what the note names: Istio's kinds that are missing, objects with an Event `ApplyFailed` or " +
+			"`UnmanagedObject`, or a namespace that istiod does not read."},
 	{Reason: ReasonApplyFailed, Event: corev1.EventTypeWarning, Regarding: onOwner,
 		Means: "The API server refused a mesh object. The note has its message.",
 		Do: "Check other admission webhooks, policies, quotas and the rights of the service account " +

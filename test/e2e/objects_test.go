@@ -12,6 +12,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/redis-tls/redis-tls/test/e2e/bed"
@@ -151,12 +152,15 @@ func waitFor(t *testing.T, p *bed.Pod, configuration configuration, text string,
 	)
 }
 
-// only returns the only object of the list in the namespace.
+// only returns the only object of the list in the namespace, except the acknowledgement.
 func only(t *testing.T, b *bed.Bed, namespace string, list client.ObjectList) client.Object {
 	t.Helper()
 	ok(t, b.Client.List(t.Context(), list, client.InNamespace(namespace)))
 	found, err := meta.ExtractList(list)
 	ok(t, err)
+	found = slices.DeleteFunc(found, func(o runtime.Object) bool {
+		return o.(client.Object).GetName() == "redis-tls-acknowledgement"
+	})
 	if len(found) != 1 {
 		t.Fatalf("namespace %s has %d objects in %T, want one", namespace, len(found), list)
 	}

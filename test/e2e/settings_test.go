@@ -2,7 +2,7 @@ package e2e
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -63,7 +63,7 @@ func TestTwoTLSSettingsForOneHost(t *testing.T) {
 }
 
 // TestFirstUseOfAnIPWhileIstiodIsStalled: the app dials an IP, which has no VIP, and istiod is stalled from the time at
-// which the objects are accepted. Nothing reaches the server until the sidecar has them, and then TLS does.
+// which it has acknowledged the namespace. Nothing reaches the server until the sidecar has them, and then TLS does.
 func TestFirstUseOfAnIPWhileIstiodIsStalled(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "first-use", nil, nil)
@@ -82,12 +82,13 @@ func TestFirstUseOfAnIPWhileIstiodIsStalled(t *testing.T) {
 	if len(pod.Spec.SchedulingGates) == 0 {
 		t.Error("the pod has no gate")
 	}
-	ok(t, harness.Eventually(t.Context(), 30*time.Second, "the objects", func(ctx context.Context) error {
-		entries := &networkingv1.ServiceEntryList{}
-		if err := b.Client.List(ctx, entries, client.InNamespace(ns)); err != nil || len(entries.Items) == 0 {
-			return fmt.Errorf("%d entries (%v)", len(entries.Items), err)
+	ok(t, harness.Eventually(t.Context(), 30*time.Second, "istiod's acknowledgement", func(ctx context.Context) error {
+		entry := &networkingv1.ServiceEntry{}
+		err := b.Client.Get(ctx, client.ObjectKey{Namespace: ns, Name: "redis-tls-acknowledgement"}, entry)
+		if err == nil && len(entry.Status.Addresses) == 0 {
+			err = errors.New("its status has no address")
 		}
-		return nil
+		return err
 	}))
 	ok(t, b.Istiod.Pause())
 	stalled := time.Now()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -76,8 +77,18 @@ func renderAs(
 	return r, err
 }
 
-// RenderChart renders charts/redis-tls for this control plane.
+// RenderChart renders charts/redis-tls for this control plane, with c.FirstUse as defaults of firstUse.
 func (c *ControlPlane) RenderChart(values map[string]any) (*Release, error) {
+	firstUse := maps.Clone(c.FirstUse)
+	if given, ok := values["firstUse"].(map[string]any); ok {
+		maps.Copy(firstUse, given)
+	}
+	all := map[string]any{"firstUse": firstUse}
+	for key, value := range values {
+		if key != "firstUse" {
+			all[key] = value
+		}
+	}
 	capabilities, err := c.capabilities()
 	if err != nil {
 		return nil, err
@@ -85,7 +96,7 @@ func (c *ControlPlane) RenderChart(values map[string]any) (*Release, error) {
 	return renderAs(&Release{
 		Name:      ReleaseName,
 		Namespace: ReleaseNamespace,
-	}, filepath.Join(c.root, "charts", "redis-tls"), values, capabilities, c.Config())
+	}, filepath.Join(c.root, "charts", "redis-tls"), all, capabilities, c.Config())
 }
 
 // capabilities returns the version and the API versions of this control plane, as Helm reads them.

@@ -47,6 +47,9 @@ type ControlPlane struct {
 	Clientset kubernetes.Interface
 	// Kubeconfig is the path of the administrator's kubeconfig.
 	Kubeconfig string
+	// FirstUse are values of charts/redis-tls under those of every RenderChart. By default pods wait for no istiod, which
+	// does not exist, and not for a busy one either.
+	FirstUse map[string]any
 
 	root       string // of the repository
 	dir        string // temporary; Stop removes it
@@ -81,7 +84,10 @@ func Start(ctx context.Context, o Options) (*ControlPlane, error) {
 	if o.Progress == nil {
 		o.Progress = func(string, ...any) {}
 	}
-	c := &ControlPlane{stopped: make(chan struct{})}
+	c := &ControlPlane{
+		FirstUse: map[string]any{"acknowledgement": false, "delay": "1s"},
+		stopped:  make(chan struct{}),
+	}
 	c.stopOnSignal()
 	if err := c.start(ctx, o); err != nil {
 		return nil, errors.Join(err, c.Stop())

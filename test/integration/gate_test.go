@@ -17,7 +17,8 @@ import (
 	"github.com/redis-tls/redis-tls/test/harness"
 )
 
-// delay is longer than the chart's default, so that a gate that is removed at once differs from one removed in time.
+// delay is longer than the default of these tests, so that a gate that is removed at once differs from one removed in
+// time.
 const delay = 2 * time.Second
 
 // TestFirstUseGate: the webhook sets the gate by its cache. The controller removes it by the time at which the API

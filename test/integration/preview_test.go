@@ -30,6 +30,7 @@ func TestPreview(t *testing.T) {
 		"policy":             map[string]any{"mode": "warn"},
 		"defaults":           map[string]any{"redis-tls/port": "6380"},
 		"excludedNamespaces": []any{"kube-system", mirror},
+		"firstUse":           map[string]any{"acknowledgement": true}, // the default, which the harness changes
 	}
 	c := start(t, setup{values: values, noInjector: true})
 	c.namespace(mirror, nil, nil)

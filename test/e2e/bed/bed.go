@@ -75,6 +75,7 @@ func Start(ctx context.Context, o Options) (*Bed, error) {
 	if err != nil {
 		return nil, err
 	}
+	plane.FirstUse = map[string]any{"delay": "1s"} // istiod is not busy, so its debounce is 100 ms
 	b := &Bed{ControlPlane: plane, components: found, dir: filepath.Join(plane.Directory(), "bed")}
 	if err := b.start(ctx, o); err != nil {
 		return nil, errors.Join(err, plane.Stop())

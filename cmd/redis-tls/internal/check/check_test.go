@@ -62,6 +62,14 @@ var faultsOfClusters = []fault{
 	{"istio-discovery-selectors", "a namespace that istiod ignores", func(f *Facts) {
 		f.MeshConfigs[0].DiscoverySelectors = f.MeshConfigs[0].DiscoverySelectors[:1]
 	}},
+	{"istio-acknowledgement", "an istiod that allocates no addresses", func(f *Facts) {
+		f.Istiods[0].Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{
+			{Name: "PILOT_ENABLE_IP_AUTOALLOCATE", Value: "false"},
+		}
+	}},
+	{"istio-acknowledgement", "an istiod of 1.24", func(f *Facts) {
+		f.Istiods[0].Spec.Template.Spec.Containers[0].Image = "docker.io/istio/pilot:1.24.6"
+	}},
 	{"istio-root-namespace", "another root namespace", func(f *Facts) { f.MeshConfigs[0].RootNamespace = "mesh-config" }},
 	{"istio-trust-domain", "another trust domain", func(f *Facts) { f.MeshConfigs[0].TrustDomain = "corp.example" }},
 }

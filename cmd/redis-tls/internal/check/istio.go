@@ -78,10 +78,21 @@ var istioChecks = []Check{
 	{
 		ID: "istio-discovery-selectors", Category: Istio, Severity: Error,
 		Title: "the discoverySelectors of the mesh select each namespace with sidecars",
-		Why:   "istiod ignores the objects of other namespaces, so connections of their pods to a VIP fail.",
+		Why: "istiod ignores the objects of other namespaces. Connections of their pods to a VIP fail, and pods that " +
+			"dial an address wait at the scheduling gate.",
 		Fix:   "Label the namespace as the `discoverySelectors` of the mesh configuration require.",
 		Needs: []Source{sourceMeshConfig, sourceNamespaces},
 		run:   checkDiscoverySelectors,
+	},
+	{
+		ID: "istio-acknowledgement", Category: Istio, Severity: Error,
+		Title: "istiod acknowledges the namespaces that it reads",
+		Why: "A pod that dials an address waits until istiod has allocated an address for the ServiceEntry " +
+			"redis-tls-acknowledgement.",
+		Fix: "Set `PILOT_ENABLE_IP_AUTOALLOCATE=true` for istiod. If it must be off, set " +
+			"`firstUse.acknowledgement: false` in the Helm values.",
+		Needs: []Source{sourceDeployments, sourceConfigMap},
+		run:   checkAcknowledgement,
 	},
 	{
 		ID: "istio-root-namespace", Category: Istio, Severity: Error,
@@ -166,15 +177,23 @@ func checkIstioCompatibility(in *Input) Result {
 	var found []string
 	for i := range in.Istiods {
 		d := &in.Istiods[i]
-		for _, c := range d.Spec.Template.Spec.Containers {
-			for _, e := range c.Env {
-				if on, err := strconv.ParseBool(e.Value); e.Name == preferRules && err == nil && !on {
-					found = append(found, fmt.Sprintf("Deployment %s: %s %s: must be true", namespaced(d), e.Name, e.Value))
-				}
-			}
+		if on, set := switchOf(d, preferRules); set && !on {
+			found = append(found, fmt.Sprintf("Deployment %s: %s false: must be true", namespaced(d), preferRules))
 		}
 	}
 	return failed("", found...)
+}
+
+// switchOf returns the value of a variable of istiod, and whether it is set.
+func switchOf(d *appsv1.Deployment, variable string) (on, set bool) {
+	for _, c := range d.Spec.Template.Spec.Containers {
+		for _, e := range c.Env {
+			if value, err := strconv.ParseBool(e.Value); e.Name == variable && err == nil {
+				return value, true
+			}
+		}
+	}
+	return false, false
 }
 
 // isInjector reports whether the configuration is that of Istio's sidecar injector

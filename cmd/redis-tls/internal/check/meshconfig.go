@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/version"
 )
 
 func checkDiscoverySelectors(in *Input) Result {
@@ -23,6 +24,30 @@ func checkDiscoverySelectors(in *Input) Result {
 				found = append(found, fmt.Sprintf("Namespace %s: labels %s: must match discoverySelectors of %s",
 					n.Name, labelText(n.Labels), m.Object))
 			}
+		}
+	}
+	return failed("", found...)
+}
+
+// allocate is the variable of istiod by which it allocates addresses for ServiceEntries without one, and allocates the
+// first version in which it is on by default (EnableIPAutoallocate, pilot/pkg/features/pilot.go).
+const allocate = "PILOT_ENABLE_IP_AUTOALLOCATE"
+
+var allocates = version.MustParseGeneric("1.25.0")
+
+func checkAcknowledgement(in *Input) Result {
+	if !in.Config.FirstUse.Gate || !in.Config.FirstUse.Acknowledgement {
+		return passed("firstUse.gate or firstUse.acknowledgement is off")
+	}
+	var found []string
+	for i := range in.Istiods {
+		d := &in.Istiods[i]
+		on, set := switchOf(d, allocate)
+		if v := istiodVersion(d); !set { // istio-version reports those before oldestIstio
+			on = v == nil || !v.LessThan(allocates) || v.LessThan(oldestIstio)
+		}
+		if !on {
+			found = append(found, fmt.Sprintf("Deployment %s: %s false: must be true", namespaced(d), allocate))
 		}
 	}
 	return failed("", found...)

@@ -156,6 +156,18 @@ func TestDescribe(t *testing.T) {
 			findings: true,
 		},
 		{
+			name: "a namespace that istiod does not read",
+			edit: func(b *bed) {
+				b.annotations = map[string]string{"redis-tls/addresses": "10.0.0.3", "redis-tls/ca-configmap": "redis-ca"}
+				b.edit = func(_ *corev1.Pod, desired *mesh.Desired) {
+					for _, e := range desired.Entries {
+						e.Status.Reset()
+					}
+				}
+			},
+			findings: true,
+		},
+		{
 			name: "objects younger than the delay",
 			edit: func(b *bed) { b.age = time.Second },
 		},

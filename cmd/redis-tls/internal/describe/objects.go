@@ -86,6 +86,8 @@ func (r *run) object(s mesh.ObjectState, needed bool) Object {
 	case mesh.StateUnmanaged:
 		o.Detail = fmt.Sprintf("has a name of redis-tls but not the label %s: %s; delete or rename it",
 			origination.ManagedByLabel, origination.ManagedBy)
+	case mesh.StateUnacknowledged:
+		o.Detail = "istiod does not read the namespace, or allocates no addresses; run redis-tls check"
 	case mesh.StateYoung:
 		o.Detail = "accepted " + ago(r.Cluster.At.Sub(mesh.AcceptedAt(s.Found))) + " ago, firstUse.delay is " +
 			r.Cluster.Config.FirstUse.Delay.Duration.String()
@@ -103,6 +105,9 @@ func (r *run) object(s mesh.ObjectState, needed bool) Object {
 func purpose(o mesh.Object) string {
 	switch typed := o.(type) {
 	case *networkingv1.ServiceEntry:
+		if mesh.IsAcknowledgement(typed) {
+			return "acknowledgement of istiod"
+		}
 		host := typed.Spec.Hosts[0]
 		if strings.HasSuffix(host, origination.VIPSuffix) {
 			name := strings.TrimSuffix(host, origination.VIPSuffix)
@@ -133,12 +138,15 @@ func purpose(o mesh.Object) string {
 	}
 }
 
+// findings are the states of objects that are wrong.
+var findings = []mesh.State{mesh.StateMissing, mesh.StateEdited, mesh.StateUnmanaged, mesh.StateUnacknowledged}
+
 // hasFindings reports whether a new pod is refused, or something that a live pod needs is missing or wrong.
 func (item *Item) hasFindings() bool {
 	if item.Decision.Outcome == string(origination.OutcomeRefused) || len(item.Problems) > 0 {
 		return true
 	}
 	return slices.ContainsFunc(item.Objects, func(o Object) bool {
-		return slices.Contains([]mesh.State{mesh.StateMissing, mesh.StateEdited, mesh.StateUnmanaged}, mesh.State(o.State))
+		return slices.Contains(findings, mesh.State(o.State))
 	}) || slices.ContainsFunc(item.Files, func(f File) bool { return f.State == fileMissing || f.State == fileMissingKey })
 }

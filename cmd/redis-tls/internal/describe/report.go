@@ -145,8 +145,8 @@ type Object struct {
 	Kind string `json:"kind"`
 	// Name is that of the object.
 	Name string `json:"name"`
-	// State is "in force", "young", "edited", "marked", "unmanaged", "missing", "planned" or "unknown". A planned object
-	// is created with the first pod.
+	// State is "in force", "young", "unacknowledged", "edited", "marked", "unmanaged", "missing", "planned" or "unknown".
+	// A planned object is created with the first pod.
 	State string `json:"state"`
 	// Purpose says what the object is for.
 	Purpose string `json:"purpose"`
