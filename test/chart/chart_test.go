@@ -503,3 +503,21 @@ func sentences(err error) []string {
 	_, message, _ := strings.Cut(err.Error(), "\n\n")
 	return strings.Split(strings.TrimSpace(message), "\n")
 }
+
+// TestRenderingIsRepeatable: GitOps tools render the chart again and again, and report every difference.
+func TestRenderingIsRepeatable(t *testing.T) {
+	values := readValues(t, "testdata/everything-on/values.yaml")
+	first, err := harness.RenderChart(chartDir, values, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		again, err := harness.RenderChart(chartDir, values, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(first.Files, again.Files); diff != "" {
+			t.Fatalf("rendered twice (-first +again):\n%s", diff)
+		}
+	}
+}
