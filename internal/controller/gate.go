@@ -30,6 +30,7 @@ const maxReleases = 8
 func (p *pass) release(ctx context.Context) error {
 	pods := map[types.UID]podMemory{}
 	var ready []*cluster.Pod
+	unacknowledged := false
 	for _, use := range p.firstUses {
 		state := p.measure(use, p.memory.pods[use.Pod.UID])
 		if state.seen.IsZero() {
@@ -40,10 +41,10 @@ func (p *pass) release(ctx context.Context) error {
 			continue
 		}
 		switch {
+		case p.complete(use, p.now) && p.unacknowledged(use):
+			unacknowledged = true
 		case p.complete(use, p.now):
-			if !p.unacknowledged(use) { // its status causes a pass
-				ready = append(ready, use.Pod)
-			}
+			ready = append(ready, use.Pod)
 		case p.accepted(use):
 			p.requeue(pauseDelay)
 		}
@@ -68,6 +69,9 @@ func (p *pass) release(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("removing the gate of pod %s/%s: %w", ready[i].Namespace, ready[i].Name, err))
 		}
 	})
+	if unacknowledged {
+		errs = append(errs, p.remindIstiod(ctx))
+	}
 	return errors.Join(errs...)
 }
 
@@ -104,11 +108,6 @@ func (p *pass) complete(use cluster.FirstUse, now time.Time) bool {
 
 func (p *pass) missingSettings(use cluster.FirstUse, now time.Time) []string {
 	return mesh.MissingSettings(use.Settings, use.Originations, p.snap, now, p.Config.FirstUse.Delay.Duration)
-}
-
-// unacknowledged reports whether the pod must wait until istiod acknowledges that it reads the namespace.
-func (p *pass) unacknowledged(use cluster.FirstUse) bool {
-	return mesh.Unacknowledged(use.Settings, use.Originations, p.snap, p.Config.FirstUse)
 }
 
 // accepted reports whether the API server has all objects of the pod, even since just now.
@@ -169,12 +168,6 @@ func (p *pass) reportGated() {
 	}
 }
 
-// unacknowledged has the name of the entry and the namespace.
-const unacknowledged = "istiod, which must acknowledge ServiceEntry %s by an address in its status. " +
-	"If the discoverySelectors of the mesh do not select namespace %s, label the namespace. " +
-	"If istiod has PILOT_ENABLE_IP_AUTOALLOCATE=false, set firstUse.acknowledgement: false in the Helm values. " +
-	"If istiod reads the configuration of another cluster, redis-tls has no effect in this one"
-
 // objectNames returns the kinds and names of the objects of an origination.
 func objectNames(o *origination.Origination) string {
 	rule := fmt.Sprintf("DestinationRule %s of host %s", o.RuleName(), o.Host)
@@ -206,7 +199,7 @@ func (p *pass) missing(use cluster.FirstUse) string {
 	}
 	wanted = append(wanted, p.missingSettings(use, p.afterDelay())...)
 	if len(wanted) == 0 && p.unacknowledged(use) {
-		return fmt.Sprintf(unacknowledged, origination.AcknowledgementName, p.namespace)
+		return fmt.Sprintf(waitsForIstiod, origination.AcknowledgementName, p.namespace)
 	}
 	return strings.Join(wanted, ", ")
 }

@@ -84,6 +84,18 @@ func TestGateStaysUntilIstiodAcknowledgesTheNamespace(t *testing.T) {
 		!w.hasEvent("Normal WaitingForFirstUse on Pod cart-r1-a", "istiod", "discoverySelectors") {
 		t.Fatalf("gates %q, Events %q", w.gates(pod), w.events)
 	}
+	for range 2 {
+		if writes := w.later(remindIstiodAfter / 2).pass(); len(writes) > 0 {
+			t.Errorf("writes %q before a minute is over", writes)
+		}
+		writes := w.later(remindIstiodAfter / 2).pass()
+		if diff := cmp.Diff([]string{"patch ServiceEntry redis-tls-acknowledgement"}, writes); diff != "" {
+			t.Errorf("writes after a minute (-want +got):\n%s", diff)
+		}
+	}
+	if len(w.gates(pod)) != 1 {
+		t.Fatalf("gates %q", w.gates(pod))
+	}
 	w.acknowledge()
 	if w.pass(); len(w.gates(pod)) > 0 {
 		t.Errorf("gates %q", w.gates(pod))

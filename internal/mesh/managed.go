@@ -19,6 +19,9 @@ const AnnotationDeleting = "redis-tls/deleting"
 // AnnotationUnused is since when no live pod uses the object, RFC 3339. The controller writes it after ten minutes.
 const AnnotationUnused = "redis-tls/unused-since"
 
+// AnnotationReminded is when an acknowledgement without an address was last written, RFC 3339.
+const AnnotationReminded = "redis-tls/reminded"
+
 // AnnotationLingering marks rules for keys that no live pod has; see [Desired].
 const AnnotationLingering = "redis-tls/lingering"
 
