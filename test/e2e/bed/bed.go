@@ -37,6 +37,7 @@ type Bed struct {
 	dir          string
 	captures     atomic.Int32
 	furtherRoots []byte
+	meshConfig   map[string]any
 }
 
 // ErrMissing is returned if a component is not on this machine: by [Start] if every bed needs it, otherwise by the
