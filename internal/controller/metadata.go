@@ -19,8 +19,8 @@ import (
 const metadataManager = "redis-tls-metadata"
 
 // addMetadata adds the labels and annotations of the configuration to existing objects that lack them. It runs behind
-// the gate, because a change of these values concerns all objects of the cluster. istiod pushes nothing for them
-// (NeedsPush, pilot/pkg/model/config_compare.go).
+// the gate, because a change of these values concerns all objects of the cluster. istiod pushes nothing for objects
+// without a key of Istio (NeedsPush, pilot/pkg/model/config_compare.go).
 func (p *pass) addMetadata(ctx context.Context) error {
 	labels, annotations := p.Config.ObjectLabels, p.Config.ObjectAnnotations
 	if len(labels)+len(annotations) == 0 {

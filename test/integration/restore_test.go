@@ -28,6 +28,7 @@ func TestRestore(t *testing.T) {
 		"pods without objects":                func(b backup) order { return order{b.pods} },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := c.on(t)
 			ns := c.namespace(strings.ReplaceAll(name[:11], " ", "-"), nil, nil)
 			pinned, dials := c.admitted(pod(ns, "pinned", requesting())), c.admitted(pod(ns, "dials", dialling()))
@@ -58,6 +59,7 @@ func TestRestore(t *testing.T) {
 		})
 	}
 	t.Run("a copy in another namespace gets its own VIP and objects", func(t *testing.T) {
+		t.Parallel()
 		c := c.on(t)
 		ns, copied := c.namespace("original", nil, nil), c.namespace("copied", nil, nil)
 		was := c.admitted(pod(ns, "pinned", requesting()))
@@ -84,6 +86,7 @@ func TestRestore(t *testing.T) {
 		c.wantNoWarnings(ns)
 	})
 	t.Run("objects without the label of Velero are refused", func(t *testing.T) {
+		t.Parallel()
 		c := c.on(t)
 		ns := c.namespace("other-tool", nil, nil)
 		c.admitted(pod(ns, "pinned", requesting()))
