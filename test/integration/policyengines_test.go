@@ -14,6 +14,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	admissionv1 "k8s.io/api/admission/v1"
 	registrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -42,7 +43,7 @@ func TestPolicyEngines(t *testing.T) {
 	})
 	t.Run("a MutatingAdmissionPolicy requests TLS", func(t *testing.T) {
 		c := c.on(t)
-		c.run(documented(t, "integrations.md", "Kyverno and Gatekeeper")[0])
+		c.run(documented(t, "integrations.md", "Kyverno and Gatekeeper")[1])
 		team := c.namespace("by-policy", map[string]string{"team": "payments"}, nil)
 		c.eventually("the policy to take effect", func(context.Context) error {
 			p, _, err := c.create(pod(team, "p", nil), client.DryRunAll)
@@ -52,13 +53,26 @@ func TestPolicyEngines(t *testing.T) {
 			return err
 		})
 	})
+	t.Run("a policy refuses host aliases of others", func(t *testing.T) {
+		c := c.on(t)
+		c.run(documented(t, "integrations.md", "Kyverno and Gatekeeper")[0])
+		c.eventuallyRefused(func() *corev1.Pod {
+			own := pod(ns, "aliases", nil)
+			own.Spec.HostAliases = []corev1.HostAlias{{IP: "192.0.2.1", Hostnames: []string{"a.example.com"}}}
+			return own
+		}, "no-host-aliases")
+		c.admitted(pod(ns, "requests", requesting()))
+		forged := pod(ns, "forged", nil)
+		forged.Labels = map[string]string{injected: "true"}
+		c.refused(forged, "redis-tls-guard")
+	})
 	t.Run("a policy reserves mesh objects", func(t *testing.T) { testReservedObjects(c.on(t)) })
 }
 
 // testReservedObjects applies the documented policy, which allows the controller to create Istio's objects, and nobody
 // else.
 func testReservedObjects(c *cluster) {
-	policy := documented(c.t, "integrations.md", "Kyverno and Gatekeeper")[1]
+	policy := documented(c.t, "integrations.md", "Kyverno and Gatekeeper")[2]
 	account := "system:serviceaccount:redis-tls:redis-tls-webhook"
 	if !strings.Contains(policy, account) {
 		c.t.Fatalf("the policy does not name %s:\n%s", account, policy)
