@@ -21,7 +21,7 @@ const spread = time.Second
 type Priority int
 
 const (
-	// Background: something changed elsewhere that may concern every namespace.
+	// Background: something changed elsewhere that may concern every namespace, or a managed object was created.
 	Background Priority = iota
 	// Urgent: a pod, an object or the state of the namespace itself changed. A pod may be waiting for the pass.
 	Urgent
@@ -110,12 +110,16 @@ func (v *View) ownsObjects(namespace string) bool {
 // meshChanged notifies the object's namespace. If the object applies to others too, it starts a sweep of them.
 func (v *View) meshChanged(resource string, old, object metav1.Object) {
 	all, shared, notified := false, false, false
+	priority := Urgent
+	if old == nil && mesh.IsManaged(object) { // made by the controller, whose pass has counted it
+		priority = Background
+	}
 	for _, o := range []metav1.Object{object, old} {
 		if o == nil {
 			continue
 		}
 		if !notified { // both states are of one namespace
-			v.notify(o.GetNamespace(), Urgent)
+			v.notify(o.GetNamespace(), priority)
 			notified = true
 		}
 		switch {

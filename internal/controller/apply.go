@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,20 +32,29 @@ func (p *pass) apply(ctx context.Context) error {
 	p.refused, p.served = refusedKeys(&p.desired), servedKeys(&p.desired)
 	failed := map[string]bool{} // groups
 	var errs []error
+	keep := func(o object, err error) {
+		if err != nil {
+			failed[o.group()] = true
+			errs = append(errs, ignoreReported(err))
+		}
+	}
 	for _, k := range kinds {
+		var missing []object
 		for o := range k.desired(&p.desired) {
-			if failed[o.group()] {
-				continue
-			}
-			if err := p.ensure(ctx, o); err != nil {
-				failed[o.group()] = true
-				if !errors.Is(err, errNotApplied) {
-					errs = append(errs, err)
-				}
+			switch have, exists := p.known[k][o.GetName()]; {
+			case failed[o.group()]:
+			case exists:
+				keep(o, p.repair(ctx, o, have))
+			default:
+				p.pending[o.group()] = true
+				missing = append(missing, o)
 			}
 		}
 		if k == kindRule {
-			errs = append(errs, p.keepLingering(ctx, failed))
+			missing = append(missing, p.lingering()...)
+		}
+		for i, err := range p.create(ctx, missing) {
+			keep(missing[i], err)
 		}
 	}
 	return errors.Join(errs...)
@@ -71,20 +81,15 @@ func servedKeys(desired *mesh.Desired) map[string]bool {
 	return served
 }
 
-// keepLingering creates rules for keys without live pods on the entries of live pods; see mesh.Desired.
-func (p *pass) keepLingering(ctx context.Context, failed map[string]bool) error {
-	var errs []error
+// lingering returns the missing rules for keys without live pods on the entries of live pods; see mesh.Desired.
+func (p *pass) lingering() []object {
+	var missing []object
 	for _, rule := range p.desired.Lingering {
-		if _, exists := p.known[kindRule][rule.Name]; exists {
-			continue
-		}
-		o := kindRule.wrap(rule)
-		if err := p.create(ctx, o); err != nil {
-			failed[o.group()] = true
-			errs = append(errs, ignoreReported(err))
+		if _, exists := p.known[kindRule][rule.Name]; !exists {
+			missing = append(missing, kindRule.wrap(rule))
 		}
 	}
-	return errors.Join(errs...)
+	return missing
 }
 
 // checkUnmanaged refuses originations that an unmanaged object affects since their pods were admitted. Their applied
@@ -132,16 +137,13 @@ func (p *pass) checkUnmanaged() {
 	}
 }
 
-// ensure creates or repairs one object if it differs.
-func (p *pass) ensure(ctx context.Context, want object) error {
-	have, exists := p.known[want.kind][want.GetName()]
-	if exists && mesh.IsManaged(have) && !want.differs(have) {
+// repair repairs an object that exists, if it differs.
+func (p *pass) repair(ctx context.Context, want, have object) error {
+	if mesh.IsManaged(have) && !want.differs(have) {
 		return nil
 	}
 	p.pending[want.group()] = true
 	switch {
-	case !exists:
-		return p.create(ctx, want)
 	case !mesh.IsManaged(have):
 		p.reportUnmanaged(want)
 		return errNotApplied
@@ -157,8 +159,33 @@ func (p *pass) ensure(ctx context.Context, want object) error {
 	}
 }
 
-// create creates the object. It does not overwrite an object that was created since the cache was read.
-func (p *pass) create(ctx context.Context, want object) error {
+// create creates objects of one kind, several at once, and returns the error of each. It does not overwrite an object
+// that was created since the cache was read.
+func (p *pass) create(ctx context.Context, objects []object) []error {
+	errs := make([]error, len(objects))
+	var all errgroup.Group
+	all.SetLimit(max(1, p.Creates))
+	for i, o := range objects {
+		all.Go(func() error {
+			errs[i] = p.createOne(ctx, o)
+			return nil
+		})
+	}
+	_ = all.Wait() // each has its own error
+	for i, o := range objects {
+		if errs[i] != nil {
+			errs[i] = p.failed(o, errs[i])
+			continue
+		}
+		p.Metrics.applied(o.Kind, metrics.WriteCreated)
+		o.add(p.snap, o.Object)
+		p.created = append(p.created, o)
+	}
+	return errs
+}
+
+// createOne creates the object, and gives it what the API server has set.
+func (p *pass) createOne(ctx context.Context, want object) error {
 	configuration, err := want.configuration(p.Config)
 	if err != nil {
 		return err
@@ -167,13 +194,11 @@ func (p *pass) create(ctx context.Context, want object) error {
 	if apierrors.IsAlreadyExists(err) {
 		err = apierrors.NewConflict(schema.GroupResource{Group: want.Group, Resource: want.Kind}, want.GetName(), err)
 	}
-	if err != nil {
-		return p.failed(want, err)
+	if err == nil {
+		want.SetUID(configuration.GetUID())
+		want.SetCreationTimestamp(configuration.GetCreationTimestamp())
 	}
-	want.SetUID(configuration.GetUID())
-	p.Metrics.applied(want.Kind, metrics.WriteCreated)
-	p.reportApplied(want, metrics.WriteCreated)
-	return nil
+	return err
 }
 
 // replace restores spec and labels, and removes the annotations of redis-tls. It changes the version that was read, or
@@ -216,7 +241,9 @@ func (p *pass) replace(ctx context.Context, want, have object, outcome string) e
 		return p.failed(want, err)
 	}
 	p.Metrics.applied(want.Kind, outcome)
-	p.reportApplied(have, outcome)
+	if outcome == metrics.WriteRepaired {
+		p.reportRepaired(have)
+	}
 	return nil
 }
 

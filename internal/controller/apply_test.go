@@ -76,7 +76,7 @@ func TestRulesAreCreatedBeforeTheEntry(t *testing.T) {
 		}
 	}
 	for _, kind := range []string{kindRule.Kind, kindEntry.Kind} {
-		if !w.hasEvent("Normal Applied on ReplicaSet cart-r1", "created "+kind) {
+		if !w.hasEvent("Normal Applied on ReplicaSet cart-r1", kind) {
 			t.Errorf("no Event on the pod's owner about the %s: %q", kind, w.events)
 		}
 	}

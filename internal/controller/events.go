@@ -12,7 +12,6 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/cluster"
 	"github.com/redis-tls/redis-tls/internal/mesh"
-	"github.com/redis-tls/redis-tls/internal/metrics"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -60,6 +59,7 @@ func (p *pass) sendEvents() {
 		p.reportIgnored(&unresolved)
 	}
 	p.checkCertificates()
+	p.reportCreated()
 	reported := map[eventKey]time.Time{}
 	for _, e := range p.events {
 		if e.once {
@@ -102,7 +102,12 @@ func (p *pass) send(e event) {
 	if e.related != nil {
 		related = e.related
 	}
-	p.Events.Eventf(e.regarding, related, e.eventType, string(e.reason), e.action, "%s", note)
+	send := func() { p.Events.Eventf(e.regarding, related, e.eventType, string(e.reason), e.action, "%s", note) }
+	if e.once && p.Later != nil {
+		p.Later(send)
+		return
+	}
+	send()
 }
 
 func (p *pass) reportRefused(refusal *mesh.Refusal) {
@@ -204,17 +209,39 @@ func (p *pass) reportFailed(want object, err error) {
 	})
 }
 
-func (p *pass) reportApplied(o object, outcome string) {
-	if outcome != metrics.WriteCreated && outcome != metrics.WriteRepaired {
-		return
+// reportCreated reports the created objects, in one Event for each owner.
+func (p *pass) reportCreated() {
+	var owners []corev1.ObjectReference
+	of := map[corev1.ObjectReference][]object{}
+	for _, o := range p.created {
+		owner := *p.regarding(o)
+		if of[owner] == nil {
+			owners = append(owners, owner)
+		}
+		of[owner] = append(of[owner], o)
 	}
+	for _, owner := range owners {
+		var names []string
+		for _, o := range of[owner] {
+			names = append(names, o.Kind+" "+o.GetName())
+		}
+		last := of[owner][len(names)-1] // the entry, if there is one
+		p.reportApplied(&owner, last, "created "+strings.Join(names, ", "))
+	}
+}
+
+func (p *pass) reportRepaired(o object) {
+	p.reportApplied(p.regarding(o), o, fmt.Sprintf("repaired %s %s", o.Kind, o.GetName()))
+}
+
+func (p *pass) reportApplied(owner *corev1.ObjectReference, related object, note string) {
 	p.report(event{
-		regarding: p.regarding(o),
-		related:   o.reference(),
+		regarding: owner,
+		related:   related.reference(),
 		eventType: corev1.EventTypeNormal,
 		reason:    origination.ReasonApplied,
 		action:    actionApply,
-		note:      fmt.Sprintf("%s %s %s", outcome, o.Kind, o.GetName()),
+		note:      note,
 		once:      true,
 	})
 }

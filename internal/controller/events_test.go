@@ -142,3 +142,19 @@ func TestNotesOfEvents(t *testing.T) {
 		add("the service account may not list Secrets", w, origination.ReasonSecretAccessDenied)
 	})
 }
+
+// A burst of first uses must not wait for its own Events.
+func TestEventsAboutWritesAreSentLater(t *testing.T) {
+	pod, _ := cart(t, "a", clustertest.ByName)
+	w := newWorld(t).admit(pod)
+	var later []func()
+	w.r.Later = func(send func()) { later = append(later, send) }
+	w.pass()
+	if len(w.events) > 0 || len(later) != 1 {
+		t.Fatalf("%d are due later, and at once %q", len(later), w.events)
+	}
+	later[0]()
+	if !w.hasEvent("Normal Applied on ReplicaSet cart-r1") {
+		t.Errorf("later it sends %q", w.events)
+	}
+}

@@ -86,10 +86,20 @@ func (p *pass) measure(use cluster.FirstUse, state podMemory) podMemory {
 		return state
 	}
 	state.measured = true
-	if state.waited || !use.Admitted.Before(p.Since) {
+	if state.waited || p.awaited(use) || !use.Admitted.Before(p.Since) {
 		p.Metrics.firstUse(p.Clock.Now().Sub(*use.Admitted))
 	}
 	return state
+}
+
+// awaited reports whether an object of the pod was missing or wrong when the pass began.
+func (p *pass) awaited(use cluster.FirstUse) bool {
+	for i := range use.Originations {
+		if p.isPending(&mesh.Claim{Origination: &use.Originations[i]}) {
+			return true
+		}
+	}
+	return false
 }
 
 // complete reports whether all objects of the pod exist and are older than firstUse.delay at the time.

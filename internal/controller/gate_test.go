@@ -323,6 +323,13 @@ func TestFirstUseIsMeasuredOnce(t *testing.T) {
 			t.Errorf("%v observations of %v s in all, want one of 2 s", w.counter(metric), w.seconds(metric))
 		}
 	})
+	t.Run("of a pod that waited for a leader", func(t *testing.T) {
+		w := newWorld(t)
+		w.admit(admittedAt(w, 3*time.Second)).pass()
+		if w.counter(metric) != 1 || math.Abs(w.seconds(metric)-3) > 1e-6 {
+			t.Errorf("%v observations of %v s in all, want one of 3 s", w.counter(metric), w.seconds(metric))
+		}
+	})
 	t.Run("not again after a restart", func(t *testing.T) {
 		w := newWorld(t)
 		w.admit(admittedAt(w, time.Hour))

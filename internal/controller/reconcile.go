@@ -60,6 +60,10 @@ type Reconciler struct {
 	Clock   clock.PassiveClock
 	Config  config.Config
 	Metrics *Metrics
+	// Later runs a function some time later; nil runs it at once.
+	Later func(func())
+	// Creates is how many objects of a pass are created at once; 0 is 1.
+	Creates int
 	// Since is when this process began to reconcile. First uses that were over by then are not measured.
 	Since time.Time
 
@@ -83,8 +87,10 @@ type pass struct {
 	// pending are the groups (see origination.Group) with an object that differed when the pass began.
 	pending map[string]bool
 	// known are the objects of the namespace in the caches, by kind and name.
-	known  map[*kind]map[string]object
-	memory *memory
+	known map[*kind]map[string]object
+	// created are the objects that this pass created. The snapshot has them too.
+	created []object
+	memory  *memory
 	// events are the events that sendEvents sends.
 	events []event
 	// applyFailed says that an object was not applied, and not because of a conflict.

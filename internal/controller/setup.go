@@ -25,8 +25,15 @@ import (
 const (
 	// name is the controller's name in logs, metrics and Events.
 	name = "redis-tls"
-	// workers is how many namespaces are reconciled at once. A worker mostly waits for the API server.
-	workers = 8
+	// workers is how many namespaces are reconciled at once. A worker mostly waits for the API server, whose priority
+	// and fairness limits how many requests it serves at once.
+	workers = 32
+	// creates is how many objects of a namespace are created at once. A key with nodes has up to 129 entries.
+	creates = 8
+	// eventPause is the time between writes and Events about them, which would delay the writes for other namespaces.
+	eventPause = 2 * time.Second
+	// backgroundPause joins the events of the objects of one pass, so that they cause one more pass.
+	backgroundPause = 200 * time.Millisecond
 )
 
 // Setup adds the reconciler to the manager. It runs only on the elected leader.
@@ -43,6 +50,8 @@ func Setup(mgr manager.Manager, view View, cfg config.Config) error {
 		Clock:   clock.RealClock{},
 		Config:  cfg,
 		Metrics: m,
+		Creates: creates,
+		Later:   func(send func()) { time.AfterFunc(eventPause, send) },
 	}
 	c, err := ctrl.New(name, mgr, r.options(workers))
 	if err != nil {
@@ -71,8 +80,12 @@ func (r *Reconciler) start(_ context.Context, queue workqueue.TypedRateLimitingI
 	}
 	r.Since = r.Clock.Now()
 	add := func(namespace string, priority cluster.Priority) {
-		ordered.AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(r.rank(namespace, priority))},
-			reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}})
+		rank := r.rank(namespace, priority)
+		o := priorityqueue.AddOpts{Priority: &rank}
+		if rank < 0 {
+			o.After = backgroundPause
+		}
+		ordered.AddWithOpts(o, reconcile.Request{NamespacedName: types.NamespacedName{Name: namespace}})
 	}
 	r.View.Subscribe(add)
 	for _, namespace := range r.View.Namespaces() {

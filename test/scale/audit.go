@@ -7,9 +7,13 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/redis-tls/redis-tls/test/harness"
 )
+
+// webhookAccount is the user name of the webhook.
+const webhookAccount = "system:serviceaccount:redis-tls-system:redis-tls-webhook"
 
 // auditPolicy makes the API server log each request of the webhook's service account, and no other.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
@@ -17,7 +21,7 @@ kind: Policy
 omitStages: [RequestReceived]
 rules:
 - level: Metadata
-  users: ["system:serviceaccount:redis-tls-system:redis-tls-webhook"]
+  users: ["` + webhookAccount + `"]
 - level: None
 `
 
@@ -38,13 +42,19 @@ func (a *auditLog) now() (mark, error) {
 
 // since returns the calls in the log after the mark.
 func (a *auditLog) since(m mark) (calls, error) {
+	c, _, err := a.served(m)
+	return c, err
+}
+
+// served returns the calls in the log after the mark, and the time that the API server took for their work.
+func (a *auditLog) served(m mark) (calls, time.Duration, error) {
 	f, err := os.Open(a.path)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer f.Close()
 	if _, err := f.Seek(int64(m), io.SeekStart); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	return readCalls(f)
 }
@@ -52,18 +62,22 @@ func (a *auditLog) since(m mark) (calls, error) {
 // calls are numbers of requests, by kind: "patch serviceentries", "watch pods", "get /apis/networking.istio.io/v1".
 type calls map[string]int
 
-// readCalls reads audit events, one on each line. A watch counts when it begins, and any other request when it ends.
-func readCalls(r io.Reader) (calls, error) {
-	c := calls{}
+// readCalls reads audit events, one on each line. A watch counts when it begins, and any other request when it ends. It
+// adds up the time that the API server took for all but the upkeep.
+func readCalls(r io.Reader) (c calls, serving time.Duration, err error) {
+	c = calls{}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var event struct {
 			Stage, Verb, RequestURI string
 			ObjectRef               struct{ Namespace, Resource, Subresource string }
+			// Received is when the API server got the request, Ended when this stage began.
+			Received time.Time `json:"requestReceivedTimestamp"`
+			Ended    time.Time `json:"stageTimestamp"`
 		}
 		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
-			return nil, fmt.Errorf("reading the audit log: %w: %s", err, lines.Bytes())
+			return nil, 0, fmt.Errorf("reading the audit log: %w: %s", err, lines.Bytes())
 		}
 		wanted := "ResponseComplete"
 		if event.Verb == "watch" {
@@ -82,9 +96,13 @@ func readCalls(r io.Reader) (calls, error) {
 		if resource == "events" && event.ObjectRef.Namespace == harness.ReleaseNamespace {
 			resource = ofElection
 		}
-		c[event.Verb+" "+resource]++
+		call := event.Verb + " " + resource
+		c[call]++
+		if !upkeep(call) {
+			serving += event.Ended.Sub(event.Received)
+		}
 	}
-	return c, lines.Err()
+	return c, serving, lines.Err()
 }
 
 // ofElection are Events of the replica's own namespace, about the leader.

@@ -7,10 +7,13 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/tools/cache"
+	toolswatch "k8s.io/client-go/tools/watch"
 )
 
 // managed selects the managed objects.
@@ -19,6 +22,18 @@ const managed = "app.kubernetes.io/managed-by=redis-tls"
 // firstUses creates the first pods of n new namespaces at once. It returns the times from each request, and from the
 // API server's answer, until all objects of the pod were accepted.
 func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered times, err error) {
+	return c.atOnce(ctx, n, func(ctx context.Context, pod *corev1.Pod) (time.Time, error) {
+		err := c.inject(ctx, pod, metav1.CreateOptions{})
+		return time.Now(), err
+	})
+}
+
+// atOnce has first create a pod in each of n new namespaces at once, and waits for its objects.
+func (c *cluster) atOnce(
+	ctx context.Context,
+	n int,
+	first func(context.Context, *corev1.Pod) (answered time.Time, err error),
+) (requested, answered times, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	prefix := fmt.Sprintf("new-%d", c.rounds)
@@ -39,8 +54,7 @@ func (c *cluster) firstUses(ctx context.Context, n int) (requested, answered tim
 	for i := range n {
 		pods.Go(func() {
 			begins[i] = time.Now()
-			errs[i] = c.inject(ctx, podOf(numbered(prefix, i), i), metav1.CreateOptions{})
-			ends[i] = time.Now()
+			ends[i], errs[i] = first(ctx, podOf(numbered(prefix, i), i))
 		})
 	}
 	pods.Wait()
@@ -67,18 +81,17 @@ func (c *cluster) watchObjects(ctx context.Context, prefix string, accepted *arr
 		return err
 	}
 	for resource := range meshResources {
-		objects := client.Resource(schema.GroupVersionResource{
-			Group:    "networking.istio.io",
-			Version:  "v1",
-			Resource: resource,
-		})
+		objects := client.Resource(meshResource(resource))
 		now, err := objects.List(ctx, metav1.ListOptions{Limit: 1})
 		if err != nil {
 			return err
 		}
-		events, err := objects.Watch(ctx, metav1.ListOptions{
-			LabelSelector:   managed,
-			ResourceVersion: now.GetResourceVersion(),
+		// The API server ends a watch that cannot follow.
+		events, err := toolswatch.NewRetryWatcherWithContext(ctx, now.GetResourceVersion(), &cache.ListWatch{
+			WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+				o.LabelSelector = managed
+				return objects.Watch(ctx, o)
+			},
 		})
 		if err != nil {
 			return err
@@ -93,6 +106,10 @@ func (c *cluster) watchObjects(ctx context.Context, prefix string, accepted *arr
 		}()
 	}
 	return nil
+}
+
+func meshResource(resource string) schema.GroupVersionResource {
+	return schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: resource}
 }
 
 // arrivals has the time at which the last object of each namespace was seen.

@@ -96,7 +96,18 @@ func (r *report) print(w io.Writer) {
 	duration(at+"from the request: p50", few.requested.p50(), many.requested.p50())
 	duration(at+"from the request: p99", few.requested.p99(), many.requested.p99())
 	duration(at+"from the answer: p99", few.answered.p99(), many.answered.p99())
+	duration("the same by a bare client without the webhook: p50", few.bare.p50(), many.bare.p50())
+	duration("the same by a bare client without the webhook: p99", few.bare.p99(), many.bare.p99())
+	row(
+		"first use of that: p50, p99",
+		share(few.requested.p50(), few.bare.p50())+", "+share(few.requested.p99(), few.bare.p99()),
+		share(many.requested.p50(), many.bare.p50())+", "+share(many.requested.p99(), many.bare.p99()),
+		"",
+	)
 
+	for _, f := range []*figures{few, many} {
+		fmt.Fprintf(w, "\nThe last %d first uses with %s: %s.\n", r.atOnce, f.filling, f.spent)
+	}
 	fmt.Fprintf(w, "\nAn empty cluster: heap %s, RSS %s.\n\n", mebibytes(r.empty.heap), mebibytes(r.empty.rss))
 	row("added", "heap", "each", "made in")
 	row("---", "---", "---", "---")
@@ -110,6 +121,15 @@ func (r *report) print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "\nUpkeep while %d admissions were answered: %s.\n", len(many.review)+len(many.creation), many.calls)
 	fmt.Fprintf(w, "Calls of the restart with %s: %s.\n", many.filling, many.restart.calls)
+}
+
+// String describes one pass on average.
+func (s spent) String() string {
+	each := func(seconds float64) string {
+		return rounded(time.Duration(seconds / max(1, s.passes) * float64(time.Second)))
+	}
+	return fmt.Sprintf("%.0f passes, each %s in the queue and %s at work, of which the API server took %s; calls: %s",
+		s.passes, each(s.queued), each(s.work), each(s.serving.Seconds()), s.calls.work())
 }
 
 // lists returns the number of lists and watches.
@@ -144,6 +164,9 @@ func ratio(a, b float64) string {
 	}
 	return fmt.Sprintf("%.2f", b/a)
 }
+
+// share returns the first duration as a multiple of the second.
+func share(a, b time.Duration) string { return ratio(float64(b), float64(a)) }
 
 func mebibytes(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
 

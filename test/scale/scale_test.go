@@ -51,7 +51,7 @@ func TestReadCalls(t *testing.T) {
 			subresource,
 		) + "\n"
 	}
-	got, err := readCalls(strings.NewReader(
+	got, serving, err := readCalls(strings.NewReader(
 		event("ResponseStarted", "watch", "/api/v1/pods?watch=true", "pods", "") +
 			event("ResponseComplete", "watch", "/api/v1/pods?watch=true", "pods", "") +
 			event("ResponseComplete", "watch", "/api/v1/services?watch=true", "services", "") +
@@ -61,7 +61,8 @@ func TestReadCalls(t *testing.T) {
 			"\n" +
 			event("ResponseComplete", "patch", "/x", "serviceentries", "") +
 			event("ResponseComplete", "patch", "/x", "serviceentries", "") +
-			event("ResponseComplete", "get", "/x", "secrets", "") +
+			`{"stage":"ResponseComplete","verb":"get","objectRef":{"resource":"secrets"},` +
+			`"requestReceivedTimestamp":"2026-01-01T00:00:01.250000Z","stageTimestamp":"2026-01-01T00:00:03Z"}` + "\n" +
 			event("ResponseComplete", "create", "/x", "pods", "binding")))
 	if err != nil {
 		t.Fatal(err)
@@ -78,6 +79,9 @@ func TestReadCalls(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
 	}
+	if serving != 1750*time.Millisecond {
+		t.Errorf("the API server took %s, want 1.75s", serving)
+	}
 	if diff := cmp.Diff(calls{
 		"patch serviceentries": 2,
 		"get secrets":          1,
@@ -93,7 +97,7 @@ func TestReadCalls(t *testing.T) {
 	if got.String() != text {
 		t.Errorf("String() = %q, want %q", got.String(), text)
 	}
-	if _, err := readCalls(strings.NewReader("{\n")); err == nil {
+	if _, _, err := readCalls(strings.NewReader("{\n")); err == nil {
 		t.Error("half an event is not an error")
 	}
 }
