@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -92,51 +93,6 @@ func (p *pass) lingering() []object {
 	return missing
 }
 
-// checkUnmanaged refuses originations that an unmanaged object affects since their pods were admitted. Their applied
-// objects stay, because the connections that still match them keep their TLS.
-func (p *pass) checkUnmanaged() {
-	snap := p.snap.Unmanaged()
-	// If several Sidecars exist, the pod's labels decide, and the cache does not keep all labels.
-	for _, sidecar := range snap.Sidecars {
-		if sidecar.Namespace == p.namespace && sidecar.Spec.WorkloadSelector != nil && !mesh.IsManaged(sidecar) {
-			snap.Sidecars = nil
-			break
-		}
-	}
-	// The egress label of keys that only restricted pods have.
-	restricted := make(map[string]string, len(p.desired.Sidecars))
-	for _, r := range p.live.Requests {
-		if r.Settings.Sidecar == "" {
-			continue
-		}
-		label := origination.EgressLabel(r.Originations)
-		for i := range r.Originations {
-			if key := r.Originations[i].Key; restricted[key] == "" {
-				restricted[key] = label
-			}
-		}
-	}
-	for _, r := range p.live.Requests {
-		for i := range r.Originations {
-			if r.Settings.Sidecar == "" {
-				delete(restricted, r.Originations[i].Key)
-			}
-		}
-	}
-	for i := range p.desired.Claims {
-		claim := &p.desired.Claims[i]
-		labels := map[string]string{}
-		if label := restricted[claim.Key]; label != "" {
-			labels[label] = "true"
-		}
-		problems, _ := mesh.CheckUnmanaged(claim.Origination, labels, snap)
-		for _, problem := range problems {
-			p.refused[claim.Key] = true
-			p.desired.Refused = append(p.desired.Refused, mesh.Refusal{Claim: *claim, Problem: problem})
-		}
-	}
-}
-
 // repair repairs an object that exists, if it differs.
 func (p *pass) repair(ctx context.Context, want, have object) error {
 	if mesh.IsManaged(have) && !want.differs(have) {
@@ -159,19 +115,16 @@ func (p *pass) repair(ctx context.Context, want, have object) error {
 	}
 }
 
-// create creates objects of one kind, several at once, and returns the error of each. It does not overwrite an object
-// that was created since the cache was read.
+// create creates objects of one kind, several at once, and returns the error of each. The acknowledgement comes after
+// the other entries.
 func (p *pass) create(ctx context.Context, objects []object) []error {
 	errs := make([]error, len(objects))
-	var all errgroup.Group
-	all.SetLimit(max(1, p.Creates))
-	for i, o := range objects {
-		all.Go(func() error {
-			errs[i] = p.createOne(ctx, o)
-			return nil
-		})
+	rest := slices.IndexFunc(objects, object.acknowledges)
+	if rest < 0 {
+		rest = len(objects)
 	}
-	_ = all.Wait() // each has its own error
+	p.createAll(ctx, objects[:rest], errs)
+	p.createAll(ctx, objects[rest:], errs[rest:])
 	for i, o := range objects {
 		if errs[i] != nil {
 			errs[i] = p.failed(o, errs[i])
@@ -184,7 +137,20 @@ func (p *pass) create(ctx context.Context, objects []object) []error {
 	return errs
 }
 
-// createOne creates the object, and gives it what the API server has set.
+func (p *pass) createAll(ctx context.Context, objects []object, errs []error) {
+	var all errgroup.Group
+	all.SetLimit(max(1, p.Creates))
+	for i, o := range objects {
+		all.Go(func() error {
+			errs[i] = p.createOne(ctx, o)
+			return nil
+		})
+	}
+	_ = all.Wait() // each has its own error
+}
+
+// createOne creates the object, and gives it what the API server has set. It does not overwrite an object that was
+// created since the cache was read.
 func (p *pass) createOne(ctx context.Context, want object) error {
 	configuration, err := want.configuration(p.Config)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -45,8 +46,8 @@ func (p *pass) release(ctx context.Context) error {
 			unacknowledged = true
 		case p.complete(use, p.now):
 			ready = append(ready, use.Pod)
-		case p.accepted(use):
-			p.requeue(pauseDelay)
+		default:
+			p.requeueSettled(use)
 		}
 	}
 	p.memory.pods = pods
@@ -118,6 +119,31 @@ func (p *pass) complete(use cluster.FirstUse, now time.Time) bool {
 
 func (p *pass) missingSettings(use cluster.FirstUse, now time.Time) []string {
 	return mesh.MissingSettings(use.Settings, use.Originations, p.snap, now, p.Config.FirstUse.Delay.Duration)
+}
+
+// requeueSettled repeats the pass when all objects of the pod are older than firstUse.delay.
+func (p *pass) requeueSettled(use cluster.FirstUse) {
+	if p.settles == nil {
+		p.settles = p.settleTimes()
+	}
+	i := sort.Search(len(p.settles), func(i int) bool { return p.complete(use, p.settles[i]) })
+	if i < len(p.settles) {
+		p.requeue(p.settles[i].Sub(p.now))
+	}
+}
+
+// settleTimes returns when each young managed object of the namespace is older than firstUse.delay, the earliest first.
+func (p *pass) settleTimes() []time.Time {
+	times := []time.Time{}
+	for _, k := range kinds {
+		for _, o := range k.known(p.snap) {
+			if at := mesh.SettledAt(o, p.Config.FirstUse.Delay.Duration); mesh.IsManaged(o) && at.After(p.now) {
+				times = append(times, at)
+			}
+		}
+	}
+	slices.SortFunc(times, time.Time.Compare)
+	return slices.CompactFunc(times, time.Time.Equal)
 }
 
 // accepted reports whether the API server has all objects of the pod, even since just now.

@@ -116,6 +116,26 @@ func TestGateOfAPodWithAVIPDoesNotWaitForIstiod(t *testing.T) {
 	}
 }
 
+func TestAcknowledgementIsCreatedAfterTheOtherEntries(t *testing.T) {
+	for range 10 {
+		pod, _ := cart(t, "a", map[string]string{
+			"redis-tls/addresses": "203.0.113.1,203.0.113.2,203.0.113.3", "redis-tls/ca-secret": "redis-ca",
+		})
+		w := newWorld(t).admit(pod)
+		w.r.Config.FirstUse.Acknowledgement, w.r.Creates = true, 8
+		created := 0
+		w.after = func(write) { created++ }
+		w.before = func(call write) {
+			if call.Name == origination.AcknowledgementName && created != 6 {
+				t.Errorf("it is created after %d other objects, want 6", created)
+			}
+		}
+		if w.pass(); created != 7 {
+			t.Errorf("%d objects are created, want 7", created)
+		}
+	}
+}
+
 // acknowledge gives the acknowledgement of the namespace an address, as istiod does.
 func (w *world) acknowledge() {
 	w.t.Helper()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -70,6 +71,12 @@ func (o object) recorded() bool {
 
 // lingers reports whether the object was created for a key without live pods.
 func (o object) lingers() bool { return o.GetAnnotations()[mesh.AnnotationLingering] != "" }
+
+// acknowledges reports whether the object is the namespace's acknowledgement.
+func (o object) acknowledges() bool {
+	entry, ok := o.Object.(*networkingv1.ServiceEntry)
+	return ok && mesh.IsAcknowledgement(entry)
+}
 
 func (o object) clone() object { return o.wrap(o.DeepCopyObject().(client.Object)) }
 

@@ -29,7 +29,6 @@ import (
 const (
 	pauseUnsynced = 500 * time.Millisecond // the caches are filling, or do not have the namespace yet
 	pauseConflict = 200 * time.Millisecond // the cache was behind the API server
-	pauseDelay    = 250 * time.Millisecond // a gated pod waits for firstUse.delay
 	pauseInUse    = 30 * time.Second       // an unclaimed object is in use
 	quietWait     = 2 * time.Second        // before a gated pod's wait is reported
 )
@@ -90,6 +89,8 @@ type pass struct {
 	known map[*kind]map[string]object
 	// created are the objects that this pass created. The snapshot has them too.
 	created []object
+	// settles are the results of settleTimes, or nil.
+	settles []time.Time
 	memory  *memory
 	// events are the events that sendEvents sends.
 	events []event

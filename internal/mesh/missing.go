@@ -130,7 +130,12 @@ func coversPorts(existing, wanted []*networkingapi.TrafficPolicy_PortTrafficPoli
 
 // inForce reports whether the object is not marked for deletion, and was accepted at least the delay ago.
 func inForce(obj metav1.Object, now time.Time, delay time.Duration) bool {
-	return !marked(obj) && !now.Before(AcceptedAt(obj).Add(delay+granularity))
+	return !marked(obj) && !now.Before(SettledAt(obj, delay))
+}
+
+// SettledAt returns when the object was accepted at least the delay ago.
+func SettledAt(obj metav1.Object, delay time.Duration) time.Time {
+	return AcceptedAt(obj).Add(delay + granularity)
 }
 
 // AcceptedAt returns the time at which the API server last accepted a change by redis-tls.
