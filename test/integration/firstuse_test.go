@@ -140,6 +140,23 @@ func testNoRequests(c *cluster, log string) {
 		return nil
 	})
 
+	c.eventually("the Events about the objects, which come last", func(context.Context) error {
+		var events corev1.EventList
+		if err := c.Client.List(c.t.Context(), &events, client.InNamespace(warm)); err != nil {
+			return err
+		}
+		applied := 0
+		for _, e := range events.Items {
+			if e.Reason == "Applied" {
+				applied++
+			}
+		}
+		if applied < 2 {
+			return fmt.Errorf("%d of 2", applied)
+		}
+		return nil
+	})
+
 	begin := time.Now()
 	for i := range 20 {
 		c.admitted(pod(warm, fmt.Sprintf("pinned-%d", i), requesting()))
