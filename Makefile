@@ -19,6 +19,9 @@ endif
 # Istio, compiled from the module proxy, and Envoy, in a directory named by Istio's version.
 MESH := bin/mesh-$(shell sed -n 's|^[[:space:]]*istio.io/istio ||p' test/mesh/go.mod)
 
+# Kyverno, which `make bench-peers` compares with, in a directory named by its version.
+PEERS := bin/peers-$(shell sed -n 's|^[[:space:]]*github.com/kyverno/kyverno \(v[0-9.]*\).*|\1|p' test/peers/kyverno/go.mod)
+
 # golangci-lint, compiled from the module proxy once, into a directory named by its version. Its dependencies stay in
 # a module of its own, test/lint.
 GOLANGCI_VERSION := $(shell sed -n 's|^[[:space:]]*github.com/golangci/golangci-lint/v2 \(v[0-9.]*\).*|\1|p' test/lint/go.mod)
@@ -183,6 +186,17 @@ bench: control-plane network-tools ## Benchmarks in COUNT (6) rounds, by benchst
 	go tool benchstat -filter '.name:APIServer' -col /webhook bin/bench.txt
 	go tool benchstat -filter '.unit:/requests/' -row /command,/pipeline bin/wire.txt
 	go tool benchstat -filter '.unit:/^%/' -row /command,/pipeline bin/wire.txt
+
+.PHONY: bench-peers
+bench-peers: control-plane $(MESH)/mesh $(PEERS)/kyverno network-tools ## The same reviews and first uses with Kyverno and with Istio's injector (as root); PEERS_FLAGS; 7 minutes, and once 5 to build Kyverno
+	@mkdir -p bin
+	@test/go-build.sh -o bin/webhook ./cmd/webhook
+	@test/go-build.sh -o bin/peers ./test/peers
+	@bin/peers -webhook bin/webhook -kyverno $(PEERS) $(PEERS_FLAGS)
+
+$(PEERS)/kyverno: test/peers/kyverno/go.mod test/peers/kyverno/go.sum test/peers/kyverno/build.sh
+	@test/peers/kyverno/build.sh "$(CURDIR)/$(PEERS)"
+	@touch $@
 
 .PHONY: scale
 scale: control-plane network-tools ## Cost of a large cluster for a replica: NAMESPACES (10000) with PODS (50000), compared with 100 and 500; some minutes, 8 GB

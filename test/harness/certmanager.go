@@ -35,7 +35,7 @@ func (c *ControlPlane) InstallCertManagerCRDs(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading cert-manager's CustomResourceDefinitions: %w", err)
 	}
-	return c.installCRDs(ctx, crds)
+	return c.InstallCRDs(ctx, crds)
 }
 
 // InstallPrometheusOperatorCRDs applies the CustomResourceDefinitions of what the chart makes for the Prometheus
@@ -45,7 +45,7 @@ func (c *ControlPlane) InstallPrometheusOperatorCRDs(ctx context.Context) error 
 	if err != nil {
 		return err
 	}
-	return c.installCRDs(ctx, crds)
+	return c.InstallCRDs(ctx, crds)
 }
 
 // Sign signs the certificate of a key, and returns it with the CA's, in PEM.

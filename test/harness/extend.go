@@ -1,6 +1,9 @@
 package harness
 
-import "path/filepath"
+import (
+	"net/netip"
+	"path/filepath"
+)
 
 // Directory returns the control plane's temporary directory, which Stop removes. A test bed keeps its files in a
 // directory below it.
@@ -12,3 +15,6 @@ func (c *ControlPlane) LogPath(name string) string { return filepath.Join(c.logs
 // OnStop registers a function that Stop calls, before those of everything started earlier, also after an interrupt. If
 // Stop has already begun, it is called at once.
 func (c *ControlPlane) OnStop(undo func() error) { c.onStop(undo) }
+
+// NewAddress returns an address of this machine that nothing else uses, like a pod's. The API server may call it.
+func (c *ControlPlane) NewAddress() (netip.Addr, error) { return c.net.address() }

@@ -22,10 +22,11 @@ func (c *ControlPlane) InstallIstioCRDs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.installCRDs(ctx, crds)
+	return c.InstallCRDs(ctx, crds)
 }
 
-func (c *ControlPlane) installCRDs(ctx context.Context, crds []*unstructured.Unstructured) error {
+// InstallCRDs applies CustomResourceDefinitions, and waits until they are served.
+func (c *ControlPlane) InstallCRDs(ctx context.Context, crds []*unstructured.Unstructured) error {
 	if err := c.ApplyObjects(ctx, "", crds...); err != nil {
 		return err
 	}
