@@ -67,10 +67,14 @@ const (
 	NamespaceTerminating
 )
 
+func (v *View) namespace(name string) *corev1.Namespace {
+	namespace, _ := get[*corev1.Namespace](v.namespaces, name)
+	return namespace
+}
+
 // NamespaceState returns the state of a namespace.
 func (v *View) NamespaceState(name string) NamespaceState {
-	namespace, _ := get[*corev1.Namespace](v.namespaces, name)
-	return stateOf(namespace)
+	return stateOf(v.namespace(name))
 }
 
 func stateOf(namespace *corev1.Namespace) NamespaceState {
@@ -84,10 +88,10 @@ func stateOf(namespace *corev1.Namespace) NamespaceState {
 	}
 }
 
-// namespaceChanged notifies a namespace whose state changes, if redis-tls manages pods or objects there. A pass does
-// nothing before the namespace is active.
+// namespaceChanged notifies a namespace whose state changes, or whether istiod reads it, if redis-tls manages pods or
+// objects there. A pass does nothing before the namespace is active.
 func (v *View) namespaceChanged(old, namespace *corev1.Namespace) {
-	if stateOf(old) == stateOf(namespace) {
+	if stateOf(old) == stateOf(namespace) && v.configs.ignoredBy(old) == v.configs.ignoredBy(namespace) {
 		return
 	}
 	name := cmp.Or(namespace, old).Name

@@ -40,6 +40,7 @@ type View struct {
 	generation atomic.Uint64 // of the Services by which requests are resolved
 	istio      *crdWatch
 	certs      *crdWatch // cert-manager's
+	configs    *meshConfigs
 
 	handlers []func() bool // HasSynced of each event handler
 	synced   atomic.Bool
@@ -84,9 +85,16 @@ func Setup(ctx context.Context, mgr manager.Manager, cfg config.Config) (*View, 
 		}
 		informers[i] = shared
 	}
-	v, err := newView(cfg, informers[0], informers[1], informers[2], watches["istio"], watches["cert-manager"])
+	configs, err := watchMeshConfigs(mgr.GetConfig(), mgr.GetHTTPClient(), cfg.Istio)
 	if err != nil {
 		return nil, err
+	}
+	v, err := newView(cfg, informers[0], informers[1], informers[2], watches["istio"], watches["cert-manager"], configs)
+	if err != nil {
+		return nil, err
+	}
+	if err := mgr.Add(configs); err != nil {
+		return nil, fmt.Errorf("adding the watch of the mesh configurations: %w", err)
 	}
 	for name, watch := range watches {
 		if err := mgr.Add(watch); err != nil {
@@ -100,6 +108,7 @@ func newView(
 	cfg config.Config,
 	pods, namespaces, services toolscache.SharedIndexInformer,
 	istio, certs *crdWatch,
+	configs *meshConfigs,
 ) (*View, error) {
 	v := &View{
 		cfg:        cfg,
@@ -110,7 +119,9 @@ func newView(
 		index:      newPodIndex(),
 		istio:      istio,
 		certs:      certs,
+		configs:    configs,
 	}
+	configs.changed = v.allChanged
 	istio.maxPause, certs.maxPause, certs.optional = maxIstioPause, maxCertManagerPause, true
 	for _, watch := range []*crdWatch{istio, certs} {
 		watch.poke = make(chan struct{}, 1)
@@ -173,8 +184,8 @@ func (v *View) IstioReady() bool { return v.istio.ready() != nil }
 
 // Namespace returns the labels of a namespace, and its annotations of redis-tls.
 func (v *View) Namespace(name string) (labels, annotations map[string]string, ok bool) {
-	namespace, ok := get[*corev1.Namespace](v.namespaces, name)
-	if !ok {
+	namespace := v.namespace(name)
+	if namespace == nil {
 		return nil, nil, false
 	}
 	return namespace.Labels, namespace.Annotations, true
@@ -198,6 +209,7 @@ func (v *View) Snapshot(namespace string) *mesh.Snapshot {
 	s := &mesh.Snapshot{
 		Namespace:     namespace,
 		RootNamespace: v.cfg.Istio.RootNamespace,
+		IgnoredBy:     v.configs.ignoredBy(v.namespace(namespace)),
 		Live:          live.Requests,
 		Marks:         live.Marks,
 		Holders:       v.holders,

@@ -78,6 +78,7 @@ type world struct {
 	pods       source
 	namespaces source
 	services   source
+	configs    source // of mesh configurations
 
 	mu       sync.Mutex
 	served   bool
@@ -98,7 +99,7 @@ func newWorld(t testing.TB) *world {
 		notified: map[string]int{},
 		priority: map[string]Priority{},
 	}
-	w.pods, w.namespaces, w.services = w.source(), w.source(), w.source()
+	w.pods, w.namespaces, w.services, w.configs = w.source(), w.source(), w.source(), w.source()
 	w.mesh = map[string]source{}
 	for _, kinds := range []watchedKinds{istioKinds, certManagerKinds} {
 		for resource := range kinds {
@@ -125,9 +126,14 @@ func (w *world) start() *View {
 		}
 	}
 	listWatch := func(resource string) (toolscache.ListerWatcher, error) { return w.mesh[resource], nil }
+	configs, err := newMeshConfigs([]toolscache.ListerWatcher{w.configs})
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	view, err := newView(config.Default(), informers[0], informers[1], informers[2],
 		&crdWatch{kinds: istioKinds, served: w.istioServed, listWatch: listWatch, clock: w.clock},
-		&crdWatch{kinds: certManagerKinds, served: w.certManagerServed, listWatch: listWatch, clock: w.clock})
+		&crdWatch{kinds: certManagerKinds, served: w.certManagerServed, listWatch: listWatch, clock: w.clock},
+		configs)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -159,6 +165,11 @@ func (w *world) start() *View {
 			}
 		})
 	}
+	running.Go(func() {
+		if err := configs.Start(ctx); err != nil {
+			w.t.Errorf("watching the mesh configurations: %v", err)
+		}
+	})
 	w.t.Cleanup(func() { cancel(); running.Wait() })
 	return view
 }

@@ -85,6 +85,8 @@ type Cleanup struct {
 type Istio struct {
 	// RootNamespace is meshConfig.rootNamespace, whose Sidecar resources apply to every namespace.
 	RootNamespace string `json:"rootNamespace"`
+	// MeshConfigMaps are the names of the ConfigMaps with mesh configurations, in the root namespace.
+	MeshConfigMaps []string `json:"meshConfigMaps"`
 	// TrustDomain is meshConfig.trustDomain, which the client certificates of issuers name.
 	TrustDomain string `json:"trustDomain"`
 	// SystemRoots is the path of the CA bundle in the proxy's image. It is always written out, because an empty

@@ -35,7 +35,7 @@ policy:
 vip: {cidr: 10.255.0.0/16, ipv6CIDR: "fd00:1::/112"}
 firstUse: {gate: false, delay: 2s, acknowledgement: false}
 cleanup: {gracePeriod: 1h, delay: 90s}
-istio: {rootNamespace: mesh, trustDomain: corp.example, systemRoots: /roots.pem}
+istio: {rootNamespace: mesh, meshConfigMaps: [istio-a, istio-b], trustDomain: corp.example, systemRoots: /roots.pem}
 clusterDomain: Corp.Example.
 excludedNamespaces: [kube-system]
 objectLabels: {velero.io/exclude-from-backup: "true"}
@@ -60,10 +60,15 @@ func everythingParsed() Config {
 			MaxKeysPerNamespace: 7,
 			AllowInsecure:       true,
 		},
-		VIP:           VIP{CIDR: netip.MustParsePrefix("10.255.0.0/16"), IPv6CIDR: &v6},
-		FirstUse:      FirstUse{Delay: duration(2 * time.Second)},
-		Cleanup:       Cleanup{GracePeriod: duration(time.Hour), Delay: duration(90 * time.Second)},
-		Istio:         Istio{RootNamespace: "mesh", TrustDomain: "corp.example", SystemRoots: "/roots.pem"},
+		VIP:      VIP{CIDR: netip.MustParsePrefix("10.255.0.0/16"), IPv6CIDR: &v6},
+		FirstUse: FirstUse{Delay: duration(2 * time.Second)},
+		Cleanup:  Cleanup{GracePeriod: duration(time.Hour), Delay: duration(90 * time.Second)},
+		Istio: Istio{
+			RootNamespace:  "mesh",
+			MeshConfigMaps: []string{"istio-a", "istio-b"},
+			TrustDomain:    "corp.example",
+			SystemRoots:    "/roots.pem",
+		},
 		ClusterDomain: "corp.example", ExcludedNamespaces: []string{"kube-system"},
 		ObjectLabels:      map[string]string{"velero.io/exclude-from-backup": "true"},
 		ObjectAnnotations: map[string]string{"argocd.argoproj.io/compare-options": "IgnoreExtraneous"},
@@ -77,7 +82,11 @@ policy: {mode: enforce, maxKeysPerNamespace: 100, allowInsecure: false}
 vip: {cidr: 251.0.0.0/8}
 firstUse: {gate: true, delay: 12s, acknowledgement: true}
 cleanup: {gracePeriod: 24h0m0s, delay: 1m0s}
-istio: {rootNamespace: istio-system, trustDomain: cluster.local, systemRoots: /etc/ssl/certs/ca-certificates.crt}
+istio:
+  rootNamespace: istio-system
+  meshConfigMaps: [istio]
+  trustDomain: cluster.local
+  systemRoots: /etc/ssl/certs/ca-certificates.crt
 clusterDomain: cluster.local
 excludedNamespaces: [kube-system, kube-node-lease, istio-system]
 `

@@ -29,9 +29,10 @@ func Default() Config {
 			Delay:       metav1.Duration{Duration: time.Minute},
 		},
 		Istio: Istio{
-			RootNamespace: "istio-system",
-			TrustDomain:   "cluster.local",
-			SystemRoots:   "/etc/ssl/certs/ca-certificates.crt",
+			RootNamespace:  "istio-system",
+			MeshConfigMaps: []string{"istio"},
+			TrustDomain:    "cluster.local",
+			SystemRoots:    "/etc/ssl/certs/ca-certificates.crt",
 		},
 		ClusterDomain:      "cluster.local",
 		ExcludedNamespaces: []string{"kube-system", "kube-node-lease", "istio-system"},

@@ -125,6 +125,12 @@ func (c Config) validateNames() field.ErrorList {
 	if len(validation.IsDNS1123Label(c.Istio.RootNamespace)) > 0 {
 		errs = append(errs, field.Invalid(field.NewPath("istio", "rootNamespace"), c.Istio.RootNamespace, namespaceRule))
 	}
+	for i, name := range c.Istio.MeshConfigMaps {
+		if len(validation.IsDNS1123Subdomain(name)) > 0 {
+			errs = append(errs, field.Invalid(field.NewPath("istio", "meshConfigMaps").Index(i), name,
+				"must be the name of a ConfigMap: lower-case letters, digits, '-' and '.', as in \"istio\""))
+		}
+	}
 	if domain := c.Istio.TrustDomain; !trustDomainForm.MatchString(domain) {
 		errs = append(errs, field.Invalid(field.NewPath("istio", "trustDomain"), domain, "must be a trust domain: "+
 			"lower-case letters, digits, '.', '-' and '_', at most 255 characters, as in \"cluster.local\""))

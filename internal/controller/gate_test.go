@@ -105,6 +105,25 @@ func TestGateStaysUntilIstiodAcknowledgesTheNamespace(t *testing.T) {
 	}
 }
 
+// The discoverySelectors may change while pods run or wait.
+func TestPodsOfAnIgnoredNamespaceAreReported(t *testing.T) {
+	running, _ := cart(t, "a", clustertest.ByAddress)
+	waiting, _ := cart(t, "b", clustertest.ByAddress, clustertest.Gated())
+	w := newWorld(t).admit(running, waiting)
+	w.caches.ignoredBy = "the discoverySelectors of ConfigMap istio-system/istio (mesh=in)"
+	w.pass()
+	if !w.hasEvent("Warning NamespaceIgnored on ReplicaSet cart-r1", "mesh=in") {
+		t.Errorf("Events %q", w.events)
+	}
+	if w.later(afterFirstUseDelay).pass(); len(w.gates(waiting)) != 1 {
+		t.Errorf("gates %q", w.gates(waiting))
+	}
+	w.caches.ignoredBy = ""
+	if w.pass(); len(w.gates(waiting)) > 0 {
+		t.Errorf("gates %q", w.gates(waiting))
+	}
+}
+
 // A pod may have the gate without a reason: its manifest has it, or firstUse.gate was switched off and on.
 func TestGateOfAPodWithAVIPDoesNotWaitForIstiod(t *testing.T) {
 	pod, _ := cart(t, "a", clustertest.ByName, clustertest.Gated())

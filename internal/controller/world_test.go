@@ -615,6 +615,8 @@ type caches struct {
 	objects  map[*kind]map[types.NamespacedName]client.Object
 	// certManager says whether cert-manager's kinds are served.
 	certManager mesh.Presence
+	// ignoredBy are the selectors by which no istiod reads the namespaces.
+	ignoredBy string
 }
 
 // newCaches returns those of a cluster with the Service that clustertest.InMesh is for.
@@ -688,6 +690,7 @@ func (c *caches) Snapshot(namespace string) *mesh.Snapshot {
 	s := &mesh.Snapshot{
 		Namespace:     namespace,
 		RootNamespace: "istio-system",
+		IgnoredBy:     c.ignoredBy,
 		Live:          live.Requests,
 		Marks:         live.Marks,
 		CertManager:   c.certManager,

@@ -17,6 +17,7 @@ import (
 //	the pod or its namespace (pod)                refuse     tolerate   tolerate
 //	another key or an unmanaged object (mesh)     refuse     refuse     tolerate
 //	no cert-manager (mesh)                        refuse     refuse     tolerate
+//	the namespace is ignored by istiod (mesh)     refuse     refuse     tolerate
 //	pod and mesh                                  refuse     tolerate   tolerate
 //	annotation and any other                      refuse     refuse     tolerate
 //
@@ -39,6 +40,7 @@ var precedence = []origination.Reason{
 	origination.ReasonConflict,
 	origination.ReasonUnmanagedObject,
 	origination.ReasonNoCertManager,
+	origination.ReasonNamespaceIgnored,
 }
 
 // isOfAnnotations reports whether the problem is in the annotations, or in not knowing those of the namespace.

@@ -172,6 +172,16 @@ var problemCases = []problemCase{
 		inherited: origination.OutcomeRefused,
 	},
 	{
+		name: "protocol http in a namespace that istiod ignores",
+		set: func(w *world, pod *corev1.Pod, _ *config.Config) {
+			w.snap.IgnoredBy = "the discoverySelectors of ConfigMap istio-system/istio (mesh=in)"
+			pod.Annotations["redis-tls/protocol"] = "http" // which waits for its objects, as an address does
+		},
+		reason:    origination.ReasonNamespaceIgnored,
+		requested: origination.OutcomeRefused,
+		inherited: origination.OutcomeRefused,
+	},
+	{
 		name: "the node's network and a VirtualService",
 		set: func(w *world, pod *corev1.Pod, _ *config.Config) {
 			pod.Spec.HostNetwork = true

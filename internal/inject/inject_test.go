@@ -340,7 +340,8 @@ func TestEveryReasonHasAPrecedence(t *testing.T) {
 		}
 	}
 	table = append(table,
-		origination.ReasonConflict, origination.ReasonUnmanagedObject, origination.ReasonNoCertManager)
+		origination.ReasonConflict, origination.ReasonUnmanagedObject, origination.ReasonNoCertManager,
+		origination.ReasonNamespaceIgnored)
 	if diff := cmp.Diff(precedence, table, less); diff != "" {
 		t.Errorf("precedence and the table differ: %s", diff)
 	}

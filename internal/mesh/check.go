@@ -44,7 +44,8 @@ func CheckUnmanaged(
 	}
 	problems = append(problems, sidecarProblems(o, podLabels, snap)...)
 	problems = append(problems, certManagerProblems(o, snap)...)
-	return problems, append(nameConflicts(o, snap), bypassedRoutes(o, snap)...)
+	ignored, warnings := checkDiscovery(o, snap)
+	return append(problems, ignored...), slices.Concat(warnings, nameConflicts(o, snap), bypassedRoutes(o, snap))
 }
 
 // Unmanaged returns the part of the snapshot that [CheckUnmanaged] reads: without the managed entries, rules, routes

@@ -42,6 +42,8 @@ type Claim struct {
 type Snapshot struct {
 	Namespace     string
 	RootNamespace string
+	// IgnoredBy are the selectors by which no istiod reads the namespace; see [IgnoredBy].
+	IgnoredBy string
 	// Live are the requests of live pods, the oldest first.
 	Live []Request
 	// Marks are those of all live pods, including pods whose request cannot be resolved any more.

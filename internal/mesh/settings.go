@@ -98,6 +98,9 @@ func CheckSettings(
 			Err:    field.Invalid(settingPath(key), value, detail),
 		})
 	}
+	if snap.IgnoredBy != "" && settings != (origination.Settings{}) {
+		problems = append(problems, namespaceIgnored(snap))
+	}
 	if settings.Server != "" {
 		for _, p := range snap.Peers {
 			selector := p.Spec.GetSelector().GetMatchLabels()

@@ -37,6 +37,7 @@ const (
 	ReasonConflict            Reason = "Conflict"
 	ReasonUnmanagedObject     Reason = "UnmanagedObject"
 	ReasonNoCertManager       Reason = "NoCertManager"
+	ReasonNamespaceIgnored    Reason = "NamespaceIgnored"
 	ReasonRequestTooLarge     Reason = "RequestTooLarge"
 	ReasonOverloaded          Reason = "Overloaded"
 	ReasonMalformedRequest    Reason = "MalformedRequest"

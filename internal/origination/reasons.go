@@ -94,6 +94,11 @@ var reasons = []ReasonInfo{
 	{Reason: ReasonNoCertManager, Outcomes: problem, Event: corev1.EventTypeWarning, Regarding: onOwner,
 		Means: "`issuer` or `certificate` is set, and the API server does not serve cert-manager's kinds.",
 		Do:    "Install cert-manager, or use `client-secret`. No restart is needed."},
+	{Reason: ReasonNamespaceIgnored, Outcomes: problem, Event: corev1.EventTypeWarning, Regarding: onOwner,
+		Means: "The discoverySelectors of the mesh do not select the namespace, so istiod ignores its objects. The pod " +
+			"may dial an address, which it would reach in plaintext.",
+		Do: "Label the namespace as the message says. If no istiod uses the ConfigMap that it names, change " +
+			"`istio.meshConfigMaps`."},
 	{Reason: ReasonRequestTooLarge, Outcomes: refused,
 		Means: "The review exceeds 4 MiB, more than any pod that the API server accepts.",
 		Do:    "Find the client that calls the webhook. It is not the API server."},

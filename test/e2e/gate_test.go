@@ -22,8 +22,8 @@ import (
 const ignored = "e2e-ignored"
 
 // TestFirstUseOfAnIPInANamespaceThatIstiodIgnores: the app dials an IP, and the mesh's discoverySelectors do not select
-// its namespace. The API server accepts the objects and istiod does not read them, so the pod waits at its gate. It
-// starts with TLS once the namespace is selected.
+// its namespace, so the pod is refused. If redis-tls may not read the selectors, the API server accepts the objects,
+// istiod does not read them, and the pod waits at its gate. It starts with TLS once the namespace is selected.
 func TestFirstUseOfAnIPInANamespaceThatIstiodIgnores(t *testing.T) {
 	b := mesh(t)
 	ns := namespace(t, b, "ignored", nil, nil)
@@ -58,6 +58,15 @@ func TestFirstUseOfAnIPInANamespaceThatIstiodIgnores(t *testing.T) {
 	capture := record(t, redis)
 
 	pod := app(ns, "app", byAddress(ip))
+	ok(t, harness.Eventually(t.Context(), time.Minute, "the pod to be refused", func(ctx context.Context) error {
+		err := b.Client.Create(ctx, pod.DeepCopy(), client.DryRunAll)
+		if err == nil || !strings.Contains(err.Error(), "discoverySelectors of ConfigMap istio-system/istio (!"+ignored+")") {
+			return fmt.Errorf("got %v", err)
+		}
+		return nil
+	}))
+	// Without the right to read the selectors, the acknowledgement holds the pod.
+	configure(t, b, map[string]any{"istio": map[string]any{"meshConfigMaps": []any{}}})
 	ok(t, b.Client.Create(t.Context(), pod))
 	if !waitsForIstiod(t, b, pod) {
 		p := launch(t, b, *pod)

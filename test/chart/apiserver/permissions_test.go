@@ -22,6 +22,7 @@ var anywhere = []string{
 	"list,watch namespaces",
 	"list,watch,patch pods",
 	"list,watch services",
+	"list,watch configmaps istio",
 	"create,delete,list,patch,watch serviceentries.networking.istio.io",
 	"create,delete,list,patch,watch destinationrules.networking.istio.io",
 	"create,delete,list,patch,watch virtualservices.networking.istio.io",
@@ -147,7 +148,7 @@ func (c *cluster) sweep(t *testing.T, namespace string) []string {
 			slots <- struct{}{}
 			defer func() { <-slots }()
 			for _, verb := range verbs {
-				for _, name := range []string{"", "redis-tls-webhook-cert", "redis-tls-webhook", "00-redis-tls"} {
+				for _, name := range []string{"", "redis-tls-webhook-cert", "redis-tls-webhook", "00-redis-tls", "istio"} {
 					allowed, err := c.allowed(t.Context(), verb, resource, namespace, name)
 					if err != nil {
 						t.Error(err)

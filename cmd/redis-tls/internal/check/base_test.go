@@ -31,6 +31,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
 var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -100,12 +101,12 @@ func planned() *Facts {
 			}}}}},
 		}},
 		MeshConfigs: []MeshConfig{{
-			Object: "ConfigMap istio-system/istio", Namespace: "istio-system", TrustDomain: "cluster.local",
-			DiscoverySelectors: []metav1.LabelSelector{
+			Discovery: mesh.Discovery{Object: "ConfigMap istio-system/istio", Selectors: []metav1.LabelSelector{
 				{MatchLabels: map[string]string{"istio-injection": "enabled"}},
 				{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "istio.io/rev",
 					Operator: metav1.LabelSelectorOpExists}}},
-			},
+			}},
+			Namespace: "istio-system", TrustDomain: "cluster.local",
 		}},
 		unread: map[Source]string{},
 	}

@@ -60,7 +60,7 @@ var faultsOfClusters = []fault{
 		f.Namespaces[2].Labels["istio.io/dataplane-mode"] = "ambient"
 	}},
 	{"istio-discovery-selectors", "a namespace that istiod ignores", func(f *Facts) {
-		f.MeshConfigs[0].DiscoverySelectors = f.MeshConfigs[0].DiscoverySelectors[:1]
+		f.MeshConfigs[0].Selectors = f.MeshConfigs[0].Selectors[:1]
 	}},
 	{"istio-acknowledgement", "an istiod that allocates no addresses", func(f *Facts) {
 		f.Istiods[0].Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
 // Source is a part of the cluster that is read at once.
@@ -76,13 +77,12 @@ type Facts struct {
 
 // MeshConfig is a mesh configuration of Istio, as far as redis-tls depends on it (MeshConfig, istio.io/api).
 type MeshConfig struct {
-	// Object is the ConfigMap, as in "ConfigMap istio-system/istio". Namespace is that of its istiod.
-	Object    string `json:"-"`
+	mesh.Discovery
+	// Namespace is that of its istiod.
 	Namespace string `json:"-"`
 
-	RootNamespace      string                 `json:"rootNamespace"`
-	TrustDomain        string                 `json:"trustDomain"`
-	DiscoverySelectors []metav1.LabelSelector `json:"discoverySelectors"`
+	RootNamespace string `json:"rootNamespace"`
+	TrustDomain   string `json:"trustDomain"`
 }
 
 // Release is the installation of the chart.

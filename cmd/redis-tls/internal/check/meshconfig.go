@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"slices"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/version"
 )
@@ -14,13 +12,8 @@ import (
 func checkDiscoverySelectors(in *Input) Result {
 	var found []string
 	for _, m := range in.MeshConfigs {
-		if len(m.DiscoverySelectors) == 0 {
-			continue
-		}
 		for _, n := range in.Namespaces {
-			if selectsSidecars(n.Labels) && !slices.ContainsFunc(m.DiscoverySelectors, func(s metav1.LabelSelector) bool {
-				return matches(&s, n.Labels)
-			}) {
+			if selectsSidecars(n.Labels) && !m.Selects(n.Labels) {
 				found = append(found, fmt.Sprintf("Namespace %s: labels %s: must match discoverySelectors of %s",
 					n.Name, labelText(n.Labels), m.Object))
 			}

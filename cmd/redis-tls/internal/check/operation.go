@@ -57,22 +57,26 @@ func rules(in *Input) (cluster, namespace []rbacv1.PolicyRule) {
 		return rbacv1.PolicyRule{APIGroups: []string{group}, Resources: resources, Verbs: verbs, ResourceNames: names}
 	}
 	write := []string{"list", "watch", "create", "patch", "delete"}
-	return []rbacv1.PolicyRule{
-			rule("", []string{"namespaces", "services"}, []string{"list", "watch"}),
-			rule("", []string{"pods"}, podVerbs),
-			rule("networking.istio.io", []string{"serviceentries", "destinationrules", "virtualservices", "sidecars"}, write),
-			rule("security.istio.io", []string{"peerauthentications"}, write),
-			rule("cert-manager.io", []string{"certificates"}, write),
-			rule("events.k8s.io", []string{"events"}, []string{"create", "patch"}),
-			rule("authorization.k8s.io", []string{"subjectaccessreviews"}, []string{"create"}),
-			rule("admissionregistration.k8s.io", []string{"mutatingwebhookconfigurations"}, []string{"list", "watch", "patch"},
-				in.Release.webhookName()),
-		}, []rbacv1.PolicyRule{
-			rule("", []string{"secrets"}, secretVerbs, in.Release.secretName()),
-			rule("coordination.k8s.io", []string{"leases"}, []string{"get", "update"}, name),
-			rule("coordination.k8s.io", []string{"leases"}, []string{"create"}),
-			rule("", []string{"events"}, []string{"create", "patch"}),
-		}
+	cluster = []rbacv1.PolicyRule{
+		rule("", []string{"namespaces", "services"}, []string{"list", "watch"}),
+		rule("", []string{"pods"}, podVerbs),
+		rule("networking.istio.io", []string{"serviceentries", "destinationrules", "virtualservices", "sidecars"}, write),
+		rule("security.istio.io", []string{"peerauthentications"}, write),
+		rule("cert-manager.io", []string{"certificates"}, write),
+		rule("events.k8s.io", []string{"events"}, []string{"create", "patch"}),
+		rule("authorization.k8s.io", []string{"subjectaccessreviews"}, []string{"create"}),
+		rule("admissionregistration.k8s.io", []string{"mutatingwebhookconfigurations"}, []string{"list", "watch", "patch"},
+			in.Release.webhookName()),
+	}
+	if names := in.Config.Istio.MeshConfigMaps; len(names) > 0 {
+		cluster = append(cluster, rule("", []string{"configmaps"}, []string{"list", "watch"}, names...))
+	}
+	return cluster, []rbacv1.PolicyRule{
+		rule("", []string{"secrets"}, secretVerbs, in.Release.secretName()),
+		rule("coordination.k8s.io", []string{"leases"}, []string{"get", "update"}, name),
+		rule("coordination.k8s.io", []string{"leases"}, []string{"create"}),
+		rule("", []string{"events"}, []string{"create", "patch"}),
+	}
 }
 
 // checkRights compares the chart's roles, and the bindings to the account.

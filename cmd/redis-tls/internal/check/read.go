@@ -16,6 +16,7 @@ import (
 
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/config"
+	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
 // name is that of the chart's namespaced objects.
@@ -205,7 +206,7 @@ func (r *reader) meshConfigs(ctx context.Context) {
 			if err != nil {
 				continue
 			}
-			m := MeshConfig{Object: "ConfigMap " + namespaced(found), Namespace: namespace}
+			m := MeshConfig{Discovery: mesh.Discovery{Object: "ConfigMap " + namespaced(found)}, Namespace: namespace}
 			r.note(sourceMeshConfig, yaml.Unmarshal([]byte(found.Data["mesh"]), &m))
 			r.facts.MeshConfigs = append(r.facts.MeshConfigs, m)
 		}
