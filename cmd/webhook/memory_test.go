@@ -6,6 +6,24 @@ import (
 	"testing"
 )
 
+func TestGarbageIsHalfOfTheHeap(t *testing.T) {
+	before := debug.SetGCPercent(200)
+	t.Cleanup(func() { debug.SetGCPercent(before) })
+	for _, tc := range []struct {
+		gogc string
+		want int
+	}{
+		{gogc: "80", want: 200}, // the runtime has read it already
+		{gogc: "", want: 50},
+	} {
+		t.Setenv("GOGC", tc.gogc)
+		limitGarbage()
+		if got := debug.SetGCPercent(200); got != tc.want {
+			t.Errorf("with GOGC=%q it is %d %%, want %d %%", tc.gogc, got, tc.want)
+		}
+	}
+}
+
 func TestMemoryLimitIsTheContainers(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
 	t.Cleanup(func() { debug.SetMemoryLimit(before) })

@@ -39,6 +39,7 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return err
 	}
+	limitGarbage()
 	if err := limitMemory(); err != nil {
 		return err
 	}

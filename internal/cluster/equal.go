@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"maps"
+	"slices"
 
 	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	"google.golang.org/protobuf/proto"
@@ -15,9 +16,9 @@ import (
 
 // equalPods reports whether two states of a pod are equal in everything that Trim keeps, except resourceVersion.
 func equalPods(old, pod *Pod) bool {
-	before, after := *old, *pod
-	before.ResourceVersion, after.ResourceVersion = "", ""
-	return equality.Semantic.DeepEqual(&before, &after)
+	return old.Template.equal(pod.Template) && old.Name == pod.Name && old.UID == pod.UID &&
+		old.CreationTimestamp.Equal(&pod.CreationTimestamp) && old.DeletionTimestamp.Equal(pod.DeletionTimestamp) &&
+		slices.Equal(old.SchedulingGates, pod.SchedulingGates) && old.Phase == pod.Phase && old.FirstUse == pod.FirstUse
 }
 
 // equalObjects reports whether two states of a mesh object are equal in everything that trimMesh keeps, except

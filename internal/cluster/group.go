@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"unique"
+	"weak"
 
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/mesh"
@@ -31,26 +32,55 @@ type groupKey struct {
 // group is a set of equal pods.
 type group struct {
 	key    groupKey
-	pods   map[string]*Pod
+	pods   []*Pod
 	oldest *Pod
 
-	resolved   bool
+	// last is the last resolution, until a garbage collection finds that no reader has it.
+	last weak.Pointer[resolution]
+}
+
+// resolution is a resolved request, or the error.
+type resolution struct {
 	generation uint64
 	request    mesh.Request
 	err        error
 }
 
-func keyOf(pod *Pod) groupKey {
-	webhookLabels := origination.WebhookLabels(pod.Labels)
+func keyOf(t *Template) groupKey {
+	webhookLabels := origination.WebhookLabels(t.Labels)
 	labels := make([]string, 0, len(webhookLabels))
 	for key, value := range webhookLabels {
 		labels = append(labels, key+"="+value)
 	}
 	slices.Sort(labels)
 	return groupKey{
-		status: unique.Make(pod.Recorded.Status), vips: unique.Make(pod.Recorded.VIPs),
+		status: unique.Make(t.Status), vips: unique.Make(t.VIPs),
 		labels:         unique.Make(strings.Join(labels, ",")),
-		serviceAccount: cmp.Or(pod.Spec.ServiceAccountName, origination.DefaultServiceAccount),
+		serviceAccount: cmp.Or(t.ServiceAccountName, origination.DefaultServiceAccount),
+	}
+}
+
+// replace replaces a state of a pod by a newer one.
+func (g *group) replace(last, pod *Pod) {
+	g.pods[slices.Index(g.pods, last)] = pod
+	if g.oldest == last {
+		g.oldest = pod
+	}
+}
+
+// remove removes a pod.
+func (g *group) remove(pod *Pod) {
+	at, end := slices.Index(g.pods, pod), len(g.pods)-1
+	g.pods[at] = g.pods[end]
+	g.pods = slices.Delete(g.pods, end, end+1)
+	if g.oldest != pod {
+		return
+	}
+	g.oldest = nil
+	for _, other := range g.pods {
+		if g.oldest == nil || older(other, g.oldest) {
+			g.oldest = other
+		}
 	}
 }
 
@@ -66,25 +96,29 @@ func (g *group) vips() []netip.Addr {
 	return slices.Compact(vips)
 }
 
-// resolve resolves the request of the group, unless that was done in this generation.
-func (g *group) resolve(namespace string, r resolver) {
-	if g.resolved && g.generation == r.generation {
-		return
+// resolve returns the resolved request of the group in this generation. Readers share it.
+func (g *group) resolve(namespace string, r resolver) *resolution {
+	if last := g.last.Value(); last != nil && last.generation == r.generation {
+		return last
 	}
-	g.resolved, g.generation = true, r.generation
-	g.request, g.err = mesh.Request{}, nil
+	request, err := g.request(namespace, r)
+	last := &resolution{generation: r.generation, request: request, err: err}
+	g.last = weak.Make(last)
+	return last
+}
+
+func (g *group) request(namespace string, r resolver) (mesh.Request, error) {
 	status, err := origination.ParseStatus(g.key.status.Value())
-	var vips map[string][]netip.Addr
-	if err == nil {
-		vips, err = origination.ParseVIPs(g.key.vips.Value())
-	}
-	var result annotation.Result
-	if err == nil {
-		result, err = r.resolve(namespace, g.key.serviceAccount, status)
-	}
 	if err != nil {
-		g.err = err
-		return
+		return mesh.Request{}, err
+	}
+	vips, err := origination.ParseVIPs(g.key.vips.Value())
+	if err != nil {
+		return mesh.Request{}, err
+	}
+	result, err := r.resolve(namespace, g.key.serviceAccount, status)
+	if err != nil {
+		return mesh.Request{}, err
 	}
 	for i := range result.Originations {
 		o := &result.Originations[i]
@@ -94,11 +128,10 @@ func (g *group) resolve(namespace string, r resolver) {
 	}
 	wanted := origination.Labels(result.Originations, result.Settings)
 	if label := firstDifference(origination.WebhookLabels(g.oldest.Labels), wanted); label != "" {
-		g.err = fmt.Errorf("label %s: must match annotation %s under the present Helm values and Services; "+
+		return mesh.Request{}, fmt.Errorf("label %s: must match annotation %s under the present Helm values and Services; "+
 			"recreate the pod", label, origination.AnnotationStatus)
-		return
 	}
-	g.request = mesh.Request{Originations: result.Originations, Settings: result.Settings}
+	return mesh.Request{Originations: result.Originations, Settings: result.Settings}, nil
 }
 
 // firstDifference returns the first key that only one map has or that has different values, or "".

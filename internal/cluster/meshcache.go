@@ -54,9 +54,9 @@ func (c *meshCaches) synced() bool {
 }
 
 // forget drops the public objects of the resource after an event of one of them.
-func (c *meshCaches) forget(resource string, objects ...metav1.Object) {
-	for _, object := range objects {
-		if slices.Contains(mesh.ExportedTo(object), mesh.Everywhere) {
+func (c *meshCaches) forget(resource string, objects ...any) {
+	for _, in := range objects {
+		if slices.Contains(exportedTo(in), mesh.Everywhere) {
 			c.mu.Lock()
 			delete(c.public, resource)
 			c.mu.Unlock()
@@ -129,9 +129,9 @@ func inNamespace[T metav1.Object](c *meshCaches, resource, namespace string) []T
 func (c *meshCaches) owners() []string {
 	var namespaces []string
 	for _, store := range c.stores {
-		for _, in := range store.List() {
-			if object, ok := in.(metav1.Object); ok && mesh.IsManaged(object) {
-				namespaces = append(namespaces, object.GetNamespace())
+		for _, namespace := range store.ListIndexFuncValues(toolscache.NamespaceIndex) {
+			if slices.ContainsFunc(inIndex(store, toolscache.NamespaceIndex, namespace), isManaged) {
+				namespaces = append(namespaces, namespace)
 			}
 		}
 	}
@@ -141,7 +141,7 @@ func (c *meshCaches) owners() []string {
 // owns reports whether the namespace has objects managed by redis-tls.
 func (c *meshCaches) owns(namespace string) bool {
 	for _, store := range c.stores {
-		if slices.ContainsFunc(indexed[metav1.Object](store, toolscache.NamespaceIndex, namespace), mesh.IsManaged) {
+		if slices.ContainsFunc(inIndex(store, toolscache.NamespaceIndex, namespace), isManaged) {
 			return true
 		}
 	}
@@ -154,31 +154,44 @@ func meshIndexers() toolscache.Indexers {
 		toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc,
 	}
 	indexers[indexAddress] = func(in any) ([]string, error) {
-		entry, ok := in.(*networkingv1.ServiceEntry)
+		entry, ok := unpack(in).(*networkingv1.ServiceEntry)
 		if !ok {
 			return nil, nil
 		}
 		return entry.Spec.Addresses, nil
 	}
 	indexers[indexExported] = func(in any) ([]string, error) {
-		object, _ := in.(metav1.Object)
-		return mesh.ExportedTo(object), nil
+		return exportedTo(in), nil
 	}
 	return indexers
 }
 
-func indexed[T metav1.Object](indexer toolscache.Indexer, index, value string) []T {
-	found, err := indexer.ByIndex(index, value)
-	if err != nil { // only when the index does not exist
-		panic(err)
+// exportedTo is mesh.ExportedTo for an object of a store. Packed objects are not exported.
+func exportedTo(in any) []string {
+	object, ok := in.(metav1.Object)
+	if !ok {
+		return nil
 	}
+	return mesh.ExportedTo(object)
+}
+
+func indexed[T metav1.Object](indexer toolscache.Indexer, index, value string) []T {
+	found := inIndex(indexer, index, value)
 	objects := make([]T, 0, len(found))
-	for _, object := range found {
-		if typed, ok := object.(T); ok {
+	for _, in := range found {
+		if typed, ok := unpack(in).(T); ok {
 			objects = append(objects, typed)
 		}
 	}
 	return objects
+}
+
+func inIndex(indexer toolscache.Indexer, index, value string) []any {
+	found, err := indexer.ByIndex(index, value)
+	if err != nil { // only when the index does not exist
+		panic(err)
+	}
+	return found
 }
 
 func sorted[T metav1.Object](objects []T) []T {

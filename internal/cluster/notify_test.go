@@ -301,11 +301,11 @@ func (w *world) version(resource string, object metav1.Object) string {
 	if resource == "certificates" {
 		watch = w.view.certs
 	}
-	cached, ok := get[metav1.Object](watch.ready().stores[resource], object.GetNamespace()+"/"+object.GetName())
-	if !ok {
+	cached, _, err := watch.ready().stores[resource].GetByKey(object.GetNamespace() + "/" + object.GetName())
+	if err != nil || cached == nil {
 		w.t.Fatalf("%s %s/%s is not in the cache", resource, object.GetNamespace(), object.GetName())
 	}
-	return cached.GetResourceVersion()
+	return unpack(cached).GetResourceVersion()
 }
 
 func TestOnlyAChangeInTheNamespaceIsUrgent(t *testing.T) {

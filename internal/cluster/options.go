@@ -80,8 +80,8 @@ func trimService(in any) (any, error) {
 }
 
 // trimMesh drops the parts of an object of Istio or cert-manager that are never read: Istio's status, except that of an
-// acknowledgement, and the annotations of an unmanaged object. The managedFields keep the times of writes by redis-tls,
-// which mesh.Missing reads.
+// acknowledgement, and labels and annotations of an unmanaged object. The managedFields keep the times of writes by
+// redis-tls, which mesh.Missing reads. Istio's objects are packed.
 func trimMesh(in any) (any, error) {
 	switch object := in.(type) {
 	case *networkingv1.ServiceEntry:
@@ -89,9 +89,11 @@ func trimMesh(in any) (any, error) {
 			object.Status.Reset()
 		}
 		trimMeshMeta(&object.ObjectMeta)
+		return pack(object), nil
 	case *networkingv1.DestinationRule:
 		object.Status.Reset()
 		trimMeshMeta(&object.ObjectMeta)
+		return pack(object), nil
 	case *networkingv1.VirtualService:
 		object.Status.Reset()
 		trimMeshMeta(&object.ObjectMeta)
@@ -106,12 +108,15 @@ func trimMesh(in any) (any, error) {
 				object.Spec.Tcp[i] = &networkingapi.TCPRoute{}
 			}
 		}
+		return pack(object), nil
 	case *networkingv1.Sidecar:
 		object.Status.Reset()
 		trimMeshMeta(&object.ObjectMeta)
+		return pack(object), nil
 	case *securityv1.PeerAuthentication:
 		object.Status.Reset()
 		trimMeshMeta(&object.ObjectMeta)
+		return pack(object), nil
 	case *certmanagerv1.Certificate:
 		trimMeshMeta(&object.ObjectMeta)
 		if !mesh.IsManaged(object) {
@@ -139,7 +144,7 @@ func trimMeshMeta(object *metav1.ObjectMeta) {
 		}
 		delete(object.Annotations, corev1.LastAppliedConfigAnnotation)
 	} else {
-		object.Annotations = nil
+		object.Labels, object.Annotations, object.OwnerReferences, object.Finalizers = nil, nil, nil, nil
 	}
 	object.ManagedFields = managed
 }

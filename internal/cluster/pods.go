@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
@@ -63,10 +64,11 @@ type holding struct {
 // with them. Each namespace has its own lock, so resolving the requests of one does not delay others.
 type namespacePods struct {
 	mu     sync.Mutex
-	pods   map[string]*Pod // by name
-	groups map[groupKey]*group
-	// live is nil until it is gathered. generation is the resolver's at that time.
-	live       *Live
+	pods   []*Pod // sorted by name
+	groups []*group
+	// live is what was last gathered, until a garbage collection finds that no reader has it. generation is the
+	// resolver's at that time.
+	live       weak.Pointer[Live]
 	generation uint64
 	// firstUses are the names of the pods of FirstUses.
 	firstUses map[string]bool
@@ -85,25 +87,23 @@ func (x *podIndex) set(pod *Pod) {
 	x.mu.Lock()
 	n := x.namespaces[pod.Namespace]
 	if n == nil {
-		n = &namespacePods{pods: map[string]*Pod{}, groups: map[groupKey]*group{}}
+		n = &namespacePods{}
 		x.namespaces[pod.Namespace] = n
 	}
 	x.mu.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if last := n.pods[pod.Name]; last != nil {
-		if last.UID == pod.UID && sameRecord(last, pod) { // as in most events
-			g := n.groups[keyOf(pod)]
-			g.pods[pod.Name], n.pods[pod.Name] = pod, pod
-			if g.oldest == last {
-				g.oldest = pod
-			}
+	at, found := n.find(pod.Name)
+	if found {
+		if last := n.pods[at]; last.UID == pod.UID && last.group == pod.group { // as in most events
+			n.group(pod.group).replace(last, pod)
+			n.pods[at] = pod
 			n.trackFirstUse(pod)
 			return
 		}
-		x.drop(n, last)
+		x.drop(n, at)
 	}
-	x.add(n, pod)
+	x.add(n, at, pod)
 }
 
 // remove removes a pod.
@@ -114,8 +114,8 @@ func (x *podIndex) remove(pod *Pod) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if last := n.pods[pod.Name]; last != nil {
-		x.drop(n, last)
+	if at, found := n.find(pod.Name); found {
+		x.drop(n, at)
 	}
 	if len(n.pods) == 0 {
 		x.mu.Lock()
@@ -130,40 +130,49 @@ func (x *podIndex) namespace(name string) *namespacePods {
 	return x.namespaces[name]
 }
 
-func (x *podIndex) add(n *namespacePods, pod *Pod) {
-	key := keyOf(pod)
-	g := n.groups[key]
+// find returns the position of a pod in n.pods.
+func (n *namespacePods) find(name string) (at int, found bool) {
+	return slices.BinarySearchFunc(n.pods, name, func(pod *Pod, name string) int {
+		return strings.Compare(pod.Name, name)
+	})
+}
+
+// group returns the group of the key, or nil.
+func (n *namespacePods) group(key groupKey) *group {
+	at := slices.IndexFunc(n.groups, func(g *group) bool { return g.key == key })
+	if at < 0 {
+		return nil
+	}
+	return n.groups[at]
+}
+
+func (x *podIndex) add(n *namespacePods, at int, pod *Pod) {
+	g := n.group(pod.group)
 	if g == nil {
-		g = &group{key: key, pods: map[string]*Pod{}}
-		n.groups[key] = g
+		g = &group{key: pod.group}
+		n.groups = append(n.groups, g)
 		x.count(g, pod.Namespace, 1)
 	}
-	n.pods[pod.Name], g.pods[pod.Name] = pod, pod
+	n.pods, g.pods = slices.Insert(n.pods, at, pod), append(g.pods, pod)
 	if g.oldest == nil || older(pod, g.oldest) {
-		g.oldest, n.live = pod, nil
+		g.oldest, n.live = pod, weak.Pointer[Live]{}
 	}
 	n.trackFirstUse(pod)
 }
 
-func (x *podIndex) drop(n *namespacePods, pod *Pod) {
-	delete(n.pods, pod.Name)
+func (x *podIndex) drop(n *namespacePods, at int) {
+	pod := n.pods[at]
+	n.pods = slices.Delete(n.pods, at, at+1)
 	delete(n.firstUses, pod.Name)
-	key := keyOf(pod)
-	g := n.groups[key]
-	delete(g.pods, pod.Name)
-	switch {
-	case len(g.pods) == 0:
-		delete(n.groups, key)
+	g := n.group(pod.group)
+	oldest := g.oldest
+	g.remove(pod)
+	if g.oldest != oldest {
+		n.live = weak.Pointer[Live]{}
+	}
+	if len(g.pods) == 0 {
+		n.groups = slices.DeleteFunc(n.groups, func(other *group) bool { return other == g })
 		x.count(g, pod.Namespace, -1)
-		n.live = nil
-	case g.oldest == pod:
-		g.oldest = nil
-		for _, other := range g.pods {
-			if g.oldest == nil || older(other, g.oldest) {
-				g.oldest = other
-			}
-		}
-		n.live = nil
 	}
 }
 
@@ -204,7 +213,7 @@ func (x *podIndex) holding(vip netip.Addr) []string {
 
 // trackFirstUse updates whether the pod is one of FirstUses.
 func (n *namespacePods) trackFirstUse(pod *Pod) {
-	switch is := gated(pod) || pod.Recorded.FirstUse != ""; {
+	switch is := gated(pod) || pod.FirstUse != ""; {
 	case !is:
 		delete(n.firstUses, pod.Name)
 	case n.firstUses == nil:
@@ -223,28 +232,30 @@ func (x *podIndex) live(namespace string, r resolver) *Live {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.live == nil || n.generation != r.generation {
-		n.live, n.generation = n.gather(namespace, r), r.generation
+	if last := n.live.Value(); last != nil && n.generation == r.generation {
+		return last
 	}
-	return n.live
+	live := n.gather(namespace, r)
+	n.live, n.generation = weak.Make(live), r.generation
+	return live
 }
 
 func (n *namespacePods) gather(namespace string, r resolver) *Live {
 	live := &Live{Requests: make([]mesh.Request, 0, len(n.groups))}
 	for _, g := range n.groups {
-		g.resolve(namespace, r)
+		resolved := g.resolve(namespace, r)
 		live.Marks.VIPs = append(live.Marks.VIPs, g.vips()...)
-		if g.err != nil {
+		if resolved.err != nil {
 			if live.Marks.Unresolved == nil {
 				live.Marks.Unresolved = map[string]bool{}
 			}
 			for label := range origination.WebhookLabels(g.oldest.Labels) {
 				live.Marks.Unresolved[label] = true
 			}
-			live.Unresolved = append(live.Unresolved, Unresolved{Pod: g.oldest, Err: g.err})
+			live.Unresolved = append(live.Unresolved, Unresolved{Pod: g.oldest, Err: resolved.err})
 			continue
 		}
-		request := g.request
+		request := resolved.request
 		request.Pod, request.Since = g.oldest.Name, g.oldest.CreationTimestamp.Time
 		live.Requests = append(live.Requests, request)
 		if request.Settings.Server != "" {
@@ -269,17 +280,18 @@ func (x *podIndex) firstUses(namespace string, r resolver) []FirstUse {
 	defer n.mu.Unlock()
 	var uses []FirstUse
 	for _, name := range slices.Sorted(maps.Keys(n.firstUses)) {
-		pod := n.pods[name]
-		g := n.groups[keyOf(pod)]
-		g.resolve(namespace, r)
+		at, _ := n.find(name)
+		pod := n.pods[at]
+		g := n.group(pod.group)
+		resolved := g.resolve(namespace, r)
 		use := FirstUse{
 			Pod:          pod,
-			Originations: g.request.Originations,
-			Settings:     g.request.Settings,
-			Err:          g.err,
+			Originations: resolved.request.Originations,
+			Settings:     resolved.request.Settings,
+			Err:          resolved.err,
 			Gated:        gated(pod),
 		}
-		if admitted, err := time.Parse(time.RFC3339Nano, pod.Recorded.FirstUse); err == nil {
+		if admitted, err := time.Parse(time.RFC3339Nano, pod.FirstUse); err == nil {
 			use.Admitted = &admitted
 		}
 		uses = append(uses, use)

@@ -243,29 +243,26 @@ func (w *crdWatch) informer(resource string, object runtime.Object) (toolscache.
 }
 
 func (w *crdWatch) handler(caches *meshCaches, resource string) toolscache.ResourceEventHandler {
-	changed := func(old, object metav1.Object) {
+	changed := func(old, object any) {
 		caches.forget(resource, old, object)
 		// Before the caches are filled, resynced covers all events.
 		if w.ready() == caches {
-			w.changed(resource, old, object)
+			w.changed(resource, unpack(old), unpack(object))
 		}
 	}
 	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc: func(object any) { changed(nil, object.(metav1.Object)) },
+		AddFunc: func(object any) { changed(nil, object) },
 		UpdateFunc: func(old, object any) {
-			before, after := old.(metav1.Object), object.(metav1.Object)
 			// istiod's ipallocate controller writes the status of every ServiceEntry that lists no address.
-			if !equalObjects(before, after) {
-				changed(before, after)
+			if !equalObjects(unpack(old), unpack(object)) {
+				changed(old, object)
 			}
 		},
 		DeleteFunc: func(object any) {
 			if unknown, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
 				object = unknown.Obj
 			}
-			if gone, ok := object.(metav1.Object); ok {
-				changed(gone, nil)
-			}
+			changed(object, nil)
 		},
 	}
 }

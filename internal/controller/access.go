@@ -44,7 +44,7 @@ func (p *pass) authorize(ctx context.Context) error {
 		if !known {
 			continue
 		}
-		account := cmp.Or(pod.Spec.ServiceAccountName, origination.DefaultServiceAccount)
+		account := cmp.Or(pod.ServiceAccountName, origination.DefaultServiceAccount)
 		answer, found := answers[account]
 		if !found {
 			answer, found = p.memory.access[account]

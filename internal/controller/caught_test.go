@@ -92,7 +92,7 @@ func (w *world) running(namespace string) []mesh.Request {
 const forged = "forged"
 
 func waiting(pod *cluster.Pod) bool {
-	return slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool {
+	return slices.ContainsFunc(pod.SchedulingGates, func(g corev1.PodSchedulingGate) bool {
 		return g.Name == origination.GateFirstUse
 	})
 }

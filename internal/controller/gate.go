@@ -155,7 +155,7 @@ func (p *pass) afterDelay() time.Time { return p.now.Add(p.Config.FirstUse.Delay
 // Ungate removes the gate redis-tls/first-use from the pod. If the pod or the gate's index has changed, the error is
 // that the pod is not found or the patch is invalid. A pod without the gate is not changed.
 func Ungate(ctx context.Context, c client.Client, pod *cluster.Pod) error {
-	i := slices.IndexFunc(pod.Spec.SchedulingGates, func(gate corev1.PodSchedulingGate) bool {
+	i := slices.IndexFunc(pod.SchedulingGates, func(gate corev1.PodSchedulingGate) bool {
 		return gate.Name == origination.GateFirstUse
 	})
 	if i < 0 {

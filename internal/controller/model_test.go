@@ -500,7 +500,7 @@ func (m *model) forge() {
 		case 0:
 			maps.Copy(pod.Labels, origination.WebhookLabels(victim.Labels))
 		case 1:
-			if _, vip, found := strings.Cut(victim.Recorded.VIPs, "="); found {
+			if _, vip, found := strings.Cut(victim.VIPs, "="); found {
 				vip, _, _ = strings.Cut(vip, ",")
 				for i := range result.Originations {
 					if o := &result.Originations[i]; o.Pinned() {
@@ -510,13 +510,13 @@ func (m *model) forge() {
 				pod.Annotations[origination.AnnotationVIPs] = origination.FormatVIPs(result.Originations)
 			}
 		case 2:
-			pod.Annotations[origination.AnnotationVIPs] = victim.Recorded.VIPs
+			pod.Annotations[origination.AnnotationVIPs] = victim.VIPs
 		case 3:
 			pod.Namespace = victim.Namespace
 			pod.Labels = maps.Clone(victim.Labels)
-			pod.Annotations[origination.AnnotationStatus] = victim.Recorded.Status
+			pod.Annotations[origination.AnnotationStatus] = victim.Status
 			pod.Annotations[origination.AnnotationVIPs] = m.pick(
-				"", "redis-a.example.com=198.51.100.1", "redis-a.example.com=251.0.0.3", victim.Recorded.VIPs,
+				"", "redis-a.example.com=198.51.100.1", "redis-a.example.com=251.0.0.3", victim.VIPs,
 			)
 		}
 	}
@@ -625,7 +625,7 @@ func (m *model) uses(namespace string) map[string]types.NamespacedName {
 		for _, r := range m.truth.LiveOf(namespace, []*cluster.Pod{pod}).Requests {
 			for _, o := range r.Originations {
 				if refused[o.Key] { // it may have got nothing
-					claimless := &cluster.Pod{ObjectMeta: metav1.ObjectMeta{
+					claimless := &cluster.Pod{Template: &cluster.Template{
 						Namespace: namespace,
 						Labels:    map[string]string{o.Label(): "true"},
 					}}
@@ -653,7 +653,7 @@ func (m *model) uses(namespace string) map[string]types.NamespacedName {
 // deleted checks that a deleted object was not used by a pod that lived when the pass began.
 func (m *model) deleted(call write) {
 	if pod, used := m.using[call.Kind+" "+call.Name]; used && m.truth.pods[pod] != nil &&
-		m.truth.pods[pod].Status.Phase != corev1.PodSucceeded {
+		m.truth.pods[pod].Phase != corev1.PodSucceeded {
 		m.fatal("%s in %s, which pod %s uses", call, call.namespace, pod.Name)
 	}
 }

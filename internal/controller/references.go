@@ -89,7 +89,7 @@ func (p *pass) certificate(name string) *corev1.ObjectReference {
 }
 
 func ownerOf(pod *cluster.Pod) *corev1.ObjectReference {
-	if owner := metav1.GetControllerOf(pod); owner != nil {
+	if owner := pod.Owner; owner != nil {
 		return &corev1.ObjectReference{
 			APIVersion: owner.APIVersion,
 			Kind:       owner.Kind,

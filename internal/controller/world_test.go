@@ -663,11 +663,11 @@ func (c *caches) FirstUses(namespace string) []cluster.FirstUse {
 	for _, pod := range c.podsIn(namespace) {
 		use := cluster.FirstUse{
 			Pod: pod,
-			Gated: slices.ContainsFunc(pod.Spec.SchedulingGates, func(g corev1.PodSchedulingGate) bool {
+			Gated: slices.ContainsFunc(pod.SchedulingGates, func(g corev1.PodSchedulingGate) bool {
 				return g.Name == origination.GateFirstUse
 			}),
 		}
-		if at, err := time.Parse(time.RFC3339Nano, pod.Recorded.FirstUse); err == nil {
+		if at, err := time.Parse(time.RFC3339Nano, pod.FirstUse); err == nil {
 			use.Admitted = &at
 		}
 		switch live := c.LiveOf(namespace, []*cluster.Pod{pod}); {
@@ -720,8 +720,8 @@ func (c *caches) holders(vip netip.Addr) []mesh.Holder {
 		}
 	}
 	for key, pod := range c.pods {
-		if strings.Contains(pod.Recorded.VIPs+",", "="+vip.String()+",") && pod.Status.Phase != corev1.PodSucceeded &&
-			pod.Status.Phase != corev1.PodFailed {
+		if strings.Contains(pod.VIPs+",", "="+vip.String()+",") && pod.Phase != corev1.PodSucceeded &&
+			pod.Phase != corev1.PodFailed {
 			holders = append(holders, mesh.Holder{Namespace: key.Namespace})
 		}
 	}
