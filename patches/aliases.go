@@ -65,13 +65,19 @@ func (p *patch) aliases(
 }
 
 // givenAliases returns the hostAliases entries that give one of the names a VIP of theirs. It replaces another VIP in
-// each entry that has only these names, by the VIPs without an entry in their order. It returns a problem for every
-// other entry that gives one of the names another address.
+// each entry that has only these names, by the VIPs without an entry in their order. Another VIP is an address of the
+// ranges, or one that redis-tls/vips records: a replica with other ranges may have reviewed the pod before. It returns a
+// problem for every other entry that gives one of the names another address.
 func (p *patch) givenAliases(o *origination.Origination, pinned *origination.Name, ranges []netip.Prefix) (
 	given map[netip.Addr][]corev1.HostAlias, problems []origination.Problem,
 ) {
 	given = map[netip.Addr][]corev1.HostAlias{}
 	dialled := pinned.Dialled()
+	recorded, _ := origination.ParseVIPs(p.pod.Annotations[origination.AnnotationVIPs])
+	isVIP := func(addr netip.Addr) bool {
+		return slices.Contains(recorded[pinned.Host], addr) ||
+			slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Contains(addr) })
+	}
 	var others []int
 	for i, alias := range p.pod.Spec.HostAliases {
 		if !slices.ContainsFunc(dialled, func(name string) bool { return names(alias, name) >= 0 }) {
@@ -87,8 +93,7 @@ func (p *patch) givenAliases(o *origination.Origination, pinned *origination.Nam
 	for _, i := range others {
 		alias := p.pod.Spec.HostAliases[i]
 		addr, err := netip.ParseAddr(alias.IP)
-		if err == nil && len(absent) > 0 && onlyNames(alias, dialled) &&
-			slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Contains(addr) }) {
+		if err == nil && len(absent) > 0 && onlyNames(alias, dialled) && isVIP(addr) {
 			p.ops = append(p.ops,
 				jsonpatch.NewOperation("replace", "/spec/hostAliases/"+strconv.Itoa(i)+"/ip", absent[0].String()))
 			given[absent[0]] = append(given[absent[0]], alias)

@@ -358,6 +358,16 @@ func TestHostAliasesGiveEachHostItsVIPs(t *testing.T) {
 			originations: one(),
 			want:         []corev1.HostAlias{own, entry("240.241.7.31", host)},
 		},
+		"a recorded VIP of another range becomes the pod's own": {
+			changes:      []change{alias("10.9.9.9", host), annotated(origination.AnnotationVIPs, host+"=10.9.9.9")},
+			originations: one(),
+			want:         []corev1.HostAlias{entry("240.241.7.31", host)},
+		},
+		"an address that is recorded for another host is refused": {
+			changes:      []change{alias("10.9.9.9", host), annotated(origination.AnnotationVIPs, "cache.example.com=10.9.9.9")},
+			originations: one(),
+			problems:     conflict(0, 0),
+		},
 		"another VIP of each family becomes its own": {
 			changes:      []change{alias("240.241.1.1", host), alias("fd00:240:241::1", host)},
 			originations: one(bothFamilies),
