@@ -66,8 +66,8 @@ func (p *patch) aliases(
 
 // givenAliases returns the hostAliases entries that give one of the names a VIP of theirs. It replaces another VIP in
 // each entry that has only these names, by the VIPs without an entry in their order. Another VIP is an address of the
-// ranges, or one that redis-tls/vips records: a replica with other ranges may have reviewed the pod before. It returns a
-// problem for every other entry that gives one of the names another address.
+// ranges, or one that redis-tls/vips records, because a replica with other ranges may have reviewed the pod before. It
+// returns a problem for every other entry that gives one of the names another address.
 func (p *patch) givenAliases(o *origination.Origination, pinned *origination.Name, ranges []netip.Prefix) (
 	given map[netip.Addr][]corev1.HostAlias, problems []origination.Problem,
 ) {
