@@ -61,9 +61,12 @@ func mesh(t testing.TB) *bed.Bed {
 	}
 	start.Do(func() {
 		begin := time.Now()
-		shared, failure = bed.Start(context.Background(), bed.Options{Progress: func(format string, args ...any) {
-			fmt.Fprintf(os.Stderr, "%5.1f s  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
-		}})
+		shared, failure = bed.Start(context.Background(), bed.Options{
+			Values: map[string]any{"policy": map[string]any{"maxKeysPerNamespace": 128}}, // for BenchmarkKeys
+			Progress: func(format string, args ...any) {
+				fmt.Fprintf(os.Stderr, "%5.1f s  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
+			},
+		})
 	})
 	ok(t, failure)
 	return shared
