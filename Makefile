@@ -165,11 +165,12 @@ demo: control-plane network-tools ## Show pods and objects on a real API server,
 	@$(OWN_NETWORK) bin/demo -webhook bin/webhook $(if $(UPDATE),-transcript test/demo/wire/testdata/transcript.txt)
 
 .PHONY: soak
-soak: control-plane network-tools ## Ten minutes of faults under load, with the table of docs/reliability.md; RATE=pods per second, FAULTS=regexp selects faults
+soak: control-plane network-tools ## A quarter of an hour of faults under load, with the table of docs/reliability.md; RATE=pods per second, FAULTS=regexp selects faults
 	@mkdir -p bin
 	@test/go-build.sh -o bin/webhook ./cmd/webhook
+	@test/go-build.sh -ldflags '-X main.version=0.0.0-other' -o bin/webhook-other ./cmd/webhook
 	@test/go-build.sh -o bin/soak ./test/soak
-	@$(OWN_NETWORK) bin/soak -webhook bin/webhook $(if $(RATE),-rate '$(RATE)') $(if $(FAULTS),-faults '$(FAULTS)')
+	@$(OWN_NETWORK) bin/soak -webhook bin/webhook -other bin/webhook-other $(if $(RATE),-rate '$(RATE)') $(if $(FAULTS),-faults '$(FAULTS)')
 
 .PHONY: bench
 bench: control-plane network-tools ## Benchmarks in COUNT (6) rounds, by benchstat: compared with other handlers, and on the wire (as root)
@@ -181,6 +182,7 @@ bench: control-plane network-tools ## Benchmarks in COUNT (6) rounds, by benchst
 	done
 	E2E=on go test -v -run='^$$' -bench=Wire -benchtime=5x -count=$(or $(COUNT),6) -timeout=30m ./test/e2e | tee bin/wire.txt
 	E2E=on go test -v -run='^$$' -bench=NodesAndPorts -benchtime=1x -timeout=30m ./test/e2e
+	E2E=on go test -v -run='^$$' -bench=Keys -benchtime=11x -timeout=30m ./test/e2e
 	go tool benchstat -filter '.name:Admission' -col /handler bin/bench.txt
 	go tool benchstat -filter '.name:Inject' bin/bench.txt
 	go tool benchstat -filter '.name:APIServer' -col /webhook bin/bench.txt

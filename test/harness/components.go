@@ -63,7 +63,7 @@ func (c *ControlPlane) startAPIServer(ctx context.Context, o Options) error {
 // or collect pods are off.
 const controllers = "namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller," +
 	"garbage-collector-controller,deployment-controller,replicaset-controller,statefulset-controller," +
-	"job-controller,cronjob-controller," +
+	"job-controller,cronjob-controller,disruption-controller," +
 	"validatingadmissionpolicy-status-controller,clusterrole-aggregation-controller"
 
 func (c *ControlPlane) startControllerManager(ctx context.Context, o Options) error {

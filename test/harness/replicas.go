@@ -25,7 +25,7 @@ func (c *ControlPlane) RunReplicas(ctx context.Context, r *Release, o WebhookOpt
 	if err != nil {
 		return nil, err
 	}
-	if o, err = c.built(ctx, o); err != nil {
+	if o, err = c.built(ctx, o); err != nil { // once for all
 		return nil, err
 	}
 	all := &Replicas{plane: c}
@@ -34,7 +34,7 @@ func (c *ControlPlane) RunReplicas(ctx context.Context, r *Release, o WebhookOpt
 		count = int(*deployment.Spec.Replicas)
 	}
 	for range count {
-		if _, err := all.add(ctx, r, o); err != nil {
+		if _, err := all.Add(ctx, r, o); err != nil {
 			return nil, err
 		}
 	}
@@ -70,7 +70,12 @@ func (c *ControlPlane) built(ctx context.Context, o WebhookOptions) (WebhookOpti
 	return o, err
 }
 
-func (a *Replicas) add(ctx context.Context, r *Release, o WebhookOptions) (*Webhook, error) {
+// Add runs another replica with the release and the options, and waits until it is an endpoint of the Service.
+func (a *Replicas) Add(ctx context.Context, r *Release, o WebhookOptions) (*Webhook, error) {
+	o, err := a.plane.built(ctx, o)
+	if err != nil {
+		return nil, err
+	}
 	w, err := a.plane.RunWebhook(ctx, r, o)
 	if err != nil {
 		return nil, err
@@ -91,23 +96,19 @@ func (a *Replicas) All() []*Webhook {
 // Roll replaces every replica as a Deployment's rolling update does (maxSurge 1, maxUnavailable 0). One by one, a new
 // replica with the release and the options becomes ready, and then an old one gets its SIGTERM.
 func (a *Replicas) Roll(ctx context.Context, r *Release, o WebhookOptions) error {
-	o, err := a.plane.built(ctx, o)
-	if err != nil {
-		return err
-	}
 	for _, old := range a.All() {
-		if _, err := a.add(ctx, r, o); err != nil {
+		if _, err := a.Add(ctx, r, o); err != nil {
 			return fmt.Errorf("rolling restart: the new replica: %w", err)
 		}
-		if err := a.retire(ctx, old); err != nil {
+		if err := a.Remove(ctx, old); err != nil {
 			return fmt.Errorf("rolling restart: the old replica: %w", err)
 		}
 	}
 	return nil
 }
 
-// retire stops the replica for good.
-func (a *Replicas) retire(ctx context.Context, w *Webhook) error {
+// Remove stops the replica for good.
+func (a *Replicas) Remove(ctx context.Context, w *Webhook) error {
 	err := w.Stop(ctx)
 	w.unfollow()
 	a.mu.Lock()

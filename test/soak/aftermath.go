@@ -8,6 +8,7 @@ import (
 
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/redis-tls/redis-tls/internal/cluster"
@@ -84,10 +85,37 @@ func (a *aftermath) look(ctx context.Context) {
 		a.lookAt(ctx, namespace, pods)
 	}
 	for _, f := range dying {
-		if client.IgnoreNotFound(a.client.Delete(ctx, f.pod, client.GracePeriodSeconds(0))) == nil {
+		if client.IgnoreNotFound(a.end(ctx, f)) == nil {
 			a.gone(f)
 		}
 	}
+}
+
+// end deletes the pod, or the namespace that it has for itself.
+func (a *aftermath) end(ctx context.Context, f *followed) error {
+	if f.kind.tenant {
+		return a.client.Delete(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.pod.Namespace}})
+	}
+	return a.client.Delete(ctx, f.pod, client.GracePeriodSeconds(0))
+}
+
+// evict ends all pods that have their objects, as the drain of a node does.
+func (a *aftermath) evict(ctx context.Context, evict func(context.Context, *corev1.Pod) error) (int, error) {
+	var evicted []*followed
+	a.mu.Lock()
+	for f := range a.pods {
+		if f.complete {
+			evicted = append(evicted, f)
+		}
+	}
+	a.mu.Unlock()
+	for _, f := range evicted {
+		if err := client.IgnoreNotFound(evict(ctx, f.pod)); err != nil {
+			return 0, err
+		}
+		a.gone(f)
+	}
+	return len(evicted), nil
 }
 
 func (a *aftermath) lookAt(ctx context.Context, namespace string, pods []*followed) {

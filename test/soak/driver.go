@@ -31,6 +31,8 @@ type driver struct {
 	// phase is the fault to which new pods count.
 	phase atomic.Pointer[phase]
 	after *aftermath
+	// known is set while no pod may have a new key.
+	known atomic.Bool
 	// record is called for every pod with a final result before any objects are due.
 	record func(result.Pod)
 }
@@ -54,15 +56,20 @@ func (d *driver) run(ctx context.Context) {
 		phase.begin()
 		all.Go(func() {
 			defer phase.end()
-			d.create(context.WithoutCancel(ctx), phase, n, due)
+			kind := &mix[n%len(mix)]
+			if kind.fresh && d.known.Load() {
+				kind = &mix[0]
+			}
+			d.create(context.WithoutCancel(ctx), phase, kind, kind.pod(phase.namespace(kind.place), n), due)
 		})
 	}
 }
 
-// create creates one pod with retries, as a ReplicaSet's controller would.
-func (d *driver) create(ctx context.Context, phase *phase, n int, due time.Time) {
-	kind := &mix[n%len(mix)]
-	want := kind.pod(phase.namespace(kind.place), n)
+// create creates one pod with retries, as a ReplicaSet's controller would. It returns the pod if it was admitted, and
+// its outcome.
+func (d *driver) create(
+	ctx context.Context, phase *phase, kind *kind, want *corev1.Pod, due time.Time,
+) (*corev1.Pod, result.Pod) {
 	p := result.Pod{Fault: phase.name, Kind: kind.name, Namespace: want.Namespace, Name: want.Name, Due: due}
 	created, err := d.persist(ctx, want, &p)
 	p.Latency = time.Since(due)
@@ -71,7 +78,7 @@ func (d *driver) create(ctx context.Context, phase *phase, n int, due time.Time)
 		p.Outcome = result.Refused
 	case answer != result.Accepted:
 		p.Lose(fmt.Sprintf("%s: %v", answer, err))
-	case kind.refused != "":
+	case kind.refused != "" && !kind.limited:
 		p.Lose("it was admitted with a wrong request")
 	default:
 		p.Outcome = result.Admitted
@@ -81,9 +88,10 @@ func (d *driver) create(ctx context.Context, phase *phase, n int, due time.Time)
 	}
 	if p.Outcome == result.Admitted {
 		d.after.follow(phase, kind, created, p)
-		return
+		return created, p
 	}
 	d.record(p)
+	return nil, p
 }
 
 // persist retries until there is a final answer, or the bounds are reached.

@@ -13,11 +13,15 @@ import (
 type fault struct {
 	name   string
 	inject func(context.Context, *soak) error
+	// prepare, if set, is called before the state of running pods is read.
+	prepare func(context.Context, *soak) error
+	// deletes is set if the fault itself deletes the objects of running pods.
+	deletes bool
 }
 
 // faultless is the first phase, for comparison.
 func faultless(d time.Duration) fault {
-	return fault{"none", func(ctx context.Context, _ *soak) error {
+	return fault{name: "none", inject: func(ctx context.Context, _ *soak) error {
 		wait(ctx, d)
 		return nil
 	}}
@@ -30,7 +34,7 @@ func killed(theLeader bool, times int) fault {
 	if theLeader {
 		name = "kill -9 of the leader"
 	}
-	return fault{name, func(ctx context.Context, s *soak) error {
+	return fault{name: name, inject: func(ctx context.Context, s *soak) error {
 		for range times {
 			leader, followers, err := s.replicas.Leader(ctx)
 			if err != nil {
@@ -55,7 +59,7 @@ func killed(theLeader bool, times int) fault {
 
 // rolled restarts all replicas as a Deployment's rolling update does.
 func rolled(times int) fault {
-	return fault{"rolling restart (SIGTERM)", func(ctx context.Context, s *soak) error {
+	return fault{name: "rolling restart (SIGTERM)", inject: func(ctx context.Context, s *soak) error {
 		s.kubelet.Lock() // a stopped replica must not be started again
 		defer s.kubelet.Unlock()
 		for range times {
@@ -69,7 +73,7 @@ func rolled(times int) fault {
 
 // restarted kills kube-apiserver and starts it again.
 func restarted() fault {
-	return fault{"kube-apiserver restarted", func(ctx context.Context, s *soak) error {
+	return fault{name: "kube-apiserver restarted", inject: func(ctx context.Context, s *soak) error {
 		if err := s.RestartAPIServer(ctx); err != nil {
 			return err
 		}
@@ -79,7 +83,7 @@ func restarted() fault {
 
 // stopped pauses etcd: its connections stay open, and it answers nothing.
 func stopped(d time.Duration) fault {
-	return fault{fmt.Sprintf("etcd stopped for %s", d), func(ctx context.Context, s *soak) error {
+	return fault{name: fmt.Sprintf("etcd stopped for %s", d), inject: func(ctx context.Context, s *soak) error {
 		if err := s.Etcd.Pause(); err != nil {
 			return err
 		}
@@ -93,7 +97,7 @@ func stopped(d time.Duration) fault {
 
 // lagging holds all watches of all replicas back.
 func lagging(d time.Duration) fault {
-	return fault{fmt.Sprintf("watches lag %s", d), func(ctx context.Context, s *soak) error {
+	return fault{name: fmt.Sprintf("watches lag %s", d), inject: func(ctx context.Context, s *soak) error {
 		release := s.proxy.Hold()
 		defer release()
 		s.say("  holding back %d watches", s.proxy.Watches())
@@ -105,7 +109,7 @@ func lagging(d time.Duration) fault {
 // gone cuts all watches, and ensures that none of them can continue: etcd is compacted, and a restarted API server has
 // no older revision.
 func gone() fault {
-	return fault{"410 Gone, relist", func(ctx context.Context, s *soak) error {
+	return fault{name: "410 Gone, relist", inject: func(ctx context.Context, s *soak) error {
 		before := s.proxy.Expired()
 		restore := s.proxy.Cut()
 		defer restore()
@@ -135,7 +139,7 @@ func gone() fault {
 
 // unserved deletes Istio's kinds with all of their objects, and installs them again.
 func unserved() fault {
-	return fault{"Istio's CRDs removed and back", func(ctx context.Context, s *soak) error {
+	return fault{name: "Istio's CRDs removed and back", deletes: true, inject: func(ctx context.Context, s *soak) error {
 		if err := s.RemoveIstioCRDs(ctx); err != nil {
 			return err
 		}

@@ -20,10 +20,16 @@ type kind struct {
 	annotations func(n int) map[string]string
 	// refused is a part of the refusal of a wrong request. It is empty if the pod has to be admitted.
 	refused string
+	// fresh pods have a key that no pod has had.
+	fresh bool
+	// limited pods are refused only beyond a limit.
+	limited bool
 	// quiet pods request nothing, and must not be changed.
 	quiet bool
 	// life is how long the pod stays after its objects exist. 0 is until the end.
 	life time.Duration
+	// tenant pods have a namespace of their own, which is deleted at the end of their life.
+	tenant bool
 }
 
 // places are the namespaces of a fault, with their labels and annotations.
@@ -34,6 +40,7 @@ var places = map[string]*metav1.ObjectMeta{
 		Labels:      map[string]string{"istio-injection": "enabled", "redis-tls/injection": "enabled"},
 		Annotations: map[string]string{"redis-tls/host": "inherited.example.com", "redis-tls/ca-configmap": "redis-ca"},
 	},
+	"flood": {Labels: map[string]string{"istio-injection": "enabled"}},
 	"quiet": {},
 }
 
@@ -116,15 +123,16 @@ func byAddress(life time.Duration) kind {
 }
 
 func newHost(life time.Duration) kind {
-	return kind{name: "new host", place: "names", life: life, annotations: func(n int) map[string]string {
+	return kind{name: "new host", place: "names", life: life, fresh: true, annotations: func(n int) map[string]string {
 		return keys("host", fmt.Sprintf("redis-%d.example.com", n), "ca-secret", "redis-ca")
 	}}
 }
 
 func newAddress(life time.Duration) kind {
-	return kind{name: "new address", place: "addresses", life: life, annotations: func(n int) map[string]string {
+	annotations := func(n int) map[string]string {
 		return keys("addresses", fmt.Sprintf("10.30.%d.%d", n>>8&255, n&255), "ca-secret", "redis-ca")
-	}}
+	}
+	return kind{name: "new address", place: "addresses", life: life, fresh: true, annotations: annotations}
 }
 
 func inherits(life time.Duration) kind {
@@ -159,7 +167,7 @@ func (k *kind) touched(p *corev1.Pod) string {
 		switch {
 		case p.Labels["redis-tls/injected"] != "true":
 			return "the label redis-tls/injected is missing"
-		case k.place == "names" && len(p.Spec.HostAliases) == 0:
+		case k.place != "addresses" && len(p.Spec.HostAliases) == 0:
 			return "it has no VIP"
 		}
 		return ""

@@ -24,6 +24,7 @@ func main() {
 	defer stop()
 	f := longForm()
 	flag.StringVar(&f.binary, "webhook", "", "path of a built cmd/webhook; default: built from this tree")
+	flag.StringVar(&f.other, "other", "", "path of a cmd/webhook with another version, for the fault of two releases")
 	flag.IntVar(&f.rate, "rate", f.rate, "pods per second")
 	path := flag.String("log", filepath.Join("bin", "soak.jsonl"), "file for a line of JSON for each pod")
 	flag.Func("faults", "regular expression for the names of faults", func(value string) error {

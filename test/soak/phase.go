@@ -48,7 +48,10 @@ func (s *soak) inject(ctx context.Context, p *phase, leave func()) error {
 	begin := time.Now()
 	wait(ctx, s.form.before)
 	s.say("%s", p.name)
-	failed := p.inject(ctx, s)
+	before, failed := s.running(ctx, p)
+	if failed == nil {
+		failed = p.inject(ctx, s)
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -64,6 +67,14 @@ func (s *soak) inject(ctx context.Context, p *phase, leave func()) error {
 		return errors.Join(failed, err)
 	}
 	s.after.abandon(p)
+	changed, err := s.changed(ctx, before)
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	s.tally.AddChanged(p.name, len(changed))
+	for _, c := range changed {
+		s.say("  CHANGED: %s", c)
+	}
 	s.tally.AddWrong(p.name, len(wrong))
 	for _, w := range wrong {
 		s.say("  WRONG a minute after: %s", w)
@@ -105,27 +116,69 @@ func (s *soak) complete(
 
 // wrong compares all namespaces of the phases up to the index.
 func (s *soak) wrong(ctx context.Context, index int, overdue func(metav1.Object) bool) (wrong []string, err error) {
+	err = s.each(ctx, index, func(n result.Namespace) {
+		wrong = append(wrong, result.Wrong(n, s.cfg, overdue)...)
+	})
+	return wrong, err
+}
+
+// each reads all namespaces with requests of the phases up to the index.
+func (s *soak) each(ctx context.Context, index int, visit func(result.Namespace)) error {
 	for _, p := range s.phases[:index+1] {
 		for place := range places {
 			if place == "quiet" {
 				continue
 			}
-			var pods corev1.PodList
-			namespace := p.namespace(place)
-			if err := s.Client.List(ctx, &pods, client.InNamespace(namespace)); err != nil {
-				return nil, err
-			}
-			n, err := objectsOf(ctx, s.Client, namespace)
+			n, err := s.namespace(ctx, p.namespace(place))
 			if err != nil {
-				return nil, err
+				return err
 			}
-			for i := range pods.Items {
-				n.Pods = append(n.Pods, &pods.Items[i])
-			}
-			wrong = append(wrong, result.Wrong(n, s.cfg, overdue)...)
+			visit(n)
 		}
 	}
-	return wrong, nil
+	return nil
+}
+
+// namespace reads the pods and mesh objects of a namespace.
+func (s *soak) namespace(ctx context.Context, name string) (result.Namespace, error) {
+	var pods corev1.PodList
+	if err := s.Client.List(ctx, &pods, client.InNamespace(name)); err != nil {
+		return result.Namespace{}, err
+	}
+	n, err := objectsOf(ctx, s.Client, name)
+	for i := range pods.Items {
+		n.Pods = append(n.Pods, &pods.Items[i])
+	}
+	return n, err
+}
+
+// running prepares the fault, and returns the pods that run before it.
+func (s *soak) running(ctx context.Context, p *phase) (before []result.Namespace, err error) {
+	if p.prepare != nil {
+		if err := p.prepare(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	err = s.each(ctx, p.index, func(n result.Namespace) {
+		n = result.Running(n, s.cfg)
+		if p.deletes {
+			n.Entries, n.Rules = nil, nil
+		}
+		before = append(before, n)
+	})
+	return before, err
+}
+
+// changed returns what has changed of pods that ran before the fault.
+func (s *soak) changed(ctx context.Context, before []result.Namespace) (changed []string, err error) {
+	for _, was := range before {
+		is, err := s.namespace(ctx, was.Name)
+		if err != nil {
+			return nil, err
+		}
+		changed = append(changed, result.Changed(was, is, s.cfg)...)
+	}
+	return changed, nil
 }
 
 // overdue reports whether an object that no pod requests should have been deleted by now.

@@ -31,7 +31,7 @@ func rotated(authority bool) fault {
 	if authority {
 		name, keys = "CA rotated", []string{"ca.key"}
 	}
-	return fault{name, func(ctx context.Context, s *soak) error {
+	return fault{name: name, inject: func(ctx context.Context, s *soak) error {
 		before, err := s.servingSecret(ctx)
 		if err != nil {
 			return err

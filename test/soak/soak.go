@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ import (
 type form struct {
 	rate   int    // pods per second
 	binary string // path of cmd/webhook; empty: built from this tree
+	other  string // path of a cmd/webhook with another version; only some faults need it
 	// before and after are the times in which pods are created before and after each fault.
 	before, after time.Duration
 	// grace and delay are the chart's cleanup.gracePeriod and cleanup.delay.
@@ -51,6 +53,7 @@ func longForm() form {
 		faults: []fault{
 			faultless(15 * time.Second), killed(true, 2), killed(false, 3), rolled(2), rotated(false), rotated(true),
 			restarted(), stopped(20 * time.Second), lagging(time.Minute), gone(), unserved(),
+			drained(), mixed(10 * time.Second), churned(20 * time.Second), flooded(), moved(), narrowed(),
 		},
 	}
 }
@@ -60,6 +63,7 @@ type soak struct {
 	*harness.ControlPlane
 	form     form
 	say      func(format string, args ...any)
+	values   map[string]any
 	release  *harness.Release
 	replicas *harness.Replicas
 	options  harness.WebhookOptions
@@ -115,18 +119,22 @@ func (s *soak) install(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	values := map[string]any{
+	s.values = map[string]any{
 		"cleanup": map[string]any{"gracePeriod": s.form.grace.String(), "delay": s.form.delay.String()},
 		// While watches lag, the hosts that are always new add up.
-		"policy": map[string]any{"maxKeysPerNamespace": 1_000},
+		"policy": map[string]any{"maxKeysPerNamespace": maxKeys},
 	}
 	s.say("the chart and its replicas")
-	if s.release, s.replicas, err = s.InstallReplicas(ctx, values, s.options); err != nil {
+	if s.release, s.replicas, err = s.InstallReplicas(ctx, s.values, s.options); err != nil {
 		return err
 	}
 	s.cfg, err = configurationOf(s.release)
+	s.cfg.VIP.CIDR = bothRanges
 	return err
 }
+
+// bothRanges contains the chart's range of VIPs and that of [moved], for the checks of pods of both times.
+var bothRanges = netip.MustParsePrefix("248.0.0.0/5")
 
 // configurationOf reads the configuration of the replicas.
 func configurationOf(r *harness.Release) (config.Config, error) {

@@ -26,7 +26,9 @@ type Row struct {
 	// the API server or etcd was down.
 	Retried, Waited int
 	// Wrong is the number of objects that were wrong a minute after the fault.
-	Wrong     int
+	Wrong int
+	// Changed is the number of changes in what running pods had before the fault.
+	Changed   int
 	latencies []time.Duration
 }
 
@@ -69,6 +71,13 @@ func (t *Tally) AddWrong(fault string, objects int) {
 	t.rows[fault].Wrong += objects
 }
 
+// AddChanged counts changes in what running pods had before the fault.
+func (t *Tally) AddChanged(fault string, changes int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rows[fault].Changed += changes
+}
+
 // Rows returns the rows with pods, and their sum, whose Fault is "all".
 func (t *Tally) Rows() (rows []Row, all Row) {
 	t.mu.Lock()
@@ -76,7 +85,7 @@ func (t *Tally) Rows() (rows []Row, all Row) {
 	all.Fault = "all"
 	for _, fault := range t.faults {
 		r := t.rows[fault]
-		if r.Tried == 0 && r.Wrong == 0 {
+		if r.Tried+r.Wrong+r.Changed == 0 {
 			continue
 		}
 		rows = append(rows, *r)
@@ -87,6 +96,7 @@ func (t *Tally) Rows() (rows []Row, all Row) {
 		all.Retried += r.Retried
 		all.Waited += r.Waited
 		all.Wrong += r.Wrong
+		all.Changed += r.Changed
 		all.latencies = append(all.latencies, r.latencies...)
 	}
 	return rows, all
@@ -102,14 +112,17 @@ func (r Row) Percentile(share float64) time.Duration {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// Err returns nil if no pod was lost and no object was wrong.
+// Err returns nil if no pod was lost, no object was wrong and nothing of a running pod changed.
 func (t *Tally) Err() error {
 	rows, all := t.Rows()
 	switch {
 	case len(rows) == 0 || all.Admitted == 0 || all.Refused == 0:
 		return fmt.Errorf("%d pods were admitted and %d refused, which proves nothing", all.Admitted, all.Refused)
-	case all.Lost > 0 || all.Wrong > 0:
-		return fmt.Errorf("%d pods were lost and %d objects wrong; both must be 0", all.Lost, all.Wrong)
+	case all.Lost > 0 || all.Wrong > 0 || all.Changed > 0:
+		return fmt.Errorf(
+			"%d pods were lost, %d objects were wrong, %d things of running pods changed; all must be 0",
+			all.Lost, all.Wrong, all.Changed,
+		)
 	}
 	return nil
 }
@@ -121,7 +134,8 @@ var columns = []string{
 	"admitted",
 	"refused rightly",
 	"lost",
-	"objects wrong",
+	"wrong",
+	"changed",
 	"retried",
 	"API server away",
 	"p50",
@@ -134,7 +148,7 @@ func (t *Tally) Print(w io.Writer) error {
 	lines := [][]string{columns, nil}
 	for _, r := range append(rows, all) {
 		line := []string{r.Fault}
-		for _, n := range []int{r.Tried, r.Admitted, r.Refused, r.Lost, r.Wrong, r.Retried, r.Waited} {
+		for _, n := range []int{r.Tried, r.Admitted, r.Refused, r.Lost, r.Wrong, r.Changed, r.Retried, r.Waited} {
 			line = append(line, fmt.Sprint(n))
 		}
 		lines = append(lines, append(line, rounded(r.Percentile(0.5)), rounded(r.Percentile(0.99))))

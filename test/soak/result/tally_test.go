@@ -27,17 +27,19 @@ func TestTable(t *testing.T) {
 		lost,
 	)
 	tally.AddWrong("at the end", 3)
+	tally.AddChanged("unused", 2)
 	var out strings.Builder
 	if err := tally.Print(&out); err != nil {
 		t.Fatal(err)
 	}
 	want := strings.TrimPrefix(`
-| fault      | pods | admitted | refused rightly | lost | objects wrong | retried | API server away |  p50 |  p99 |
-| ---------- | ---: | -------: | --------------: | ---: | ------------: | ------: | --------------: | ---: | ---: |
-| none       |    3 |        2 |               1 |    0 |             0 |       0 |               0 |  5ms | 1.2s |
-| kill       |    2 |        1 |               0 |    1 |             0 |       2 |               1 | 61ms |  20s |
-| at the end |    0 |        0 |               0 |    0 |             3 |       0 |               0 |    - |    - |
-| all        |    5 |        3 |               1 |    1 |             3 |       2 |               1 | 61ms |  20s |
+| fault      | pods | admitted | refused rightly | lost | wrong | changed | retried | API server away |  p50 |  p99 |
+| ---------- | ---: | -------: | --------------: | ---: | ----: | ------: | ------: | --------------: | ---: | ---: |
+| none       |    3 |        2 |               1 |    0 |     0 |       0 |       0 |               0 |  5ms | 1.2s |
+| kill       |    2 |        1 |               0 |    1 |     0 |       0 |       2 |               1 | 61ms |  20s |
+| unused     |    0 |        0 |               0 |    0 |     0 |       2 |       0 |               0 |    - |    - |
+| at the end |    0 |        0 |               0 |    0 |     3 |       0 |       0 |               0 |    - |    - |
+| all        |    5 |        3 |               1 |    1 |     3 |       2 |       2 |               1 | 61ms |  20s |
 `, "\n")
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -48,6 +50,8 @@ func TestSoakFailures(t *testing.T) {
 	good := []Pod{{Fault: "none", Outcome: Admitted}, {Fault: "kill", Outcome: Refused}}
 	wrong := tallied(good...)
 	wrong.AddWrong("kill", 1)
+	changed := tallied(good...)
+	changed.AddChanged("kill", 1)
 	for name, c := range map[string]struct {
 		tally *Tally
 		want  string
@@ -55,13 +59,14 @@ func TestSoakFailures(t *testing.T) {
 		"nothing": {tallied(good...), ""},
 		"a pod that was lost": {
 			tallied(append(good, Pod{Fault: "kill", Outcome: Lost})...),
-			"1 pods were lost and 0 objects wrong",
+			"1 pods were lost, 0 objects",
 		},
 		"a pod without an outcome": {
 			tallied(append(good, Pod{Fault: "kill"})...),
-			"1 pods were lost and 0 objects wrong",
+			"1 pods were lost, 0 objects",
 		},
-		"an object that was wrong":       {wrong, "0 pods were lost and 1 objects wrong"},
+		"an object that was wrong":       {wrong, "1 objects were wrong"},
+		"a running pod that was changed": {changed, "1 things of running pods changed"},
 		"that nothing was admitted":      {tallied(good[1]), "proves nothing"},
 		"that no wrong request was sent": {tallied(good[0]), "proves nothing"},
 		"that there were no pods":        {tallied(), "proves nothing"},
