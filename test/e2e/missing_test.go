@@ -56,10 +56,12 @@ func TestAnythingMissingNeverEndsInPlaintext(t *testing.T) {
 		{"the entry and all rules", func(t *testing.T, p *bed.Pod, o objects) {
 			take(t, b, p, privateClusters, "outbound|6379||", o.entry, o.selected, o.closed, o.last)
 		}, nil, false, nil},
-		{"the sidecar", func(_ *testing.T, p *bed.Pod, _ objects) { p.Sidecar.Kill() }, nil, false, nil},
+		{"the sidecar", func(t *testing.T, p *bed.Pod, _ objects) {
+			ok(t, p.KillSidecar(t.Context()))
+		}, nil, false, nil},
 		{"the capture", func(t *testing.T, p *bed.Pod, _ objects) { ok(t, p.Release(t.Context())) }, nil, true, nil},
 		{"the sidecar and the capture", func(t *testing.T, p *bed.Pod, _ objects) {
-			p.Sidecar.Kill()
+			ok(t, p.KillSidecar(t.Context()))
 			ok(t, p.Release(t.Context()))
 		}, nil, true, nil},
 	} {

@@ -213,6 +213,18 @@ func (p *Pod) WaitForSidecar(ctx context.Context) error {
 	return nil
 }
 
+// KillSidecar ends the sidecar as a crash would, and waits until Envoy does not answer: the kernel ends Envoy some
+// milliseconds after the process that the bed started.
+func (p *Pod) KillSidecar(ctx context.Context) error {
+	p.Sidecar.Kill()
+	return harness.Eventually(ctx, readyTimeout, "Envoy of "+p.Name+" to end", func(ctx context.Context) error {
+		if _, err := p.Envoy(ctx, "/server_info"); err == nil {
+			return errors.New("it answers")
+		}
+		return nil
+	})
+}
+
 // Delete stops the pod and deletes it without a grace period.
 func (p *Pod) Delete(ctx context.Context) error {
 	if p.Sidecar != nil {
