@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -29,15 +30,52 @@ func (w *Webhook) describeEndpoint(name string) error {
 // publish adds the replica to its Service.
 func (w *Webhook) publish(ctx context.Context) error {
 	err := w.plane.Client.Create(ctx, w.slice.DeepCopy())
-	if apierrors.IsAlreadyExists(err) { // it was killed before
-		return nil
+	if err != nil && !apierrors.IsAlreadyExists(err) { // it exists if the replica was killed before
+		return err
 	}
-	return err
+	return w.plane.writeEndpoints(ctx, w.service.Namespace, w.service.Name)
 }
 
 // withdraw removes the replica from its Service.
 func (w *Webhook) withdraw(ctx context.Context) error {
-	return client.IgnoreNotFound(w.plane.Client.Delete(ctx, w.slice.DeepCopy()))
+	if err := w.plane.Client.Delete(ctx, w.slice.DeepCopy()); client.IgnoreNotFound(err) != nil {
+		return err
+	}
+	return w.plane.writeEndpoints(ctx, w.service.Namespace, w.service.Name)
+}
+
+// writeEndpoints makes the Endpoints of a Service those of its EndpointSlices, as the endpoint controller does. The API
+// server of Kubernetes 1.33 and older finds a webhook by its Endpoints (k8s.io/apiserver/pkg/util/proxy).
+func (c *ControlPlane) writeEndpoints(ctx context.Context, namespace, service string) error {
+	c.endpoints.Lock()
+	defer c.endpoints.Unlock()
+	found := &discoveryv1.EndpointSliceList{}
+	err := c.Client.List(
+		ctx, found, client.InNamespace(namespace), client.MatchingLabels{discoveryv1.LabelServiceName: service},
+	)
+	if err != nil {
+		return err
+	}
+	o := &unstructured.Unstructured{}
+	o.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Endpoints"))
+	o.SetNamespace(namespace)
+	o.SetName(service)
+	if len(found.Items) == 0 {
+		return client.IgnoreNotFound(c.Client.Delete(ctx, o))
+	}
+	var subsets []any
+	for _, slice := range found.Items {
+		var ports []any
+		for _, p := range slice.Ports {
+			ports = append(ports, map[string]any{"name": *p.Name, "port": int64(*p.Port), "protocol": string(*p.Protocol)})
+		}
+		address := map[string]any{"ip": slice.Endpoints[0].Addresses[0]}
+		subsets = append(subsets, map[string]any{"addresses": []any{address}, "ports": ports})
+	}
+	o.Object["subsets"] = subsets
+	return c.Client.Apply(
+		ctx, client.ApplyConfigurationFromUnstructured(o), client.FieldOwner(fieldManager), client.ForceOwnership,
+	)
 }
 
 func endpointSlice(

@@ -63,6 +63,8 @@ type ControlPlane struct {
 	ca         []byte // PEM; verifies kube-apiserver's certificate
 	admin      *rest.Config
 
+	endpoints sync.Mutex // held while Endpoints are read and written
+
 	mu       sync.Mutex
 	closers  []func() error // run last to first by Stop
 	stopping bool

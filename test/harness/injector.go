@@ -126,7 +126,7 @@ func (s *SidecarInjector) register(ctx context.Context, ca []byte) error {
 			return err
 		}
 	}
-	return nil
+	return s.plane.writeEndpoints(ctx, istioNamespace, injectorService)
 }
 
 // configuration has the selectors of Istio's chart for the default revision
@@ -226,6 +226,7 @@ func (s *SidecarInjector) Stop(ctx context.Context) error {
 	for _, o := range s.objects[:configuration] {
 		err = errors.Join(err, s.plane.Client.Delete(ctx, o))
 	}
+	err = errors.Join(err, s.plane.writeEndpoints(ctx, istioNamespace, injectorService))
 	return errors.Join(err, s.server.Close())
 }
 
