@@ -17,7 +17,8 @@ CONTROL_PLANE_BINARY := $(CONTROL_PLANE)/controlplane
 endif
 
 # Istio, compiled from the module proxy, and Envoy, in a directory named by Istio's version.
-MESH := bin/mesh-$(shell sed -n 's|^[[:space:]]*istio.io/istio ||p' test/mesh/go.mod)
+ISTIO_VERSION := $(shell sed -n 's|^[[:space:]]*istio.io/istio ||p' test/mesh/go.mod)
+MESH := bin/mesh-$(ISTIO_VERSION)
 
 # Kyverno, which `make bench-peers` compares with, in a directory named by its version.
 PEERS := bin/peers-$(shell sed -n 's|^[[:space:]]*github.com/kyverno/kyverno \(v[0-9.]*\).*|\1|p' test/peers/kyverno/go.mod)
@@ -120,7 +121,7 @@ $(GOLANGCI_LINT): test/lint/go.mod test/lint/go.sum
 	@touch $@
 
 .PHONY: test
-test: lint verify-generate unit verify-release integration e2e ## All checks: this section except mutants and fuzz
+test: lint verify-generate unit verify-release integration e2e ## All checks: this section except mutants, matrix and fuzz
 
 .PHONY: unit
 unit: race-tools unit-tools ## Unit tests with fuzz seeds and goldens (-race)
@@ -143,6 +144,15 @@ e2e: ## Tests with istiod, Envoy and Redis (as root); E2E=required skips none, R
 mutants: ## Remove each safeguard and show that its test fails; TIER=unit|integration|e2e and ONLY=regexp select mutants, CHANGED=1 those that differ from main
 	$(if $(filter unit,$(TIER)),,@$(MAKE) --silent --no-print-directory control-plane network-tools $(if $(filter integration,$(TIER)),,mesh wire-tools))
 	go run ./test/mutants -tier $(or $(TIER),all) $(if $(ONLY),-only '$(ONLY)') $(if $(CHANGED),-changed)
+
+# The versions of `make matrix`: of Kubernetes, and of "module istio.io/istio/Envoy". The first Istio is 1.30, with the
+# minor version of Envoy that it comes with. Kubernetes and Istio are compiled once, as above.
+KUBERNETES ?= v1.30.14 v1.33.13 $(KUBERNETES_VERSION)
+MESHES ?= v0.0.0-20260423205519-b01690e6db7d/1.38.3 $(foreach envoy,1.36.4 1.38.3 1.40.0,$(ISTIO_VERSION)/$(envoy))
+
+.PHONY: matrix
+matrix: ## integration with each of KUBERNETES, e2e with each Istio/Envoy of MESHES (as root); RUN=regexp; about 100 minutes
+	@KUBERNETES="$(KUBERNETES)" MESHES="$(MESHES)" RUN='$(RUN)' test/matrix.sh
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZ_TIME (10s)

@@ -75,6 +75,9 @@ func findComponents(root string) (*components, error) {
 		return nil, fmt.Errorf("finding Istio's version: test/mesh/go.mod requires no istio.io/istio")
 	}
 	c := &components{mesh: filepath.Join(root, "bin", "mesh-"+string(m[1]))}
+	if dir := os.Getenv("MESH_ASSETS"); dir != "" { // another version
+		c.mesh = dir
+	}
 	for name, path := range map[string]*string{
 		"istiod": &c.istiod, "pilot-agent": &c.agent, "adsdump": &c.adsdump, "istio-analyze": &c.analyze,
 		"envoy_bootstrap.json": &c.bootstrap, "charts": &c.charts,
