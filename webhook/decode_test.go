@@ -108,7 +108,7 @@ func TestDecodedPodGetsTheDecisionOfTheWholePod(t *testing.T) {
 		"a pod with an istio-proxy that has env": {injected, origination.ReasonSidecarBypassed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			i := newHandler(t, &view{}, config.PolicyEnforce).injector
+			i := newHandler(t, &view{}, config.PolicyEnforce).injector.Load()
 			now := time.Now()
 			i.Now = func() time.Time { return now }
 			whole, got := i.Inject("shop", tc.pod), i.Inject("shop", decoded(t, tc.pod))

@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -41,7 +42,7 @@ type Handler struct {
 	// It must not block.
 	NeedCertManager func()
 
-	injector *inject.Injector
+	injector atomic.Pointer[inject.Injector]
 	log      logr.Logger
 	metrics  handlerMetrics
 	limiters limiters
@@ -57,8 +58,7 @@ func NewHandler(injector *inject.Injector, registry prometheus.Registerer, log l
 	if err != nil {
 		return nil, fmt.Errorf("registering the admission metrics: %w", err)
 	}
-	return &Handler{
-		injector:  injector,
+	h := &Handler{
 		log:       log,
 		metrics:   m,
 		limiters:  newLimiters(),
@@ -66,7 +66,16 @@ func NewHandler(injector *inject.Injector, registry prometheus.Registerer, log l
 		poll:      namespacePoll,
 		slotWait:  slotWait,
 		largeRead: largeRead,
-	}, nil
+	}
+	h.injector.Store(injector)
+	return h, nil
+}
+
+// SetPolicy replaces the policy. A review that is being decided keeps the previous one.
+func (h *Handler) SetPolicy(policy config.Policy) {
+	injector := *h.injector.Load()
+	injector.Config.Policy = policy
+	h.injector.Store(&injector)
 }
 
 // ServeHTTP answers one review. A request that is not a review gets a 4xx, and a review without a slot gets a 503.
@@ -146,11 +155,13 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, s *slot) (*req
 
 // decide returns the decision and the message for the user. It never panics.
 func (h *Handler) decide(req *request) (decision inject.Decision, message string) {
+	injector := h.injector.Load()
+	policy := injector.Config.Policy
 	defer func() {
 		if cause := recover(); cause != nil {
 			h.log.Error(fmt.Errorf("%v", cause), "panic in the decision",
 				"namespace", req.Namespace, "pod", req.name(), "stack", string(debug.Stack()))
-			decision, message = h.internalError()
+			decision, message = internalError(policy)
 		}
 	}()
 	if message := req.unexpected(); message != "" {
@@ -158,7 +169,8 @@ func (h *Handler) decide(req *request) (decision inject.Decision, message string
 	}
 	pod := req.Object
 	pod.Namespace = req.Namespace // the object under review may lack it
-	decision = h.injector.Inject(req.Namespace, pod)
+	policy = injector.Policy(req.Namespace)
+	decision = injector.Inject(req.Namespace, pod)
 	message = decision.Message(req.Namespace, pod)
 	if h.NeedCertManager != nil && slices.ContainsFunc(decision.Problems, func(p origination.Problem) bool {
 		return p.Reason == origination.ReasonNoCertManager
@@ -177,12 +189,13 @@ func (h *Handler) decide(req *request) (decision inject.Decision, message string
 	return decision, message
 }
 
-// internalError returns the decision after a panic: the pod is refused unless policy.mode is warn.
-func (h *Handler) internalError() (inject.Decision, string) {
+// internalError returns the decision after a panic: the pod is refused unless the mode of the policy is warn.
+func internalError(policy config.Policy) (inject.Decision, string) {
+	_, warns := policy.Warns()
 	const message = "internal error in redis-tls; see the webhook's log for the stack, and report it as a bug"
 	return inject.Decision{
 		Reason:   origination.ReasonInternalError,
-		Allowed:  h.injector.Config.Policy.Mode == config.PolicyWarn,
+		Allowed:  warns,
 		Warnings: []string{message},
 		Problems: []origination.Problem{{
 			Reason: origination.ReasonInternalError,
@@ -193,7 +206,7 @@ func (h *Handler) internalError() (inject.Decision, string) {
 
 // known reports whether the cache has the namespace.
 func (h *Handler) known(namespace string) bool {
-	_, _, ok := h.injector.View.Namespace(namespace)
+	_, _, ok := h.injector.Load().View.Namespace(namespace)
 	return ok
 }
 

@@ -71,6 +71,16 @@ func newHandler(t testing.TB, v *view, mode config.PolicyMode) *Handler {
 	return h
 }
 
+// trial is a policy with the test's namespace as a trial namespace.
+func trial() config.Policy {
+	policy := config.Default().Policy
+	policy.Namespaces = []config.NamespacePolicy{{
+		Selector: metav1.LabelSelector{MatchLabels: map[string]string{"istio-injection": "enabled"}},
+		Mode:     config.PolicyWarn,
+	}}
+	return policy
+}
+
 func newPod(annotations map[string]string) *corev1.Pod {
 	return &corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
@@ -150,7 +160,7 @@ func TestPodThatRequestsTLSIsPatched(t *testing.T) {
 	pod := newPod(requesting)
 	pod.Namespace = "shop"
 	var want, got []map[string]any
-	decision := h.injector.Inject("shop", pod)
+	decision := h.injector.Load().Inject("shop", pod)
 	for _, o := range decision.Operations {
 		var m map[string]any
 		if err := json.Unmarshal([]byte(o.Json()), &m); err != nil {
@@ -329,6 +339,32 @@ func TestPanicIsARefusal(t *testing.T) {
 		if allowed && len(response.Warnings) == 0 {
 			t.Error("admitted without a warning")
 		}
+	}
+}
+
+func TestANewPolicyAppliesToTheNextReview(t *testing.T) {
+	pod := newPod(map[string]string{"redis-tls/host": "redis-a.example.com", "redis-tls/port": "redis"})
+	h := newHandler(t, &view{}, config.PolicyEnforce)
+	if response := answer(t, post(h, newReview(t, pod))); response.Allowed {
+		t.Errorf("before: %+v", response)
+	}
+	h.SetPolicy(trial())
+	if response := answer(t, post(h, newReview(t, pod))); !response.Allowed ||
+		!strings.Contains(strings.Join(response.Warnings, " "), "policy.namespaces[0].mode is warn") {
+		t.Errorf("in a trial namespace: %+v", response)
+	}
+	h.SetPolicy(config.Default().Policy)
+	if response := answer(t, post(h, newReview(t, pod))); response.Allowed {
+		t.Errorf("after the trial: %+v", response)
+	}
+}
+
+func TestPanicInATrialNamespaceIsNoRefusal(t *testing.T) {
+	h := newHandler(t, &view{boom: true}, config.PolicyEnforce)
+	h.SetPolicy(trial())
+	response := answer(t, post(h, newReview(t, newPod(requesting))))
+	if !response.Allowed || len(response.Warnings) == 0 {
+		t.Errorf("got %+v", response)
 	}
 }
 

@@ -34,7 +34,7 @@ func newBlockedView() *blockedView {
 func newBlockedHandler(t *testing.T, slots int) (*Handler, *blockedView) {
 	v := newBlockedView()
 	h := newHandler(t, &v.view, config.PolicyEnforce)
-	h.injector.View = v
+	h.injector.Load().View = v
 	h.limiters = limiters{small: make(limiter, slots), large: make(limiter, slots), waiters: make(limiter, slots)}
 	h.slotWait = time.Millisecond
 	return h, v
@@ -116,7 +116,7 @@ func TestLargeReviewsDoNotDelaySmallOnes(t *testing.T) {
 	done := make(chan *httptest.ResponseRecorder)
 	go func() { done <- post(h, newReview(t, largePod())) }()
 	<-v.lookups
-	h.injector.View = &view{}
+	h.injector.Load().View = &view{}
 	if response := answer(t, post(h, newReview(t, newPod(requesting)))); !response.Allowed {
 		t.Errorf("got %+v", response)
 	}
@@ -207,8 +207,8 @@ func TestReadDeadlineOfALargeBodyDoesNotEndItsRequest(t *testing.T) {
 func TestPanicWhileReceivingReleasesTheSlot(t *testing.T) {
 	h := newHandler(t, &view{}, config.PolicyEnforce)
 	h.limiters.small, h.slotWait = make(limiter, 1), time.Millisecond
-	works := h.injector.View
-	h.injector.View = nil
+	works := h.injector.Load().View
+	h.injector.Load().View = nil
 	func() {
 		defer func() {
 			if recover() == nil {
@@ -217,7 +217,7 @@ func TestPanicWhileReceivingReleasesTheSlot(t *testing.T) {
 		}()
 		post(h, newReview(t, newPod(requesting)))
 	}()
-	h.injector.View = works
+	h.injector.Load().View = works
 	if response := answer(t, post(h, newReview(t, newPod(requesting)))); !response.Allowed {
 		t.Errorf("got %+v", response)
 	}

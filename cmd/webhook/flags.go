@@ -25,6 +25,7 @@ const defaultConfiguration = "00-redis-tls"
 // flags are the flags of the server. The default names of objects are the chart's.
 type flags struct {
 	config         string
+	configMap      string
 	server         server.Options
 	metricsAddress string
 	healthAddress  string
@@ -43,6 +44,12 @@ func (f *flags) register(set *pflag.FlagSet) {
 		"config",
 		"/etc/redis-tls-webhook/config.yaml",
 		"configuration file, with keys of the chart's values.yaml",
+	)
+	set.StringVar(
+		&f.configMap,
+		"config-map",
+		"redis-tls-webhook",
+		"ConfigMap of the configuration file, in the namespace of the webhook: a change of its policy needs no restart",
 	)
 	set.StringVar(&f.server.Host, "webhook-host", "", "address of the webhook server; empty: all addresses")
 	set.IntVar(&f.server.Port, "webhook-port", 9443, "port of the webhook server")

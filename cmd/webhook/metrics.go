@@ -15,10 +15,11 @@ type state interface {
 }
 
 // registerMetrics registers the metrics of the process.
-func registerMetrics(registerer prometheus.Registerer, view state) error {
+func registerMetrics(registerer prometheus.Registerer, view state, reload *reloader) error {
 	build := metrics.NewGaugeVec(metrics.BuildInfo)
 	build.WithLabelValues(version, commit(), runtime.Version()).Set(1)
 	return metrics.Register(registerer, build,
 		metrics.NewGaugeFunc(metrics.CachesSynced, func() float64 { return metrics.Bool(view.Synced()) }),
-		metrics.NewGaugeFunc(metrics.IstioReady, func() float64 { return metrics.Bool(view.IstioReady()) }))
+		metrics.NewGaugeFunc(metrics.IstioReady, func() float64 { return metrics.Bool(view.IstioReady()) }),
+		metrics.NewGaugeFunc(metrics.PolicyCurrent, func() float64 { return metrics.Bool(!reload.rejected.Load()) }))
 }

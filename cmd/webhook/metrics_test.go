@@ -30,7 +30,7 @@ func (c *caches) IstioReady() bool { return c.istio }
 func newRegistry(t *testing.T, view state) *prometheus.Registry {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	if err := registerMetrics(registry, view); err != nil {
+	if err := registerMetrics(registry, view, &reloader{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := controller.NewMetrics(registry); err != nil {
@@ -44,6 +44,16 @@ func newRegistry(t *testing.T, view state) *prometheus.Registry {
 		t.Fatal(err)
 	}
 	if _, err := server.New(server.Options{}, http.NewServeMux(), registry); err != nil {
+		t.Fatal(err)
+	}
+	return registry
+}
+
+// registryOf registers the metrics of the process only.
+func registryOf(t *testing.T, reload *reloader) *prometheus.Registry {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	if err := registerMetrics(registry, &caches{}, reload); err != nil {
 		t.Fatal(err)
 	}
 	return registry
@@ -73,14 +83,16 @@ func TestStateOfTheCachesIsExported(t *testing.T) {
 	view := &caches{}
 	registry := newRegistry(t, view)
 	build := "redis_tls_build_info commit=" + commit() + " goversion=" + runtime.Version() + " version=" + version
-	if diff := cmp.Diff(map[string]float64{build: 1}, metricstest.Gather(t, registry)); diff != "" {
+	want := map[string]float64{build: 1, "redis_tls_policy_current": 1}
+	if diff := cmp.Diff(want, metricstest.Gather(t, registry)); diff != "" {
 		t.Errorf("with empty caches (-want +got):\n%s", diff)
 	}
 	view.synced, view.istio = true, true
 	if diff := cmp.Diff(map[string]float64{
-		build:                     1,
-		"redis_tls_caches_synced": 1,
-		"redis_tls_istio_ready":   1,
+		build:                      1,
+		"redis_tls_caches_synced":  1,
+		"redis_tls_istio_ready":    1,
+		"redis_tls_policy_current": 1,
 	}, metricstest.Gather(t, registry)); diff != "" {
 		t.Errorf("with the caches filled (-want +got):\n%s", diff)
 	}

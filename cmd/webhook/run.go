@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -70,9 +72,6 @@ func run(ctx context.Context, f flags) error {
 	if err != nil {
 		return fmt.Errorf("setting up the view of the cluster: %w", err)
 	}
-	if err := registerMetrics(metrics.Registry, view); err != nil {
-		return fmt.Errorf("registering the metrics of the process: %w", err)
-	}
 	if err := controller.Setup(mgr, view, cfg); err != nil {
 		return fmt.Errorf("setting up the controller: %w", err)
 	}
@@ -85,6 +84,17 @@ func run(ctx context.Context, f flags) error {
 		return err
 	}
 	handler.NeedCertManager = view.NeedCertManager
+	reload := f.newReloader(cfg, ctrl.Log.WithName("policy"), view, handler)
+	configMap, err := mgr.GetCache().GetInformer(ctx, &corev1.ConfigMap{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return fmt.Errorf("watching the ConfigMap of the configuration: %w", err)
+	}
+	if err := reload.watch(configMap); err != nil {
+		return err
+	}
+	if err := registerMetrics(metrics.Registry, view, reload); err != nil {
+		return fmt.Errorf("registering the metrics of the process: %w", err)
+	}
 	serving, err := f.addServer(mgr, handler, rotator)
 	if err != nil {
 		return err
@@ -141,9 +151,11 @@ func (f *flags) managerOptions(cfg config.Config) (ctrl.Options, error) {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), cluster.AddToScheme(scheme)); err != nil {
 		return ctrl.Options{}, fmt.Errorf("registering types: %w", err)
 	}
+	caches := cluster.CacheOptions(cfg)
+	caches.ByObject[&corev1.ConfigMap{}] = f.configMapOptions()
 	return ctrl.Options{
 		Scheme:                  scheme,
-		Cache:                   cluster.CacheOptions(cfg),
+		Cache:                   caches,
 		Metrics:                 metricsserver.Options{BindAddress: f.metricsAddress},
 		HealthProbeBindAddress:  f.healthAddress,
 		PprofBindAddress:        f.profileAddress,

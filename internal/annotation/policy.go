@@ -7,10 +7,11 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// denial is a value that the cluster's policy does not allow.
+// denial is a value that the policy does not allow.
 type denial struct {
 	key    string // name in the table
 	detail string
@@ -18,15 +19,7 @@ type denial struct {
 
 // policyProblems checks an origination of a pod of the namespace against the policy.
 func (r rules) policyProblems(o *origination.Origination) []denial {
-	p := r.cfg.Policy
 	var all []denial
-	deny := func(key, value, list, allowed string) {
-		all = append(all, denial{
-			key,
-			fmt.Sprintf("%q must be allowed by policy.%s (%s); use one of these, or contact the cluster's administrator",
-				value, list, origination.Shorten(allowed)),
-		})
-	}
 	if !o.HostSynthesised {
 		all = r.hostDenials("host", o.Host, o.InMesh() || len(o.Aliases) > 0)
 	}
@@ -36,29 +29,24 @@ func (r rules) policyProblems(o *origination.Origination) []denial {
 			break // mostly all are in one domain
 		}
 	}
-	if o.TLS.InsecureSkipVerify && !p.AllowInsecure {
+	if path, forbidden := r.cfg.Policy.ForbidsInsecure(); forbidden && o.TLS.InsecureSkipVerify {
 		all = append(all, denial{
 			"insecure-skip-verify",
-			"must be allowed by policy.allowInsecure, because any certificate would be accepted; " +
+			"must be allowed by " + path + ", because any certificate would be accepted; " +
 				"set " + origination.KeyOf(o.Instances[0], "ca-secret") + " instead, or contact the cluster's administrator",
 		})
 	}
-	if i := o.TLS.Issuer; i != (origination.Issuer{}) && !i.Local() && !slices.Contains(p.AllowedIssuers, i.String()) {
-		allowed := "Issuers of " + origination.IssuerGroup + " in the pod's namespace"
-		if len(p.AllowedIssuers) > 0 {
-			allowed += ", " + strings.Join(p.AllowedIssuers, ", ")
-		}
-		deny("issuer", i.String(), "allowedIssuers", allowed)
-	}
+	all = append(all, r.issuerDenials(o.TLS.Issuer)...)
 	for _, a := range o.Addresses {
-		if !p.AllowsRange(a) {
-			deny("addresses", origination.AddressText(a), "allowedCIDRs", strings.Trim(fmt.Sprint(p.AllowedCIDRs), "[]"))
-		}
+		all = append(all, r.denials("addresses", origination.AddressText(a), "allowedCIDRs",
+			func(l config.Limits) (bool, string) {
+				return l.AllowsRange(a), strings.Trim(fmt.Sprint(l.AllowedCIDRs), "[]")
+			})...)
 	}
 	ports := func(key string, n int32) {
-		if !p.AllowsPort(n) {
-			deny(key, strconv.Itoa(int(n)), "allowedPorts", strings.Join(p.AllowedPorts, ", "))
-		}
+		all = append(all, r.denials(key, strconv.Itoa(int(n)), "allowedPorts", func(l config.Limits) (bool, string) {
+			return l.AllowsPort(n), strings.Join(l.AllowedPorts, ", ")
+		})...)
 	}
 	for _, port := range o.Ports {
 		if port.Target == port.Number {
@@ -75,30 +63,59 @@ func (r rules) policyProblems(o *origination.Origination) []denial {
 	return all
 }
 
+// denials returns a denial by the first limits that do not allow the value, or none. The function returns whether
+// limits allow it, and what they allow.
+func (r rules) denials(key, value, list string, allows func(config.Limits) (bool, string)) []denial {
+	for path, limits := range r.cfg.Policy.All() {
+		if ok, allowed := allows(limits); !ok {
+			return []denial{denied(key, value, path+"."+list, allowed)}
+		}
+	}
+	return nil
+}
+
+func denied(key, value, list, allowed string) denial {
+	return denial{key, fmt.Sprintf(
+		"%q must be allowed by %s (%s); use one of these, or contact the cluster's administrator",
+		value, list, origination.Shorten(allowed))}
+}
+
+// issuerDenials checks an issuer. Those of the pod's namespace are always allowed. Others must be in
+// policy.allowedIssuers, even if that is empty.
+func (r rules) issuerDenials(i origination.Issuer) []denial {
+	const own = "Issuers of " + origination.IssuerGroup + " in the pod's namespace"
+	switch {
+	case i == (origination.Issuer{}), i.Local():
+		return nil
+	case len(r.cfg.Policy.AllowedIssuers) == 0:
+		return []denial{denied("issuer", i.String(), "policy.allowedIssuers", own)}
+	}
+	return r.denials("issuer", i.String(), "allowedIssuers", func(l config.Limits) (bool, string) {
+		return l.AllowsIssuer(i.String()), own + ", " + strings.Join(l.AllowedIssuers, ", ")
+	})
+}
+
 // hostDenials checks a name that the app dials. A Service of the cluster is always allowed in the pod's own namespace.
 // One of another namespace must be in policy.allowedHosts, even if that is empty.
 func (r rules) hostDenials(key, host string, isService bool) []denial {
-	p := r.cfg.Policy
-	switch namespace := r.serviceNamespace(host); {
-	case !isService && p.AllowsHost(host):
+	namespace := r.serviceNamespace(host)
+	if isService && namespace == r.namespace {
 		return nil
-	case !isService:
-		return []denial{{key, fmt.Sprintf(
-			"%q must be allowed by policy.allowedHosts (%s); use one of these, or contact the cluster's administrator",
-			host, origination.Shorten(strings.Join(p.AllowedHosts, ", ")))}}
-	case namespace == r.namespace, len(p.AllowedHosts) > 0 && p.AllowsHost(host):
-		return nil
-	default:
+	}
+	if hosts := r.cfg.Policy.AllowedHosts; isService && (len(hosts) == 0 || !r.cfg.Policy.AllowsHost(host)) {
 		further := ""
-		if len(p.AllowedHosts) == 0 {
+		if len(hosts) == 0 {
 			further = ". Add the hosts outside the cluster too, because a list that is not empty limits all hosts"
 		}
 		return []denial{{key, fmt.Sprintf(
 			"Services of other namespaces must be allowed by policy.allowedHosts (%s); have the cluster's administrator add "+
 				"%q, or %q for the whole namespace%s",
-			origination.Shorten(cmp.Or(strings.Join(p.AllowedHosts, ", "), "none")), host,
+			origination.Shorten(cmp.Or(strings.Join(hosts, ", "), "none")), host,
 			"*."+namespace+".svc."+r.cfg.ClusterDomain, further)}}
 	}
+	return r.denials(key, host, "allowedHosts", func(l config.Limits) (bool, string) {
+		return l.AllowsHost(host), strings.Join(l.AllowedHosts, ", ")
+	})
 }
 
 // serviceNamespace returns the namespace in the full name of a Service.

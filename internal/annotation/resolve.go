@@ -83,7 +83,8 @@ const (
 	namespaceDisabled = "disabled"
 )
 
-// Resolve decides what a pod gets. services may be nil: then nothing is looked up.
+// Resolve decides what a pod gets by the configuration for its namespace (see [config.Config.For]). services may be
+// nil: then nothing is looked up.
 //
 //	inject (label, annotation) | namespace              | keys                      | result
 //	"false" on either          | any                    | any                       | Skip: OptedOut

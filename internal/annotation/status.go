@@ -8,8 +8,8 @@ import (
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
-// ResolveStatus resolves the request of a live pod by the current configuration. The error says why the request would
-// be refused now, and names the keys.
+// ResolveStatus resolves the request of a live pod by the current configuration for its namespace. The error says why
+// the request would be refused now, and names the keys.
 func ResolveStatus(status origination.Status, namespace, serviceAccount string, cfg config.Config,
 	services Services) (Result, error) {
 	res := Resolve(Input{

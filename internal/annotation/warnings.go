@@ -13,7 +13,7 @@ import (
 func (req *request) warnings(policy config.Policy) []string {
 	var all []string
 	i := req.instance
-	if req.TLS.InsecureSkipVerify && policy.AllowInsecure {
+	if _, forbidden := policy.ForbidsInsecure(); req.TLS.InsecureSkipVerify && !forbidden {
 		all = append(all, fmt.Sprintf("%s: any certificate is accepted for %s, so an attacker on the path can read "+
 			"and change all traffic; set %s instead",
 			i.at("insecure-skip-verify"), req.Host, origination.KeyOf(i.name, "ca-secret")))

@@ -71,7 +71,7 @@ func TestInjectedPodNeedsLittleMemory(t *testing.T) {
 					t.Fatal(err)
 				}
 				x.set(trimmed.(*Pod))
-				if len(x.live(template.Namespace, resolver{resolve: resolveBy(config.Default(), nil)}).Requests) != 1 {
+				if len(x.live(template.Namespace, resolver{resolve: resolveBy(defaults, nil)}).Requests) != 1 {
 					t.Fatal("the index has lost a request")
 				}
 			}
@@ -142,3 +142,5 @@ func TestTrimmingMeshObjectsKeepsTheTimesOfManagedOnes(t *testing.T) {
 		}
 	}
 }
+
+func defaults(string) config.Config { return config.Default() }

@@ -91,6 +91,7 @@ func stateOf(namespace *corev1.Namespace) NamespaceState {
 // namespaceChanged notifies a namespace whose state changes, or whether istiod reads it, if redis-tls manages pods or
 // objects there. A pass does nothing before the namespace is active.
 func (v *View) namespaceChanged(old, namespace *corev1.Namespace) {
+	v.policyChanged(old, namespace)
 	if stateOf(old) == stateOf(namespace) && v.configs.ignoredBy(old) == v.configs.ignoredBy(namespace) {
 		return
 	}

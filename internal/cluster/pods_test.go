@@ -44,7 +44,7 @@ func summarised(live *Live) []summary {
 
 // resolving resolves by the default configuration, looks up no Service, and counts the resolutions.
 func resolving(resolutions *int) resolver {
-	resolve := resolveBy(config.Default(), nil)
+	resolve := resolveBy(defaults, nil)
 	return resolver{resolve: func(namespace, serviceAccount string, status origination.Status) (annotation.Result, error) {
 		*resolutions++
 		return resolve(namespace, serviceAccount, status)
@@ -247,7 +247,7 @@ func TestChangeOfServicesResolvesAgain(t *testing.T) {
 	)
 	x.set(Trim(pod))
 	services := services{}
-	r := resolver{resolve: resolveBy(config.Default(), services), generation: 1}
+	r := resolver{resolve: resolveBy(defaults, services), generation: 1}
 	if live := x.live("shop", r); len(live.Requests) != 1 || len(live.Marks.Unresolved) > 0 {
 		t.Fatalf("requests %v, unresolved %v", summarised(live), live.Unresolved)
 	}
@@ -282,7 +282,7 @@ func TestAServiceThatComesLateIsReported(t *testing.T) {
 	x, services := newPodIndex(), services{}
 	request := map[string]string{"redis-tls/host": "redis.shop", "redis-tls/ca-secret": "ca"}
 	x.set(Trim(clustertest.Pod(t, "shop", "cart", "r1", "a", request)))
-	r := resolver{resolve: resolveBy(config.Default(), services), generation: 1}
+	r := resolver{resolve: resolveBy(defaults, services), generation: 1}
 	if live := x.live("shop", r); len(live.Requests) != 1 {
 		t.Fatalf("requests %v, unresolved %v", summarised(live), live.Unresolved)
 	}

@@ -31,13 +31,14 @@ import (
 // View is the state of the cluster in memory. Its methods are safe for concurrent use. Their results are shared and
 // must not be changed.
 type View struct {
-	cfg        config.Config
+	cfg        config.Config                 // as at the start; see policy
+	policy     atomic.Pointer[config.Policy] // the present one, nil: that of cfg
 	pods       toolscache.Indexer
 	namespaces toolscache.Indexer
 	services   toolscache.Indexer
 	ips        clusterIPs
 	index      *podIndex
-	generation atomic.Uint64 // of the Services by which requests are resolved
+	generation atomic.Uint64 // of the Services and the policies by which requests are resolved
 	istio      *crdWatch
 	certs      *crdWatch // cert-manager's
 	configs    *meshConfigs
@@ -236,17 +237,17 @@ func (v *View) holders(vip netip.Addr) []mesh.Holder {
 	return holders
 }
 
-// resolver returns the resolver by the present Services.
+// resolver returns the resolver by the present Services and policy. It reads them after the generation.
 func (v *View) resolver() resolver {
-	return resolver{resolve: resolveBy(v.cfg, v), generation: v.generation.Load()}
+	return resolver{resolve: resolveBy(v.configOf, v), generation: v.generation.Load()}
 }
 
 func resolveBy(
-	cfg config.Config,
+	configOf func(namespace string) config.Config,
 	services annotation.Services,
 ) func(string, string, origination.Status) (annotation.Result, error) {
 	return func(namespace, serviceAccount string, status origination.Status) (annotation.Result, error) {
-		return annotation.ResolveStatus(status, namespace, serviceAccount, cfg, services)
+		return annotation.ResolveStatus(status, namespace, serviceAccount, configOf(namespace), services)
 	}
 }
 
@@ -254,16 +255,19 @@ func resolveBy(
 func (v *View) Live(namespace string) *Live { return v.index.live(namespace, v.resolver()) }
 
 // LiveOf is Live for listed pods of one namespace. Finished pods do not count.
-func (v *View) LiveOf(namespace string, pods []*Pod) *Live { return LiveOf(namespace, pods, v.cfg, v) }
+func (v *View) LiveOf(namespace string, pods []*Pod) *Live {
+	return LiveOf(namespace, pods, v.configOf(namespace), v)
+}
 
-// LiveOf returns the requests of pods of a namespace, resolved by the configuration and these Services. If services is
-// nil, no Service is looked up.
+// LiveOf returns the requests of pods of a namespace, resolved by its configuration (see [config.Config.For]) and these
+// Services. If services is nil, no Service is looked up.
 func LiveOf(namespace string, pods []*Pod, cfg config.Config, services annotation.Services) *Live {
 	x := newPodIndex()
 	for _, pod := range pods {
 		x.set(pod)
 	}
-	return x.live(namespace, resolver{resolve: resolveBy(cfg, services)})
+	configOf := func(string) config.Config { return cfg }
+	return x.live(namespace, resolver{resolve: resolveBy(configOf, services)})
 }
 
 // FirstUses returns the live pods of a namespace that were admitted before their objects existed, or are gated.

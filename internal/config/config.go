@@ -36,23 +36,54 @@ const (
 	PolicyWarn    PolicyMode = "warn"
 )
 
-// Policy limits what users may request. An empty list allows everything of its kind.
+// Policy limits what users may request in the cluster.
 type Policy struct {
 	Mode PolicyMode `json:"mode"`
-	// AllowedHosts are exact names, or "*.example.com" for all names below one. Services of the mesh are always allowed
-	// in the pod's own namespace. Those of another must be in the list, so an empty list allows none.
-	AllowedHosts []string `json:"allowedHosts,omitempty"`
-	// AllowedCIDRs must contain every requested address.
-	AllowedCIDRs []netip.Prefix `json:"allowedCIDRs,omitempty"`
-	// AllowedPorts are numbers or ranges ("6379", "6379-6400") for the server's TLS ports.
-	AllowedPorts []string `json:"allowedPorts,omitempty"`
-	// AllowedIssuers are cert-manager issuers in addition to those of the pod's namespace, "Kind.group/name".
-	AllowedIssuers []string `json:"allowedIssuers,omitempty"`
+	Limits
 	// AllowInsecure permits insecure-skip-verify.
 	AllowInsecure bool `json:"allowInsecure"`
 	// MaxKeysPerNamespace is the largest number of different originations that live pods of one namespace may have,
 	// from 1 to 1000. It limits what one namespace costs the controller and each of its sidecars.
 	MaxKeysPerNamespace int `json:"maxKeysPerNamespace"`
+	// Namespaces limit requests further in the namespaces that they select. All entries that select a namespace apply.
+	Namespaces []NamespacePolicy `json:"namespaces,omitempty"`
+	// Applied are the entries of Namespaces that select the namespace of [Config.For].
+	Applied []Applied `json:"-"`
+}
+
+// Limits are the lists of a policy. An empty list allows everything of its kind.
+type Limits struct {
+	// AllowedHosts are exact names, or "*.example.com" for all names below one. Services of the mesh are always allowed
+	// in the pod's own namespace. Those of another must be in the cluster's list, so an empty list allows none.
+	AllowedHosts []string `json:"allowedHosts,omitempty"`
+	// AllowedCIDRs must contain every requested address.
+	AllowedCIDRs []netip.Prefix `json:"allowedCIDRs,omitempty"`
+	// AllowedPorts are numbers or ranges ("6379", "6379-6400") for the server's TLS ports.
+	AllowedPorts []string `json:"allowedPorts,omitempty"`
+	// AllowedIssuers are cert-manager issuers in addition to those of the pod's namespace, "Kind.group/name". An empty
+	// list of the cluster allows none.
+	AllowedIssuers []string `json:"allowedIssuers,omitempty"`
+}
+
+// NamespacePolicy limits requests further in some namespaces.
+type NamespacePolicy struct {
+	// Selector selects namespaces by their labels. It has at least one requirement.
+	Selector metav1.LabelSelector `json:"selector"`
+	// Mode is PolicyWarn for a trial run in the namespaces, or empty. Then the selector has one requirement, because the
+	// chart negates it.
+	Mode PolicyMode `json:"mode,omitempty"`
+	Limits
+	// AllowInsecure is false to forbid insecure-skip-verify. It never permits it.
+	AllowInsecure *bool `json:"allowInsecure,omitempty"`
+	// MaxKeysPerNamespace lowers that of the cluster. 0 does not.
+	MaxKeysPerNamespace int `json:"maxKeysPerNamespace,omitempty"`
+}
+
+// Applied is an entry of policy.namespaces that applies to a namespace.
+type Applied struct {
+	// Path is that of the entry, as in "policy.namespaces[0]".
+	Path string
+	NamespacePolicy
 }
 
 // VIP has the ranges from which VIPs are drawn. No network may route them.

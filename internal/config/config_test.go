@@ -32,6 +32,15 @@ policy:
   allowedIssuers: [ClusterIssuer.cert-manager.io/redis]
   maxKeysPerNamespace: 7
   allowInsecure: true
+  namespaces:
+  - selector: {matchLabels: {team: shop}, matchExpressions: [{key: stage, operator: Exists}]}
+    allowedHosts: [redis.shop.example.com]
+    allowedCIDRs: [10.1.0.0/16]
+    allowedPorts: ["6380"]
+    allowedIssuers: [Issuer.example.org/shop]
+    allowInsecure: false
+    maxKeysPerNamespace: 3
+  - {selector: {matchLabels: {team: trial}}, mode: warn}
 vip: {cidr: 10.255.0.0/16, ipv6CIDR: "fd00:1::/112"}
 firstUse: {gate: false, delay: 2s, acknowledgement: false}
 cleanup: {gracePeriod: 1h, delay: 90s}
@@ -52,13 +61,35 @@ func everythingParsed() Config {
 			"redis-tls/insecure-skip-verify": "false",
 		},
 		Policy: Policy{
-			Mode:                PolicyWarn,
-			AllowedHosts:        []string{"*.example.com", "redis.example.org"},
-			AllowedCIDRs:        []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
-			AllowedPorts:        []string{"6379", "6380-6390"},
-			AllowedIssuers:      []string{"ClusterIssuer.cert-manager.io/redis"},
+			Mode: PolicyWarn,
+			Limits: Limits{
+				AllowedHosts:   []string{"*.example.com", "redis.example.org"},
+				AllowedCIDRs:   []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
+				AllowedPorts:   []string{"6379", "6380-6390"},
+				AllowedIssuers: []string{"ClusterIssuer.cert-manager.io/redis"},
+			},
 			MaxKeysPerNamespace: 7,
 			AllowInsecure:       true,
+			Namespaces: []NamespacePolicy{
+				{
+					Selector: metav1.LabelSelector{
+						MatchLabels:      map[string]string{"team": "shop"},
+						MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "stage", Operator: metav1.LabelSelectorOpExists}},
+					},
+					Limits: Limits{
+						AllowedHosts:   []string{"redis.shop.example.com"},
+						AllowedCIDRs:   []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
+						AllowedPorts:   []string{"6380"},
+						AllowedIssuers: []string{"Issuer.example.org/shop"},
+					},
+					AllowInsecure:       new(bool),
+					MaxKeysPerNamespace: 3,
+				},
+				{
+					Selector: metav1.LabelSelector{MatchLabels: map[string]string{"team": "trial"}},
+					Mode:     PolicyWarn,
+				},
+			},
 		},
 		VIP:      VIP{CIDR: netip.MustParsePrefix("10.255.0.0/16"), IPv6CIDR: &v6},
 		FirstUse: FirstUse{Delay: duration(2 * time.Second)},
@@ -301,6 +332,42 @@ func TestAWrongConfigIsRefusedWithKeyValueAndRule(t *testing.T) {
 			text: "policy: {allowedIssuers: [redis]}",
 			want: "policy.allowedIssuers[0]: Invalid value",
 		},
+		"an entry without a selector": {
+			text: "policy: {namespaces: [{allowedHosts: [a.example.com]}]}",
+			want: "policy.namespaces[0].selector: Required value",
+		},
+		"an entry for every namespace": {
+			text: "policy: {namespaces: [{selector: {}, mode: warn}]}",
+			want: "policy.namespaces[0].selector: Required value",
+		},
+		"an entry with an unknown operator": {
+			text: "policy: {namespaces: [{selector: {matchExpressions: [{key: a, operator: Is, values: [b]}]}}]}",
+			want: "policy.namespaces[0].selector.matchExpressions[0].operator: Invalid value",
+		},
+		"an entry with a wrong label": {
+			text: "policy: {namespaces: [{selector: {matchLabels: {a: b c}}}]}",
+			want: "policy.namespaces[0].selector.matchLabels: Invalid value",
+		},
+		"a trial of namespaces with two labels": {
+			text: "policy: {namespaces: [{selector: {matchLabels: {a: b, c: d}}, mode: warn}]}",
+			want: "policy.namespaces[0].selector: Invalid value",
+		},
+		"an entry that enforces": {
+			text: "policy: {mode: warn, namespaces: [{selector: {matchLabels: {a: b}}, mode: enforce}]}",
+			want: "policy.namespaces[0].mode: Unsupported value",
+		},
+		"a wrong host of an entry": {
+			text: "policy: {namespaces: [{selector: {matchLabels: {a: b}}, allowedHosts: [10.0.0.3]}]}",
+			want: "policy.namespaces[0].allowedHosts[0]: Invalid value",
+		},
+		"a range of an entry that is no CIDR": {
+			text: "policy: {namespaces: [{selector: {matchLabels: {a: b}}, allowedCIDRs: [x]}]}",
+			want: "policy.namespaces[0].allowedCIDRs[0]: Invalid value",
+		},
+		"too many keys of an entry": {
+			text: "policy: {namespaces: [{selector: {matchLabels: {a: b}}, maxKeysPerNamespace: 1001}]}",
+			want: "policy.namespaces[0].maxKeysPerNamespace: Invalid value",
+		},
 		"no keys in a namespace": {
 			text: "policy: {maxKeysPerNamespace: 0}",
 			want: "policy.maxKeysPerNamespace: Invalid value",
@@ -450,6 +517,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(everything, false)
 	f.Add(everything+"image: x", true)
 	f.Add("vip: {cidr: 10.0.0.0}\npolicy: {allowedCIDRs: [x]}\ncleanup: {delay: 1}", false)
+	f.Add("policy: {namespaces: [{selector: {matchLabels: {a: b}}, allowedCIDRs: x}, 1, {}]}", false)
 	f.Add("defaults: {redis-tls/host: 1, redis-tls/port: [], x: null}", false)
 	f.Add("[1]", false)
 	f.Add("policy: 1\nvip: x\nfirstUse: [1]\nistio: null\nclusterDomain: {}", true)

@@ -86,12 +86,21 @@ var configKeys = func() []string {
 // defaults by the annotations that they are.
 func checkTexts(raw map[string]any) field.ErrorList {
 	var errs field.ErrorList
-	texts := func(check func(string) error, rule string, path ...string) {
-		errs = append(errs, checkText(raw, path, check, rule)...)
+	texts := func(check func(string) error, rule string, object, name string) {
+		parent, _ := raw[object].(map[string]any)
+		errs = append(errs, checkText(parent, field.NewPath(object, name), name, check, rule)...)
 	}
 	prefix := func(s string) error { _, err := netip.ParsePrefix(s); return err }
 	duration := func(s string) error { _, err := time.ParseDuration(s); return err }
-	texts(prefix, "must be a CIDR, as in \"10.0.0.0/8\"", "policy", "allowedCIDRs")
+	const rangeRule = "must be a CIDR, as in \"10.0.0.0/8\""
+	texts(prefix, rangeRule, "policy", "allowedCIDRs")
+	policy, _ := raw["policy"].(map[string]any)
+	entries, _ := policy["namespaces"].([]any)
+	for i := range entries {
+		entry, _ := entries[i].(map[string]any)
+		at := field.NewPath("policy", "namespaces").Index(i).Child("allowedCIDRs")
+		errs = append(errs, checkText(entry, at, "allowedCIDRs", prefix, rangeRule)...)
+	}
 	texts(orNone(prefix), "must be a CIDR, as in \"251.0.0.0/8\"", "vip", "cidr")
 	texts(prefix, "must be a CIDR, as in \"fd00:240:241::/112\"", "vip", "ipv6CIDR")
 	const durationRule = "must be a duration with its unit, as in \"1s\" or \"10m\""
@@ -125,13 +134,13 @@ func orNone(check func(string) error) func(string) error {
 	}
 }
 
-// checkText checks the string, or each string of the list, at the path. An absent or null value keeps its default.
-func checkText(raw map[string]any, path []string, check func(string) error, rule string) field.ErrorList {
-	at := field.NewPath(path[0], path[1:]...)
-	parent, _ := raw[path[0]].(map[string]any)
-	value := parent[path[1]]
+// checkText checks the string, or each string of the list, of the name. An absent or null value keeps its default.
+func checkText(
+	parent map[string]any, at *field.Path, name string, check func(string) error, rule string,
+) field.ErrorList {
+	value := parent[name]
 	if value == nil {
-		delete(parent, path[1]) // metav1.Duration does not read null
+		delete(parent, name) // metav1.Duration does not read null
 		return nil
 	}
 	elements, isList := value.([]any)

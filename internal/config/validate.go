@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -28,9 +29,52 @@ func (p Policy) validate(at *field.Path) field.ErrorList {
 	if p.Mode != PolicyEnforce && p.Mode != PolicyWarn {
 		errs = append(errs, field.NotSupported(at.Child("mode"), p.Mode, []PolicyMode{PolicyEnforce, PolicyWarn}))
 	}
-	for i, host := range p.AllowedHosts {
+	errs = append(errs, p.Limits.validate(at)...)
+	errs = append(errs, validateMaxKeys(at, p.MaxKeysPerNamespace)...)
+	for i := range p.Namespaces {
+		errs = append(errs, p.Namespaces[i].validate(at.Child("namespaces").Index(i))...)
+	}
+	return errs
+}
+
+func validateMaxKeys(at *field.Path, n int) field.ErrorList {
+	if n < 1 || n > 1000 {
+		return field.ErrorList{field.Invalid(at.Child("maxKeysPerNamespace"), n, "must be a number from 1 to 1000")}
+	}
+	return nil
+}
+
+// validate checks an entry of policy.namespaces.
+func (n NamespacePolicy) validate(at *field.Path) field.ErrorList {
+	selector := at.Child("selector")
+	options := metav1validation.LabelSelectorValidationOptions{}
+	errs := metav1validation.ValidateLabelSelector(&n.Selector, options, selector)
+	for _, err := range errs {
+		err.Detail = "must be valid in a label selector, with one of the operators In, NotIn, Exists and DoesNotExist"
+	}
+	requirements := len(n.Selector.MatchLabels) + len(n.Selector.MatchExpressions)
+	switch {
+	case requirements == 0:
+		errs = append(errs, field.Required(selector, "an entry requires namespaces; write their names, as in "+
+			"matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [shop]}]"))
+	case n.Mode == PolicyWarn && requirements > 1:
+		errs = append(errs, field.Invalid(selector, requirements, "must be one requirement with mode warn, "+
+			"because the chart negates it; write an entry for each, or one label for all of them"))
+	}
+	if n.Mode != "" && n.Mode != PolicyWarn {
+		errs = append(errs, field.NotSupported(at.Child("mode"), n.Mode, []PolicyMode{PolicyWarn}))
+	}
+	if n.MaxKeysPerNamespace != 0 {
+		errs = append(errs, validateMaxKeys(at, n.MaxKeysPerNamespace)...)
+	}
+	return append(errs, n.Limits.validate(at)...)
+}
+
+func (l Limits) validate(at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i, host := range l.AllowedHosts {
 		name := strings.TrimPrefix(host, "*.")
-		_, problem := origination.NormalName(name, "write it in policy.allowedCIDRs")
+		_, problem := origination.NormalName(name, "write it in "+at.Child("allowedCIDRs").String())
 		if strings.Contains(name, "*") {
 			problem = "must be a host name, or \"*.\" and a domain; write it as in \"redis.example.com\" or \"*.example.com\""
 		}
@@ -38,7 +82,7 @@ func (p Policy) validate(at *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(at.Child("allowedHosts").Index(i), host, problem))
 		}
 	}
-	for i, c := range p.AllowedCIDRs {
+	for i, c := range l.AllowedCIDRs {
 		problem := ""
 		switch {
 		case c.Addr().Is4In6():
@@ -50,19 +94,16 @@ func (p Policy) validate(at *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(at.Child("allowedCIDRs").Index(i), c.String(), problem))
 		}
 	}
-	for i, ports := range p.AllowedPorts {
+	for i, ports := range l.AllowedPorts {
 		if _, _, problem := origination.NumberRange(ports); problem != "" {
 			errs = append(errs, field.Invalid(at.Child("allowedPorts").Index(i), ports, problem))
 		}
 	}
-	for i, issuer := range p.AllowedIssuers {
+	for i, issuer := range l.AllowedIssuers {
 		if !issuerForm.MatchString(issuer) {
 			errs = append(errs, field.Invalid(at.Child("allowedIssuers").Index(i), issuer,
 				"must be Kind.group/name, as in \"ClusterIssuer.cert-manager.io/redis\""))
 		}
-	}
-	if n := p.MaxKeysPerNamespace; n < 1 || n > 1000 {
-		errs = append(errs, field.Invalid(at.Child("maxKeysPerNamespace"), n, "must be a number from 1 to 1000"))
 	}
 	return errs
 }

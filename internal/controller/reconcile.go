@@ -40,6 +40,7 @@ type View interface {
 	NamespaceState(namespace string) cluster.NamespaceState
 	HasPods(namespace string) bool
 	Namespaces() []string
+	Policy(namespace string) config.Policy
 	Snapshot(namespace string) *mesh.Snapshot
 	Live(namespace string) *cluster.Live
 	LiveOf(namespace string, pods []*cluster.Pod) *cluster.Live

@@ -47,7 +47,8 @@ func (p *pass) surplus(unused []object, since map[types.UID]time.Time) map[strin
 		return cmp.Or(last[b].Compare(last[a]), strings.Compare(a, b))
 	})
 	surplus := map[string]bool{}
-	for _, group := range groups[min(len(groups), p.Config.Policy.MaxKeysPerNamespace):] {
+	_, most := p.View.Policy(p.namespace).MaxKeys()
+	for _, group := range groups[min(len(groups), most):] {
 		surplus[group] = true
 	}
 	return surplus

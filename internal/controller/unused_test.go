@@ -7,9 +7,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/redis-tls/redis-tls/internal/cluster"
 	"github.com/redis-tls/redis-tls/internal/cluster/clustertest"
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 )
 
@@ -90,7 +92,10 @@ func TestUseAfterALongPauseBeginsTheGracePeriodAgain(t *testing.T) {
 // A namespace that uses one key after the other must not fill the mesh within a day.
 func TestNoMoreUnusedKeysStayThanThePolicyAllows(t *testing.T) {
 	w := newLongWorld(t)
-	w.r.Config.Policy.MaxKeysPerNamespace = 3
+	w.r.Config.Policy.Namespaces = []config.NamespacePolicy{{
+		Selector:            metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": namespace}},
+		MaxKeysPerNamespace: 3,
+	}}
 	var pods []*corev1.Pod
 	var kept []string
 	for i := range 5 {

@@ -405,6 +405,7 @@ func (w *world) FirstUses(namespace string) []cluster.FirstUse { return w.caches
 func (w *world) Pod(namespace, name string) (*cluster.Pod, bool) {
 	return w.caches.Pod(namespace, name)
 }
+func (w *world) Policy(n string) config.Policy                      { return w.caches.Policy(n) }
 func (w *world) LiveOf(n string, pods []*cluster.Pod) *cluster.Live { return w.caches.LiveOf(n, pods) }
 
 // stored returns the mesh objects of the API server, with the times of the controller's writes.
@@ -652,6 +653,8 @@ func (c *caches) Live(namespace string) *cluster.Live {
 func (c *caches) LiveOf(namespace string, pods []*cluster.Pod) *cluster.Live {
 	return cluster.LiveOf(namespace, pods, *c.cfg, c.services)
 }
+
+func (c *caches) Policy(namespace string) config.Policy { return c.cfg.For(namespace, nil).Policy }
 
 func (c *caches) Pod(namespace, name string) (*cluster.Pod, bool) {
 	pod, found := c.pods[types.NamespacedName{Namespace: namespace, Name: name}]

@@ -11,7 +11,7 @@ import (
 
 // The decision about a pod with problems:
 //
-//	problem                                       requested  inherited  policy.mode: warn
+//	problem                                       requested  inherited  mode: warn
 //	key, value or policy (annotation)             refuse     refuse     tolerate
 //	namespace not in the cache (annotation)       refuse     refuse     tolerate
 //	the pod or its namespace (pod)                refuse     tolerate   tolerate
@@ -64,15 +64,18 @@ func isOfPod(r origination.Reason) bool {
 }
 
 // refuseOrTolerate returns the decision about a pod with problems, by the table above.
-func (i *Injector) refuseOrTolerate(requested bool, problems []origination.Problem, warnings []string) Decision {
+func refuseOrTolerate(
+	policy config.Policy, requested bool, problems []origination.Problem, warnings []string,
+) Decision {
 	d := Decision{Reason: reasonOf(problems), Warnings: warnings, Problems: problems}
 	anyOf := func(is func(origination.Reason) bool) bool {
 		return slices.ContainsFunc(problems, func(p origination.Problem) bool { return is(p.Reason) })
 	}
 	prefix := ""
+	mode, warns := policy.Warns()
 	switch {
-	case i.Config.Policy.Mode == config.PolicyWarn:
-		prefix = "admitted without TLS because policy.mode is warn: "
+	case warns:
+		prefix = "admitted without TLS because " + mode + " is warn: "
 	case !requested && anyOf(isOfPod) && !anyOf(isOfAnnotations):
 		prefix = "admitted without the namespace's redis-tls defaults: "
 	default:

@@ -453,8 +453,7 @@ func TestMessagesOfADecision(t *testing.T) {
 			problems:  []origination.Problem{problem},
 		},
 	} {
-		i := newWorld().injector(func(cfg *config.Config) { cfg.Policy.Mode = tc.mode })
-		d := i.refuseOrTolerate(tc.requested, tc.problems, nil)
+		d := refuseOrTolerate(config.Policy{Mode: tc.mode}, tc.requested, tc.problems, nil)
 		c.Add(name, d.Warnings...)
 		if !d.Allowed {
 			lines := strings.Split(d.Message(shop, newPod()), "\n")

@@ -69,10 +69,17 @@ func (i *Injector) Inject(namespace string, pod *corev1.Pod) Decision {
 	return d
 }
 
+// Policy returns the policy that applies to a namespace.
+func (i *Injector) Policy(namespace string) config.Policy {
+	labels, _, _ := i.View.Namespace(namespace)
+	return i.Config.For(namespace, labels).Policy
+}
+
 func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 	labels, annotations, ok := i.View.Namespace(namespace)
+	cfg := i.Config.For(namespace, labels)
 	if !ok {
-		return i.refuseOrTolerate(true, []origination.Problem{namespaceNotCached(namespace)}, nil)
+		return refuseOrTolerate(cfg.Policy, true, []origination.Problem{namespaceNotCached(namespace)}, nil)
 	}
 	var snap *mesh.Snapshot
 	snapshot := func() *mesh.Snapshot {
@@ -90,7 +97,7 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 		ServiceAccount:       pod.Spec.ServiceAccountName,
 		SecretOfCertificate:  func(name string) string { return snapshot().SecretOfCertificate(name) },
 		Partial:              i.Offline || i.Partial,
-	}, i.Config, i.View)
+	}, cfg, i.View)
 	warnings := resolved.Warnings
 	switch {
 	case resolved.Skip != "":
@@ -113,14 +120,14 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 		problems, podWarnings = append(problems, serverProblems...), append(podWarnings, serverWarnings...)
 	}
 	if !resolved.Requested && facts.Expected == sidecar.Unknown {
-		return i.refuseOrTolerate(false, append(problems, noSidecarRequested(namespace)), warnings)
+		return refuseOrTolerate(cfg.Policy, false, append(problems, noSidecarRequested(namespace)), warnings)
 	}
 	warnings = append(warnings, podWarnings...)
 	if len(problems) > 0 && (len(originations) == 0 || !resolved.Requested) {
-		return i.refuseOrTolerate(resolved.Requested, problems, warnings)
+		return refuseOrTolerate(cfg.Policy, resolved.Requested, problems, warnings)
 	}
 
-	if limit := mesh.CheckKeys(originations, snapshot(), i.Config.Policy.MaxKeysPerNamespace); limit != nil && !drafts {
+	if limit := mesh.CheckKeys(originations, snapshot(), cfg.Policy); limit != nil && !drafts {
 		problems = append(problems, *limit)
 	}
 	originations, absent, meshProblems, meshWarnings := i.checkMesh(pod, originations, resolved.Settings, snapshot())
@@ -130,7 +137,7 @@ func (i *Injector) decide(namespace string, pod *corev1.Pod) Decision {
 		warnings = slices.Concat(warnings, meshWarnings, patchWarnings)
 	}
 	if len(problems) > 0 {
-		return i.refuseOrTolerate(resolved.Requested, problems, warnings)
+		return refuseOrTolerate(cfg.Policy, resolved.Requested, problems, warnings)
 	}
 	return Decision{
 		Reason:       origination.ReasonInjected,

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
@@ -87,7 +88,8 @@ func contradiction(o *origination.Origination, snap *Snapshot) *origination.Prob
 }
 
 // CheckKeys validates the number of different originations of the namespace's live pods, with those of a new pod.
-func CheckKeys(originations []origination.Origination, snap *Snapshot, most int) *origination.Problem {
+func CheckKeys(originations []origination.Origination, snap *Snapshot, policy config.Policy) *origination.Problem {
+	path, most := policy.MaxKeys()
 	keys := map[string]bool{}
 	for _, r := range snap.Live {
 		for i := range r.Originations {
@@ -100,9 +102,9 @@ func CheckKeys(originations []origination.Origination, snap *Snapshot, most int)
 			return &origination.Problem{
 				Reason: origination.ReasonPolicyViolation,
 				Err: field.Forbidden(keyPath(&originations[i], "host"), fmt.Sprintf(
-					"policy.maxKeysPerNamespace allows %d different originations in namespace %s, and its live pods have %d. "+
-						"Reuse the settings of a live pod, delete pods, or have the administrator raise policy.maxKeysPerNamespace",
-					most, snap.Namespace, live)),
+					"%s allows %d different originations in namespace %s, and its live pods have %d. "+
+						"Reuse the settings of a live pod, delete pods, or have the administrator raise %[1]s",
+					path, most, snap.Namespace, live)),
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
 	"github.com/redis-tls/redis-tls/internal/origination"
 	"github.com/redis-tls/redis-tls/test/catalog"
@@ -278,7 +279,7 @@ func TestCheckKeys(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			problem := mesh.CheckKeys(test.originations, snap, test.most)
+			problem := mesh.CheckKeys(test.originations, snap, config.Policy{MaxKeysPerNamespace: test.most})
 			if (problem == nil) != test.want {
 				t.Fatalf("problem %v", problem)
 			}

@@ -139,6 +139,10 @@ var (
 		Name: "redis_tls_istio_ready", Type: Gauge,
 		Help: "1 if the API server serves Istio's kinds and their caches are filled.",
 	}
+	PolicyCurrent = Metric{
+		Name: "redis_tls_policy_current", Type: Gauge,
+		Help: "1 if the policy in force is that of the ConfigMap. 0 while that is not valid.",
+	}
 	BuildInfo = Metric{
 		Name: "redis_tls_build_info", Type: Gauge,
 		Help:   "1, with the version, the commit and the Go version of the binary.",
@@ -153,7 +157,7 @@ func Table() []Metric {
 		FirstUse, WaitingPods, WaitingSince,
 		ObjectsApplied, Objects, Claims, ClaimsRefused, Problems,
 		CertificateExpiration, CertificateTrusted, CertificateErrors,
-		CachesSynced, IstioReady, BuildInfo,
+		CachesSynced, IstioReady, PolicyCurrent, BuildInfo,
 	}
 }
 

@@ -54,8 +54,8 @@ var reasons = []ReasonInfo{
 		Do:    "Correct each key that the message names. `redis-tls inject` reports the same before anything is applied."},
 	{Reason: ReasonPolicyViolation, Outcomes: problem,
 		Means: "The cluster's `policy` does not allow the request.",
-		Do: "Request what is allowed, or widen `policy.allowedHosts`, `allowedCIDRs`, `allowedPorts`, `allowedIssuers` " +
-			"or `allowInsecure` in the Helm values."},
+		Do: "Request what is allowed, or widen the value that the message names, in the Helm values: " +
+			"in `policy` or in an entry of `policy.namespaces`."},
 	{Reason: ReasonNamespaceDisabled, Outcomes: problem,
 		Means: "The namespace has the label `redis-tls/injection: disabled` or is one of `excludedNamespaces`.",
 		Do:    "Remove the annotations from the pod, or change the label or `excludedNamespaces`."},

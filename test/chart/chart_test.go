@@ -472,6 +472,22 @@ func TestContradictingValuesAreRefused(t *testing.T) {
 			problems: 1,
 			want:     []string{"policy.allowedPorts"},
 		},
+		"a range of ports of an entry whose end is before its start": {
+			values:   "policy: {namespaces: [{selector: {matchLabels: {a: b}}, allowedPorts: ['6400-6379']}]}",
+			problems: 1,
+			want:     []string{"policy.namespaces[0].allowedPorts"},
+		},
+		"a trial of namespaces with two labels": {
+			values:   "policy: {namespaces: [{selector: {matchLabels: {a: b, c: d}}, mode: warn}]}",
+			problems: 1,
+			want:     []string{"policy.namespaces[0].selector"},
+		},
+		"a trial of namespaces with a label and an expression": {
+			values: "policy: {namespaces: [{selector: {matchLabels: {a: b}, matchExpressions: " +
+				"[{key: c, operator: Exists}]}, mode: warn}]}",
+			problems: 1,
+			want:     []string{"policy.namespaces[0].selector"},
+		},
 		"several problems at once": {
 			values: "{certs: {mode: provided, certManager: {issuerRef: {name: internal}}}, " +
 				"podLabels: {app.kubernetes.io/component: mine}}",

@@ -256,10 +256,13 @@ func (c *cluster) breakages() []breakage {
 		{id: "installed", create: second},
 		{id: "replicas-ready", object: deployment, edit: func() { deployment.Spec.Replicas = ptr.To[int32](3) }},
 		{id: "replicas-version", object: pod, edit: label(pod, "app.kubernetes.io/version", "0.1.0")},
-		{id: "configuration-valid", object: settings, edit: func() {
+		{id: "configuration-valid", object: settings, args: []string{"--skip", "metrics"}, edit: func() {
 			settings.Data["config.yaml"] = strings.Replace(settings.Data["config.yaml"], "mode: enforce", "mode: audit", 1)
 		}},
-		{id: "configuration-current", object: settings, edit: func() { settings.Data["config.yaml"] += "# edited\n" }},
+		{id: "configuration-current", object: settings, edit: func() {
+			settings.Data["config.yaml"] = strings.Replace(settings.Data["config.yaml"],
+				"gracePeriod: 24h", "gracePeriod: 25h", 1)
+		}},
 		{id: "webhook-registered", object: webhook, edit: func() {
 			webhook.Webhooks[0].ClientConfig.Service.Path = ptr.To("/x")
 		}},

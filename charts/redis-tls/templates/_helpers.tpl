@@ -52,6 +52,48 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "redis-tls.name" . }}
 {{ set $config "excludedNamespaces" (include "redis-tls.excludedNamespaces" . | fromYamlArray) | toYaml }}
 {{- end -}}
 
+{{/* The hash of what the server reads only when it starts: its configuration without the policy, and its CA. */}}
+{{- define "redis-tls.checksum" -}}
+{{ print (omit (include "redis-tls.config" . | fromYaml) "policy" | toJson) .Values.certs.caBundle | sha256sum }}
+{{- end -}}
+
+{{/* The failurePolicy of the webhook. */}}
+{{- define "redis-tls.failurePolicy" -}}
+{{ if eq .Values.policy.mode "warn" }}Ignore{{ else }}{{ .Values.webhook.failurePolicy }}{{ end }}
+{{- end -}}
+
+{{/* A label selector with one requirement, as a list of it. */}}
+{{- define "redis-tls.requirements" -}}
+{{- $all := .matchExpressions | default list -}}
+{{- range $key, $value := .matchLabels -}}
+{{- $all = append $all (dict "key" $key "operator" "In" "values" (list $value)) -}}
+{{- end -}}
+{{ toJson $all }}
+{{- end -}}
+
+{{/* The requirements of the entries of policy.namespaces with mode warn. An entry has one, so that it can be negated. */}}
+{{- define "redis-tls.trials" -}}
+{{- $all := list -}}
+{{- if ne .Values.policy.mode "warn" -}}
+{{- range .Values.policy.namespaces -}}
+{{- if eq (.mode | default "") "warn" -}}
+{{- $all = concat $all (include "redis-tls.requirements" .selector | fromJsonArray) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $all }}
+{{- end -}}
+
+{{/* The requirements of the namespaces that no entry with mode warn selects. */}}
+{{- define "redis-tls.enforced" -}}
+{{- $opposite := dict "In" "NotIn" "NotIn" "In" "Exists" "DoesNotExist" "DoesNotExist" "Exists" -}}
+{{- $all := list -}}
+{{- range include "redis-tls.trials" . | fromJsonArray -}}
+{{- $all = append $all (merge (dict "operator" (get $opposite .operator)) .) -}}
+{{- end -}}
+{{ toJson $all }}
+{{- end -}}
+
 {{/* CEL: the annotation keys by which the pod requests TLS. They include keys in the wrong case, which the webhook
      refuses, and exclude the annotations that the webhook writes. */}}
 {{- define "redis-tls.cel.requestKeys" -}}

@@ -79,6 +79,7 @@ func TestChart(t *testing.T) {
 		{"guard on create", testGuardOnCreate},
 		{"guard on update", testGuardOnUpdate},
 		{"guard that warns", testGuardThatWarns},
+		{"trial namespaces", testTrialNamespaces},
 		{"first use", testFirstUse},
 		{"protected objects", testProtectedObjects},
 		{"private hosts", testPrivateHosts},

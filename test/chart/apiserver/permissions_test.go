@@ -41,6 +41,7 @@ var anywhere = []string{
 // inRelease are the additional permissions in the release's namespace.
 var inRelease = []string{
 	"create,list,patch,update,watch secrets redis-tls-webhook-cert",
+	"list,watch configmaps redis-tls-webhook",
 	"get,update leases.coordination.k8s.io redis-tls-webhook",
 	"create leases.coordination.k8s.io",
 	"create,patch events",

@@ -132,9 +132,15 @@ func injector(name, revision string, labels map[string]string) admissionv1.Mutat
 // healthy are the facts of a cluster with an installation of the chart as it is now, without a fault.
 func healthy(t *testing.T) *Facts {
 	t.Helper()
+	return healthyWith(t, nil)
+}
+
+// healthyWith is healthy with other values of the chart.
+func healthyWith(t *testing.T, values map[string]any) *Facts {
+	t.Helper()
 	f := planned()
 	ca, leaf, key := servingPair(t)
-	for _, object := range chart(t, nil) {
+	for _, object := range chart(t, values) {
 		f.install(object)
 	}
 	for i := range f.webhook().Webhooks {

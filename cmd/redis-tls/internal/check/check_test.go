@@ -104,7 +104,8 @@ var faultsOfInstallations = []fault{
 	}},
 	{"configuration-valid", "no ConfigMap", func(f *Facts) { f.Release.ConfigMap = nil }},
 	{"configuration-current", "an edited ConfigMap", func(f *Facts) {
-		f.Release.ConfigMap.Data[configKey] += "# edited\n"
+		f.Release.ConfigMap.Data[configKey] = strings.Replace(f.Release.ConfigMap.Data[configKey],
+			"trustDomain: cluster.local", "trustDomain: example.org", 1)
 	}},
 	{"webhook-registered", "no webhook configuration", func(f *Facts) {
 		f.Webhooks = slices.DeleteFunc(f.Webhooks, func(c admissionv1.MutatingWebhookConfiguration) bool {
@@ -404,8 +405,9 @@ func TestTheOldestVersionsAreThoseOfTheChart(t *testing.T) {
 // TestOtherValuesOfTheChartPass proves that no check depends on the default values.
 func TestOtherValuesOfTheChartPass(t *testing.T) {
 	for name, values := range map[string]map[string]any{
-		"policy.mode warn": {"policy": map[string]any{"mode": "warn"}},
-		"no gate":          {"firstUse": map[string]any{"gate": false}},
+		"policy.mode warn":  {"policy": map[string]any{"mode": "warn"}},
+		"no gate":           {"firstUse": map[string]any{"gate": false}},
+		"a trial namespace": trialOfShop,
 		"a provided certificate with a bundle": {"certs": map[string]any{
 			"mode": "provided", "caBundle": "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
 			"provided": map[string]any{"secretName": "mine"},

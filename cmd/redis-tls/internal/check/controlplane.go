@@ -2,9 +2,12 @@ package check
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
+
+	"sigs.k8s.io/yaml"
 )
 
 // versionLabel is the label of the chart's objects with the release.
@@ -49,7 +52,7 @@ var controlPlaneChecks = []Check{
 	{
 		ID: "configuration-current", Category: ControlPlane, Severity: Error,
 		Title: "the replicas run the configuration of the ConfigMap",
-		Why:   "The server reads its configuration once. An edited ConfigMap takes effect only in new pods.",
+		Why:   "The server reads all but the policy once. An edited ConfigMap takes effect only in new pods.",
 		Fix:   "Run `helm upgrade` with the wanted values, which also replaces the pods.",
 		Needs: []Source{sourceConfigMap, sourcePods},
 		After: []string{"configuration-valid"},
@@ -90,7 +93,7 @@ func leftovers(in *Input) (found []string) {
 		found = append(found, fmt.Sprintf("MutatingWebhookConfiguration %s: %s", w.Name, rule))
 	}
 	for i := range in.Bindings {
-		if in.Bindings[i].Spec.PolicyName == guardPolicy {
+		if denies(&in.Bindings[i], guardPolicy) {
 			found = append(found, fmt.Sprintf("ValidatingAdmissionPolicyBinding %s: %s", in.Bindings[i].Name, rule))
 		}
 	}
@@ -159,14 +162,23 @@ func checkConfiguration(in *Input) Result {
 // checksumAnnotation is that of the chart's pods, with the hash of their configuration.
 const checksumAnnotation = "checksum/config"
 
-// checkCurrent computes the hash of the ConfigMap as the chart's Deployment does.
+// checkCurrent computes the hash of the ConfigMap as the chart's Deployment does: without the policy, whose changes the
+// replicas watch.
 func checkCurrent(in *Input) Result {
 	data := in.Release.ConfigMap.Data
-	text := strings.TrimSuffix(data[configKey], "\n")
+	var settings map[string]any
+	if err := yaml.Unmarshal([]byte(data[configKey]), &settings); err != nil {
+		return failed("", fmt.Sprintf("ConfigMap %s/%s: %v", in.Release.Namespace(), name, err))
+	}
+	delete(settings, "policy")
+	text, err := json.Marshal(settings)
+	if err != nil {
+		return failed("", fmt.Sprintf("ConfigMap %s/%s: %v", in.Release.Namespace(), name, err))
+	}
 	bundle := data["ca-bundle.pem"]
 	var sums []string
 	for _, b := range []string{bundle, strings.TrimSpace(bundle), strings.TrimSpace(bundle) + "\n"} {
-		sums = append(sums, fmt.Sprintf("%x", sha256.Sum256([]byte(text+b))))
+		sums = append(sums, fmt.Sprintf("%x", sha256.Sum256([]byte(string(text)+b))))
 	}
 	var found []string
 	for i := range in.Release.Pods {

@@ -73,6 +73,7 @@ func rules(in *Input) (cluster, namespace []rbacv1.PolicyRule) {
 	}
 	return cluster, []rbacv1.PolicyRule{
 		rule("", []string{"secrets"}, secretVerbs, in.Release.secretName()),
+		rule("", []string{"configmaps"}, []string{"list", "watch"}, name),
 		rule("coordination.k8s.io", []string{"leases"}, []string{"get", "update"}, name),
 		rule("coordination.k8s.io", []string{"leases"}, []string{"create"}),
 		rule("", []string{"events"}, []string{"create", "patch"}),
@@ -153,6 +154,7 @@ var faults = map[string]string{
 	"redis_tls_webhook_certificate_trusted 0": "its certificate must be trusted by the API server",
 	"redis_tls_caches_synced 0":               "its caches must be filled",
 	"redis_tls_istio_ready 0":                 "it must see the kinds of Istio",
+	"redis_tls_policy_current 0":              "the ConfigMap must be valid, and exist",
 }
 
 // ownMetric is a metric that each replica has.

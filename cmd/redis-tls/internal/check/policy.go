@@ -2,9 +2,11 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/redis-tls/redis-tls/internal/config"
 )
@@ -23,15 +25,9 @@ var policyChecks = []Check{
 		Title: "the guard refuses pods that request TLS and do not have it",
 		Why:   "Without the guard, a pod that the webhook or the injector missed starts in plaintext.",
 		Fix:   "Run `helm upgrade`, which writes the ValidatingAdmissionPolicy `redis-tls-guard` and its binding again.",
-		Needs: []Source{sourcePolicies, sourceBindings, sourceConfigMap},
+		Needs: []Source{sourcePolicies, sourceBindings, sourceConfigMap, sourceNamespaces},
 		After: []string{"installed"},
-		run: func(in *Input) Result {
-			want := []admissionv1.ValidationAction{admissionv1.Deny}
-			if in.Config.Policy.Mode == config.PolicyWarn {
-				want = []admissionv1.ValidationAction{admissionv1.Warn, admissionv1.Audit}
-			}
-			return checkPolicy(in, guardPolicy, want)
-		},
+		run:   checkGuard,
 	},
 	{
 		ID: "first-use-policy", Category: ControlPlane, Severity: Error,
@@ -71,9 +67,57 @@ var policyChecks = []Check{
 	},
 }
 
-// checkPolicy requires the policy and a binding with these actions that is not limited to some resources.
-func checkPolicy(in *Input, name string, want []admissionv1.ValidationAction) Result {
-	var found []string
+// checkGuard requires that the guard refuses pods in each namespace, except in trial namespaces.
+func checkGuard(in *Input) Result {
+	switch {
+	case in.Config.Policy.Mode == config.PolicyWarn:
+		return checkPolicy(in, guardPolicy, []admissionv1.ValidationAction{admissionv1.Warn, admissionv1.Audit})
+	case !slices.ContainsFunc(in.Config.Policy.Namespaces, func(n config.NamespacePolicy) bool {
+		return n.Mode == config.PolicyWarn
+	}):
+		return checkPolicy(in, guardPolicy, []admissionv1.ValidationAction{admissionv1.Deny})
+	}
+	found := policyProblems(in, guardPolicy)
+	for i := range in.Namespaces {
+		n := &in.Namespaces[i]
+		trial := in.trial(n)
+		refuses := slices.ContainsFunc(in.Bindings, func(b admissionv1.ValidatingAdmissionPolicyBinding) bool {
+			m := b.Spec.MatchResources
+			return denies(&b, guardPolicy) && (m == nil || matches(m.NamespaceSelector, labelsOf(n)))
+		})
+		switch {
+		case !refuses && !trial:
+			found = append(found, fmt.Sprintf("Namespace %s: a binding of %s must select it with validationActions [Deny]",
+				n.Name, guardPolicy))
+		case refuses && trial:
+			found = append(found, fmt.Sprintf("Namespace %s: is a trial namespace (policy.namespaces): no binding of %s "+
+				"must select it with validationActions [Deny]", n.Name, guardPolicy))
+		}
+	}
+	return failed("", found...)
+}
+
+// trial reports whether an entry of policy.namespaces makes the namespace one in which pods are not refused.
+func (in *Input) trial(n *corev1.Namespace) bool {
+	return slices.ContainsFunc(in.Config.For(n.Name, n.Labels).Policy.Applied, func(a config.Applied) bool {
+		return a.Mode == config.PolicyWarn
+	})
+}
+
+// labelsOf returns the labels of a namespace, with its name as the API server adds it.
+func labelsOf(n *corev1.Namespace) map[string]string {
+	all := map[string]string{corev1.LabelMetadataName: n.Name}
+	maps.Copy(all, n.Labels)
+	return all
+}
+
+// denies reports whether a binding of the policy refuses.
+func denies(b *admissionv1.ValidatingAdmissionPolicyBinding, policy string) bool {
+	return b.Spec.PolicyName == policy && slices.Contains(b.Spec.ValidationActions, admissionv1.Deny)
+}
+
+// policyProblems requires the policy.
+func policyProblems(in *Input, name string) (found []string) {
 	i := slices.IndexFunc(in.Policies, func(p admissionv1.ValidatingAdmissionPolicy) bool { return p.Name == name })
 	if i < 0 {
 		found = append(found, fmt.Sprintf("ValidatingAdmissionPolicy %s: must exist", name))
@@ -87,6 +131,12 @@ func checkPolicy(in *Input, name string, want []admissionv1.ValidationAction) Re
 			found = append(found, fmt.Sprintf("ValidatingAdmissionPolicy %s: validations: must not be empty", name))
 		}
 	}
+	return found
+}
+
+// checkPolicy requires the policy and a binding with these actions that is not limited to some resources.
+func checkPolicy(in *Input, name string, want []admissionv1.ValidationAction) Result {
+	found := policyProblems(in, name)
 	bound := slices.IndexFunc(in.Bindings, func(b admissionv1.ValidatingAdmissionPolicyBinding) bool {
 		return b.Spec.PolicyName == name
 	})

@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -27,7 +28,7 @@ var registrationChecks = []Check{
 		Title: "pods are refused if the webhook cannot be called",
 		Why:   "With another failurePolicy, pods that only inherit TLS start without it while the webhook is down.",
 		Fix:   "Set `webhook.failurePolicy: Fail` and `policy.mode: enforce` in the Helm values, and run `helm upgrade`.",
-		Needs: []Source{sourceWebhooks},
+		Needs: []Source{sourceWebhooks, sourceConfigMap, sourceNamespaces},
 		After: []string{"webhook-registered"},
 		run:   checkFailurePolicy,
 	},
@@ -93,10 +94,15 @@ func createsPods(rules []admissionv1.RuleWithOperations) bool {
 	})
 }
 
+// checkFailurePolicy requires that an entry with failurePolicy Ignore is one of the chart's for trial namespaces, and
+// selects no other namespace.
 func checkFailurePolicy(in *Input) Result {
 	var found []string
 	for _, w := range in.webhook().Webhooks {
-		if w.FailurePolicy != nil && *w.FailurePolicy != admissionv1.Fail {
+		ignored := !strings.Contains(w.Name, ".trial-") || slices.ContainsFunc(in.Namespaces, func(n corev1.Namespace) bool {
+			return matches(w.NamespaceSelector, labelsOf(&n)) && !in.trial(&n)
+		})
+		if w.FailurePolicy != nil && *w.FailurePolicy != admissionv1.Fail && ignored {
 			found = append(found, fmt.Sprintf("MutatingWebhookConfiguration %s: webhook %s: failurePolicy %s: must be Fail",
 				in.webhook().Name, w.Name, *w.FailurePolicy))
 		}

@@ -88,6 +88,9 @@ func (r *run) item(ctx context.Context, w *live.Workload, template live.Template
 	if item.Decision.Outcome == string(origination.OutcomeTolerated) {
 		item.Warnings = withoutProblems(decision)
 	}
+	for _, applied := range r.injector.Policy(w.Namespace).Applied {
+		item.Policies = append(item.Policies, applied.Path)
+	}
 	for _, p := range decision.Problems {
 		item.Problems = append(item.Problems, problemOf(p))
 	}

@@ -117,6 +117,15 @@ func TestDescribe(t *testing.T) {
 			findings: true,
 		},
 		{
+			name: "a request that an entry of the policy does not allow",
+			edit: func(b *bed) {
+				b.admit, b.namespace.Labels["team"] = false, "shop"
+				b.config += "\npolicy: {namespaces: [{selector: {matchLabels: {team: pay}}, mode: warn}, " +
+					"{selector: {matchLabels: {team: shop}}, allowedHosts: ['*.example.org']}]}"
+			},
+			findings: true,
+		},
+		{
 			name: "a pod that requests nothing",
 			edit: func(b *bed) { b.admit, b.annotations = false, nil },
 		},

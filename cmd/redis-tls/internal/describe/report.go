@@ -38,6 +38,8 @@ type Item struct {
 	Namespace string `json:"namespace"`
 	// Injection is the value of the namespace label redis-tls/injection.
 	Injection string `json:"injection,omitempty"`
+	// Policies are the paths of the entries of policy.namespaces that apply in addition to the cluster's policy.
+	Policies []string `json:"policies,omitempty"`
 	// Decision is what a new pod gets.
 	Decision Decision `json:"decision"`
 	// Settings are the keys in effect for a new pod, with their sources.

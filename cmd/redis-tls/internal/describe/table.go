@@ -67,6 +67,9 @@ func (t *table) item(item *Item) {
 	if item.Injection != "" {
 		t.field("Injection", origination.LabelNamespace+"="+item.Injection)
 	}
+	if len(item.Policies) > 0 {
+		t.field("Policy", "policy, "+strings.Join(item.Policies, ", "))
+	}
 	decision := item.Decision.Outcome + " (" + item.Decision.Reason + ")"
 	switch origination.Outcome(item.Decision.Outcome) {
 	case origination.OutcomeRefused:

@@ -200,7 +200,7 @@ func (c *Cluster) getNamespace(ctx context.Context, name string) ([]client.Objec
 func (c *Cluster) resolvePods() {
 	for namespace, pods := range c.Pods {
 		slices.SortFunc(pods, byName)
-		live := cluster.LiveOf(namespace, cluster.TrimAll(injected(pods)), c.Config, c.services())
+		live := cluster.LiveOf(namespace, cluster.TrimAll(injected(pods)), c.configOf(namespace), c.services())
 		c.Requests[namespace], c.Marks[namespace] = live.Requests, live.Marks
 		c.Unresolved[namespace] = live.Unresolved
 	}
@@ -209,7 +209,8 @@ func (c *Cluster) resolvePods() {
 // Recorded returns the request that a pod was admitted with. The error says why its record is not valid now. A pod
 // without the label redis-tls/injected has no request.
 func (c *Cluster) Recorded(pod *corev1.Pod) (request mesh.Request, found bool, err error) {
-	live := cluster.LiveOf(pod.Namespace, cluster.TrimAll(injected([]*corev1.Pod{pod})), c.Config, c.services())
+	live := cluster.LiveOf(pod.Namespace, cluster.TrimAll(injected([]*corev1.Pod{pod})), c.configOf(pod.Namespace),
+		c.services())
 	switch {
 	case len(live.Unresolved) > 0:
 		return mesh.Request{}, true, live.Unresolved[0].Err
@@ -217,6 +218,12 @@ func (c *Cluster) Recorded(pod *corev1.Pod) (request mesh.Request, found bool, e
 		return live.Requests[0], true, nil
 	}
 	return mesh.Request{}, false, nil
+}
+
+// configOf returns the configuration for a namespace.
+func (c *Cluster) configOf(namespace string) config.Config {
+	labels, _, _ := c.Namespace(namespace)
+	return c.Config.For(namespace, labels)
 }
 
 // services returns the Services of the view, or nil if not all are known. Without them a pod's record is not judged by
