@@ -116,7 +116,7 @@ var reasons = []ReasonInfo{
 		Do: "Report the stack in the webhook's log. Until the bug is fixed, remove the annotations from the pod, or " +
 			"set `policy.mode: warn`."},
 	{Reason: ReasonApplied, Event: corev1.EventTypeNormal, Regarding: onOwner,
-		Means: "The controller created a mesh object, or repaired one that another client had changed.",
+		Means: "The controller created mesh objects, or repaired one that another client had changed.",
 		Do:    "Nothing. If the note says `repaired` again and again, find the client that writes to the object."},
 	{Reason: ReasonDeleted, Event: corev1.EventTypeNormal, Regarding: onObject,
 		Means: "The controller deleted a mesh object that no live pod has used for `cleanup.gracePeriod`.",
