@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,11 +20,14 @@ func TestAlertsAndDashboardSelectExportedMetrics(t *testing.T) {
 	ns := c.namespace("seen", nil, nil)
 	c.admitted(pod(ns, "p", requesting()))
 	c.waitForObjects(ns, 1, 1)
+	c.eventually("the pass after the one that created the objects", func(context.Context) error {
+		if got := c.metric("redis_tls_originations", `state="served"`); got != 1 {
+			return fmt.Errorf("%v claims are served, want 1", got)
+		}
+		return nil
+	})
 	server, err := c.webhook.Metrics(t.Context())
 	c.must(err)
-	if got := c.metric("redis_tls_originations", `state="served"`); got != 1 {
-		t.Errorf("%v claims are served, want 1", got)
-	}
 
 	c.must(c.webhook.Stop(t.Context()))
 	c.refused(pod(ns, "q", requesting()), "failed calling webhook")
