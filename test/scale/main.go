@@ -124,7 +124,7 @@ func measure(ctx context.Context, s sizes, o options) (r *report, err error) {
 	// From restart to restart, without what the replica keeps of the filling itself (Events for some minutes).
 	injected := growth{
 		what:   "injected pods with their namespaces and objects",
-		pieces: s.many.pods - s.few.pods + s.atOnce,
+		pieces: s.many.pods - s.few.pods + rounds*s.atOnce,
 		most:   mostOfAPod,
 		took:   time.Since(begin),
 	}
