@@ -7,43 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 	"weak"
-
-	"github.com/redis-tls/redis-tls/internal/mesh"
-	"github.com/redis-tls/redis-tls/internal/origination"
 )
-
-// Live are the requests that the live pods of a namespace were admitted with.
-type Live struct {
-	// Requests are sorted by age, the oldest pod's first.
-	Requests []mesh.Request
-	// Marks are the labels and VIPs of these pods.
-	Marks mesh.PodMarks
-	// Unresolved are pods whose request is not valid now, or resolves to something else: one of each group of equal pods.
-	Unresolved []Unresolved
-	// Servers are the names of pods that are Redis servers in the mesh, one of each group of equal pods.
-	Servers []string
-}
-
-// Unresolved is the oldest of equal live pods without a valid request, with the cause. Their objects stay.
-type Unresolved struct {
-	Pod *Pod
-	Err error
-}
-
-// FirstUse is a live pod that was admitted before its objects existed, or that is gated.
-type FirstUse struct {
-	Pod          *Pod
-	Originations []origination.Origination
-	Settings     origination.Settings
-	// Err is why the request is not resolved, or nil.
-	Err error
-	// Admitted is the time in the pod's annotation redis-tls/first-use, or nil.
-	Admitted *time.Time
-	// Gated says that the pod waits at the gate redis-tls/first-use.
-	Gated bool
-}
 
 // podIndex is the index of the live pods of all namespaces, fed by pod events. Equal pods are one group, whose request
 // is resolved once.
@@ -209,94 +174,6 @@ func (x *podIndex) holding(vip netip.Addr) []string {
 		namespaces = append(namespaces, h.namespace)
 	}
 	return namespaces
-}
-
-// trackFirstUse updates whether the pod is one of FirstUses.
-func (n *namespacePods) trackFirstUse(pod *Pod) {
-	switch is := gated(pod) || pod.FirstUse != ""; {
-	case !is:
-		delete(n.firstUses, pod.Name)
-	case n.firstUses == nil:
-		n.firstUses = map[string]bool{}
-		fallthrough
-	default:
-		n.firstUses[pod.Name] = true
-	}
-}
-
-// live returns the requests of the live pods of a namespace. The result is shared.
-func (x *podIndex) live(namespace string, r resolver) *Live {
-	n := x.namespace(namespace)
-	if n == nil {
-		return &Live{}
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if last := n.live.Value(); last != nil && n.generation == r.generation {
-		return last
-	}
-	live := n.gather(namespace, r)
-	n.live, n.generation = weak.Make(live), r.generation
-	return live
-}
-
-func (n *namespacePods) gather(namespace string, r resolver) *Live {
-	live := &Live{Requests: make([]mesh.Request, 0, len(n.groups))}
-	for _, g := range n.groups {
-		resolved := g.resolve(namespace, r)
-		live.Marks.VIPs = append(live.Marks.VIPs, g.vips()...)
-		if resolved.err != nil {
-			if live.Marks.Unresolved == nil {
-				live.Marks.Unresolved = map[string]bool{}
-			}
-			for label := range origination.WebhookLabels(g.oldest.Labels) {
-				live.Marks.Unresolved[label] = true
-			}
-			live.Unresolved = append(live.Unresolved, Unresolved{Pod: g.oldest, Err: resolved.err})
-			continue
-		}
-		request := resolved.request
-		request.Pod, request.Since = g.oldest.Name, g.oldest.CreationTimestamp.Time
-		live.Requests = append(live.Requests, request)
-		if request.Settings.Server != "" {
-			live.Servers = append(live.Servers, request.Pod)
-		}
-	}
-	slices.SortFunc(live.Requests, func(a, b mesh.Request) int {
-		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Pod, b.Pod))
-	})
-	slices.SortFunc(live.Unresolved, func(a, b Unresolved) int { return strings.Compare(a.Pod.Name, b.Pod.Name) })
-	slices.Sort(live.Servers)
-	return live
-}
-
-// firstUses returns the pods of a namespace that were admitted before their objects existed, sorted by name.
-func (x *podIndex) firstUses(namespace string, r resolver) []FirstUse {
-	n := x.namespace(namespace)
-	if n == nil {
-		return nil
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var uses []FirstUse
-	for _, name := range slices.Sorted(maps.Keys(n.firstUses)) {
-		at, _ := n.find(name)
-		pod := n.pods[at]
-		g := n.group(pod.group)
-		resolved := g.resolve(namespace, r)
-		use := FirstUse{
-			Pod:          pod,
-			Originations: resolved.request.Originations,
-			Settings:     resolved.request.Settings,
-			Err:          resolved.err,
-			Gated:        gated(pod),
-		}
-		if admitted, err := time.Parse(time.RFC3339Nano, pod.FirstUse); err == nil {
-			use.Admitted = &admitted
-		}
-		uses = append(uses, use)
-	}
-	return uses
 }
 
 // names returns the namespaces that have live injected pods.

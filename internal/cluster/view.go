@@ -25,7 +25,6 @@ import (
 	"github.com/redis-tls/redis-tls/internal/annotation"
 	"github.com/redis-tls/redis-tls/internal/config"
 	"github.com/redis-tls/redis-tls/internal/mesh"
-	"github.com/redis-tls/redis-tls/internal/origination"
 )
 
 // View is the state of the cluster in memory. Its methods are safe for concurrent use. Their results are shared and
@@ -235,44 +234,6 @@ func (v *View) holders(vip netip.Addr) []mesh.Holder {
 		holders = append(holders, mesh.Holder{Namespace: namespace})
 	}
 	return holders
-}
-
-// resolver returns the resolver by the present Services and policy. It reads them after the generation.
-func (v *View) resolver() resolver {
-	return resolver{resolve: resolveBy(v.configOf, v), generation: v.generation.Load()}
-}
-
-func resolveBy(
-	configOf func(namespace string) config.Config,
-	services annotation.Services,
-) func(string, string, origination.Status) (annotation.Result, error) {
-	return func(namespace, serviceAccount string, status origination.Status) (annotation.Result, error) {
-		return annotation.ResolveStatus(status, namespace, serviceAccount, configOf(namespace), services)
-	}
-}
-
-// Live returns the requests that the live pods of a namespace were admitted with.
-func (v *View) Live(namespace string) *Live { return v.index.live(namespace, v.resolver()) }
-
-// LiveOf is Live for listed pods of one namespace. Finished pods do not count.
-func (v *View) LiveOf(namespace string, pods []*Pod) *Live {
-	return LiveOf(namespace, pods, v.configOf(namespace), v)
-}
-
-// LiveOf returns the requests of pods of a namespace, resolved by its configuration (see [config.Config.For]) and these
-// Services. If services is nil, no Service is looked up.
-func LiveOf(namespace string, pods []*Pod, cfg config.Config, services annotation.Services) *Live {
-	x := newPodIndex()
-	for _, pod := range pods {
-		x.set(pod)
-	}
-	configOf := func(string) config.Config { return cfg }
-	return x.live(namespace, resolver{resolve: resolveBy(configOf, services)})
-}
-
-// FirstUses returns the live pods of a namespace that were admitted before their objects existed, or are gated.
-func (v *View) FirstUses(namespace string) []FirstUse {
-	return v.index.firstUses(namespace, v.resolver())
 }
 
 // Pod returns an injected pod, trimmed by Trim.
