@@ -22,6 +22,18 @@ func newLongWorld(t *testing.T) *world {
 	return w
 }
 
+// inEachShape runs the test with a pod of each shape, whose objects exist.
+func inEachShape(t *testing.T, test func(t *testing.T, w *world, pod *corev1.Pod)) {
+	for shape, annotations := range shapes {
+		t.Run(shape, func(t *testing.T) {
+			pod := clustertest.Pod(t, namespace, "job", "r1", "a", annotations)
+			w := newLongWorld(t).admit(pod)
+			w.pass()
+			test(t, w, pod)
+		})
+	}
+}
+
 // unused are the recorded times of the objects in the cluster, and how many have each.
 func (w *world) unused() map[string]int {
 	times := map[string]int{}
@@ -34,59 +46,49 @@ func (w *world) unused() map[string]int {
 }
 
 func TestLongGracePeriodGoesOnAfterARestart(t *testing.T) {
-	for shape, annotations := range shapes {
-		t.Run(shape, func(t *testing.T) {
-			pod := clustertest.Pod(t, namespace, "job", "r1", "a", annotations)
-			w := newLongWorld(t).admit(pod)
-			w.pass()
-			w.forget(pod)
-			w.pass()
-			began := w.clock.Now()
-			if writes := w.later(recordAfter - time.Second).pass(); len(writes) > 0 {
-				t.Fatalf("a short pause writes %q", writes)
-			}
-			w.later(time.Second).pass()
-			recorded := w.unused()[began.UTC().Format(time.RFC3339)]
-			if recorded == 0 {
-				t.Fatalf("recorded are %v, want the time %s", w.unused(), began)
-			}
-			w.later(23*time.Hour + 49*time.Minute).restart()
-			if writes := w.pass(); len(writes) > 0 {
-				t.Fatalf("a new leader writes %q within the grace period", writes)
-			}
-			if w.again != time.Minute {
-				t.Errorf("the pass is repeated in %s, want when the grace period is over", w.again)
-			}
-			w.later(time.Minute).restart()
-			if writes := w.pass(); len(writes) != recorded {
-				t.Errorf("a new leader marks %q after the grace period, want %d objects", writes, recorded)
-			}
-		})
-	}
+	inEachShape(t, func(t *testing.T, w *world, pod *corev1.Pod) {
+		w.forget(pod)
+		w.pass()
+		began := w.clock.Now()
+		if writes := w.later(recordAfter - time.Second).pass(); len(writes) > 0 {
+			t.Fatalf("a short pause writes %q", writes)
+		}
+		w.later(time.Second).pass()
+		recorded := w.unused()[began.UTC().Format(time.RFC3339)]
+		if recorded == 0 {
+			t.Fatalf("recorded are %v, want the time %s", w.unused(), began)
+		}
+		w.later(23*time.Hour + 49*time.Minute).restart()
+		if writes := w.pass(); len(writes) > 0 {
+			t.Fatalf("a new leader writes %q within the grace period", writes)
+		}
+		if w.again != time.Minute {
+			t.Errorf("the pass is repeated in %s, want when the grace period is over", w.again)
+		}
+		w.later(time.Minute).restart()
+		if writes := w.pass(); len(writes) != recorded {
+			t.Errorf("a new leader marks %q after the grace period, want %d objects", writes, recorded)
+		}
+	})
 }
 
 func TestUseAfterALongPauseBeginsTheGracePeriodAgain(t *testing.T) {
-	for shape, annotations := range shapes {
-		t.Run(shape, func(t *testing.T) {
-			pod := clustertest.Pod(t, namespace, "job", "r1", "a", annotations)
-			w := newLongWorld(t).admit(pod)
-			w.pass()
-			w.uncache(pod)
-			w.pass()
-			w.later(23 * time.Hour).pass()
-			w.caches.setPod(cluster.Trim(pod))
-			w.pass()
-			if got := w.unused(); len(got) != 1 || got[""] == 0 {
-				t.Fatalf("objects in use have the times %v", got)
-			}
-			w.uncache(pod)
-			w.pass()
-			w.later(23 * time.Hour).pass()
-			if got := w.marks(); len(got) != 1 {
-				t.Errorf("within the second grace period there are marks %v", got)
-			}
-		})
-	}
+	inEachShape(t, func(t *testing.T, w *world, pod *corev1.Pod) {
+		w.uncache(pod)
+		w.pass()
+		w.later(23 * time.Hour).pass()
+		w.caches.setPod(cluster.Trim(pod))
+		w.pass()
+		if got := w.unused(); len(got) != 1 || got[""] == 0 {
+			t.Fatalf("objects in use have the times %v", got)
+		}
+		w.uncache(pod)
+		w.pass()
+		w.later(23 * time.Hour).pass()
+		if got := w.marks(); len(got) != 1 {
+			t.Errorf("within the second grace period there are marks %v", got)
+		}
+	})
 }
 
 // A namespace that uses one key after the other must not fill the mesh within a day.
